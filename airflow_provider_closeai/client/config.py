@@ -1,0 +1,252 @@
+"""Every setting of a connection, validated before anything is sent.
+
+The names in errors are the labels that the connection form shows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import ipaddress
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from airflow_provider_closeai.client.errors import ConfigError
+from airflow_provider_closeai.client.models import SecretToken
+
+DEFAULT_ORIGIN = "https://api.shadowai.xyz"  # the platform's page: the dedicated discovery domain
+
+#: Extra key -> label in the connection form.
+EXTRA_LABELS = {
+    "api_bases": "API bases",
+    "allowed_hosts": "Allowed hosts",
+    "cache": "Cache",
+    "discovery_ttl": "Discovery TTL (s)",
+    "health_ttl": "Health TTL (s)",
+    "connect_timeout": "Connect timeout (s)",
+    "read_timeout": "Read timeout (s)",
+    "max_attempts": "Max attempts",
+    "deadline": "Deadline (s)",
+    "page_size": "Page size",
+    "verify": "Verify TLS",
+    "proxies": "Proxies",
+}
+CACHES = ("file", "variable")
+
+
+class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    How to reach the platform. Build it with :func:`config_from`, which validates.
+
+    :param key: the main account's sk.
+    :param origin: the discovery origin.
+    :param api_bases: a fixed list of bases, best first; empty: ask discovery.
+    :param allowed_hosts: globs that a discovered base's host must match; empty: any host.
+    :param cache: ``file`` (shared by one host's processes) or ``variable`` (by the deployment).
+    :param discovery_ttl: seconds for which discovery's answer is used before it is asked again.
+    :param health_ttl: seconds for which a health verdict is used.
+    :param connect_timeout: seconds to connect, per attempt.
+    :param read_timeout: seconds to wait for bytes, per attempt.
+    :param max_attempts: attempts per call, over all bases.
+    :param deadline: seconds per call, over all attempts and waits.
+    :param page_size: accounts per page of a listing; -1: everything in one answer.
+    :param verify: as requests takes it: True, False, or the path of a CA bundle.
+    :param proxies: as requests takes it; ``None``: the environment's.
+    """
+
+    key: SecretToken
+    origin: str = DEFAULT_ORIGIN
+    api_bases: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    cache: str = "file"
+    discovery_ttl: float = 3600
+    health_ttl: float = 300
+    connect_timeout: float = 5
+    read_timeout: float = 60
+    max_attempts: int = 5
+    deadline: float = 120
+    page_size: int = 500
+    verify: bool | str = True
+    proxies: dict[str, str] | None = None
+
+    def __repr__(self) -> str:  # proxies may hold a password
+        return f"ClientConfig(origin={self.origin!r}, key={self.key!r})"
+
+
+def config_from(
+    *,
+    password: str | None,
+    host: str | None = None,
+    schema: str | None = None,
+    port: int | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> ClientConfig:
+    """
+    Validate the parts of a connection.
+
+    :param password: the main account's sk.
+    :param host: the discovery host, or a whole origin such as ``https://h:8443``.
+    :param schema: ``https`` (default), or ``http`` for a loopback host.
+    :param port: its port.
+    :param extra: the settings of DESIGN section 3; empty values count as not given.
+    :raises ConfigError: naming the form's label, the problem and the cure.
+    """
+    key = (password or "").strip()
+    if not key:
+        raise ConfigError("Connection field 'API key' (password) is empty: put the main account's sk there.")
+    if any(not 33 <= ord(char) <= 126 for char in key):
+        raise ConfigError(
+            "Connection field 'API key' (password) holds a character that no key has (a space, a line "
+            "break or a letter outside ASCII): copy the main account's sk again."
+        )
+    given = {name: value for name, value in (extra or {}).items() if value is not None and value != ""}
+    for name in given:
+        if name not in EXTRA_LABELS:
+            near = difflib.get_close_matches(name, EXTRA_LABELS, n=1, cutoff=0)
+            raise ConfigError(f"Connection extra {name!r} is unknown; did you mean {near[0]!r}?")
+    settings: dict[str, Any] = {}
+    for name in ("discovery_ttl", "health_ttl", "connect_timeout", "read_timeout", "deadline"):
+        if name in given:
+            settings[name] = _seconds(name, given[name])
+    for name, allowed in (
+        ("max_attempts", "a whole number >= 1"),
+        ("page_size", "a whole number >= 1, or -1"),
+    ):
+        if name in given:
+            settings[name] = _whole(name, given[name], allowed)
+    if "api_bases" in given:
+        settings["api_bases"] = tuple(
+            _origin(value, _label("api_bases")) for value in _texts("api_bases", given["api_bases"])
+        )
+    if "allowed_hosts" in given:
+        settings["allowed_hosts"] = tuple(_texts("allowed_hosts", given["allowed_hosts"]))
+    if "cache" in given:
+        if given["cache"] not in CACHES:
+            raise _bad("cache", "must be 'file' or 'variable'")
+        settings["cache"] = given["cache"]
+    if "verify" in given:
+        settings["verify"] = _verify(given["verify"])
+    if "proxies" in given:
+        settings["proxies"] = _proxies(given["proxies"])
+    return ClientConfig(key=SecretToken(key), origin=_connection_origin(host, schema, port), **settings)
+
+
+def clean_origin(text: str) -> str:
+    """
+    Normalise the origin of a base, with its path if it has one.
+
+    :param text: for instance ``https://api.example.org/``.
+    :raises ValueError: saying what is wrong with it.
+    """
+    parts = urlsplit(text.strip())
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ValueError("is not of the form https://host")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("must not hold a user, a query or a fragment")
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError("has a port that is not a number below 65536") from None
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ValueError("would send the main key over plain http: use https")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
+
+
+def _connection_origin(host: str | None, schema: str | None, port: int | None) -> str:
+    host = (host or "").strip()
+    if not host:
+        return DEFAULT_ORIGIN
+    if "://" not in host:
+        host = f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
+        host = f"{(schema or 'https').strip()}://{host}"
+    if port and urlsplit(host).port is None:
+        host = f"{host.rstrip('/')}:{port}"
+    return _origin(host, "Discovery host")
+
+
+def _origin(text: str, label: str) -> str:
+    try:
+        return clean_origin(text)
+    except ValueError as problem:
+        raise ConfigError(f"Connection field {label!r}: the address {problem}.") from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _label(name: str) -> str:
+    return f"{EXTRA_LABELS[name]} ({name})"
+
+
+def _bad(name: str, problem: str) -> ConfigError:
+    return ConfigError(f"Connection field {_label(name)!r} {problem}.")
+
+
+def _number(name: str, value: object, allowed: str) -> float:
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError, OverflowError):
+            return float(value)
+    raise _bad(name, f"must be {allowed}")
+
+
+def _seconds(name: str, value: object) -> float:
+    allowed = "a number of seconds > 0"
+    seconds = _number(name, value, allowed)
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise _bad(name, f"must be {allowed}")
+    return seconds
+
+
+def _whole(name: str, value: object, allowed: str) -> int:
+    number = _number(name, value, allowed)
+    everything = name == "page_size" and number == -1
+    if not everything and not (number >= 1 and number.is_integer()):
+        raise _bad(name, f"must be {allowed}")
+    return int(number)
+
+
+def _texts(name: str, value: object) -> list[str]:
+    """Take a list, or text as the form gives it: a JSON list, or separated by commas or lines."""
+    if isinstance(value, str):
+        value = _json(name, value) if value.lstrip().startswith("[") else value.replace(",", "\n").split("\n")
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise _bad(name, "must be a list of texts")
+    texts = [item.strip() for item in value if item.strip()]
+    if not texts:
+        raise _bad(name, "is an empty list: leave it out instead")
+    return texts
+
+
+def _verify(value: object) -> bool | str:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.strip().lower(), value)
+    raise _bad("verify", "must be true, false or the path of a CA bundle")
+
+
+def _proxies(value: object) -> dict[str, str]:
+    if isinstance(value, str):
+        value = _json("proxies", value)
+    if not isinstance(value, dict) or not all(
+        isinstance(scheme, str) and isinstance(url, str) for scheme, url in value.items()
+    ):
+        raise _bad("proxies", 'must be an object such as {"https": "http://proxy.example:3128"}')
+    return value
+
+
+def _json(name: str, text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise _bad(name, "is not valid JSON") from None

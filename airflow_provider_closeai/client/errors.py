@@ -1,0 +1,107 @@
+"""Errors of the client. Each says what was tried, where, what it proves and what to do next.
+
+No error carries a key, a header or a response body; of an error answer only its ``error.message`` is
+kept, with everything that looks like a key taken out (:func:`safe_text`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+_KEY_LIKE = re.compile(r"\b(?:sk|Bearer)[-_ ][^\s\"',;<>]+", re.IGNORECASE)
+_MAX_TEXT = 300
+
+
+def safe_text(text: str) -> str:
+    """
+    Make text from outside fit for a log: one line, short, nothing that looks like a key.
+
+    :param text: what a platform, a proxy or a library said.
+    """
+    line = " ".join(_KEY_LIKE.sub("sk-…", text).split())
+    return line if len(line) <= _MAX_TEXT else line[: _MAX_TEXT - 1] + "…"
+
+
+class CloseAIError(Exception):
+    """
+    Base of all errors of this package.
+
+    :param message: the whole sentence for a person.
+    :param call: the API call, for instance ``create``.
+    :param base: the base that answered last.
+    :param status: its HTTP status, where there was one.
+    :param retry_after: seconds that the platform asked to wait, where it did.
+    """
+
+    #: True when trying again later cannot help: Airflow must not retry.
+    permanent: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        call: str | None = None,
+        base: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.call = call
+        self.base = base
+        self.status = status
+        self.retry_after = retry_after
+
+
+class ConfigError(CloseAIError, ValueError):
+    """A setting of the connection is missing, unknown or of a wrong kind."""
+
+    permanent = True
+
+
+class InvalidParameter(CloseAIError, ValueError):
+    """A parameter of a call is wrong; nothing was sent."""
+
+    permanent = True
+
+
+class DiscoveryError(CloseAIError):
+    """No base is known, and discovery does not answer."""
+
+
+class NoHealthyBase(CloseAIError):
+    """Bases are known, and none of them is healthy now."""
+
+
+class NotSent(CloseAIError):
+    """No base could be reached: the request was never sent, nothing was changed."""
+
+
+class OutcomeUnknown(CloseAIError):
+    """The request was sent and no usable answer came: it may have been executed, or not."""
+
+
+class RateLimited(CloseAIError):
+    """The platform asks to wait longer than the call's deadline allows. Never executed."""
+
+
+class Rejected(CloseAIError):
+    """The platform refused the request (4xx). Never executed, and a retry would be refused again."""
+
+    permanent = True
+
+
+class AuthenticationFailed(Rejected):
+    """401: the key is not known to the platform."""
+
+
+class PermissionDenied(Rejected):
+    """403: the key may not do this; a sub-account's key may not call the open API."""
+
+
+class RequestTimedOut(CloseAIError):
+    """408: the platform gave up waiting for the request. Never executed."""
+
+
+class ListingUnstable(CloseAIError):
+    """The listing kept changing while it was read, and never agreed with its own ``total``."""

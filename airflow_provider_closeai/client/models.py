@@ -1,0 +1,247 @@
+"""What the API speaks of: sub-accounts, prices, bases, keys.
+
+Shapes are those of the platform's page (docs/platform-api.md). Unknown fields of an answer are ignored;
+amounts are accepted as the page's strings or as JSON numbers and kept exact.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, NoReturn
+
+import msgspec
+
+#: The page's ``token_type`` of a sub-account.
+SUB_ACCOUNT_TOKEN_TYPE = "slave"  # noqa: S105
+_HINT_FROM = len("sk-") + 8  # shorter keys would be half shown by their last four characters
+
+
+class SecretToken:
+    """
+    A key that does not show itself: not in ``repr``, ``str``, a format, JSON or a pickle.
+
+    :param value: the key.
+    """
+
+    __slots__ = ("__value",)
+
+    def __init__(self, value: str) -> None:
+        self.__value = value
+
+    def reveal(self) -> str:
+        """Return the key itself: for a request, or to hand it to its owner."""
+        return self.__value
+
+    @property
+    def hint(self) -> str:
+        """``sk-…`` and the last four characters: enough to tell two keys apart."""
+        return "sk-…" + (self.__value[-4:] if len(self.__value) >= _HINT_FROM else "")
+
+    def __repr__(self) -> str:
+        return f"SecretToken({self.hint!r})"
+
+    def __str__(self) -> str:
+        return self.hint
+
+    def __format__(self, spec: str) -> str:
+        return format(self.hint, spec)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SecretToken):
+            return NotImplemented
+        return hmac.compare_digest(self.__value.encode(), other.reveal().encode())
+
+    def __hash__(self) -> int:
+        return hash(self.__value)
+
+    def __copy__(self) -> SecretToken:
+        return self
+
+    def __deepcopy__(self, memo: object) -> SecretToken:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a SecretToken is not pickled: hand over its account's id instead")
+
+
+class ModelPricing(msgspec.Struct, frozen=True):
+    """
+    One model that a sub-account may use, and its price factor.
+
+    :param model: the model's name.
+    :param pricing_factor: a factor >= 0. ``None`` in a listing: the account still has the dead prices
+        that the platform never converted, and the entry cannot be sent back as it is.
+    :param auto_following: of the dead parameters; the platform made it factor 1.
+    """
+
+    model: str
+    pricing_factor: Decimal | None = None
+    auto_following: bool | None = None
+
+    def __post_init__(self) -> None:
+        _require_finite(self.pricing_factor)
+
+    @property
+    def factor(self) -> Decimal | None:
+        """The factor in force, ``None`` when the platform never converted this entry."""
+        if self.pricing_factor is None and self.auto_following:
+            return Decimal(1)
+        return self.pricing_factor
+
+
+class SubAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A sub-account as a listing or a create answers it. ``token`` is its secret key.
+
+    ``created_at`` and ``updated_at`` are the platform's own text (``+08:00``, microseconds).
+    """
+
+    id: int
+    token: SecretToken
+    alias: str = ""
+    user_id: int | None = None
+    token_type: str = ""
+    enabled: bool = True
+    model_pricing: tuple[ModelPricing, ...] | None = ()
+    balance: Decimal | None = None
+    monthly_cost: Decimal | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
+
+    def __post_init__(self) -> None:
+        _require_finite(self.balance)
+        _require_finite(self.monthly_cost)
+
+    @property
+    def is_sub_account(self) -> bool:
+        """False for anything that must never be deleted here, such as the main account's own key."""
+        return self.token_type == SUB_ACCOUNT_TOKEN_TYPE
+
+    @property
+    def pricing(self) -> dict[str, Decimal | None]:
+        """Factor by model; ``None`` where the platform never converted the dead prices."""
+        return {entry.model: entry.factor for entry in self.model_pricing or ()}
+
+    def record(self) -> dict[str, Any]:
+        """
+        Return the account as plain JSON, without its token: fit for XCom and logs.
+
+        Amounts are strings, exactly as the platform gave them.
+        """
+        return {
+            "id": self.id,
+            "alias": self.alias,
+            "balance": amount_text(self.balance),
+            "monthly_cost": amount_text(self.monthly_cost),
+            "model_pricing": pricing_record(self.pricing),
+            "enabled": self.enabled,
+            "created_at": self.created_at,
+            "updated_at": self.updated_at,
+            "token_hint": self.token.hint,
+        }
+
+
+class SubAccountPage(msgspec.Struct, frozen=True):
+    """One page of a listing. ``page_size`` is what the platform really used."""
+
+    items: tuple[SubAccount, ...]
+    total: int | None = None
+    page: int | None = None
+    page_size: int | None = msgspec.field(default=None, name="pageSize")
+
+
+class CreateAnswer(msgspec.Struct, frozen=True):
+    """The answer of a create: the new accounts, keys included."""
+
+    items: tuple[SubAccount, ...]
+    success: bool = True
+
+
+class Done(msgspec.Struct, frozen=True):
+    """The answer of an update or a delete."""
+
+    success: bool
+
+
+class ApiBase(msgspec.Struct, frozen=True):
+    """
+    A base that serves the API, as discovery lists it.
+
+    :param api: its origin, for instance ``https://api.example.org``; no trailing slash.
+    :param priority: the larger, the better; low ones are for emergencies only.
+    :param status: ``ok`` when the platform recommends it.
+    """
+
+    api: str
+    desc: str = ""
+    priority: int = 0
+    status: str = "ok"
+
+
+class BaseHealth(msgspec.Struct, frozen=True):
+    """
+    What is known of a base's health.
+
+    :param base: the base.
+    :param healthy: whether it answered 200 with exactly ``healthy``, or served a real call.
+    :param checked_at: when, in seconds since the epoch.
+    :param detail: how that was seen, for a person.
+    """
+
+    base: ApiBase
+    healthy: bool
+    checked_at: float
+    detail: str
+
+
+def amount_text(amount: Decimal | None) -> str | None:
+    """Write an amount as plain digits (never ``1E-8``), ``None`` as ``None``."""
+    return None if amount is None else format(amount, "f")
+
+
+def factor_json(factor: Decimal | None) -> int | float | str | None:
+    """Write a factor as the JSON number that reads back the same; as text where no double does."""
+    if factor is None:
+        return None
+    if factor == factor.to_integral_value():
+        return int(factor)
+    return float(factor) if Decimal(repr(float(factor))) == factor else format(factor, "f")
+
+
+def pricing_record(pricing: dict[str, Decimal | None]) -> list[dict[str, Any]]:
+    """Write prices as the API's own list of dicts."""
+    return [{"model": model, "pricing_factor": factor_json(factor)} for model, factor in pricing.items()]
+
+
+def pricing_body(pricing: Mapping[str, Decimal]) -> list[dict[str, Any]]:
+    """Write prices for a request: exact numbers, whole ones without a fraction."""
+    return [
+        {"model": model, "pricing_factor": int(factor) if factor == factor.to_integral_value() else factor}
+        for model, factor in pricing.items()
+    ]
+
+
+def _require_finite(amount: Decimal | None) -> None:
+    if amount is not None and not amount.is_finite():
+        raise ValueError("an amount is not a finite number")
+
+
+def _decode_token(kind: type, value: object) -> SecretToken:
+    if kind is SecretToken and isinstance(value, str) and value:
+        return SecretToken(value)
+    raise msgspec.ValidationError("not a key")
+
+
+def decoder(kind: Any) -> Callable[[bytes], Any]:
+    """
+    Make a decoder of answers of one kind. Its errors name the field, never the content.
+
+    :param kind: for instance :class:`SubAccountPage`.
+    """
+    return msgspec.json.Decoder(kind, dec_hook=_decode_token).decode
+
+
+#: Writes request bodies: a ``Decimal`` becomes the same JSON number, digit by digit.
+encode = msgspec.json.Encoder(decimal_format="number").encode

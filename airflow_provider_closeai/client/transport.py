@@ -1,0 +1,320 @@
+"""One attempt over HTTP, and what its outcome proves.
+
+A create has no idempotency key, so everything turns on one question: may the request have been executed?
+:class:`Outcome` is the answer, and it is proof, not a guess: the connection itself notes whether a byte
+of the request was handed to an established connection. A TLS handshake that is reset, as happens to a
+blocked domain, is therefore *not sent*, while the same reset a moment later is *unknown*.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import enum
+import platform
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import msgspec
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.poolmanager import PoolManager
+
+from airflow_provider_closeai.client.config import ClientConfig
+from airflow_provider_closeai.client.errors import safe_text
+from airflow_provider_closeai.client.models import SecretToken, encode
+
+
+class Outcome(enum.Enum):
+    """What one attempt proves about the request."""
+
+    NOT_SENT = "not sent"  # DNS, refused, connect timeout, TLS: never reached the platform
+    REJECTED = "rejected"  # 4xx: reached it, and was never executed
+    EXECUTED = "executed"  # a success that could be decoded
+    UNKNOWN = "unknown"  # cut, read timeout, 3xx, 5xx, undecodable success: executed, or not
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The outcome of one attempt.
+
+    :param base: origin that was asked.
+    :param outcome: what it proves.
+    :param detail: what happened, for a person; no key, no header, no body.
+    :param status: HTTP status, where an answer began.
+    :param retry_after: seconds that the platform asked to wait, where it did.
+    :param value: the decoded answer of an executed attempt.
+    """
+
+    base: str
+    outcome: Outcome
+    detail: str
+    status: int | None = None
+    retry_after: float | None = None
+    value: Any = None
+
+
+class _Wire(threading.local):
+    """What the request under way in this thread has done to its connection."""
+
+    sent = False
+    sock: socket.socket | None = None
+
+
+_wire = _Wire()
+
+
+class _NotesSending:
+    """Connection mix-in: notes the moment from which a request may have been executed."""
+
+    sock: socket.socket | None
+
+    def connect(self) -> None:
+        try:
+            super().connect()  # type: ignore[misc]
+        finally:
+            _wire.sent = False  # bytes of a proxy's CONNECT are not bytes of the request
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        _wire.sent, _wire.sock = True, self.sock
+        super().send(data)  # type: ignore[misc]
+
+
+class _HTTPConnection(_NotesSending, HTTPConnection):
+    pass
+
+
+class _HTTPSConnection(_NotesSending, HTTPSConnection):
+    pass
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self._watch(self.poolmanager)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> PoolManager:
+        return self._watch(super().proxy_manager_for(*args, **kwargs))
+
+    @staticmethod
+    def _watch(manager: PoolManager) -> PoolManager:
+        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        return manager
+
+
+class _Auth(AuthBase):
+    """The main key, or none. Being set at all, it keeps requests from looking into ``~/.netrc``."""
+
+    def __init__(self, key: SecretToken | None) -> None:
+        self._key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._key is not None:
+            request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
+        return request
+
+
+class Transport:
+    """
+    Sends one request at a time. Follows no redirect, retries nothing.
+
+    :param config: timeouts, TLS, proxies and the key.
+    """
+
+    def __init__(self, config: ClientConfig) -> None:
+        self._config = config
+        self._session = requests.Session()
+        self._session.mount("https://", _Adapter())
+        self._session.mount("http://", _Adapter())
+        self._session.headers["User-Agent"] = user_agent()
+        if config.proxies is not None:
+            self._session.proxies = config.proxies
+
+    def attempt(
+        self,
+        method: str,
+        base: str,
+        path: str,
+        *,
+        decode: Callable[[bytes], Any],
+        seconds: float,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        auth: bool = True,
+        fresh: bool = False,
+    ) -> Attempt:
+        """
+        Send one request and say what its outcome proves. Raises nothing for what the network does.
+
+        :param method: HTTP method.
+        :param base: origin to ask.
+        :param path: path below it.
+        :param decode: makes the value of a success; what it raises makes the outcome unknown.
+        :param seconds: bound of the whole attempt, slow answers included.
+        :param query: query parameters. Never a key: addresses end up in logs.
+        :param body: JSON body, Decimals allowed.
+        :param auth: whether the main key goes with it.
+        :param fresh: use a new connection; on an idle one that died, a lost answer and a request that
+            was never read look the same.
+        """
+        if fresh:
+            self._session.close()
+        _wire.sent, _wire.sock = False, None
+        owner = _wire.__dict__  # this thread's part, for the watchdog's thread
+        late = threading.Event()
+        watchdog = threading.Timer(seconds, _cut, (owner, late))
+        watchdog.daemon = True
+        watchdog.start()
+        status: int | None = None
+        try:
+            with self._session.request(
+                method,
+                base + path,
+                params=query,
+                data=None if body is None else encode(body),
+                headers={"Content-Type": "application/json"},
+                auth=_Auth(self._config.key if auth else None),
+                timeout=(
+                    min(self._config.connect_timeout, seconds),
+                    min(self._config.read_timeout, seconds),
+                ),
+                allow_redirects=False,
+                verify=self._config.verify,
+                stream=True,
+            ) as response:
+                status = response.status_code
+                content, headers = response.content, response.headers
+        except requests.RequestException as error:
+            failure = _network_failure(error, late.is_set(), self._config)
+        except OSError:  # what requests raises for a CA bundle that is not there
+            failure = "no connection; is the CA bundle that 'verify' names there?"
+        else:
+            return _judge(base, status, content, headers.get("Retry-After"), decode)
+        finally:
+            watchdog.cancel()
+        outcome = Outcome.UNKNOWN if _wire.sent else Outcome.NOT_SENT
+        return Attempt(base=base, outcome=outcome, detail=failure, status=status)
+
+
+def _cut(wire: dict[str, Any], late: threading.Event) -> None:
+    """End an attempt whose time is over, whatever it is waiting for."""
+    late.set()
+    sock = wire.get("sock")
+    if sock is not None:
+        with contextlib.suppress(OSError):  # already closed: the attempt has ended by itself
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+def _network_failure(error: requests.RequestException, late: bool, config: ClientConfig) -> str:
+    """Say in a few words what broke. The library's own text would show addresses and queries."""
+    if late:
+        return "no whole answer within the deadline"
+    if isinstance(error, requests.ConnectTimeout):
+        return f"no connection within {config.connect_timeout:g} s"
+    names = {type(cause).__name__ for cause in _causes(error)}
+    if "ReadTimeoutError" in names:
+        return f"no answer within {config.read_timeout:g} s"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "TLS failed; if the certificate is your own authority's, set 'verify' to its CA bundle"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy failed"
+    if "NameResolutionError" in names or "gaierror" in names:
+        return "the name does not resolve"
+    if "ConnectionRefusedError" in names:
+        return "connection refused"
+    if not _wire.sent:
+        return "no connection"
+    return "the connection was cut before a whole answer came"
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """Everything that an error wraps: urllib3 nests in arguments, ``reason``, and causes."""
+    found: list[BaseException] = []
+    queue: list[object] = [error]
+    while queue:
+        item = queue.pop()
+        if isinstance(item, BaseException) and item not in found:
+            found.append(item)
+            queue += [*item.args, getattr(item, "reason", None), item.__cause__, item.__context__]
+    return found
+
+
+def _judge(
+    base: str, status: int, content: bytes, retry_after: str | None, decode: Callable[[bytes], Any]
+) -> Attempt:
+    wait = parse_retry_after(retry_after, time.time())
+    if 200 <= status < 300:
+        try:
+            value = decode(content)
+        except (msgspec.DecodeError, ValueError) as error:
+            kind = "a web page" if content.lstrip()[:1] == b"<" else f"not what the API answers ({error})"
+            detail = f"status {status}, but {kind}"
+        else:
+            return Attempt(base=base, outcome=Outcome.EXECUTED, detail="served", status=status, value=value)
+        return Attempt(base=base, outcome=Outcome.UNKNOWN, detail=detail, status=status)
+    outcome = Outcome.REJECTED if 400 <= status < 500 else Outcome.UNKNOWN
+    detail = f"status {status}{_platform_message(content)}"
+    if 300 <= status < 400:
+        detail += " (a redirect, which is never followed with a key)"
+    return Attempt(base=base, outcome=outcome, detail=detail, status=status, retry_after=wait)
+
+
+class _ErrorMessage(msgspec.Struct):
+    message: str
+
+
+class _ErrorBody(msgspec.Struct):
+    error: _ErrorMessage
+
+
+def _platform_message(content: bytes) -> str:
+    try:
+        return f": {safe_text(msgspec.json.decode(content, type=_ErrorBody).error.message)}"
+    except msgspec.DecodeError:
+        return ""
+
+
+def parse_retry_after(value: str | None, now: float) -> float | None:
+    """
+    Read a ``Retry-After`` header (RFC 9110, 10.2.3): seconds, or an HTTP date.
+
+    :param value: the header's value.
+    :param now: seconds since the epoch.
+    :returns: seconds to wait, >= 0; ``None`` where there is none that can be read.
+    """
+    if not value:
+        return None
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, TypeError):
+        return None
+
+
+def user_agent() -> str:
+    """Name this package, Airflow (where it is installed) and Python, with their versions."""
+    parts = []
+    for name in ("airflow-provider-closeai", "apache-airflow"):
+        try:
+            parts.append(f"{name}/{version(name)}")
+        except PackageNotFoundError:
+            continue
+    return " ".join([*parts, f"python/{platform.python_version()}"])

@@ -1,0 +1,135 @@
+"""Metadata for Airflow's provider discovery. Loaded in every Airflow process, so it imports nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_TEXT = {"type": ["string", "null"]}
+
+
+def _field(label: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"label": label, "description": description, "schema": schema}
+
+
+#: The form's extra fields, in its order. Labels are those that errors name (client/config.py).
+CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
+    "api_bases": _field(
+        "API bases",
+        "A fixed list of bases, best first, separated by commas: no discovery at all. Default: discovery.",
+        _TEXT,
+    ),
+    "allowed_hosts": _field(
+        "Allowed hosts",
+        "Globs, separated by commas, that a discovered base's host must match. Default: any.",
+        _TEXT,
+    ),
+    "cache": _field(
+        "Cache",
+        "file: what is known of the bases is shared by one host's processes. variable: by the whole "
+        "deployment, in an Airflow Variable (for pods and many workers). Default: file.",
+        {"type": ["string", "null"], "enum": ["file", "variable"]},
+    ),
+    "discovery_ttl": _field(
+        "Discovery TTL (s)",
+        "Seconds for which discovery's answer is used. Default: 3600.",
+        {"type": ["integer", "null"], "minimum": 1},
+    ),
+    "health_ttl": _field(
+        "Health TTL (s)",
+        "Seconds for which a health verdict is used; the platform suggests 300. Default: 300.",
+        {"type": ["integer", "null"], "minimum": 1},
+    ),
+    "connect_timeout": _field(
+        "Connect timeout (s)", "Per attempt. Default: 5.", {"type": ["integer", "null"], "minimum": 1}
+    ),
+    "read_timeout": _field(
+        "Read timeout (s)", "Per attempt. Default: 60.", {"type": ["integer", "null"], "minimum": 1}
+    ),
+    "max_attempts": _field(
+        "Max attempts",
+        "Per call, over all bases. Default: 5.",
+        {"type": ["integer", "null"], "minimum": 1},
+    ),
+    "deadline": _field(
+        "Deadline (s)",
+        "Per call, over all attempts and waits. Default: 120.",
+        {"type": ["integer", "null"], "minimum": 1},
+    ),
+    "page_size": _field(
+        "Page size",
+        "Accounts per page of a listing; -1: everything in one answer. Default: 500.",
+        {"type": ["integer", "null"], "minimum": -1},
+    ),
+    "verify": _field(
+        "Verify TLS",
+        "true, false, or the path of a CA bundle. Default: true.",
+        _TEXT,
+    ),
+    "proxies": _field(
+        "Proxies",
+        'JSON such as {"https": "http://proxy.example:3128"}. Default: the environment\'s.',
+        {"type": ["string", "null"], "format": "password"},  # a proxy's address may hold a password
+    ),
+}
+
+HIDDEN_FIELDS = ["login"]
+RELABELING = {"password": "API key", "host": "Discovery host"}
+PLACEHOLDERS = {
+    "password": "the main account's sk (a sub-account's sk has no access)",
+    "host": "https://api.shadowai.xyz",
+    "schema": "https",
+    "port": "443",
+}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's metadata, as Airflow's ``provider_info.schema.json`` describes it."""
+    return {
+        "package-name": "airflow-provider-closeai",
+        "name": "CloseAI",
+        "description": "Sub-accounts, prices, health and monthly costs of the CloseAI platform.",
+        "integrations": [
+            {
+                "integration-name": "CloseAI",
+                "external-doc-url": "https://doc.closeai-asia.com/",
+                "tags": ["service"],
+            }
+        ],
+        "hooks": [
+            {
+                "integration-name": "CloseAI",
+                "python-modules": ["airflow_provider_closeai.hooks.closeai"],
+            }
+        ],
+        "operators": [
+            {
+                "integration-name": "CloseAI",
+                "python-modules": ["airflow_provider_closeai.operators.sub_accounts"],
+            }
+        ],
+        "sensors": [
+            {
+                "integration-name": "CloseAI",
+                "python-modules": ["airflow_provider_closeai.sensors.health"],
+            }
+        ],
+        "triggers": [
+            {
+                "integration-name": "CloseAI",
+                "python-modules": ["airflow_provider_closeai.triggers.health"],
+            }
+        ],
+        "connection-types": [
+            {
+                "connection-type": "closeai",
+                "hook-class-name": "airflow_provider_closeai.hooks.closeai.CloseAIHook",
+                "hook-name": "CloseAI",
+                "ui-field-behaviour": {
+                    "hidden-fields": HIDDEN_FIELDS,
+                    "relabeling": RELABELING,
+                    "placeholders": PLACEHOLDERS,
+                },
+                "conn-fields": CONNECTION_FIELDS,
+            }
+        ],
+    }

@@ -1,0 +1,245 @@
+"""The hook: an Airflow connection made into a client, and what users mean made into calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseHook, Variable, get_current_context, mask_secret
+
+from airflow_provider_closeai import get_provider_info
+from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.client.config import config_from
+from airflow_provider_closeai.client.errors import CloseAIError
+from airflow_provider_closeai.client.models import ApiBase, BaseHealth, SubAccount
+from airflow_provider_closeai.provisioning.create import SETTLE, ensure_sub_accounts, wanted
+from airflow_provider_closeai.provisioning.delete import delete_sub_accounts, deletion
+from airflow_provider_closeai.provisioning.pricing import repricing, update_pricing
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection, Context
+
+_TEST_SECONDS = 20.0
+
+
+class CloseAIHook(BaseHook):
+    """
+    Talk to the CloseAI platform through an Airflow connection of type ``closeai``.
+
+    Its methods are those of the platform's open API, made safe: discovery is asked once per deployment and
+    TTL, a base that dies is left out, a create is exact, a delete is guarded. See docs/connection.md.
+
+    :param closeai_conn_id: the connection; its password is the main account's sk.
+    """
+
+    conn_name_attr = "closeai_conn_id"
+    default_conn_name = "closeai_default"
+    conn_type = "closeai"
+    hook_name = "CloseAI"
+
+    def __init__(self, closeai_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.closeai_conn_id = closeai_conn_id
+        self._client: CloseAIClient | None = None
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the form's extra fields for Airflow 2.11 to 3.1; later ones read the provider info."""
+        from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
+        from flask_babel import lazy_gettext
+        from wtforms import IntegerField, PasswordField, StringField
+        from wtforms.validators import NumberRange, Optional
+
+        widgets: dict[str, Any] = {}
+        for name, field in get_provider_info.CONNECTION_FIELDS.items():
+            schema = field["schema"]
+            label, text = lazy_gettext(field["label"]), field["description"]
+            if "minimum" in schema:
+                checks = [Optional(), NumberRange(min=schema["minimum"])]
+                widgets[name] = IntegerField(
+                    label, validators=checks, description=text, widget=BS3TextFieldWidget()
+                )
+            elif schema.get("format") == "password":
+                widgets[name] = PasswordField(label, description=text, widget=BS3PasswordFieldWidget())
+            else:
+                widgets[name] = StringField(label, description=text, widget=BS3TextFieldWidget())
+        return widgets
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return the form's labels and placeholders for Airflow 2.11 to 3.1."""
+        return {
+            "hidden_fields": get_provider_info.HIDDEN_FIELDS,
+            "relabeling": get_provider_info.RELABELING,
+            "placeholders": get_provider_info.PLACEHOLDERS,
+        }
+
+    def get_conn(self) -> CloseAIClient:
+        """
+        Return the client of the connection; made once per hook.
+
+        :raises ConfigError: naming the form's field that is wrong.
+        """
+        if self._client is None:
+            connection = self.get_connection(self.closeai_conn_id)
+            if connection.password:
+                mask_secret(connection.password)
+            self._client = client_from(connection, connection.extra_dejson)
+        return self._client
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Try the connection for Airflow's *Test* button: discovery, and one account of the listing."""
+        try:
+            connection = self.get_connection(self.closeai_conn_id)
+            client = client_from(connection, {**connection.extra_dejson, "deadline": _TEST_SECONDS})
+            bases = client.list_bases()
+            total = client.page(1, 1).total
+        except CloseAIError as error:
+            return False, str(error)
+        return True, f"{len(bases)} bases known, best {bases[0].api}; {total} sub-accounts."
+
+    def list_bases(self) -> list[ApiBase]:
+        """Return the bases, best first, from the shared cache while it is fresh."""
+        return self.get_conn().list_bases()
+
+    def get_base_url(self) -> str:
+        """
+        Return the base to use now, without a trailing slash.
+
+        Right for an OpenAI client too: ``OpenAI(base_url=hook.get_base_url() + "/v1", ...)``.
+
+        :raises NoHealthyBase: where none is healthy.
+        """
+        return self.get_conn().get_base_url()
+
+    def check_health(self) -> list[BaseHealth]:
+        """Return what is known of every base's health; probes only what is older than ``health_ttl``."""
+        return self.get_conn().check_health()
+
+    def iter_sub_accounts(self, alias: str | None = None, sk: str | None = None) -> Iterator[SubAccount]:
+        """
+        Stream sub-accounts, page by page, each once; ``alias`` and ``sk`` match exactly.
+
+        :param alias: only accounts with exactly this alias.
+        :param sk: only the account with exactly this key.
+        """
+        return self.get_conn().iter_sub_accounts(alias=alias, sk=sk)
+
+    def get_sub_account(self, account_id: int) -> SubAccount | None:
+        """
+        Return one sub-account, ``None`` where there is none.
+
+        :param account_id: its id.
+        """
+        return self.get_conn().get_sub_account(account_id)
+
+    def create_sub_accounts(
+        self,
+        alias: str,
+        model_pricing: Mapping[str, Any] | list[dict[str, Any]],
+        balance: Any,
+        count: int = 1,
+        *,
+        if_exists: str = "ensure",
+        batch_size: int = 100,
+        settle: float = SETTLE,
+        context: Context | None = None,
+    ) -> list[SubAccount]:
+        """
+        Make it so that exactly ``count`` sub-accounts of the alias exist; see docs/operators/create.md.
+
+        :param context: the task's context; default: that of the task under way, if there is one. A try
+            after the first waits before it believes that nothing is there.
+        :returns: the accounts, keys included: ``account.token.reveal()``.
+        """
+        want = wanted(alias, model_pricing, balance, count, if_exists, batch_size, settle)
+        task_instance = (context or _context_now()).get("ti")
+        if task_instance is None:
+            return ensure_sub_accounts(self.get_conn(), want)
+        ti = task_instance
+        return ensure_sub_accounts(
+            self.get_conn(),
+            want,
+            first_try=ti.try_number <= 1,
+            task=f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}",
+        )
+
+    def update_pricing(
+        self,
+        model_pricing: Mapping[str, Any] | list[dict[str, Any]],
+        sub_accounts: Any = None,
+        alias: str | None = None,
+        sks: Any = None,
+        mode: str = "merge",
+        batch_size: int = 100,
+        dry_run: bool = False,
+    ) -> list[SubAccount]:
+        """
+        Set prices without renaming an account or losing a model; see docs/operators/pricing.md.
+
+        :returns: the selected accounts as they are afterwards.
+        """
+        asked = repricing(model_pricing, sub_accounts, alias, sks, mode, batch_size, dry_run)
+        return update_pricing(self.get_conn(), asked)
+
+    def delete_sub_accounts(
+        self,
+        sub_accounts: Any = None,
+        alias: str | None = None,
+        sks: Any = None,
+        missing: str = "ignore",
+        max_delete: int | None = None,
+        batch_size: int = 100,
+        dry_run: bool = False,
+    ) -> list[SubAccount]:
+        """
+        Delete accounts after a look at them; see docs/operators/delete.md.
+
+        :returns: the accounts as they were just before.
+        """
+        asked = deletion(sub_accounts, alias, sks, missing, max_delete, batch_size, dry_run)
+        return delete_sub_accounts(self.get_conn(), asked)
+
+
+class VariableStore:
+    """
+    The shared cache as an Airflow Variable: one for the whole deployment. Nothing in it is secret.
+
+    :param name: of the cache.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._key = f"closeai_bases_{name}"
+
+    def read(self) -> str | None:
+        """Return the Variable's text."""
+        return Variable.get(self._key, None)  # type: ignore[no-any-return]
+
+    def write(self, text: str) -> None:
+        """Set the Variable."""
+        Variable.set(self._key, text, description="CloseAI: what is known of the API bases (signed)")
+
+
+def client_from(connection: Connection, extra: Mapping[str, Any]) -> CloseAIClient:
+    """
+    Make a client of a connection that was read already. Does no I/O.
+
+    :param connection: of type ``closeai``.
+    :param extra: its extra, read.
+    :raises ConfigError: naming the form's field that is wrong.
+    """
+    config = config_from(
+        password=connection.password,
+        host=connection.host,
+        schema=connection.schema,
+        port=connection.port,
+        extra=extra,
+    )
+    return CloseAIClient(config, store=VariableStore if config.cache == "variable" else None)
+
+
+def _context_now() -> Mapping[str, Any]:
+    try:
+        return get_current_context()  # type: ignore[no-any-return]
+    except Exception:  # its class differs between Airflow 2 and 3
+        return {}

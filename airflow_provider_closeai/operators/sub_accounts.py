@@ -1,0 +1,237 @@
+"""Create, reprice, delete and list sub-accounts. Results are records without keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_provider_closeai.operators.base import CloseAIOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class CreateSubAccountsOperator(CloseAIOperator):
+    """
+    Make it so that exactly ``count`` sub-accounts of an alias exist.
+
+    Run it as often as you like, kill it wherever you like: there are ``count`` accounts afterwards. Returns
+    their records (id, alias, balance, monthly_cost, model_pricing, ..., ``token_hint``): never a key.
+
+    :param alias: the accounts' exact alias (templated).
+    :param model_pricing: models and factors, ``{"gpt-4": 1, "gpt-4o": "1.5"}`` or the API's list of dicts;
+        a model that is not in it has no permission (templated).
+    :param balance: virtual balance of each new account, a number >= 0; existing ones keep theirs (templated).
+    :param count: how many shall exist, >= 1 (templated).
+    :param if_exists: ``ensure`` keeps those that are there; ``fail`` refuses when some are (templated).
+    :param batch_size: accounts per post, >= 1.
+    :param settle: seconds for which the listing must stay the same before it is believed that an account
+        is missing, whenever an earlier post may have worked.
+    :param closeai_conn_id: the connection (templated).
+    """
+
+    template_fields: Sequence[str] = (
+        "alias",
+        "model_pricing",
+        "balance",
+        "count",
+        "if_exists",
+        "closeai_conn_id",
+    )
+    template_fields_renderers = {"model_pricing": "json"}  # noqa: RUF012  # as Airflow declares it
+
+    def __init__(
+        self,
+        *,
+        alias: str,
+        model_pricing: dict[str, Any] | list[dict[str, Any]] | str,
+        balance: Any,
+        count: int | str = 1,
+        if_exists: Literal["ensure", "fail"] | str = "ensure",
+        batch_size: int = 100,
+        settle: float = 30,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.alias = alias
+        self.model_pricing = model_pricing
+        self.balance = balance
+        self.count = count
+        self.if_exists = if_exists
+        self.batch_size = batch_size
+        self.settle = settle
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Create what is missing; see docs/operators/create.md."""
+        with self.hook() as hook:
+            accounts = hook.create_sub_accounts(
+                self.alias,
+                self.model_pricing,
+                self.balance,
+                self.count,
+                if_exists=self.if_exists,
+                batch_size=self.batch_size,
+                settle=self.settle,
+                context=context,
+            )
+        return [account.record() for account in accounts]
+
+
+class _Selects(CloseAIOperator):
+    """Operators that work on accounts selected by ids, alias or keys."""
+
+    def __init__(
+        self, *, sub_accounts: Any = None, alias: str | None = None, sks: Any = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if hasattr(sks, "iter_references"):
+            raise ValueError(
+                "sks must not come from another task: XCom keeps it in plain text. Pass the records: "
+                "sub_accounts=task.output."
+            )
+        self.sub_accounts = sub_accounts
+        self.alias = alias
+        self._sks = sks  # not a template field: those are stored in the serialized DAG as they are
+
+    def _selection(self, context: Context) -> dict[str, Any]:
+        sks = None if self._sks is None else self.render_template(self._sks, context)
+        return {"sub_accounts": self.sub_accounts, "alias": self.alias, "sks": sks}
+
+
+class UpdatePricingOperator(_Selects):
+    """
+    Set the price factors of sub-accounts, without renaming one and without losing a model by accident.
+
+    Give exactly one of ``sub_accounts``, ``alias``, ``sks``. Returns the records as they are afterwards.
+
+    :param model_pricing: models and factors (templated).
+    :param sub_accounts: ids, or the records that another task returned (templated).
+    :param alias: all accounts with exactly this alias (templated).
+    :param sks: keys. Rendered when the task runs and shown nowhere; best from a secrets backend:
+        ``"{{ var.value.keys }}"``.
+    :param mode: ``merge`` keeps models that are not named; ``replace`` takes their permission (templated).
+    :param batch_size: accounts per post, >= 1.
+    :param dry_run: only tell what would change, and return the records as they would be (templated).
+    :param closeai_conn_id: the connection (templated).
+    """
+
+    template_fields: Sequence[str] = (
+        "model_pricing",
+        "sub_accounts",
+        "alias",
+        "mode",
+        "dry_run",
+        "closeai_conn_id",
+    )
+    template_fields_renderers = {"model_pricing": "json", "sub_accounts": "json"}  # noqa: RUF012
+
+    def __init__(
+        self,
+        *,
+        model_pricing: dict[str, Any] | list[dict[str, Any]] | str,
+        sub_accounts: Any = None,
+        alias: str | None = None,
+        sks: Any = None,
+        mode: Literal["merge", "replace"] | str = "merge",
+        batch_size: int = 100,
+        dry_run: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(sub_accounts=sub_accounts, alias=alias, sks=sks, **kwargs)
+        self.model_pricing = model_pricing
+        self.mode = mode
+        self.batch_size = batch_size
+        self.dry_run = dry_run
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Reprice; see docs/operators/pricing.md."""
+        with self.hook() as hook:
+            accounts = hook.update_pricing(
+                self.model_pricing,
+                **self._selection(context),
+                mode=self.mode,
+                batch_size=self.batch_size,
+                dry_run=self.dry_run,
+            )
+        return [account.record() for account in accounts]
+
+
+class DeleteSubAccountsOperator(_Selects):
+    """
+    Delete sub-accounts, after a look at them. Returns their last records: the money is not forgotten.
+
+    Give exactly one of ``sub_accounts``, ``alias``, ``sks``.
+
+    :param sub_accounts: ids, or the records that another task returned (templated).
+    :param alias: all accounts with exactly this alias (templated).
+    :param sks: keys. Rendered when the task runs and shown nowhere.
+    :param missing: ``ignore``: an account that is not there counts as deleted; ``fail``: as an error
+        (templated).
+    :param max_delete: refuse to delete more than this many (templated).
+    :param batch_size: accounts per call, >= 1.
+    :param dry_run: only tell what would be deleted, and return it (templated).
+    :param closeai_conn_id: the connection (templated).
+    """
+
+    template_fields: Sequence[str] = (
+        "sub_accounts",
+        "alias",
+        "missing",
+        "max_delete",
+        "dry_run",
+        "closeai_conn_id",
+    )
+    template_fields_renderers = {"sub_accounts": "json"}  # noqa: RUF012
+
+    def __init__(
+        self,
+        *,
+        sub_accounts: Any = None,
+        alias: str | None = None,
+        sks: Any = None,
+        missing: Literal["ignore", "fail"] | str = "ignore",
+        max_delete: int | str | None = None,
+        batch_size: int = 100,
+        dry_run: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(sub_accounts=sub_accounts, alias=alias, sks=sks, **kwargs)
+        self.missing = missing
+        self.max_delete = max_delete
+        self.batch_size = batch_size
+        self.dry_run = dry_run
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Delete; see docs/operators/delete.md."""
+        with self.hook() as hook:
+            accounts = hook.delete_sub_accounts(
+                **self._selection(context),
+                missing=self.missing,
+                max_delete=self.max_delete,
+                batch_size=self.batch_size,
+                dry_run=self.dry_run,
+            )
+        return [account.record() for account in accounts]
+
+
+class ListSubAccountsOperator(CloseAIOperator):
+    """
+    Return the records of sub-accounts, each once.
+
+    :param alias: only accounts with exactly this alias; ``None``: all (templated).
+    :param closeai_conn_id: the connection (templated).
+    """
+
+    template_fields: Sequence[str] = ("alias", "closeai_conn_id")
+
+    def __init__(self, *, alias: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.alias = alias
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """List; see docs/operators/list.md."""
+        from airflow_provider_closeai.provisioning.inputs import alias_text
+
+        with self.hook() as hook:
+            alias = None if self.alias is None else alias_text(self.alias)
+            return [account.record() for account in hook.iter_sub_accounts(alias=alias)]

@@ -1,0 +1,59 @@
+"""What can be wrong with what was asked, or with what came of it."""
+
+from __future__ import annotations
+
+from airflow_provider_closeai.client.errors import CloseAIError
+
+
+class TooManyAccounts(CloseAIError):
+    """More accounts of an alias exist than were asked for. None was deleted."""
+
+    permanent = True
+
+
+class AliasExists(CloseAIError):
+    """``if_exists="fail"``, and accounts of the alias exist."""
+
+    permanent = True
+
+
+class PricingDiffers(CloseAIError):
+    """Accounts of the alias exist with other prices than those asked for. Nothing was created."""
+
+    permanent = True
+
+
+class UnexpectedAnswer(CloseAIError):
+    """The platform did something else than it was asked for; repeating it would do it again."""
+
+    permanent = True
+
+
+class UnconvertedPricing(CloseAIError):
+    """An account still has dead prices that cannot be sent back. Nothing was changed."""
+
+    permanent = True
+
+
+class NotASubAccount(CloseAIError):
+    """What was selected for deletion is not a sub-account. Nothing was deleted."""
+
+    permanent = True
+
+
+class TooManySelected(CloseAIError):
+    """More accounts were selected for deletion than ``max_delete``. Nothing was deleted."""
+
+    permanent = True
+
+
+class MissingAccounts(CloseAIError):
+    """Accounts that were selected are not in the listing. Nothing was changed."""
+
+
+class NotConfirmed(CloseAIError):
+    """The platform accepted a change, and the listing does not show it."""
+
+
+class AliasBusy(CloseAIError):
+    """Another task on this host has been working on the same accounts for too long."""

@@ -1,0 +1,180 @@
+"""Repricing: read, merge, write, read back. No account is renamed, no model is lost by merging."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+import msgspec
+
+from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.client.errors import OutcomeUnknown
+from airflow_provider_closeai.client.models import ModelPricing, SubAccount
+from airflow_provider_closeai.provisioning import inputs
+from airflow_provider_closeai.provisioning.accounts import (
+    CONFIRM_WITHIN,
+    listed_again,
+    read_until,
+    select,
+    sole_writer,
+)
+from airflow_provider_closeai.provisioning.errors import NotConfirmed, UnconvertedPricing
+
+log = logging.getLogger(__name__)
+
+
+class Repricing(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked for, validated."""
+
+    accounts: inputs.Selection
+    pricing: dict[str, Decimal]
+    mode: str
+    batch_size: int
+    dry_run: bool
+
+
+def repricing(
+    model_pricing: object,
+    sub_accounts: object = None,
+    alias: object = None,
+    sks: object = None,
+    mode: object = "merge",
+    batch_size: object = 100,
+    dry_run: object = False,
+) -> Repricing:
+    """
+    Validate the parameters of a repricing.
+
+    :param mode: ``merge`` changes the models named and keeps the others; ``replace`` sets the list.
+    :raises InvalidParameter: naming the first that is wrong.
+    """
+    return Repricing(
+        accounts=inputs.selection(sub_accounts, alias, sks),
+        pricing=inputs.pricing(model_pricing),
+        mode=inputs.choice("mode", mode, ("merge", "replace")),
+        batch_size=inputs.whole("batch_size", batch_size, 1),
+        dry_run=inputs.flag("dry_run", dry_run),
+    )
+
+
+def target_pricing(account: SubAccount, pricing: Mapping[str, Decimal], mode: str) -> dict[str, Decimal]:
+    """
+    Decide the whole price list that an account shall have.
+
+    :param account: as it is.
+    :param pricing: what is asked for.
+    :param mode: ``merge`` or ``replace``.
+    :raises UnconvertedPricing: where merging would have to keep dead prices, which cannot be sent.
+    """
+    if mode == "replace":
+        return dict(pricing)
+    merged: dict[str, Decimal | None] = {**account.pricing, **pricing}
+    dead = [model for model, factor in merged.items() if factor is None]
+    if dead:
+        raise UnconvertedPricing(
+            f"Sub-account {account.id} ({account.alias!r}) still has dead prices, and no pricing_factor, for "
+            f"{', '.join(dead)}. Merging cannot keep what cannot be sent: name these models in model_pricing, "
+            "or use mode='replace'. Nothing was changed.",
+            call="update",
+        )
+    return {model: factor for model, factor in merged.items() if factor is not None}
+
+
+def update_pricing(client: CloseAIClient, asked: Repricing) -> list[SubAccount]:
+    """
+    Set prices; what is right already is not sent.
+
+    :param client: the API.
+    :param asked: what is asked for.
+    :returns: all selected accounts as they are afterwards (with ``dry_run``: as they would be).
+    :raises MissingAccounts: a selected account is not listed; nothing was changed.
+    :raises NotConfirmed: the listing does not show the change 30 seconds later.
+    """
+    with sole_writer(client, "pricing"):
+        accounts = select(client, asked.accounts, missing="fail")
+        targets = {account.id: target_pricing(account, asked.pricing, asked.mode) for account in accounts}
+        changing = [account for account in accounts if account.pricing != targets[account.id]]
+        for account in changing:
+            _tell(account, targets[account.id], asked.dry_run)
+        log.info(
+            "%d of %d selected sub-accounts %s.",
+            len(changing),
+            len(accounts),
+            "would change" if asked.dry_run else "change",
+        )
+        if asked.dry_run:
+            return [_with_pricing(account, targets[account.id]) for account in accounts]
+        doubt = _write(client, changing, targets, asked.batch_size)
+        return _confirmed(client, accounts, targets, doubt) if changing else accounts
+
+
+def _write(
+    client: CloseAIClient,
+    accounts: Sequence[SubAccount],
+    targets: Mapping[int, dict[str, Decimal]],
+    batch_size: int,
+) -> OutcomeUnknown | None:
+    """Send the changes; an outcome that stays unknown is left to the reading back."""
+    groups: dict[tuple[str, frozenset[tuple[str, Decimal]]], list[SubAccount]] = {}
+    for account in accounts:
+        groups.setdefault((account.alias, frozenset(targets[account.id].items())), []).append(account)
+    doubt: OutcomeUnknown | None = None
+    for (alias, _), members in groups.items():
+        for start in range(0, len(members), batch_size):
+            batch = members[start : start + batch_size]
+            try:
+                client.update(batch, alias, targets[batch[0].id])
+            except OutcomeUnknown as error:
+                log.warning("%s Reading back shows whether it was.", error)
+                doubt = error
+    return doubt
+
+
+def _confirmed(
+    client: CloseAIClient,
+    accounts: Sequence[SubAccount],
+    targets: Mapping[int, dict[str, Decimal]],
+    doubt: OutcomeUnknown | None,
+) -> list[SubAccount]:
+    def wrong(listed: Sequence[SubAccount]) -> list[int]:
+        right = {account.id for account in listed if account.pricing == targets[account.id]}
+        return [account.id for account in accounts if account.id not in right]
+
+    listed, is_right = read_until(
+        client, lambda: listed_again(client, accounts), lambda seen: not wrong(seen), CONFIRM_WITHIN
+    )
+    if is_right:
+        return listed
+    if doubt is not None:
+        raise doubt
+    raise NotConfirmed(
+        f"The platform accepted the new prices, and {CONFIRM_WITHIN:g} s later the listing does not show them "
+        f"for the sub-accounts {wrong(listed)[:20]}. Does it know these models? A retry sends only what is "
+        "still different.",
+        call="update",
+    )
+
+
+def _tell(account: SubAccount, target: Mapping[str, Decimal], dry_run: bool) -> None:
+    lost = [model for model in account.pricing if model not in target]
+    changed = [
+        f"{model} {'new' if model not in account.pricing else account.pricing[model]} -> {factor}"
+        for model, factor in target.items()
+        if account.pricing.get(model) != factor
+    ]
+    would = "would change" if dry_run else "changes"
+    log.info("Sub-account %s (%r) %s: %s.", account.id, account.alias, would, ", ".join(changed) or "-")
+    if lost:
+        log.warning(
+            "Sub-account %s (%r) %s permission for: %s.",
+            account.id,
+            account.alias,
+            "would lose" if dry_run else "loses",
+            ", ".join(lost),
+        )
+
+
+def _with_pricing(account: SubAccount, pricing: Mapping[str, Decimal]) -> SubAccount:
+    entries = tuple(ModelPricing(model, factor) for model, factor in pricing.items())
+    return msgspec.structs.replace(account, model_pricing=entries)

@@ -1,0 +1,91 @@
+"""Wait until the API can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class HealthSensor(BaseSensorOperator):
+    """
+    Wait until enough bases are healthy, and return the base to use.
+
+    Verdicts are shared by the deployment: however many sensors wait, a base is probed once per
+    ``health_ttl``, and traffic that is served counts as a probe. A key that is refused fails the sensor at
+    once; what may pass (a base or discovery that is down) is waited for.
+
+    :param require: ``any`` base healthy; ``primary``: the best-ranked one; ``all`` of them (templated).
+    :param deferrable: wait in the triggerer instead of a worker; default: ``[operators]
+        default_deferrable``.
+    :param poke_interval: seconds between looks; the platform suggests 300.
+    :param closeai_conn_id: the connection (templated).
+    """
+
+    template_fields: Sequence[str] = ("require", "closeai_conn_id")
+
+    def __init__(
+        self,
+        *,
+        require: Literal["any", "primary", "all"] | str = "any",
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poke_interval: float | timedelta = 300,
+        closeai_conn_id: str = "closeai_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, **kwargs)
+        self.require = require
+        self.deferrable = deferrable
+        self.closeai_conn_id = closeai_conn_id
+
+    def execute(self, context: Context) -> Any:
+        """Wait here, or look once and hand over to the triggerer."""
+        if not self.deferrable:
+            return super().execute(context)
+        look = self.poke(context)
+        if look.is_done:
+            return look.xcom_value
+        from airflow_provider_closeai.triggers.health import HealthTrigger
+
+        self.defer(
+            trigger=HealthTrigger(self.closeai_conn_id, self.require, self.poke_interval),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=self.timeout),
+        )
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once."""
+        from airflow_provider_closeai.client.errors import CloseAIError
+        from airflow_provider_closeai.hooks.closeai import CloseAIHook
+        from airflow_provider_closeai.provisioning.health import look
+
+        try:
+            base = look(CloseAIHook(self.closeai_conn_id).get_conn, self.require)
+        except CloseAIError as error:
+            raise self._failure(str(error)) from error
+        return PokeReturnValue(is_done=base is not None, xcom_value=base)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> str:
+        """
+        Take over from the triggerer.
+
+        :param event: what :class:`~airflow_provider_closeai.triggers.health.HealthTrigger` sent.
+        """
+        if event.get("status") == "healthy" and event.get("base"):
+            self.log.info("Base %s is healthy.", event["base"])
+            return str(event["base"])
+        raise self._failure(str(event.get("message") or f"the trigger sent an unknown event: {event}"))
+
+    def _failure(self, message: str) -> Exception:
+        # With soft_fail Airflow would turn its own exceptions into a skip; a refused key must be seen.
+        return RuntimeError(message) if self.soft_fail else AirflowFailException(message)

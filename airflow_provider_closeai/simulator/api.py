@@ -1,0 +1,268 @@
+"""The platform's calls: who may, what is wrong, what is done, what is answered."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_closeai.simulator.answers import TEXT, Answer, Refusal, done, encode
+from airflow_provider_closeai.simulator.checks import (
+    invalid,
+    number_in_query,
+    read_amount,
+    read_body,
+    read_count,
+    read_pricing,
+    read_query,
+    read_sks,
+    read_text,
+)
+from airflow_provider_closeai.simulator.state import Account, State, alias_matcher
+from airflow_provider_closeai.simulator.values import to_decimal, to_units
+
+_SUB_ACCOUNT = "/api/v1/account/sub-account"
+DISCOVERY_ROUTES = {"/api/v1/links": {"GET": "links"}}
+BASE_ROUTES = {
+    "/api/v1/healthy": {"GET": "healthy"},
+    f"{_SUB_ACCOUNT}/list": {"GET": "list"},
+    f"{_SUB_ACCOUNT}/token": {"POST": "create", "DELETE": "delete"},
+    f"{_SUB_ACCOUNT}/token/info": {"POST": "update"},
+    "/dashboard/billing/credit_grants": {"GET": "billing"},
+}
+CALLS = ("links", "healthy", "list", "create", "update", "delete", "billing", "unknown")
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A request as it came; ``who`` is main, sub, none or other."""
+
+    host: str
+    call: str
+    method: str
+    path: str
+    pairs: list[tuple[str, str]]
+    body: bytes
+    content_type: str
+    who: str
+
+
+def routes(host: str) -> dict[str, dict[str, str]]:
+    """Give the paths that a host serves.
+
+    :param host: ``discovery`` or a base's name.
+    """
+    return DISCOVERY_ROUTES if host == "discovery" else BASE_ROUTES
+
+
+def call_of(host: str, method: str, path: str) -> str:
+    """Name the call that a request is.
+
+    :param host: Where it came.
+    :param method: The HTTP method.
+    :param path: The path.
+    """
+    return routes(host).get(path, {}).get(method, "unknown")
+
+
+class Api:
+    """The calls on one state.
+
+    :param state: The accounts.
+    :param links: What ``links`` answers.
+    """
+
+    def __init__(self, state: State, links: Callable[[], list[dict[str, Any]]]) -> None:
+        self._state = state
+        self._settings = state.settings
+        self._links_now = links
+        self._seen: dict[tuple[str, str], deque[float]] = {}
+        self._seen_lock = threading.Lock()
+        self._calls = {
+            "links": self._links,
+            "healthy": self._healthy,
+            "list": self._list,
+            "create": self._create,
+            "update": self._update,
+            "delete": self._delete,
+            "billing": self._billing,
+        }
+
+    def who(self, authorization: str | None) -> str:
+        """Tell whose key a request carries: main, sub, none or other.
+
+        :param authorization: The header.
+        """
+        if authorization is None:
+            return "none"
+        scheme, _, key = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            return "other"
+        if key == self._state.key:
+            return "main"
+        with self._state.lock:
+            return "sub" if key in self._state.tokens else "other"
+
+    def answer(self, incoming: Incoming) -> Answer:
+        """Do what a request asks, or refuse it.
+
+        :param incoming: The request.
+        """
+        try:
+            self._admit(incoming)
+            return self._calls[incoming.call](incoming)
+        except Refusal as refusal:
+            return refusal.answer()
+
+    def _admit(self, incoming: Incoming) -> None:
+        methods = routes(incoming.host).get(incoming.path)
+        if methods is None:
+            raise Refusal(404, "not_found", "there is nothing at this path")
+        if incoming.method not in methods:
+            allowed = ", ".join(methods)
+            raise Refusal(405, "method_not_allowed", f"use {allowed} here", {"Allow": allowed})
+        self._limit(incoming.host, incoming.call)
+        if incoming.call == "healthy":
+            return
+        if incoming.who == "sub":
+            raise Refusal(403, "permission_denied", "a sub-account's API key may not use this interface")
+        if incoming.who != "main":
+            raise Refusal(401, "invalid_api_key", "the API key is missing or not valid")
+
+    def _limit(self, host: str, call: str) -> None:
+        limit = self._settings.rate_limits.get(call)
+        if limit is None:
+            return
+        number, seconds = limit
+        now = time.monotonic()
+        with self._seen_lock:
+            seen = self._seen.setdefault((host, call), deque())
+            while seen and seen[0] <= now - seconds:
+                seen.popleft()
+            if len(seen) >= number:
+                wait = str(max(1, math.ceil(seen[0] + seconds - now)))
+                raise Refusal(429, "rate_limit_exceeded", "too many requests", {"Retry-After": wait})
+            seen.append(now)
+
+    def _links(self, incoming: Incoming) -> Answer:
+        read_query(incoming.pairs, ())
+        return done(self._links_now())
+
+    def _healthy(self, incoming: Incoming) -> Answer:
+        read_query(incoming.pairs, ())
+        return Answer(200, b"healthy", TEXT, executed=True)
+
+    def _billing(self, incoming: Incoming) -> Answer:
+        read_query(incoming.pairs, ())
+        with self._state.lock:
+            used = self._state.used() + to_units(self._settings.main_usage)
+        granted = to_units(self._settings.main_granted)
+        return done(
+            {
+                "object": "credit_summary",
+                "total_granted": to_decimal(granted),
+                "total_used": to_decimal(used),
+                "total_available": to_decimal(granted - used),
+            }
+        )
+
+    def _list(self, incoming: Incoming) -> Answer:
+        query = read_query(incoming.pairs, ("alias", "sk", "page", "page_size"))
+        page = number_in_query(query, "page", 1)
+        size = number_in_query(query, "page_size", 10)
+        if page < 1:
+            raise invalid("page must be at least 1")
+        if size < 1 and size != -1:
+            raise invalid("page_size must be at least 1, or -1 for all")
+        largest = self._settings.max_page_size
+        if largest is not None and (size == -1 or size > largest):
+            size = largest
+        with self._state.lock:
+            return Answer(200, encode(self._page(query, page, size)), executed=True)
+
+    def _page(self, query: dict[str, str], page: int, size: int) -> str:
+        settings, state = self._settings, self._state
+        accounts, until = state.listed()
+        everything = len(accounts)
+        if sk := query.get("sk"):
+            accounts = [account for account in accounts if account.token == sk]
+        if alias := query.get("alias"):
+            matches = alias_matcher(settings, alias)
+            views = ((account, account.view(until)) for account in accounts)
+            accounts = [account for account, version in views if version and matches(version.alias)]
+        if settings.order == "newest":
+            accounts.reverse()
+        total = everything if settings.total_counts == "all" else len(accounts)
+        length = size if size != -1 else max(len(accounts), 1)
+        shown = accounts[(page - 1) * length : page * length]
+        numbers = settings.amounts_as_numbers
+        pairs = ((account, account.view(until)) for account in shown)
+        items = ",".join(state.render(account, version, numbers) for account, version in pairs if version)
+        count = "" if settings.omit_total else f'"total":{total},'
+        return f'{{"items":[{items}],{count}"page":{page},"pageSize":{size}}}'
+
+    def _create(self, incoming: Incoming) -> Answer:
+        known = ("alias", "balance", "model_pricing", "count")
+        needed = ("alias", "balance", "model_pricing")
+        fields = self._fields(incoming, known, needed)
+        alias = read_text(fields["alias"], "alias")
+        balance = read_amount(fields["balance"], "balance")
+        pricing = read_pricing(fields["model_pricing"])
+        count = read_count(fields.get("count", 1), self._settings.max_count)
+        state = self._state
+        with state.lock:
+            if self._settings.unique_alias:
+                if count > 1:
+                    raise invalid("count must be 1: an alias must be unique")
+                self._free(alias, [])
+            made = [state.add(alias, pricing, balance) for _ in range(count)]
+            numbers = self._settings.amounts_as_numbers
+            items = ",".join(state.render(account, account.versions[-1], numbers) for account in made)
+        return Answer(200, encode(f'{{"items":[{items}],"success":true}}'), executed=True)
+
+    def _update(self, incoming: Incoming) -> Answer:
+        fields = self._fields(incoming, ("sks", "alias", "model_pricing"), ("sks", "model_pricing"))
+        sks = read_sks(fields["sks"], self._settings.max_sks)
+        pricing = read_pricing(fields["model_pricing"])
+        alias = read_text(fields["alias"], "alias") if "alias" in fields else None
+        with self._state.lock:
+            accounts = self._find(sks, missing_ok=False)
+            if alias is not None and self._settings.unique_alias:
+                if len(accounts) > 1:
+                    raise invalid("sks must be one: an alias must be unique")
+                self._free(alias, accounts)
+            for account in accounts:
+                self._state.update(account, account.alias if alias is None else alias, pricing)
+        return done({"success": True})
+
+    def _delete(self, incoming: Incoming) -> Answer:
+        fields = self._fields(incoming, ("sks",), ("sks",))
+        sks = read_sks(fields["sks"], self._settings.max_sks)
+        with self._state.lock:
+            for account in self._find(sks, missing_ok=self._settings.delete_missing == "ok"):
+                self._state.delete(account)
+        return done({"success": True})
+
+    def _fields(self, incoming: Incoming, known: tuple[str, ...], needed: tuple[str, ...]) -> dict[str, Any]:
+        read_query(incoming.pairs, ())
+        return read_body(incoming.body, incoming.content_type, known, needed)
+
+    def _find(self, sks: list[str], *, missing_ok: bool) -> list[Account]:
+        found = []
+        for index, sk in enumerate(sks):
+            account = self._state.tokens.get(sk)
+            if sk == self._state.key or (account and account.token_type != "slave"):
+                raise invalid(f"sks[{index}] is not a sub-account")
+            if account:
+                found.append(account)
+            elif not missing_ok:
+                raise Refusal(404, "not_found", f"sks[{index}] is unknown")
+        return found
+
+    def _free(self, alias: str, owners: list[Account]) -> None:
+        if any(account.alias == alias and account not in owners for account in self._state.live.values()):
+            raise invalid("alias is taken")

@@ -1,0 +1,71 @@
+"""The simulated time: stands still, is moved by tests, or runs faster than the real one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import datetime, timedelta
+
+from airflow_provider_closeai.simulator.values import ZONE
+
+START = datetime(2026, 11, 24, 9, tzinfo=ZONE)
+
+
+class Clock:
+    """A clock that only goes forward.
+
+    :param start: The first moment; a naive one is taken as +08:00.
+    :param time_scale: Simulated seconds per real second; 0 stands still.
+    """
+
+    def __init__(self, start: datetime | None = None, time_scale: float = 0) -> None:
+        if time_scale < 0:
+            raise ValueError("time_scale must be 0 or more")
+        self._scale = time_scale
+        self._lock = threading.Lock()
+        self._base = local(start or START)
+        self._since = time.monotonic()
+
+    def now(self) -> datetime:
+        """Tell the simulated time, aware, in +08:00."""
+        with self._lock:
+            return self._now()
+
+    def advance(self, **span: float) -> None:
+        """Move forward.
+
+        :param span: The arguments of ``timedelta``: ``days=1``, ``hours=2`` ...
+        """
+        step = timedelta(**span)
+        if step < timedelta(0):
+            raise ValueError("the clock cannot go back: money that was spent stays spent")
+        with self._lock:
+            self._rebase(self._now() + step)
+
+    def set(self, moment: datetime) -> None:
+        """Move forward to a moment.
+
+        :param moment: A naive one is taken as +08:00; an earlier one than now is a ``ValueError``.
+        """
+        target = local(moment)
+        with self._lock:
+            if target < self._now():
+                raise ValueError("the clock cannot go back: give the Simulator start=... instead")
+            self._rebase(target)
+
+    def _now(self) -> datetime:
+        if not self._scale:
+            return self._base
+        return self._base + timedelta(seconds=(time.monotonic() - self._since) * self._scale)
+
+    def _rebase(self, moment: datetime) -> None:
+        self._base = moment
+        self._since = time.monotonic()
+
+
+def local(moment: datetime) -> datetime:
+    """Give a time in the platform's zone.
+
+    :param moment: A naive one is taken as already there.
+    """
+    return moment.replace(tzinfo=ZONE) if moment.tzinfo is None else moment.astimezone(ZONE)

@@ -1,0 +1,300 @@
+"""The simulator as tests hold it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from decimal import Decimal
+from types import TracebackType
+from typing import Any
+
+from airflow_provider_closeai.simulator.api import Api
+from airflow_provider_closeai.simulator.clock import Clock
+from airflow_provider_closeai.simulator.control import Control
+from airflow_provider_closeai.simulator.faults import Fault, Faults
+from airflow_provider_closeai.simulator.log import Request, RequestLog
+from airflow_provider_closeai.simulator.server import Backend, Host
+from airflow_provider_closeai.simulator.settings import Settings
+from airflow_provider_closeai.simulator.state import Account, State, Truth, units_of
+
+_PRIORITIES = (10, 5, 1)
+_DESCRIPTIONS = ("主API", "紧急备用API,随时替换,请勿过渡依赖")
+_PRICING = [{"model": "gpt-3.5-turbo", "pricing_factor": 1}]
+
+
+class Simulator:
+    """The CloseAI platform on this machine: one discovery host, some bases, one state.
+
+    :param bases: How many bases.
+    :param seed: Makes keys, tokens and costs repeatable; None makes them random.
+    :param start: The first moment of the simulated clock.
+    :param time_scale: Simulated seconds per real second; 0 stands still.
+    :param port: The discovery host's port; 0 is any free one.
+    :param settings: Fields of ``Settings``.
+    """
+
+    def __init__(
+        self,
+        bases: int = 2,
+        seed: int | None = None,
+        *,
+        start: datetime | None = None,
+        time_scale: float = 0,
+        port: int = 0,
+        **settings: Any,
+    ) -> None:
+        if bases < 1:
+            raise ValueError("the simulator needs at least one base")
+        self.settings = Settings(**settings)
+        self.clock = Clock(start, time_scale)
+        self._state = State(self.settings, self.clock, seed)
+        self._faults = Faults()
+        self._log = RequestLog()
+        self._links: list[dict[str, Any]] | None = None
+        self._statuses = ["ok"] * bases
+        self._backend = Backend(Api(self._state, self._links_now), self._faults, self._log, Control(self))
+        self._discovery = Host("discovery", self._backend, port)
+        self._bases = [Host(f"base-{index}", self._backend) for index in range(bases)]
+
+    def start(self) -> Simulator:
+        """Listen on all hosts."""
+        try:
+            for host in self._hosts:
+                host.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Close all hosts and cut all connections."""
+        with ThreadPoolExecutor(len(self._hosts)) as pool:
+            list(pool.map(lambda host: host.stop(reserve=False), self._hosts))
+
+    def __enter__(self) -> Simulator:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def key(self) -> str:
+        """The main account's sk."""
+        return self._state.key
+
+    @property
+    def discovery_url(self) -> str:
+        """The discovery host's origin."""
+        return self._discovery.url
+
+    @property
+    def base_urls(self) -> list[str]:
+        """The bases' origins, best first."""
+        return [host.url for host in self._bases]
+
+    @property
+    def requests(self) -> list[Request]:
+        """All requests so far, in the order in which they came; control requests are not among them."""
+        return self._log.all()
+
+    @property
+    def truth(self) -> Truth:
+        """The true costs up to now, deleted accounts' too."""
+        with self._state.lock:
+            return self._state.truth()
+
+    @property
+    def on_request(self) -> Callable[[Request], None] | None:
+        """A hook, called before each request is worked on, in the request's thread, without any lock."""
+        return self._backend.on_request
+
+    @on_request.setter
+    def on_request(self, hook: Callable[[Request], None] | None) -> None:
+        self._backend.on_request = hook
+
+    def connection(self) -> dict[str, Any]:
+        """Give an Airflow connection, ready for ``json.dumps``."""
+        return {"conn_type": "closeai", "host": self.discovery_url, "password": self.key, "extra": {}}
+
+    def accounts(self, alias: str | None = None) -> list[dict[str, Any]]:
+        """Give the true present accounts, token included, however much the listing lags.
+
+        :param alias: Only those with exactly this alias.
+        """
+        with self._state.lock:
+            return [
+                self._state.item(account)
+                for account in self._state.live.values()
+                if alias is None or account.alias == alias
+            ]
+
+    def add_account(
+        self,
+        alias: str,
+        model_pricing: Sequence[dict[str, Any]] | None = None,
+        balance: Decimal | int | str = "100",
+        monthly_cost: Decimal | int | str = "0",
+        token_type: str = "slave",
+        created_at: datetime | str | None = None,
+        enabled: bool = True,
+    ) -> dict[str, Any]:
+        """Seed an account without HTTP; the listing shows it at once.
+
+        :param alias: Its alias.
+        :param model_pricing: Its price list, stored as given, old forms too; None is one model.
+        :param balance: Its balance.
+        :param monthly_cost: What it has cost this month; counts in ``truth.by_month``, on no date.
+        :param token_type: ``slave`` for a sub-account.
+        :param created_at: None is now.
+        :param enabled: Whether it costs anything from now on.
+        """
+        created = datetime.fromisoformat(created_at) if isinstance(created_at, str) else created_at
+        with self._state.lock:
+            account = self._state.add(
+                alias,
+                list(_PRICING if model_pricing is None else model_pricing),
+                units_of(balance, "balance"),
+                cost=units_of(monthly_cost, "monthly_cost"),
+                token_type=token_type,
+                created_at=created,
+                enabled=enabled,
+                born=-math.inf,
+            )
+            return self._state.item(account)
+
+    def delete_account(self, account_id: int) -> None:
+        """Delete an account without HTTP; the listing may lag behind.
+
+        :param account_id: Which.
+        """
+        with self._state.lock:
+            self._state.delete(self._account(account_id))
+
+    def set_rate(self, account_id: int, rate: Decimal | int | str) -> None:
+        """Change what an account costs from now on.
+
+        :param account_id: Which.
+        :param rate: The cost of a simulated hour, up to 8 decimals.
+        """
+        with self._state.lock:
+            self._state.set_rate(self._account(account_id), units_of(rate, "rate"))
+
+    def correct_cost(self, account_id: int, delta: Decimal | int | str) -> None:
+        """Book a correction today: ``monthly_cost`` and the truth change by it, the balance against it.
+
+        :param account_id: Which; of a deleted one only the truth changes.
+        :param delta: Below 0 is a refund.
+        """
+        with self._state.lock:
+            self._state.correct(account_id, units_of(delta, "delta"))
+
+    def count(self, call: str, base: int | None = None) -> int:
+        """Count the requests of a call.
+
+        :param call: Its name.
+        :param base: Only on this base.
+        """
+        name = None if base is None else self._base(base).name
+        return sum(request.call == call and name in (None, request.host) for request in self.requests)
+
+    def counts(self) -> dict[str, int]:
+        """Count the requests by call."""
+        return self._log.counts()
+
+    def fault(
+        self,
+        call: str,
+        kind: str,
+        base: int | None = None,
+        times: int | None = 1,
+        skip: int = 0,
+        **options: Any,
+    ) -> Fault:
+        """Plan a fault; faults are tried in the order in which they were planned.
+
+        :param call: A call's name, or ``*`` for every call.
+        :param kind: One of ``faults.KINDS``.
+        :param base: Only on this base; None is any host.
+        :param times: How many requests meet it; None is all.
+        :param skip: How many fitting requests pass first.
+        :param options: The kind's options.
+        """
+        host = None if base is None else self._base(base).name
+        if host and call == "links":
+            raise ValueError("links is served by the discovery host: leave base out")
+        return self._faults.plan(call, kind, host, times, skip, options)
+
+    def clear_faults(self) -> None:
+        """Forget all planned faults."""
+        self._faults.clear()
+
+    def stop_base(self, index: int) -> None:
+        """Close a base: new connections are refused, open ones are cut.
+
+        :param index: Which.
+        """
+        self._base(index).stop()
+
+    def start_base(self, index: int) -> None:
+        """Open a base again, on the same port.
+
+        :param index: Which.
+        """
+        self._base(index).start()
+
+    def stop_discovery(self) -> None:
+        """Close the discovery host, its control interface too."""
+        self._discovery.stop()
+
+    def start_discovery(self) -> None:
+        """Open the discovery host again, on the same port."""
+        self._discovery.start()
+
+    def set_status(self, index: int, status: str) -> None:
+        """Set what links says of a base.
+
+        :param index: Which.
+        :param status: ``ok``, ``down`` ...
+        """
+        self._base(index)
+        self._statuses[index] = status
+
+    def set_links(self, links: list[dict[str, Any]] | None) -> None:
+        """Override the whole answer of links.
+
+        :param links: The list; None is the true one again.
+        """
+        self._links = links
+
+    @property
+    def _hosts(self) -> list[Host]:
+        return [self._discovery, *self._bases]
+
+    def _base(self, index: int) -> Host:
+        if index not in range(len(self._bases)):
+            raise ValueError(f"there is no base {index!r}: they are 0 to {len(self._bases) - 1}")
+        return self._bases[index]
+
+    def _account(self, account_id: int) -> Account:
+        account = self._state.live.get(account_id)
+        if account is None:
+            raise KeyError(f"there is no account {account_id}")
+        return account
+
+    def _links_now(self) -> list[dict[str, Any]]:
+        if self._links is not None:
+            return self._links
+        last = len(_PRIORITIES) - 1
+        return [
+            {
+                "api": host.url,
+                "desc": _DESCRIPTIONS[min(index, 1)],
+                "priority": _PRIORITIES[index] if index <= last else 1 - (index - last),
+                "status": self._statuses[index],
+            }
+            for index, host in enumerate(self._bases)
+        ]

@@ -1,0 +1,321 @@
+"""The accounts and their money: one state for all bases."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+import secrets
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from airflow_provider_closeai.simulator.clock import Clock, local
+from airflow_provider_closeai.simulator.settings import Settings
+from airflow_provider_closeai.simulator.values import ZONE, dumps, stamp, to_decimal, to_text, to_units
+
+USER_ID = 1001
+_EPOCH = datetime(2000, 1, 1, tzinfo=ZONE)
+_MICROSECOND = timedelta(microseconds=1)
+_HOUR = 3_600_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What the listing shows of an account from one change to the next, mostly as finished JSON text."""
+
+    at: float
+    alias: str
+    head: str
+    tail: str
+
+
+@dataclass(slots=True)
+class Account:
+    """One account; ``rate``, ``balance`` and ``cost`` count 0.00000001."""
+
+    id: int
+    token: str
+    token_type: str
+    enabled: bool
+    created_at: datetime
+    rate: int
+    balance: int
+    cost: int
+    settled: datetime
+    died: float = math.inf
+    versions: list[Version] = field(default_factory=list)
+
+    @property
+    def alias(self) -> str:
+        """The true alias at present."""
+        return self.versions[-1].alias
+
+    def view(self, until: float) -> Version | None:
+        """Find the newest version that is not younger than a moment.
+
+        :param until: In monotonic seconds.
+        """
+        return next((version for version in reversed(self.versions) if version.at <= until), None)
+
+    def spent(self, since: datetime, until: datetime) -> int:
+        """Tell what a span costs.
+
+        Costs are counted from one fixed hour, so a span costs the same however it is cut into pieces.
+
+        :param since: Its begin.
+        :param until: Its end.
+        """
+        if not self.enabled:
+            return 0
+        first, last = ((moment - _EPOCH) // _MICROSECOND for moment in (since, until))
+        return self.rate * last // _HOUR - self.rate * first // _HOUR
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The true costs, which survive rollover and deletion.
+
+    :param by_date: Cost per (account id, local date).
+    :param by_month: Cost per (account id, ``"YYYY-MM"``); includes a ``monthly_cost`` that was seeded.
+    """
+
+    by_date: dict[tuple[int, date], Decimal]
+    by_month: dict[tuple[int, str], Decimal]
+
+
+class State:
+    """All accounts of one main account; take ``lock`` around every use.
+
+    :param settings: How the platform behaves.
+    :param clock: The simulated time.
+    :param seed: Makes keys, tokens and rates repeatable.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock, seed: int | None) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.lock = threading.RLock()
+        self.live: dict[int, Account] = {}
+        self.tokens: dict[str, Account] = {}
+        self._dead: list[Account] = []
+        self._random = random.Random(secrets.randbits(128) if seed is None else seed)
+        self._salt = self._random.getrandbits(128)
+        self._last_id = 0
+        self._days: defaultdict[tuple[int, date], int] = defaultdict(int)
+        self._months: defaultdict[tuple[int, str], int] = defaultdict(int)
+        self.key = f"sk-main-{self._random.getrandbits(160):040x}"
+
+    def add(
+        self,
+        alias: str,
+        model_pricing: list[dict[str, Any]],
+        balance: int,
+        *,
+        cost: int = 0,
+        token_type: str = "slave",
+        created_at: datetime | None = None,
+        enabled: bool = True,
+        born: float | None = None,
+    ) -> Account:
+        """Create one account.
+
+        :param alias: Its alias.
+        :param model_pricing: Its price list, stored as given.
+        :param balance: Its balance, in units.
+        :param cost: Its monthly cost so far, in units.
+        :param token_type: ``slave`` for a sub-account.
+        :param created_at: None is now.
+        :param enabled: Whether it costs anything.
+        :param born: The monotonic time from which a lagging listing counts; None is now.
+        """
+        now = self.clock.now()
+        self._last_id += 1
+        digest = hashlib.blake2b(f"{self._salt}/{self._last_id}".encode(), digest_size=8).digest()
+        account = Account(
+            id=self._last_id,
+            token=f"sk-{self._random.getrandbits(192):048x}",
+            token_type=token_type,
+            enabled=enabled,
+            created_at=local(created_at) if created_at else now,
+            rate=100_000 + int.from_bytes(digest) % 4_900_000,
+            balance=balance,
+            cost=cost,
+            settled=now,
+        )
+        if cost:
+            self._months[account.id, f"{now:%Y-%m}"] += cost
+        at = time.monotonic() if born is None else born
+        self._write(account, at, alias, dumps(model_pricing), account.created_at)
+        self.live[account.id] = self.tokens[account.token] = account
+        return account
+
+    def update(self, account: Account, alias: str, model_pricing: list[dict[str, Any]]) -> None:
+        """Replace an account's alias and whole price list.
+
+        :param account: Which.
+        :param alias: Its alias from now on.
+        :param model_pricing: Its price list from now on.
+        """
+        self._write(account, time.monotonic(), alias, dumps(model_pricing), self.clock.now())
+
+    def delete(self, account: Account) -> None:
+        """Delete an account; its costs end now.
+
+        :param account: Which.
+        """
+        self.settle(account)
+        account.died = time.monotonic()
+        del self.live[account.id], self.tokens[account.token]
+        self._dead.append(account)
+
+    def listed(self) -> tuple[list[Account], float]:
+        """Give the accounts that the listing shows, by id, and the moment of which it tells."""
+        if not self.settings.list_lag:
+            return list(self.live.values()), math.inf
+        until = time.monotonic() - self.settings.list_lag
+        shown = [account for account in self.live.values() if account.view(until)]
+        for account in reversed(self._dead):
+            if account.died <= until:
+                break
+            if account.view(until):
+                shown.append(account)
+        return sorted(shown, key=lambda account: account.id), until
+
+    def render(self, account: Account, version: Version, numbers: bool = False) -> str:
+        """Write an account as the platform does, as JSON text.
+
+        :param account: Which.
+        :param version: Its version to show; money is always of the present.
+        :param numbers: Write amounts as numbers.
+        """
+        if account.died == math.inf:
+            self.settle(account)
+        mark = "" if numbers else '"'
+        balance, cost = to_text(account.balance), to_text(account.cost)
+        return (
+            f'{version.head}"balance":{mark}{balance}{mark},"monthly_cost":{mark}{cost}{mark},{version.tail}'
+        )
+
+    def item(self, account: Account) -> dict[str, Any]:
+        """Give an account's true present state, as a plain JSON reader sees it.
+
+        :param account: Which.
+        """
+        found: dict[str, Any] = json.loads(self.render(account, account.versions[-1]))
+        return found
+
+    def settle(self, account: Account) -> None:
+        """Book an account's costs up to now: day by day, a new month starting from 0.
+
+        :param account: Which.
+        """
+        now = self.clock.now()
+        while account.settled < now:
+            day = account.settled.date()
+            midnight = datetime(day.year, day.month, day.day, tzinfo=ZONE) + timedelta(days=1)
+            until = min(now, midnight)
+            self._book(account, account.spent(account.settled, until), day)
+            account.settled = until
+            if until == midnight and until.day == 1:
+                account.cost = 0
+
+    def set_rate(self, account: Account, rate: int) -> None:
+        """Change what an account costs from now on.
+
+        :param account: Which.
+        :param rate: Units per simulated hour.
+        """
+        self.settle(account)
+        account.rate = rate
+
+    def correct(self, account_id: int, delta: int) -> None:
+        """Book a correction today; for a deleted account only the truth changes.
+
+        :param account_id: Which.
+        :param delta: Units; below 0 is a refund.
+        """
+        account = self.live.get(account_id)
+        today = self.clock.now().date()
+        if account:
+            self.settle(account)
+            self._book(account, delta, today)
+        elif any(dead.id == account_id for dead in self._dead):
+            self._enter(account_id, delta, today)
+        else:
+            raise KeyError(account_id)
+
+    def truth(self) -> Truth:
+        """Give the true costs up to now."""
+        self._settle_all()
+        return Truth(_decimals(self._days), _decimals(self._months))
+
+    def used(self) -> int:
+        """Sum this month's costs of all accounts, deleted ones too, in units."""
+        self._settle_all()
+        month = f"{self.clock.now():%Y-%m}"
+        return sum(units for (_, when), units in self._months.items() if when == month)
+
+    def _settle_all(self) -> None:
+        for account in self.live.values():
+            self.settle(account)
+
+    def _book(self, account: Account, units: int, day: date) -> None:
+        account.cost += units
+        account.balance -= units
+        if units:
+            self._enter(account.id, units, day)
+
+    def _enter(self, account_id: int, units: int, day: date) -> None:
+        self._days[account_id, day] += units
+        self._months[account_id, f"{day:%Y-%m}"] += units
+
+    def _write(self, account: Account, at: float, alias: str, pricing: str, updated_at: datetime) -> None:
+        fields = {
+            "id": account.id,
+            "user_id": USER_ID,
+            "token": account.token,
+            "token_type": account.token_type,
+            "alias": alias,
+            "enabled": account.enabled,
+        }
+        head = f'{dumps(fields)[:-1]},"model_pricing":{pricing},'
+        tail = f'"created_at":"{stamp(account.created_at)}","updated_at":"{stamp(updated_at)}"}}'
+        account.versions.append(Version(at, alias, head, tail))
+
+
+def alias_matcher(settings: Settings, wanted: str) -> Callable[[str], bool]:
+    """Give the test that the listing's alias filter makes.
+
+    :param settings: How the platform behaves.
+    :param wanted: The filter's text.
+    """
+    if settings.alias_filter == "exact":
+        return lambda alias: alias == wanted
+    if settings.alias_filter == "substring":
+        return lambda alias: wanted in alias
+    return lambda alias: True
+
+
+def units_of(value: Decimal | int | str, name: str) -> int:
+    """Read an amount for a test that seeds it.
+
+    :param value: The amount.
+    :param name: Its name in the error.
+    """
+    try:
+        return to_units(value)
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None
+
+
+def _decimals(units: dict[Any, int]) -> dict[Any, Decimal]:
+    found: dict[Any, Decimal] = defaultdict(Decimal)
+    found.update((key, to_decimal(value)) for key, value in units.items())
+    return found

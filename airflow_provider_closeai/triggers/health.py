@@ -1,0 +1,77 @@
+"""The sensor's decision, made in the triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_closeai.client.errors import CloseAIError
+from airflow_provider_closeai.hooks.closeai import client_from
+from airflow_provider_closeai.provisioning.health import look
+
+
+class HealthTrigger(BaseTrigger):
+    """
+    Fire when enough bases are healthy.
+
+    Everything that may block runs in a thread, and triggers of one connection that look at the same time
+    look once. What may pass is waited for; a refused key or a wrong connection fires an error.
+
+    :param closeai_conn_id: the connection; only its id is stored, never its key.
+    :param require: ``any``, ``primary`` or ``all``.
+    :param poke_interval: seconds between looks.
+    """
+
+    def __init__(
+        self, closeai_conn_id: str = "closeai_default", require: str = "any", poke_interval: float = 300
+    ) -> None:
+        super().__init__()
+        self.closeai_conn_id = closeai_conn_id
+        self.require = require
+        self.poke_interval = poke_interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class and its arguments."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "closeai_conn_id": self.closeai_conn_id,
+                "require": self.require,
+                "poke_interval": self.poke_interval,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look until it is decided."""
+        while True:
+            try:
+                base = await self._look()
+            except CloseAIError as error:
+                yield TriggerEvent({"status": "error", "message": str(error)})
+                return
+            if base is not None:
+                yield TriggerEvent({"status": "healthy", "base": base})
+                return
+            await asyncio.sleep(self.poke_interval)
+
+    async def _look(self) -> str | None:
+        """Look, together with every other trigger that wants to know the same just now."""
+        loop = asyncio.get_running_loop()
+        key = (loop, self.closeai_conn_id, self.require)
+        task = _looks.get(key)
+        if task is None:
+            task = _looks[key] = loop.create_task(self._look_alone())
+            task.add_done_callback(lambda _: _looks.pop(key, None))
+        return await asyncio.shield(task)  # one trigger that is cancelled does not end the others' look
+
+    async def _look_alone(self) -> str | None:
+        connection = await get_async_connection(self.closeai_conn_id)
+        extra = await get_async_extra_dejson(connection)
+        return await asyncio.to_thread(look, lambda: client_from(connection, extra), self.require)
+
+
+_looks: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Task[str | None]] = {}
