@@ -158,7 +158,7 @@ class Bases:
         if last and last.healthy == healthy and self._now() - last.at < self._config.health_ttl / 2:
             return
         if not healthy:
-            log.warning("Base %s: %s. It comes last until it is healthy again.", attempt.base, attempt.detail)
+            log.warning("Base %s: %s. It comes last until it is healthy.", attempt.base, attempt.detail)
         detail = "served a call" if healthy else attempt.detail
         self._learn({attempt.base: Verdict(healthy=healthy, at=self._now(), detail=detail)})
 
@@ -185,8 +185,8 @@ class Bases:
         if base is None:
             seen = "; ".join(f"{health.base.api}: {health.detail}" for health in healths)
             raise errors.NoHealthyBase(
-                f"No base is healthy now ({seen}). Each is probed again within {self._config.health_ttl:g} s; "
-                "HealthSensor waits until one is.",
+                f"No base is healthy now ({seen}). Each is probed again within "
+                f"{self._config.health_ttl:g} s; HealthSensor waits until one is.",
                 call="healthy",
             )
         return base

@@ -136,9 +136,9 @@ class CloseAIHook(BaseHook):
     def create_sub_accounts(
         self,
         alias: str,
-        model_pricing: Mapping[str, Any] | list[dict[str, Any]],
+        model_pricing: Mapping[str, Any] | list[dict[str, Any]] | str,
         balance: Any,
-        count: int = 1,
+        count: int | str = 1,
         *,
         if_exists: str = "ensure",
         batch_size: int = 100,
@@ -166,13 +166,13 @@ class CloseAIHook(BaseHook):
 
     def update_pricing(
         self,
-        model_pricing: Mapping[str, Any] | list[dict[str, Any]],
+        model_pricing: Mapping[str, Any] | list[dict[str, Any]] | str,
         sub_accounts: Any = None,
         alias: str | None = None,
         sks: Any = None,
         mode: str = "merge",
         batch_size: int = 100,
-        dry_run: bool = False,
+        dry_run: bool | str = False,
     ) -> list[SubAccount]:
         """
         Set prices without renaming an account or losing a model; see docs/operators/pricing.md.
@@ -188,9 +188,9 @@ class CloseAIHook(BaseHook):
         alias: str | None = None,
         sks: Any = None,
         missing: str = "ignore",
-        max_delete: int | None = None,
+        max_delete: int | str | None = None,
         batch_size: int = 100,
-        dry_run: bool = False,
+        dry_run: bool | str = False,
     ) -> list[SubAccount]:
         """
         Delete accounts after a look at them; see docs/operators/delete.md.
@@ -213,7 +213,8 @@ class VariableStore:
 
     def read(self) -> str | None:
         """Return the Variable's text."""
-        return Variable.get(self._key, None)  # type: ignore[no-any-return]
+        text: str | None = Variable.get(self._key, None)
+        return text
 
     def write(self, text: str) -> None:
         """Set the Variable."""

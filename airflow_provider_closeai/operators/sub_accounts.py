@@ -120,7 +120,7 @@ class UpdatePricingOperator(_Selects):
         "sub_accounts",
         "alias",
         "mode",
-        "dry_run",
+        "is_dry_run",
         "closeai_conn_id",
     )
     template_fields_renderers = {"model_pricing": "json", "sub_accounts": "json"}  # noqa: RUF012
@@ -141,7 +141,7 @@ class UpdatePricingOperator(_Selects):
         self.model_pricing = model_pricing
         self.mode = mode
         self.batch_size = batch_size
-        self.dry_run = dry_run
+        self.is_dry_run = dry_run  # BaseOperator.dry_run is Airflow's own method
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Reprice; see docs/operators/pricing.md."""
@@ -151,7 +151,7 @@ class UpdatePricingOperator(_Selects):
                 **self._selection(context),
                 mode=self.mode,
                 batch_size=self.batch_size,
-                dry_run=self.dry_run,
+                dry_run=self.is_dry_run,
             )
         return [account.record() for account in accounts]
 
@@ -178,7 +178,7 @@ class DeleteSubAccountsOperator(_Selects):
         "alias",
         "missing",
         "max_delete",
-        "dry_run",
+        "is_dry_run",
         "closeai_conn_id",
     )
     template_fields_renderers = {"sub_accounts": "json"}  # noqa: RUF012
@@ -199,7 +199,7 @@ class DeleteSubAccountsOperator(_Selects):
         self.missing = missing
         self.max_delete = max_delete
         self.batch_size = batch_size
-        self.dry_run = dry_run
+        self.is_dry_run = dry_run  # BaseOperator.dry_run is Airflow's own method
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Delete; see docs/operators/delete.md."""
@@ -209,7 +209,7 @@ class DeleteSubAccountsOperator(_Selects):
                 missing=self.missing,
                 max_delete=self.max_delete,
                 batch_size=self.batch_size,
-                dry_run=self.dry_run,
+                dry_run=self.is_dry_run,
             )
         return [account.record() for account in accounts]
 

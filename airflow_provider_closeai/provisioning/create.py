@@ -209,8 +209,9 @@ class _Ensure:
         if len(present) > want.count:
             raise TooManyAccounts(
                 f"Alias {want.alias!r} has {len(present)} sub-accounts, {want.count} were asked for: ids "
-                f"{sorted(present)}. None was deleted: find out which are in use, and delete the others by id "
-                "(DeleteSubAccountsOperator). Tasks on several hosts that share an alias need a pool of one.",
+                f"{sorted(present)}. None was deleted: find out which are in use, and delete the others by "
+                "id (DeleteSubAccountsOperator). Tasks on several hosts that share an alias need a pool "
+                "of one slot.",
                 call="create",
             )
         differing = self._differing(present)

@@ -74,8 +74,8 @@ def target_pricing(account: SubAccount, pricing: Mapping[str, Decimal], mode: st
     if dead:
         raise UnconvertedPricing(
             f"Sub-account {account.id} ({account.alias!r}) still has dead prices, and no pricing_factor, for "
-            f"{', '.join(dead)}. Merging cannot keep what cannot be sent: name these models in model_pricing, "
-            "or use mode='replace'. Nothing was changed.",
+            f"{', '.join(dead)}. Merging cannot keep what cannot be sent: name these models in "
+            "model_pricing, or use mode='replace'. Nothing was changed.",
             call="update",
         )
     return {model: factor for model, factor in merged.items() if factor is not None}
@@ -149,9 +149,9 @@ def _confirmed(
     if doubt is not None:
         raise doubt
     raise NotConfirmed(
-        f"The platform accepted the new prices, and {CONFIRM_WITHIN:g} s later the listing does not show them "
-        f"for the sub-accounts {wrong(listed)[:20]}. Does it know these models? A retry sends only what is "
-        "still different.",
+        f"The platform accepted the new prices, and {CONFIRM_WITHIN:g} s later the listing does not show "
+        f"them for the sub-accounts {wrong(listed)[:20]}. Does it know these models? A retry sends only "
+        "what is still different.",
         call="update",
     )
 
@@ -159,7 +159,7 @@ def _confirmed(
 def _tell(account: SubAccount, target: Mapping[str, Decimal], dry_run: bool) -> None:
     lost = [model for model in account.pricing if model not in target]
     changed = [
-        f"{model} {'new' if model not in account.pricing else account.pricing[model]} -> {factor}"
+        f"{model} {account.pricing.get(model, 'new')} -> {factor}"
         for model, factor in target.items()
         if account.pricing.get(model) != factor
     ]

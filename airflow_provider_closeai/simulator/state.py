@@ -62,6 +62,9 @@ class Account:
 
         :param until: In monotonic seconds.
         """
+        newest = self.versions[-1]
+        if newest.at <= until:
+            return newest
         return next((version for version in reversed(self.versions) if version.at <= until), None)
 
     def spent(self, since: datetime, until: datetime) -> int:

@@ -29,7 +29,7 @@ class HealthTrigger(BaseTrigger):
     def __init__(
         self, closeai_conn_id: str = "closeai_default", require: str = "any", poke_interval: float = 300
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.closeai_conn_id = closeai_conn_id
         self.require = require
         self.poke_interval = poke_interval

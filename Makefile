@@ -1,0 +1,141 @@
+# Every command works from a fresh clone with Python 3.11 or newer (with venv) and GNU make.
+# A cell is one Airflow on one Python: pins in requirements/<cell>.txt, environment in .venv/<cell>.
+
+CELLS := airflow-2.11.2-py311 airflow-3.1.8-py311 \
+         airflow-3.3.2-py311 airflow-3.3.2-py312 airflow-3.3.2-py313
+CELL ?=
+SKIP ?=
+ARGS ?=
+PYTHON ?=
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SECONDEXPANSION:
+
+# --- What the user's environment may not change, and how the installer reaches the package registry ---
+
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONWARNINGS PYTHONSAFEPATH VIRTUAL_ENV CONDA_PREFIX
+unexport PYTEST_ADDOPTS PYTEST_PLUGINS MYPYPATH MYPY_CONFIG_FILE_DIR RUFF_CONFIG
+unexport UV_PYTHON UV_SYSTEM_PYTHON UV_MANAGED_PYTHON UV_PROJECT UV_PROJECT_ENVIRONMENT UV_WORKING_DIRECTORY
+unexport UV_CONSTRAINT UV_BUILD_CONSTRAINT UV_OVERRIDE UV_EXCLUDE UV_EXCLUDE_NEWER UV_RESOLUTION UV_PRERELEASE
+unexport $(filter AIRFLOW_% _AIRFLOW_%,$(.VARIABLES))
+export PYTHONNOUSERSITE := 1
+export UV_PYTHON_DOWNLOADS := never
+export UV_HTTP_TIMEOUT ?= 120
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+
+# The simulator listens on loopback, where no proxy leads.
+comma := ,
+export NO_PROXY := 127.0.0.1,localhost$(addprefix $(comma),$(or $(no_proxy),$(NO_PROXY)))
+export no_proxy := $(NO_PROXY)
+
+# --- Interpreters and environments ---
+
+# Looked for once, and only when a target needs it.
+MAIN_PYTHON = $(eval MAIN_PYTHON := $$(shell scripts/find-python -p '$(PYTHON)' 3.11 3.12 3.13))$(or \
+  $(MAIN_PYTHON),$(error no usable Python, see above))
+MAIN_MINOR = $(eval MAIN_MINOR := $$(shell '$$(MAIN_PYTHON)' -c 'import sys; print(sys.version_info[1])'))$(MAIN_MINOR)
+MAIN_CELL = airflow-3.3.2-py3$(MAIN_MINOR)
+
+# airflow-3.1.8-py311 -> 3.1.8, 11
+version = $(word 2,$(subst -, ,$(1)))
+minor = $(patsubst py3%,%,$(word 3,$(subst -, ,$(1))))
+
+# PYTHON chooses the main cell and serves it; the cells of other versions look for theirs.
+cell-python = $(if $(filter $(MAIN_MINOR),$(1)),'$(MAIN_PYTHON)',"$$(scripts/find-python 3.$(1))")
+
+# uv does not read where pip finds its certificates.
+CA := $(or $(SSL_CERT_FILE),$(PIP_CERT),$(REQUESTS_CA_BUNDLE))
+UV := $(if $(CA),SSL_CERT_FILE='$(CA)' ).venv/tools/bin/uv
+
+.venv/tools/.stamp: requirements/uv.txt
+	'$(MAIN_PYTHON)' -m venv --clear .venv/tools
+	.venv/tools/bin/python -m pip install -q -r requirements/uv.txt
+	@touch $@
+
+# $(1): pin files, $(2): Python
+define fill
+	@$(@D)/bin/python -c '' 2>/dev/null || { python=$(strip $(2)) && $(UV) venv -q --clear --python "$$python" $(@D); }
+	$(UV) pip sync -q --python $(@D) $(1)
+	$(UV) pip install -q --python $(@D) --no-build-isolation --no-deps -e .
+	@touch $@
+endef
+
+.venv/airflow-%/.stamp: requirements/airflow-%.txt pyproject.toml | .venv/tools/.stamp
+	$(call fill,$<,$(call cell-python,$(call minor,airflow-$*)))
+
+.venv/lint/.stamp: requirements/$$(MAIN_CELL).txt requirements/lint.txt pyproject.toml | .venv/tools/.stamp
+	$(call fill,requirements/$(MAIN_CELL).txt requirements/lint.txt,'$(MAIN_PYTHON)')
+
+# --- Targets ---
+
+MATRIX = MAKE='$(MAKE_COMMAND)' .venv/tools/bin/python scripts/matrix.py
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: .venv/$$(MAIN_CELL)/.stamp ## a real DAG run against the simulator, offline
+	.venv/$(MAIN_CELL)/bin/python scripts/demo.py $(ARGS)
+
+.PHONY: test
+test: .venv/tools/.stamp ## the whole suite on Airflow 3.3.2 and the Python found (ARGS='-k name' for pytest)
+	@$(MATRIX) $(MAIN_CELL) -- $(ARGS)
+
+.PHONY: test-cell
+test-cell: .venv/tools/.stamp ## the whole suite in one cell: CELL=airflow-3.1.8-py311
+	$(if $(filter $(CELL),$(CELLS)),,$(error CELL must be one of: $(CELLS)))
+	@$(MATRIX) $(CELL) -- $(ARGS)
+
+.PHONY: test-matrix
+test-matrix: .venv/tools/.stamp ## the whole suite in every cell (SKIP='cell ...' to leave some out)
+	@$(MATRIX) $(filter-out $(SKIP),$(CELLS)) -- $(ARGS)
+
+.PHONY: test-deep
+test-deep: .venv/tools/.stamp ## the long property tests
+	@CLOSEAI_DEEP=1 $(MATRIX) $(MAIN_CELL) -- -m deep $(ARGS)
+
+.PHONY: lint
+lint: .venv/lint/.stamp ## ruff and mypy --strict, with Airflow installed
+	@AIRFLOW_HOME='$(CURDIR)/.venv/lint/airflow' .venv/lint/bin/python -c 'import airflow'
+	.venv/lint/bin/ruff check .
+	.venv/lint/bin/ruff format --check .
+	.venv/lint/bin/mypy
+
+.PHONY: bench
+bench: .venv/$$(MAIN_CELL)/.stamp ## speed and memory, measured
+	.venv/$(MAIN_CELL)/bin/python scripts/bench.py $(ARGS)
+
+.PHONY: build
+build: .venv/$$(MAIN_CELL)/.stamp ## wheel and sdist into dist/
+	rm -rf dist
+	$(UV) build -q --no-build-isolation --python .venv/$(MAIN_CELL)/bin/python --out-dir dist .
+	@ls -l dist
+
+COMPILE = $(UV) pip compile -q --upgrade --no-emit-index-url --no-header --annotation-style line
+
+.PHONY: pins
+pins: $(addprefix pin-,$(CELLS)) ## renew every pin file but uv.txt
+	$(COMPILE) --python-version 3.11 $(patsubst %,-c requirements/%.txt,$(filter airflow-3.3.2-%,$(CELLS))) \
+	  requirements/lint.in -o requirements/lint.txt
+
+# Airflow publishes no upper bounds: with libraries newer than these dates the older ones break.
+pin-airflow-2.11.2-py311 pin-airflow-3.1.8-py311: COMPILE += --exclude-newer 2026-06-15 \
+  --exclude-newer-package apache-airflow-providers-common-compat=2026-11-20
+
+pin-airflow-%: | .venv/tools/.stamp
+	echo 'apache-airflow==$(call version,airflow-$*)' | $(COMPILE) --python-version 3.$(call minor,airflow-$*) \
+	  - pyproject.toml requirements/test.in -o requirements/airflow-$*.txt
+
+.PHONY: main-cell
+main-cell:
+	@echo $(MAIN_CELL)
+
+.PHONY: clean
+clean: ## remove environments, builds and caches
+	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
