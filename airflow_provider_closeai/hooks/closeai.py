@@ -241,6 +241,6 @@ def client_from(connection: Connection, extra: Mapping[str, Any]) -> CloseAIClie
 
 def _context_now() -> Mapping[str, Any]:
     try:
-        return get_current_context()  # type: ignore[no-any-return]
+        return get_current_context()
     except Exception:  # its class differs between Airflow 2 and 3
         return {}

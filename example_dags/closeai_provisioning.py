@@ -1,0 +1,59 @@
+"""Give a team its keys, change their prices, and take them back.
+
+Try it offline: start the simulator (``python -m airflow_provider_closeai.simulator``), export the connection
+that it prints, then ``airflow dags test closeai_provisioning``.
+"""
+
+from __future__ import annotations
+
+from airflow.providers.common.compat.sdk import DAG, Param
+
+from airflow_provider_closeai.operators.sub_accounts import (
+    CreateSubAccountsOperator,
+    DeleteSubAccountsOperator,
+    UpdatePricingOperator,
+)
+
+with DAG(
+    dag_id="closeai_provisioning",
+    schedule=None,
+    catchup=False,
+    max_active_runs=1,  # two runs at once would want the same alias
+    tags=["closeai", "example"],
+    doc_md=__doc__,
+    params={
+        "alias": Param("team-search", type="string", description="the team's accounts are called this"),
+        "count": Param(2, type="integer", minimum=1, maximum=20),
+        "really_delete": Param(False, type="boolean", description="false: only show what would go"),
+    },
+):
+    # State what you want. However often this runs, and wherever it is killed: `count` accounts.
+    create = CreateSubAccountsOperator(
+        task_id="create",
+        alias="{{ params.alias }}",
+        count="{{ params.count }}",
+        balance=100,
+        # A model that is not listed has no permission.
+        model_pricing={"gpt-4": 1, "gpt-4o": "1.5"},
+        retries=3,  # retries are safe: nothing is created twice
+    )
+
+    # `merge` changes the models named here and keeps the others.
+    reprice = UpdatePricingOperator(
+        task_id="reprice",
+        sub_accounts=create.output,
+        model_pricing={"gpt-4o": "1.2"},
+        retries=3,
+    )
+
+    # Deletes nothing until the run is started with really_delete=true; shows in its log what would go.
+    # On Airflow 3.1 and later, an ApprovalOperator in front of it lets a person decide.
+    delete = DeleteSubAccountsOperator(
+        task_id="delete",
+        sub_accounts=reprice.output,
+        max_delete="{{ params.count }}",
+        dry_run="{{ not params.really_delete }}",
+        retries=3,
+    )
+
+    create >> reprice >> delete
