@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -153,15 +154,17 @@ class CloseAIHook(BaseHook):
         :returns: the accounts, keys included: ``account.token.reveal()``.
         """
         want = wanted(alias, model_pricing, balance, count, if_exists, batch_size, settle)
-        task_instance = (context or _context_now()).get("ti")
-        if task_instance is None:
+        now = context or _context_now()
+        ti = now.get("ti")
+        if ti is None:
             return ensure_sub_accounts(self.get_conn(), want)
-        ti = task_instance
+        states = now.get("task_state_store")  # Airflow 3.3 and later
         return ensure_sub_accounts(
             self.get_conn(),
             want,
             first_try=ti.try_number <= 1,
             task=f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}",
+            own_journal=None if states is None else TaskJournal(states, want.alias),
         )
 
     def update_pricing(
@@ -219,6 +222,28 @@ class VariableStore:
     def write(self, text: str) -> None:
         """Set the Variable."""
         Variable.set(self._key, text, description="CloseAI: what is known of the API bases (signed)")
+
+
+class TaskJournal:
+    """
+    The journal of one task over all its tries, in Airflow's task state store.
+
+    :param states: ``context["task_state_store"]``.
+    :param alias: whose creation is journalled; a task may create under several.
+    """
+
+    def __init__(self, states: Any, alias: str) -> None:
+        self._states = states
+        self._key = f"closeai_create_{hashlib.sha256(alias.encode()).hexdigest()[:16]}"
+
+    def read(self) -> str | None:
+        """Return the entry's text."""
+        text: str | None = self._states.get(self._key)
+        return text
+
+    def write(self, text: str) -> None:
+        """Replace the entry."""
+        self._states.set(self._key, text)
 
 
 def client_from(connection: Connection, extra: Mapping[str, Any]) -> CloseAIClient:

@@ -10,6 +10,8 @@ from airflow_provider_closeai.operators.base import CloseAIOperator
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_closeai.sinks.base import TokenSink
+
 
 class CreateSubAccountsOperator(CloseAIOperator):
     """
@@ -27,6 +29,9 @@ class CreateSubAccountsOperator(CloseAIOperator):
     :param batch_size: accounts per post, >= 1.
     :param settle: seconds for which the listing must stay the same before it is believed that an account
         is missing, whenever an earlier post may have worked.
+    :param deliver_to: a sink (airflow_provider_closeai.sinks) that gets each account's key before the task
+        succeeds, and again on every retry until it has it; each record then names the reference in
+        ``delivered_to``. ``None``: keys stay on the platform, ``CloseAIHook`` reads them.
     :param closeai_conn_id: the connection (templated).
     """
 
@@ -50,6 +55,7 @@ class CreateSubAccountsOperator(CloseAIOperator):
         if_exists: Literal["ensure", "fail"] | str = "ensure",
         batch_size: int = 100,
         settle: float = 30,
+        deliver_to: TokenSink | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -60,6 +66,7 @@ class CreateSubAccountsOperator(CloseAIOperator):
         self.if_exists = if_exists
         self.batch_size = batch_size
         self.settle = settle
+        self.deliver_to = deliver_to
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Create what is missing; see docs/operators/create.md."""
@@ -74,7 +81,13 @@ class CreateSubAccountsOperator(CloseAIOperator):
                 settle=self.settle,
                 context=context,
             )
-        return [account.record() for account in accounts]
+            records = [account.record() for account in accounts]
+            if self.deliver_to is not None:
+                from airflow_provider_closeai.sinks.base import deliver_all
+
+                references = deliver_all(self.deliver_to, accounts)
+                records = [record | {"delivered_to": references[record["id"]]} for record in records]
+        return records
 
 
 class _Selects(CloseAIOperator):

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_closeai.client.cache import FileStore
+from airflow_provider_closeai.client.cache import FileStore, Store
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import OutcomeUnknown
 from airflow_provider_closeai.client.models import SubAccount, factor_json
@@ -27,6 +27,7 @@ from airflow_provider_closeai.provisioning.errors import (
     TooManyAccounts,
     UnexpectedAnswer,
 )
+from airflow_provider_closeai.provisioning.journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -44,22 +45,6 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     if_exists: str
     batch_size: int
     settle: float
-
-
-class Note(msgspec.Struct):
-    """
-    What the last task of this host that created under an alias left for the next: written before the post.
-
-    :param at: when it posted (epoch seconds).
-    :param task: which task it was.
-    :param before: ids that were there before.
-    :param settled: whether the listing has shown all of it since.
-    """
-
-    at: float
-    task: str
-    before: list[int]
-    settled: bool = False
 
 
 def wanted(
@@ -88,7 +73,12 @@ def wanted(
 
 
 def ensure_sub_accounts(
-    client: CloseAIClient, want: Wanted, *, first_try: bool = True, task: str = ""
+    client: CloseAIClient,
+    want: Wanted,
+    *,
+    first_try: bool = True,
+    task: str = "",
+    own_journal: Store | None = None,
 ) -> list[SubAccount]:
     """
     Make it so that exactly ``count`` sub-accounts of the alias exist.
@@ -96,8 +86,10 @@ def ensure_sub_accounts(
     :param client: the API.
     :param want: what is asked for.
     :param first_try: False when an earlier try of the same task may have created something.
-    :param task: names the task over all its tries; with ``if_exists="fail"`` a retry on the same host
-        recognises by it what its earlier try made.
+    :param task: names the task over all its tries.
+    :param own_journal: kept for all tries of the task; a retry that finds there that nothing was posted
+        need not wait. With ``if_exists="fail"`` a retry recognises by it what its earlier try made;
+        without it only on the same host.
     :returns: the accounts, oldest id first.
     :raises TooManyAccounts: more than ``count`` exist; none is deleted.
     :raises PricingDiffers: some exist with other prices.
@@ -106,22 +98,16 @@ def ensure_sub_accounts(
     :raises OutcomeUnknown: three creates in a row ended unknown, and nothing appeared.
     """
     with sole_writer(client, f"alias:{want.alias}") as name:
-        return _Ensure(client, want, FileStore(f"{name}.note"), first_try, task).run()
+        journal = Journal(FileStore(f"{name}.note"), own_journal, task, first_try, want.settle)
+        return _Ensure(client, want, journal).run()
 
 
 class _Ensure:
-    def __init__(
-        self, client: CloseAIClient, want: Wanted, notes: FileStore, first_try: bool, task: str
-    ) -> None:
+    def __init__(self, client: CloseAIClient, want: Wanted, journal: Journal) -> None:
         self._client = client
         self._want = want
-        self._notes = notes
-        self._task = task
-        note = self._read_note()
-        recent = note is not None and not note.settled and abs(time.time() - note.at) < want.settle
-        self._in_doubt = not first_try or recent
-        is_own = note is not None and not first_try and note.task == task != ""
-        self._before = set(note.before) if note is not None and is_own else None
+        self._journal = journal
+        self._in_doubt = journal.in_doubt
 
     def run(self) -> list[SubAccount]:
         want = self._want
@@ -129,8 +115,8 @@ class _Ensure:
         made: dict[int, SubAccount] = {}
         unknown = 0
         self._refuse_existing(present)
-        if self._before is None:
-            self._before = set(present)
+        if self._journal.before is None:
+            self._journal.before = frozenset(present)
         while True:
             if self._in_doubt and len(present) < want.count:
                 present = self._settled() | made
@@ -139,7 +125,7 @@ class _Ensure:
             missing = min(want.count - len(present), want.batch_size)
             if missing == 0:
                 break
-            self._write_note(settled=False)
+            self._journal.begin_post()
             try:
                 answer = self._client.create(want.alias, want.pricing, want.balance, missing)
             except OutcomeUnknown as error:
@@ -153,15 +139,23 @@ class _Ensure:
             self._refuse_other_alias(new)
             self._refuse_other_prices(new)
             made |= new
+            grown = len(present | new) - len(present)
+            unknown += grown == 0
+            if unknown >= _MAX_UNKNOWN:
+                raise UnexpectedAnswer(
+                    f"The platform says that it created sub-accounts of alias {want.alias!r}, and names no new "
+                    f"one: {len(present)} of {want.count} are there. Has the main account reached a limit?",
+                    call="create",
+                )
             present = present | new
-            self._in_doubt = len(new) < missing
+            self._in_doubt = grown < missing
             log.info("Created %d sub-accounts of alias %r: ids %s.", len(new), want.alias, sorted(new))
         if made:
             listed = self._read_back(made)
             present = listed | made
             self._judge(present)
             if made.keys() <= listed.keys() and not unknown:
-                self._write_note(settled=True)
+                self._journal.settled()
         return [present[key] for key in sorted(present)]
 
     def _listed(self) -> dict[int, SubAccount]:
@@ -196,7 +190,8 @@ class _Ensure:
         return listed
 
     def _refuse_existing(self, present: dict[int, SubAccount]) -> None:
-        others = present.keys() if self._before is None else present.keys() & self._before
+        before = self._journal.before
+        others = present.keys() if before is None else present.keys() & before
         if self._want.if_exists == "fail" and others:
             raise AliasExists(
                 f"Alias {self._want.alias!r} has sub-accounts already: ids {sorted(others)}. Nothing was "
@@ -246,20 +241,6 @@ class _Ensure:
                 "these by id.",
                 call="create",
             )
-
-    def _read_note(self) -> Note | None:
-        try:
-            text = self._notes.read()
-            return None if text is None else msgspec.json.decode(text, type=Note)
-        except (OSError, ValueError):
-            return None
-
-    def _write_note(self, settled: bool) -> None:
-        note = Note(time.time(), self._task, sorted(self._before or ()), settled)
-        try:
-            self._notes.write(msgspec.json.encode(note).decode())
-        except OSError as problem:
-            log.debug("No note for the next task on this host (%s).", problem)
 
 
 def _pricing_text(pricing: Mapping[str, Any]) -> str:

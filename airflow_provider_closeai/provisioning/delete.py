@@ -115,14 +115,21 @@ def _delete_batch(client: CloseAIClient, batch: Sequence[SubAccount]) -> Outcome
             log.warning("%s Reading back shows whether it was.", error)
             return error
         except Rejected as error:
-            left = listed_again(client, batch)
-            if len(left) == len(batch) or error.status in (401, 403):
+            left = batch if error.status in (401, 403) else _left_of(client, batch)
+            if len(left) == len(batch):
                 raise
             log.info("%d of %d were gone already; deleting the others.", len(batch) - len(left), len(batch))
             batch = left
         else:
             break
     return None
+
+
+def _left_of(client: CloseAIClient, batch: Sequence[SubAccount]) -> Sequence[SubAccount]:
+    left, _ = read_until(
+        client, lambda: listed_again(client, batch), lambda listed: len(listed) < len(batch), CONFIRM_WITHIN
+    )
+    return left
 
 
 def _confirm(client: CloseAIClient, accounts: Sequence[SubAccount], doubt: OutcomeUnknown | None) -> None:

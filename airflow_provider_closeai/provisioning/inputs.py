@@ -122,7 +122,7 @@ def whole(name: str, value: object, minimum: int) -> int:
     :param value: an int, or text of one. Not a boolean.
     :param minimum: the smallest allowed.
     """
-    if isinstance(value, str) and value.strip().isdigit():
+    if isinstance(value, str) and value.strip().isdecimal():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise _bad(name, f"is {value!r}", f"give a whole number >= {minimum}")
@@ -233,7 +233,7 @@ def _account_id(item: object) -> int:
         return item.id
     if isinstance(item, Mapping):
         item = item.get("id")
-    if isinstance(item, str) and item.isdigit():
+    if isinstance(item, str) and item.isdecimal():
         return int(item)
     if isinstance(item, bool) or not isinstance(item, int):
         raise _bad(
