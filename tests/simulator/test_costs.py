@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -41,8 +42,9 @@ def test_the_clock(sim: Simulator) -> None:
 def test_the_clock_can_run() -> None:
     clock = Simulator(start=datetime(2026, 1, 1), time_scale=1e6).clock
     first = clock.now()
+    end = time.monotonic() + 10
     while clock.now() - first < timedelta(seconds=100):
-        pass
+        assert time.monotonic() < end
     clock.set(datetime(2027, 1, 1))
     assert clock.now() >= datetime.fromisoformat("2027-01-01T00:00:00+08:00")
 

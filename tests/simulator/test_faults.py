@@ -41,6 +41,10 @@ def until(condition: Any, what: str) -> None:
         time.sleep(0.002)
 
 
+def handlers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if "process_request" in thread.name]
+
+
 def only(sim: Simulator) -> Request:
     [request] = sim.requests
     return request
@@ -82,8 +86,7 @@ def test_hang_ends_when_the_client_goes(sim: Simulator, work: bool) -> None:
         connection.settimeout(0.1)
         with pytest.raises(TimeoutError):
             connection.recv(1)
-    handlers = [thread for thread in threading.enumerate() if "process_request" in thread.name]
-    until(lambda: not any(thread.is_alive() for thread in handlers), "the handler still waits")
+    until(lambda: not handlers(), "the handler still waits")
     assert len(sim.accounts()) == work
     assert (only(sim).status, only(sim).executed) == (None, work)
 
@@ -242,8 +245,8 @@ def test_a_base_can_be_stopped_in_the_middle_of_its_request(ask: Any, sim: Simul
     with pytest.raises(ConnectionError):
         ask.create()
     assert time.monotonic() - started < 5
-    until(lambda: sim.requests[0].executed, "it was at work already")
-    assert sim.requests[0].status is None
+    until(lambda: not handlers(), "the handler did not end")
+    assert (only(sim).status, only(sim).executed) == (None, True), "it was at work already"
 
 
 def test_a_stopped_port_is_kept(sim: Simulator) -> None:

@@ -86,13 +86,13 @@ def test_amounts_as_numbers(ask: Any, sim: Simulator) -> None:
 
 
 def test_lag_hides_creates_updates_and_deletes(ask: Any, sim: Simulator) -> None:
-    seed(sim, "seeded", "doomed")
+    seed(sim, "doomed", "seeded")
     sim.settings.list_lag = LONG
-    kept, doomed = sim.accounts()
+    doomed, kept = sim.accounts()
     [item] = ask.create("new").json()["items"]
     ask("update", {"sks": [kept["token"]], "alias": "renamed", "model_pricing": []})
     ask("delete", {"sks": [doomed["token"]]})
-    assert ask.listed() == ["seeded", "doomed"]
+    assert ask.listed() == ["doomed", "seeded"]
     assert ask.listed(alias="seeded") == ["seeded"]
     assert ask.listed(alias="renamed") == []
     assert ask.listed(sk=item["token"]) == []
@@ -214,6 +214,7 @@ def test_control(ask: Any, sim: Simulator) -> None:
     requests = control("GET", "requests")
     assert [request["call"] for request in requests.json()] == ["create", "list"]
     assert requests.json()[1]["query"] == {"sk": "sk-…" + token[-4:]}
+    assert "token" not in state.json()["accounts"][0]
     for reply in (state, requests):
         assert token not in reply.text
         assert sim.key not in reply.text

@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,9 +33,12 @@ def get(origin: str, path: str, key: str) -> Any:
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
 def test_the_program(end: signal.Signals) -> None:
     options = ["--bases", "3", "--accounts", "12", "--seed", "7", "--time-scale", "60"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     process = subprocess.Popen(
-        [*PROGRAM, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*PROGRAM, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
+    watchdog = threading.Timer(30, process.kill)  # a line that does not come must not hang the tests
+    watchdog.start()
     try:
         assert process.stdout
         word, assignment = shlex.split(process.stdout.readline())
@@ -49,6 +53,7 @@ def test_the_program(end: signal.Signals) -> None:
         process.send_signal(end)
         output, help_text = process.communicate(timeout=10)
     finally:
+        watchdog.cancel()
         process.kill()
         process.wait()
     assert process.returncode == 0, help_text

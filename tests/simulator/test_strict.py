@@ -166,7 +166,7 @@ def test_delete_missing(ask: Any, sim: Simulator) -> None:
         ({"Content-Type": "text/plain"}, "{}", "Content-Type"),
         ({"Content-Type": "application/x-www-form-urlencoded"}, "{}", "Content-Type"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40],
 )
 def test_bodies(ask: Any, headers: dict[str, str], body: str, word: str) -> None:
     reply = ask("create", body, headers=headers)
