@@ -1,0 +1,62 @@
+"""The backends of the sinks, as real HTTP servers on loopback; and a create task that delivers."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from vault_standin import Vault
+
+from airflow_provider_closeai.simulator import Simulator
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+@pytest.fixture
+def create(closeai_connection: Simulator) -> Callable[..., list[dict[str, Any]]]:
+    """Run CreateSubAccountsOperator for two accounts of one alias, as one try of one task."""
+    from airflow_provider_closeai.operators.sub_accounts import CreateSubAccountsOperator
+
+    def run(sink: object, try_number: int = 1) -> list[dict[str, Any]]:
+        operator = CreateSubAccountsOperator(
+            task_id="create",
+            alias="team",
+            count=2,
+            balance=1,
+            model_pricing={"gpt-4": 1},
+            settle=0.1,
+            deliver_to=sink,
+        )
+        ti = SimpleNamespace(try_number=try_number, dag_id="d", run_id="r", task_id="create", map_index=-1)
+        return operator.execute({"ti": ti})
+
+    return run
+
+
+@pytest.fixture
+def vault(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vault]:
+    vault = Vault()
+    thread = threading.Thread(target=vault.server.serve_forever, daemon=True)
+    thread.start()
+    connection = {
+        "conn_type": "vault",
+        "host": "127.0.0.1",
+        "port": vault.port,
+        "schema": "secret",
+        "password": "root",
+        "extra": {"auth_type": "token", "kv_engine_version": 2, "use_tls": False},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_VAULT_DEFAULT", json.dumps(connection))
+    yield vault
+    vault.server.shutdown()
+    vault.server.server_close()
+    thread.join(10)

@@ -1,0 +1,152 @@
+"""Each sink against its backend or a stand-in on loopback: at least once, same reference, no key shown."""
+
+from __future__ import annotations
+
+import json
+import logging
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet, InvalidToken
+from vault_standin import Vault
+
+from airflow_provider_closeai.simulator import Simulator
+from airflow_provider_closeai.sinks.aws import SecretsManagerSink
+from airflow_provider_closeai.sinks.base import DeliveryFailed
+from airflow_provider_closeai.sinks.file import EncryptedFileSink
+from airflow_provider_closeai.sinks.vault import VaultSink
+
+Create = Callable[..., list[dict[str, Any]]]
+
+
+def tokens(simulator: Simulator) -> dict[int, str]:
+    return {account["id"]: account["token"] for account in simulator.accounts("team")}
+
+
+@pytest.fixture
+def secrets_manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    connection = {
+        "conn_type": "aws",
+        "login": "testing",
+        "password": "testing",
+        "extra": {"endpoint_url": f"http://{host}:{port}", "region_name": "eu-central-1"},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
+    from airflow.providers.amazon.aws.hooks.secrets_manager import SecretsManagerHook
+
+    yield SecretsManagerHook().get_conn()
+    server.stop()
+
+
+def stored(client: Any) -> dict[str, str]:
+    names = [secret["Name"] for secret in client.list_secrets()["SecretList"]]
+    return {name: client.get_secret_value(SecretId=name)["SecretString"] for name in names}
+
+
+def test_secrets_manager_keeps_each_key_under_one_name(
+    closeai_connection: Simulator, create: Create, secrets_manager: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    records = create(SecretsManagerSink())
+    logged = caplog.text
+
+    expected = {f"closeai/sub-account-{id_}": token for id_, token in tokens(closeai_connection).items()}
+    assert stored(secrets_manager) == expected
+    assert [record["delivered_to"] for record in records] == list(expected)
+    for secret in [*expected.values(), closeai_connection.key]:
+        assert secret not in logged, "a key in the log at DEBUG"
+        assert secret not in json.dumps(records)
+    assert "urllib3" in logged, "nothing was logged at DEBUG, so nothing was proven"
+
+    create(SecretsManagerSink(), try_number=2)
+    assert stored(secrets_manager) == expected
+    for name in expected:
+        versions = secrets_manager.list_secret_version_ids(SecretId=name)["Versions"]
+        assert len(versions) == 1, "it was there already, and was written again"
+    assert closeai_connection.count("create") == 1
+
+
+def test_secrets_manager_replaces_a_key_that_differs(
+    closeai_connection: Simulator, create: Create, secrets_manager: Any
+) -> None:
+    create(SecretsManagerSink())
+    name, key = next(iter(stored(secrets_manager).items()))
+    secrets_manager.put_secret_value(SecretId=name, SecretString="something else")
+    create(SecretsManagerSink())
+    assert stored(secrets_manager)[name] == key
+
+
+def test_vault_keeps_each_key_at_one_path(
+    closeai_connection: Simulator, create: Create, vault: Vault
+) -> None:
+    create(VaultSink())
+    records = create(VaultSink(), try_number=2)
+    assert {path: secret["token"] for path, secret in vault.secrets.items()} == {
+        f"closeai/sub-account-{id_}": token for id_, token in tokens(closeai_connection).items()
+    }
+    assert vault.writes == 2
+    assert [record["delivered_to"] for record in records] == list(vault.secrets)
+
+
+def test_a_sink_that_is_down_fails_the_task_after_the_accounts_exist_and_the_retry_delivers(
+    closeai_connection: Simulator, create: Create, vault: Vault
+) -> None:
+    vault.down = True
+    with pytest.raises(DeliveryFailed, match="VaultSink did not take the key of sub-account 1") as failure:
+        create(VaultSink())
+    assert not failure.value.permanent, "Airflow must try again"
+    assert len(tokens(closeai_connection)) == 2
+    assert not vault.secrets
+
+    vault.down = False
+    create(VaultSink(), try_number=2)
+    assert {secret["token"] for secret in vault.secrets.values()} == set(tokens(closeai_connection).values())
+    assert closeai_connection.count("create") == 1
+
+
+def test_encrypted_files_hold_keys_that_only_their_own_key_opens(
+    closeai_connection: Simulator, create: Create, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def use_key(key: bytes) -> None:
+        connection = {"conn_type": "generic", "password": key.decode()}
+        monkeypatch.setenv("AIRFLOW_CONN_FERNET", json.dumps(connection))
+
+    use_key(Fernet.generate_key())
+    sink = EncryptedFileSink(str(tmp_path / "keys"), "fernet")
+    records = create(sink)
+    first = {record["id"]: Path(record["delivered_to"]).read_bytes() for record in records}
+    for id_, token in tokens(closeai_connection).items():
+        assert sink.read(id_).reveal() == token
+        assert token.encode() not in first[id_]
+        assert stat.S_IMODE(Path(records[0]["delivered_to"]).stat().st_mode) == 0o600
+
+    create(sink, try_number=2)
+    assert first == {record["id"]: Path(record["delivered_to"]).read_bytes() for record in records}
+
+    use_key(Fernet.generate_key())
+    with pytest.raises(InvalidToken):
+        sink.read(records[0]["id"])
+    with pytest.raises(DeliveryFailed, match="InvalidToken"):
+        create(sink)
+
+
+def test_what_a_sink_says_in_an_error_is_not_shown(closeai_connection: Simulator, create: Create) -> None:
+    class Talkative:
+        def deliver(self, account: Any) -> str:
+            raise ValueError(f"cannot store {account.token.reveal()}")
+
+    with pytest.raises(DeliveryFailed, match=r"Talkative .*ValueError") as failure:
+        create(Talkative())
+    error: BaseException | None = failure.value
+    while error is not None:
+        for token in tokens(closeai_connection).values():
+            assert token not in repr(error)
+        error = error.__cause__ or error.__context__

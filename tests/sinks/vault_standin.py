@@ -1,0 +1,52 @@
+"""A stand-in for HashiCorp Vault: HTTP on loopback."""
+
+from __future__ import annotations
+
+import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class Vault:
+    """The KV version 2 engine of a Vault, as far as the hook uses it."""
+
+    def __init__(self) -> None:
+        self.secrets: dict[str, dict[str, Any]] = {}
+        self.writes = 0
+        self.down = False
+        vault = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *args: object) -> None:
+                pass
+
+            def _answer(self, status: int, body: object) -> None:
+                content = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def _serve(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                body = json.loads(self.rfile.read(length) or b"{}")
+                path = self.path.partition("?")[0].removeprefix("/v1/secret/data/")
+                if vault.down:
+                    self._answer(503, {"errors": ["Vault is sealed"]})
+                elif self.path.startswith("/v1/auth/token/lookup-self"):
+                    self._answer(200, {"data": {"id": "root"}})
+                elif self.command == "GET" and path in vault.secrets:
+                    data = {"data": vault.secrets[path], "metadata": {"version": 1}}
+                    self._answer(200, {"data": data})
+                elif self.command in ("POST", "PUT"):
+                    vault.writes += 1
+                    vault.secrets[path] = body["data"]
+                    self._answer(200, {"data": {"version": 1}})
+                else:
+                    self._answer(404, {"errors": []})
+
+            do_GET = do_POST = do_PUT = _serve
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
