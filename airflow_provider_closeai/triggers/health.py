@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
 
 from airflow_provider_closeai.client.errors import CloseAIError
-from airflow_provider_closeai.hooks.closeai import client_from
-from airflow_provider_closeai.provisioning.health import look
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
 
 
 class HealthTrigger(BaseTrigger):
@@ -64,14 +67,35 @@ class HealthTrigger(BaseTrigger):
         key = (loop, self.closeai_conn_id, self.require)
         task = _looks.get(key)
         if task is None:
+
+            def forget(done: asyncio.Task[str | None]) -> None:
+                del _looks[key]
+                if not done.cancelled():
+                    done.exception()  # asyncio complains of an error that nobody asks for, all being cancelled
+
             task = _looks[key] = loop.create_task(self._look_alone())
-            task.add_done_callback(lambda _: _looks.pop(key, None))
+            task.add_done_callback(forget)
         return await asyncio.shield(task)  # one trigger that is cancelled does not end the others' look
 
     async def _look_alone(self) -> str | None:
-        connection = await get_async_connection(self.closeai_conn_id)
+        try:
+            connection = await get_async_connection(self.closeai_conn_id)
+        except AirflowNotFoundException:
+            # Airflow 3.3 says so too where it cannot be asked asynchronously, as in `airflow dags test`.
+            connection = await sync_to_async(BaseHook.get_connection)(self.closeai_conn_id)
         extra = await get_async_extra_dejson(connection)
-        return await asyncio.to_thread(look, lambda: client_from(connection, extra), self.require)
+        # Not asyncio.to_thread: on Airflow 3.1 a Variable read in such a thread breaks the triggerer, since
+        # only asgiref's threads lead the SDK's messages back to the loop that owns their socket.
+        in_thread = sync_to_async(_look_blocking, thread_sensitive=False)
+        return await in_thread(connection, extra, self.require)
+
+
+def _look_blocking(connection: Connection, extra: dict[str, Any], require: str) -> str | None:
+    # Imported here: the triggerer loads trigger classes on its event loop, and these take a while.
+    from airflow_provider_closeai.hooks.closeai import client_from
+    from airflow_provider_closeai.provisioning.health import look
+
+    return look(lambda: client_from(connection, extra), require)
 
 
 _looks: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Task[str | None]] = {}
