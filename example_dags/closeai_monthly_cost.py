@@ -11,13 +11,14 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from airflow.providers.common.compat.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, task, timezone
 
 from airflow_provider_closeai.operators.sub_accounts import ListSubAccountsOperator
 
 with DAG(
     dag_id="closeai_monthly_cost",
     schedule="@daily",
+    start_date=timezone.datetime(2026, 1, 1),
     catchup=False,  # the past cannot be read: the counter shows now
     tags=["closeai", "example"],
     doc_md=__doc__,
@@ -32,7 +33,7 @@ with DAG(
             cost = Decimal(record["monthly_cost"])
             totals[record["alias"]] = totals.get(record["alias"], Decimal(0)) + cost
         for alias, total in sorted(totals.items()):
-            print(f"{alias:30} {total:f}")  # noqa: T201
+            print(f"{alias:30} {total:f}")
         return {alias: f"{total:f}" for alias, total in totals.items()}
 
     cost_by_alias(accounts.output)

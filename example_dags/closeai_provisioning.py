@@ -27,7 +27,8 @@ with DAG(
         "really_delete": Param(False, type="boolean", description="false: only show what would go"),
     },
 ):
-    # State what you want. However often this runs, and wherever it is killed: `count` accounts.
+    # State what you want. However often it is retried, and wherever it is killed: `count` accounts.
+    # Accounts that are there with other prices than these are refused, not repriced in passing.
     create = CreateSubAccountsOperator(
         task_id="create",
         alias="{{ params.alias }}",

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from airflow_provider_closeai.client import errors
-from airflow_provider_closeai.client.cache import STALE_FOR, Cache, Knowledge, Verdict
+from airflow_provider_closeai.client.cache import MAX_PUT_OFF, STALE_FOR, Cache, Knowledge, Verdict
 from airflow_provider_closeai.client.config import ClientConfig, clean_origin
 from airflow_provider_closeai.client.models import ApiBase, BaseHealth
 from airflow_provider_closeai.client.transport import Attempt, Outcome, Transport
@@ -48,10 +48,10 @@ def discovery_wait(failures: int, retry_after: float | None) -> float:
     Seconds until discovery may be asked again after it failed.
 
     :param failures: how often in a row, this time included.
-    :param retry_after: what the platform asked for, which counts.
+    :param retry_after: what the platform asked for, which counts, up to a day.
     """
     if retry_after is not None:
-        return retry_after
+        return min(retry_after, MAX_PUT_OFF)
     return min(MAX_WAIT, FIRST_WAIT * 2.0 ** min(failures - 1, 10))
 
 
@@ -281,7 +281,9 @@ class Bases:
             known = self._current()
             old = [base for base in bases if self._is_old(known.verdicts.get(base.api))] if mine else []
             if old:
-                known = self._learn({base.api: self._verdict(base, known) for base in old})
+                learned = self._learn({base.api: self._verdict(base, known) for base in old})
+                # Not its bases: the shared cache may have been emptied since they were read.
+                known = msgspec.structs.replace(known, verdicts={**known.verdicts, **learned.verdicts})
         return self._with_fixed(known)
 
     def _verdict(self, base: ApiBase, known: Knowledge) -> Verdict:

@@ -29,9 +29,9 @@ from airflow_provider_closeai.client.models import ApiBase
 log = logging.getLogger(__name__)
 
 STALE_FOR = 7 * 24 * 3600.0
+MAX_PUT_OFF = 24 * 3600.0
 _SKEW = 60.0
 _MAX_BYTES = 256 * 1024
-_MAX_PUT_OFF = 24 * 3600.0
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -140,13 +140,13 @@ class Cache:
             yield mine
 
     def _mac(self, payload: str) -> str:
-        return hmac.new(self._mac_key, payload.encode(), "sha256").hexdigest()
+        return hmac.new(self._mac_key, payload.encode(errors="replace"), "sha256").hexdigest()
 
     def _verified(self, text: str | None) -> Knowledge | None:
         if not isinstance(text, str) or len(text) > _MAX_BYTES:
             return None
         mac, _, payload = text.partition(" ")
-        if not hmac.compare_digest(mac.encode(), self._mac(payload).encode()):
+        if not hmac.compare_digest(mac.encode(errors="replace"), self._mac(payload).encode()):
             log.warning("The cache of bases is not ours or was changed: ignored, discovery is asked anew.")
             return None
         try:
@@ -154,7 +154,7 @@ class Cache:
         except msgspec.DecodeError:
             return None
         now = self._now()
-        if known.discovered_at > now + _SKEW or known.ask_again_at > now + _MAX_PUT_OFF:
+        if known.discovered_at > now + _SKEW or known.ask_again_at > now + MAX_PUT_OFF + _SKEW:
             return None  # a clock was wrong: then nothing of it can be dated
         verdicts = {base: seen for base, seen in known.verdicts.items() if seen.at <= now + _SKEW}
         return msgspec.structs.replace(known, verdicts=verdicts)
@@ -174,9 +174,8 @@ class FileStore:
         """Return the text; ``None`` where there is no file, or one that others could have written."""
         with contextlib.suppress(FileNotFoundError):
             path = private_directory() / f"{self._name}.json"
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            with open(descriptor, encoding="utf-8") as file:
-                if _is_private(os.fstat(descriptor)):
+            with open(path, encoding="utf-8", opener=_open_safely) as file:
+                if _is_private(os.fstat(file.fileno())):
                     return file.read(_MAX_BYTES + 1)
         return None
 
@@ -215,6 +214,10 @@ def _warn_once(message: str) -> None:
 
 def _reason(problem: Exception) -> str:
     return str(problem) if isinstance(problem, OSError) else type(problem).__name__
+
+
+def _open_safely(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _is_private(seen: os.stat_result) -> bool:

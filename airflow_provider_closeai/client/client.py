@@ -158,7 +158,7 @@ class CloseAIClient:
             "count": count,
         }
         answer: CreateAnswer = self._call(CREATE, body=body)
-        return answer.items
+        return answer.items or ()
 
     def update(
         self, accounts: Sequence[SubAccount], alias: str, model_pricing: Mapping[str, Decimal]
@@ -259,7 +259,12 @@ class _Pass:
             answer = self._client.page(self.pages + 1, self._size, self.alias)
             self.is_steady = self.is_steady and self.total in (None, answer.total)
             self.total = answer.total
-            new = {account.id: account for account in answer.items if account.id not in self.ids}
+            items = answer.items or ()
+            new = {account.id: account for account in items if account.id not in self.ids}
+            # A page that only repeats is not the end: pages shifted, or the platform ignores their number.
+            self.is_steady = self.is_steady and bool(new or not items)
+            if self._size == -1 and self.total is None and 0 < (answer.page_size or 0) <= len(items):
+                self.is_steady = False  # a full page that nothing counts: "everything" may have been capped
             self.pages += 1
             self.ids.update(new)
             yield from new.values()
@@ -292,8 +297,11 @@ def failed_call(name: str, attempts: Sequence[Attempt]) -> errors.CloseAIError:
     told = "; ".join(f"{attempt.base}: {attempt.detail}" for attempt in attempts[-4:])
     tried = f"{name!r} failed after {len(attempts)} attempt{'s' * (len(attempts) > 1)} ({told})."
     sent = [attempt for attempt in attempts if attempt.outcome is Outcome.UNKNOWN]
+    refused = last.outcome is Outcome.REJECTED
+    if sent and name != LIST.name and last.status not in (401, 403):
+        refused = False  # this attempt changed nothing; the one before it may have
     kind: type[errors.CloseAIError]
-    if last.outcome is Outcome.REJECTED:
+    if refused:
         kind, next_step = _REJECTIONS.get(last.status, _OTHER_REJECTION)
     elif sent:
         kind = errors.OutcomeUnknown

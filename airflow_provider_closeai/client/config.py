@@ -10,6 +10,7 @@ import difflib
 import ipaddress
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,6 +38,8 @@ EXTRA_LABELS = {
     "proxies": "Proxies",
 }
 CACHES = ("file", "variable")
+# Libraries disagree on where a host ends that holds a backslash, and allowed_hosts would be passed by.
+_HOST = re.compile(r"[\w.-]+|[0-9a-fA-F:.]+")
 
 
 class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,6 +149,8 @@ def clean_origin(text: str) -> str:
     parts = urlsplit(text.strip())
     if parts.scheme not in ("https", "http") or not parts.hostname:
         raise ValueError("is not of the form https://host")
+    if not _HOST.fullmatch(parts.hostname):
+        raise ValueError("has a character in its host that no host has")
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError("must not hold a user, a query or a fragment")
     try:
@@ -165,9 +170,11 @@ def _connection_origin(host: str | None, schema: str | None, port: int | None) -
     if "://" not in host:
         host = f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
         host = f"{(schema or 'https').strip()}://{host}"
-    if port and urlsplit(host).port is None:
-        host = f"{host.rstrip('/')}:{port}"
-    return _origin(host, "Discovery host")
+    origin = _origin(host, "Discovery host")
+    parts = urlsplit(origin)
+    if port and parts.port is None:
+        origin = _origin(parts._replace(netloc=f"{parts.netloc}:{port}").geturl(), "Discovery host")
+    return origin
 
 
 def _origin(text: str, label: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-_KEY_LIKE = re.compile(r"\b(?:sk|Bearer)[-_ ][^\s\"',;<>]+", re.IGNORECASE)
+_KEY_LIKE = re.compile(r"(?<![A-Za-z0-9])(?:sk|Bearer)[-_ ][^\s\"',;<>]+", re.IGNORECASE)
 _MAX_TEXT = 300
 
 

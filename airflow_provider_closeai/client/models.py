@@ -146,7 +146,7 @@ class SubAccount(msgspec.Struct, frozen=True, kw_only=True):
 class SubAccountPage(msgspec.Struct, frozen=True):
     """One page of a listing. ``page_size`` is what the platform really used."""
 
-    items: tuple[SubAccount, ...]
+    items: tuple[SubAccount, ...] | None
     total: int | None = None
     page: int | None = None
     page_size: int | None = msgspec.field(default=None, name="pageSize")
@@ -155,7 +155,7 @@ class SubAccountPage(msgspec.Struct, frozen=True):
 class CreateAnswer(msgspec.Struct, frozen=True):
     """The answer of a create: the new accounts, keys included."""
 
-    items: tuple[SubAccount, ...]
+    items: tuple[SubAccount, ...] | None
     success: bool = True
 
 
@@ -175,7 +175,7 @@ class ApiBase(msgspec.Struct, frozen=True):
     """
 
     api: str
-    desc: str = ""
+    desc: str | None = ""
     priority: int = 0
     status: str = "ok"
 

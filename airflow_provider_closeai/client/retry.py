@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import msgspec
 import tenacity
@@ -105,8 +104,8 @@ def run(
     attempts: list[Attempt] = []
     end = clock() + policy.deadline
 
-    def again(state: tenacity.RetryCallState) -> bool:
-        return may_help(attempts[-1], policy.repeatable)
+    def again(newest: Attempt) -> bool:
+        return may_help(newest, policy.repeatable)
 
     def wait(state: tenacity.RetryCallState) -> float:
         return wait_before_next(attempts, bases(), random.random)  # noqa: S311
@@ -116,11 +115,12 @@ def run(
             return True
         return clock() + state.upcoming_sleep >= end
 
-    def attempt() -> Any:
+    def attempt() -> Attempt:
         attempts.append(once(attempts, max(end - clock(), 0.001)))
+        return attempts[-1]
 
     tenacity.Retrying(
-        retry=again,
+        retry=tenacity.retry_if_result(again),  # what is raised, a signal's exception too, goes through
         wait=wait,
         stop=enough,
         sleep=sleep,

@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import enum
+import os
 import platform
+import re
 import socket
 import threading
 import time
@@ -144,8 +146,14 @@ class Transport:
         self._session.mount("https://", _Adapter())
         self._session.mount("http://", _Adapter())
         self._session.headers["User-Agent"] = user_agent()
+        self._verify = config.verify
         if config.proxies is not None:
             self._session.proxies = config.proxies
+            self._session.trust_env = False  # requests prefers the environment's proxies to a session's
+            if config.verify is True:
+                self._verify = (
+                    os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+                )
 
     def attempt(
         self,
@@ -196,7 +204,7 @@ class Transport:
                     min(self._config.read_timeout, seconds),
                 ),
                 allow_redirects=False,
-                verify=self._config.verify,
+                verify=self._verify,
                 stream=True,
             ) as response:
                 status = response.status_code
@@ -263,7 +271,7 @@ def _judge(
     if 200 <= status < 300:
         try:
             value = decode(content)
-        except (msgspec.DecodeError, ValueError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             kind = "a web page" if content.lstrip()[:1] == b"<" else f"not what the API answers ({error})"
             detail = f"status {status}, but {kind}"
         else:
@@ -287,7 +295,7 @@ class _ErrorBody(msgspec.Struct):
 def _platform_message(content: bytes) -> str:
     try:
         return f": {safe_text(msgspec.json.decode(content, type=_ErrorBody).error.message)}"
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return ""
 
 
@@ -301,7 +309,7 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     """
     if not value:
         return None
-    if value.strip().isdigit():
+    if re.fullmatch(r"[0-9]{1,15}", value.strip()):
         return float(value)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)

@@ -92,12 +92,15 @@ class CloseAIHook(BaseHook):
         """Try the connection for Airflow's *Test* button: discovery, and one account of the listing."""
         try:
             connection = self.get_connection(self.closeai_conn_id)
-            client = client_from(connection, {**connection.extra_dejson, "deadline": _TEST_SECONDS})
+            extra = connection.extra_dejson
+            deadline = min(client_from(connection, extra).config.deadline, _TEST_SECONDS)
+            client = client_from(connection, {**extra, "deadline": deadline})
             bases = client.list_bases()
             total = client.page(1, 1).total
         except CloseAIError as error:
             return False, str(error)
-        return True, f"{len(bases)} bases known, best {bases[0].api}; {total} sub-accounts."
+        counted = "" if total is None else f"; {total} sub-accounts"
+        return True, f"{len(bases)} bases known, best {bases[0].api}{counted}."
 
     def list_bases(self) -> list[ApiBase]:
         """Return the bases, best first, from the shared cache while it is fresh."""

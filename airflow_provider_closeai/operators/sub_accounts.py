@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_closeai.operators.base import CloseAIOperator
@@ -90,6 +90,38 @@ class CreateSubAccountsOperator(CloseAIOperator):
         return records
 
 
+class _Partial:
+    """What ``partial`` returns. Airflow stores the arguments of mapped operators as they are: no keys here."""
+
+    def __init__(self, partial: Any) -> None:
+        self._partial = partial
+
+    def expand(self, **mapped: Any) -> Any:
+        _refuse_mapped(mapped)
+        return self._partial.expand(**mapped)
+
+    def expand_kwargs(self, kwargs: Any, **options: Any) -> Any:
+        for mapped in kwargs if isinstance(kwargs, Sequence) else ():
+            _refuse_mapped(mapped)
+        return self._partial.expand_kwargs(kwargs, **options)
+
+
+def _refuse_mapped(arguments: Any) -> None:
+    if isinstance(arguments, Mapping) and arguments.get("sks") is not None:
+        raise ValueError(
+            "sks cannot be mapped: Airflow stores what a mapped operator is given in plain text. Map over "
+            "sub_accounts or alias."
+        )
+
+
+def _is_from_task(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple | set):
+        return any(_is_from_task(item) for item in value)
+    return hasattr(value, "iter_references")
+
+
 class _Selects(CloseAIOperator):
     """Operators that work on accounts selected by ids, alias or keys."""
 
@@ -97,7 +129,7 @@ class _Selects(CloseAIOperator):
         self, *, sub_accounts: Any = None, alias: str | None = None, sks: Any = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if hasattr(sks, "iter_references"):
+        if _is_from_task(sks):
             raise ValueError(
                 "sks must not come from another task: XCom keeps it in plain text. Pass the records: "
                 "sub_accounts=task.output."
@@ -105,6 +137,12 @@ class _Selects(CloseAIOperator):
         self.sub_accounts = sub_accounts
         self.alias = alias
         self._sks = sks  # not a template field: those are stored in the serialized DAG as they are
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Map the operator; see Airflow's documentation. Not over ``sks``."""
+        _refuse_mapped(kwargs)
+        return _Partial(super().partial(**kwargs))
 
     def _selection(self, context: Context) -> dict[str, Any]:
         sks = None if self._sks is None else self.render_template(self._sks, context)

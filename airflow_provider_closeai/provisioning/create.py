@@ -98,7 +98,8 @@ def ensure_sub_accounts(
     :raises OutcomeUnknown: three creates in a row ended unknown, and nothing appeared.
     """
     with sole_writer(client, f"alias:{want.alias}") as name:
-        journal = Journal(FileStore(f"{name}.note"), own_journal, task, first_try, want.settle)
+        notes, deadline = FileStore(f"{name}.note"), client.config.deadline
+        journal = Journal(notes, own_journal, task, first_try, want.settle, deadline)
         return _Ensure(client, want, journal).run()
 
 
@@ -143,7 +144,7 @@ class _Ensure:
             unknown += grown == 0
             if unknown >= _MAX_UNKNOWN:
                 raise UnexpectedAnswer(
-                    f"The platform says that it created sub-accounts of alias {want.alias!r}, and names no new "
+                    f"The platform says that it created accounts of alias {want.alias!r}, and names no new "
                     f"one: {len(present)} of {want.count} are there. Has the main account reached a limit?",
                     call="create",
                 )

@@ -8,8 +8,9 @@ from decimal import Decimal
 
 import msgspec
 
+from airflow_provider_closeai.client.cache import FileStore
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import OutcomeUnknown
+from airflow_provider_closeai.client.errors import CloseAIError, OutcomeUnknown
 from airflow_provider_closeai.client.models import ModelPricing, SubAccount
 from airflow_provider_closeai.provisioning import inputs
 from airflow_provider_closeai.provisioning.accounts import (
@@ -20,6 +21,7 @@ from airflow_provider_closeai.provisioning.accounts import (
     sole_writer,
 )
 from airflow_provider_closeai.provisioning.errors import NotConfirmed, UnconvertedPricing
+from airflow_provider_closeai.provisioning.journal import PriceJournal
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +93,15 @@ def update_pricing(client: CloseAIClient, asked: Repricing) -> list[SubAccount]:
     :raises MissingAccounts: a selected account is not listed; nothing was changed.
     :raises NotConfirmed: the listing does not show the change 30 seconds later.
     """
-    with sole_writer(client, "pricing"):
-        accounts = select(client, asked.accounts, missing="fail")
+    with sole_writer(client, "pricing") as name:
+        deadline = client.config.deadline
+        journal = PriceJournal(FileStore(f"{name}.note"), CONFIRM_WITHIN, deadline)
+        accounts, _ = read_until(
+            client,
+            lambda: select(client, asked.accounts, missing="fail"),
+            lambda listed: not journal.behind(listed),
+            CONFIRM_WITHIN + deadline,
+        )
         targets = {account.id: target_pricing(account, asked.pricing, asked.mode) for account in accounts}
         changing = [account for account in accounts if account.pricing != targets[account.id]]
         for account in changing:
@@ -105,8 +114,12 @@ def update_pricing(client: CloseAIClient, asked: Repricing) -> list[SubAccount]:
         )
         if asked.dry_run:
             return [_with_pricing(account, targets[account.id]) for account in accounts]
-        doubt = _write(client, changing, targets, asked.batch_size)
-        return _confirmed(client, accounts, targets, doubt) if changing else accounts
+        if not changing:
+            return accounts
+        doubt = _write(client, changing, targets, asked.batch_size, journal)
+        listed = _confirmed(client, accounts, targets, doubt)
+        journal.note({account.id: targets[account.id] for account in changing}, shown=True)
+        return listed
 
 
 def _write(
@@ -114,6 +127,7 @@ def _write(
     accounts: Sequence[SubAccount],
     targets: Mapping[int, dict[str, Decimal]],
     batch_size: int,
+    journal: PriceJournal,
 ) -> OutcomeUnknown | None:
     """Send the changes; an outcome that stays unknown is left to the reading back."""
     groups: dict[tuple[str, frozenset[tuple[str, Decimal]]], list[SubAccount]] = {}
@@ -123,11 +137,15 @@ def _write(
     for (alias, _), members in groups.items():
         for start in range(0, len(members), batch_size):
             batch = members[start : start + batch_size]
+            journal.note({account.id: targets[account.id] for account in batch}, shown=False)
             try:
                 client.update(batch, alias, targets[batch[0].id])
             except OutcomeUnknown as error:
                 log.warning("%s Reading back shows whether it was.", error)
                 doubt = error
+            except CloseAIError:  # it was not executed
+                journal.forget(account.id for account in batch)
+                raise
     return doubt
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -50,9 +51,10 @@ class HealthSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait here, or look once and hand over to the triggerer."""
-        if not self.deferrable:
-            return super().execute(context)
-        look = self.poke(context)
+        with _loudly():
+            if not self.deferrable:
+                return super().execute(context)
+            look = self.poke(context)
         if look.is_done:
             return look.xcom_value
         from airflow_provider_closeai.triggers.health import HealthTrigger
@@ -75,17 +77,35 @@ class HealthSensor(BaseSensorOperator):
             raise self._failure(str(error)) from error
         return PokeReturnValue(is_done=base is not None, xcom_value=base)
 
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume, and fail as loudly as :meth:`execute`."""
+        with _loudly():
+            return super().resume_execution(next_method, next_kwargs, context)
+
     def execute_complete(self, context: Context, event: dict[str, Any]) -> str:
         """
         Take over from the triggerer.
 
         :param event: what :class:`~airflow_provider_closeai.triggers.health.HealthTrigger` sent.
         """
-        if event.get("status") == "healthy" and event.get("base"):
-            self.log.info("Base %s is healthy.", event["base"])
-            return str(event["base"])
-        raise self._failure(str(event.get("message") or f"the trigger sent an unknown event: {event}"))
+        told = event if isinstance(event, dict) else {}
+        if told.get("status") == "healthy" and told.get("base"):
+            self.log.info("Base %s is healthy.", told["base"])
+            return str(told["base"])
+        raise self._failure(str(told.get("message") or f"the trigger sent an unknown event: {event}"))
 
     def _failure(self, message: str) -> Exception:
-        # With soft_fail Airflow would turn its own exceptions into a skip; a refused key must be seen.
-        return RuntimeError(message) if self.soft_fail else AirflowFailException(message)
+        return _Refused(message) if self.soft_fail else AirflowFailException(message)
+
+
+class _Refused(Exception):
+    """With ``soft_fail`` Airflow turns its own exceptions into a skip; a refused key must be seen."""
+
+
+@contextlib.contextmanager
+def _loudly() -> Iterator[None]:
+    """Fail for good, once Airflow's ``soft_fail`` is out of the way."""
+    try:
+        yield
+    except _Refused as error:
+        raise AirflowFailException(str(error)) from error
