@@ -1,0 +1,80 @@
+"""The decisions about bases, as tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_closeai.client.bases import base_to_use, discovery_wait, ordered, ranked, usable
+from airflow_provider_closeai.client.cache import Verdict
+from airflow_provider_closeai.client.models import ApiBase, BaseHealth
+
+
+@pytest.mark.parametrize(
+    ("address", "globs", "admitted"),
+    [
+        ("https://api.good.example", ["*.good.example"], True),
+        ("https://API.Good.Example", ["*.GOOD.example"], True),
+        ("https://good.example", ["*.good.example"], False),
+        ("https://evilgood.example", ["*.good.example"], False),
+        ("https://good.example.evil.example", ["good.example"], False),
+        ("https://evil.example/.good.example", ["*.good.example"], False),
+        ("https://evil.example?.good.example", ["*.good.example"], False),
+        ("https://evil.example#.good.example", ["*.good.example"], False),
+        ("https://evil.example\\.good.example", ["*.good.example"], False),
+        ("https://evil.example\\@api.good.example", ["*.good.example"], False),
+        ("https://evil.example%2f.good.example", ["*.good.example"], False),
+        ("https://evil.example .good.example", ["*.good.example"], False),
+        ("https://anything.example", [], True),
+    ],
+)
+def test_allowed_hosts(address: str, globs: list[str], admitted: bool) -> None:
+    assert bool(usable([ApiBase(address)], globs)) is admitted
+
+
+def test_order() -> None:
+    bases = [
+        ApiBase("https://down", priority=99, status="down"),
+        ApiBase("https://low", priority=1),
+        ApiBase("https://high", priority=10),
+        ApiBase("https://odd", priority=50, status="OK?"),
+        ApiBase("https://high2", priority=10),
+    ]
+    assert [base.api[8:] for base in ranked(bases)] == ["high", "high2", "low", "down", "odd"]
+    bad = {"https://high": Verdict(False, 0, ""), "https://low": Verdict(True, 0, "")}
+    assert [base.api[8:] for base in ordered(bases, bad)] == ["high2", "low", "down", "odd", "high"]
+    all_bad = {base.api: Verdict(False, 0, "") for base in bases}
+    assert ordered(bases, all_bad) == ranked(bases)
+
+
+@pytest.mark.parametrize(
+    ("failures", "retry_after", "wait"),
+    [(1, None, 60), (2, None, 120), (5, None, 900), (500, None, 900), (1, 7, 7), (9, 0, 0), (1, 1e9, 86_400)],
+)
+def test_discovery_wait(failures: int, retry_after: float | None, wait: float) -> None:
+    assert discovery_wait(failures, retry_after) == wait
+
+
+@pytest.mark.parametrize(
+    ("healthy", "require", "use"),
+    [
+        ("", "any", None),
+        ("", "all", None),
+        ("10", "any", 0),
+        ("01", "any", 1),
+        ("00", "any", None),
+        ("10", "primary", 0),
+        ("01", "primary", None),
+        ("00", "primary", None),
+        ("11", "all", 0),
+        ("10", "all", None),
+        ("01", "all", None),
+        ("011", "any", 1),
+    ],
+)
+def test_base_to_use(healthy: str, require: Any, use: int | None) -> None:
+    healths = [
+        BaseHealth(ApiBase(f"https://{rank}"), seen == "1", 0, "") for rank, seen in enumerate(healthy)
+    ]
+    assert base_to_use(healths, require) == (None if use is None else f"https://{use}")

@@ -1,0 +1,154 @@
+"""A call over all bases: where it goes next, when it stops, and by which error."""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from decimal import Decimal
+
+import pytest
+from support import Sleeps, client_of, fixed_client
+
+from airflow_provider_closeai.client import errors
+from airflow_provider_closeai.simulator import Simulator
+
+
+def hosts(sim: Simulator, call: str) -> list[str]:
+    return [request.host for request in sim.requests if request.call == call]
+
+
+def test_failover_goes_best_first_and_then_round() -> None:
+    with Simulator(bases=3) as sim:
+        sim.fault("list", "error_before", times=None)
+        sleeps = Sleeps()
+        with pytest.raises(errors.OutcomeUnknown) as caught:
+            list(client_of(sim, sleeps).iter_sub_accounts())
+        assert hosts(sim, "list")[:3] == ["base-0", "base-1", "base-2"]
+        assert len(hosts(sim, "list")) == 5
+        assert sleeps.asked[:2] == [0, 0]
+        assert sleeps.asked[2] > 0
+        assert "5 attempts" in str(caught.value)
+
+
+def test_rate_limited_waits_and_asks_the_same_base(sim: Simulator) -> None:
+    sim.fault("list", "rate_limit", retry_after=7)
+    sleeps = Sleeps()
+    assert list(client_of(sim, sleeps).iter_sub_accounts()) == []
+    assert hosts(sim, "list") == ["base-0", "base-0"]
+    assert sleeps.asked == [7]
+
+
+def test_rate_limited_beyond_the_deadline_is_told_at_once(sim: Simulator) -> None:
+    sim.fault("list", "rate_limit", retry_after=200, times=None)
+    sleeps = Sleeps()
+    with pytest.raises(errors.RateLimited, match="'deadline'") as caught:
+        list(client_of(sim, sleeps).iter_sub_accounts())
+    assert (caught.value.retry_after, caught.value.status, caught.value.permanent) == (200, 429, False)
+    assert sleeps.asked == []
+    assert sim.count("list") == 1
+
+
+def test_a_retry_after_as_a_date(sim: Simulator) -> None:
+    sim.fault("list", "rate_limit", retry_after=email.utils.formatdate(time.time() + 60, usegmt=True))
+    sleeps = Sleeps()
+    list(client_of(sim, sleeps).iter_sub_accounts())
+    assert 50 < sleeps.asked[0] <= 60
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "permanent"),
+    [
+        (400, errors.Rejected, True),
+        (401, errors.AuthenticationFailed, True),
+        (403, errors.PermissionDenied, True),
+        (404, errors.Rejected, True),
+        (422, errors.Rejected, True),
+        (408, errors.RequestTimedOut, False),
+        (429, errors.RateLimited, False),
+        (500, errors.OutcomeUnknown, False),
+        (302, errors.OutcomeUnknown, False),
+    ],
+)
+@pytest.mark.parametrize("call", ["list", "create"])
+def test_the_error_of_each_status(
+    sim: Simulator, call: str, status: int, kind: type, permanent: bool
+) -> None:
+    sim.fault(call, "status", status=status, times=None, body={"error": {"message": "because of this"}})
+    client = client_of(sim, Sleeps(), max_attempts=2)
+    calls = {
+        "list": lambda: list(client.iter_sub_accounts()),
+        "create": lambda: client.create("a", {"m": Decimal(1)}, Decimal(1), 1),
+    }
+    with pytest.raises(errors.CloseAIError) as caught:
+        calls[call]()
+    assert type(caught.value) is kind
+    assert caught.value.permanent is permanent
+    assert (caught.value.call, caught.value.status) == (call, status)
+    assert "because of this" in str(caught.value)
+    again = not permanent and (call == "list" or status in (408, 429))
+    assert sim.count(call) == 1 + again
+
+
+@pytest.mark.parametrize("call", ["update", "delete"])
+@pytest.mark.parametrize("kind", ["cut_before", "cut_after", "error_after", "garbage"])
+def test_updates_and_deletes_repeat_safely_elsewhere(sim: Simulator, call: str, kind: str) -> None:
+    sim.add_account("a")
+    client = client_of(sim)
+    accounts = list(client.iter_sub_accounts())
+    sim.fault(call, kind)
+    if call == "update":
+        client.update(accounts, "a", {"m": Decimal(1)})
+    else:
+        client.delete(accounts)
+    assert hosts(sim, call) == ["base-0", "base-1"]
+
+
+def test_a_create_goes_on_where_it_was_not_sent(sim: Simulator) -> None:
+    client = client_of(sim)
+    client.list_bases()
+    sim.stop_base(0)
+    assert len(client.create("a", {"m": Decimal(1)}, Decimal(1), 1)) == 1
+    assert hosts(sim, "create") == ["base-1"]
+
+
+def test_not_sent_says_that_nothing_was_sent(sim: Simulator) -> None:
+    client = fixed_client("http://127.0.0.1:9", key=sim.key, sleep=Sleeps(), max_attempts=2)
+    with pytest.raises(errors.NotSent, match="Nothing was sent") as caught:
+        client.create("a", {"m": Decimal(1)}, Decimal(1), 1)
+    assert not caught.value.permanent
+    assert caught.value.base == "http://127.0.0.1:9"
+
+
+def test_the_deadline_bounds_a_call_whose_answers_never_end(sim: Simulator) -> None:
+    sim.fault("list", "drip", seconds=0.2, times=None)
+    client = fixed_client(sim.base_urls[0], key=sim.key, deadline=1)
+    started = time.monotonic()
+    with pytest.raises(errors.OutcomeUnknown, match="within the deadline"):
+        list(client.iter_sub_accounts())
+    assert time.monotonic() - started < 15
+    assert sim.count("list") == 1
+
+
+@pytest.mark.parametrize("status", [429, 408, 404, 400])
+@pytest.mark.parametrize("call", ["update", "delete"])
+def test_a_refusal_to_repeat_what_may_have_been_executed_leaves_it_unknown(
+    sim: Simulator, call: str, status: int
+) -> None:
+    sim.add_account("a")
+    client = client_of(sim, Sleeps(), max_attempts=2)
+    accounts = list(client.iter_sub_accounts())
+    sim.fault(call, "cut_after")
+    sim.fault(call, "status", status=status)
+    calls = {
+        "update": lambda: client.update(accounts, "a", {"m": Decimal(1)}),
+        "delete": lambda: client.delete(accounts),
+    }
+    with pytest.raises(errors.OutcomeUnknown, match="may have been executed"):
+        calls[call]()
+
+
+def test_a_listing_that_is_rate_limited_at_last_says_so(sim: Simulator) -> None:
+    sim.fault("list", "cut_after")
+    sim.fault("list", "rate_limit", retry_after=900)
+    with pytest.raises(errors.RateLimited):
+        list(client_of(sim, Sleeps()).iter_sub_accounts())

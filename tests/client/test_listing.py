@@ -1,0 +1,267 @@
+"""Listing: each account once, none lost, whatever the platform's filters, totals and pages do."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support import Asked, client_of, fixed_client, item, platform
+
+from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.client.errors import ListingUnstable
+from airflow_provider_closeai.simulator import Request, Simulator
+
+
+def fill(sim: Simulator, number: int, alias: str = "a") -> list[int]:
+    return [sim.add_account(alias)["id"] for _ in range(number)]
+
+
+def listed(client: CloseAIClient, **options: Any) -> list[int]:
+    return [account.id for account in client.iter_sub_accounts(**options)]
+
+
+@pytest.mark.parametrize("order", ["id", "newest"])
+@pytest.mark.parametrize("number", [0, 1, 4, 5, 6, 11])
+def test_every_account_comes_once(order: str, number: int) -> None:
+    with Simulator(order=order) as sim:
+        ids = fill(sim, number)
+        found = listed(client_of(sim, page_size=5))
+        assert sorted(found) == ids
+
+
+@pytest.mark.parametrize(
+    ("number", "pages"),
+    [(4, ["1"]), (5, ["1"]), (6, ["1", "2", "1", "2"]), (10, ["1", "2", "1", "2"])],
+)
+def test_one_page_is_read_once_and_more_are_read_twice(sim: Simulator, number: int, pages: list[str]) -> None:
+    fill(sim, number)
+    listed(client_of(sim, page_size=5))
+    assert [request.query["page"] for request in sim.requests if request.call == "list"] == pages
+
+
+def test_everything_in_one_answer(sim: Simulator) -> None:
+    ids = fill(sim, 7)
+    assert listed(client_of(sim, page_size=-1)) == ids
+    [request] = [request for request in sim.requests if request.call == "list"]
+    assert request.query == {"page": "1", "page_size": "-1"}
+
+
+def test_it_streams(sim: Simulator) -> None:
+    fill(sim, 20)
+    accounts = client_of(sim, page_size=5).iter_sub_accounts()
+    assert sim.count("list") == 0
+    next(accounts)
+    assert sim.count("list") == 1
+    assert len(list(itertools.islice(accounts, 5))) == 5
+    assert sim.count("list") == 2
+
+
+def change_at(sim: Simulator, page: int, change: Callable[[], None], skip: int = 0) -> None:
+    """Change something just before a page is read."""
+    left = [skip]
+
+    def hook(request: Request) -> None:
+        if request.call == "list" and request.query["page"] == str(page):
+            if left[0] == 0:
+                sim.on_request = None
+                change()
+            left[0] -= 1
+
+    sim.on_request = hook
+
+
+@pytest.mark.parametrize("order", ["id", "newest"])
+@pytest.mark.parametrize("during", [0, 1], ids=["first reading", "second reading"])
+@pytest.mark.parametrize("page", [2, 3])
+@pytest.mark.parametrize(("deleted", "created"), [(1, 0), (0, 1), (1, 1), (2, 1), (2, 2), (5, 5), (0, 5)])
+def test_changes_between_pages_lose_no_account_that_was_there_throughout(
+    order: str, during: int, page: int, deleted: int, created: int
+) -> None:
+    with Simulator(order=order) as sim:
+        ids = fill(sim, 14)
+        first = ids if order == "id" else ids[::-1]
+        gone = first[:deleted]
+
+        def change() -> None:
+            for account_id in gone:
+                sim.delete_account(account_id)
+            fill(sim, created)
+
+        change_at(sim, page, change, skip=during)
+        found = listed(client_of(sim, page_size=5))
+        assert len(found) == len(set(found))
+        assert set(ids) - set(gone) <= set(found)
+
+
+@pytest.mark.parametrize("order", ["id", "newest"])
+def test_a_change_before_every_page_loses_no_account(order: str) -> None:
+    with Simulator(order=order) as sim:
+        ids = fill(sim, 15)
+        victims = iter(ids[:5] + ids[-5:])
+        gone: set[int] = set()
+
+        def hook(request: Request) -> None:
+            victim = next(victims, None)
+            if request.call == "list" and victim is not None:
+                gone.add(victim)
+                sim.delete_account(victim)
+                fill(sim, 1)
+
+        sim.on_request = hook
+        found = listed(client_of(sim, page_size=3))
+        assert set(ids) - gone <= set(found)
+        assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize("alias_filter", ["exact", "substring", "ignored"])
+@pytest.mark.parametrize("total_counts", ["filtered", "all"])
+@pytest.mark.parametrize("omit_total", [False, True])
+@pytest.mark.parametrize("page_size", [3, 500])
+def test_alias_is_exact_whatever_filter_and_total_do(
+    alias_filter: str, total_counts: str, omit_total: bool, page_size: int
+) -> None:
+    with Simulator(alias_filter=alias_filter, total_counts=total_counts, omit_total=omit_total) as sim:
+        fill(sim, 4, "other")
+        ids = fill(sim, 4, "team")
+        fill(sim, 4, "team2")
+        fill(sim, 1, "Team")
+        client = client_of(sim, page_size=page_size)
+        assert listed(client, alias="team") == ids
+        assert listed(client, alias="nobody") == []
+        assert listed(client, alias="") == []
+
+
+def test_a_filter_that_works_costs_one_request(sim: Simulator) -> None:
+    fill(sim, 30, "other")
+    ids = fill(sim, 2, "team")
+    assert listed(client_of(sim, page_size=5), alias="team") == ids
+    [request] = [request for request in sim.requests if request.call == "list"]
+    assert request.query["alias"] == "team"
+
+
+ODD = [
+    "ünïcode",
+    "测试",
+    "a%b",
+    "a_b",
+    "a\\b",
+    "a+b",
+    "a&b=c",
+    "a b",
+    "#a",
+    "a?b",
+    "%",
+    "'a'",
+    '"',
+    "a;b",
+    "😀",
+    "a/b",
+]
+
+
+@pytest.mark.parametrize("alias_filter", ["exact", "ignored"])
+@pytest.mark.parametrize("alias", ODD)
+def test_odd_aliases_are_found_exactly(alias: str, alias_filter: str) -> None:
+    with Simulator(alias_filter=alias_filter) as sim:
+        [account_id] = fill(sim, 1, alias)
+        fill(sim, 1, alias + "x")
+        fill(sim, 1, alias.replace("+", " ").replace("_", "x"))
+        assert listed(client_of(sim), alias=alias)[0] == account_id
+
+
+def test_what_a_filter_might_read_as_a_pattern_is_not_sent(sim: Simulator) -> None:
+    client = client_of(sim)
+    for alias in ("a%b", "a\\b", "a*", "测试", "a+b"):
+        listed(client, alias=alias)
+    assert not [request for request in sim.requests if "alias" in request.query]
+
+
+@pytest.mark.parametrize("omit_total", [False, True])
+@pytest.mark.parametrize("order", ["id", "newest"])
+def test_a_platform_that_caps_pages(omit_total: bool, order: str) -> None:
+    with Simulator(max_page_size=4, omit_total=omit_total, order=order) as sim:
+        ids = fill(sim, 11)
+        assert sorted(listed(client_of(sim, page_size=500))) == ids
+
+
+@pytest.mark.parametrize("total_counts", ["filtered", "all"])
+def test_page_size_of_everything_that_is_capped_is_no_end(total_counts: str) -> None:
+    with Simulator(max_page_size=4, total_counts=total_counts) as sim:
+        fill(sim, 11)
+        with pytest.raises(ListingUnstable):
+            listed(client_of(sim, page_size=-1))
+
+
+def ignoring_page(total: bool, everything: bool) -> Callable[[Asked], tuple[int, Any]]:
+    accounts = [item(number) for number in range(1, 8)]
+
+    def reply(asked: Asked) -> tuple[int, Any]:
+        size = int(asked.query["page_size"])
+        shown = accounts if size == -1 and everything else accounts[: abs(size) if size != -1 else 3]
+        return 200, {"items": shown, **({"total": len(accounts)} if total else {})}
+
+    return reply
+
+
+@pytest.mark.parametrize("total", [True, False])
+def test_a_platform_that_ignores_page_is_asked_for_everything(total: bool) -> None:
+    with platform(ignoring_page(total, everything=True)) as (origin, asked):
+        assert listed(fixed_client(origin, page_size=3)) == [1, 2, 3, 4, 5, 6, 7]
+        assert asked[-1].query["page_size"] == "-1"
+        assert len(asked) <= 8
+
+
+def test_a_listing_that_never_adds_up_is_not_believed() -> None:
+    with platform(ignoring_page(total=True, everything=False)) as (origin, asked):
+        accounts = fixed_client(origin, page_size=3).iter_sub_accounts()
+        with pytest.raises(ListingUnstable, match="3 accounts read, total 7") as caught:
+            list(accounts)
+        assert not caught.value.permanent
+        assert len(asked) <= 8
+
+
+@pytest.mark.parametrize("empty", [{"items": [], "total": 0}, {"items": None, "total": 0}, {"items": []}])
+def test_an_empty_listing(empty: dict[str, Any]) -> None:
+    with platform(lambda asked: (200, empty)) as (origin, _):
+        assert listed(fixed_client(origin)) == []
+
+
+def test_by_key_the_key_is_never_part_of_an_address(sim: Simulator) -> None:
+    fill(sim, 3)
+    wanted = sim.add_account("b")
+    client = client_of(sim)
+    assert listed(client, sk=wanted["token"]) == [wanted["id"]]
+    assert listed(client, sk="sk-unknown") == []
+    assert listed(client, alias="a", sk=wanted["token"]) == []
+    assert not [request for request in sim.requests if "sk" in request.query]
+
+
+def test_by_id_it_stops_where_it_is_found(sim: Simulator) -> None:
+    ids = fill(sim, 10)
+    client = client_of(sim, page_size=5)
+    found = client.get_sub_account(ids[1])
+    assert found is not None
+    assert found.id == ids[1]
+    assert sim.count("list") == 1
+    assert client.get_sub_account(999) is None
+
+
+def test_a_page_that_fails_is_asked_again_elsewhere(sim: Simulator) -> None:
+    ids = fill(sim, 12)
+    sim.fault("list", "cut_after", skip=1)
+    assert listed(client_of(sim, page_size=5)) == ids
+    assert [request.host for request in sim.requests if request.call == "list"][:3] == [
+        "base-0",
+        "base-0",
+        "base-1",
+    ]
+
+
+def test_everything_that_is_capped_and_not_counted_is_not_believed() -> None:
+    with Simulator(max_page_size=4, omit_total=True) as sim:
+        fill(sim, 11)
+        with pytest.raises(ListingUnstable):
+            listed(client_of(sim, page_size=-1))
+        assert len(listed(client_of(sim, page_size=4))) == 11

@@ -1,0 +1,187 @@
+"""A key never shows itself: not the object's, and not the client's, whatever goes wrong."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import pickle
+import traceback
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from support import HANG, Sleeps, client_of, item, platform
+
+from airflow_provider_closeai.client.client import LIST, CloseAIClient
+from airflow_provider_closeai.client.config import config_from
+from airflow_provider_closeai.client.errors import CloseAIError, safe_text
+from airflow_provider_closeai.client.models import SecretToken
+from airflow_provider_closeai.simulator import Simulator
+from airflow_provider_closeai.simulator.faults import KINDS
+
+VALUE = "sk-verysecretverysecret1234"
+TOKEN = SecretToken(VALUE)
+
+
+def shown(thing: Any) -> list[str]:
+    return [
+        repr(thing),
+        str(thing),
+        f"{thing}",
+        f"{thing!r}",
+        f"{thing!s:>60}",
+        "%s" % (thing,),  # noqa: UP031
+        "%r" % (thing,),  # noqa: UP031
+        "{}".format(thing),  # noqa: UP032
+        format(thing, ""),
+        ascii(thing),
+    ]
+
+
+def test_no_way_of_writing_shows_it(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    logging.getLogger("x").warning("%s %r %s", TOKEN, TOKEN, [TOKEN])
+    texts = [*shown(TOKEN), *shown([TOKEN]), *shown({"a": TOKEN}), caplog.text]
+    assert not [text for text in texts if "verysecret" in text]
+    assert all("sk-…1234" in text for text in [*shown(TOKEN)[:-1], caplog.text])
+
+
+def test_json_and_pickle_refuse_it() -> None:
+    for dump in (json.dumps, pickle.dumps, msgspec.json.encode, msgspec.to_builtins):
+        with pytest.raises(TypeError) as caught:
+            dump(TOKEN)
+        assert "verysecret" not in str(caught.value)
+        with pytest.raises(TypeError):
+            dump({"a": [TOKEN]})
+    with pytest.raises(TypeError):
+        vars(TOKEN)
+
+
+def test_an_account_refuses_too() -> None:
+    [account] = LIST.decode(json.dumps({"items": [item(1, token=VALUE)]}).encode()).items
+    assert not [text for text in shown(account) if "verysecret" in text]
+    for dump in (json.dumps, pickle.dumps, msgspec.json.encode, msgspec.to_builtins):
+        with pytest.raises(TypeError):
+            dump(account)
+    assert copy.deepcopy(account) == account
+
+
+def test_a_copy_is_as_secret() -> None:
+    for other in (copy.copy(TOKEN), copy.deepcopy(TOKEN), copy.deepcopy([TOKEN])[0]):
+        assert other == TOKEN
+        assert other.reveal() == VALUE
+        assert "verysecret" not in repr(other)
+
+
+def test_a_traceback_with_locals_does_not_show_it() -> None:
+    def fail(token: SecretToken) -> None:
+        raise RuntimeError(token)
+
+    try:
+        fail(SecretToken(VALUE))
+    except RuntimeError as error:
+        told = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+    assert "token = SecretToken" in told
+    assert "verysecret" not in told
+
+
+def test_equality_and_hash() -> None:
+    assert SecretToken(VALUE) == TOKEN
+    assert SecretToken(VALUE + "x") != TOKEN
+    assert TOKEN != VALUE
+    assert len({TOKEN, SecretToken(VALUE)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [(VALUE, "sk-…1234"), ("sk-12345678", "sk-…5678"), ("sk-1234567", "sk-…"), ("ab", "sk-…")],
+)
+def test_a_hint_is_not_half_the_key(value: str, hint: str) -> None:
+    assert SecretToken(value).hint == hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"bad key {VALUE}",
+        f"密钥{VALUE}无效",
+        f"key_{VALUE}",
+        f"key={VALUE};",
+        f'{{"key":"{VALUE}"}}',
+        f"Authorization: Bearer {VALUE}",
+        f"bearer {VALUE.removeprefix('sk-')}",
+        f"「{VALUE}」",
+        VALUE.upper(),
+        f"{VALUE},{VALUE}",
+    ],
+)
+def test_text_from_outside_loses_what_looks_like_a_key(text: str) -> None:
+    assert "verysecret" not in safe_text(text).lower()
+
+
+def test_text_from_outside_is_one_short_line() -> None:
+    assert safe_text("a\nb\r\n\tc") == "a b c"
+    assert len(safe_text("x" * 10_000)) == 300
+    assert safe_text("the risk-free task of a desk-top") == "the risk-free task of a desk-top"
+
+
+FAULTS: dict[str, dict[str, Any]] = {
+    **{kind: {} for kind in KINDS if kind != "unhealthy"},
+    "slow": {"seconds": HANG},
+    "rate_limit": {"retry_after": 900},
+    "drip": {"seconds": HANG},
+}
+
+
+@pytest.mark.parametrize("call", ["list", "create", "update", "delete"])
+@pytest.mark.parametrize("kind", [*FAULTS, "echo", "echo 200", "down"])
+def test_no_error_and_no_log_record_shows_a_secret(
+    sim: Simulator, caplog: pytest.LogCaptureFixture, call: str, kind: str
+) -> None:
+    caplog.set_level("DEBUG")
+    token = sim.add_account("a")["token"]
+    client = client_of(sim, Sleeps(), read_timeout=0.2, max_attempts=2)
+    accounts = list(client_of(sim).iter_sub_accounts())
+    secret_body = {
+        "error": {"message": f"密钥{sim.key}和 {token} 无效", "detail": "geheim"},
+        "items": "geheim",
+    }
+    if kind == "down":
+        for index in (0, 1):
+            sim.stop_base(index)
+    elif kind.startswith("echo"):
+        sim.fault(call, "status", status=200 if "200" in kind else 400, body=secret_body, times=None)
+    else:
+        sim.fault(call, kind, times=None, **FAULTS[kind])
+    calls = {
+        "list": lambda: list(client.iter_sub_accounts()),
+        "create": lambda: client.create("a", {"m": Decimal(1)}, Decimal(1), 1),
+        "update": lambda: client.update(accounts, "a", {"m": Decimal(1)}),
+        "delete": lambda: client.delete(accounts),
+    }
+    with pytest.raises(CloseAIError) as caught:
+        calls[call]()
+    told = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=False).format())
+    records = [f"{record.getMessage()} {record.args} {record.exc_text}" for record in caplog.records]
+    told += repr(caught.value) + repr(vars(caught.value)) + "\n".join(records) + caplog.text
+    for secret in (sim.key, token, "Bearer", "Authorization", "geheim", "parked", "Location", "doctype"):
+        assert secret not in told
+    assert caught.value.call == call
+    assert caught.value.base in sim.base_urls
+
+
+def test_a_refused_key_is_not_told(sim: Simulator, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    key = "sk-wrong-but-still-secret"
+
+    def reply(asked: Any) -> tuple[int, Any]:
+        return 401, {"error": {"message": f"Incorrect API key provided: {key}。"}}
+
+    with platform(reply) as (origin, _):
+        for extra in ({}, {"api_bases": origin}):
+            client = CloseAIClient(config_from(password=key, host=origin, extra=extra))
+            with pytest.raises(CloseAIError) as caught:
+                list(client.iter_sub_accounts())
+            assert "still-secret" not in f"{caught.value}{caplog.text}{client.cache.read()}"

@@ -1,0 +1,93 @@
+"""Certificates: what is not trusted gets no byte of a request."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from support import KEY, platform
+
+from airflow_provider_closeai.client.client import LIST
+from airflow_provider_closeai.client.config import config_from
+from airflow_provider_closeai.client.transport import Attempt, Outcome, Transport
+
+OK = b'{"items":[],"total":0}'
+
+
+def attempt(base: str, **extra: Any) -> Attempt:
+    transport = Transport(config_from(password=KEY, extra=extra))
+    return transport.attempt("GET", base, LIST.path, decode=LIST.decode, seconds=10)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of 127.0.0.1 that no authority knows, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "pair.pem"
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(secret + made.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+@pytest.fixture
+def tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def test_an_unknown_certificate_is_not_sent(tls: ssl.SSLContext) -> None:
+    with platform(lambda asked: (200, OK), tls) as (origin, asked):
+        seen = attempt(origin)
+        assert asked == []
+    assert seen.outcome is Outcome.NOT_SENT
+    assert "'verify'" in seen.detail
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+@pytest.mark.parametrize("how", ["bundle", "false", "environment", "environment beside proxies"])
+def test_a_certificate_of_ones_own_authority(
+    tls: ssl.SSLContext, certificate: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extra: dict[str, Any] = {"bundle": {"verify": str(certificate)}, "false": {"verify": "false"}}.get(
+        how, {}
+    )
+    if how.startswith("environment"):
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    if how == "environment beside proxies":
+        extra = {"proxies": {"http": "http://127.0.0.1:9"}}
+    with platform(lambda asked: (200, OK), tls) as (origin, asked):
+        assert attempt(origin, **extra).outcome is Outcome.EXECUTED
+        assert len(asked) == 1
+
+
+def test_a_bundle_that_is_not_there_is_told() -> None:
+    seen = attempt("https://127.0.0.1:9", verify="/no/such/bundle.pem")
+    assert seen.outcome is Outcome.NOT_SENT
+    assert "'verify'" in seen.detail

@@ -1,0 +1,214 @@
+"""Every parameter's bad values: the error names it, and nothing was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from support import client_of
+
+from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.client.models import SecretToken
+from airflow_provider_closeai.provisioning.create import ensure_sub_accounts, wanted
+from airflow_provider_closeai.provisioning.delete import delete_sub_accounts, deletion
+from airflow_provider_closeai.provisioning.inputs import Selection, pricing, selection
+from airflow_provider_closeai.provisioning.pricing import repricing, update_pricing
+from airflow_provider_closeai.simulator import Simulator
+
+NAN, INF = float("nan"), float("inf")
+WHOLE = [0, -1, 1.5, "x", "", None, True, [1], "1.0", "²", "-3"]
+SECONDS = [-1, "x", None, True, NAN, INF, "inf", []]
+FLAGS = ["yes", 1, 0, None, "", []]
+ALIASES = ["", None, 5, " a", "a ", "a\n", "\ta", "a\x00b", "a\u200bb", "x" * 256, ["a"], b"a"]
+FACTORS = [
+    -1,
+    "-0.1",
+    NAN,
+    INF,
+    "nan",
+    "inf",
+    "sNaN",
+    "x",
+    "",
+    True,
+    False,
+    [],
+    {},
+    "1e400",
+    "0.1" * 12,
+    "1,5",
+]
+FACTORS += ["0.12345678901234567890", Decimal("NaN"), b"1"]
+PRICINGS = [
+    None,
+    "",
+    "gpt-4",
+    "[",
+    "5",
+    5,
+    [],
+    {},
+    "{}",
+    [5],
+    [{}],
+    [{"model": 5, "pricing_factor": 1}],
+    [{"model": "", "pricing_factor": 1}],
+    [{"model": " a", "pricing_factor": 1}],
+    [{"model": "a"}],
+    [{"model": "a", "prompt_price": 1, "completion_price": 1}],
+    [{"model": "a", "auto_following": False}],
+    [{"model": "a", "auto_following": "true"}],
+    [{"model": "a", "pricing_factor": 1, "price": 2}],
+    [{"model": "a", "pricing_factor": 1}, {"model": "a", "pricing_factor": 1}],
+    {"": 1},
+    {5: 1},
+    {"a": None},
+    *({"a": factor} for factor in FACTORS if factor is not None),
+    '{"a": NaN}',
+    '{"a": Infinity}',
+]
+IDS = [
+    [],
+    "",
+    "x",
+    "5,6",
+    True,
+    [True],
+    [1.5],
+    [None],
+    [{}],
+    [{"id": None}],
+    [{"id": "x"}],
+    ["²"],
+    [[1]],
+    [b"1"],
+    {},
+]
+SKS = [[], "", " , ", [""], ["  "], [5], [None], 5, True, "[", "[]", "[5]", {"a": 1}, [b"sk-a"]]
+
+Run = Callable[[Simulator, dict[str, Any]], object]
+
+
+def create(sim: Simulator, given: dict[str, Any]) -> object:
+    usual = {"alias": "a", "model_pricing": {"a": 1}, "balance": 1}
+    return ensure_sub_accounts(client_of(sim), wanted(**{**usual, **given}))
+
+
+def update(sim: Simulator, given: dict[str, Any]) -> object:
+    chosen = {} if {"sub_accounts", "sks", "alias"} & set(given) else {"alias": "a"}
+    return update_pricing(client_of(sim), repricing(**{"model_pricing": {"a": 1}, **chosen, **given}))
+
+
+def delete(sim: Simulator, given: dict[str, Any]) -> object:
+    chosen = {} if {"sub_accounts", "sks", "alias"} & set(given) else {"alias": "a"}
+    return delete_sub_accounts(client_of(sim), deletion(**{**chosen, **given}))
+
+
+CASES: dict[str, list[tuple[Run, list[Any]]]] = {
+    "alias": [(create, ALIASES), (update, [value for value in ALIASES if value is not None])],
+    "model_pricing": [(create, PRICINGS), (update, PRICINGS)],
+    "balance": [(create, [None, *FACTORS])],
+    "count": [(create, WHOLE)],
+    "batch_size": [(create, WHOLE), (update, WHOLE), (delete, WHOLE)],
+    "settle": [(create, SECONDS)],
+    "if_exists": [(create, ["Ensure", "", None, 1, ["ensure"]])],
+    "mode": [(update, ["Merge", "", None, 1])],
+    "missing": [(delete, ["warn", "", None])],
+    "max_delete": [(delete, [-1, 1.5, "x", True, ""])],
+    "dry_run": [(update, FLAGS), (delete, FLAGS)],
+    "sub_accounts": [(update, IDS), (delete, IDS)],
+    "sks": [(update, SKS), (delete, SKS)],
+}
+FLAT = [(name, run, value) for name, runs in CASES.items() for run, values in runs for value in values]
+
+
+@pytest.mark.parametrize(
+    ("name", "run", "value"),
+    FLAT,
+    ids=[f"{run.__name__} {name}={str(value)[:25]!a}" for name, run, value in FLAT],
+)
+def test_bad_values_are_named_and_nothing_is_sent(sim: Simulator, name: str, run: Run, value: Any) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        run(sim, {name: value})
+    assert name in str(caught.value)
+    assert "Nothing was sent" in str(caught.value)
+    assert caught.value.permanent
+    assert sim.requests == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"alias": None},
+        {"alias": "a", "sks": ["sk-a"]},
+        {"alias": "a", "sub_accounts": [1]},
+        {"sub_accounts": [1], "sks": ["sk-a"]},
+        {"sub_accounts": [1], "sks": ["sk-a"], "alias": "a"},
+        {"sub_accounts": [], "alias": "a"},
+    ],
+)
+@pytest.mark.parametrize("run", [update, delete])
+def test_selecting_nothing_or_twice(sim: Simulator, run: Run, given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidParameter, match="exactly one"):
+        run(sim, given)
+    assert sim.requests == []
+
+
+@pytest.mark.parametrize("value", [["sk-secretsecret", 5], '["sk-secretsecret"', "[sk-secretsecret]"])
+def test_an_error_shows_no_key(value: Any) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        selection(None, None, value)
+    assert "secretsecret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "want"),
+    [
+        ({"a": 1, "b": "1.5"}, {"a": 1, "b": Decimal("1.5")}),
+        ('{"a": 1, "b": 0.1}', {"a": 1, "b": Decimal("0.1")}),
+        ([{"model": "a", "pricing_factor": 0}], {"a": 0}),
+        ('[{"model": "a", "pricing_factor": "2"}]', {"a": 2}),
+        ([{"model": "a", "pricing_factor": 2, "prompt_price": 0, "auto_following": False}], {"a": 2}),
+        ({"a": 0.1}, {"a": Decimal("0.1")}),
+        ({"a": Decimal("1.20")}, {"a": Decimal("1.2")}),
+        (({"model": "a", "pricing_factor": 1},), {"a": 1}),
+    ],
+)
+def test_good_prices(value: Any, want: dict[str, Any]) -> None:
+    assert pricing(value) == want
+
+
+def test_the_pages_own_example_is_taken_with_a_warning() -> None:
+    old = [{"model": "a", "prompt_price": 0, "completion_price": 0, "auto_following": True}]
+    with pytest.warns(DeprecationWarning, match="auto_following"):
+        assert pricing(old) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("given", "want"),
+    [
+        ({"sub_accounts": [1, "2", {"id": 3, "alias": "x"}, {"id": "4"}, 1]}, Selection(ids=(1, 2, 3, 4))),
+        ({"sub_accounts": 7}, Selection(ids=(7,))),
+        ({"sub_accounts": "[1, 2]"}, Selection(ids=(1, 2))),
+        ({"sub_accounts": {"id": 3}}, Selection(ids=(3,))),
+        ({"sub_accounts": (number for number in (1, 2))}, Selection(ids=(1, 2))),
+        ({"alias": "a b"}, Selection(alias="a b")),
+        ({"sks": "sk-a, sk-b\nsk-a"}, Selection(tokens=(SecretToken("sk-a"), SecretToken("sk-b")))),
+        ({"sks": '["sk-a"]'}, Selection(tokens=(SecretToken("sk-a"),))),
+        (
+            {"sks": [SecretToken("sk-a"), " sk-b "]},
+            Selection(tokens=(SecretToken("sk-a"), SecretToken("sk-b"))),
+        ),
+    ],
+)
+def test_good_selections(given: dict[str, Any], want: Selection) -> None:
+    assert selection(**{"sub_accounts": None, "alias": None, "sks": None, **given}) == want
+
+
+def test_texts_of_templates_are_taken() -> None:
+    made = wanted("a", '{"m": 1}', "1.5", "3", "fail", "10", "0")
+    assert (made.balance, made.count, made.batch_size, made.settle) == (Decimal("1.5"), 3, 10, 0)
+    assert deletion(alias="a", max_delete="0", dry_run="true").dry_run is True
+    assert repricing({"m": 1}, alias="a", dry_run=" False ").dry_run is False
