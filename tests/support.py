@@ -6,6 +6,7 @@ import contextlib
 import json
 import multiprocessing
 import multiprocessing.util
+import signal
 import socket
 import ssl
 import tempfile
@@ -21,7 +22,7 @@ import pytest
 from airflow_provider_closeai.client import cache
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import ClientConfig, config_from
-from airflow_provider_closeai.simulator import Simulator
+from airflow_provider_closeai.simulator import Request, Simulator
 
 HANG = 30  # seconds after which a test counts as hanging
 KEY = "sk-test-0123456789abcdef"
@@ -86,6 +87,23 @@ def in_processes(number: int, task: Callable[..., Any], *args: Any) -> list[Any]
 def process(task: Callable[..., Any], *args: Any) -> Any:
     """Make one process, not started yet."""
     return _processes.Process(target=_alone, args=(tempfile.gettempdir(), task, args), daemon=True)
+
+
+def run_and_kill(sim: Simulator, victim: Any, when: Callable[[Request], bool]) -> None:
+    """Run a process, and kill it while a request of it is under way; the platform then goes on with it."""
+    dead = threading.Event()
+
+    def kill(request: Request) -> None:
+        if when(request):
+            sim.on_request = None
+            victim.kill()
+            dead.wait(HANG)
+
+    sim.on_request = kill
+    victim.start()
+    victim.join(HANG)
+    dead.set()
+    assert victim.exitcode == -signal.SIGKILL
 
 
 _barrier: Any = None

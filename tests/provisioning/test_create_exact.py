@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from support import GPT4, HANG, Sleeps, client_of, in_processes, process
+from support import GPT4, Sleeps, client_of, in_processes, process, run_and_kill
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
@@ -125,17 +124,7 @@ def test_a_lagging_listing_is_waited_for(kind: str) -> None:
 def test_a_process_that_was_killed_after_its_post_is_waited_for() -> None:
     with Simulator(list_lag=0.3) as sim:
         victim = process(_ensure_in_process, sim.key, sim.discovery_url, "a")
-
-        def kill(request: Request) -> None:
-            if request.call == "create":
-                victim.kill()
-                victim.join(HANG)
-
-        sim.on_request = kill
-        victim.start()
-        victim.join(HANG)
-        assert victim.exitcode == -signal.SIGKILL
-        sim.on_request = None
+        run_and_kill(sim, victim, lambda request: request.call == "create")
         again = ensure(client_of(sim), count=3, settle=0.6)  # another task's first try
         assert [account.id for account in again] == alias_ids(sim)
         assert len(again) == 3

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from support import HANG, Asked, client_of, fixed_client, item, platform, process
+from support import Asked, client_of, fixed_client, item, platform, process, run_and_kill
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
@@ -249,17 +248,7 @@ def test_a_retry_after_a_crash_deletes_the_rest(missing: str) -> None:
     with Simulator(delete_missing=missing) as sim:
         ids = fill(sim, 6)
         victim = process(_delete_in_process, sim.key, sim.discovery_url, ids)
-
-        def kill(request: Request) -> None:
-            if request.call == "delete" and sim.count("delete") == 2:
-                victim.kill()
-                victim.join(HANG)
-
-        sim.on_request = kill
-        victim.start()
-        victim.join(HANG)
-        assert victim.exitcode == -signal.SIGKILL
-        sim.on_request = None
+        run_and_kill(sim, victim, lambda request: request.call == "delete" and sim.count("delete") == 2)
         gone = delete(client_of(sim), sub_accounts=ids, batch_size=2)
         assert {account.id for account in gone} <= set(ids[2:])
         assert left(sim) == []
