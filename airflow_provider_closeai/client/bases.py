@@ -251,7 +251,8 @@ class Bases:
         return self._cache.change(put_off)
 
     def _ask_discovery(self) -> Attempt:
-        seconds = min(self._config.deadline, self._config.connect_timeout + self._config.read_timeout)
+        config = self._config
+        seconds = min(config.deadline / 2, config.connect_timeout + config.read_timeout)
         return self._transport.attempt(
             "GET", self._config.origin, LINKS_PATH, decode=_decode_links, seconds=seconds
         )

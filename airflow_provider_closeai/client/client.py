@@ -161,7 +161,7 @@ class CloseAIClient:
         return answer.items or ()
 
     def update(
-        self, accounts: Sequence[SubAccount], alias: str, model_pricing: Mapping[str, Decimal]
+        self, accounts: Sequence[SubAccount], alias: str | None, model_pricing: Mapping[str, Decimal]
     ) -> None:
         """
         Replace the whole price list of accounts.
@@ -171,7 +171,7 @@ class CloseAIClient:
         :param model_pricing: factor by model; a model that is not in it loses permission.
         """
         pricing = pricing_body(model_pricing)
-        self._call(UPDATE, body={"sks": _sks(accounts), "alias": alias, "model_pricing": pricing})
+        self._call(UPDATE, body={"sks": _sks(accounts), "alias": alias or "", "model_pricing": pricing})
 
     def delete(self, accounts: Sequence[SubAccount]) -> None:
         """
@@ -211,22 +211,27 @@ class CloseAIClient:
             deadline=self.config.deadline,
         )
         count = 1
+        fair = min(self.config.connect_timeout, self.config.deadline / 2)
 
         def once(attempts: list[Attempt], seconds: float) -> Attempt:
             nonlocal count
+            began = time.monotonic()
             candidates = [base.api for base in self.bases.candidates()]
             count = len(candidates)
+            left = max(seconds - (time.monotonic() - began), 0.001)  # discovery may have taken some
             attempt = self._transport.attempt(
                 call.method,
                 retry.choose(candidates, attempts),
                 call.path,
                 decode=call.decode,
-                seconds=seconds,
+                seconds=left,
                 query=query,
                 body=body,
                 fresh=not call.repeatable,
             )
-            self.bases.report(attempt)
+            # What had hardly any time left says nothing about the base.
+            if attempt.outcome is Outcome.EXECUTED or left >= fair:
+                self.bases.report(attempt)
             return attempt
 
         attempts = retry.run(once, policy, bases=lambda: count, clock=time.monotonic, sleep=self.sleep)
@@ -335,6 +340,7 @@ _REJECTIONS: dict[int | None, tuple[type[errors.CloseAIError], str]] = {
     ),
     429: (
         errors.RateLimited,
-        "The platform asks to wait longer than the connection's 'deadline' allows; nothing was changed.",
+        "The platform asks to wait longer than the connection's 'deadline' and 'max_attempts' allow; "
+        "nothing was changed.",
     ),
 }

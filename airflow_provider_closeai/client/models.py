@@ -100,10 +100,10 @@ class SubAccount(msgspec.Struct, frozen=True, kw_only=True):
 
     id: int
     token: SecretToken
-    alias: str = ""
+    alias: str | None = ""
     user_id: int | None = None
-    token_type: str = ""
-    enabled: bool = True
+    token_type: str | None = ""
+    enabled: bool | None = True
     model_pricing: tuple[ModelPricing, ...] | None = ()
     balance: Decimal | None = None
     monthly_cost: Decimal | None = None
@@ -118,6 +118,11 @@ class SubAccount(msgspec.Struct, frozen=True, kw_only=True):
     def is_sub_account(self) -> bool:
         """False for anything that must never be deleted here, such as the main account's own key."""
         return self.token_type == SUB_ACCOUNT_TOKEN_TYPE
+
+    @property
+    def is_other(self) -> bool:
+        """True for what is known to be no sub-account; not for an entry that does not say what it is."""
+        return bool(self.token_type) and not self.is_sub_account
 
     @property
     def pricing(self) -> dict[str, Decimal | None]:

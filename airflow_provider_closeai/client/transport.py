@@ -214,7 +214,9 @@ class Transport:
         except OSError:  # what requests raises for a CA bundle that is not there
             failure = "no connection; is the CA bundle that 'verify' names there?"
         else:
-            return _judge(base, status, content, headers.get("Retry-After"), decode)
+            attempt = _judge(base, status, content, headers.get("Retry-After"), decode)
+            key = self._config.key  # a platform may quote it, whatever it looks like
+            return msgspec.structs.replace(attempt, detail=attempt.detail.replace(key.reveal(), key.hint))
         finally:
             watchdog.cancel()
         outcome = Outcome.UNKNOWN if _wire.sent else Outcome.NOT_SENT

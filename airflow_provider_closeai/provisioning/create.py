@@ -17,7 +17,7 @@ import msgspec
 
 from airflow_provider_closeai.client.cache import FileStore, Store
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import OutcomeUnknown
+from airflow_provider_closeai.client.errors import CloseAIError, OutcomeUnknown
 from airflow_provider_closeai.client.models import SubAccount, factor_json
 from airflow_provider_closeai.provisioning import inputs
 from airflow_provider_closeai.provisioning.accounts import read_until, sole_writer
@@ -136,6 +136,10 @@ class _Ensure:
                 log.warning("%s Waiting until the listing has settled for %g s.", error, want.settle)
                 self._in_doubt = True
                 continue
+            except CloseAIError:  # proven not executed
+                if not unknown and not made:
+                    self._journal.not_posted()
+                raise
             new = {account.id: account for account in answer}
             self._refuse_other_alias(new)
             self._refuse_other_prices(new)
@@ -161,7 +165,7 @@ class _Ensure:
 
     def _listed(self) -> dict[int, SubAccount]:
         accounts = self._client.iter_sub_accounts(alias=self._want.alias)
-        return {account.id: account for account in accounts if account.is_sub_account}
+        return {account.id: account for account in accounts if not account.is_other}
 
     def _settled(self) -> dict[int, SubAccount]:
         """Read until enough is there, or the same was there for ``settle`` seconds."""

@@ -85,6 +85,16 @@ class Journal:
             self._own.write(text)
         self._write_here(text)
 
+    def not_posted(self) -> None:
+        """Take back what this try noted: nothing was executed. What was in doubt before it still is."""
+        if self.in_doubt:
+            return
+        text = self._text(posted=False, settled=False)
+        self._write_here(text)
+        if self._own is not None:
+            with contextlib.suppress(Exception):  # unwritten, the next try waits as if it had posted
+                self._own.write(text)
+
     def settled(self) -> None:
         """Note that the listing has shown everything that was posted; another base's may still lag."""
         text = self._text(posted=True, settled=True)

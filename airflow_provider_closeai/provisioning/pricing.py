@@ -130,7 +130,7 @@ def _write(
     journal: PriceJournal,
 ) -> OutcomeUnknown | None:
     """Send the changes; an outcome that stays unknown is left to the reading back."""
-    groups: dict[tuple[str, frozenset[tuple[str, Decimal]]], list[SubAccount]] = {}
+    groups: dict[tuple[str | None, frozenset[tuple[str, Decimal]]], list[SubAccount]] = {}
     for account in accounts:
         groups.setdefault((account.alias, frozenset(targets[account.id].items())), []).append(account)
     doubt: OutcomeUnknown | None = None

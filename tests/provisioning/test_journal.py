@@ -10,7 +10,7 @@ import pytest
 from support import GPT4, client_of
 
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import Rejected
+from airflow_provider_closeai.client.errors import RateLimited, Rejected
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.provisioning.create import ensure_sub_accounts, wanted
 from airflow_provider_closeai.provisioning.errors import AliasExists
@@ -66,6 +66,24 @@ def test_a_retry_that_finds_nothing_was_posted_does_not_wait(sim: Simulator) -> 
     store = Store()
     die_before_posting(sim, store)
     assert len(ensure(client_of(sim, sleep=never), store, first_try=False)) == 2
+
+
+def test_a_retry_after_a_post_that_never_left_does_not_wait(sim: Simulator) -> None:
+    store = Store()
+    sim.fault("create", "rate_limit", retry_after=3600)
+    with pytest.raises(RateLimited):
+        ensure(client_of(sim), store, first_try=True)
+    assert len(ensure(client_of(sim, sleep=never), store, first_try=False)) == 2
+
+
+def test_a_retry_after_a_refused_post_waits_where_an_earlier_one_was_lost(sim: Simulator) -> None:
+    store = Store()
+    sim.fault("create", "cut_before")
+    sim.fault("create", "rate_limit", retry_after=3600)
+    with pytest.raises(RateLimited):
+        ensure(client_of(sim), store, first_try=True)
+    with pytest.raises(AssertionError, match="it waited"):
+        ensure(client_of(sim, sleep=never), store, first_try=False)
 
 
 def test_without_a_journal_it_waits(sim: Simulator) -> None:
