@@ -104,7 +104,10 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [
             {
                 "integration-name": "CloseAI",
-                "python-modules": ["airflow_provider_closeai.operators.sub_accounts"],
+                "python-modules": [
+                    "airflow_provider_closeai.operators.sub_accounts",
+                    "airflow_provider_closeai.operators.costs",
+                ],
             }
         ],
         "sensors": [

@@ -15,6 +15,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 if TYPE_CHECKING:
     from airflow_provider_closeai.hooks.closeai import CloseAIHook
 
+_LONGEST_WAIT = 24 * 3600.0
+
 try:
     from airflow.providers.common.compat.sdk import RetryDecision, RetryPolicy
 except (ImportError, AttributeError):  # Airflow before 3.3: the task's own retry_delay counts
@@ -30,7 +32,8 @@ else:
             seconds = getattr(exception, "retry_after", None)
             if not seconds:
                 return RetryDecision.default()
-            return RetryDecision.retry(timedelta(seconds=seconds), "the platform asked to wait")
+            wait = timedelta(seconds=min(seconds, _LONGEST_WAIT))
+            return RetryDecision.retry(wait, "the platform asked to wait")
 
     _WAIT_AS_TOLD = _WaitAsTold()
 

@@ -91,7 +91,7 @@ class CreateSubAccountsOperator(CloseAIOperator):
 
 
 class _Partial:
-    """What ``partial`` returns. Airflow stores the arguments of mapped operators as they are: no keys here."""
+    """What ``partial`` returns. Airflow stores what mapped operators are given as it is: no keys here."""
 
     def __init__(self, partial: Any) -> None:
         self._partial = partial

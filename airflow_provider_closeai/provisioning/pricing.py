@@ -117,7 +117,7 @@ def update_pricing(client: CloseAIClient, asked: Repricing) -> list[SubAccount]:
         if not changing:
             return accounts
         doubt = _write(client, changing, targets, asked.batch_size, journal)
-        listed = _confirmed(client, accounts, targets, doubt)
+        listed = _confirmed(client, accounts, targets, doubt, journal)
         journal.note({account.id: targets[account.id] for account in changing}, shown=True)
         return listed
 
@@ -154,6 +154,7 @@ def _confirmed(
     accounts: Sequence[SubAccount],
     targets: Mapping[int, dict[str, Decimal]],
     doubt: OutcomeUnknown | None,
+    journal: PriceJournal,
 ) -> list[SubAccount]:
     def wrong(listed: Sequence[SubAccount]) -> list[int]:
         right = {account.id for account in listed if account.pricing == targets[account.id]}
@@ -164,6 +165,7 @@ def _confirmed(
     )
     if is_right:
         return listed
+    journal.forget(wrong(listed))  # what was not seen for so long is not on its way
     if doubt is not None:
         raise doubt
     raise NotConfirmed(

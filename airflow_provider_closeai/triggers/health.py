@@ -71,7 +71,7 @@ class HealthTrigger(BaseTrigger):
             def forget(done: asyncio.Task[str | None]) -> None:
                 del _looks[key]
                 if not done.cancelled():
-                    done.exception()  # asyncio complains of an error that nobody asks for, all being cancelled
+                    done.exception()  # or asyncio complains that nobody asked for it, all being cancelled
 
             task = _looks[key] = loop.create_task(self._look_alone())
             task.add_done_callback(forget)

@@ -1,0 +1,141 @@
+"""Budget alerts: each one once per month and team."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.costs.errors import DamagedFile
+from airflow_provider_closeai.costs.figures import Report, share
+from airflow_provider_closeai.costs.ledger import ALERTS, Ledger
+from airflow_provider_closeai.costs.months import text_of
+
+log = logging.getLogger(__name__)
+
+THRESHOLDS = ("80%", "100%", "forecast 100%")
+_THRESHOLD = re.compile(r"(forecast\s+)?(\d+(?:\.\d+)?)\s*%")
+
+
+class Threshold(msgspec.Struct, frozen=True):
+    """
+    A share of the budget.
+
+    :param percent: reached when the cost is this much of it or more; a forecast must be above it.
+    """
+
+    percent: Decimal
+    is_forecast: bool
+
+    @property
+    def name(self) -> str:
+        """Its one spelling, by which it is remembered."""
+        return f"{'forecast ' * self.is_forecast}{text_of(self.percent.normalize())}%"
+
+
+class Alert(msgspec.Struct, frozen=True):
+    """A team's cost, or its forecast, has reached a threshold of its budget."""
+
+    billing_month: str
+    team: str
+    threshold: str
+    amount: Decimal
+    budget: Decimal
+    currency: str
+
+    @property
+    def text(self) -> str:
+        """One sentence for a person."""
+        percent = share(self.amount, self.budget) or Decimal(0)
+        what = "is forecast to spend" if self.threshold.startswith("forecast") else "has spent"
+        return (
+            f"{self.team} {what} {self.amount:,.2f} {self.currency} in {self.billing_month}: {percent:.1f} % "
+            "of "
+            f"its budget of {self.budget:,.2f} {self.currency} (threshold {self.threshold})."
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain JSON."""
+        amounts = {"amount": text_of(self.amount), "budget": text_of(self.budget)}
+        return {**msgspec.structs.asdict(self), **amounts, "text": self.text}
+
+
+def thresholds_of(source: Iterable[object]) -> list[Threshold]:
+    """
+    Read thresholds.
+
+    :param source: ``80%``, ``forecast 100%`` ...
+    :raises InvalidParameter: naming the one that is wrong.
+    """
+    if isinstance(source, str):
+        source = source.split(",")
+    found = []
+    for text in source:
+        match = _THRESHOLD.fullmatch(str(text).strip())
+        if match is None:
+            raise InvalidParameter(
+                f"thresholds: {text!r} is none. Write '80%' of the budget, or 'forecast 100%' for what the "
+                "whole "
+                "month is forecast to cost."
+            )
+        found.append(Threshold(Decimal(match[2]), bool(match[1])))
+    return found
+
+
+def reached(report: Report, thresholds: Iterable[Threshold]) -> list[Alert]:
+    """
+    Tell which thresholds are reached, whether reported before or not.
+
+    :param report: the month.
+    :param thresholds: which there are.
+    """
+    chosen = list(thresholds)
+    found = []
+    for line in report.budgets:
+        for threshold in chosen:
+            amount = line.forecast if threshold.is_forecast else line.actual
+            if amount is None:
+                continue
+            bound, scaled = threshold.percent * line.budget, amount * 100
+            if scaled > bound or (scaled == bound and not threshold.is_forecast):
+                found.append(
+                    Alert(report.month.name, line.team, threshold.name, amount, line.budget, report.currency)
+                )
+    return found
+
+
+def new_alerts(
+    ledger: Ledger, report: Report, alerts: Iterable[Alert], *, name: str, run: str
+) -> list[Alert]:
+    """
+    Keep the alerts that no earlier run reported, and remember them.
+
+    They are remembered before anybody is told. A run that is tried again finds its own alerts still new, so
+    that a try which died half-way loses none.
+
+    :param ledger: where they are remembered.
+    :param report: the month.
+    :param alerts: what is reached now.
+    :param name: of the report, for the record.
+    :param run: the task run.
+    """
+    known: set[tuple[str, ...]] = set()
+    for file in ledger.files(ALERTS, report.month.name):
+        if file.run == run:
+            continue
+        try:
+            known.update(zip(*ledger.read(file, ["team", "threshold"]), strict=True))
+        except DamagedFile as error:
+            log.warning("%s Its alerts may be reported again.", error)
+    new = [alert for alert in alerts if (alert.team, alert.threshold) not in known]
+    if new:
+        rows = [
+            (report.generated_at, alert.billing_month, name, alert.team, alert.threshold) for alert in new
+        ]
+        ledger.write(ALERTS, report.month.name, report.generated_at, run, rows, replace=True)
+    return new

@@ -1,0 +1,45 @@
+"""What can be wrong with a ledger or with what was asked of it."""
+
+from __future__ import annotations
+
+from airflow_provider_closeai.client.errors import CloseAIError
+
+
+class SnapshotRefused(CloseAIError):
+    """The listing cannot be trusted to be the whole truth of one moment. Nothing was recorded."""
+
+
+class TooLate(CloseAIError):
+    """The run speaks of a time that is over: its counters can no longer be read. Nothing was recorded."""
+
+    permanent = True
+
+
+class DamagedFile(CloseAIError):
+    """A file of the ledger is not what was written: truncated, edited, or of another shape."""
+
+    permanent = True
+
+
+class NoObservation(CloseAIError):
+    """The ledger holds no usable snapshot of the month."""
+
+    permanent = True
+
+
+class CurrencyConflict(CloseAIError):
+    """Figures of two currencies would have been mixed."""
+
+    permanent = True
+
+
+class CloseRefused(CloseAIError):
+    """The month cannot be closed as it is. Nothing was written."""
+
+    permanent = True
+
+
+class MissingLibrary(CloseAIError):
+    """An optional library is not installed."""
+
+    permanent = True

@@ -1,0 +1,83 @@
+"""Reading the ledger's observations, each whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+
+import msgspec
+
+from airflow_provider_closeai.costs.errors import DamagedFile
+from airflow_provider_closeai.costs.ledger import CONTROL, SNAPSHOTS, Ledger, LedgerFile
+from airflow_provider_closeai.costs.months import Month, month_of
+
+_WANTED = ("billing_month", "sub_account_id", "alias", "monthly_cost", "created_at")
+
+#: Of one account: id, alias, monthly_cost, created_at.
+Line = tuple[int, str, Decimal, str]
+
+
+class Control(msgspec.Struct, frozen=True):
+    """What the platform said the main account used, and when."""
+
+    at: datetime
+    used: Decimal
+
+
+def read_lines(ledger: Ledger, file: LedgerFile, month: Month) -> list[Line]:
+    """
+    Read all of an observation. Lines without a cost say nothing and are left out.
+
+    :param ledger: where from.
+    :param file: which.
+    :param month: the month that it must be of, in the reader's time zone.
+    :raises DamagedFile: naming the file and what is wrong with it.
+    """
+    own = month_of(file.at, month.zone)
+    if own.name != file.month:
+        raise DamagedFile(
+            f"The ledger's file {ledger.root}/{file.name} was written as {file.month}, and in {own.zone} it "
+            "is "
+            f"of {own.name}. Give the snapshot and the report the same time_zone."
+        )
+    names, *columns = ledger.read(file, _WANTED)
+    if others := set(names) - {file.month}:
+        raise DamagedFile(f"The ledger's file {file.name} holds lines of {', '.join(sorted(others))}.")
+    if None in columns[0]:
+        raise DamagedFile(f"The ledger's file {file.name} has a line without a sub_account_id.")
+    lines: Iterator[tuple[int, str, Decimal | None, str]] = zip(*columns, strict=True)
+    return [line for line in lines if line[2] is not None]  # type: ignore[misc]
+
+
+def counters_before(ledger: Ledger, month: Month) -> dict[int, Decimal]:
+    """
+    Read the counters of the last usable snapshot of the month before.
+
+    :param ledger: where from.
+    :param month: the month.
+    """
+    earlier = month.step(-1)
+    for file in reversed(ledger.files(SNAPSHOTS, earlier.name)):
+        try:
+            return {account_id: cost for account_id, _, cost, _ in read_lines(ledger, file, earlier)}
+        except DamagedFile:
+            continue  # that month's own report names it
+    return {}
+
+
+def read_control(ledger: Ledger, month: Month, warnings: list[str]) -> Control | None:
+    """
+    Read a month's newest control total.
+
+    :param ledger: where from.
+    :param month: which.
+    :param warnings: takes what is wrong with one.
+    """
+    for file in reversed(ledger.files(CONTROL, month.name)):
+        try:
+            [used] = ledger.read(file, ["total_used"])
+            return Control(file.at, used[0])
+        except DamagedFile as error:
+            warnings.append(f"Left out: {error}")
+    return None

@@ -1,0 +1,286 @@
+"""The ledger: a folder of files that are written once.
+
+::
+
+    <ledger>/<kind>/billing_month=2026-11/20261124T010003_000000Z-1200-<run>-<digest>.csv
+
+A file's name tells when it was observed, how many lines it has, which task run wrote it, and the SHA-256 of
+its bytes: a file that was cut or edited is found out, and a run that is tried again replaces its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.costs import tables
+from airflow_provider_closeai.costs.errors import DamagedFile
+from airflow_provider_closeai.costs.tables import Column
+
+log = logging.getLogger(__name__)
+
+#: Complete listings. ``DELETED``: the last state of accounts just before they were deleted, same columns.
+SNAPSHOTS, DELETED = "snapshots", "deleted"
+#: What the platform says the main account used.
+CONTROL = "control"
+#: Figures of months that were closed, lines that correct those months, and alerts that were raised.
+CLOSED, CORRECTIONS, ALERTS = "closed", "corrections", "alerts"
+
+OBSERVED_COLUMNS = (
+    Column("observed_at", "time"),
+    Column("billing_month"),
+    Column("sub_account_id", "whole"),
+    Column("alias"),
+    Column("enabled", "flag"),
+    Column("balance", "amount"),
+    Column("monthly_cost", "amount"),
+    Column("model_pricing"),
+    Column("created_at"),
+)
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    SNAPSHOTS: OBSERVED_COLUMNS,
+    DELETED: OBSERVED_COLUMNS,
+    CONTROL: (
+        Column("observed_at", "time"),
+        Column("billing_month"),
+        Column("total_used", "amount"),
+    ),
+    CLOSED: (
+        Column("closed_at", "time"),
+        Column("billing_month"),
+        Column("currency"),
+        Column("sub_account_id", "whole"),
+        Column("alias"),
+        Column("amount", "amount"),
+        Column("status"),
+    ),
+    CORRECTIONS: (
+        Column("recorded_at", "time"),
+        Column("billing_month"),
+        Column("currency"),
+        Column("sub_account_id", "whole"),
+        Column("alias"),
+        Column("amount", "amount"),
+        Column("source"),
+        Column("reason"),
+    ),
+    ALERTS: (
+        Column("raised_at", "time"),
+        Column("billing_month"),
+        Column("report"),
+        Column("team"),
+        Column("threshold"),
+    ),
+}
+
+_STAMP = "%Y%m%dT%H%M%S_%fZ"
+_NAME = re.compile(r"(\d{8}T\d{6}_\d{6}Z)-(\d+)-([0-9a-f]{12})-([0-9a-f]{16})\.(csv|parquet)")
+_PARTITION = "billing_month="
+
+
+class LedgerFile(msgspec.Struct, frozen=True):
+    """
+    One file, as its name tells it.
+
+    :param kind: for instance ``snapshots``.
+    :param month: its billing month, ``YYYY-MM``.
+    :param at: when it was observed.
+    :param rows: how many lines it has.
+    :param run: which task run wrote it.
+    :param digest: the beginning of its SHA-256.
+    :param extension: ``csv`` or ``parquet``.
+    """
+
+    kind: str
+    month: str
+    at: datetime
+    rows: int
+    run: str
+    digest: str
+    extension: str
+
+    @property
+    def name(self) -> str:
+        """Its path inside the ledger."""
+        stamp = self.at.astimezone(UTC).strftime(_STAMP)
+        file = f"{stamp}-{self.rows}-{self.run}-{self.digest}.{self.extension}"
+        return f"{self.kind}/{_PARTITION}{self.month}/{file}"
+
+
+def run_key(*parts: object) -> str:
+    """
+    Make the short name of a task run, the same for all its tries.
+
+    :param parts: what identifies it: DAG, run, task, map index.
+    """
+    return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:12]
+
+
+class Ledger:
+    """
+    A ledger.
+
+    :param root: its folder: a ``pathlib.Path``, or Airflow's ``ObjectStoragePath`` (``s3://`` and the like).
+    """
+
+    def __init__(self, root: Any) -> None:
+        self.root = root
+
+    def write(
+        self,
+        kind: str,
+        month: str,
+        at: datetime,
+        run: str,
+        rows: Sequence[Sequence[Any]],
+        *,
+        extension: str = "csv",
+        replace: bool = False,
+    ) -> LedgerFile:
+        """
+        Write a file, whole or not at all.
+
+        :param kind: for instance ``snapshots``.
+        :param month: its billing month.
+        :param at: when it was observed.
+        :param run: which task run writes it (:func:`run_key`).
+        :param rows: its lines, in the order of ``COLUMNS[kind]``.
+        :param extension: ``csv`` or ``parquet``.
+        :param replace: afterwards take away what an earlier try of the same run wrote for this month.
+        """
+        data = _encoded(kind, rows, extension)
+        digest = hashlib.sha256(data).hexdigest()[:16]
+        file = LedgerFile(kind, month, at, len(rows), run, digest, extension)
+        earlier = [other for other in self._listed(kind, month) if other.run == run] if replace else []
+        target = self.root / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if getattr(self.root, "protocol", "") in ("", "file", "local"):
+            partial = target.parent / f".{target.name}.partial"
+            partial.write_bytes(data)
+            partial.replace(target)
+        else:
+            target.write_bytes(data)  # an object store shows an object only when all of it is there
+        for other in earlier:
+            if other.name != file.name:
+                self._remove(other)
+        return file
+
+    def files(self, kind: str, month: str) -> list[LedgerFile]:
+        """
+        List files of a month, oldest first; of one run only the newest.
+
+        :param kind: for instance ``snapshots``.
+        :param month: the billing month.
+        """
+        newest: dict[str, LedgerFile] = {}
+        for file in self._listed(kind, month):
+            newest[file.run] = file
+        return sorted(newest.values(), key=lambda file: (file.at, file.run))
+
+    def months(self, kind: str) -> list[str]:
+        """
+        List the months of which there are files.
+
+        :param kind: for instance ``snapshots``.
+        """
+        names = _names(self.root / kind)
+        return sorted(name.removeprefix(_PARTITION) for name in names if name.startswith(_PARTITION))
+
+    def read(self, file: LedgerFile, wanted: Sequence[str]) -> list[Sequence[Any]]:
+        """
+        Read columns of a file, whole or not at all; see :func:`~.tables.read_csv`.
+
+        :param file: which.
+        :param wanted: names of its columns.
+        :raises DamagedFile: naming the file and what is wrong with it.
+        """
+        path = self.root / file.name
+        try:
+            return _decoded(path.read_bytes(), file, wanted)
+        except (DamagedFile, OSError) as error:
+            raise DamagedFile(f"The ledger's file {path} is damaged: {error}.") from error
+
+    def rows(self, file: LedgerFile) -> list[tuple[Any, ...]]:
+        """
+        Read all of a file, line by line.
+
+        :param file: which.
+        :raises DamagedFile: naming the file and what is wrong with it.
+        """
+        return list(zip(*self.read(file, [column.name for column in COLUMNS[file.kind]]), strict=True))
+
+    def _listed(self, kind: str, month: str) -> list[LedgerFile]:
+        found = []
+        for name in sorted(_names(self.root / kind / f"{_PARTITION}{month}")):
+            if name.startswith("."):
+                continue
+            try:
+                stamp, rows, run, digest, extension = _NAME.fullmatch(name).groups()  # type: ignore[union-attr]
+                at = datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
+            except (AttributeError, ValueError):
+                log.warning("%s/%s%s/%s is no file of the ledger: left out.", kind, _PARTITION, month, name)
+                continue
+            found.append(LedgerFile(kind, month, at, int(rows), run, digest, extension))
+        return found
+
+    def _remove(self, file: LedgerFile) -> None:
+        try:
+            (self.root / file.name).unlink()
+        except OSError as error:  # a folder that only takes new files; of one run only the newest is read
+            log.warning("%s, of an earlier try, is not needed any more but stays: %s.", file.name, error)
+
+
+def ledger_at(root: Any) -> Ledger:
+    """
+    Open a ledger; makes nothing.
+
+    :param root: its folder.
+    :raises InvalidParameter: where that is empty.
+    """
+    if not str(root or "").strip():
+        raise InvalidParameter(
+            "ledger: it is empty. Give the folder of the ledger, for instance '/data/closeai/ledger' or "
+            "'s3://aws_default@finance/closeai/ledger'."
+        )
+    return Ledger(root)
+
+
+def _encoded(kind: str, rows: Sequence[Sequence[Any]], extension: str) -> bytes:
+    buffer = io.BytesIO()
+    columns = COLUMNS[kind]
+    if extension == "csv":
+        tables.write_csv(buffer, columns, rows)
+    else:
+        amounts = [index for index, column in enumerate(columns) if column.kind == "amount"]
+        places = tables.places_of(row[index] for row in rows for index in amounts)
+        tables.write_parquet(buffer, columns, rows, places)
+    return buffer.getvalue()
+
+
+def _decoded(data: bytes, file: LedgerFile, wanted: Sequence[str]) -> list[Sequence[Any]]:
+    found = hashlib.sha256(data).hexdigest()[:16]
+    if found != file.digest:
+        raise DamagedFile(
+            f"its content is not what was written (SHA-256 begins with {found}): it was cut or edited"
+        )
+    known = {column.name: column for column in COLUMNS[file.kind]}
+    read = tables.read_csv if file.extension == "csv" else tables.read_parquet
+    columns = read(data, [known[name] for name in wanted])
+    if len(columns[0]) != file.rows:
+        raise DamagedFile(f"it has {len(columns[0])} lines instead of {file.rows}")
+    return columns
+
+
+def _names(folder: Any) -> list[str]:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return [path.name for path in folder.iterdir()]
+    return []

@@ -1,0 +1,180 @@
+"""Billing months, days and exact money: the few facts that everything else stands on.
+
+The platform does not say when ``monthly_cost`` starts again from 0. Its times are written in ``+08:00``, so
+the default time zone is Asia/Shanghai: an assumption that :mod:`.history` checks against the counters.
+"""
+
+from __future__ import annotations
+
+import decimal
+import re
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from airflow_provider_closeai.client.errors import InvalidParameter
+
+DEFAULT_ZONE = "Asia/Shanghai"
+ZERO = Decimal(0)
+
+#: Sums in it are exact or fail: nothing is ever rounded on the way.
+EXACT = decimal.Context(
+    prec=200, traps=[decimal.Inexact, decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow]
+)
+_MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
+
+
+def now() -> datetime:
+    """Tell the time, in UTC. The one clock of this package, so that a test can move it."""
+    return datetime.now(UTC)
+
+
+def zone_of(name: object) -> ZoneInfo:
+    """
+    Read a time zone.
+
+    :param name: an IANA name, for instance ``Asia/Shanghai``.
+    :raises InvalidParameter: where there is no such zone.
+    """
+    try:
+        return ZoneInfo(str(name))
+    except (ValueError, OSError, LookupError):
+        raise InvalidParameter(
+            f"time_zone: there is no zone {name!r}. Use an IANA name, for instance {DEFAULT_ZONE!r}."
+        ) from None
+
+
+class Month(msgspec.Struct, frozen=True, order=True):
+    """
+    A billing month of a time zone.
+
+    :param name: ``YYYY-MM``.
+    :param zone: the IANA name of the zone in which it turns.
+    """
+
+    name: str
+    zone: str = DEFAULT_ZONE
+
+    @property
+    def start(self) -> datetime:
+        """Its first moment, in UTC."""
+        return self._turn(0)
+
+    @property
+    def end(self) -> datetime:
+        """The first moment after it, in UTC."""
+        return self._turn(1)
+
+    @property
+    def days(self) -> list[date]:
+        """Its calendar days."""
+        first, after = self._first(0), self._first(1)
+        return [first + timedelta(days=number) for number in range((after - first).days)]
+
+    def step(self, months: int) -> Month:
+        """
+        Return the month so many months later.
+
+        :param months: below 0: earlier.
+        """
+        return Month(f"{self._first(months):%Y-%m}", self.zone)
+
+    def day(self, start: datetime, end: datetime) -> date:
+        """
+        Tell the local day on which an interval's increase is booked: the one in the interval's middle.
+
+        An interval inside one day is that day's, one from midnight to midnight too, and one from 00:05 to
+        00:05 is the first day's, whose it mostly is. No amount is ever split: that would be invented.
+
+        :param start: the interval's begin.
+        :param end: its end.
+        """
+        return (start + (end - start) / 2).astimezone(zone_of(self.zone)).date()
+
+    def _first(self, months: int) -> date:
+        year, month = map(int, self.name.split("-"))
+        index = year * 12 + month - 1 + months
+        return date(index // 12, index % 12 + 1, 1)
+
+    def _turn(self, months: int) -> datetime:
+        first = self._first(months)
+        return datetime(first.year, first.month, first.day, tzinfo=zone_of(self.zone)).astimezone(UTC)
+
+
+def month_of(moment: datetime, zone: str = DEFAULT_ZONE) -> Month:
+    """
+    Tell the billing month of a moment.
+
+    :param moment: an aware time.
+    :param zone: the time zone in which months turn.
+    """
+    return Month(f"{moment.astimezone(zone_of(zone)):%Y-%m}", zone)
+
+
+def asked_month(month: object, zone: str, at: datetime) -> Month:
+    """
+    Read the ``month`` parameter.
+
+    :param month: ``YYYY-MM``, ``current`` or ``previous``.
+    :param zone: the time zone in which months turn.
+    :param at: now.
+    :raises InvalidParameter: no month, or one in the future.
+    """
+    zone_of(zone)
+    current = month_of(at, zone)
+    text = str(month).strip()
+    if text in ("current", "previous"):
+        return current if text == "current" else current.step(-1)
+    if not _MONTH.fullmatch(text):
+        raise InvalidParameter(
+            f"month: {month!r} is no month. Give it as YYYY-MM, for instance {current.name!r}, or 'current' "
+            "or "
+            "'previous'."
+        )
+    if text > current.name:
+        raise InvalidParameter(
+            f"month: {text} is in the future (it is {current.name} now in {zone}). There are no costs of it "
+            "yet."
+        )
+    return Month(text, zone)
+
+
+def money(name: str, value: object) -> Decimal:
+    """
+    Read an amount that a person wrote.
+
+    :param name: what it is, for the error.
+    :param value: text, a whole number or a ``Decimal``. Of a float its shortest text is taken: what was
+        typed.
+    :raises InvalidParameter: no finite number.
+    """
+    text = "" if isinstance(value, bool) else str(value).strip()
+    try:
+        amount = Decimal(text)
+    except decimal.InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite():
+        raise InvalidParameter(
+            f"{name}: {value!r} is no amount. Write a plain number such as 1250.50, without a thousands "
+            "separator or a currency sign."
+        )
+    return amount
+
+
+def text_of(amount: Decimal) -> str:
+    """Write an amount in plain digits with all its decimals, never as ``1E-8``; 0 as ``0``."""
+    return format(amount, "f") if amount else "0"
+
+
+def total(amounts: Iterable[Decimal]) -> Decimal:
+    """Add amounts up, exactly."""
+    with decimal.localcontext(EXACT):
+        return sum(amounts, ZERO)
+
+
+def minutes(span: timedelta) -> int:
+    """Give a span in whole minutes, rounded up: a gap is never told smaller than it is."""
+    return -(-span // timedelta(minutes=1))

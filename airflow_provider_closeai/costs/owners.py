@@ -1,0 +1,247 @@
+"""Who pays: rules from account ids or alias patterns to a team and cost centre, and the teams' budgets."""
+
+from __future__ import annotations
+
+import csv
+import fnmatch
+import functools
+import io
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.costs.errors import CurrencyConflict
+from airflow_provider_closeai.costs.months import money
+from airflow_provider_closeai.costs.tables import unguarded
+
+#: The team of accounts that no rule names.
+UNALLOCATED = "Unallocated"
+_SHOWN = 5
+
+
+class Owner(msgspec.Struct, frozen=True, order=True):
+    """
+    Who pays.
+
+    :param team: its name.
+    :param cost_center: where its costs are booked; may be empty.
+    """
+
+    team: str
+    cost_center: str = ""
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """
+    One rule: by ``id`` or by ``alias``, an exact one or a pattern with ``*``, ``?``, ``[...]``.
+
+    :param place: where it stands, for warnings.
+    """
+
+    owner: Owner
+    place: str
+    id: int | None = None
+    alias: str | None = None
+
+    @property
+    def told(self) -> str:
+        """The rule, for a person."""
+        what = f"id {self.id}" if self.id is not None else f"alias {self.alias!r}"
+        return f"{self.place} ({what} -> {self.owner.team!r})"
+
+
+class Owners:
+    """
+    The rules. An id comes before any alias; of aliases the first that matches, in the order written.
+
+    :param rules: in their order.
+    """
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules = list(rules)
+        self._by_id: dict[int, list[Rule]] = {}
+        for rule in self.rules:
+            if rule.id is not None:
+                self._by_id.setdefault(rule.id, []).append(rule)
+        self._patterns = [
+            (re.compile(fnmatch.translate(rule.alias)).match, rule)
+            for rule in self.rules
+            if rule.alias is not None
+        ]
+        self._matching = functools.cache(self._find)
+        self._used: set[int] = set()
+        self._overlaps: dict[tuple[Rule, Rule], list[int]] = {}
+
+    def of(self, account_id: int, alias: str) -> Owner:
+        """
+        Tell who pays for an account.
+
+        :param account_id: its id.
+        :param alias: its alias.
+        """
+        by_id = self._by_id.get(account_id, [])
+        found = by_id or self._matching(alias)
+        if not found:
+            return Owner(UNALLOCATED)
+        self._used.update(map(id, found))
+        first = found[0]
+        for other in found[1:]:
+            if other.owner != first.owner:
+                self._overlaps.setdefault((first, other), []).append(account_id)
+        return first.owner
+
+    def warnings(self) -> list[str]:
+        """Name the rules that matched nothing, and those that contradict each other, after all accounts."""
+        idle = [
+            f"The owner rule {rule.told} matches no account of this month: a typing error, or not needed any "
+            "more."
+            for rule in self.rules
+            if id(rule) not in self._used
+        ]
+        overlaps = [
+            f"The owner rules {first.told} and {other.told} both match {_ids(accounts)}: the first one "
+            "counts. "
+            "Make one of them narrower, or name these accounts by id."
+            for (first, other), accounts in self._overlaps.items()
+        ]
+        return idle + overlaps
+
+    def _find(self, alias: str) -> list[Rule]:
+        return [rule for matches, rule in self._patterns if matches(alias)]
+
+
+class Budgets(msgspec.Struct, frozen=True):
+    """
+    A month's budgets by team.
+
+    :param amounts: by team.
+    """
+
+    amounts: dict[str, Decimal]
+
+
+def owners_of(source: object) -> Owners:
+    """
+    Read owner rules.
+
+    :param source: ``None``; a mapping such as ``{"search-*": "Search", "id:7": {"team": "Ads", "cost_center":
+        "CC-2"}}``; or a list of mappings with ``team``, ``cost_center`` and ``id`` or ``alias``.
+    :raises InvalidParameter: naming the rule that is wrong.
+    """
+    if source is None:
+        return Owners([])
+    rules = []
+    if isinstance(source, Mapping):
+        for number, (key, value) in enumerate(source.items(), 1):
+            by = {"id": key} if isinstance(key, int) else {"alias": str(key)}
+            if isinstance(key, str) and key.startswith("id:"):
+                by = {"id": key[3:]}
+            rest = value if isinstance(value, Mapping) else {"team": value}
+            rules.append(_rule({**rest, **by}, f"owners rule {number}"))
+    elif isinstance(source, Sequence) and not isinstance(source, str):
+        for number, value in enumerate(source, 1):
+            if not isinstance(value, Mapping):
+                raise InvalidParameter(f"owners: entry {number} is no mapping with team and id or alias.")
+            rules.append(_rule(value, f"owners rule {number}"))
+    else:
+        raise InvalidParameter(f"owners: {type(source).__name__} is neither a mapping nor a list of rules.")
+    return Owners(rules)
+
+
+def budgets_of(source: object, currency: str) -> Budgets:
+    """
+    Read budgets.
+
+    :param source: ``None``; a mapping ``{"Search": "1200.50"}``; or a list of mappings with ``team``,
+        ``budget`` and perhaps ``currency``.
+    :param currency: the report's.
+    :raises InvalidParameter: naming the entry that is wrong.
+    :raises CurrencyConflict: where an entry is in another currency.
+    """
+    if source is None:
+        return Budgets({})
+    if isinstance(source, Mapping):
+        source = [{"team": team, "budget": budget} for team, budget in source.items()]
+    if not isinstance(source, Sequence) or isinstance(source, str):
+        raise InvalidParameter(f"budgets: {type(source).__name__} is neither a mapping nor a list.")
+    amounts: dict[str, Decimal] = {}
+    for number, entry in enumerate(source, 1):
+        place = f"budgets entry {number}"
+        if not isinstance(entry, Mapping):
+            raise InvalidParameter(f"{place} is no mapping with team and budget.")
+        _only(entry, {"team", "budget", "currency"}, place)
+        team = _text(entry, "team", place)
+        other = str(entry.get("currency") or currency).strip()
+        if other != currency:
+            raise CurrencyConflict(
+                f"{place} ({team!r}) is in {other}, and the report is in {currency}. Nothing is converted "
+                "here: "
+                "give the budget in the currency of monthly_cost."
+            )
+        amount = money(f"{place} ({team!r})", entry.get("budget"))
+        if amount <= 0:
+            raise InvalidParameter(f"{place} ({team!r}): a budget is above 0, not {amount}.")
+        if team in amounts:
+            raise InvalidParameter(f"{place}: {team!r} has a budget already.")
+        amounts[team] = amount
+    return Budgets(amounts)
+
+
+def read_rules(name: str, path: str, data: bytes) -> object:
+    """
+    Read a YAML or CSV file of owners or budgets, every value as text.
+
+    :param name: the parameter, for the error.
+    :param path: its path; the ending tells what it is.
+    :param data: its content.
+    :raises InvalidParameter: where it cannot be read.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+        if path.endswith((".yaml", ".yml")):
+            import yaml  # type: ignore[import-untyped]
+
+            # BaseLoader makes text of every scalar, so an amount never becomes a float.
+            return yaml.load(text, Loader=yaml.BaseLoader)
+        if path.endswith(".csv"):
+            lines = csv.DictReader(io.StringIO(text), restkey="", strict=True)
+            return [{key: unguarded(value or "") for key, value in line.items()} for line in lines]
+    except Exception as error:  # whatever the parser of the file says
+        raise InvalidParameter(f"{name}: the file {path} cannot be read: {error}.") from error
+    raise InvalidParameter(f"{name}: {path} ends neither in .yaml, .yml nor .csv.")
+
+
+def _rule(entry: Mapping[Any, Any], place: str) -> Rule:
+    _only(entry, {"team", "cost_center", "id", "alias"}, place)
+    owner = Owner(_text(entry, "team", place), str(entry.get("cost_center") or "").strip())
+    by_id, alias = str(entry.get("id") or "").strip(), str(entry.get("alias") or "")
+    if bool(by_id) == bool(alias):
+        raise InvalidParameter(f"{place} ({owner.team!r}): give exactly one of id and alias.")
+    if by_id and not by_id.isdecimal():
+        raise InvalidParameter(f"{place} ({owner.team!r}): {by_id!r} is no id of a sub-account.")
+    return Rule(owner, place, int(by_id) if by_id else None, alias or None)
+
+
+def _text(entry: Mapping[Any, Any], key: str, place: str) -> str:
+    text = str(entry.get(key) or "").strip()
+    if not text:
+        raise InvalidParameter(f"{place}: {key} is missing or empty.")
+    return text
+
+
+def _only(entry: Mapping[Any, Any], known: set[str], place: str) -> None:
+    unknown = [str(key) for key in entry if key not in known]
+    if unknown:
+        raise InvalidParameter(
+            f"{place}: {', '.join(map(repr, unknown))} is not known; there are {', '.join(sorted(known))}."
+        )
+
+
+def _ids(accounts: Sequence[int]) -> str:
+    more = f" and {len(accounts) - _SHOWN} more" if len(accounts) > _SHOWN else ""
+    word = "account" if len(accounts) == 1 else "accounts"
+    return f"{word} {', '.join(map(str, accounts[:_SHOWN]))}{more}"

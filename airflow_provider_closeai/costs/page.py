@@ -1,0 +1,171 @@
+"""The report as one HTML page: no script, nothing from elsewhere, every text escaped by Jinja."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from datetime import date, datetime
+from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
+from importlib import resources
+
+import jinja2
+import msgspec
+
+from airflow_provider_closeai.costs import charts
+from airflow_provider_closeai.costs.figures import AccountLine, Report, share
+from airflow_provider_closeai.costs.months import ZERO, text_of, total, zone_of
+
+_MINUS = "\N{MINUS SIGN}"
+_SHOWN = 200
+_CHANGES = 50
+_FINE_BELOW = 100  # a month that costs less than this is shown with four decimals
+
+
+class Money:
+    """
+    Shows amounts rounded half up, and keeps them exact underneath.
+
+    :param places: decimals that are shown.
+    """
+
+    def __init__(self, places: int) -> None:
+        self.places = places
+
+    def rounded(self, amount: Decimal) -> Decimal:
+        """Round an amount as it is shown."""
+        with localcontext(Context(prec=200)):
+            return amount.quantize(Decimal(1).scaleb(-self.places), ROUND_HALF_UP)
+
+    def __call__(self, amount: Decimal | None) -> str:
+        return "–" if amount is None else f"{self.rounded(amount):,f}".replace("-", _MINUS)
+
+    def residue(self, amounts: Iterable[Decimal], whole: Decimal) -> Decimal:
+        """Tell by how much the exact total is more than the rounded lines together."""
+        return total([whole, *(-self.rounded(amount) for amount in amounts)])
+
+
+class Change(msgspec.Struct, frozen=True):
+    """Something that happened to an account."""
+
+    at: datetime
+    kind: str
+    account: AccountLine
+    told: str
+
+
+def render(report: Report, *, account: str, title: str | None = None) -> str:
+    """
+    Render a month's page.
+
+    :param report: the month.
+    :param account: the main account's name.
+    :param title: of the page.
+    """
+    whole = report.totals.month_to_date
+    money = Money(2 if abs(whole) >= _FINE_BELOW else 4)
+    zone = zone_of(report.month.zone)
+    changes = _changes(report, money)
+    budget, budgeted = (
+        total(getattr(line, name) for line in report.budgets) for name in ("budget", "actual")
+    )
+    return _template().render(
+        title=title or "CloseAI costs",
+        account=account,
+        report=report,
+        month_name=f"{report.month.days[0]:%B %Y}",
+        status=_status(report),
+        money=money,
+        exact=text_of,
+        percent=lambda value: "–" if value is None else f"{value:.1f} %",
+        share=lambda amount: share(amount, whole),
+        local=lambda moment: f"{moment.astimezone(zone):%d %b %Y, %H:%M}",
+        owner_bars=charts.owner_bars(report.owners, whole),
+        day_chart=charts.day_chart(report.daily, report),
+        budget_bars=charts.budget_bars(report.budgets),
+        budget=budget,
+        budgeted=budgeted,
+        budget_used=share(budgeted, budget),
+        residue=money.residue((line.month_to_date for line in report.owners), whole),
+        accounts=report.accounts[:_SHOWN],
+        others=report.accounts[_SHOWN:],
+        others_total=total(line.month_to_date for line in report.accounts[_SHOWN:]),
+        counts=_counts(report),
+        changes=changes[:_CHANGES],
+        more_changes=max(len(changes) - _CHANGES, 0),
+        average=_average(report),
+        day_name=_day_name,
+    )
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    source = resources.files(__package__ or "").joinpath("page.html.jinja").read_text("utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(source)
+
+
+def _status(report: Report) -> tuple[str, str, str]:
+    """Give the badge's level and word, and a sentence."""
+    zone = zone_of(report.month.zone)
+    last = f"{report.history.last_snapshot.astimezone(zone):%d %b %Y, %H:%M}"
+    if report.status == "open":
+        return "open", "Open", f"The month goes on. As of {last}."
+    if report.status == "final":
+        return (
+            "good",
+            "Final",
+            f"The last snapshot is of {last}, {report.gap_minutes} minutes before the end.",
+        )
+    return (
+        "warn",
+        "Estimated",
+        f"The last snapshot is of {last}: what was spent in the last {report.gap_minutes} minutes of the "
+        "month is "
+        "in no figure.",
+    )
+
+
+def _counts(report: Report) -> dict[str, int]:
+    start = report.month.start
+    return {
+        "live": sum(line.state == "live" for line in report.accounts),
+        "created": sum(line.created_at is not None and line.created_at >= start for line in report.accounts),
+        "gone": sum(line.state in ("deleted", "vanished") for line in report.accounts),
+    }
+
+
+def _average(report: Report) -> Decimal | None:
+    days = len(report.daily)
+    return total(report.daily.values()) / days if days else None
+
+
+def _changes(report: Report, money: Money) -> list[Change]:
+    found = []
+    for line in report.accounts:
+        if line.created_at is not None and line.created_at >= report.month.start:
+            found.append(Change(line.created_at, "created", line, "created"))
+        if line.state == "deleted" and line.last_seen is not None:
+            told = f"deleted; its last value of {money(line.month_to_date)} was recorded just before"
+            found.append(Change(line.last_seen, "deleted", line, told))
+        if line.state == "vanished" and line.last_seen is not None:
+            told = f"not listed any more; up to {line.gap_minutes} minutes of its spending are missing"
+            found.append(Change(line.last_seen, "vanished", line, told))
+        if line.history is None:
+            continue
+        for rename in line.history.renames:
+            told = f"renamed from {rename.old!r} to {rename.new!r}"
+            found.append(Change(rename.at, "renamed", line, told))
+        for span, amount in line.history.movements() if line.corrections else ():
+            if amount < ZERO and span.day is not None:
+                found.append(Change(span.end, "correction", line, f"corrected by {money(amount)}"))
+    by_id = {line.sub_account_id: line for line in report.accounts}
+    for item in report.appended:
+        told = f"{money(item.amount)} appended ({item.source}): {item.reason}"
+        found.append(Change(item.recorded_at, "appended", by_id[item.sub_account_id], told))
+    return sorted(found, key=lambda change: (change.at, change.account.sub_account_id))
+
+
+def _day_name(day: date) -> str:
+    return f"{day:%a} {day.day} {day:%b}"

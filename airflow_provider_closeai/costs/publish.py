@@ -1,0 +1,72 @@
+"""Write a report's files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import IO, Any
+
+from airflow_provider_closeai.costs import focus, outputs
+from airflow_provider_closeai.costs.figures import Report
+from airflow_provider_closeai.costs.ledger import Ledger
+
+
+def publish(
+    report: Report,
+    ledger: Ledger,
+    output: Any,
+    formats: Sequence[str],
+    *,
+    account: str,
+    billed: str = "effective",
+    title: str | None = None,
+) -> dict[str, str]:
+    """
+    Write a report's files; those of an earlier report of the same month are replaced, one by one.
+
+    :param report: the month.
+    :param ledger: where corrections of earlier months are (FOCUS).
+    :param output: the folder: a ``pathlib.Path`` or an ``ObjectStoragePath``.
+    :param formats: some of :data:`~airflow_provider_closeai.costs.outputs.FORMATS`.
+    :param account: the main account's name (FOCUS, and the page).
+    :param billed: ``effective`` or ``zero`` (FOCUS).
+    :param title: of the page.
+    :returns: the files' paths, by what is in them: ``html``, ``owners.csv`` ...
+    """
+    from airflow_provider_closeai.costs.page import render  # not before: it imports Jinja
+
+    issuer = focus.Issuer(account, billed)
+    stem = f"closeai-costs-{report.month.name}"
+    output.mkdir(parents=True, exist_ok=True)
+    written: dict[str, str] = {}
+
+    def put(what: str, name: str, write: Callable[[IO[bytes]], None]) -> None:
+        target = output / name
+        is_local = getattr(output, "protocol", "") in ("", "file", "local")
+        partial = output / f".{name}.partial" if is_local else target
+        with partial.open("wb") as file:
+            write(file)
+        if is_local:
+            partial.replace(target)
+        written[what] = str(target)
+
+    for kind in formats:
+        if kind == "json":
+            put(kind, f"{stem}.json", lambda file: outputs.write_json(file, report))
+        elif kind == "focus":
+            put(kind, f"{stem}-focus.csv", lambda file: focus.write_focus(file, report, ledger, issuer))
+        elif kind == "html":
+            put(kind, f"{stem}.html", lambda file: _write(file, render(report, account=account, title=title)))
+        else:
+            for table in outputs.tables_of(report):
+                put(f"{table.name}.{kind}", f"{stem}-{table.name}.{kind}", _table_writer(table, kind, report))
+    return written
+
+
+def _table_writer(table: outputs.Table, kind: str, report: Report) -> Callable[[IO[bytes]], None]:
+    if kind == "csv":
+        return lambda file: outputs.write_csv(file, table)
+    return lambda file: outputs.write_parquet(file, table, report)
+
+
+def _write(file: IO[bytes], text: str) -> None:
+    file.write(text.encode())

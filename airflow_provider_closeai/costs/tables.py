@@ -1,0 +1,255 @@
+"""Tables as files and back: CSV for everyone, Parquet where pyarrow is installed.
+
+Text cells that a spreadsheet would run as a formula get an apostrophe in front; reading takes it away again.
+"""
+
+from __future__ import annotations
+
+import csv
+import decimal
+import functools
+import io
+import itertools
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import IO, Any
+
+import msgspec
+
+from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.costs.errors import DamagedFile, MissingLibrary
+from airflow_provider_closeai.costs.months import text_of
+
+FORMATS = ("csv", "parquet")
+_BATCH = 50_000
+_MIN_PLACES = 8
+_MAX_DIGITS = 38
+_FORMULA_STARTS = tuple("=+-@＝＋－＠")  # noqa: RUF001
+
+
+class Column(msgspec.Struct, frozen=True):
+    """
+    A column.
+
+    :param name: its name.
+    :param kind: ``text``, ``amount`` (exact decimals), ``whole``, ``flag``, ``time`` or ``day``.
+    """
+
+    name: str
+    kind: str = "text"
+
+
+def guarded(text: str) -> str:
+    """
+    Make text harmless in a spreadsheet; reversible by :func:`unguarded`.
+
+    :param text: for instance an alias such as ``=HYPERLINK(...)``.
+    """
+    risky = text.startswith(("\t", "\r", "\n", "'")) or text.lstrip().startswith(_FORMULA_STARTS)
+    return "'" + text if risky else text
+
+
+def unguarded(text: str) -> str:
+    """Undo :func:`guarded`."""
+    return text.removeprefix("'")
+
+
+def utc_text(moment: datetime) -> str:
+    """Write a time as FOCUS wants it: UTC, ISO 8601, with a ``Z``."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def places_of(amounts: Iterable[Decimal | None]) -> int:
+    """Tell how many decimals the longest of some amounts has, 8 at least."""
+    found = _MIN_PLACES
+    for amount in amounts:
+        if amount is not None:
+            found = max(found, -int(amount.as_tuple().exponent))
+    return found
+
+
+def write_csv(file: IO[bytes], columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
+    """
+    Write a table as CSV: UTF-8, lines that end with LF.
+
+    :param file: where to.
+    :param columns: its columns.
+    :param rows: its rows, in the columns' order.
+    """
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([column.name for column in columns])
+    texts = [_WRITE[column.kind] for column in columns]
+    writer.writerows(
+        [text_of_cell(cell) for text_of_cell, cell in zip(texts, row, strict=True)] for row in rows
+    )
+    text.flush()
+    text.detach()
+
+
+def write_parquet(
+    file: IO[bytes], columns: Sequence[Column], rows: Iterable[Sequence[Any]], places: int
+) -> None:
+    """
+    Write a table as Parquet; amounts are decimals.
+
+    :param file: where to.
+    :param columns: its columns.
+    :param rows: its rows.
+    :param places: decimals of the amounts (:func:`places_of`).
+    :raises MissingLibrary: without pyarrow.
+    """
+    pa, parquet = _pyarrow()
+    kinds = {
+        "text": pa.string(),
+        "amount": pa.decimal128(_MAX_DIGITS, places),
+        "whole": pa.int64(),
+        "flag": pa.bool_(),
+        "time": pa.timestamp("us", tz="UTC"),
+        "day": pa.date32(),
+    }
+    schema = pa.schema([(column.name, kinds[column.kind]) for column in columns])
+    lines = iter(rows)
+    with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+        while batch := list(itertools.islice(lines, _BATCH)):
+            cells = zip(*batch, strict=True)
+            arrays = [pa.array(values, type=field.type) for values, field in zip(cells, schema, strict=True)]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def read_csv(data: bytes, wanted: Sequence[Column]) -> list[Sequence[Any]]:
+    """
+    Read some columns of a CSV file.
+
+    :param data: the file.
+    :param wanted: the columns. Amounts come as ``Decimal``, whole numbers as ``int``, both as ``None`` where
+        the cell is empty; all others as text.
+    :raises DamagedFile: a column is missing, a line is short, or a cell is no number.
+    """
+    lines = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline=""), strict=True)
+    try:
+        header = next(lines, [])
+        _require(header, wanted)
+        places = [header.index(column.name) for column in wanted]
+        # Everything that is done for each line is done in C: a month of 100,000 accounts has three million.
+        cells = list(zip(*map(operator.itemgetter(*places, 0), lines), strict=True)) or [()] * len(places)
+        return [_READ.get(column.kind, list)(cells[index]) for index, column in enumerate(wanted)]
+    except IndexError:
+        raise DamagedFile(f"line {lines.line_num} has fewer cells than there are columns") from None
+    except (csv.Error, ValueError, decimal.InvalidOperation) as error:
+        raise DamagedFile(f"it cannot be read as CSV ({error!r})") from error
+
+
+def read_parquet(data: bytes, wanted: Sequence[Column]) -> list[Sequence[Any]]:
+    """
+    Read some columns of a Parquet file, as :func:`read_csv` does.
+
+    :param data: the file.
+    :param wanted: the columns.
+    :raises DamagedFile: a column is missing, or it is no Parquet file.
+    :raises MissingLibrary: without pyarrow.
+    """
+    pa, parquet = _pyarrow()
+    try:
+        file = parquet.ParquetFile(io.BytesIO(data))
+        _require(file.schema_arrow.names, wanted)
+        table = file.read(columns=[column.name for column in wanted])
+        return [_arrow_cells(pa, table[column.name], column.kind) for column in wanted]
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedFile(f"it cannot be read as Parquet ({error})") from error
+
+
+def file_format(name: str, value: object) -> str:
+    """
+    Read the name of a format of the ledger.
+
+    :param name: the parameter, for the error.
+    :param value: ``csv`` or ``parquet``.
+    :raises InvalidParameter: another one.
+    :raises MissingLibrary: Parquet without pyarrow.
+    """
+    if value not in FORMATS:
+        raise InvalidParameter(f"{name}: {value!r} is not one of {', '.join(FORMATS)}.")
+    if value == "parquet":
+        _pyarrow()
+    return str(value)
+
+
+def _require(header: Sequence[str], wanted: Sequence[Column]) -> None:
+    missing = [column.name for column in wanted if column.name not in header]
+    if missing:
+        raise DamagedFile(
+            f"the column {', '.join(map(repr, missing))} is missing; it has {', '.join(header) or 'none'}"
+        )
+
+
+def _amounts(cells: Iterable[str]) -> list[Decimal | None]:
+    return [Decimal(cell) if cell else None for cell in cells]
+
+
+def _wholes(cells: Iterable[str]) -> list[int | None]:
+    return [int(cell) if cell else None for cell in cells]
+
+
+def _unguarded(cells: Sequence[str]) -> Sequence[str]:
+    return [unguarded(cell) for cell in cells]
+
+
+def _time_text(moment: datetime | None) -> str:
+    return "" if moment is None else utc_text(moment)
+
+
+def _amount_text(amount: Decimal | None) -> str:
+    return "" if amount is None else text_of(amount)
+
+
+def _flag_text(flag: bool | None) -> str:
+    return "" if flag is None else str(flag).lower()
+
+
+def _plain_text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+@functools.lru_cache(4096)
+def _guarded_text(text: str | None) -> str:
+    return guarded(text or "")
+
+
+_READ: dict[str, Callable[[Any], Sequence[Any]]] = {
+    "amount": _amounts,
+    "whole": _wholes,
+    "text": _unguarded,
+}
+# Cells of one column are often the same for many lines.
+_WRITE: dict[str, Callable[[Any], str]] = {
+    "text": _guarded_text,
+    "amount": _amount_text,
+    "whole": _plain_text,
+    "flag": _flag_text,
+    "time": functools.lru_cache(4096)(_time_text),
+    "day": functools.lru_cache(4096)(_plain_text),
+}
+
+
+def _arrow_cells(pa: Any, cells: Any, kind: str) -> Sequence[Any]:
+    if kind == "amount":  # by way of text: faster than pyarrow's own Decimals, and as exact
+        return _amounts(cells.cast(pa.string()).to_pylist())
+    if kind == "whole":
+        return list(cells.to_pylist())
+    return [value or "" for value in cells.cast(pa.string()).to_pylist()]
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow  # type: ignore[import-untyped]
+        import pyarrow.parquet  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise MissingLibrary(
+            "Parquet needs pyarrow, which is not installed here: pip install "
+            "'airflow-provider-closeai[parquet]', "
+            "or use CSV."
+        ) from error
+    return pyarrow, pyarrow.parquet

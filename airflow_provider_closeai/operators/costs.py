@@ -1,0 +1,351 @@
+"""Record what sub-accounts cost, and report it. What the figures mean: docs/costs.md."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    Asset,
+    BaseOperator,
+)
+
+from airflow_provider_closeai.operators.base import CloseAIOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseNotifier, Context
+
+    from airflow_provider_closeai.client.models import SubAccount
+    from airflow_provider_closeai.costs.alerts import Alert
+    from airflow_provider_closeai.costs.figures import Report
+    from airflow_provider_closeai.costs.ledger import Ledger
+    from airflow_provider_closeai.costs.months import Month
+
+_SCHEDULED = ("scheduled", "backfill", "backfill_job")
+
+
+def ledger_asset(ledger: str) -> Asset:
+    """
+    Return the asset of a ledger: the outlet of a snapshot, and the schedule of a report.
+
+    :param ledger: as the operators take it.
+    """
+    return Asset(ledger)
+
+
+class SnapshotCostsOperator(CloseAIOperator):
+    """
+    Record one complete listing of the sub-accounts' balances and monthly costs: one file of the ledger.
+
+    ``monthly_cost`` can only be read now. So a run whose time is over fails instead of recording today's
+    value under another day: leave ``catchup`` off.
+
+    Returns ``file``, ``billing_month``, ``observed_at``, ``sub_accounts``, ``total``, ``main_usage``.
+
+    :param ledger: the ledger's folder, a local one or any that Airflow's object storage knows, for instance
+        ``s3://aws_default@finance/closeai/ledger`` (templated). It is also the outlet, unless ``outlets`` are
+        given or it is a template.
+    :param file_format: ``csv``, or ``parquet`` (the extra ``parquet``).
+    :param time_zone: where the billing month turns. The platform does not say it; its times suggest
+        Asia/Shanghai.
+    :param max_lag: how long after the end of its interval a run may still record.
+    :param control_total: also record what the platform says the main account used.
+    :param closeai_conn_id: the connection (templated).
+    """
+
+    template_fields: Sequence[str] = ("ledger", "closeai_conn_id")
+
+    def __init__(
+        self,
+        *,
+        ledger: str,
+        file_format: Literal["csv", "parquet"] | str = "csv",
+        time_zone: str = "Asia/Shanghai",
+        max_lag: timedelta = timedelta(hours=6),
+        control_total: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**_with_outlet(ledger, kwargs))
+        self.ledger = ledger
+        self.file_format = file_format
+        self.time_zone = time_zone
+        self.max_lag = max_lag
+        self.control_total = control_total
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Take a snapshot; see docs/operators/snapshot_costs.md."""
+        from airflow_provider_closeai.costs import months, snapshot
+        from airflow_provider_closeai.costs.tables import file_format
+
+        with self.hook() as hook:
+            snapshot.refuse_the_past(_due(context), months.now(), self.max_lag)
+            taken = snapshot.take_snapshot(
+                hook.get_conn(),
+                _ledger(self.ledger),
+                run=_run(context),
+                zone=self.time_zone,
+                extension=file_format("file_format", self.file_format),
+                with_main_usage=self.control_total,
+            )
+        record = taken.record()
+        _describe_outlets(self, context, record)
+        return record
+
+
+class CostReportOperator(BaseOperator):
+    """
+    Report a month's costs from the ledger, by owner and by account, exact to the last decimal.
+
+    Calls no API. Returns ``billing_month``, ``currency``, ``status``, ``closed``, ``total``, ``forecast``,
+    ``files``, ``warnings``, and ``alerts``: those that no earlier run reported.
+
+    :param ledger: the ledger's folder (templated).
+    :param month: ``YYYY-MM``, ``current`` or ``previous`` (templated).
+    :param output: the folder of the report's files (templated).
+    :param currency: ISO 4217 code of the platform's amounts; it names none itself (templated).
+    :param formats: some of ``html``, ``csv``, ``json``, ``parquet`` (the extra), ``focus`` (templated).
+    :param owners: who pays: a mapping from alias patterns or ``id:<id>`` to a team, or to a mapping with
+        ``team`` and ``cost_center``; or the path of a YAML or CSV file (templated).
+    :param budgets: by team: a mapping, or the path of a YAML or CSV file (templated).
+    :param thresholds: of the budget, at which a team is reported once a month: ``80%``, ``forecast 100%``.
+    :param notifiers: called once with all new alerts, as ``closeai_alerts`` in their templates.
+    :param close: close the month: its figures stand from then on, and a later close only appends lines.
+    :param final_within: how close to the month's end a snapshot makes it final.
+    :param time_zone: where the billing month turns; the same as the snapshot's.
+    :param account: the main account's name, on the page and as FOCUS ``BillingAccountId`` (templated).
+    :param billed_cost: FOCUS ``BilledCost``: ``effective``, or ``zero`` where the prepaid credit is a row of
+        its own elsewhere.
+    """
+
+    template_fields: Sequence[str] = (
+        "ledger",
+        "month",
+        "output_folder",
+        "currency",
+        "formats",
+        "owners",
+        "budgets",
+        "account",
+    )
+    template_fields_renderers = {"owners": "json", "budgets": "json"}  # noqa: RUF012
+
+    def __init__(
+        self,
+        *,
+        ledger: str,
+        month: str,
+        output: str,
+        currency: str,
+        formats: Sequence[str] | str = ("html", "csv", "json"),
+        owners: Any = None,
+        budgets: Any = None,
+        thresholds: Sequence[str] = ("80%", "100%", "forecast 100%"),
+        notifiers: BaseNotifier | Sequence[BaseNotifier] = (),
+        close: bool = False,
+        final_within: timedelta = timedelta(minutes=15),
+        time_zone: str = "Asia/Shanghai",
+        account: str = "CloseAI",
+        billed_cost: Literal["effective", "zero"] | str = "effective",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**_with_outlet(output, kwargs))
+        self.ledger = ledger
+        self.month = month
+        self.output_folder = output  # BaseOperator.output is Airflow's own
+        self.currency = currency
+        self.formats = formats
+        self.owners = owners
+        self.budgets = budgets
+        self.thresholds = thresholds
+        self.notifiers = list(notifiers) if isinstance(notifiers, Sequence) else [notifiers]
+        self.close = close
+        self.final_within = final_within
+        self.time_zone = time_zone
+        self.account = account
+        self.billed_cost = billed_cost
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Report; see docs/operators/cost_report.md."""
+        from airflow_provider_closeai.costs import alerts, months
+        from airflow_provider_closeai.costs.outputs import formats_of
+        from airflow_provider_closeai.costs.publish import publish
+
+        with _failing_for_good():
+            month = months.asked_month(self.month, self.time_zone, months.now())
+            formats = formats_of(self.formats)
+            thresholds = alerts.thresholds_of(self.thresholds)
+            ledger = _ledger(self.ledger)
+            report = self._report(ledger, month)
+            for warning in report.warnings:
+                self.log.warning("%s", warning)
+            if self.close and self._close(ledger, report, context):
+                report = self._report(ledger, month)
+            folder = _path(self.output_folder)
+            files = publish(report, ledger, folder, formats, account=self.account, billed=self.billed_cost)
+            name = f"{self.dag_id}.{self.task_id}"
+            new = alerts.new_alerts(
+                ledger, report, alerts.reached(report, thresholds), name=name, run=_run(context)
+            )
+        record = _record(report, files, new)
+        _describe_outlets(self, context, record)
+        self._notify(context, record)
+        return record
+
+    def _report(self, ledger: Ledger, month: Month) -> Report:
+        from airflow_provider_closeai.costs.owners import budgets_of, owners_of
+        from airflow_provider_closeai.costs.report import build_report, currency_of
+
+        currency = currency_of(self.currency)
+        return build_report(
+            ledger,
+            month,
+            currency=currency,
+            owners=owners_of(_rules("owners", self.owners)),
+            budgets=budgets_of(_rules("budgets", self.budgets), currency),
+            final_within=self.final_within,
+        )
+
+    def _close(self, ledger: Ledger, report: Report, context: Context) -> bool:
+        from airflow_provider_closeai.costs.closing import close_month
+
+        accounts = report.history.accounts.values()
+        written = close_month(
+            ledger,
+            report.month,
+            {account.id: (account.alias, account.cost) for account in accounts},
+            currency=report.currency,
+            status=report.status,
+            is_damaged=report.history.is_damaged,
+            run=_run(context),
+        )
+        return written is not None
+
+    def _notify(self, context: Context, record: dict[str, Any]) -> None:
+        if not record["alerts"]:
+            return
+        for alert in record["alerts"]:
+            self.log.warning("%s", alert["text"])
+        told: Any = context
+        told["closeai_alerts"], told["closeai_report"] = record["alerts"], record
+        failed = []
+        for notifier in self.notifiers:
+            try:
+                notifier(told)
+            except Exception as error:
+                self.log.exception("%s could not tell the alerts.", type(notifier).__name__)
+                failed.append(f"{type(notifier).__name__}: {error}")
+        if failed:
+            raise RuntimeError(
+                f"The report is written, but notifiers failed: {'; '.join(failed)}. A retry tells the same "
+                "alerts "
+                "again; correct the notifier's connection."
+            )
+
+
+def deletion_recorder(
+    ledger: str | None, context: Context, time_zone: str = "Asia/Shanghai"
+) -> Callable[[Sequence[SubAccount]], None] | None:
+    """
+    Return what records accounts in a ledger just before they are deleted; ``None`` without a ledger.
+
+    :param ledger: the ledger's folder.
+    :param context: the task's.
+    :param time_zone: where the billing month turns.
+    """
+    if ledger is None:
+        return None
+    from airflow_provider_closeai.costs.snapshot import record_deleted
+
+    def record(accounts: Sequence[SubAccount]) -> None:
+        record_deleted(_ledger(ledger), accounts, run=_run(context), zone=time_zone)
+
+    return record
+
+
+def _with_outlet(folder: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+    if "outlets" not in kwargs and "{{" not in folder:
+        return {**kwargs, "outlets": [ledger_asset(folder)]}
+    return kwargs
+
+
+def _ledger(folder: str) -> Ledger:
+    from airflow_provider_closeai.costs.ledger import ledger_at
+
+    return ledger_at(_path(folder) if folder else folder)
+
+
+def _path(name: str) -> Any:
+    from airflow.providers.common.compat.sdk import ObjectStoragePath  # not before: it loads fsspec
+
+    return ObjectStoragePath(name)
+
+
+def _rules(name: str, source: Any) -> Any:
+    """Read a file of owners or budgets; anything else is taken as it is."""
+    if not isinstance(source, str):
+        return source
+    from airflow_provider_closeai.client.errors import InvalidParameter
+    from airflow_provider_closeai.costs.owners import read_rules
+
+    try:
+        data = _path(source).read_bytes()
+    except OSError as error:
+        raise InvalidParameter(f"{name}: the file {source} cannot be read: {error}.") from error
+    return read_rules(name, source, data)
+
+
+def _due(context: Context) -> datetime | None:
+    """Tell of which time a run is; ``None`` where it is of none."""
+    dag_run: Any = context.get("dag_run")
+    kind = getattr(dag_run, "run_type", "")
+    if str(getattr(kind, "value", kind)) in _SCHEDULED:
+        due: datetime | None = context.get("data_interval_end")
+    else:  # a manual run's interval is the last whole one, which may have ended long before it
+        due = context.get("logical_date")
+    return due or getattr(dag_run, "run_after", None)
+
+
+def _run(context: Context) -> str:
+    from airflow_provider_closeai.costs.ledger import run_key
+
+    ti = context["ti"]
+    return run_key(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+
+
+def _describe_outlets(operator: BaseOperator, context: Context, record: dict[str, Any]) -> None:
+    run: Any = context
+    for outlet in operator.outlets if "outlet_events" in run else ():
+        if isinstance(outlet, Asset):
+            run["outlet_events"][outlet].extra = record
+
+
+def _record(report: Report, files: dict[str, str], new: Sequence[Alert]) -> dict[str, Any]:
+    from airflow_provider_closeai.costs.months import text_of
+
+    return {
+        "billing_month": report.month.name,
+        "currency": report.currency,
+        "status": report.status,
+        "closed": report.closing is not None,
+        "total": text_of(report.totals.month_to_date),
+        "forecast": None if report.forecast is None else text_of(report.forecast),
+        "files": files,
+        "warnings": report.warnings,
+        "alerts": [alert.record() for alert in new],
+    }
+
+
+@contextlib.contextmanager
+def _failing_for_good() -> Iterator[None]:
+    """Let a permanent error leave as ``AirflowFailException``: no retry could help."""
+    from airflow_provider_closeai.client.errors import CloseAIError
+
+    try:
+        yield
+    except CloseAIError as error:
+        if error.permanent:
+            raise AirflowFailException(str(error)) from error
+        raise

@@ -1,0 +1,62 @@
+"""A migrated database per pytest process, and nothing of this machine's shared cache."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow_cell import AIRFLOW
+
+from airflow_provider_closeai.simulator import Simulator
+
+# Read once by Airflow, at its import.
+os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = os.path.join(os.environ["AIRFLOW_HOME"], "dags")
+os.environ["AIRFLOW__CORE__FERNET_KEY"] = base64.urlsafe_b64encode(os.urandom(32)).decode()
+
+
+@pytest.fixture(scope="session")
+def database() -> None:
+    """Migrate this process's database, once."""
+    from airflow.utils.db import initdb
+
+    Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"]).mkdir(exist_ok=True)
+    initdb()
+    if (3, 0) <= AIRFLOW < (3, 2):
+        from airflow.sdk.execution_time import supervisor
+
+        # As Airflow does it itself since 3.2: these make a new API server for every task, a second each.
+        supervisor.in_process_api_server = functools.lru_cache(1)(supervisor.in_process_api_server)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Keep the cache that all processes of a host share to this test."""
+    from airflow_provider_closeai.client.cache import Cache
+
+    directory = tmp_path / "shared"
+    directory.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
+    yield directory
+    Cache._unshared.clear()
+
+
+@pytest.fixture
+def sim(database: None, closeai_connection: Simulator) -> Simulator:
+    """Give the platform, with ``closeai_default`` leading to it, and a database to run DAGs with."""
+    return closeai_connection
+
+
+@pytest.fixture
+def dag(database: None, request: pytest.FixtureRequest) -> Any:
+    """Give an empty DAG, named after the test, for a ``with``."""
+    from airflow.providers.common.compat.sdk import DAG, timezone
+
+    name = re.sub(r"[^\w.-]", "_", request.node.name)
+    return DAG(name, schedule=None, catchup=False, start_date=timezone.datetime(2026, 1, 1))

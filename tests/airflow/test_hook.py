@@ -1,0 +1,383 @@
+"""The hook: from an Airflow connection to a client, in tasks and outside of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+from airflow_cell import airflow_command, python, run, stored_connection
+
+from airflow_provider_closeai.client.errors import ConfigError, NoHealthyBase
+from airflow_provider_closeai.hooks.closeai import CloseAIHook
+from airflow_provider_closeai.simulator import Simulator
+
+Patch = pytest.MonkeyPatch
+
+
+def connect(monkeypatch: Patch, sim: Simulator, **fields: Any) -> str:
+    connection = {**sim.connection(), **fields}
+    monkeypatch.setenv("AIRFLOW_CONN_CLOSEAI_DEFAULT", json.dumps(connection))
+    return str(connection["password"])
+
+
+def try_it(sim: Simulator, key: str | None = None) -> tuple[bool, str]:
+    ok, message = CloseAIHook().test_connection()
+    for secret in (key or sim.key, sim.key, "Bearer"):
+        assert secret not in message
+    return ok, message
+
+
+# --- Connections --------------------------------------------------------------------------------------------
+
+
+def test_it_is_made_from_a_connection_in_the_environment(sim: Simulator) -> None:
+    sim.add_account("a")
+    hook = CloseAIHook()
+    assert [base.api for base in hook.list_bases()] == sim.base_urls
+    assert [account.alias for account in hook.iter_sub_accounts()] == ["a"]
+    assert hook.get_conn() is hook.get_conn()
+    (listed,) = [request for request in sim.requests if request.call == "list"]
+    assert listed.authorization == "main"
+    agent = listed.headers_seen["user-agent"]
+    assert re.fullmatch(r"airflow-provider-closeai/\S+ apache-airflow/\S+ python/\S+", agent)
+
+
+def test_it_does_nothing_before_it_is_asked(sim: Simulator) -> None:
+    CloseAIHook("nobody_made_this")
+    CloseAIHook(closeai_conn_id="nobody_made_this", **{})
+    assert sim.requests == []
+
+
+def test_every_form_field_arrives(sim: Simulator, monkeypatch: Patch) -> None:
+    extra = {
+        "api_bases": ", ".join(sim.base_urls),
+        "allowed_hosts": "127.0.0.*",
+        "cache": "file",
+        "discovery_ttl": "7",
+        "health_ttl": 8,
+        "connect_timeout": "1.5",
+        "read_timeout": 9,
+        "max_attempts": "2",
+        "deadline": "11",
+        "page_size": -1,
+        "verify": "false",
+        "proxies": '{"https": "http://user:secret@proxy.example:1"}',
+    }
+    connect(monkeypatch, sim, extra=extra)
+    config = CloseAIHook().get_conn().config
+    assert config.api_bases == tuple(sim.base_urls)
+    assert config.allowed_hosts == ("127.0.0.*",)
+    assert (config.discovery_ttl, config.health_ttl, config.connect_timeout) == (7, 8, 1.5)
+    assert (config.read_timeout, config.max_attempts, config.deadline, config.page_size) == (9, 2, 11, -1)
+    assert config.verify is False
+    assert config.proxies == {"https": "http://user:secret@proxy.example:1"}
+    assert "secret" not in repr(config)
+    # As the form of an untouched connection sends it: everything there, nothing filled in.
+    connect(monkeypatch, sim, extra={name: ("" if number % 2 else None) for number, name in enumerate(extra)})
+    assert CloseAIHook().get_conn().config.deadline == 120
+
+
+def test_a_stored_connection_serves_a_task(sim: Simulator, dag: Any, monkeypatch: Patch) -> None:
+    from airflow.providers.common.compat.sdk import task
+
+    monkeypatch.delenv("AIRFLOW_CONN_CLOSEAI_DEFAULT")
+    sim.add_account("a")
+    with dag:
+
+        @task
+        def use() -> list[Any]:
+            hook = CloseAIHook()
+            return [hook.get_base_url(), [account.record() for account in hook.iter_sub_accounts()]]
+
+        use()
+    with stored_connection(sim.connection()):
+        done = run(dag)
+    assert done.task("use") == "success 1"
+    base, records = done.result("use")
+    assert base == sim.base_urls[0]
+    assert [record["alias"] for record in records] == ["a"]
+
+
+def test_the_hook_in_a_task_creates_exactly_over_retries(sim: Simulator, dag: Any) -> None:
+    from airflow.providers.common.compat.sdk import task
+
+    tokens: list[list[str]] = []
+    with dag:
+
+        @task(retries=1, retry_delay=0)
+        def create() -> None:
+            hook = CloseAIHook()
+            made = hook.create_sub_accounts("a", {"gpt-4": 1}, 5, count=2, if_exists="fail", settle=0.1)
+            tokens.append([account.token.reveal() for account in made])
+            if len(tokens) == 1:
+                raise RuntimeError("died after it was done")
+            hook.update_pricing({"gpt-4": 2}, sub_accounts=made)
+            hook.delete_sub_accounts(sub_accounts=made[:1])
+
+        create()
+
+    done = run(dag)
+
+    # if_exists='fail' accepts only what its own earlier try made: the context of the task is found.
+    assert done.task("create") == "success 2"
+    assert len(tokens) == 2
+    assert tokens[0] == tokens[1]
+    (left,) = sim.accounts("a")
+    assert left["token"] == tokens[0][1]
+    assert (sim.count("create"), sim.count("update"), sim.count("delete")) == (1, 1, 1)
+
+
+# --- Test Connection ----------------------------------------------------------------------------------------
+
+
+def test_test_connection(sim: Simulator) -> None:
+    for _ in range(3):
+        sim.add_account("a")
+    ok, message = try_it(sim)
+    assert ok
+    assert message == f"2 bases known, best {sim.base_urls[0]}; 3 sub-accounts."
+    assert sim.counts() == {"links": 1, "list": 1}
+
+
+def test_test_connection_of_a_platform_without_totals(sim: Simulator) -> None:
+    sim.settings.omit_total = True
+    ok, message = try_it(sim)
+    assert ok
+    assert "None" not in message
+
+
+@pytest.mark.parametrize("discovery", [True, False], ids=["by-discovery", "by-a-base"])
+def test_test_connection_with_a_wrong_key(sim: Simulator, monkeypatch: Patch, discovery: bool) -> None:
+    extra = {} if discovery else {"api_bases": sim.base_urls}
+    key = connect(monkeypatch, sim, password="sk-wrong-wrong-wrong", extra=extra)
+    ok, message = try_it(sim, key)
+    assert not ok
+    assert "main account's sk" in message
+    assert "401" in message
+
+
+def test_test_connection_with_a_sub_accounts_key(sim: Simulator, monkeypatch: Patch) -> None:
+    key = connect(
+        monkeypatch, sim, password=sim.add_account("a")["token"], extra={"api_bases": sim.base_urls}
+    )
+    ok, message = try_it(sim, key)
+    assert not ok
+    assert "403" in message
+    assert "a sub-account's sk has no access" in message
+
+
+def test_test_connection_with_discovery_down(sim: Simulator) -> None:
+    sim.stop_discovery()
+    ok, message = try_it(sim)
+    assert not ok
+    assert "connection refused" in message
+    assert "api_bases" in message
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"extra": {"helth_ttl": 1}}, "did you mean 'health_ttl'?"),
+        ({"extra": {"deadline": "soon"}}, "Deadline (s)"),
+        ({"password": ""}, "API key"),
+        ({"host": "http://example.com"}, "plain http"),
+        ({"extra": {"cache": "redis"}}, "Cache"),
+    ],
+    ids=["unknown", "number", "no-key", "http", "choice"],
+)
+def test_test_connection_with_a_wrong_setting(
+    sim: Simulator, monkeypatch: Patch, fields: dict[str, Any], told: str
+) -> None:
+    connect(monkeypatch, sim, **fields)
+    ok, message = try_it(sim)
+    assert not ok
+    assert told in message
+    with pytest.raises(ConfigError):
+        CloseAIHook().get_conn()
+    assert sim.requests == []
+
+
+def test_test_connection_never_takes_long(sim: Simulator) -> None:
+    """The API server waits for it: the connection's own deadline of minutes does not count."""
+    sim.fault("list", "rate_limit", times=None, retry_after=30)
+    ok, message = try_it(sim)
+    assert not ok
+    assert "asks to wait longer" in message
+    assert sim.count("list") == 1
+
+
+def test_airflow_connections_test(sim: Simulator) -> None:
+    arguments = ("-m", "airflow", "connections", "test", "closeai_default")
+    done = python(*arguments, AIRFLOW__CORE__TEST_CONNECTION="Enabled")
+    said = done.stdout + done.stderr
+    assert "Connection success!" in done.stdout, said
+    assert sim.key not in said
+    assert sim.counts() == {"links": 1, "list": 1}
+
+
+def test_airflow_connections_test_with_a_wrong_key(
+    sim: Simulator, monkeypatch: Patch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    connect(monkeypatch, sim, password="sk-wrong-wrong-wrong")
+    monkeypatch.setenv("AIRFLOW__CORE__TEST_CONNECTION", "Enabled")
+    airflow_command("connections", "test", "closeai_default")
+    printed = capfd.readouterr()
+    assert "Connection failed!" in printed.out
+    assert "refuses the key" in " ".join(printed.out.split())
+    assert "sk-wrong" not in printed.out + printed.err
+
+
+def test_test_connection_with_the_cache_in_a_variable(
+    sim: Simulator, monkeypatch: Patch, variables: Any
+) -> None:
+    """Outside of a task Variables may be out of reach: that is no reason to fail."""
+    connect(monkeypatch, sim, extra={"cache": "variable"})
+    assert try_it(sim)[0]
+    assert sim.counts() == {"links": 1, "list": 1}
+
+
+# --- Bases --------------------------------------------------------------------------------------------------
+
+
+def test_get_base_url(sim: Simulator) -> None:
+    assert CloseAIHook().get_base_url() == sim.base_urls[0]
+    assert [health.healthy for health in CloseAIHook().check_health()] == [True, True]
+    assert sim.counts() == {"links": 1, "healthy": 2}
+
+
+def test_get_base_url_leaves_out_what_is_dead(sim: Simulator) -> None:
+    sim.stop_base(0)
+    assert CloseAIHook().get_base_url() == sim.base_urls[1]
+
+
+def test_get_base_url_with_nothing_up(sim: Simulator) -> None:
+    sim.stop_base(0)
+    sim.stop_base(1)
+    with pytest.raises(NoHealthyBase, match="HealthSensor waits until one is"):
+        CloseAIHook().get_base_url()
+
+
+# --- The cache in a Variable --------------------------------------------------------------------------------
+
+USE = """
+import sys
+sys.path.insert(0, {folder!r})
+from airflow_cell import run
+from airflow.providers.common.compat.sdk import DAG, task, timezone
+from airflow_provider_closeai.hooks.closeai import CloseAIHook
+
+with DAG({name!r}, schedule=None, start_date=timezone.datetime(2026, 1, 1)) as dag:
+
+    @task
+    def use():
+        return CloseAIHook().get_base_url()
+
+    use()
+
+done = run(dag)
+print("found", done.task("use"), done.result("use"))
+"""
+
+
+def use(dag: Any) -> str:
+    """Use the hook in a task of this process."""
+    from airflow.providers.common.compat.sdk import task
+
+    if not dag.task_ids:
+        with dag:
+            task(task_id="use")(lambda: CloseAIHook().get_base_url())()
+    done = run(dag)
+    assert done.task("use") == "success 1"
+    return str(done.result("use"))
+
+
+def another_host(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    tempfile.tempdir = str(tmp_path / name)  # put back by the fixture that isolates the cache
+
+
+@pytest.fixture
+def variables(database: None) -> Iterator[Any]:
+    """Give a function that reads our Variables, and take them away afterwards."""
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+
+    def read() -> dict[str, str]:
+        with create_session() as session:
+            return {row.key: row.get_val() for row in session.query(Variable).all() if "closeai" in row.key}
+
+    yield read
+    with create_session() as session:
+        session.execute(sqlalchemy.text("delete from variable"))
+
+
+@pytest.fixture
+def in_variable(sim: Simulator, monkeypatch: Patch, variables: Any) -> Simulator:
+    connect(monkeypatch, sim, extra={"cache": "variable"})
+    return sim
+
+
+def test_the_variable_is_shared_by_hosts(
+    in_variable: Simulator, dag: Any, variables: Any, tmp_path: Path
+) -> None:
+    sim = in_variable
+    assert use(dag) == sim.base_urls[0]
+    assert sim.counts() == {"links": 1, "healthy": 2}
+    (name, text), *others = variables().items()
+    assert not others
+    assert re.fullmatch(r"closeai_bases_[0-9a-f]{24}", name)
+    assert re.match(r"[0-9a-f]{64} \{", text)
+    assert sim.key not in text
+
+    (tmp_path / "other-host").mkdir()
+    script = tmp_path / "use.py"
+    script.write_text(USE.format(folder=str(Path(__file__).parent), name=f"{dag.dag_id}_child"))
+    done = python(str(script), TMPDIR=str(tmp_path / "other-host"))
+
+    assert f"found success 1 {sim.base_urls[0]}" in done.stdout, done.stdout + done.stderr
+    assert sim.counts() == {"links": 1, "healthy": 2}
+    assert list(variables()) == [name]
+
+
+def test_a_forged_variable_is_ignored(
+    in_variable: Simulator, dag: Any, variables: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+
+    sim = in_variable
+    use(dag)
+    with Simulator() as evil:
+        ((name, text),) = variables().items()
+        forged = text.replace(sim.base_urls[0], evil.base_urls[0])
+        assert forged != text
+        with create_session() as session:
+            session.query(Variable).filter_by(key=name).one().set_val(forged)
+        another_host(tmp_path, "second")
+        assert use(dag) == sim.base_urls[0]
+        assert evil.requests == []
+    assert sim.counts() == {"links": 2, "healthy": 4}
+    assert "not ours or was changed" in caplog.text
+    assert variables()[name] != forged
+
+
+def test_variables_that_fail_do_not_fail_a_call(in_variable: Simulator, dag: Any, variables: Any) -> None:
+    from airflow.utils.session import create_session
+
+    def rename(old: str, new: str) -> None:
+        with create_session() as session:
+            session.execute(sqlalchemy.text(f"alter table {old} rename to {new}"))
+
+    rename("variable", "variable_gone")
+    try:
+        assert use(dag) == in_variable.base_urls[0]
+    finally:
+        rename("variable_gone", "variable")
+    assert in_variable.counts() == {"links": 1, "healthy": 2}
+    assert variables() == {}

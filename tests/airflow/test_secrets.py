@@ -1,0 +1,154 @@
+"""No key leaves the worker's memory: not into the database, not into a log, not into the DAG."""
+
+from __future__ import annotations
+
+import json
+import logging
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from airflow_cell import everything_stored, run, serialized, stored_connection
+
+from airflow_provider_closeai.operators.sub_accounts import (
+    CreateSubAccountsOperator,
+    DeleteSubAccountsOperator,
+    ListSubAccountsOperator,
+    UpdatePricingOperator,
+)
+from airflow_provider_closeai.simulator import Simulator
+
+
+@pytest.fixture
+def shown(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Any:
+    """Give a function that returns all that was logged or printed, at every level."""
+    for name in ("airflow_provider_closeai", "urllib3", "requests", ""):
+        caplog.set_level(logging.DEBUG, logger=name)
+
+    def everything() -> str:
+        printed = capfd.readouterr()
+        return caplog.text + printed.out + printed.err
+
+    return everything
+
+
+def test_nothing_stored_or_logged_holds_a_key(sim: Simulator, dag: Any, shown: Any) -> None:
+    sim.fault("create", "error_after")
+    sim.fault("update", "status", status=500)
+    bystander = sim.add_account("bystander")
+    with dag:
+        create = CreateSubAccountsOperator(
+            task_id="create", alias="a", model_pricing={"m": 1}, balance=1, count=2, settle=0.1
+        )
+        listed = ListSubAccountsOperator(task_id="listed")
+        reprice = UpdatePricingOperator(task_id="reprice", sub_accounts=create.output, model_pricing={"m": 2})
+        refused = UpdatePricingOperator(task_id="refused", alias="b", model_pricing={"m": 2})
+        delete = DeleteSubAccountsOperator(
+            task_id="delete", sub_accounts=reprice.output, trigger_rule="all_done"
+        )
+        create >> listed >> reprice >> refused >> delete
+    tokens: set[str] = {sim.key, bystander["token"]}
+    sim.on_request = lambda request: tokens.update(account["token"] for account in sim.accounts())
+
+    done = run(dag)
+
+    assert done.task("delete") == "success 1"
+    assert len(tokens) == 4
+    stored, logged = everything_stored(), shown()
+    hint = done.result("create")[0]["token_hint"]
+    assert hint in stored or hint.encode("unicode_escape").decode() in stored  # it was looked for where it is
+    assert "Created" in logged or "is deleted, last seen with" in logged
+    for token in tokens:
+        assert token not in stored
+        assert token not in logged
+        assert token[3:-4] not in stored + logged
+
+
+def test_keys_given_as_sks_are_shown_nowhere(
+    sim: Simulator, dag: Any, shown: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [sim.add_account(f"account-{number}")["token"] for number in range(5)]
+    monkeypatch.setenv("AIRFLOW_VAR_ONE", keys[2])
+    monkeypatch.setenv("AIRFLOW_VAR_SOME", json.dumps(keys[3:]))
+    pricing = {"gpt-3.5-turbo": 2}
+    with dag:
+        tasks = [
+            UpdatePricingOperator(task_id="listed", sks=keys[:2], model_pricing=pricing),
+            UpdatePricingOperator(task_id="text", sks=",".join(keys[:2]), model_pricing=pricing),
+            UpdatePricingOperator(task_id="one", sks="{{ var.value.one }}", model_pricing=pricing),
+            UpdatePricingOperator(task_id="each", sks=["{{ var.value.one }}"], model_pricing=pricing),
+            UpdatePricingOperator(task_id="some", sks="{{ var.value.some }}", model_pricing=pricing),
+            DeleteSubAccountsOperator(
+                task_id="gone", sks="{{ var.json.some }}", missing="fail", dry_run=True
+            ),
+            DeleteSubAccountsOperator(task_id="deleted", sks=keys[0]),
+            DeleteSubAccountsOperator(
+                task_id="wrong", sks=[keys[0], "sk-nobody-has-this-key"], missing="fail"
+            ),
+        ]
+        for before, after in pairwise(tasks):
+            before >> after
+        tasks[-1].trigger_rule = tasks[-2].trigger_rule = "all_done"
+    dag.render_template_as_native_obj = True
+    text = serialized(dag)
+
+    done = run(dag)
+
+    states = {task.task_id: done.task(task.task_id) for task in tasks}
+    assert states.pop("wrong") == "failed 1"
+    assert set(states.values()) == {"success 1"}
+    assert [account["token"] for account in sim.accounts()] == keys[1:]
+    assert len(sim.requests) > 0
+    assert sim.count("delete") == 1
+    stored, logged = everything_stored(), shown()
+    for key in [*keys, sim.key, "sk-nobody-has-this-key"]:
+        assert key not in text
+        assert key not in stored
+        assert key not in logged
+    assert "sks" not in done.rendered("listed")
+    assert "are not listed: sk-…" in logged
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda value: value, lambda value: [value], lambda value: {"a": (value,)}],
+    ids=["", "list", "deep"],
+)
+def test_keys_from_another_task_are_refused_while_the_dag_is_parsed(dag: Any, wrap: Any) -> None:
+    with dag:
+        other = ListSubAccountsOperator(task_id="other")
+        for operator, more in (
+            (DeleteSubAccountsOperator, {}),
+            (UpdatePricingOperator, {"model_pricing": {"m": 1}}),
+        ):
+            with pytest.raises(ValueError, match="sks must not come from another task"):
+                operator(task_id=operator.__name__, sks=wrap(other.output), **more)
+
+
+def test_keys_are_not_mapped_over(dag: Any) -> None:
+    key = "sk-" + "abcdefgh" * 4
+    with dag:
+        for number, mapped in enumerate(
+            [
+                lambda part: part.expand(sks=[[key]]),
+                lambda part: part.expand_kwargs([{"sks": [key]}]),
+            ]
+        ):
+            with pytest.raises(ValueError, match="sks cannot be mapped"):
+                mapped(DeleteSubAccountsOperator.partial(task_id=f"mapped-{number}"))
+        with pytest.raises(ValueError, match="sks cannot be mapped"):
+            UpdatePricingOperator.partial(task_id="partial", sks=[key]).expand(model_pricing=[{"m": 1}])
+    assert key not in serialized(dag)
+
+
+def test_a_task_with_a_stored_connection_stores_no_key_in_the_clear(
+    sim: Simulator, dag: Any, shown: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_CLOSEAI_DEFAULT")
+    with stored_connection(sim.connection()):
+        with dag:
+            ListSubAccountsOperator(task_id="list")
+        done = run(dag)
+        assert done.task("list") == "success 1"
+        assert sim.key not in everything_stored()
+        assert sim.key not in shown()

@@ -1,0 +1,28 @@
+"""Ledgers written by hand, and a clock that tests move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from books import Book, Clock
+
+from airflow_provider_closeai.costs import months
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(months, "now", clock)
+    return clock
+
+
+@pytest.fixture
+def book(tmp_path: Path, clock: Clock) -> Book:
+    return Book(tmp_path / "ledger")
+
+
+@pytest.fixture
+def new_book(tmp_path: Path, clock: Clock) -> Callable[[str], Book]:
+    return lambda name: Book(tmp_path / name)

@@ -1,0 +1,191 @@
+"""Run the example DAGs through three months of the simulated platform. Prints what came of it, as JSON.
+
+A process of its own: it brings its Airflow home, its DAG folder and a clock that is moved.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import tempfile
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "airflow"))
+
+from airflow_cell import AIRFLOW, ON_3, Run, sync  # noqa: E402
+
+from airflow_provider_closeai.client.client import CloseAIClient  # noqa: E402
+from airflow_provider_closeai.client.config import config_from  # noqa: E402
+from airflow_provider_closeai.costs import months  # noqa: E402
+from airflow_provider_closeai.simulator import Simulator  # noqa: E402
+
+DAGS = (
+    "closeai_costs_daily",
+    "closeai_costs_before_turn",
+    "closeai_costs_month_close",
+    "closeai_costs_report",
+)
+
+
+def load() -> dict[str, Any]:
+    if AIRFLOW >= (3, 2):
+        from airflow.dag_processing.dagbag import DagBag
+    else:
+        from airflow.models.dagbag import DagBag
+    found = {}
+    for name in DAGS:
+        bag = DagBag(
+            ROOT / "example_dags" / f"{name}.py", **({} if AIRFLOW >= (3, 2) else {"include_examples": False})
+        )
+        assert not bag.import_errors, bag.import_errors
+        found.update(bag.dags)
+        sync(bag.dags[name])
+    if not ON_3:
+        from airflow.models.dag import DAG
+
+        DAG.bulk_write_to_db(list(found.values()))  # noqa: AIR311  # registers the assets
+    if (3, 0) <= AIRFLOW < (3, 2):
+        from airflow.sdk.execution_time import supervisor
+
+        # As Airflow does it itself since 3.2: these make a new API server for every task, a second each.
+        supervisor.in_process_api_server = functools.lru_cache(1)(supervisor.in_process_api_server)
+    return found
+
+
+class World:
+    def __init__(self, sim: Simulator, dags: dict[str, Any]) -> None:
+        self.sim = sim
+        self.dags = dags
+        self.seen: dict[tuple[int, str], Decimal] = {}
+        self.states: list[tuple[str, str, str]] = []
+        self.alerts: list[list[str]] = []
+
+    def at(self, moment: datetime) -> None:
+        self.sim.clock.set(moment)
+
+    def run(self, name: str, logical_date: datetime | None = None) -> Run:
+        at = (logical_date or self.sim.clock.now()).astimezone(UTC)
+        options = {"logical_date": at} if ON_3 else {"execution_date": at}
+        done = Run(self.dags[name].test(**options))
+        self.states.append((name, f"{self.sim.clock.now():%m-%d %H:%M}", done.state))
+        return done
+
+    def snapshot(self, name: str) -> None:
+        done = self.run(name)
+        if done.task("snapshot").startswith("success"):
+            self.remember([account["id"] for account in self.sim.accounts()])
+
+    def remember(self, account_ids: list[int]) -> None:
+        month, truth = f"{self.sim.clock.now():%Y-%m}", self.sim.truth.by_month
+        self.seen.update({(number, month): truth[number, month] for number in account_ids})
+
+    def report(self) -> None:
+        done = self.run("closeai_costs_report")
+        self.alerts.append(done.results("tell")[0] if done.task("tell").startswith("success") else [])
+
+    def delete(self, number: int, ledger: str) -> None:
+        from airflow_provider_closeai.operators.costs import deletion_recorder
+
+        class TaskInstance:
+            dag_id, run_id, task_id, map_index = "delete", "run", "delete", -1
+
+        config = config_from(password=self.sim.key, host=self.sim.discovery_url, extra={})
+        client = CloseAIClient(config)
+        accounts = [account for account in client.iter_sub_accounts() if account.id == number]
+        record = deletion_recorder(ledger, {"ti": TaskInstance()})  # type: ignore[arg-type]
+        assert record is not None
+        record(accounts)
+        self.remember([number])
+        client.delete(accounts)
+
+
+def main(costs: str) -> dict[str, Any]:
+    from airflow.utils.db import initdb
+
+    initdb()
+    dags = load()
+    with Simulator(bases=1, seed=5, start=datetime(2026, 10, 31, 23, 50)) as sim:
+        months.now = lambda: sim.clock.now().astimezone(UTC)
+        os.environ["AIRFLOW_CONN_CLOSEAI_DEFAULT"] = json.dumps(sim.connection())
+        world = World(sim, dags)
+        number = {
+            alias: sim.add_account(alias, created_at="2026-03-01T00:00:00+08:00")["id"]
+            for alias in ("search.web", "trial", "ads.temp", "ops")
+        }
+        for alias, rate in (("search.web", "0.06"), ("trial", "0.09"), ("ads.temp", "0.012"), ("ops", "0")):
+            sim.set_rate(number[alias], rate)
+        _months(world, number, f"{costs}/ledger")
+        past = world.run("closeai_costs_daily", sim.clock.now() - timedelta(days=40))
+        truth = sim.truth.by_month
+    return {
+        "states": world.states,
+        "past": past.state,
+        "alerts": world.alerts,
+        "seen": [[*key, str(value)] for key, value in sorted(world.seen.items())],
+        "truth": [[*key, str(value)] for key, value in sorted(truth.items())],
+        "number": number,
+        "assets": assets(),
+    }
+
+
+def _months(world: World, number: dict[str, int], ledger: str) -> None:
+    day = datetime(2026, 10, 31)
+    sim = world.sim
+    while day < datetime(2027, 2, 1):
+        evening = day + timedelta(hours=23, minutes=55)
+        if (day.month, day.day) == (11, 5):
+            world.at(day + timedelta(hours=9))
+            number["search.late"] = sim.add_account("search.late")["id"]
+            sim.set_rate(number["search.late"], "0.03")
+        if (day.month, day.day) == (11, 12):
+            world.at(day + timedelta(hours=6))
+            sim.correct_cost(number["trial"], "-5.00000001")
+        if (day.month, day.day) == (11, 15):
+            world.at(day + timedelta(hours=6))
+            config = config_from(password=sim.key, host=sim.discovery_url, extra={})
+            client = CloseAIClient(config)
+            trial = [item for item in client.iter_sub_accounts() if item.id == number["trial"]]
+            client.update(trial, "ads.bids", {"gpt-4": Decimal(1)})
+        if (day.month, day.day) == (12, 18):
+            world.at(day + timedelta(hours=15, minutes=30))
+            world.delete(number["ads.temp"], ledger)
+        world.at(evening)
+        missed = [(11, 9), (12, 31)]  # a day in the middle, and a month's last one
+        if (day.month, day.day) not in missed:
+            world.snapshot("closeai_costs_daily")
+            if day.day in (10, 20, 25):
+                world.report()
+        tomorrow = day + timedelta(days=1)
+        if tomorrow.day == 1:
+            if (day.month, day.day) not in missed:
+                world.at(day + timedelta(hours=23, minutes=58))
+                world.snapshot("closeai_costs_before_turn")
+            world.at(tomorrow + timedelta(minutes=5))
+            if day.month != 10:
+                world.snapshot("closeai_costs_month_close")
+        day = tomorrow
+
+
+def assets() -> list[Any]:
+    """Give the asset events of the snapshots and reports, as Airflow stored them."""
+    import sqlalchemy
+    from airflow.utils.session import create_session
+
+    columns = [sqlalchemy.column(name) for name in ("source_dag_id", "source_task_id", "extra", "id")]
+    events = sqlalchemy.table("asset_event" if ON_3 else "dataset_event", *columns)
+    with create_session() as session:
+        rows = session.execute(sqlalchemy.select(*columns[:3]).select_from(events).order_by(columns[3]))
+        return [
+            [dag, task, json.loads(extra) if isinstance(extra, str) else extra] for dag, task, extra in rows
+        ]
+
+
+if __name__ == "__main__":
+    tempfile.tempdir = sys.argv[1]
+    print("result " + json.dumps(main(sys.argv[1])))

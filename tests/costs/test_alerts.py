@@ -1,0 +1,92 @@
+"""Budget alerts: exact thresholds, each told once."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from books import Book
+
+from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.costs.alerts import THRESHOLDS, new_alerts, reached, thresholds_of
+from airflow_provider_closeai.costs.ledger import ALERTS
+
+
+@pytest.mark.parametrize(
+    ("cost", "names"),
+    [
+        ("7.99999999", []),
+        ("8", ["80%"]),
+        ("9.99999999", ["80%"]),
+        ("10", ["80%", "100%"]),
+        ("11", ["80%", "100%"]),
+    ],
+)
+def test_thresholds_are_exact(book: Book, cost: str, names: list[str]) -> None:
+    book.seen("11-01 12:00", {1: cost})  # too early for a forecast
+    report = book.report(owners={"*": "A"}, budgets={"A": 10})
+    assert [alert.threshold for alert in reached(report, thresholds_of(THRESHOLDS))] == names
+
+
+def test_the_forecast_must_be_above(book: Book) -> None:
+    book.seen("10-31 23:50", {1: "9"})
+    book.seen("11-16 00:00", {1: "5"})
+    report = book.report(owners={"*": "A"}, budgets={"A": "10"})
+    assert report.forecast == 10
+    assert reached(report, thresholds_of(["forecast 100%"])) == []
+    report = book.report(owners={"*": "A"}, budgets={"A": "9.99"})
+    [alert] = reached(report, thresholds_of("forecast 100 %"))
+    assert alert.text == (
+        "A is forecast to spend 10.00 CNY in 2026-11: 100.1 % of its budget of 9.99 CNY (threshold forecast "
+        "100%)."
+    )
+    assert alert.record()["amount"] == "10.00000000"
+
+
+def test_a_month_that_began_with_its_accounts(book: Book) -> None:
+    created = "2026-11-11T00:00:00+08:00"
+    book.seen("11-12 00:00", {1: ("1", "a", created)})
+    book.seen("11-16 00:00", {1: ("5", "a", created)})
+    assert book.report().forecast == 20  # a day costs 1: 20 of its days, not 30
+
+
+def once(book: Book, run: str) -> list[str]:
+    report = book.report(owners={"*": "A"}, budgets={"A": 10})
+    alerts = reached(report, thresholds_of(["80%", "100%"]))
+    return [alert.threshold for alert in new_alerts(book.ledger, report, alerts, name="d.t", run=run)]
+
+
+def test_each_once(book: Book) -> None:
+    book.seen("11-01 12:00", {1: "8"})
+    assert once(book, "a" * 12) == ["80%"]
+    assert once(book, "a" * 12) == ["80%"]  # tried again: it may not have been told
+    assert once(book, "b" * 12) == []
+    book.seen("11-02 12:00", {1: "12"})
+    assert once(book, "b" * 12) == ["100%"]
+    assert once(book, "c" * 12) == []
+    assert len(book.ledger.files(ALERTS, "2026-11")) == 2
+
+
+def test_a_damaged_memory_tells_again(book: Book, caplog: pytest.LogCaptureFixture) -> None:
+    book.seen("11-01 12:00", {1: "8"})
+    once(book, "a" * 12)
+    [file] = book.ledger.files(ALERTS, "2026-11")
+    (book.ledger.root / file.name).write_bytes(b"")
+    assert once(book, "b" * 12) == ["80%"]
+    assert "may be reported again" in caplog.text
+
+
+@pytest.mark.parametrize("bad", ["80", "eighty%", "forecast", "-5%", ""])
+def test_no_threshold(bad: Any) -> None:
+    with pytest.raises(InvalidParameter, match=r"thresholds: .* is none"):
+        thresholds_of([bad])
+
+
+def test_spellings_of_a_threshold() -> None:
+    assert [item.name for item in thresholds_of("80 %, 100.0%, forecast  120%")] == [
+        "80%",
+        "100%",
+        "forecast 120%",
+    ]
+    assert thresholds_of(["80%"])[0].percent == Decimal(80)

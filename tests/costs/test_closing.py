@@ -1,0 +1,152 @@
+"""Closed months stand; what comes later is appended."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from books import Book, Clock, local
+
+from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.costs.closing import close_month, record_correction
+from airflow_provider_closeai.costs.errors import CloseRefused, CurrencyConflict, DamagedFile
+from airflow_provider_closeai.costs.ledger import CLOSED, CORRECTIONS, LedgerFile
+from airflow_provider_closeai.costs.months import Month
+
+
+def close(book: Book, run: str = "c" * 12, currency: str = "CNY") -> LedgerFile | None:
+    report = book.report(currency=currency)
+    accounts = report.history.accounts.values()
+    return close_month(
+        book.ledger,
+        Month("2026-11"),
+        {account.id: (account.alias, account.cost) for account in accounts},
+        currency=currency,
+        status=report.status,
+        is_damaged=report.history.is_damaged,
+        run=run,
+    )
+
+
+@pytest.fixture
+def november(book: Book, clock: Clock) -> Book:
+    book.seen("11-05 09:00", {1: "10", 2: "1"})
+    book.seen("11-30 23:50", {1: "12.5", 2: "3"})
+    clock.at = local("12-01 00:05")
+    return book
+
+
+def test_closing_once(november: Book, clock: Clock) -> None:
+    file = close(november)
+    assert file is not None
+    assert file.kind == CLOSED
+    assert close(november) is None
+    assert close(november, run="d" * 12) is None
+    report = november.report()
+    assert report.closing is not None
+    assert (report.closing.total, report.closing.status) == (Decimal("15.5"), "final")
+    assert (report.totals.month_to_date, report.totals.adjustments) == (Decimal("15.5"), 0)
+
+
+def test_late_evidence_changes_nothing_until_it_is_appended(november: Book, clock: Clock) -> None:
+    close(november)
+    november.deleted("11-30 23:58", {2: "3.25"})
+    november.deleted("11-12 10:00", {9: ("0.5", "gone", "2026-11-12T09:00:00+08:00")})
+    report = november.report()
+    assert report.totals.month_to_date == Decimal("15.5")
+    assert report.totals.adjustments == Decimal("-0.75")
+    assert (
+        "the observations of 2 accounts say something else now. The closed figures stand"
+        in report.warnings[-1]
+    )
+    clock.at = local("12-05 09:00")
+    file = close(november)
+    assert file is not None
+    assert (file.kind, file.rows) == (CORRECTIONS, 2)
+    assert close(november) is None
+    report = november.report()
+    assert (report.totals.month_to_date, report.totals.adjustments) == (Decimal("16.25"), 0)
+    assert [(line.sub_account_id, line.amount, line.source) for line in report.appended] == [
+        (2, Decimal("0.25"), "evidence"),
+        (9, Decimal("0.5"), "evidence"),
+    ]
+    assert not any("closed" in warning for warning in report.warnings)
+    assert len(november.ledger.files(CLOSED, "2026-11")) == 1
+
+
+def test_a_file_damaged_after_the_closing_takes_nothing_away(november: Book) -> None:
+    close(november)
+    [_, last] = november.ledger.files("snapshots", "2026-11")
+    (november.ledger.root / last.name).write_bytes(b"")
+    report = november.report()
+    assert report.totals.month_to_date == Decimal("15.5")
+    assert report.totals.adjustments == Decimal("4.5")
+    with pytest.raises(CloseRefused, match="files of its ledger are damaged"):
+        close(november)
+
+
+def test_a_month_that_goes_on_is_not_closed(november: Book, clock: Clock) -> None:
+    clock.at = local("11-30 23:59")
+    with pytest.raises(CloseRefused, match="2026-11 is not over"):
+        close(november)
+
+
+def test_a_line_by_hand(november: Book, clock: Clock) -> None:
+    close(november)
+    clock.at = local("12-10 09:00")
+    options = {"sub_account_id": 2, "amount": "-0.50000001", "currency": "CNY", "alias": "a-2"}
+    assert record_correction(november.ledger, "2026-11", reason="credit note 7", **options) is not None
+    assert record_correction(november.ledger, "2026-11", reason="credit note 7", **options) is None
+    report = november.report()
+    assert report.totals.month_to_date == Decimal("14.99999999")
+    assert report.totals.adjustments == Decimal("-0.50000001")
+    assert close(november) is None  # it is no difference of the observations
+    assert [line.source for line in report.appended] == ["manual"]
+    assert not any("closed" in warning for warning in report.warnings)
+    with pytest.raises(InvalidParameter, match="reason: it is empty"):
+        record_correction(november.ledger, "2026-11", reason=" ", **options)
+    with pytest.raises(InvalidParameter, match="2027-01 is in the future"):
+        record_correction(november.ledger, "2027-01", reason="x", **options)
+
+
+def test_a_line_of_an_unknown_account(november: Book) -> None:
+    record_correction(
+        november.ledger, "2026-11", sub_account_id=77, amount="2", reason="r", currency="CNY", alias="ads.x"
+    )
+    report = november.report(owners={"ads.*": "Ads", "a-*": "A"})
+    assert [(line.owner.team, line.month_to_date) for line in report.owners] == [
+        ("A", Decimal("15.5")),
+        ("Ads", 2),
+    ]
+    assert report.accounts[-1].state == "unobserved"
+
+
+def test_two_currencies_are_refused(november: Book) -> None:
+    close(november)
+    with pytest.raises(CurrencyConflict, match="2026-11 was closed in CNY, and the report is in USD"):
+        november.report(currency="USD")
+
+
+def test_two_currencies_of_corrections(november: Book) -> None:
+    record_correction(november.ledger, "2026-11", sub_account_id=1, amount="2", reason="r", currency="USD")
+    with pytest.raises(
+        CurrencyConflict, match=r"A correction of 2026-11 \(.*\) is in USD, and the report is in CNY"
+    ):
+        november.report()
+
+
+def test_a_damaged_closing_is_an_error(november: Book) -> None:
+    file = close(november)
+    assert file is not None
+    (november.ledger.root / file.name).write_bytes(b"x")
+    with pytest.raises(DamagedFile, match="closed/billing_month=2026-11/"):
+        november.report()
+
+
+def test_a_month_without_accounts_is_closed_too(book: Book, clock: Clock) -> None:
+    book.seen("11-30 23:50", {})
+    clock.at = local("12-01 00:05")
+    close(book)
+    report = book.report()
+    assert report.closing is not None
+    assert (report.closing.total, report.totals.month_to_date, report.accounts) == (0, 0, [])

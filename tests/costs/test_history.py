@@ -1,0 +1,239 @@
+"""The rules of the counters, each with its exact figures."""
+
+from __future__ import annotations
+
+import decimal
+from datetime import UTC, date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from books import Book, Clock, local
+
+from airflow_provider_closeai.costs.errors import NoObservation
+from airflow_provider_closeai.costs.figures import AccountLine, Report
+
+
+def line(report: Report, account_id: int = 1) -> AccountLine:
+    [found] = [item for item in report.accounts if item.sub_account_id == account_id]
+    return found
+
+
+def figures(item: Any) -> tuple[str, ...]:
+    names = ("month_to_date", "opening", "increases", "corrections", "adjustments")
+    amounts = [getattr(item, name) for name in names]
+    assert amounts[0] == sum(amounts[1:])
+    return tuple(format(amount.normalize(), "f") if amount else "0" for amount in amounts)
+
+
+def test_increases_by_day(book: Book) -> None:
+    book.seen("10-31 23:55", {1: "7"})
+    book.seen("11-01 23:55", {1: "0.00000001"})
+    book.seen("11-02 23:55", {1: "0.30000001"})
+    book.seen("11-03 23:55", {1: "0.30000001"})
+    report = book.report()
+    assert figures(line(report)) == ("0.30000001", "0", "0.30000001", "0", "0")
+    assert line(report).daily() == {
+        date(2026, 11, 1): Decimal("0.00000001"),
+        date(2026, 11, 2): Decimal("0.3"),
+    }
+    assert report.daily == line(report).daily()
+    assert not report.warnings
+
+
+def test_snapshots_just_after_midnight_belong_to_the_day_before(book: Book) -> None:
+    book.seen("11-01 00:05", {1: "0"})
+    book.seen("11-02 00:05", {1: "2"})
+    book.seen("11-03 00:05", {1: "5"})
+    assert line(book.report()).daily() == {date(2026, 11, 1): 2, date(2026, 11, 2): 3}
+
+
+def test_the_first_sight_of_an_older_account_is_an_opening_balance(book: Book) -> None:
+    book.seen("11-10 09:00", {1: "5", 2: ("3", "new", "2026-11-09T20:00:00+08:00")})
+    book.seen("11-11 09:00", {1: "6", 2: "3", 3: "0.5"})
+    report = book.report()
+    assert figures(line(report, 1)) == ("6", "5", "1", "0", "0")
+    assert figures(line(report, 2)) == ("3", "0", "3", "0", "0")
+    assert line(report, 2).daily() == {date(2026, 11, 10): 3}
+    assert figures(line(report, 3)) == ("0.5", "0.5", "0", "0", "0")
+    assert figures(report.totals) == ("9.5", "5.5", "4", "0", "0")
+
+
+def test_an_account_created_just_before_the_turn_is_an_older_one(book: Book) -> None:
+    book.seen("11-01 09:00", {1: ("5", "a", "2026-10-31T23:59:59.999999+08:00")})
+    book.seen("11-01 10:00", {2: ("5", "a", "2026-11-01T00:00:00+08:00"), 3: ("1", "a", "no time")})
+    report = book.report()
+    assert line(report, 1).opening == 5
+    assert line(report, 2).opening == 0
+    assert line(report, 3).opening == 1
+
+
+def test_a_drop_inside_the_month_is_a_correction(book: Book) -> None:
+    book.seen("10-31 09:00", {1: "4", 2: "4"})
+    book.seen("11-05 09:00", {1: "10", 2: "1"})
+    book.seen("11-06 09:00", {1: "7.5", 2: "2"})
+    book.seen("11-07 09:00", {1: "8", 2: "3"})
+    report = book.report()
+    assert figures(line(report)) == ("8", "0", "10.5", "-2.5", "0")
+    assert line(report).daily()[date(2026, 11, 5)] == Decimal("-2.5")
+    assert "fell" not in " ".join(report.warnings)
+
+
+def test_a_drop_at_the_turn_is_the_reset(book: Book) -> None:
+    book.seen("10-31 23:55", {1: "10"})
+    book.seen("11-01 00:05", {1: "0.5"})
+    report = book.report()
+    assert figures(line(report)) == ("0.5", "0", "0.5", "0", "0")
+    assert line(report).daily() == {date(2026, 11, 1): Decimal("0.5")}
+    assert not report.warnings
+
+
+def test_no_drop_at_the_turn_still_counts_whole(book: Book) -> None:
+    book.seen("10-31 23:55", {1: "1", 2: "1"})
+    book.seen("11-01 12:00", {1: "3", 2: "3"})
+    report = book.report()
+    assert figures(line(report)) == ("3", "0", "3", "0", "0")
+    assert not report.warnings
+
+
+def test_a_reset_at_another_time_is_told(book: Book, clock: Clock) -> None:
+    book.seen("10-31 23:55", {1: "10", 2: "20"})
+    book.seen("11-01 00:05", {1: "10.1", 2: "20"})
+    book.seen("11-01 12:00", {1: "0.2", 2: "0"})
+    book.seen("11-30 23:55", {1: "5", 2: "0"})
+    clock.at = local("12-01 09:00")
+    report = book.report()
+    turn, inside = report.warnings[:2]
+    assert turn.startswith(
+        "2 of 2 counters went on as before between the last snapshot before the turn of 2026-11"
+    )
+    assert inside.startswith(
+        "2 of 2 counters fell by more than half between 2026-11-01 00:05 and 2026-11-01 12:00"
+    )
+    assert "time_zone" in inside
+    assert report.status == "estimated"
+    assert report.totals.month_to_date == 5
+
+
+def test_one_large_refund_among_many_is_no_reset(book: Book) -> None:
+    book.seen("11-05 09:00", {1: "10", 2: "1", 3: "2"})
+    book.seen("11-06 09:00", {1: "0.5", 2: "2", 3: "3"})
+    assert not book.report().warnings
+
+
+def test_a_deleted_account_keeps_its_last_value(book: Book) -> None:
+    book.seen("11-05 09:00", {1: "10", 2: "1"})
+    book.deleted("11-05 18:30", {1: "12.5"})
+    book.seen("11-06 09:00", {2: "2"})
+    report = book.report()
+    assert line(report).month_to_date == Decimal("12.5")
+    assert (line(report).state, line(report).gap_minutes) == ("deleted", 0)
+    assert (line(report, 2).state, line(report, 2).last_seen) == ("live", local("11-06 09:00"))
+    assert not report.warnings
+
+
+def test_a_vanished_account_names_its_gap(book: Book) -> None:
+    book.seen("11-05 09:00", {1: "10", 2: "1"})
+    book.seen("11-06 09:01", {2: "2"})
+    report = book.report()
+    assert line(report).month_to_date == 10
+    assert (line(report).state, line(report).gap_minutes) == ("vanished", 1441)
+    [warning] = report.warnings
+    assert "1 accounts (ids 1)" in warning
+    assert "last 1441 minutes" in warning
+
+
+def test_a_deletion_that_failed_changes_nothing(book: Book) -> None:
+    book.seen("11-05 09:00", {1: "10"})
+    book.deleted("11-05 18:30", {1: "12.5"})
+    book.seen("11-06 09:00", {1: "13"})
+    assert (line(book.report()).state, line(book.report()).month_to_date) == ("live", 13)
+    book.seen("11-07 09:00", {})
+    assert line(book.report()).state == "vanished"
+
+
+def test_a_renamed_account_keeps_its_history(book: Book) -> None:
+    book.seen("11-05 09:00", {1: ("10", "trial")})
+    book.seen("11-06 09:00", {1: ("12", "search.web")})
+    book.seen("11-07 09:00", {1: ("13", "ads.web")})
+    report = book.report(owners={"ads.*": "Ads", "trial": "Trial"})
+    found = line(report)
+    assert (found.alias, found.former_aliases, found.month_to_date) == (
+        "ads.web",
+        ["trial", "search.web"],
+        13,
+    )
+    assert [(item.owner.team, item.month_to_date) for item in report.owners] == [("Ads", 13)]
+
+
+def test_a_missed_day_is_booked_in_the_middle_and_named(book: Book) -> None:
+    book.seen("11-05 09:00", {1: "10"})
+    book.seen("11-06 09:00", {1: "11"})
+    book.seen("11-08 09:00", {1: "17"})
+    report = book.report()
+    assert line(report).daily() == {date(2026, 11, 5): 1, date(2026, 11, 7): 6}
+    assert report.missed_days == [date(2026, 11, 7)]
+    assert report.warnings == ["No snapshot on 2026-11-07: a figure beside it covers more than one day."]
+
+
+def test_an_account_without_a_figure_is_not_zero(book: Book) -> None:
+    book.seen("11-05 09:00", {1: "10"})
+    book.seen("11-06 09:00", {1: None})
+    book.seen("11-07 09:00", {1: "11"})
+    report = book.report()
+    assert figures(line(report)) == ("11", "10", "1", "0", "0")
+    assert line(report).daily() == {date(2026, 11, 6): 1}
+
+
+@pytest.mark.parametrize(
+    ("last", "now", "status", "gap"),
+    [
+        ("11-30 23:55", "12-01 00:00", "final", 5),
+        ("11-30 23:45", "12-01 00:00", "final", 15),
+        ("11-30 23:44", "12-02 00:00", "estimated", 16),
+        ("11-29 12:00", "12-02 00:00", "estimated", 2160),
+        ("11-30 23:55", "11-30 23:59", "open", None),
+    ],
+)
+def test_final_open_or_estimated(
+    book: Book, clock: Clock, last: str, now: str, status: str, gap: int | None
+) -> None:
+    book.seen("11-01 09:00", {1: "1"})
+    book.seen(last, {1: "10"})
+    book.deleted("11-30 23:59", {})  # a deletion's records are no complete listing
+    clock.at = local(now)
+    report = book.report()
+    assert (report.status, report.gap_minutes) == (status, gap)
+    assert any("nothing was invented" in warning for warning in report.warnings) is (status == "estimated")
+
+
+def test_a_month_without_a_snapshot(book: Book) -> None:
+    book.seen("10-31 23:55", {1: "10"})
+    with pytest.raises(NoObservation, match=r"no usable snapshot of 2026-11 \(it has months: 2026-10\)"):
+        book.report()
+
+
+def test_another_zone_turns_elsewhere(book: Book, clock: Clock) -> None:
+    clock.at = local("12-02 09:00")
+    book.seen("12-01 00:05", {1: "10"})
+    report = book.report("2026-12")
+    assert report.totals.month_to_date == 10
+    with pytest.raises(NoObservation, match="Give the snapshot and the report the same time_zone"):
+        book.report("2026-12", zone="America/New_York")
+
+
+def test_sums_are_exact_beyond_any_context(book: Book) -> None:
+    costs = {1: "99999999999999999999999.00000001", 2: "0.000000000000000001", 3: "1"}
+    book.seen("11-05 09:00", costs)
+    with decimal.localcontext(decimal.Context(prec=6)):
+        report = book.report()
+    assert format(report.totals.month_to_date, "f") == "100000000000000000000000.000000010000000001"
+
+
+def test_observations_are_sorted_by_time(book: Book) -> None:
+    book.seen("11-07 09:00", {1: "13"})
+    book.seen("11-05 09:00", {1: "10"})
+    book.seen("11-06 09:00", {1: "12"})
+    report = book.report()
+    assert line(report).daily() == {date(2026, 11, 5): 2, date(2026, 11, 6): 1}
+    assert [at.astimezone(UTC).day for at in report.history.times] == [5, 6, 7]

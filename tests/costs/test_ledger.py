@@ -1,0 +1,211 @@
+"""Files of the ledger: what was written is read, and what was not is found out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from books import OLD, Book, local
+
+from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.costs.errors import MissingLibrary, NoObservation
+from airflow_provider_closeai.costs.ledger import CONTROL, SNAPSHOTS, Ledger, ledger_at, run_key
+from airflow_provider_closeai.costs.tables import guarded, unguarded
+
+AT = datetime(2026, 11, 24, 1, 0, 3, 5, tzinfo=UTC)
+ROW = (AT, "2026-11", 7, "a", True, Decimal("-0.5"), Decimal("0.44000013"), "[]", OLD)
+ALIASES = [
+    "=1+1",
+    "+x",
+    "-x",
+    "@x",
+    "'x",
+    "\tx",
+    " =1",
+    "a,b",
+    'say "hi"',
+    "多",
+    "\N{FULLWIDTH EQUALS SIGN}1",
+    "line\nbreak",
+    "",
+]
+
+
+@pytest.mark.parametrize("extension", ["csv", "parquet"])
+def test_what_is_written_is_read(tmp_path: Path, extension: str) -> None:
+    if extension == "parquet":
+        pytest.importorskip("pyarrow")
+    ledger = Ledger(tmp_path)
+    rows = [(*ROW[:2], number, alias, *ROW[4:]) for number, alias in enumerate(ALIASES)]
+    rows.append((AT, "2026-11", 99, "none", False, None, None, "[]", None))
+    file = ledger.write(SNAPSHOTS, "2026-11", AT, run_key("a"), rows, extension=extension)
+    assert file.name.startswith("snapshots/billing_month=2026-11/20261124T010003_000005Z-14-")
+    assert ledger.files(SNAPSHOTS, "2026-11") == [file]
+    read = ledger.rows(file)
+    assert [row[3] for row in read] == [*ALIASES, "none"]
+    assert [row[2] for row in read] == [*range(len(ALIASES)), 99]
+    assert {row[5:7] for row in read} == {(Decimal("-0.5"), Decimal("0.44000013")), (None, None)}
+    assert (read[0][4], read[-1][4], read[0][8], read[-1][8]) == ("true", "false", OLD, "")
+
+
+def test_csv_is_safe_in_a_spreadsheet(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    rows = [(*ROW[:3], alias, *ROW[4:]) for alias in ALIASES]
+    text = (tmp_path / ledger.write(SNAPSHOTS, "2026-11", AT, "0" * 12, rows).name).read_text()
+    assert ",=1" not in text
+    for alias in ALIASES:
+        assert unguarded(guarded(alias)) == alias
+        assert guarded(alias)[:1] not in tuple("=+-@\t\r\n\N{FULLWIDTH EQUALS SIGN}")
+
+
+def test_a_retry_replaces_its_own_file_and_no_other(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    other = ledger.write(SNAPSHOTS, "2026-11", AT, run_key("other"), [ROW], replace=True)
+    ledger.write(SNAPSHOTS, "2026-11", AT, run_key("mine"), [ROW], replace=True)
+    later = AT.replace(minute=5)
+    mine = ledger.write(SNAPSHOTS, "2026-11", later, run_key("mine"), [ROW, ROW], replace=True)
+    assert ledger.files(SNAPSHOTS, "2026-11") == [other, mine]
+    assert len(list((tmp_path / "snapshots/billing_month=2026-11").iterdir())) == 2
+
+
+def test_of_one_run_the_newest_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unlink(path: Path) -> None:
+        raise PermissionError("write once")
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    ledger = Ledger(tmp_path)
+    ledger.write(SNAPSHOTS, "2026-11", AT, run_key("mine"), [ROW], replace=True)
+    mine = ledger.write(SNAPSHOTS, "2026-11", AT.replace(minute=5), run_key("mine"), [ROW], replace=True)
+    assert ledger.files(SNAPSHOTS, "2026-11") == [mine]
+
+
+def test_a_crash_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger(tmp_path)
+
+    def replace(path: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        with pytest.raises(KeyboardInterrupt):
+            ledger.write(SNAPSHOTS, "2026-11", AT, run_key("mine"), [ROW])
+    assert ledger.files(SNAPSHOTS, "2026-11") == []
+
+
+def damage_cut(data: bytes) -> bytes:
+    return data[:-20]
+
+
+def damage_edit(data: bytes) -> bytes:
+    return data.replace(b"10", b"11", 1)
+
+
+@pytest.mark.parametrize("damage", [damage_cut, damage_edit, lambda data: b"", lambda data: data + b"\n"])
+def test_a_damaged_file_is_left_out_and_named(book: Book, damage: Callable[[bytes], bytes]) -> None:
+    book.seen("11-05 09:00", {1: "10"})
+    middle = book.seen("11-06 09:00", {1: "10.5"})
+    book.seen("11-07 09:00", {1: "12"})
+    path = book.ledger.root / middle.name
+    path.write_bytes(damage(path.read_bytes()))
+    report = book.report()
+    assert report.totals.month_to_date == 12
+    assert report.warnings[0].startswith(f"Left out: The ledger's file {path} is damaged: its content is not")
+    assert "move it out of the ledger" in report.warnings[0]
+
+
+def renamed(book: Book, name: str, data: bytes) -> Path:
+    """Put a file there whose digest is right."""
+    import hashlib
+
+    folder = book.ledger.root / "snapshots/billing_month=2026-11"
+    path = folder / f"{name}-{hashlib.sha256(data).hexdigest()[:16]}.csv"
+    path.write_bytes(data)
+    return path
+
+
+HEADER = (
+    "observed_at,billing_month,sub_account_id,alias,enabled,balance,monthly_cost,model_pricing,created_at"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "observed_at,billing_month,sub_account_id,alias\nx,2026-11,1,a\n",
+            "the column 'monthly_cost', 'created_at' is missing",
+        ),
+        (f"{HEADER}\nx,2026-11,1\n", "fewer cells than there are columns"),
+        (f"{HEADER}\nx,2026-11,1,a,true,1,much,[],\n", "it cannot be read as CSV"),
+        (f"{HEADER}\nx,2026-11,one,a,true,1,1,[],\n", "it cannot be read as CSV"),
+        (f"{HEADER}\nx,2026-11,,a,true,1,1,[],\n", "without a sub_account_id"),
+        (f"{HEADER}\nx,2026-10,1,a,true,1,1,[],\n", "holds lines of 2026-10"),
+        (f"{HEADER}\n", "it has 0 lines instead of 1"),
+    ],
+)
+def test_a_file_of_another_shape_is_named(book: Book, text: str, told: str) -> None:
+    book.seen("11-05 09:00", {1: "10"})
+    path = renamed(book, "20261106T010000_000000Z-1-0123456789ab", text.encode())
+    report = book.report()
+    assert report.totals.month_to_date == 10
+    assert path.name in report.warnings[0]
+    assert told in report.warnings[0]
+    assert report.history.is_damaged
+
+
+def test_strangers_in_the_folder_are_left_alone(book: Book, caplog: pytest.LogCaptureFixture) -> None:
+    book.seen("11-05 09:00", {1: "10"})
+    folder = book.ledger.root / "snapshots/billing_month=2026-11"
+    for name in ("notes.txt", "20269999T010000_000000Z-1-0123456789ab-0123456789abcdef.csv", ".x.partial"):
+        (folder / name).write_text("x")
+    assert book.report().totals.month_to_date == 10
+    assert "notes.txt is no file of the ledger" in caplog.text
+    assert ".x.partial" not in caplog.text
+
+
+def test_only_damaged_files(book: Book) -> None:
+    file = book.seen("11-05 09:00", {1: "10"})
+    (book.ledger.root / file.name).write_bytes(b"")
+    with pytest.raises(NoObservation, match="Left out: The ledger's file"):
+        book.report()
+
+
+def test_a_damaged_control_total_is_named(book: Book) -> None:
+    book.seen("11-05 09:00", {1: "10"})
+    book.control("11-05 09:00", "12")
+    book.control("11-06 09:00", "13")
+    [_, newest] = book.ledger.files(CONTROL, "2026-11")
+    (book.ledger.root / newest.name).write_bytes(b"")
+    report = book.report()
+    assert report.control is not None
+    assert (report.control.at, report.main_difference) == (local("11-05 09:00"), 2)
+    assert newest.name in report.warnings[0]
+
+
+def test_formats_may_be_mixed(book: Book) -> None:
+    pytest.importorskip("pyarrow")
+    book.seen("11-05 09:00", {1: "10"})
+    book.extension = "parquet"
+    book.seen("11-06 09:00", {1: "10.000000000001"})
+    book.extension = "csv"
+    book.seen("11-07 09:00", {1: "11"})
+    assert [str(amount) for amount in book.report().accounts[0].daily().values()] == [
+        "1E-12",
+        "0.999999999999",
+    ]
+
+
+def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(MissingLibrary, match=r"pip install 'airflow-provider-closeai\[parquet\]'"):
+        Ledger(tmp_path).write(SNAPSHOTS, "2026-11", AT, "0" * 12, [ROW], extension="parquet")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_ledger_has_a_folder() -> None:
+    for empty in ("", None, "  "):
+        with pytest.raises(InvalidParameter, match="ledger: it is empty"):
+            ledger_at(empty)

@@ -1,0 +1,272 @@
+"""The operators: parameters, refusals, alerts and outlets. Whole runs are in test_example_dags_costs.py."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, Asset, BaseNotifier
+from books import Book, Clock, local
+
+from airflow_provider_closeai.costs.errors import SnapshotRefused
+from airflow_provider_closeai.operators.costs import (
+    CostReportOperator,
+    SnapshotCostsOperator,
+    deletion_recorder,
+    ledger_asset,
+)
+from airflow_provider_closeai.simulator import Simulator
+
+
+def context_of(run_id: str = "r", kind: str = "scheduled", **fields: Any) -> Any:
+    ti = SimpleNamespace(dag_id="d", run_id=run_id, task_id="t", map_index=-1, try_number=1)
+    return {
+        "ti": ti,
+        "dag_run": SimpleNamespace(run_type=kind, run_after=fields.pop("run_after", None)),
+        **fields,
+    }
+
+
+@pytest.fixture
+def sim(closeai_connection: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Simulator:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    closeai_connection.add_account("search.web", monthly_cost="12.00000001")
+    return closeai_connection
+
+
+def snapshot(tmp_path: Path, context: Any = None, **options: Any) -> Any:
+    operator = SnapshotCostsOperator(task_id="t", ledger=str(tmp_path / "ledger"), **options)
+    return operator.execute(context or context_of())
+
+
+def report_operator(tmp_path: Path, **options: Any) -> CostReportOperator:
+    return CostReportOperator(
+        task_id="t",
+        ledger=str(tmp_path / "ledger"),
+        **{
+            "month": "current",
+            "output": str(tmp_path / "out"),
+            "currency": "CNY",
+            "formats": ["json"],
+            **options,
+        },
+    )
+
+
+def test_a_snapshot_and_its_retry(sim: Simulator, clock: Clock, tmp_path: Path) -> None:
+    clock.at = local("11-24 09:00")
+    first = snapshot(tmp_path)
+    assert (first["billing_month"], first["sub_accounts"], first["total"]) == ("2026-11", 1, "12.00000001")
+    clock.at = local("11-24 09:05")
+    again = snapshot(tmp_path)
+    other = snapshot(tmp_path, context_of("other"))
+    files = sorted(
+        str(path.relative_to(tmp_path / "ledger")) for path in (tmp_path / "ledger/snapshots").rglob("*.csv")
+    )
+    assert files == sorted([again["file"], other["file"]])
+    assert json.loads(json.dumps(first)) == first
+
+
+@pytest.mark.parametrize(
+    ("context", "is_refused"),
+    [
+        (context_of(data_interval_end=local("11-24 08:00")), False),
+        (context_of(data_interval_end=local("11-23 09:00")), True),
+        (context_of(kind="backfill", data_interval_end=local("11-01 00:00")), True),
+        # A manual run's interval is the last whole one; what counts is when it was asked for.
+        (
+            context_of(
+                kind="manual", data_interval_end=local("11-23 00:00"), logical_date=local("11-24 08:59")
+            ),
+            False,
+        ),
+        (context_of(kind="manual", logical_date=local("10-01 00:00")), True),
+        (context_of(kind="manual", logical_date=None, run_after=local("11-24 08:59")), False),
+        (context_of(kind="manual"), False),
+        (context_of(kind="asset_triggered", run_after=local("11-20 00:00")), True),
+    ],
+)
+def test_only_runs_of_now(
+    sim: Simulator, clock: Clock, tmp_path: Path, context: Any, is_refused: bool
+) -> None:
+    clock.at = local("11-24 09:00")
+    if not is_refused:
+        assert snapshot(tmp_path, context)["sub_accounts"] == 1
+        return
+    with pytest.raises(AirflowFailException, match="monthly_cost is a counter read now"):
+        snapshot(tmp_path, context)
+    assert not (tmp_path / "ledger").exists()
+    assert sim.count("list") == 0
+
+
+def test_an_empty_listing_may_be_tried_again(sim: Simulator, clock: Clock, tmp_path: Path) -> None:
+    snapshot(tmp_path)
+    sim.delete_account(1)
+    with pytest.raises(SnapshotRefused):
+        snapshot(tmp_path, context_of("next"))
+
+
+def test_owners_and_budgets_from_files(sim: Simulator, clock: Clock, tmp_path: Path) -> None:
+    snapshot(tmp_path)
+    (tmp_path / "owners.csv").write_text("alias,team,cost_center\nsearch.*,Search,CC-1\n")
+    (tmp_path / "budgets.yaml").write_text("Search: 12.00000001\n")
+    operator = report_operator(
+        tmp_path, owners=str(tmp_path / "owners.csv"), budgets=str(tmp_path / "budgets.yaml")
+    )
+    result = operator.execute(context_of())
+    assert [alert["threshold"] for alert in result["alerts"]] == ["80%", "100%"]
+    assert result["files"] == {"json": str(tmp_path / "out/closeai-costs-2026-11.json")}
+    found = json.loads(Path(result["files"]["json"]).read_text())
+    assert found["owners"][0]["cost_center"] == "CC-1"
+    assert json.loads(json.dumps(result)) == result
+    operator.owners = str(tmp_path / "gone.csv")
+    with pytest.raises(AirflowFailException, match=r"owners: the file .*gone.csv cannot be read"):
+        operator.execute(context_of())
+
+
+class Notifier(BaseNotifier):
+    template_fields = ("text",)
+
+    def __init__(self, *, is_broken: bool = False) -> None:
+        super().__init__()
+        self.text = "{{ closeai_alerts | length }} alerts of {{ closeai_report.billing_month }}"
+        self.is_broken = is_broken
+        self.told: list[str] = []
+
+    def notify(self, context: Any) -> None:
+        if self.is_broken:
+            raise OSError("no mail server")
+        self.told.append(self.text)
+
+
+def test_notifiers_are_told_once(sim: Simulator, clock: Clock, tmp_path: Path) -> None:
+    snapshot(tmp_path)
+    notifier = Notifier()
+    operator = report_operator(tmp_path, owners={"*": "A"}, budgets={"A": 10}, notifiers=notifier)
+    operator.execute(context_of("first"))
+    operator.execute(context_of("second"))
+    assert notifier.told == ["2 alerts of 2026-11"]
+
+
+def test_a_broken_notifier_keeps_no_other_from_being_told(
+    sim: Simulator, clock: Clock, tmp_path: Path
+) -> None:
+    snapshot(tmp_path)
+    good, broken = Notifier(), Notifier(is_broken=True)
+    operator = report_operator(tmp_path, owners={"*": "A"}, budgets={"A": 10}, notifiers=[broken, good])
+    try:
+        operator.execute(context_of())
+    except RuntimeError as error:  # Airflow 2 only logs what a notifier raises
+        assert "Notifier: no mail server" in str(error)
+        assert "A retry tells the same alerts again" in str(error)
+    assert good.told == ["2 alerts of 2026-11"]
+    assert (tmp_path / "out/closeai-costs-2026-11.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"month": "2027-05"}, "month: 2027-05 is in the future"),
+        ({"month": "2026-09"}, "holds no usable snapshot of 2026-09"),
+        ({"currency": "RMB"}, "For the renminbi that is CNY"),
+        ({"formats": "pdf"}, "formats: 'pdf'"),
+        ({"time_zone": "Mars"}, "there is no zone 'Mars'"),
+        ({"thresholds": ["much"]}, "thresholds: 'much'"),
+        ({"ledger": ""}, "ledger: it is empty"),
+        ({"close": True}, "2026-11 is not over"),
+        ({"budgets": [{"team": "A", "budget": 1, "currency": "USD"}]}, "is in USD"),
+        ({"billed_cost": "half"}, "billed_cost: 'half'"),
+    ],
+)
+def test_wrong_parameters_are_not_tried_again(
+    sim: Simulator, clock: Clock, tmp_path: Path, options: dict[str, Any], told: str
+) -> None:
+    snapshot(tmp_path)
+    operator = report_operator(tmp_path)
+    for name, value in options.items():
+        setattr(operator, name, value)
+    with pytest.raises(AirflowFailException, match=told):
+        operator.execute(context_of())
+
+
+def test_outlets(tmp_path: Path) -> None:
+    uri = "s3://aws_default@finance/closeai/ledger"
+    operator = SnapshotCostsOperator(task_id="a", ledger=uri)
+    assert operator.outlets == [ledger_asset(uri)]
+    own = Asset("own")
+    assert SnapshotCostsOperator(task_id="b", ledger=uri, outlets=[own]).outlets == [own]
+    assert SnapshotCostsOperator(task_id="c", ledger="{{ var.value.ledger }}").outlets == []
+    report = report_operator(tmp_path, output="s3://finance/reports")
+    assert report.outlets == [Asset("s3://finance/reports")]
+
+
+def test_the_outlet_is_described(sim: Simulator, clock: Clock, tmp_path: Path) -> None:
+    class Events(dict[Any, Any]):
+        def __missing__(self, key: Any) -> Any:
+            self[key] = SimpleNamespace(extra={})
+            return self[key]
+
+    events = Events()
+    result = snapshot(tmp_path, context_of(outlet_events=events))
+    assert [event.extra for event in events.values()] == [result]
+
+
+def test_the_last_records_of_a_deletion(sim: Simulator, clock: Clock, tmp_path: Path) -> None:
+    from airflow_provider_closeai.hooks.closeai import CloseAIHook
+
+    clock.at = local("11-24 09:00")
+    assert deletion_recorder(None, context_of()) is None
+    record = deletion_recorder(str(tmp_path / "ledger"), context_of())
+    assert record is not None
+    record(list(CloseAIHook().iter_sub_accounts()))
+    [file] = (tmp_path / "ledger/deleted/billing_month=2026-11").iterdir()
+    assert "12.00000001" in file.read_text()
+
+
+def test_object_storage(sim: Simulator, clock: Clock, book: Book, tmp_path: Path) -> None:
+    """A file:// ledger is the same as its folder."""
+    snapshot(tmp_path)
+    operator = report_operator(tmp_path, output=(tmp_path / "out").as_uri(), formats="html,csv,json,focus")
+    operator.ledger = (tmp_path / "ledger").as_uri()
+    files = operator.execute(context_of())["files"]
+    assert len(list((tmp_path / "out").iterdir())) == len(files) == 7
+
+
+@pytest.mark.parametrize("module", ["airflow_provider_closeai.operators.costs"])
+def test_a_dag_file_pays_for_nothing(module: str) -> None:
+    code = (
+        f"import sys, {module}; print([n for n in sys.modules if n.startswith("
+        "('airflow_provider_closeai.costs', 'airflow_provider_closeai.client', 'pyarrow', 'polars', "
+        "'requests'))])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True, timeout=120
+    )
+    loaded = done.stdout.splitlines()[-1]
+    assert "airflow_provider_closeai" not in loaded
+    assert "pyarrow" not in loaded
+    assert "polars" not in loaded
+
+
+def test_costs_import_no_airflow() -> None:
+    code = """
+import importlib, pkgutil, sys
+import airflow_provider_closeai.costs as costs
+for found in pkgutil.iter_modules(costs.__path__, costs.__name__ + "."):
+    importlib.import_module(found.name)
+print([name for name in sys.modules if name.split(".")[0] in ("airflow", "pyarrow", "polars", "yaml")])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True, timeout=120
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_lags_are_timedeltas() -> None:
+    assert SnapshotCostsOperator(task_id="x", ledger="l").max_lag == timedelta(hours=6)

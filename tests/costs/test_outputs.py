@@ -1,0 +1,203 @@
+"""The report's files: exact, adding up, safe to open."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from books import Book, Clock, local
+
+from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.costs.closing import record_correction
+from airflow_provider_closeai.costs.outputs import formats_of
+from airflow_provider_closeai.costs.publish import publish
+from airflow_provider_closeai.costs.report import currency_of
+
+EVIL = '=HYPERLINK("http://evil.example","x")'
+
+
+@pytest.fixture
+def rich(book: Book) -> Book:
+    book.seen("11-04 09:00", {1: ("1", "search.a"), 2: ("2", EVIL)})
+    book.seen(
+        "11-05 09:00",
+        {1: ("1.00000001", "search.a"), 2: ("1.5", EVIL), 3: ("0.1", '多,"x"', "2026-11-04T10:00:00+08:00")},
+    )
+    record_correction(book.ledger, "2026-11", sub_account_id=3, amount="-0.05", reason="note", currency="CNY")
+    return book
+
+
+def written(book: Book, folder: Path, *formats: str, **options: Any) -> dict[str, Path]:
+    report = book.report(
+        owners={"search.*": {"team": "Search", "cost_center": "CC-1"}}, budgets={"Search": 4}
+    )
+    files = publish(report, book.ledger, folder, formats, account="main", **options)
+    return {name: Path(path) for name, path in files.items()}
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_text("utf-8-sig"))))
+
+
+def test_csv_adds_up(rich: Book, tmp_path: Path) -> None:
+    files = written(rich, tmp_path / "out", "csv")
+    assert sorted(files) == ["accounts.csv", "budgets.csv", "days.csv", "owners.csv"]
+    assert files["owners.csv"].read_bytes().startswith(b"\xef\xbb\xbfbilling_month,currency,status,team")
+    total = Decimal("2.55000001")
+    for name, column in (
+        ("owners.csv", "month_to_date"),
+        ("accounts.csv", "month_to_date"),
+        ("days.csv", "amount"),
+    ):
+        lines = table(files[name])
+        assert sum(Decimal(line[column]) for line in lines) == total, name
+        assert {(line["billing_month"], line["currency"], line["status"]) for line in lines} == {
+            ("2026-11", "CNY", "open")
+        }
+    owners = {line["team"]: line for line in table(files["owners.csv"])}
+    assert (owners["Search"]["month_to_date"], owners["Search"]["share_percent"]) == ("1.00000001", "39.2157")
+    assert owners["Unallocated"]["adjustments"] == "-0.05"
+    days = [
+        (line["day"], line["kind"], line["sub_account_id"], line["amount"])
+        for line in table(files["days.csv"])
+    ]
+    assert sorted(days) == [
+        ("", "adjustment", "3", "-0.05"),
+        ("", "opening", "1", "1"),
+        ("", "opening", "2", "2"),
+        ("2026-11-04", "correction", "2", "-0.5"),
+        ("2026-11-04", "increase", "1", "0.00000001"),
+        ("2026-11-04", "increase", "3", "0.1"),
+    ]
+    [budget] = table(files["budgets.csv"])
+    assert (budget["actual"], budget["used_percent"]) == ("1.00000001", "25.0000")
+
+
+def test_csv_runs_no_formula(rich: Book, tmp_path: Path) -> None:
+    files = written(rich, tmp_path, "csv", "focus")
+    for path in files.values():
+        for line in csv.reader(io.StringIO(path.read_text("utf-8-sig"))):
+            for cell in line:
+                assert cell[:1] not in tuple("=+@\t\r") or not cell
+                assert not cell.startswith("-") or Decimal(cell) < 0
+    assert "'" + EVIL in {line["alias"] for line in table(files["accounts.csv"])}
+
+
+def test_json_is_exact(rich: Book, tmp_path: Path) -> None:
+    found = json.loads(written(rich, tmp_path, "json")["json"].read_text())
+    assert found["totals"] == {
+        "month_to_date": "2.55000001",
+        "opening": "3",
+        "increases": "0.10000001",
+        "corrections": "-0.5",
+        "adjustments": "-0.05000000",
+    }
+    accounts = {line["sub_account_id"]: line for line in found["accounts"]}
+    assert accounts[2]["alias"] == EVIL
+    assert accounts[2]["daily"] == {"2026-11-04": "-0.5"}
+    assert (
+        found["owners"][0]["daily"] == {"2026-11-04": "-0.39999999"} or found["owners"][0]["team"] == "Search"
+    )
+    assert (found["currency"], found["status"], found["observed_days"]) == ("CNY", "open", 2)
+    assert len(found["evidence"]) == 2
+    assert found["appended"][0]["reason"] == "note"
+
+
+def test_parquet_is_decimal(rich: Book, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    files = written(rich, tmp_path, "parquet")
+    days = parquet.read_table(files["days.parquet"])
+    assert str(days.schema.field("amount").type) == "decimal128(38, 8)"
+    assert str(days.schema.field("observed_to").type) == "timestamp[us, tz=UTC]"
+    assert sum(days["amount"].to_pylist()) == Decimal("2.55000001")
+    accounts = parquet.read_table(files["accounts.parquet"])
+    assert EVIL in accounts["alias"].to_pylist()
+
+
+FOCUS_MANDATORY = [
+    "BilledCost",
+    "BillingAccountId",
+    "BillingAccountName",
+    "BillingCurrency",
+    "BillingPeriodEnd",
+    "BillingPeriodStart",
+    "ChargeCategory",
+    "ChargeClass",
+    "ChargeDescription",
+    "ChargePeriodEnd",
+    "ChargePeriodStart",
+    "ContractedCost",
+    "EffectiveCost",
+    "InvoiceIssuerName",
+    "ListCost",
+    "PricingQuantity",
+    "PricingUnit",
+    "ProviderName",
+    "PublisherName",
+    "ServiceCategory",
+    "ServiceName",
+]
+
+
+def test_focus_layout(rich: Book, tmp_path: Path) -> None:
+    lines = table(written(rich, tmp_path, "focus", billed="zero")["focus"])
+    assert set(FOCUS_MANDATORY) <= set(lines[0])
+    assert [name for name in lines[0] if name not in FOCUS_MANDATORY and name.startswith("x_")] == [
+        "x_Completeness",
+        "x_Kind",
+        "x_LocalMonth",
+    ]
+    assert sum(Decimal(line["EffectiveCost"]) for line in lines) == Decimal("2.55000001")
+    assert {line["BilledCost"] for line in lines} == {"0"}
+    first = next(line for line in lines if line["SubAccountId"] == "3" and line["x_Kind"] == "increase")
+    assert first["BillingPeriodStart"] == "2026-10-31T16:00:00Z"
+    assert first["BillingPeriodEnd"] == "2026-11-30T16:00:00Z"
+    assert (first["ChargePeriodStart"], first["ChargePeriodEnd"]) == (
+        "2026-11-04T02:00:00Z",
+        "2026-11-05T01:00:00Z",
+    )
+    assert (first["BillingCurrency"], first["ChargeCategory"], first["ChargeClass"]) == ("CNY", "Usage", "")
+    search = next(line for line in lines if line["SubAccountId"] == "1")
+    assert json.loads(search["Tags"]) == {"team": "Search", "cost_center": "CC-1"}
+    with pytest.raises(InvalidParameter, match="billed_cost: 'some' is not one of effective, zero"):
+        written(rich, tmp_path, "focus", billed="some")
+
+
+def test_focus_books_corrections_of_closed_months_in_the_open_one(
+    book: Book, clock: Clock, tmp_path: Path
+) -> None:
+    book.seen("11-30 23:55", {1: "10"})
+    clock.at = local("12-03 09:00")
+    book.seen("12-03 09:00", {1: "1"})
+    record_correction(
+        book.ledger, "2026-11", sub_account_id=1, amount="-2", reason="credit note", currency="CNY"
+    )
+    report = book.report("2026-12")
+    lines = table(Path(publish(report, book.ledger, tmp_path, ["focus"], account="m")["focus"]))
+    assert [(line["EffectiveCost"], line["ChargeClass"]) for line in lines] == [
+        ("1", ""),
+        ("-2", "Correction"),
+    ]
+    assert lines[1]["BillingPeriodStart"] == "2026-11-30T16:00:00Z"
+    assert lines[1]["ChargePeriodStart"] == "2026-10-31T16:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("source", "told"), [("pdf", "'pdf'"), ([], "none given"), ("", "''"), (None, "none given")]
+)
+def test_unknown_formats(source: Any, told: str) -> None:
+    with pytest.raises(InvalidParameter, match=f"formats: {told}; there are html, csv"):
+        formats_of(source)
+    assert formats_of("html, CSV,html") == ["html", "csv"]
+
+
+@pytest.mark.parametrize("bad", [None, "", "RMB", "rmb", "cny", "¥", "CNYX", 5])
+def test_a_currency_is_required(bad: Any) -> None:
+    with pytest.raises(InvalidParameter, match="currency: "):
+        currency_of(bad)
+    assert currency_of("CNY") == "CNY"

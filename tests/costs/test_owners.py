@@ -1,0 +1,128 @@
+"""Owner rules and budgets, from dictionaries and from files."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from books import Book
+
+from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.costs.errors import CurrencyConflict
+from airflow_provider_closeai.costs.owners import Owner, budgets_of, owners_of, read_rules
+
+
+def test_who_pays() -> None:
+    owners = owners_of(
+        {
+            "search.*": {"team": "Search", "cost_center": "CC-1"},
+            "search.lab": "Lab",
+            "id:7": "Ads",
+            8: {"team": "Ads", "cost_center": "CC-2"},
+            "[ab]-?": "Letters",
+        }
+    )
+    assert owners.of(1, "search.web") == Owner("Search", "CC-1")
+    assert owners.of(2, "Search.web") == Owner("Unallocated")
+    assert owners.of(7, "search.web") == Owner("Ads")
+    assert owners.of(8, "x") == Owner("Ads", "CC-2")
+    assert owners.of(9, "a-1") == Owner("Letters")
+    assert owners.of(9, "c-1") == Owner("Unallocated")
+
+
+def test_rules_that_match_nothing_or_overlap_are_named() -> None:
+    owners = owners_of({"search.*": "Search", "*.web": "Web", "old-*": "Nobody", "search.a*": "Search"})
+    for number in range(1, 8):
+        assert owners.of(number, "search.web").team == "Search"
+    owners.of(9, "search.api")
+    assert owners.warnings() == [
+        "The owner rule owners rule 3 (alias 'old-*' -> 'Nobody') matches no account of this month: a typing "
+        "error, or not needed any more.",
+        "The owner rules owners rule 1 (alias 'search.*' -> 'Search') and owners rule 2 (alias '*.web' -> "
+        "'Web') "
+        "both match accounts 1, 2, 3, 4, 5 and 2 more: the first one counts. Make one of them narrower, or "
+        "name "
+        "these accounts by id.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ("text", "owners: str is neither a mapping nor a list of rules"),
+        ([1], "owners: entry 1 is no mapping"),
+        ([{"team": "A"}], r"owners rule 1 \('A'\): give exactly one of id and alias"),
+        ([{"team": "A", "id": 1, "alias": "a"}], "exactly one of id and alias"),
+        ([{"alias": "a"}], "owners rule 1: team is missing or empty"),
+        ([{"team": "A", "id": "x1"}], "'x1' is no id of a sub-account"),
+        (
+            [{"team": "A", "alias": "a", "centre": "1"}],
+            "'centre' is not known; there are alias, cost_center, id, team",
+        ),
+    ],
+)
+def test_wrong_rules(rules: Any, told: str) -> None:
+    with pytest.raises(InvalidParameter, match=told):
+        owners_of(rules)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("o.yaml", "- {alias: 'search.*', team: Search, cost_center: 007}\n- {id: 7, team: Ads}\n"),
+        ("o.yml", "search.*: {team: Search, cost_center: 007}\nid:7: Ads\n"),
+        ("o.csv", "\ufeffalias,id,team,cost_center\nsearch.*,,Search,007\n,7,Ads,\n"),
+    ],
+)
+def test_files(path: str, text: str) -> None:
+    owners = owners_of(read_rules("owners", path, text.encode()))
+    assert owners.of(1, "search.web") == Owner("Search", "007")
+    assert owners.of(7, "x") == Owner("Ads")
+
+
+@pytest.mark.parametrize(
+    ("path", "data"), [("o.yaml", b"{"), ("o.csv", b"\xff"), ("o.txt", b""), ("o.csv", b'a\n"x')]
+)
+def test_files_that_cannot_be_read(path: str, data: bytes) -> None:
+    with pytest.raises(InvalidParameter, match=f"owners: .*{path}"):
+        read_rules("owners", path, data)
+
+
+def test_budgets_keep_what_was_written() -> None:
+    read = read_rules("budgets", "b.yaml", b"Search: 1000.10\nAds: '0.00000001'\n")
+    assert budgets_of(read, "CNY").amounts == {"Search": Decimal("1000.10"), "Ads": Decimal("0.00000001")}
+    read = read_rules("budgets", "b.csv", b"team,budget,currency\nSearch,10,CNY\nAds,20,\n")
+    assert budgets_of(read, "CNY").amounts == {"Search": Decimal(10), "Ads": Decimal(20)}
+
+
+@pytest.mark.parametrize(
+    ("budgets", "error", "told"),
+    [
+        (
+            [{"team": "A", "budget": 5, "currency": "USD"}],
+            CurrencyConflict,
+            r"entry 1 \('A'\) is in USD, and .* in CNY",
+        ),
+        ({"A": "1,000"}, InvalidParameter, r"budgets entry 1 \('A'\): '1,000' is no amount"),
+        ({"A": 0}, InvalidParameter, "a budget is above 0, not 0"),
+        (
+            [{"team": "A", "budget": 1}, {"team": "A", "budget": 2}],
+            InvalidParameter,
+            "'A' has a budget already",
+        ),
+        ("5", InvalidParameter, "str is neither"),
+    ],
+)
+def test_wrong_budgets(budgets: Any, error: type[Exception], told: str) -> None:
+    with pytest.raises(error, match=told):
+        budgets_of(budgets, "CNY")
+
+
+def test_the_unallocated_line_makes_the_totals_meet(book: Book) -> None:
+    book.seen("11-05 09:00", {1: ("0.1", "search.a"), 2: ("0.2", "x"), 3: ("0.00000003", "y")})
+    report = book.report(owners={"search.*": "Search"}, budgets={"Search": 1, "Ghosts": 2})
+    lines = [(line.owner.team, line.accounts, str(line.month_to_date)) for line in report.owners]
+    assert lines == [("Search", 1, "0.1"), ("Unallocated", 2, "0.20000003")]
+    assert str(report.totals.month_to_date) == "0.30000003"
+    assert report.warnings == ["The budget of 'Ghosts' has no costs: no account belongs to that team."]

@@ -1,0 +1,201 @@
+"""Snapshots: complete and consistent, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from books import Clock, local
+
+from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.client.config import config_from
+from airflow_provider_closeai.client.errors import InvalidParameter, ListingUnstable, NotSent
+from airflow_provider_closeai.client.models import ModelPricing, SecretToken, SubAccount
+from airflow_provider_closeai.costs.errors import SnapshotRefused, TooLate
+from airflow_provider_closeai.costs.ledger import CONTROL, DELETED, SNAPSHOTS, Ledger
+from airflow_provider_closeai.costs.snapshot import record_deleted, refuse_the_past, take_snapshot
+from airflow_provider_closeai.simulator import Simulator
+
+KEY = "sk-do-not-write-me-down-0123456789"
+
+
+def account(number: int, cost: str | None = "0.44000013", **fields: Any) -> SubAccount:
+    return SubAccount(
+        id=number,
+        token=SecretToken(KEY),
+        alias=fields.pop("alias", f"a-{number}"),
+        token_type=fields.pop("token_type", "slave"),
+        balance=Decimal("99.5"),
+        monthly_cost=None if cost is None else Decimal(cost),
+        model_pricing=(ModelPricing("gpt-4", Decimal("1.5")),),
+        created_at="2026-05-24T23:13:16.878831+08:00",
+        **fields,
+    )
+
+
+class Platform:
+    """A client that lists what it is told to, and may move the clock meanwhile."""
+
+    def __init__(self, *accounts: SubAccount, usage: Any = None, clock: Clock | None = None) -> None:
+        self.accounts = accounts
+        self.usage = usage
+        self.clock = clock
+        self.takes = timedelta(0)
+
+    def iter_sub_accounts(self) -> Iterator[SubAccount]:
+        yield from self.accounts
+        if self.clock:
+            self.clock.at += self.takes
+
+    def main_usage(self) -> Decimal:
+        if isinstance(self.usage, Exception):
+            raise self.usage
+        return Decimal(self.usage)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, clock: Clock) -> Ledger:
+    clock.at = local("11-24 09:00")
+    return Ledger(tmp_path / "ledger")
+
+
+def take(ledger: Ledger, *accounts: SubAccount, run: str = "a" * 12, **options: Any) -> Any:
+    return take_snapshot(Platform(*accounts, usage="7"), ledger, run=run, **options)
+
+
+def test_the_columns(ledger: Ledger) -> None:
+    taken = take(ledger, account(2, alias="=b"), account(1, "0.1", enabled=False))
+    text = (ledger.root / taken.file.name).read_text()
+    assert text.splitlines() == [
+        "observed_at,billing_month,sub_account_id,alias,enabled,balance,monthly_cost,model_pricing,created_at",
+        "2026-11-24T01:00:00Z,2026-11,1,a-1,false,99.5,0.1,"
+        '"[{""model"":""gpt-4"",""pricing_factor"":1.5}]",2026-05-24T23:13:16.878831+08:00',
+        "2026-11-24T01:00:00Z,2026-11,2,'=b,true,99.5,0.44000013,"
+        '"[{""model"":""gpt-4"",""pricing_factor"":1.5}]",2026-05-24T23:13:16.878831+08:00',
+    ]
+    assert taken.record() == {
+        "file": taken.file.name,
+        "billing_month": "2026-11",
+        "observed_at": "2026-11-24T09:00:00+08:00",
+        "sub_accounts": 2,
+        "total": "0.54000013",
+        "main_usage": "7",
+    }
+    assert ledger.rows(ledger.files(CONTROL, "2026-11")[0])[0][1:] == ("2026-11", Decimal(7))
+    assert KEY not in text
+    assert "sk-" not in text
+
+
+def test_only_sub_accounts(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    assert take(ledger, account(1), account(2, token_type="master")).file.rows == 1
+    assert "1 listed entries are no sub-accounts" in caplog.text
+
+
+def test_a_missing_cost_stays_empty(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    taken = take(ledger, account(1), account(2, None))
+    assert ledger.read(taken.file, ["monthly_cost"])[0] == [Decimal("0.44000013"), None]
+    assert "gave no monthly_cost of [2]" in caplog.text
+
+
+def test_a_listing_over_the_turn_is_refused(ledger: Ledger, clock: Clock) -> None:
+    clock.at = local("11-30 23:59")
+    platform = Platform(account(1), usage="1", clock=clock)
+    platform.takes = timedelta(minutes=1)
+    with pytest.raises(SnapshotRefused, match="ended after the month's turn in Asia/Shanghai") as caught:
+        take_snapshot(platform, ledger, run="a" * 12)
+    assert not caught.value.permanent  # a retry reads the new month
+    assert ledger.months(SNAPSHOTS) == []
+    assert take_snapshot(platform, ledger, run="a" * 12).file.month == "2026-12"
+
+
+def test_an_empty_listing_is_refused_unless_it_was_empty(ledger: Ledger, clock: Clock) -> None:
+    assert take(ledger).file.rows == 0
+    take(ledger, account(1), account(2), run="b" * 12)
+    clock.at = local("12-02 09:00")
+    with pytest.raises(
+        SnapshotRefused, match=r"The listing is empty, and .* has 2 sub-accounts, of which 2 were not"
+    ):
+        take(ledger, run="c" * 12)
+    assert ledger.months(SNAPSHOTS) == ["2026-11"]
+    record_deleted(ledger, [account(1)], run="d" * 12)
+    with pytest.raises(SnapshotRefused, match=r"of which 1 were not deleted by this provider \(ids 2\)"):
+        take(ledger, run="c" * 12)
+    record_deleted(ledger, [account(2)], run="d" * 12)
+    assert take(ledger, run="c" * 12).file.rows == 0
+
+
+def test_a_control_total_that_fails_costs_no_snapshot(
+    ledger: Ledger, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    platform = Platform(account(1), usage=NotSent("credit_grants is down"))
+    assert take_snapshot(platform, ledger, run="a" * 12).main_usage is None
+    assert "No control total this time: credit_grants is down" in caplog.text
+    assert take(ledger, account(1), run="b" * 12, with_main_usage=False).main_usage is None
+    assert ledger.files(CONTROL, "2026-11") == []
+
+
+def test_last_records_are_never_replaced(ledger: Ledger, clock: Clock) -> None:
+    assert record_deleted(ledger, [], run="a" * 12) is None
+    record_deleted(ledger, [account(1), account(2)], run="a" * 12)
+    clock.at += timedelta(minutes=1)
+    record_deleted(ledger, [account(2)], run="a" * 12)
+    assert [file.rows for file in ledger.files(DELETED, "2026-11")] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("lag", "is_refused"), [(0, False), (6 * 60, False), (6 * 60 + 1, True), (-5, False)]
+)
+def test_the_past_is_refused(lag: int, is_refused: bool) -> None:
+    at = local("11-24 09:00")
+    due = at - timedelta(minutes=lag)
+    if not is_refused:
+        refuse_the_past(due, at, timedelta(hours=6))
+        return
+    with pytest.raises(TooLate, match=r"6:01:00 ago, and max_lag is 6:00:00.*catchup=False") as caught:
+        refuse_the_past(due, at, timedelta(hours=6))
+    assert caught.value.permanent
+
+
+def test_a_run_of_no_time_is_not_late() -> None:
+    refuse_the_past(None, local("11-24 09:00"), timedelta(0))
+    with pytest.raises(InvalidParameter, match="max_lag"):
+        refuse_the_past(None, local("11-24 09:00"), timedelta(-1))
+
+
+def test_a_listing_that_lies_about_its_total(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with Simulator(bases=1, seed=1) as sim:
+        for number in range(5):
+            sim.add_account(f"a-{number}")
+        client = CloseAIClient(config_from(password=sim.key, host=sim.discovery_url, extra={}))
+        real = client.page
+
+        def page(number: int, size: int, alias: str | None = None) -> Any:
+            import msgspec
+
+            return msgspec.structs.replace(real(number, size, alias), total=6)
+
+        monkeypatch.setattr(client, "page", page)
+        with pytest.raises(ListingUnstable, match="5 accounts read, total 6"):
+            take_snapshot(client, ledger, run="a" * 12)
+    assert ledger.months(SNAPSHOTS) == []
+
+
+def test_paging_brings_every_account_once(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with Simulator(bases=1, seed=1) as sim:
+        for number in range(25):
+            sim.add_account(f"a-{number}", monthly_cost=f"0.0000000{number % 9}")
+        client = CloseAIClient(config_from(password=sim.key, host=sim.discovery_url, extra={"page_size": 10}))
+        taken = take_snapshot(client, ledger, run="a" * 12)
+        listed: Iterable[dict[str, Any]] = sim.accounts()
+    assert taken.file.rows == 25
+    assert taken.total == sum(Decimal(item["monthly_cost"]) for item in listed)

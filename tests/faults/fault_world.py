@@ -1,0 +1,348 @@
+"""A platform, its clock and its network, all under control: time is virtual, sockets are real.
+
+Everything that waits (``client.sleep``, deadlines, the settling of a listing, a listing's lag, locks between
+tasks) goes by one virtual clock. Concurrent tasks are threads of which one runs at a time: at each request
+and each wait a seeded choice says who goes on. So hours take milliseconds, and take the same course again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import logging
+import random
+import socket
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from airflow_provider_closeai.client import cache, retry
+from airflow_provider_closeai.client import client as client_module
+from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.client.config import config_from
+from airflow_provider_closeai.client.transport import Attempt, Transport
+from airflow_provider_closeai.provisioning import accounts, create, delete, journal, pricing
+from airflow_provider_closeai.simulator import Simulator
+from airflow_provider_closeai.simulator import state as simulator_state
+
+HANG = 60  # real seconds after which something counts as hanging
+_EPOCH = 1_800_000_000.0
+_TIMED = (cache, client_module, accounts, create, delete, journal, pricing, simulator_state)
+_ACCOUNT = "/api/v1/account/sub-account"
+NAMES = {
+    ("GET", "/api/v1/links"): "links",
+    ("GET", "/api/v1/healthy"): "healthy",
+    ("GET", f"{_ACCOUNT}/list"): "list",
+    ("POST", f"{_ACCOUNT}/token"): "create",
+    ("POST", f"{_ACCOUNT}/token/info"): "update",
+    ("DELETE", f"{_ACCOUNT}/token"): "delete",
+}
+
+
+class Killed(BaseException):
+    """The process ends here, as by SIGKILL: no code of the package may run on because of it."""
+
+
+class _Worker:
+    """One task; ``crash_in``: how many more events it lives."""
+
+    def __init__(self, run: Callable[[], Any], wake: float, crash_in: int | None) -> None:
+        self.run, self.wake, self.crash_in = run, wake, crash_in
+        self.go = threading.Event()
+        self.done = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+class Clock:
+    """Virtual time, and who runs."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self._workers: list[_Worker] = []
+        self._mine = threading.local()
+        self._random = random.Random(0)
+        self._idle = threading.Event()
+        self._due: list[tuple[float, int, threading.Event, threading.Event]] = []
+        self._number = itertools.count()
+        self._due_lock = threading.Lock()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return _EPOCH + self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Wait in virtual time; others may run meanwhile."""
+        self.event(max(seconds, 0.0))
+
+    def event(self, seconds: float = 0.0) -> None:
+        """Let the others run, or die, if that is this task's lot."""
+        me: _Worker | None = getattr(self._mine, "worker", None)
+        if me is None:
+            self.advance(seconds)
+            return
+        me.wake = self.now + seconds
+        self._hand_over(me)
+        if me.crash_in is not None:
+            me.crash_in -= 1
+            if me.crash_in < 0:
+                raise Killed
+
+    def advance(self, seconds: float) -> None:
+        self._go_to(self.now + seconds)
+
+    def run(
+        self, tasks: Sequence[tuple[Callable[[], Any], int | None]], schedule: int = 0
+    ) -> list[tuple[Any, BaseException | None]]:
+        """
+        Run tasks side by side, one at a time.
+
+        :param tasks: each with the number of events after which it is killed, ``None``: never.
+        :param schedule: which of all interleavings.
+        :returns: what each returned, or raised.
+        """
+        self._random = random.Random(schedule)
+        self._idle.clear()
+        self._workers = [_Worker(run, self.now, crash_in) for run, crash_in in tasks]
+        threads = [threading.Thread(target=self._work, args=(each,), daemon=True) for each in self._workers]
+        for thread in threads:
+            thread.start()
+        self._choose().go.set()
+        assert self._idle.wait(HANG), "a task hangs"
+        for thread in threads:
+            thread.join(HANG)
+        return [(worker.result, worker.error) for worker in self._workers]
+
+    def late(self, seconds: float, work: Callable[[], Any]) -> Any:
+        """Do work of the platform so much later, whatever its client does. For the platform's thread."""
+        begin, ended = threading.Event(), threading.Event()
+        with self._due_lock:
+            heapq.heappush(self._due, (self.now + seconds, next(self._number), begin, ended))
+        assert begin.wait(HANG), "late work never begins"
+        try:
+            return work()
+        finally:
+            ended.set()
+
+    def _work(self, me: _Worker) -> None:
+        self._mine.worker = me
+        assert me.go.wait(HANG), "never begun"
+        me.go.clear()
+        try:
+            me.result = me.run()
+        except BaseException as error:
+            me.error = error
+        me.done = True
+        if all(worker.done for worker in self._workers):
+            self._idle.set()
+        else:
+            self._choose().go.set()
+
+    def _hand_over(self, me: _Worker) -> None:
+        following = self._choose()
+        if following is not me:
+            following.go.set()
+            assert me.go.wait(HANG), "a task hangs"
+            me.go.clear()
+
+    def _choose(self) -> _Worker:
+        waiting = [worker for worker in self._workers if not worker.done]
+        earliest = min(worker.wake for worker in waiting)
+        if earliest > self.now:
+            self._go_to(earliest)
+        return self._random.choice([worker for worker in waiting if worker.wake <= self.now])
+
+    def _go_to(self, moment: float) -> None:
+        while True:
+            with self._due_lock:
+                if not self._due or self._due[0][0] > moment:
+                    break
+                at, _, begin, ended = heapq.heappop(self._due)
+            self.now = max(self.now, at)
+            begin.set()
+            assert ended.wait(HANG), "late work hangs"
+        self.now = max(self.now, moment)
+
+
+class Sent:
+    """One attempt as the client made it, whether it reached the platform or not."""
+
+    def __init__(self, call: str, base: str, attempt: Attempt) -> None:
+        self.call, self.base, self.attempt = call, base, attempt
+
+
+class World(contextlib.ExitStack):
+    """
+    The platform and everything around it. Use it as a context.
+
+    :param bases: how many.
+    :param settings: of the simulator; ``list_lag`` is virtual seconds here.
+    """
+
+    def __init__(self, bases: int = 2, **settings: Any) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.sim = Simulator(bases, seed=7, **settings)
+        self.wire: list[Sent] = []
+        self.log: list[str] = []
+        self.before: Callable[[str, str], None] | None = None  # called before each attempt
+        self.after: Callable[[str, str], None] | None = None  # called after each attempt
+        self.unresolved: set[int] = set()  # ports whose names do not resolve now
+        self.unanswered: set[int] = set()  # ports where nobody takes a connection now
+        self.lags: dict[str, float] = {}  # a base's name -> seconds by which its listing lags
+        self.late = 0.0  # seconds by which the platform does its next create too late
+        self._sessions: list[Any] = []
+
+    def __enter__(self) -> World:
+        super().__enter__()
+        self._directory = self.enter_context(tempfile.TemporaryDirectory(prefix="closeai-world-"))
+        self.enter_context(mock.patch.object(tempfile, "tempdir", self._directory))
+        self.use_host(0)
+        self.enter_context(mock.patch.object(cache.Cache, "_unshared", {}))
+        cache._warn_once.cache_clear()
+        self._take_the_clocks()
+        self._take_the_wire()
+        self._keep_the_log()
+        self.enter_context(self.sim)
+        self._watch_the_platform()
+        self.callback(self.clock.advance, 3600.0)  # nothing late is left behind
+        self.callback(self.close_sessions)
+        return self
+
+    def client(self, **extra: Any) -> CloseAIClient:
+        """Make a client as a new process would."""
+        settings = {"connect_timeout": 0.3, "read_timeout": 0.3, **extra}
+        config = config_from(password=self.sim.key, host=self.sim.discovery_url, extra=settings)
+        client = CloseAIClient(config, sleep=self.clock.sleep)
+        client.bases._now = client.cache._now = self.clock.time
+        self._sessions.append(client._transport._session)
+        return client
+
+    def use_host(self, number: int) -> None:
+        """Run what follows on another host: with other locks, notes and caches."""
+        host = Path(self._directory, f"host-{number}")
+        host.mkdir(exist_ok=True)
+        tempfile.tempdir = str(host)
+
+    def close_sessions(self) -> None:
+        """Close all connections of all clients, as their processes' end would."""
+        while self._sessions:
+            self._sessions.pop().close()
+
+    def place(self, base: str) -> str:
+        """Name a base in short: A, B ...; D is the discovery host."""
+        if base == self.sim.discovery_url:
+            return "D"
+        return "ABCDEFGH"[self.sim.base_urls.index(base)]
+
+    def without_addresses(self, text: str) -> str:
+        """Take out what differs from run to run."""
+        for url in [self.sim.discovery_url, *self.sim.base_urls]:
+            text = text.replace(url, self.place(url))
+        return text
+
+    def secrets(self) -> list[str]:
+        """Return the main key and all tokens that were ever issued."""
+        state = self.sim._state
+        return [self.sim.key, *(account.token for account in [*state.live.values(), *state._dead])]
+
+    def assert_no_key(self, *errors: BaseException | None) -> None:
+        """Fail where a key shows in the log, or in an error with all that hangs on it."""
+        texts = list(self.log)
+        for error in errors:
+            if error is not None:
+                texts += [repr(error), str(error), repr(error.__dict__), *traceback.format_exception(error)]
+        whole = "\n".join(texts)
+        leaked = [secret[:7] for secret in self.secrets() if secret in whole]
+        assert not leaked, f"keys in logs or errors: {leaked}"
+
+    def _take_the_clocks(self) -> None:
+        shim = SimpleNamespace(monotonic=self.clock.monotonic, time=self.clock.time, sleep=self.clock.sleep)
+        for module in _TIMED:
+            if isinstance(getattr(module, "time", None), ModuleType):
+                self.enter_context(mock.patch.object(module, "time", shim))
+        self.enter_context(mock.patch.object(retry, "random", SimpleNamespace(random=lambda: 0.5)))
+        lock = cache.lock
+
+        def virtual_lock(name: str, wait: float, sleep: Callable[[float], None] = self.clock.sleep) -> Any:
+            return lock(name, wait, sleep)
+
+        self.enter_context(mock.patch.object(cache, "lock", virtual_lock))
+
+    def _take_the_wire(self) -> None:
+        real = Transport.attempt
+
+        def attempt(transport: Transport, method: str, base: str, path: str, **options: Any) -> Attempt:
+            call = NAMES[method, path]
+            self.clock.event()
+            if self.before:
+                self.before(call, base)
+            answer = real(transport, method, base, path, **options)
+            self.wire.append(Sent(call, base, answer))
+            if self.after:
+                self.after(call, base)
+            self.clock.event()
+            return answer
+
+        self.enter_context(mock.patch.object(Transport, "attempt", attempt))
+        resolve = socket.getaddrinfo
+        full = self.enter_context(full_listener())
+
+        def steered(host: Any, port: Any, *args: Any, **options: Any) -> Any:
+            if port in self.unresolved:
+                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+            return resolve(host, full if port in self.unanswered else port, *args, **options)
+
+        self.enter_context(mock.patch.object(socket, "getaddrinfo", steered))
+
+    def _keep_the_log(self) -> None:
+        world = self
+
+        class Keeper(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                world.log.append(self.format(record))
+
+        for name in ("airflow_provider_closeai", "urllib3", "requests"):
+            logger = logging.getLogger(name)
+            keeper, level = Keeper(), logger.level
+            logger.addHandler(keeper)
+            logger.setLevel(logging.DEBUG)
+            logger.propagate = False  # pytest would keep the lines of thousands of examples
+            self.callback(setattr, logger, "propagate", True)
+            self.callback(logger.setLevel, level)
+            self.callback(logger.removeHandler, keeper)
+
+    def _watch_the_platform(self) -> None:
+        api = self.sim._backend.api
+        answer = api.answer
+
+        def answered(incoming: Any) -> Any:
+            seconds, self.late = (self.late, 0.0) if incoming.call == "create" else (0.0, self.late)
+            if incoming.call == "list" and self.lags:
+                self.sim.settings.list_lag = self.lags[incoming.host]
+            return self.clock.late(seconds, lambda: answer(incoming)) if seconds else answer(incoming)
+
+        self.enter_context(mock.patch.object(api, "answer", answered))
+
+
+@contextlib.contextmanager
+def full_listener() -> Iterator[int]:
+    """Listen, with a queue that is full: whoever connects waits for nothing. Yields the port."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                filler.connect(listener.getsockname())
+        yield listener.getsockname()[1]
