@@ -82,7 +82,7 @@ class HealthSensor(BaseSensorOperator):
         with _loudly():
             return super().resume_execution(next_method, next_kwargs, context)
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> str:
+    def execute_complete(self, context: Context, event: Any) -> str:
         """
         Take over from the triggerer.
 
