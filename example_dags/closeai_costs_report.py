@@ -44,7 +44,7 @@ with DAG(
     @task
     def tell(result: dict[str, Any]) -> list[str]:
         texts = [alert["text"] for alert in result["alerts"]]
-        print("\n".join(texts))  # noqa: T201
+        print("\n".join(texts))
         return texts
 
     is_there_an_alert(report.output) >> tell(report.output)

@@ -119,13 +119,14 @@ def _duckdb(folder: Path, extension: str) -> Decimal:
 
     pattern = folder / extension / SNAPSHOTS / f"billing_month={MONTH.name}" / f"*.{extension}"
     read = f"read_csv('{pattern}', all_varchar=true)" if extension == "csv" else f"read_parquet('{pattern}')"
+    # The path is ours.
     query = f"""
         create table days as select sub_account_id::bigint as id, alias[1:7] as team,
             (observed_at::timestamptz at time zone 'Asia/Shanghai')::date as day,
             monthly_cost::decimal(38, 8) as cost,
             monthly_cost::decimal(38, 8) - coalesce(lag(monthly_cost::decimal(38, 8)) over
                 (partition by sub_account_id order by observed_at), 0) as increase
-        from {read}"""
+        from {read}"""  # noqa: S608
     connection = duckdb.connect()
     connection.execute(query)
     by_day = connection.execute("select team, day, sum(increase) from days group by all").fetchall()
@@ -166,7 +167,7 @@ def cases(extensions: list[str]) -> dict[str, Callable[[Path], Decimal]]:
             folder, extension, []
         )
         found[f"report html+csv+json {extension}"] = lambda folder, extension=extension: _report(
-            folder, extension, ["csv", "json"]
+            folder, extension, ["html", "csv", "json"]
         )
         if importlib.util.find_spec("polars"):
             found[f"polars {extension}"] = lambda folder, extension=extension: _polars(folder, extension)
@@ -213,16 +214,15 @@ def _all(folder: Path, accounts: int, days: int, extensions: list[str], as_json:
         generate(folder, accounts, days, extensions)
     command = [sys.executable, __file__, "--ledger", str(folder), "--simulator", "--accounts", str(accounts)]
     figures: dict[str, dict[str, Any]] = {}
+    line = "{:<28} {seconds:>7.2f} s {cpu_seconds:>7.2f} s CPU {peak_mb:>6} MB   total {total}"
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as simulator:
-        assert simulator.stdin is not None and simulator.stdout is not None  # noqa: S101
+        assert simulator.stdin is not None  # noqa: S101
+        assert simulator.stdout is not None  # noqa: S101
         simulator.stdout.readline()
         for name in cases(extensions):
             figures[name] = measure(folder, name)
             if not as_json:
-                print(
-                    "{:<28} {seconds:>7.2f} s {cpu_seconds:>7.2f} s CPU {peak_mb:>6} MB   total {total}".format(name, **figures[name]),
-                    flush=True,
-                )
+                print(line.format(name, **figures[name]), flush=True)
         simulator.stdin.close()
     if as_json:
         print(json.dumps(figures, indent=1))

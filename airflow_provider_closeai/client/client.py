@@ -18,10 +18,12 @@ from airflow_provider_closeai.client import errors, retry
 from airflow_provider_closeai.client.bases import Bases
 from airflow_provider_closeai.client.cache import Cache, Store
 from airflow_provider_closeai.client.config import ClientConfig
+from airflow_provider_closeai.client.listing import read_all
 from airflow_provider_closeai.client.models import (
     ApiBase,
     BaseHealth,
     CreateAnswer,
+    CreditGrants,
     Done,
     SecretToken,
     SubAccount,
@@ -67,6 +69,7 @@ LIST = Call("list", "GET", f"{_ACCOUNTS}/list", decoder(SubAccountPage))
 CREATE = Call("create", "POST", f"{_ACCOUNTS}/token", _decode_create, repeatable=False)
 UPDATE = Call("update", "POST", f"{_ACCOUNTS}/token/info", _decode_done)
 DELETE = Call("delete", "DELETE", f"{_ACCOUNTS}/token", _decode_done)
+BILLING = Call("billing", "GET", "/dashboard/billing/credit_grants", decoder(CreditGrants))
 
 
 class CloseAIClient:
@@ -117,7 +120,7 @@ class CloseAIClient:
         """
         filtered = alias if alias is not None and _PLAIN.fullmatch(alias) else None
         token = SecretToken(sk) if sk is not None else None
-        for account in self._iter_listing(filtered):
+        for account in read_all(self.page, self.config.page_size, filtered):
             if alias in (None, account.alias) and token in (None, account.token):
                 yield account
 
@@ -181,28 +184,10 @@ class CloseAIClient:
         """
         self._call(DELETE, body={"sks": _sks(accounts)})
 
-    def _iter_listing(self, alias: str | None) -> Iterator[SubAccount]:
-        """Read the listing until it is proven whole: see :class:`_Pass`."""
-        seen: set[int] = set()
-        previous: set[int] | None = None
-        size = self.config.page_size
-        # The platform's filter is only a short cut: believed when its answer is whole by itself.
-        readings = [_Pass(self, alias, size)] if alias is not None else []
-        readings += [_Pass(self, None, size), _Pass(self, None, size), _Pass(self, None, -1)]
-        for reading in readings:
-            for account in reading:
-                if account.id not in seen:
-                    seen.add(account.id)
-                    yield account
-            if reading.is_whole or (reading.adds_up and reading.ids == previous):
-                return
-            previous = reading.ids if reading.adds_up and reading.alias is None else None
-        raise errors.ListingUnstable(
-            f"The listing does not agree with its own total ({len(reading.ids)} accounts read, total "
-            f"{reading.total}), three times in a row. Nothing was concluded from it. Try again when nothing "
-            "else creates or deletes accounts.",
-            call="list",
-        )
+    def main_usage(self) -> Decimal:
+        """Return what the main account consumed this month, by the platform's own count. Rate limited."""
+        grants: CreditGrants = self._call(BILLING)
+        return grants.total_used
 
     def _call(self, call: Call, *, query: Mapping[str, str] | None = None, body: object = None) -> Any:
         policy = retry.Policy(
@@ -238,53 +223,6 @@ class CloseAIClient:
         if attempts[-1].outcome is Outcome.EXECUTED:
             return attempts[-1].value
         raise failed_call(call.name, attempts)
-
-
-class _Pass:
-    """
-    One reading of the whole listing, page by page.
-
-    Pages shift while they are read when accounts appear or vanish: an account on a page's edge is then
-    missed. A reading of one page cannot shift. One of several pages is believed when it agrees with its
-    own total and the next reading brings the same accounts: a deletion that hid an account from the first
-    is missing from the second. As a last resort everything is asked in one answer.
-    """
-
-    def __init__(self, client: CloseAIClient, alias: str | None, size: int) -> None:
-        self._client = client
-        self.alias = alias
-        self._size = size
-        self.ids: set[int] = set()
-        self.total: int | None = None
-        self.is_steady = True
-        self.pages = 0
-
-    def __iter__(self) -> Iterator[SubAccount]:
-        while True:
-            answer = self._client.page(self.pages + 1, self._size, self.alias)
-            self.is_steady = self.is_steady and self.total in (None, answer.total)
-            self.total = answer.total
-            items = answer.items or ()
-            new = {account.id: account for account in items if account.id not in self.ids}
-            # A page that only repeats is not the end: pages shifted, or the platform ignores their number.
-            self.is_steady = self.is_steady and bool(new or not items)
-            if self._size == -1 and self.total is None and 0 < (answer.page_size or 0) <= len(items):
-                self.is_steady = False  # a full page that nothing counts: "everything" may have been capped
-            self.pages += 1
-            self.ids.update(new)
-            yield from new.values()
-            if not new or self._size == -1 or (self.total is not None and len(self.ids) >= self.total):
-                return
-
-    @property
-    def adds_up(self) -> bool:
-        """Whether as many accounts came as every page's ``total`` said; true where there is no total."""
-        return self.is_steady and self.total in (None, len(self.ids))
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether it is proven complete by itself."""
-        return self.adds_up and (self._size == -1 or (self.pages == 1 and self.total is not None))
 
 
 def _sks(accounts: Sequence[SubAccount]) -> list[str]:

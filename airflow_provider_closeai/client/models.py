@@ -170,6 +170,15 @@ class Done(msgspec.Struct, frozen=True):
     success: bool
 
 
+class CreditGrants(msgspec.Struct, frozen=True):
+    """The main account's billing: ``total_used`` is what it consumed this month."""
+
+    total_used: Decimal
+
+    def __post_init__(self) -> None:
+        _require_finite(self.total_used)
+
+
 class ApiBase(msgspec.Struct, frozen=True):
     """
     A base that serves the API, as discovery lists it.

@@ -16,8 +16,8 @@ from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs import tables
 from airflow_provider_closeai.costs.closing import Correction, read_corrections
 from airflow_provider_closeai.costs.figures import Report
-from airflow_provider_closeai.costs.ledger import CORRECTIONS, Ledger
-from airflow_provider_closeai.costs.months import Month, month_of
+from airflow_provider_closeai.costs.ledger import CLOSED, CORRECTIONS, Ledger
+from airflow_provider_closeai.costs.months import Month, month_of, total
 from airflow_provider_closeai.costs.owners import Owner
 from airflow_provider_closeai.costs.tables import Column
 
@@ -102,21 +102,36 @@ class _Row(msgspec.Struct, frozen=True):
 
 
 def _rows(report: Report, ledger: Ledger) -> Iterator[_Row]:
+    """
+    Yield the rows of a billing period.
+
+    What was appended to a month before it was closed is that month's; what came afterwards is of the period
+    in which it was booked, so that no row of a closed period changes and none is counted twice.
+    """
     owners = {line.sub_account_id: line.owner for line in report.accounts}
+    closed_at = None if report.closing is None else report.closing.at
+    appended: dict[int, list[Correction]] = {}
+    for item in report.appended:
+        appended.setdefault(item.sub_account_id, []).append(item)
     for line in report.accounts:
+        who = (line.sub_account_id, line.alias, line.owner)
         for span, amount in line.history.movements() if line.history else ():
             kind = "opening" if span.day is None else "increase" if amount > 0 else "correction"
-            end = min(span.end, report.month.end)
-            yield _Row(amount, span.start, end, line.sub_account_id, line.alias, line.owner, kind)
-        by_hand = [item for item in report.appended if item.sub_account_id == line.sub_account_id]
-        for item in by_hand if report.closing is None else ():
-            yield _correction(item, report.month, owners, is_correction=False)
+            yield _Row(amount, span.start, span.end, *who, kind)
+        booked = appended.get(line.sub_account_id, [])
+        for item in booked:
+            if closed_at is None or item.recorded_at < closed_at:
+                yield _correction(item, report.month, owners, is_correction=False)
+        kept = total([line.adjustments, *(-item.amount for item in booked)])
+        if kept:
+            yield _Row(kept, report.month.start, report.month.end, *who, "closed", note="as closed")
     for name in ledger.months(CORRECTIONS):
-        if name < report.month.name:
-            month = Month(name, report.month.zone)
-            for item in read_corrections(ledger, name, report.currency):
-                if month_of(item.recorded_at, report.month.zone) == report.month:
-                    yield _correction(item, month, owners, is_correction=True)
+        earlier = Month(name, report.month.zone)
+        closings = ledger.files(CLOSED, name) if earlier < report.month else []
+        for item in read_corrections(ledger, name, report.currency) if closings else ():
+            is_booked_here = month_of(item.recorded_at, report.month.zone) == report.month
+            if is_booked_here and item.recorded_at >= closings[0].at:
+                yield _correction(item, earlier, owners, is_correction=True)
 
 
 def _correction(item: Correction, month: Month, owners: dict[int, Owner], *, is_correction: bool) -> _Row:

@@ -286,8 +286,8 @@ class _Fold:
         if len(history.snapshots) == 1:
             if self._stayed * 2 > self._both and at - self._start <= _NEAR_TURN:
                 self._warn(
-                    f"{self._stayed} of {self._both} counters went on as before between the last snapshot before "
-                    f"the turn of {self._month.name} and {_local(at, self._month)}: they were not reset."
+                    f"{self._stayed} of {self._both} counters went on as before between the last snapshot "
+                    f"before the turn of {self._month.name} and {_local(at, self._month)}: not reset."
                 )
             return
         if not fallen:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 from airflow_provider_closeai.costs import focus, outputs
+from airflow_provider_closeai.costs.alerts import Alert
 from airflow_provider_closeai.costs.figures import Report
 from airflow_provider_closeai.costs.ledger import Ledger
+from airflow_provider_closeai.costs.months import text_of
 
 
 def publish(
@@ -60,6 +62,27 @@ def publish(
             for table in outputs.tables_of(report):
                 put(f"{table.name}.{kind}", f"{stem}-{table.name}.{kind}", _table_writer(table, kind, report))
     return written
+
+
+def result_of(report: Report, files: dict[str, str], new: Sequence[Alert]) -> dict[str, Any]:
+    """
+    Return a report's main figures as plain JSON, for XCom and for the asset's metadata.
+
+    :param report: the month.
+    :param files: what :func:`publish` wrote.
+    :param new: the alerts that no earlier run reported.
+    """
+    return {
+        "billing_month": report.month.name,
+        "currency": report.currency,
+        "status": report.status,
+        "closed": report.closing is not None,
+        "total": text_of(report.totals.month_to_date),
+        "forecast": None if report.forecast is None else text_of(report.forecast),
+        "files": files,
+        "warnings": report.warnings,
+        "alerts": [alert.record() for alert in new],
+    }
 
 
 def _table_writer(table: outputs.Table, kind: str, report: Report) -> Callable[[IO[bytes]], None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook, Variable, get_current_context, mask_secret
@@ -197,14 +197,16 @@ class CloseAIHook(BaseHook):
         max_delete: int | str | None = None,
         batch_size: int = 100,
         dry_run: bool | str = False,
+        record: Callable[[Sequence[SubAccount]], None] | None = None,
     ) -> list[SubAccount]:
         """
         Delete accounts after a look at them; see docs/operators/delete.md.
 
+        :param record: is given the accounts just before they are deleted.
         :returns: the accounts as they were just before.
         """
         asked = deletion(sub_accounts, alias, sks, missing, max_delete, batch_size, dry_run)
-        return delete_sub_accounts(self.get_conn(), asked)
+        return delete_sub_accounts(self.get_conn(), asked, record)
 
 
 class VariableStore:

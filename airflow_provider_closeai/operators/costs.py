@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseNotifier, Context
 
     from airflow_provider_closeai.client.models import SubAccount
-    from airflow_provider_closeai.costs.alerts import Alert
     from airflow_provider_closeai.costs.figures import Report
     from airflow_provider_closeai.costs.ledger import Ledger
     from airflow_provider_closeai.costs.months import Month
@@ -31,9 +31,9 @@ def ledger_asset(ledger: str) -> Asset:
     """
     Return the asset of a ledger: the outlet of a snapshot, and the schedule of a report.
 
-    :param ledger: as the operators take it.
+    :param ledger: as the operators take it. The connection's name in it is no part of the asset.
     """
-    return Asset(ledger)
+    return Asset(re.sub(r"//[^/@]*@", "//", ledger))
 
 
 class SnapshotCostsOperator(CloseAIOperator):
@@ -171,7 +171,7 @@ class CostReportOperator(BaseOperator):
         """Report; see docs/operators/cost_report.md."""
         from airflow_provider_closeai.costs import alerts, months
         from airflow_provider_closeai.costs.outputs import formats_of
-        from airflow_provider_closeai.costs.publish import publish
+        from airflow_provider_closeai.costs.publish import publish, result_of
 
         with _failing_for_good():
             month = months.asked_month(self.month, self.time_zone, months.now())
@@ -189,7 +189,7 @@ class CostReportOperator(BaseOperator):
             new = alerts.new_alerts(
                 ledger, report, alerts.reached(report, thresholds), name=name, run=_run(context)
             )
-        record = _record(report, files, new)
+        record = result_of(report, files, new)
         _describe_outlets(self, context, record)
         self._notify(context, record)
         return record
@@ -320,22 +320,6 @@ def _describe_outlets(operator: BaseOperator, context: Context, record: dict[str
     for outlet in operator.outlets if "outlet_events" in run else ():
         if isinstance(outlet, Asset):
             run["outlet_events"][outlet].extra = record
-
-
-def _record(report: Report, files: dict[str, str], new: Sequence[Alert]) -> dict[str, Any]:
-    from airflow_provider_closeai.costs.months import text_of
-
-    return {
-        "billing_month": report.month.name,
-        "currency": report.currency,
-        "status": report.status,
-        "closed": report.closing is not None,
-        "total": text_of(report.totals.month_to_date),
-        "forecast": None if report.forecast is None else text_of(report.forecast),
-        "files": files,
-        "warnings": report.warnings,
-        "alerts": [alert.record() for alert in new],
-    }
 
 
 @contextlib.contextmanager

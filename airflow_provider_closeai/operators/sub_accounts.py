@@ -221,6 +221,8 @@ class DeleteSubAccountsOperator(_Selects):
     :param max_delete: refuse to delete more than this many (templated).
     :param batch_size: accounts per call, >= 1.
     :param dry_run: only tell what would be deleted, and return it (templated).
+    :param ledger: a cost ledger (docs/costs.md) that gets the last records before anything is deleted
+        (templated).
     :param closeai_conn_id: the connection (templated).
     """
 
@@ -230,6 +232,7 @@ class DeleteSubAccountsOperator(_Selects):
         "missing",
         "max_delete",
         "is_dry_run",
+        "ledger",
         "closeai_conn_id",
     )
     template_fields_renderers = {"sub_accounts": "json"}  # noqa: RUF012
@@ -244,9 +247,11 @@ class DeleteSubAccountsOperator(_Selects):
         max_delete: int | str | None = None,
         batch_size: int = 100,
         dry_run: bool | str = False,
+        ledger: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(sub_accounts=sub_accounts, alias=alias, sks=sks, **kwargs)
+        self.ledger = ledger
         self.missing = missing
         self.max_delete = max_delete
         self.batch_size = batch_size
@@ -254,6 +259,8 @@ class DeleteSubAccountsOperator(_Selects):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Delete; see docs/operators/delete.md."""
+        from airflow_provider_closeai.operators.costs import deletion_recorder
+
         with self.hook() as hook:
             accounts = hook.delete_sub_accounts(
                 **self._selection(context),
@@ -261,6 +268,7 @@ class DeleteSubAccountsOperator(_Selects):
                 max_delete=self.max_delete,
                 batch_size=self.batch_size,
                 dry_run=self.is_dry_run,
+                record=deletion_recorder(self.ledger, context),
             )
         return [account.record() for account in accounts]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -52,12 +52,15 @@ def deletion(
     )
 
 
-def delete_sub_accounts(client: CloseAIClient, asked: Deletion) -> list[SubAccount]:
+def delete_sub_accounts(
+    client: CloseAIClient, asked: Deletion, record: Callable[[Sequence[SubAccount]], None] | None = None
+) -> list[SubAccount]:
     """
     Delete accounts, and return their last state: money is not forgotten.
 
     :param client: the API.
     :param asked: what is asked for.
+    :param record: is given the accounts just before they are deleted; what it raises stops the deletion.
     :returns: the accounts as they were just before (with ``dry_run``: that would be deleted).
     :raises MissingAccounts: ``missing="fail"``, and one is not listed. Nothing was deleted.
     :raises NotASubAccount: one is something else. Nothing was deleted.
@@ -79,6 +82,8 @@ def delete_sub_accounts(client: CloseAIClient, asked: Deletion) -> list[SubAccou
     if asked.dry_run or not accounts:
         log.info("%d sub-accounts %s.", len(accounts), "would be deleted" if asked.dry_run else "to delete")
         return accounts
+    if record is not None:
+        record(accounts)
     doubt: OutcomeUnknown | None = None
     for start in range(0, len(accounts), asked.batch_size):
         doubt = _delete_batch(client, accounts[start : start + asked.batch_size]) or doubt

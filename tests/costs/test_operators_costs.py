@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,10 +25,13 @@ from airflow_provider_closeai.operators.costs import (
 )
 from airflow_provider_closeai.simulator import Simulator
 
+ON_3 = not version("apache-airflow").startswith("2.")
+
 
 def context_of(run_id: str = "r", kind: str = "scheduled", **fields: Any) -> Any:
     ti = SimpleNamespace(dag_id="d", run_id=run_id, task_id="t", map_index=-1, try_number=1)
     return {
+        "dag": None,  # Airflow 2 asks for it when it renders a notifier
         "ti": ti,
         "dag_run": SimpleNamespace(run_type=kind, run_after=fields.pop("run_after", None)),
         **fields,
@@ -54,6 +59,7 @@ def report_operator(tmp_path: Path, **options: Any) -> CostReportOperator:
             "output": str(tmp_path / "out"),
             "currency": "CNY",
             "formats": ["json"],
+            "thresholds": ["80%", "100%"],
             **options,
         },
     )
@@ -160,11 +166,10 @@ def test_a_broken_notifier_keeps_no_other_from_being_told(
     snapshot(tmp_path)
     good, broken = Notifier(), Notifier(is_broken=True)
     operator = report_operator(tmp_path, owners={"*": "A"}, budgets={"A": 10}, notifiers=[broken, good])
-    try:
+    told = r"Notifier: no mail server.*A retry tells the same alerts again"
+    # Airflow 2 itself only logs what a notifier raises.
+    with pytest.raises(RuntimeError, match=told) if ON_3 else contextlib.nullcontext():
         operator.execute(context_of())
-    except RuntimeError as error:  # Airflow 2 only logs what a notifier raises
-        assert "Notifier: no mail server" in str(error)
-        assert "A retry tells the same alerts again" in str(error)
     assert good.told == ["2 alerts of 2026-11"]
     assert (tmp_path / "out/closeai-costs-2026-11.json").exists()
 
@@ -198,7 +203,7 @@ def test_wrong_parameters_are_not_tried_again(
 def test_outlets(tmp_path: Path) -> None:
     uri = "s3://aws_default@finance/closeai/ledger"
     operator = SnapshotCostsOperator(task_id="a", ledger=uri)
-    assert operator.outlets == [ledger_asset(uri)]
+    assert operator.outlets == [ledger_asset(uri)] == [Asset("s3://finance/closeai/ledger")]
     own = Asset("own")
     assert SnapshotCostsOperator(task_id="b", ledger=uri, outlets=[own]).outlets == [own]
     assert SnapshotCostsOperator(task_id="c", ledger="{{ var.value.ledger }}").outlets == []
@@ -207,14 +212,18 @@ def test_outlets(tmp_path: Path) -> None:
 
 
 def test_the_outlet_is_described(sim: Simulator, clock: Clock, tmp_path: Path) -> None:
-    class Events(dict[Any, Any]):
-        def __missing__(self, key: Any) -> Any:
-            self[key] = SimpleNamespace(extra={})
-            return self[key]
+    class Events:
+        def __init__(self) -> None:
+            self.given: list[Any] = []
+
+        def __getitem__(self, asset: Asset) -> Any:
+            self.given.append(SimpleNamespace(asset=asset, extra={}))
+            return self.given[-1]
 
     events = Events()
     result = snapshot(tmp_path, context_of(outlet_events=events))
-    assert [event.extra for event in events.values()] == [result]
+    [event] = events.given
+    assert (event.asset, event.extra) == (ledger_asset(str(tmp_path / "ledger")), result)
 
 
 def test_the_last_records_of_a_deletion(sim: Simulator, clock: Clock, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 from books import Book, Clock, local
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.closing import record_correction
+from airflow_provider_closeai.costs.closing import close_month, record_correction
+from airflow_provider_closeai.costs.months import Month
 from airflow_provider_closeai.costs.outputs import formats_of
 from airflow_provider_closeai.costs.publish import publish
 from airflow_provider_closeai.costs.report import currency_of
@@ -168,23 +169,57 @@ def test_focus_layout(rich: Book, tmp_path: Path) -> None:
         written(rich, tmp_path, "focus", billed="some")
 
 
-def test_focus_books_corrections_of_closed_months_in_the_open_one(
-    book: Book, clock: Clock, tmp_path: Path
-) -> None:
-    book.seen("11-30 23:55", {1: "10"})
+def focus(book: Book, month: str, folder: Path) -> list[dict[str, str]]:
+    report = book.report(month)
+    return table(Path(publish(report, book.ledger, folder, ["focus"], account="m")["focus"]))
+
+
+def amounts(lines: list[dict[str, str]]) -> list[tuple[str, str, str]]:
+    return [(line["EffectiveCost"], line["x_Kind"], line["ChargeClass"]) for line in lines]
+
+
+def test_focus_counts_nothing_twice(book: Book, clock: Clock, tmp_path: Path) -> None:
+    """Corrections of a closed month are rows of the open one, and the closed one's rows stay."""
+
+    def correct(amount: str, reason: str) -> None:
+        record_correction(
+            book.ledger, "2026-11", sub_account_id=1, amount=amount, reason=reason, currency="CNY"
+        )
+
+    book.seen("11-30 23:50", {1: "10"})
+    clock.at = local("12-01 00:05")
+    correct("0.5", "before the closing")
+    assert amounts(focus(book, "2026-11", tmp_path)) == [("10", "opening", ""), ("0.5", "manual", "")]
+    book.seen("12-01 00:05", {1: "0"})
+    assert amounts(focus(book, "2026-12", tmp_path)) == []
+    clock.at = local("12-01 00:06")
+    close_month(
+        book.ledger,
+        Month("2026-11"),
+        {1: ("a-1", Decimal(10))},
+        currency="CNY",
+        status="final",
+        is_damaged=False,
+        run="c" * 12,
+    )
     clock.at = local("12-03 09:00")
     book.seen("12-03 09:00", {1: "1"})
-    record_correction(
-        book.ledger, "2026-11", sub_account_id=1, amount="-2", reason="credit note", currency="CNY"
-    )
-    report = book.report("2026-12")
-    lines = table(Path(publish(report, book.ledger, tmp_path, ["focus"], account="m")["focus"]))
-    assert [(line["EffectiveCost"], line["ChargeClass"]) for line in lines] == [
-        ("1", ""),
-        ("-2", "Correction"),
+    correct("-2", "credit note")
+    book.deleted("11-30 23:59", {1: "10.25"})  # late evidence
+    november = focus(book, "2026-11", tmp_path)
+    assert amounts(november) == [
+        ("10", "opening", ""),
+        ("0.25", "increase", ""),
+        ("0.5", "manual", ""),
+        ("-0.25", "closed", ""),
     ]
-    assert lines[1]["BillingPeriodStart"] == "2026-11-30T16:00:00Z"
-    assert lines[1]["ChargePeriodStart"] == "2026-10-31T16:00:00Z"
+    assert sum(Decimal(line["EffectiveCost"]) for line in november) == Decimal("10.5")
+    december = focus(book, "2026-12", tmp_path)
+    assert amounts(december) == [("1", "increase", ""), ("-2", "manual", "Correction")]
+    assert december[1]["BillingPeriodStart"] == "2026-11-30T16:00:00Z"
+    assert december[1]["ChargePeriodStart"] == "2026-10-31T16:00:00Z"
+    clock.at = local("12-31 23:59")
+    assert len(focus(book, "2026-12", tmp_path)) == 2
 
 
 @pytest.mark.parametrize(

@@ -224,8 +224,9 @@ def test_bars_are_as_long_as_their_figures(chrome: Browser, page: Path, report: 
 def test_charts_can_be_read_without_seeing_them(chrome: Browser, page: Path) -> None:
     chrome.open(page)
     charts = chrome.value(
-        """[...document.querySelectorAll('svg[role=img]')].map(e => e.getAttribute('aria-labelledby').split(' ')
-            .map(id => document.getElementById(id).textContent.trim().length > 10))"""
+        """[...document.querySelectorAll('svg[role=img]')].map(chart =>
+            chart.getAttribute('aria-labelledby').split(' ')
+                .map(id => document.getElementById(id).textContent.trim().length > 10))"""
     )
     assert charts == [[True, True]] * 3
     assert chrome.value("document.documentElement.lang") == "en"

@@ -82,6 +82,7 @@ class Deployment:
             "AIRFLOW__API__SECRET_KEY": os.urandom(16).hex(),
             "AIRFLOW__API_AUTH__JWT_SECRET": os.urandom(32).hex(),
             "AIRFLOW__API__EXPOSE_CONFIG": "True",
+            "AIRFLOW__API__MAXIMUM_PAGE_LIMIT": "100000",
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(log_ports[0]),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(log_ports[1]),
@@ -180,7 +181,7 @@ class Deployment:
 
     def runs(self) -> list[Run]:
         """Give all DAG runs, those of a schedule too."""
-        found = self.get("dags/~/dagRuns?limit=1000")["dag_runs"]
+        found = self.get("dags/~/dagRuns?limit=100000")["dag_runs"]
         return [Run(self, run["dag_id"], run["dag_run_id"]) for run in found]
 
     def client_of(self, ports: set[int]) -> psutil.Process:
@@ -213,7 +214,7 @@ class Run:
 
     def tasks(self) -> list[dict[str, Any]]:
         """Give its task instances as the API has them."""
-        found: list[dict[str, Any]] = self.airflow.get(f"{self.path}/taskInstances?limit=1000")
+        found: list[dict[str, Any]] = self.airflow.get(f"{self.path}/taskInstances?limit=100000")
         return found["task_instances"]  # type: ignore[call-overload,no-any-return]
 
     def task(self, task_id: str = "create") -> dict[str, Any]:

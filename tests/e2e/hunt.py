@@ -103,14 +103,14 @@ class Hunt:
 
     def _rest(self) -> Iterator[tuple[str, bytes]]:
         paths = [
-            "dags?limit=1000",
+            "dags?limit=100000",
             "variables",
             "connections",
-            "eventLogs?limit=1000",
+            "eventLogs?limit=100000",
             "importErrors",
             "config",
         ]
-        for dag in self._airflow.get("dags?limit=1000")["dags"]:
+        for dag in self._airflow.get("dags?limit=100000")["dags"]:
             paths += [f"dags/{dag['dag_id']}/details", f"dagSources/{dag['dag_id']}"]
         for run in self._airflow.runs():
             paths += self._paths_of(run)
@@ -119,7 +119,7 @@ class Hunt:
                 yield f"rest {path}", text
 
     def _paths_of(self, run: Run) -> list[str]:
-        paths = [run.path, f"{run.path}/taskInstances?limit=1000"]
+        paths = [run.path, f"{run.path}/taskInstances?limit=100000"]
         for task in run.tasks():
             path = f"{run.path}/taskInstances/{task['task_id']}"
             mapped = task["map_index"]

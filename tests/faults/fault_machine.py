@@ -169,9 +169,7 @@ class Deployment:
         there = [_prices(account) for account in accounts if account["alias"] == spec.alias]
         return Task(spec, self.number, chosen, there[0] if there else PRICES)
 
-    def run(
-        self, tasks: Sequence[Task], trouble: Trouble = Trouble(), read_timeout: float = 0.1
-    ) -> list[tuple[Any, Any]]:
+    def run(self, tasks: Sequence[Task], trouble: Trouble = Trouble()) -> list[tuple[Any, Any]]:
         """Run tasks side by side; check everything that must hold."""
         world = self.world
         before = {account["id"]: account for account in self.sim.accounts()}
@@ -181,10 +179,12 @@ class Deployment:
             if task.writes_prices:
                 self.repriced |= {account["alias"] for account in task.chosen} | {task.spec.alias}
         self._break(trouble)
+        hangs = trouble.late or any(kind == "hang" for _, kind, *_ in trouble.faults)
+        patience = 0.1 if hangs else HANG
         jobs = []
         for task in tasks:
             client, first_try = (
-                world.client(page_size=self.page_size, read_timeout=read_timeout),
+                world.client(page_size=self.page_size, read_timeout=patience),
                 task.tries == 0,
             )
             task.tries += 1
@@ -221,7 +221,7 @@ class Deployment:
             assert {account.id for account in accounts} == {one["id"] for one in self.sim.accounts(alias)}
 
     def _clean(self, spec: Spec) -> Any:
-        [(result, error)] = self.run([self.task(spec)], read_timeout=HANG)
+        [(result, error)] = self.run([self.task(spec)])
         assert error is None, f"a clean run fails: {error!r}"
         return result
 

@@ -185,6 +185,11 @@ class _Run:
         kind, options = fault, {}
         if fault == "rate_limit_after":
             kind, options = "rate_limit", {"retry_after": 7}
+        places = self.sim.base_urls[:1] if self.cell.place == "one" else [*self.sim.base_urls]
+        if fault == "hang":
+            self.world.impatient = lambda sent, base: sent == call and (call == "links" or base in places)
+        if fault == "connect_timeout":
+            self.world.impatient = lambda sent, base: int(base.rsplit(":", 1)[1]) in self.world.unanswered
         if fault not in ("refused", "dns", "connect_timeout"):
             base = 0 if self.cell.place == "one" else None
             self.sim.fault(call, kind, base=base, times=None, **options)
@@ -224,6 +229,7 @@ class _Run:
     def _mend(self) -> None:
         self.sim.clear_faults()
         self.world.before = None
+        self.world.impatient = lambda call, base: False
         self.world.unresolved.clear()
         self.world.unanswered.clear()
         self.sim.start_discovery()

@@ -22,6 +22,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from msgspec.structs import replace
+
 from airflow_provider_closeai.client import cache, retry
 from airflow_provider_closeai.client import client as client_module
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -198,6 +200,7 @@ class World(contextlib.ExitStack):
         self.unresolved: set[int] = set()  # ports whose names do not resolve now
         self.unanswered: set[int] = set()  # ports where nobody takes a connection now
         self.lags: dict[str, float] = {}  # a base's name -> seconds by which its listing lags
+        self.impatient: Callable[[str, str], bool] = lambda call, base: False  # waits for 0.3 s only
         self.late = 0.0  # seconds by which the platform does its next create too late
         self._sessions: list[Any] = []
 
@@ -219,7 +222,7 @@ class World(contextlib.ExitStack):
 
     def client(self, **extra: Any) -> CloseAIClient:
         """Make a client as a new process would."""
-        settings = {"connect_timeout": 0.3, "read_timeout": 0.3, **extra}
+        settings = {"connect_timeout": HANG, "read_timeout": HANG, **extra}
         config = config_from(password=self.sim.key, host=self.sim.discovery_url, extra=settings)
         client = CloseAIClient(config, sleep=self.clock.sleep)
         client.bases._now = client.cache._now = self.clock.time
@@ -285,7 +288,11 @@ class World(contextlib.ExitStack):
             self.clock.event()
             if self.before:
                 self.before(call, base)
+            config = transport._config
+            if self.impatient(call, base):
+                transport._config = replace(config, connect_timeout=0.3, read_timeout=0.3)
             answer = real(transport, method, base, path, **options)
+            transport._config = config
             self.wire.append(Sent(call, base, answer))
             if self.after:
                 self.after(call, base)
