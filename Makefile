@@ -108,6 +108,7 @@ lint: .venv/lint/.stamp ## ruff and mypy --strict, with Airflow installed
 
 .PHONY: bench
 bench: .venv/$$(MAIN_CELL)/.stamp ## speed and memory, measured
+	$(UV) pip install -q --python .venv/$(MAIN_CELL) -r requirements/bench.txt -c requirements/$(MAIN_CELL).txt
 	.venv/$(MAIN_CELL)/bin/python scripts/bench.py $(ARGS)
 
 .PHONY: build
@@ -122,6 +123,8 @@ COMPILE = $(UV) pip compile -q --upgrade --no-emit-index-url --no-header --annot
 pins: $(addprefix pin-,$(CELLS)) ## renew every pin file but uv.txt
 	$(COMPILE) --python-version 3.11 $(patsubst %,-c requirements/%.txt,$(filter airflow-3.3.2-%,$(CELLS))) \
 	  requirements/lint.in -o requirements/lint.txt
+	$(COMPILE) --python-version 3.11 -c requirements/airflow-3.3.2-py311.txt \
+	  requirements/bench.in -o requirements/bench.txt
 
 # Airflow publishes no upper bounds: with libraries newer than these dates the older ones break.
 pin-airflow-2.11.2-py311 pin-airflow-3.1.8-py311: COMPILE += --exclude-newer 2026-06-15 \

@@ -23,6 +23,7 @@ from airflow_provider_closeai.provisioning import inputs
 from airflow_provider_closeai.provisioning.accounts import read_until, sole_writer
 from airflow_provider_closeai.provisioning.errors import (
     AliasExists,
+    NotConfirmed,
     PricingDiffers,
     TooManyAccounts,
     UnexpectedAnswer,
@@ -95,6 +96,7 @@ def ensure_sub_accounts(
     :raises PricingDiffers: some exist with other prices.
     :raises AliasExists: ``if_exists="fail"``, and some existed before.
     :raises UnexpectedAnswer: the platform created under another alias.
+    :raises NotConfirmed: another task deleted some meanwhile.
     :raises OutcomeUnknown: three creates in a row ended unknown, and nothing appeared.
     """
     with sole_writer(client, f"alias:{want.alias}") as name:
@@ -159,6 +161,12 @@ class _Ensure:
             listed = self._read_back(made)
             present = listed | made
             self._judge(present)
+            if len(present) < want.count:
+                raise NotConfirmed(
+                    f"Alias {want.alias!r} had {want.count} sub-accounts, and has {len(present)} now: "
+                    f"ids {sorted(present)}. Does another task delete some? A retry creates what is missing.",
+                    call="create",
+                )
             if made.keys() <= listed.keys() and not unknown:
                 self._journal.settled()
         return [present[key] for key in sorted(present)]

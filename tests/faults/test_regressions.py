@@ -11,6 +11,7 @@ from fault_machine import Deployment, Spec, Trouble
 from fault_world import World
 
 from airflow_provider_closeai.client.errors import OutcomeUnknown
+from airflow_provider_closeai.provisioning.errors import NotConfirmed
 from airflow_provider_closeai.provisioning.health import look
 
 ENSURE = Spec("ensure", count=2)
@@ -132,6 +133,30 @@ def test_a_write_whose_first_answer_was_lost_is_not_said_to_have_changed_nothing
         [(accounts, error)] = host.run([host.task(Spec("merge", model="m1"))], Trouble(faults=faults))
         assert error is None
         assert [set(account.pricing) for account in accounts] == prices(host) == [{"m0", "m1"}]
+
+
+def test_an_account_that_is_deleted_while_others_are_created() -> None:
+    """
+    One was there, three were created, and another task deleted the first before the read-back: the create
+    said success, and returned three of four.
+    """
+    with deployment(lag=0.0) as host:
+        host.seed("team")
+        first = host.sim.accounts()[0]["id"]
+
+        def vanish(call: str, base: str) -> None:
+            if call == "create":
+                host.world.after = None
+                host.sim.delete_account(first)
+                host.gone.add(first)
+
+        host.world.after = vanish
+        task = host.task(Spec("ensure", count=4))
+        [(_, error)] = host.run([task])
+        assert isinstance(error, NotConfirmed)
+        [(accounts, error)] = host.run([task])
+        assert error is None
+        assert len(accounts) == len(host.sim.accounts()) == 4
 
 
 def test_a_cache_that_vanishes_while_bases_are_probed() -> None:
