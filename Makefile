@@ -95,6 +95,10 @@ test-cell: .venv/tools/.stamp ## the whole suite in one cell: CELL=airflow-3.1.8
 test-matrix: .venv/tools/.stamp ## the whole suite in every cell (SKIP='cell ...' to leave some out)
 	@$(MATRIX) $(filter-out $(SKIP),$(CELLS)) -- $(ARGS)
 
+.PHONY: test-e2e
+test-e2e: .venv/tools/.stamp ## real crashes and the hunt for leaks, under a real scheduler
+	@$(MATRIX) $(MAIN_CELL) -- -m e2e $(ARGS)
+
 .PHONY: test-deep
 test-deep: .venv/tools/.stamp ## the long property tests
 	@CLOSEAI_DEEP=1 $(MATRIX) $(MAIN_CELL) -- -m deep $(ARGS)

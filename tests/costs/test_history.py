@@ -237,3 +237,13 @@ def test_observations_are_sorted_by_time(book: Book) -> None:
     report = book.report()
     assert line(report).daily() == {date(2026, 11, 5): 2, date(2026, 11, 6): 1}
     assert [at.astimezone(UTC).day for at in report.history.times] == [5, 6, 7]
+
+
+def test_two_snapshots_of_one_day_add_up(book: Book) -> None:
+    book.seen("10-31 23:55", {1: "7"})
+    book.seen("11-01 09:00", {1: "1"})
+    book.seen("11-01 12:00", {1: "1.5"})
+    book.seen("11-01 18:00", {1: "1.25"})
+    report = book.report()
+    assert line(report).daily() == report.daily == {date(2026, 11, 1): Decimal("1.25")}
+    assert figures(line(report)) == ("1.25", "0", "1.5", "-0.25", "0")

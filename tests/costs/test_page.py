@@ -198,6 +198,7 @@ def test_bars_are_as_long_as_their_figures(chrome: Browser, page: Path, report: 
         (line.month_to_date for line in report.owners), reverse=True
     )
     longest = owners[0]
+    assert longest["width"] == rectangles(chrome, "#owner-chart .track")[0]["width"]
     for bar in owners:
         wanted = longest["width"] * float(Decimal(bar["amount"]) / Decimal(longest["amount"]))
         assert bar["width"] == pytest.approx(wanted, abs=0.5)
@@ -270,3 +271,16 @@ def test_nothing_was_spent(book: Book) -> None:
     source = render(book.report(budgets={"A": 5}), account="m")
     assert "0.0000" in source
     assert "nan" not in source.lower()
+
+
+def test_rounding_is_half_up_and_leaves_its_residue() -> None:
+    money = Money(2)
+    assert [money(Decimal(text)) for text in ("0.005", "0.004999", "-0.005", "1234567.891")] == [
+        "0.01",
+        "0.00",
+        "\N{MINUS SIGN}0.01",
+        "1,234,567.89",
+    ]
+    assert money(None) == "–"
+    parts = [Decimal("0.005"), Decimal("0.005"), Decimal("0.00000001")]
+    assert money.residue(parts, sum(parts)) == Decimal("-0.00999999")

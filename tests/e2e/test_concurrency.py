@@ -19,6 +19,8 @@ from airflow_provider_closeai.provisioning.create import ensure_sub_accounts, wa
 from airflow_provider_closeai.provisioning.errors import TooManyAccounts
 from airflow_provider_closeai.simulator import Request, Simulator
 
+pytestmark = pytest.mark.e2e
+
 WANTED = {"team-a": 3, "team-b": 1, "team-a-b": 2, "team": 4}
 SETTLE = 2.0
 

@@ -38,6 +38,7 @@ HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "example_dags"
 
 pytestmark = [
+    pytest.mark.e2e,
     pytest.mark.skipif(AIRFLOW < (3, 0), reason="Airflow 2 has no LocalExecutor on SQLite"),
     pytest.mark.skipif(sys.platform != "linux", reason="the processes' keeper needs Linux"),
 ]
