@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol
@@ -24,10 +24,13 @@ MAX_LAG = timedelta(hours=6)
 
 
 class Client(Protocol):
-    """What is asked of the client: a complete listing."""
+    """What is asked of the client: a complete listing, and the control total."""
 
     def iter_sub_accounts(self) -> Iterable[SubAccount]:
         """Stream all sub-accounts, each once."""
+
+    def main_usage(self) -> Decimal:
+        """Return what the main account consumed this month."""
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -206,11 +209,8 @@ def _refuse_empty(ledger: Ledger, month: Month) -> None:
 
 
 def _main_usage(client: Client, month: Month) -> Decimal | None:
-    ask: Callable[[], Decimal] | None = getattr(client, "main_usage", None)
-    if ask is None:
-        return None
     try:
-        used = ask()
+        used = client.main_usage()
     except CloseAIError as error:
         log.warning("No control total this time: %s", error)
         return None

@@ -223,6 +223,7 @@ class DeleteSubAccountsOperator(_Selects):
     :param dry_run: only tell what would be deleted, and return it (templated).
     :param ledger: a cost ledger (docs/costs.md) that gets the last records before anything is deleted
         (templated).
+    :param time_zone: where the ledger's billing month turns; the same as the snapshot's.
     :param closeai_conn_id: the connection (templated).
     """
 
@@ -248,10 +249,12 @@ class DeleteSubAccountsOperator(_Selects):
         batch_size: int = 100,
         dry_run: bool | str = False,
         ledger: str | None = None,
+        time_zone: str = "Asia/Shanghai",
         **kwargs: Any,
     ) -> None:
         super().__init__(sub_accounts=sub_accounts, alias=alias, sks=sks, **kwargs)
         self.ledger = ledger
+        self.time_zone = time_zone
         self.missing = missing
         self.max_delete = max_delete
         self.batch_size = batch_size
@@ -268,7 +271,7 @@ class DeleteSubAccountsOperator(_Selects):
                 max_delete=self.max_delete,
                 batch_size=self.batch_size,
                 dry_run=self.is_dry_run,
-                record=deletion_recorder(self.ledger, context),
+                record=deletion_recorder(self.ledger, context, self.time_zone),
             )
         return [account.record() for account in accounts]
 

@@ -8,11 +8,15 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from books import OLD, Book, local
+from books import OLD, Book, Clock, local
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.errors import MissingLibrary, NoObservation
 from airflow_provider_closeai.costs.ledger import CONTROL, SNAPSHOTS, Ledger, ledger_at, run_key
+from airflow_provider_closeai.costs.months import Month
+from airflow_provider_closeai.costs.owners import budgets_of, owners_of
+from airflow_provider_closeai.costs.publish import publish
+from airflow_provider_closeai.costs.report import build_report
 from airflow_provider_closeai.costs.tables import guarded, unguarded
 
 AT = datetime(2026, 11, 24, 1, 0, 3, 5, tzinfo=UTC)
@@ -209,3 +213,21 @@ def test_a_ledger_has_a_folder() -> None:
     for empty in ("", None, "  "):
         with pytest.raises(InvalidParameter, match="ledger: it is empty"):
             ledger_at(empty)
+
+
+def test_an_object_store(clock: Clock) -> None:
+    """Nothing is renamed there: an object is shown when all of it is there."""
+    from upath import UPath
+
+    ledger = Ledger(UPath("memory://bucket/ledger"))
+    assert ledger.months(SNAPSHOTS) == ledger.files(SNAPSHOTS, "2026-11") == []
+    ledger.write(SNAPSHOTS, "2026-11", AT, run_key("mine"), [ROW], replace=True)
+    mine = ledger.write(SNAPSHOTS, "2026-11", AT.replace(minute=5), run_key("mine"), [ROW], replace=True)
+    assert ledger.months(SNAPSHOTS) == ["2026-11"]
+    assert ledger.files(SNAPSHOTS, "2026-11") == [mine]
+    report = build_report(
+        ledger, Month("2026-11"), currency="CNY", owners=owners_of(None), budgets=budgets_of(None, "CNY")
+    )
+    assert report.totals.month_to_date == Decimal("0.44000013")
+    files = publish(report, ledger, UPath("memory://bucket/out"), ["html", "csv", "json"], account="m")
+    assert {UPath(path).exists() for path in files.values()} == {True}
