@@ -54,9 +54,8 @@ class Alert(msgspec.Struct, frozen=True):
         percent = share(self.amount, self.budget) or Decimal(0)
         what = "is forecast to spend" if self.threshold.startswith("forecast") else "has spent"
         return (
-            f"{self.team} {what} {self.amount:,.2f} {self.currency} in {self.billing_month}: {percent:.1f} % "
-            "of "
-            f"its budget of {self.budget:,.2f} {self.currency} (threshold {self.threshold})."
+            f"{self.team} {what} {self.amount:,.2f} {self.currency} in {self.billing_month}: {percent:.1f} "
+            f"% of its budget of {self.budget:,.2f} {self.currency} (threshold {self.threshold})."
         )
 
     def record(self) -> dict[str, Any]:
@@ -80,8 +79,7 @@ def thresholds_of(source: Iterable[object]) -> list[Threshold]:
         if match is None:
             raise InvalidParameter(
                 f"thresholds: {text!r} is none. Write '80%' of the budget, or 'forecast 100%' for what the "
-                "whole "
-                "month is forecast to cost."
+                "whole month is forecast to cost."
             )
         found.append(Threshold(Decimal(match[2]), bool(match[1])))
     return found

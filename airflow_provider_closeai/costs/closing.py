@@ -128,14 +128,12 @@ def close_month(
     if at < month.end:
         raise CloseRefused(
             f"{month.name} is not over ({month.zone}): it cannot be closed. Run the close after the turn, "
-            "with "
-            "month='previous'."
+            "with month='previous'."
         )
     if is_damaged:
         raise CloseRefused(
             f"{month.name} is not closed, because files of its ledger are damaged (see the warnings). "
-            "Restore "
-            "them from a backup; or move them out of the ledger, and close without them."
+            "Restore them from a backup; or move them out of the ledger, and close without them."
         )
     closing = read_closing(ledger, month.name, currency)
     if closing is None:
@@ -226,6 +224,5 @@ def _same_currency(found: str, currency: str, what: Literal[""] | str) -> None:
     if found != currency:
         raise CurrencyConflict(
             f"{what} in {found}, and the report is in {currency}. Nothing is converted here: use one "
-            "currency "
-            "for one ledger, that of monthly_cost."
+            "currency for one ledger, that of monthly_cost."
         )

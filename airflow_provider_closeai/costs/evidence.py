@@ -38,8 +38,7 @@ def read_lines(ledger: Ledger, file: LedgerFile, month: Month) -> list[Line]:
     if own.name != file.month:
         raise DamagedFile(
             f"The ledger's file {ledger.root}/{file.name} was written as {file.month}, and in {own.zone} it "
-            "is "
-            f"of {own.name}. Give the snapshot and the report the same time_zone."
+            f"is of {own.name}. Give the snapshot and the report the same time_zone."
         )
     names, *columns = ledger.read(file, _WANTED)
     if others := set(names) - {file.month}:

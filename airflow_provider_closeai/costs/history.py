@@ -310,9 +310,8 @@ class _Fold:
         self._history.is_reset_elsewhere = True
         self._history.warnings.append(
             f"{seen} The platform may start its month at another time than midnight in {self._month.zone}. "
-            "If so, "
-            "set time_zone to its zone in the snapshot and the report; until then this month counts as "
-            "estimated."
+            "If so, set time_zone to its zone in the snapshot and the report; until then this month counts "
+            "as estimated."
         )
 
 

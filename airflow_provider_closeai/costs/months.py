@@ -131,8 +131,7 @@ def asked_month(month: object, zone: str, at: datetime) -> Month:
     if not _MONTH.fullmatch(text):
         raise InvalidParameter(
             f"month: {month!r} is no month. Give it as YYYY-MM, for instance {current.name!r}, or 'current' "
-            "or "
-            "'previous'."
+            "or 'previous'."
         )
     if text > current.name:
         raise InvalidParameter(

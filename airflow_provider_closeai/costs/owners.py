@@ -104,8 +104,7 @@ class Owners:
         ]
         overlaps = [
             f"The owner rules {first.told} and {other.told} both match {_ids(accounts)}: the first one "
-            "counts. "
-            "Make one of them narrower, or name these accounts by id."
+            "counts. Make one of them narrower, or name these accounts by id."
             for (first, other), accounts in self._overlaps.items()
         ]
         return idle + overlaps
@@ -179,8 +178,7 @@ def budgets_of(source: object, currency: str) -> Budgets:
         if other != currency:
             raise CurrencyConflict(
                 f"{place} ({team!r}) is in {other}, and the report is in {currency}. Nothing is converted "
-                "here: "
-                "give the budget in the currency of monthly_cost."
+                "here: give the budget in the currency of monthly_cost."
             )
         amount = money(f"{place} ({team!r})", entry.get("budget"))
         if amount <= 0:

@@ -223,10 +223,8 @@ def _remarks(report: Report) -> list[str]:
         longest = max(line.gap_minutes for line in vanished)
         remarks.append(
             f"{len(vanished)} accounts (ids {', '.join(str(line.sub_account_id) for line in vanished[:5])}) "
-            "were not "
-            f"listed any more and nobody recorded their deletion: what they spent in their last {longest} "
-            "minutes "
-            "at most is missing. Delete with DeleteSubAccountsOperator(ledger=...)."
+            "were not listed any more and nobody recorded their deletion: what they spent in their last "
+            f"{longest} minutes at most is missing. Delete with DeleteSubAccountsOperator(ledger=...)."
         )
     if report.missed_days:
         days = ", ".join(map(str, report.missed_days))
@@ -234,8 +232,7 @@ def _remarks(report: Report) -> list[str]:
     if report.status == ESTIMATED:
         remarks.append(
             f"The last snapshot lies {report.gap_minutes} minutes before the month's end: what was spent "
-            "then is in "
-            "no figure, and nothing was invented for it."
+            "then is in no figure, and nothing was invented for it."
         )
     by_hand: dict[int, Decimal] = {}
     for booked in report.appended:
@@ -245,7 +242,7 @@ def _remarks(report: Report) -> list[str]:
     if report.closing is not None and drift:
         remarks.append(
             f"{report.month.name} is closed, and the observations of {len(drift)} accounts say something "
-            "else now. The "
-            "closed figures stand. To book the difference as corrections, run the report with close=True."
+            "else now. The closed figures stand. To book the difference as corrections, run the report "
+            "with close=True."
         )
     return remarks

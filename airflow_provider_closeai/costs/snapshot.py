@@ -71,12 +71,10 @@ def refuse_the_past(due: datetime | None, at: datetime, max_lag: timedelta) -> N
         raise InvalidParameter(f"max_lag: {max_lag} is below 0.")
     if due is not None and at - due > max_lag:
         raise TooLate(
-            f"This run is of {due:%Y-%m-%d %H:%M %Z}, {at - due} ago, and max_lag is {max_lag}. monthly_cost "
-            "is a "
-            "counter read now: the value of that time is gone, and today's recorded in its place would be "
-            "false. "
-            "Nothing was recorded. Set catchup=False and do not backfill this DAG; what was spent since the "
-            "snapshot before is in the next one, on the wrong days at most."
+            f"This run is of {due:%Y-%m-%d %H:%M %Z}, {at - due} ago, and max_lag is {max_lag}. "
+            "monthly_cost is a counter read now: the value of that time is gone, and today's recorded in "
+            "its place would be false. Nothing was recorded. Set catchup=False and do not backfill this "
+            "DAG; what was spent since the snapshot before is in the next one, on the wrong days at most."
         )
 
 
@@ -171,9 +169,8 @@ def _refuse_turn(month: Month, ended: datetime) -> None:
     if ended >= month.end:
         raise SnapshotRefused(
             f"The listing began in {month.name} and ended after the month's turn in {month.zone}: some "
-            "counters "
-            "are of the old month, some of the new one. Nothing was recorded; a retry reads the new month. "
-            "Let the snapshot before the turn begin earlier."
+            "counters are of the old month, some of the new one. Nothing was recorded; a retry reads the "
+            "new month. Let the snapshot before the turn begin earlier."
         )
 
 
@@ -198,13 +195,10 @@ def _refuse_empty(ledger: Ledger, month: Month) -> None:
     if left:
         raise SnapshotRefused(
             f"The listing is empty, and {last.name} has {last.rows} sub-accounts, of which {len(left)} were "
-            "not "
-            f"deleted by this provider (ids {', '.join(map(str, left[:10]))}). That is rather a fault of the "
-            "platform "
-            "or "
-            "another main account's key than the truth. Nothing was recorded. Look at the connection; if "
-            "they "
-            "were really all deleted elsewhere, pause this DAG: their last snapshot stays their last figure."
+            f"not deleted by this provider (ids {', '.join(map(str, left[:10]))}). That is rather a fault "
+            "of the platform or another main account's key than the truth. Nothing was recorded. Look at "
+            "the connection; if they were really all deleted elsewhere, pause this DAG: their last "
+            "snapshot stays their last figure."
         )
 
 

@@ -240,8 +240,7 @@ class CostReportOperator(BaseOperator):
         if failed:
             raise RuntimeError(
                 f"The report is written, but notifiers failed: {'; '.join(failed)}. A retry tells the same "
-                "alerts "
-                "again; correct the notifier's connection."
+                "alerts again; correct the notifier's connection."
             )
 
 
