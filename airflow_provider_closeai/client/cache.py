@@ -147,7 +147,7 @@ class Cache:
             return None
         mac, _, payload = text.partition(" ")
         if not hmac.compare_digest(mac.encode(errors="replace"), self._mac(payload).encode()):
-            log.warning("The cache of bases is not ours or was changed: ignored, discovery is asked anew.")
+            _warn_once(f"The cache of bases {self.name} is not ours or was changed: ignored, asked anew.")
             return None
         try:
             known = msgspec.json.decode(payload, type=Knowledge)

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import requests
 
-HANG = 120  # seconds after which waiting for Airflow counts as hanging
+HANG = 240  # seconds after which waiting for Airflow counts as hanging
 _POLL = 0.1
 #: What the machine says to Airflow stays outside.
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV")
@@ -130,7 +130,14 @@ class Deployment:
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
-        wait_until(self._is_ready, "Airflow is ready")
+        try:
+            wait_until(lambda: self._is_ready(len(plan)), "Airflow is ready")
+        except AssertionError as problem:
+            for name in parts:
+                log = self.home / f"{name}.log"
+                if log.exists():
+                    problem.add_note(f"--- {name}\n{log.read_text(errors='replace')[-2000:]}")
+            raise
 
     def stop(self) -> None:
         """End every process."""
@@ -140,9 +147,13 @@ class Deployment:
             self._keeper.wait(HANG)
         self._session.close()
 
-    def _is_ready(self) -> bool:
+    def _is_ready(self, processes: int) -> bool:
         assert self._keeper is not None
         assert self._keeper.poll() is None, "the keeper of Airflow's processes has ended"
+        children = psutil.Process(self._keeper.pid).children()
+        assert not any(child.status() == psutil.STATUS_ZOMBIE for child in children), "a process has ended"
+        if len(children) < processes:
+            return False
         try:
             answer = self._session.get(f"{self.url}/auth/token", timeout=10)
             self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
