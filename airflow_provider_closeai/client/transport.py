@@ -191,6 +191,7 @@ class Transport:
         watchdog.daemon = True
         watchdog.start()
         status: int | None = None
+        timeouts = (min(self._config.connect_timeout, seconds), min(self._config.read_timeout, seconds))
         try:
             with self._session.request(
                 method,
@@ -199,10 +200,7 @@ class Transport:
                 data=None if body is None else encode(body),
                 headers={"Content-Type": "application/json"},
                 auth=_Auth(self._config.key if auth else None),
-                timeout=(
-                    min(self._config.connect_timeout, seconds),
-                    min(self._config.read_timeout, seconds),
-                ),
+                timeout=timeouts,
                 allow_redirects=False,
                 verify=self._verify,
                 stream=True,
@@ -210,7 +208,7 @@ class Transport:
                 status = response.status_code
                 content, headers = response.content, response.headers
         except requests.RequestException as error:
-            failure = _network_failure(error, late.is_set(), self._config)
+            failure = _network_failure(error, late.is_set(), timeouts)
         except OSError:  # what requests raises for a CA bundle that is not there
             failure = "no connection; is the CA bundle that 'verify' names there?"
         else:
@@ -232,15 +230,15 @@ def _cut(wire: dict[str, Any], late: threading.Event) -> None:
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-def _network_failure(error: requests.RequestException, late: bool, config: ClientConfig) -> str:
+def _network_failure(error: requests.RequestException, late: bool, timeouts: tuple[float, float]) -> str:
     """Say in a few words what broke. The library's own text would show addresses and queries."""
     if late:
         return "no whole answer within the deadline"
     if isinstance(error, requests.ConnectTimeout):
-        return f"no connection within {config.connect_timeout:g} s"
+        return f"no connection within {timeouts[0]:.3g} s"
     names = {type(cause).__name__ for cause in _causes(error)}
     if "ReadTimeoutError" in names:
-        return f"no answer within {config.read_timeout:g} s"
+        return f"no answer within {timeouts[1]:.3g} s"
     if isinstance(error, requests.exceptions.SSLError):
         return "TLS failed; if the certificate is your own authority's, set 'verify' to its CA bundle"
     if isinstance(error, requests.exceptions.ProxyError):
