@@ -22,7 +22,7 @@ import requests
 HANG = 240  # seconds after which waiting for Airflow counts as hanging
 _POLL = 0.1
 #: What the machine says to Airflow stays outside.
-_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV")
+_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "VIRTUAL_ENV")
 
 
 def wait_until(check: Callable[[], Any], what: str, seconds: float = HANG) -> Any:
@@ -65,6 +65,7 @@ class Deployment:
         self.environment = {
             **{name: os.environ[name] for name in _KEPT if name in os.environ},
             "NO_PROXY": "127.0.0.1,localhost",
+            "PYTHONDONTWRITEBYTECODE": "1",  # a key that a user wrote into a DAG file would be in its .pyc
             "TMPDIR": str(self.temporary),
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
