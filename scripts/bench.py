@@ -372,8 +372,9 @@ faults for the first post of each run:
 
 {faults}
 
-- **HttpOperator**: look (`response_filter` keeps ids), then create what is missing; `log_response=False`.
-  Two tasks: a retry of the second posts again what may have worked.
+- **HttpOperator**: look, then create what is missing; `log_response=False`, and `response_filter` keeps
+  ids only (without it the answers, keys included, would be in XCom). Two tasks: a retry of the second
+  posts again what may have worked.
 - **HttpHook, looks again**: both in one task of the user's own, so that every try looks first. It still
   repeats what the platform works on late.
 - **this package**: `CreateSubAccountsOperator` with `settle=5` (default 30).
@@ -403,7 +404,10 @@ def faults() -> str:
         "killed, worked on late": f"the same, and the platform works on it {LATE:g} s later",
         "base down": "the best base is dead for the whole run",
     }
-    return "\n".join(f"- {SCHEDULE.count(kind)} runs: {text}" for kind, text in meaning.items())
+    return "\n".join(
+        f"- {SCHEDULE.count(kind)} run{'s' * (SCHEDULE.count(kind) > 1)}: {text}"
+        for kind, text in meaning.items()
+    )
 
 
 if __name__ == "__main__":
