@@ -1,24 +1,23 @@
 """Time and peak memory of snapshots and reports of large ledgers, beside polars and DuckDB on the same files.
 
-Usage: bench_costs.py [--accounts 100000] [--days 31] [--ledger FOLDER] [--json]
-
-Makes a ledger of one month (CSV, and Parquet where pyarrow is installed), then runs every case in a process
-of its own. Each case that computes the month must come to the same total, to the last decimal.
+Makes a ledger of one month, in CSV and in Parquet, then runs every case in a process of its own. Each case
+that computes the month must come to the same total, to the last decimal. Run by bench.py.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
+import functools
+import hashlib
+import io
 import json
 import random
-import resource
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from airflow_provider_closeai.costs.months import Month, month_of
 
 MONTH = Month("2026-10")
 TEAMS = 40
+COLUMNS = ["sub_account_id", "alias", "monthly_cost"]
 PRICING = '[{"model":"gpt-4","pricing_factor":1},{"model":"gpt-3.5-turbo","pricing_factor":1.2}]'
 
 
@@ -89,48 +89,83 @@ def _report(folder: Path, extension: str, formats: list[str]) -> Decimal:
     return report.totals.month_to_date
 
 
-def _polars(folder: Path, extension: str) -> Decimal:
+def _history(folder: Path, extension: str) -> Decimal:
+    from airflow_provider_closeai.costs.history import read_history
+    from airflow_provider_closeai.costs.months import total
+
+    return total(
+        account.cost for account in read_history(Ledger(folder / extension), MONTH).accounts.values()
+    )
+
+
+def _verified(folder: Path, extension: str) -> list[bytes]:
+    """Read a month's files and hold each against the digest in its name, as the ledger does."""
+    ledger = Ledger(folder / extension)
+    files = {file.name: file.digest for file in ledger.files(SNAPSHOTS, MONTH.name)}
+    found = [(ledger.root / name).read_bytes() for name in files]
+    assert [hashlib.sha256(data).hexdigest()[:16] for data in found] == list(files.values())  # noqa: S101
+    return found
+
+
+def _polars(folder: Path, extension: str, *, movements: bool) -> Decimal:
     import polars as pl
 
-    pattern = folder / extension / SNAPSHOTS / f"billing_month={MONTH.name}" / f"*.{extension}"
-    scan = pl.scan_csv(pattern, infer_schema=False) if extension == "csv" else pl.scan_parquet(pattern)
-    rows = scan.select(
-        pl.col("sub_account_id").cast(pl.Int64),
-        "alias",
-        pl.col("observed_at").str.to_datetime(time_zone="UTC")
-        if extension == "csv"
-        else pl.col("observed_at"),
-        pl.col("monthly_cost").cast(pl.Decimal(38, 8)),
-    ).sort("sub_account_id", "observed_at")
-    moved = rows.with_columns(
-        increase=pl.col("monthly_cost")
-        - pl.col("monthly_cost").shift(1, fill_value=Decimal(0)).over("sub_account_id"),
-        team=pl.col("alias").str.slice(0, 7),
-        day=pl.col("observed_at").dt.convert_time_zone("Asia/Shanghai").dt.date(),
+    frames = []
+    for number, data in enumerate(_verified(folder, extension)):
+        if extension == "csv":
+            frame = pl.read_csv(io.BytesIO(data), columns=COLUMNS, infer_schema=False)
+        else:
+            frame = pl.read_parquet(io.BytesIO(data), columns=COLUMNS)
+        frames.append(
+            frame.select(
+                pl.lit(number, dtype=pl.Int32).alias("number"),
+                pl.col("sub_account_id").cast(pl.Int64),
+                "alias",
+                pl.col("monthly_cost").cast(pl.Decimal(38, 8)),
+            )
+        )
+    before = {name: pl.col(name).shift(1).over("sub_account_id") for name in ("number", "monthly_cost")}
+    moved = (
+        pl.concat(frames)
+        .sort("sub_account_id", "number")
+        .with_columns(
+            since=before["number"],
+            increase=pl.col("monthly_cost") - before["monthly_cost"].fill_null(Decimal(0)),
+            team=pl.col("alias").str.slice(0, 7),
+        )
     )
-    # Everything is collected: the report needs each account's days as well.
-    days = moved.collect()
-    by_day = days.group_by("team", "day").agg(pl.col("increase").sum())
+    if movements:
+        moved = moved.filter(pl.col("increase") != 0)
+        moved.select("sub_account_id", "since", "number").rows()
+        return sum(moved["increase"].to_list(), Decimal(0))
+    by_day = moved.group_by("team", "number").agg(pl.col("increase").sum())
     return Decimal(by_day["increase"].sum())
 
 
-def _duckdb(folder: Path, extension: str) -> Decimal:
+def _duckdb(folder: Path, extension: str, *, movements: bool) -> Decimal:
     import duckdb
 
-    pattern = folder / extension / SNAPSHOTS / f"billing_month={MONTH.name}" / f"*.{extension}"
-    read = f"read_csv('{pattern}', all_varchar=true)" if extension == "csv" else f"read_parquet('{pattern}')"
-    # The path is ours.
-    query = f"""
-        create table days as select sub_account_id::bigint as id, alias[1:7] as team,
-            (observed_at::timestamptz at time zone 'Asia/Shanghai')::date as day,
-            monthly_cost::decimal(38, 8) as cost,
-            monthly_cost::decimal(38, 8) - coalesce(lag(monthly_cost::decimal(38, 8)) over
-                (partition by sub_account_id order by observed_at), 0) as increase
-        from {read}"""  # noqa: S608
+    _verified(folder, extension)
     connection = duckdb.connect()
-    connection.execute(query)
-    by_day = connection.execute("select team, day, sum(increase) from days group by all").fetchall()
-    return sum((Decimal(amount) for _, _, amount in by_day), Decimal(0))
+    connection.execute("create table seen (number int, id bigint, alias text, cost decimal(38, 8))")
+    for number, file in enumerate(Ledger(folder / extension).files(SNAPSHOTS, MONTH.name)):
+        path = folder / extension / file.name
+        read = f"read_csv('{path}', all_varchar=true)" if extension == "csv" else f"read_parquet('{path}')"
+        # The path is ours.
+        connection.execute(
+            f"insert into seen select {number}, sub_account_id, alias, monthly_cost from {read}"  # noqa: S608
+        )
+    connection.execute(
+        """create table moved as select id, alias[1:7] as team, lag(number) over w as since, number,
+            cost - coalesce(lag(cost) over w, 0) as increase
+        from seen window w as (partition by id order by number)"""
+    )
+    asked = (
+        "select id, since, number, increase from moved where increase <> 0 order by id, number"
+        if movements
+        else "select team, number, sum(increase) from moved group by all"
+    )
+    return sum((row[-1] for row in connection.execute(asked).fetchall()), Decimal(0))
 
 
 def _snapshot(folder: Path, extension: str) -> Decimal:
@@ -161,79 +196,63 @@ def cases(extensions: list[str]) -> dict[str, Callable[[Path], Decimal]]:
     """Name what is measured."""
     found: dict[str, Callable[[Path], Decimal]] = {}
     for extension in extensions:
-        found[f"snapshot {extension}"] = lambda folder, extension=extension: _snapshot(folder, extension)
+        found[f"snapshot, to {extension}"] = functools.partial(_snapshot, extension=extension)
     for extension in extensions:
-        found[f"report figures {extension}"] = lambda folder, extension=extension: _report(
-            folder, extension, []
-        )
-        found[f"report html+csv+json {extension}"] = lambda folder, extension=extension: _report(
-            folder, extension, ["html", "csv", "json"]
-        )
-        if importlib.util.find_spec("polars"):
-            found[f"polars {extension}"] = lambda folder, extension=extension: _polars(folder, extension)
-        if importlib.util.find_spec("duckdb"):
-            found[f"duckdb {extension}"] = lambda folder, extension=extension: _duckdb(folder, extension)
+        every = functools.partial(_report, extension=extension)
+        written = functools.partial(every, formats=["html", "csv", "json"])
+        found[f"report with html, csv and json files, from {extension}"] = written
+        found[f"report, from {extension}"] = functools.partial(every, formats=[])
+        found[f"each movement, from {extension}"] = functools.partial(_history, extension=extension)
+        for name, library in (("polars", _polars), ("duckdb", _duckdb)):
+            asked = functools.partial(library, extension=extension)
+            found[f"{name}: each movement, from {extension}"] = functools.partial(asked, movements=True)
+            found[f"{name}: sums only, from {extension}"] = functools.partial(asked, movements=False)
     return found
 
 
 def measure(folder: Path, name: str) -> dict[str, Any]:
     """Run one case in a process of its own."""
-    command = [sys.executable, __file__, "--ledger", str(folder), "--case", name]
+    command = [sys.executable, __file__, "--case", name, str(folder)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--accounts", type=int, default=100_000)
-    parser.add_argument("--days", type=int, default=31)
-    parser.add_argument("--ledger", type=Path, help="keep the ledgers here, and use those that are there")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    parser.add_argument("--case", help=argparse.SUPPRESS)
-    parser.add_argument("--simulator", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    extensions = ["csv", "parquet"] if importlib.util.find_spec("pyarrow") else ["csv"]
-    if asked.simulator:
-        _simulator(asked.ledger, asked.accounts)
-        return 0
-    if asked.case:
-        start, cpu = time.perf_counter(), time.process_time()
-        total = cases(extensions)[asked.case](asked.ledger)
-        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        figures = {"seconds": round(seconds, 2), "cpu_seconds": round(cpu, 2), "peak_mb": round(peak)}
-        print(json.dumps({**figures, "total": format(total, "f")}))
-        return 0
+def table_of(accounts: int, days: int = 31) -> list[list[Any]]:
+    """Measure every case on a ledger made for it; see the module."""
+    extensions = ["csv", "parquet"]
+    rows: list[list[Any]] = [["", "seconds", "CPU seconds", "peak MB"]]
+    totals = set()
     with tempfile.TemporaryDirectory() as temporary:
-        return _all(asked.ledger or Path(temporary), asked.accounts, asked.days, extensions, asked.json)
-
-
-def _all(folder: Path, accounts: int, days: int, extensions: list[str], as_json: bool) -> int:
-    folder.mkdir(parents=True, exist_ok=True)
-    if not all((folder / extension).exists() for extension in extensions):
+        folder = Path(temporary)
         generate(folder, accounts, days, extensions)
-    command = [sys.executable, __file__, "--ledger", str(folder), "--simulator", "--accounts", str(accounts)]
-    figures: dict[str, dict[str, Any]] = {}
-    line = "{:<28} {seconds:>7.2f} s {cpu_seconds:>7.2f} s CPU {peak_mb:>6} MB   total {total}"
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as simulator:
-        assert simulator.stdin is not None  # noqa: S101
-        assert simulator.stdout is not None  # noqa: S101
-        simulator.stdout.readline()
-        for name in cases(extensions):
-            figures[name] = measure(folder, name)
-            if not as_json:
-                print(line.format(name, **figures[name]), flush=True)
-        simulator.stdin.close()
-    if as_json:
-        print(json.dumps(figures, indent=1))
-    totals = {figure["total"] for name, figure in figures.items() if not name.startswith("snapshot")}
+        command = [sys.executable, __file__, "--simulator", str(accounts), str(folder)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as simulator:
+            assert simulator.stdin is not None  # noqa: S101
+            assert simulator.stdout is not None  # noqa: S101
+            simulator.stdout.readline()
+            for name in cases(extensions):
+                figures = measure(folder, name)
+                rows.append([name, figures["seconds"], figures["cpu_seconds"], figures["peak_mb"]])
+                if not name.startswith("snapshot"):
+                    totals.add(figures["total"])
+            simulator.stdin.close()
     if len(totals) != 1:
-        print(f"the totals differ: {sorted(totals)}", file=sys.stderr)
-        return 1
-    if not as_json:
-        print(f"{accounts} accounts, {days} days, at {datetime.now(UTC):%Y-%m-%d}: all totals are equal")
-    return 0
+        raise RuntimeError(f"the totals differ: {sorted(totals)}")
+    return rows
+
+
+def main() -> None:
+    what, asked, folder = sys.argv[1:]
+    if what == "--simulator":
+        _simulator(Path(folder), int(asked))
+        return
+    start, cpu = time.perf_counter(), time.process_time()
+    total = cases(["csv", "parquet"])[asked](Path(folder))
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    peak = int(re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]) / 1024
+    figures = {"seconds": f"{seconds:.1f}", "cpu_seconds": f"{cpu:.1f}", "peak_mb": f"{peak:.0f}"}
+    print(json.dumps({**figures, "total": format(total, "f")}))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -43,3 +43,7 @@ class MissingLibrary(CloseAIError):
     """An optional library is not installed."""
 
     permanent = True
+
+
+class NotWritten(CloseAIError):
+    """A file could not be stored: there is no such bucket, no right to write, or no space."""

@@ -49,6 +49,7 @@ class AccountLine(Figures, kw_only=True):
     :param state: ``live``; ``deleted``: its last value was recorded just before; ``vanished``: it was not
         listed any more, so what it spent in its last ``gap_minutes`` at most is missing; ``unobserved``: only
         appended lines speak of it.
+    :param forecast: of the whole month at the rate so far; ``None`` where there is none.
     :param history: its observations.
     """
 
@@ -60,6 +61,7 @@ class AccountLine(Figures, kw_only=True):
     first_seen: datetime | None = None
     last_seen: datetime | None = None
     gap_minutes: int = 0
+    forecast: Decimal | None = None
     history: Account | None = None
 
     @property
@@ -77,7 +79,7 @@ class AccountLine(Figures, kw_only=True):
 
 
 class OwnerLine(Figures, kw_only=True):
-    """One team and cost centre: its figures, its cost by day, and a forecast of the whole month."""
+    """One team and cost centre: the sums of its accounts, and its cost by day."""
 
     owner: Owner
     accounts: int = 0

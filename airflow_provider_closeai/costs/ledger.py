@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs import tables
+from airflow_provider_closeai.costs import files, tables
 from airflow_provider_closeai.costs.errors import DamagedFile
 from airflow_provider_closeai.costs.tables import Column
 
@@ -156,19 +156,14 @@ class Ledger:
         :param rows: its lines, in the order of ``COLUMNS[kind]``.
         :param extension: ``csv`` or ``parquet``.
         :param replace: afterwards take away what an earlier try of the same run wrote for this month.
+        :raises NotWritten: the folder or the store does not take it.
         """
         data = _encoded(kind, rows, extension)
         digest = hashlib.sha256(data).hexdigest()[:16]
         file = LedgerFile(kind, month, at, len(rows), run, digest, extension)
         earlier = [other for other in self._listed(kind, month) if other.run == run] if replace else []
-        target = self.root / file.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if getattr(self.root, "protocol", "") in ("", "file", "local"):
-            partial = target.parent / f".{target.name}.partial"
-            partial.write_bytes(data)
-            partial.replace(target)
-        else:
-            target.write_bytes(data)  # an object store shows an object only when all of it is there
+        with files.whole(self.root / file.name) as target:
+            target.write(data)
         for other in earlier:
             if other.name != file.name:
                 self._remove(other)

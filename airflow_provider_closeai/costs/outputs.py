@@ -21,6 +21,7 @@ FORMATS = ("html", "csv", "json", "parquet", "focus")
 _BOM = b"\xef\xbb\xbf"
 _FIGURES = tuple(Column(name, "amount") for name in Figures.__struct_fields__)
 _EVERY = (Column("billing_month"), Column("currency"), Column("status"))
+_FORECAST = (Column("forecast", "amount"), Column("observed_days", "whole"))
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -62,6 +63,7 @@ def tables_of(report: Report) -> list[Table]:
     :param report: the month.
     """
     every = (report.month.name, report.currency, report.status)
+    days = len(report.observed_days)
     return [
         Table(
             "owners",
@@ -72,7 +74,7 @@ def tables_of(report: Report) -> list[Table]:
                 Column("accounts", "whole"),
                 *_FIGURES,
                 Column("share_percent", "amount"),
-                Column("forecast", "amount"),
+                *_FORECAST,
             ),
             lambda: (
                 (
@@ -83,6 +85,7 @@ def tables_of(report: Report) -> list[Table]:
                     *_figures(line),
                     share(line.month_to_date, report.totals.month_to_date),
                     line.forecast,
+                    days,
                 )
                 for line in report.owners
             ),
@@ -99,6 +102,7 @@ def tables_of(report: Report) -> list[Table]:
                 Column("state"),
                 *_FIGURES,
                 Column("share_percent", "amount"),
+                *_FORECAST,
                 Column("created_at", "time"),
                 Column("first_seen", "time"),
                 Column("last_seen", "time"),
@@ -115,6 +119,8 @@ def tables_of(report: Report) -> list[Table]:
                     line.state,
                     *_figures(line),
                     share(line.month_to_date, report.totals.month_to_date),
+                    line.forecast,
+                    days,
                     line.created_at,
                     line.first_seen,
                     line.last_seen,
@@ -147,7 +153,7 @@ def tables_of(report: Report) -> list[Table]:
                 Column("budget", "amount"),
                 Column("actual", "amount"),
                 Column("used_percent", "amount"),
-                Column("forecast", "amount"),
+                *_FORECAST,
                 Column("forecast_percent", "amount"),
             ),
             lambda: (
@@ -158,6 +164,7 @@ def tables_of(report: Report) -> list[Table]:
                     line.actual,
                     share(line.actual, line.budget),
                     line.forecast,
+                    days,
                     None if line.forecast is None else share(line.forecast, line.budget),
                 )
                 for line in report.budgets
@@ -272,7 +279,8 @@ def _account(line: AccountLine, report: Report) -> dict[str, Any]:
         "cost_center": line.owner.cost_center,
         "state": line.state,
         **{name: text_of(amount) for name, amount in _named(line).items()},
-        "share_percent": None if percent is None else text_of(percent),
+        "share_percent": _plain(percent),
+        "forecast": _plain(line.forecast),
         "created_at": _plain(line.created_at),
         "first_seen": _plain(line.first_seen),
         "last_seen": _plain(line.last_seen),

@@ -8,6 +8,7 @@ from typing import IO, Any
 from airflow_provider_closeai.costs import focus, outputs
 from airflow_provider_closeai.costs.alerts import Alert
 from airflow_provider_closeai.costs.figures import Report
+from airflow_provider_closeai.costs.files import whole
 from airflow_provider_closeai.costs.ledger import Ledger
 from airflow_provider_closeai.costs.months import text_of
 
@@ -32,23 +33,19 @@ def publish(
     :param account: the main account's name (FOCUS, and the page).
     :param billed: ``effective`` or ``zero`` (FOCUS).
     :param title: of the page.
+    :raises NotWritten: the folder or the store does not take a file.
     :returns: the files' paths, by what is in them: ``html``, ``owners.csv`` ...
     """
     from airflow_provider_closeai.costs.page import render  # not before: it imports Jinja
 
     issuer = focus.Issuer(account, billed)
     stem = f"closeai-costs-{report.month.name}"
-    output.mkdir(parents=True, exist_ok=True)
     written: dict[str, str] = {}
 
     def put(what: str, name: str, write: Callable[[IO[bytes]], None]) -> None:
         target = output / name
-        is_local = getattr(output, "protocol", "") in ("", "file", "local")
-        partial = output / f".{name}.partial" if is_local else target
-        with partial.open("wb") as file:
+        with whole(target) as file:
             write(file)
-        if is_local:
-            partial.replace(target)
         written[what] = str(target)
 
     for kind in formats:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import decimal
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -31,6 +31,7 @@ from airflow_provider_closeai.costs.owners import UNALLOCATED, Budgets, Owner, O
 FINAL_WITHIN = timedelta(minutes=15)
 _MIN_FORECAST = timedelta(days=1)
 _MICROSECOND = timedelta(microseconds=1)
+_ROUNDED = Decimal("1e-8")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 
@@ -74,9 +75,12 @@ def build_report(
         history = read_history(ledger, month)
         closing = read_closing(ledger, month.name, currency)
         appended = read_corrections(ledger, month.name, currency)
-        accounts = _accounts(history, owners, closing, appended)
         status, gap = _status(history, at, final_within)
-        lines = _owner_lines(accounts, history, status)
+        growth = _growth(history, status)
+        accounts = _accounts(history, owners, closing, appended)
+        for account in accounts:
+            account.forecast = _forecast(account, growth)
+        lines = _owner_lines(accounts)
         totals = Figures()
         for line in lines:
             totals.add(line)
@@ -91,10 +95,10 @@ def build_report(
             gap_minutes=gap,
             history=history,
             totals=totals,
-            forecast=_forecast(totals.month_to_date, history, status),
+            forecast=_sum(line.forecast for line in lines),
             owners=lines,
             accounts=accounts,
-            budgets=_budget_lines(lines, budgets, history, status),
+            budgets=_budget_lines(lines, budgets),
             closing=closing,
             appended=appended,
             control=history.control,
@@ -129,7 +133,7 @@ def _accounts(
     return sorted(lines, key=lambda line: (-line.month_to_date, line.sub_account_id))
 
 
-def _owner_lines(accounts: Iterable[AccountLine], history: History, status: str) -> list[OwnerLine]:
+def _owner_lines(accounts: Iterable[AccountLine]) -> list[OwnerLine]:
     lines: dict[Owner, OwnerLine] = {}
     for account in accounts:
         line = lines.get(account.owner)
@@ -137,13 +141,13 @@ def _owner_lines(accounts: Iterable[AccountLine], history: History, status: str)
             line = lines[account.owner] = OwnerLine(owner=account.owner, daily=defaultdict(Decimal))
         line.add(account)
         line.accounts += 1
+        line.forecast = _sum((line.forecast, account.forecast))
         daily = line.daily
         for span, amount in account.history.movements() if account.history else ():
             if span.day is not None:
                 daily[span.day] += amount
     for line in lines.values():
         line.daily = dict(sorted(line.daily.items()))
-        line.forecast = _forecast(line.month_to_date, history, status)
     return sorted(lines.values(), key=_by_cost)
 
 
@@ -181,32 +185,44 @@ def _total_at(history: History, at: datetime) -> Decimal:
 def _status(history: History, at: datetime, final_within: timedelta) -> tuple[str, int | None]:
     if at < history.month.end:
         return OPEN, None
-    gap = history.month.end - history.snapshots[-1]
+    gap = history.month.end - history.last_snapshot
     is_final = gap <= final_within and not history.is_reset_elsewhere
     return FINAL if is_final else ESTIMATED, minutes(gap)
 
 
-def _forecast(spent: Decimal, history: History, status: str) -> Decimal | None:
-    """Carry the rate so far on to the month's end; a month that is over needs no forecast."""
-    begin, end, last = history.began, history.month.end, history.snapshots[-1]
-    if status != OPEN or last - begin < _MIN_FORECAST:
+def _growth(history: History, status: str) -> Decimal | None:
+    """By how much of itself the cost grows at the rate so far; a month that is over needs no forecast."""
+    if status != OPEN:
+        return None
+    begin, end, last = history.began, history.month.end, history.last_snapshot
+    if last - begin < _MIN_FORECAST:
         return None
     with decimal.localcontext(ESTIMATE):
-        left, elapsed = (Decimal(span // _MICROSECOND) for span in (end - last, last - begin))
-        return (spent + spent * left / elapsed).quantize(Decimal("1e-8"))
+        return Decimal((end - last) // _MICROSECOND) / ((last - begin) // _MICROSECOND)
 
 
-def _budget_lines(
-    lines: Iterable[OwnerLine], budgets: Budgets, history: History, status: str
-) -> list[BudgetLine]:
-    spent: dict[str, Decimal] = dict.fromkeys(budgets.amounts, ZERO)
-    for line in lines:
-        if line.owner.team in spent:
-            spent[line.owner.team] += line.month_to_date
-    return [
-        BudgetLine(team, budget, spent[team], _forecast(spent[team], history, status))
-        for team, budget in budgets.amounts.items()
-    ]
+def _forecast(line: AccountLine, growth: Decimal | None) -> Decimal | None:
+    """An account that is gone spends no more, and lines that were appended do not go on."""
+    if growth is None:
+        return None
+    observed = line.month_to_date - line.adjustments if line.state == "live" else ZERO
+    with decimal.localcontext(ESTIMATE):
+        return (line.month_to_date + observed * growth).quantize(_ROUNDED)
+
+
+def _sum(forecasts: Iterable[Decimal | None]) -> Decimal | None:
+    """Add them up: of one report either all are known or none is."""
+    known = [amount for amount in forecasts if amount is not None]
+    return sum(known, ZERO) if known else None
+
+
+def _budget_lines(lines: Sequence[OwnerLine], budgets: Budgets) -> list[BudgetLine]:
+    found = []
+    for team, budget in budgets.amounts.items():
+        own = [line for line in lines if line.owner.team == team]
+        actual = sum((line.month_to_date for line in own), ZERO)
+        found.append(BudgetLine(team, budget, actual, _sum(line.forecast for line in own)))
+    return found
 
 
 def _by_cost(line: OwnerLine) -> tuple[bool, Decimal, Owner]:

@@ -10,6 +10,7 @@ from books import Book
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.alerts import THRESHOLDS, new_alerts, reached, thresholds_of
+from airflow_provider_closeai.costs.closing import record_correction
 from airflow_provider_closeai.costs.ledger import ALERTS
 
 
@@ -49,6 +50,27 @@ def test_a_month_that_began_with_its_accounts(book: Book) -> None:
     book.seen("11-12 00:00", {1: ("1", "a", created)})
     book.seen("11-16 00:00", {1: ("5", "a", created)})
     assert book.report().forecast == 20  # a day costs 1: 20 of its days, not 30
+
+
+def test_forecasts_add_up(book: Book) -> None:
+    book.seen("10-31 23:50", {1: "9", 2: "9", 3: "9"})
+    book.seen("11-10 00:00", {1: "3.00000001", 2: "1", 3: "0.1"})
+    book.deleted("11-10 00:01", {2: "1"})
+    book.seen("11-11 00:00", {1: "3.00000001", 3: "0.1"})
+    record_correction(book.ledger, "2026-11", sub_account_id=3, amount="-0.03", reason="note", currency="CNY")
+    report = book.report(owners={"a-1": "A"}, budgets={"A": 10, "Nobody": 1})
+    # Ten of thirty days: what lives triples, what is gone and what was appended stays as it is.
+    assert {line.sub_account_id: line.forecast for line in report.accounts} == {
+        1: Decimal("9.00000003"),
+        2: 1,
+        3: Decimal("0.27"),
+    }
+    assert {line.owner.team: line.forecast for line in report.owners} == {
+        "A": Decimal("9.00000003"),
+        "Unallocated": Decimal("1.27"),
+    }
+    assert [line.forecast for line in report.budgets] == [Decimal("9.00000003"), None]
+    assert report.forecast == Decimal("10.27000003")
 
 
 def once(book: Book, run: str) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from books import OLD, Book, Clock, local
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.errors import MissingLibrary, NoObservation
+from airflow_provider_closeai.costs.errors import MissingLibrary, NoObservation, NotWritten
 from airflow_provider_closeai.costs.ledger import CONTROL, SNAPSHOTS, Ledger, ledger_at, run_key
 from airflow_provider_closeai.costs.months import Month
 from airflow_provider_closeai.costs.owners import budgets_of, owners_of
@@ -231,3 +231,9 @@ def test_an_object_store(clock: Clock) -> None:
     assert report.totals.month_to_date == Decimal("0.44000013")
     files = publish(report, ledger, UPath("memory://bucket/out"), ["html", "csv", "json"], account="m")
     assert {UPath(path).exists() for path in files.values()} == {True}
+
+
+def test_a_folder_that_takes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "ledger").write_text("a file is in its place")
+    with pytest.raises(NotWritten, match=r"ledger/snapshots/.* could not be written: .* A retry is safe"):
+        Ledger(tmp_path / "ledger").write(SNAPSHOTS, "2026-11", AT, "0" * 12, [ROW])
