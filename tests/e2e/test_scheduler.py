@@ -234,6 +234,30 @@ def test_without_a_pool_the_surplus_of_several_hosts_is_named_and_kept(world: Wo
         assert "has 4 sub-accounts, 2 were asked for: ids [1, 2, 3, 4]" in run.log("create", 1)
 
 
+def test_a_snapshot_starts_the_report(world: World) -> None:
+    """By the ledger's asset, whose metadata is what the snapshot found."""
+    airflow = world.airflow
+    world.examples.simulator.add_account("search.web", monthly_cost="50.00000001")
+    snapshot = airflow.trigger("closeai_costs_daily")
+    assert snapshot.ended() == "success"
+    taken = snapshot.xcom("snapshot")
+
+    def started() -> Run | None:
+        return next((run for run in airflow.runs() if run.dag_id == "closeai_costs_report"), None)
+
+    report = wait_until(started, "the report is started")
+    assert report.ended() == "success"
+    assert airflow.get(report.path)["run_type"] == "asset_triggered"
+    (event,) = airflow.get(f"{report.path}/upstreamAssetEvents")["asset_events"]
+    assert (event["source_dag_id"], event["extra"]) == ("closeai_costs_daily", taken)
+    reported = report.xcom("report")
+    assert reported["total"] == taken["total"] == "50.00000001"
+    (made,) = airflow.get("assets/events?source_dag_id=closeai_costs_report")["asset_events"]
+    assert made["extra"] == reported
+    assert report.outcome("tell") == "success 1"
+    assert report.xcom("tell")[0].startswith("Search has spent 50.00 CNY")
+
+
 def example_ids(world: World) -> list[str]:
     found = world.airflow.get("dags?tags=example&limit=100")["dags"]
     names = sorted(dag["dag_id"] for dag in found)
