@@ -97,14 +97,14 @@ class Owners:
     def warnings(self) -> list[str]:
         """Name the rules that matched nothing, and those that contradict each other, after all accounts."""
         idle = [
-            f"The owner rule {rule.told} matches no account of this month: a typing error, or not needed any "
+            f"No account of this month matches {rule.told}: a typing error, or a rule that is not needed any "
             "more."
             for rule in self.rules
             if id(rule) not in self._used
         ]
         overlaps = [
-            f"The owner rules {first.told} and {other.told} both match {_ids(accounts)}: the first one "
-            "counts. Make one of them narrower, or name these accounts by id."
+            f"Both {first.told} and {other.told} match {_ids(accounts)}: the first one counts. Make one of "
+            "them narrower, or name these accounts by id."
             for (first, other), accounts in self._overlaps.items()
         ]
         return idle + overlaps

@@ -37,13 +37,11 @@ def test_rules_that_match_nothing_or_overlap_are_named() -> None:
         assert owners.of(number, "search.web").team == "Search"
     owners.of(9, "search.api")
     assert owners.warnings() == [
-        "The owner rule owners rule 3 (alias 'old-*' -> 'Nobody') matches no account of this month: a typing "
-        "error, or not needed any more.",
-        "The owner rules owners rule 1 (alias 'search.*' -> 'Search') and owners rule 2 (alias '*.web' -> "
-        "'Web') "
-        "both match accounts 1, 2, 3, 4, 5 and 2 more: the first one counts. Make one of them narrower, or "
-        "name "
-        "these accounts by id.",
+        "No account of this month matches owners rule 3 (alias 'old-*' -> 'Nobody'): a typing error, or a "
+        "rule that is not needed any more.",
+        "Both owners rule 1 (alias 'search.*' -> 'Search') and owners rule 2 (alias '*.web' -> 'Web') match "
+        "accounts 1, 2, 3, 4, 5 and 2 more: the first one counts. Make one of them narrower, or name these "
+        "accounts by id.",
     ]
 
 

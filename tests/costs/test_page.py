@@ -163,7 +163,7 @@ def test_texts(chrome: Browser, page: Path, report: Report) -> None:
         "renamed from 'trial' to 'ads.trial'",
         "deleted; its last value of 75.00 was recorded just before",
         "No snapshot on 2026-11-09",
-        "owners rule 3 (alias 'old' -> 'Nobody') matches no account",
+        "No account of this month matches owners rule 3 (alias 'old' -> 'Nobody')",
         "over budget",
         "within budget",
         "Of it in no sub-account",
@@ -253,6 +253,33 @@ def test_print(chrome: Browser, page: Path, tmp_path: Path) -> None:
     data = (tmp_path / "page.pdf").read_bytes()
     assert data.startswith(b"%PDF-")
     assert 2 <= len(re.findall(rb"/Type\s*/Page\b", data)) <= 6
+
+
+OVERLAPS = """[...document.querySelectorAll('.row')].flatMap(row => {
+    const [label, value] = [...row.children].map(child => child.getBoundingClientRect());
+    const whole = row.closest('svg').getBoundingClientRect();
+    const isOff = box => box && (box.left < whole.left - 1 || box.right > whole.right + 1 || !box.width);
+    return isOff(label) || isOff(value) || (value && label.right > value.left) ? [row.textContent] : [];
+})"""
+
+
+@pytest.mark.parametrize(("width", "media"), [(360, ""), (900, ""), (1280, ""), (690, "print")])
+def test_long_names_and_amounts_do_not_meet(
+    chrome: Browser, book: Book, tmp_path: Path, width: int, media: str
+) -> None:
+    names = [f"{letter * 2}ommercial Wholesale Machinery of Northwestern Europe" for letter in "WM"]
+    book.seen("10-31 23:55", {1: "0", 2: "0"})
+    book.seen("11-21 09:00", {1: ("98765432.10", "a"), 2: ("87654321.09", "b")})
+    report = book.report(
+        owners=dict(zip("ab", names, strict=True)), budgets=dict.fromkeys(names, "99999999.99")
+    )
+    page = tmp_path / "page.html"
+    page.write_text(render(report, account="m"))
+    chrome.open(page, width=width, is_mobile=width < 400)
+    chrome.call("Emulation.setEmulatedMedia", media=media)
+    assert "forecast over budget" in page.read_text()
+    assert chrome.value("document.querySelectorAll('.row').length") == 6
+    assert chrome.value(OVERLAPS) == []
 
 
 def test_many_accounts_stay_a_page(book: Book) -> None:
