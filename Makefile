@@ -82,6 +82,10 @@ help: ## list the targets
 demo: .venv/$$(MAIN_CELL)/.stamp ## a real DAG run against the simulator, offline
 	.venv/$(MAIN_CELL)/bin/python scripts/demo.py $(ARGS)
 
+.PHONY: demo-costs
+demo-costs: .venv/$$(MAIN_CELL)/.stamp ## two months of simulated spending, reported as web pages, offline
+	@.venv/$(MAIN_CELL)/bin/python scripts/demo_costs.py demo-costs
+
 .PHONY: test
 test: .venv/tools/.stamp ## the whole suite on Airflow 3.3.2 and the Python found (ARGS='-k name' for pytest)
 	@$(MATRIX) $(MAIN_CELL) -- $(ARGS)

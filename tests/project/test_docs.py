@@ -67,6 +67,8 @@ def test_every_message_of_troubleshooting_is_in_the_code() -> None:
         ("operators/create.md", "operators.sub_accounts", "CreateSubAccountsOperator"),
         ("operators/pricing.md", "operators.sub_accounts", "UpdatePricingOperator"),
         ("operators/delete.md", "operators.sub_accounts", "DeleteSubAccountsOperator"),
+        ("operators/snapshot_costs.md", "operators.costs", "SnapshotCostsOperator"),
+        ("operators/cost_report.md", "operators.costs", "CostReportOperator"),
         ("sensors/health.md", "sensors.health", "HealthSensor"),
     ],
 )
@@ -78,7 +80,7 @@ def test_every_parameter_is_documented(document: str, module: str, name: str) ->
     missing = [parameter for parameter in parameters if f"`{parameter}`" not in text]
     assert not missing
     templated = set(re.findall(r"^\| `(\w+)` \* \|", text, re.MULTILINE))
-    fields = {field.removeprefix("is_") for field in operator.template_fields}
+    fields = {field.removeprefix("is_").removesuffix("_folder") for field in operator.template_fields}
     assert templated | {"closeai_conn_id"} == fields | {"closeai_conn_id"}
 
 
