@@ -34,6 +34,16 @@ _processes.set_forkserver_preload(["airflow_provider_closeai.client.client"])
 multiprocessing.util.get_temp_dir()  # before a test moves the temporary directory: its path may be too long
 
 
+class Clock:
+    """A clock in seconds that tests move."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture(autouse=True)
 def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test caches, locks and an environment of its own, its child processes too."""

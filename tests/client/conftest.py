@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support import isolated
+from support import Clock, isolated
 
 from airflow_provider_closeai.simulator import Simulator
 
@@ -13,3 +13,8 @@ __all__ = ["isolated"]
 @pytest.fixture
 def sim(closeai_simulator: Simulator) -> Simulator:
     return closeai_simulator
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from support import Sleeps, client_of, config_of, in_processes, in_threads, platform
+from support import Clock, Sleeps, client_of, config_of, in_processes, in_threads, platform
 
 from airflow_provider_closeai.client.bases import Bases
 from airflow_provider_closeai.client.cache import STALE_FOR, Cache
@@ -16,19 +16,6 @@ from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import AuthenticationFailed, DiscoveryError
 from airflow_provider_closeai.client.transport import Transport
 from airflow_provider_closeai.simulator import Request, Simulator
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 def bases_of(sim: Simulator, clock: Clock, sleep: Any = None, **extra: Any) -> Bases:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support import Sleeps, client_of, config_of, fixed_client, in_processes, in_threads, platform
+from support import Clock, Sleeps, client_of, config_of, fixed_client, in_processes, in_threads, platform
 
 from airflow_provider_closeai.client.bases import Bases
 from airflow_provider_closeai.client.cache import Cache, Knowledge
@@ -15,19 +15,6 @@ from airflow_provider_closeai.client.errors import NoHealthyBase
 from airflow_provider_closeai.client.transport import Attempt, Outcome, Transport
 from airflow_provider_closeai.provisioning.health import look
 from airflow_provider_closeai.simulator import Request, Simulator
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 def bases_of(sim: Simulator, clock: Clock, **extra: Any) -> Bases:
