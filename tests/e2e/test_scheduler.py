@@ -24,6 +24,7 @@ from cryptography.fernet import Fernet
 from deployment import Deployment, Run, wait_until
 from hunt import Hunt
 from platforms import Platform
+from vault_standin import Vault
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
@@ -79,6 +80,8 @@ class World:
             self.refused.simulator.stop_base(index)
         self.aws = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
         self.aws.start()
+        self.vault = Vault()
+        self.vault.start()
         places = ("xcom", "log", "stdout", "base64", "variable", "file", "exception", "serialized_dag")
         self.planted = {place: made_up_key() for place in (*places, "conf", "rendered")}
         if HAS_STATE_STORE:
@@ -90,6 +93,7 @@ class World:
             **{name: text for each in self.platforms for name, text in each.environment.items()},
             "AIRFLOW_CONN_AWS_DEFAULT": aws_connection(self.aws.get_host_and_port()[1]),
             "AIRFLOW_CONN_AWS_DOWN": aws_connection(9),
+            "AIRFLOW_CONN_VAULT_DEFAULT": self.vault.connection(),
             "AIRFLOW_CONN_FILE_KEY": json.dumps(
                 {"conn_type": "generic", "password": Fernet.generate_key().decode()}
             ),
@@ -112,6 +116,7 @@ class World:
     def stop(self) -> None:
         self.airflow.stop()
         self.aws.stop()
+        self.vault.stop()
         for platform in self.platforms:
             platform.simulator.stop()
 
@@ -373,6 +378,8 @@ def test_no_key_is_anywhere(world: World) -> None:
 
     keys = world.secrets
     assert len(keys) > 30
+    assert {secret["token"] for secret in world.vault.secrets.values()} < keys, "Vault was given none"
+    assert len(world.vault.secrets) == 2
     hunt = Hunt(world.airflow, [*keys, *world.planted.values()])
     found = hunt.run()
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,18 +43,7 @@ def create(closeai_connection: Simulator) -> Callable[..., list[dict[str, Any]]]
 @pytest.fixture
 def vault(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vault]:
     vault = Vault()
-    thread = threading.Thread(target=vault.server.serve_forever, daemon=True)
-    thread.start()
-    connection = {
-        "conn_type": "vault",
-        "host": "127.0.0.1",
-        "port": vault.port,
-        "schema": "secret",
-        "password": "root",
-        "extra": {"auth_type": "token", "kv_engine_version": 2, "use_tls": False},
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_VAULT_DEFAULT", json.dumps(connection))
+    vault.start()
+    monkeypatch.setenv("AIRFLOW_CONN_VAULT_DEFAULT", vault.connection())
     yield vault
-    vault.server.shutdown()
-    vault.server.server_close()
-    thread.join(10)
+    vault.stop()

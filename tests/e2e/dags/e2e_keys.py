@@ -21,6 +21,7 @@ from airflow_provider_closeai.operators.sub_accounts import (
 from airflow_provider_closeai.sensors.health import HealthSensor
 from airflow_provider_closeai.sinks.aws import SecretsManagerSink
 from airflow_provider_closeai.sinks.file import EncryptedFileSink
+from airflow_provider_closeai.sinks.vault import VaultSink
 
 log = logging.getLogger(__name__)
 RETRY = {"retries": 1, "retry_delay": 0}
@@ -43,6 +44,7 @@ with DAG("e2e_sinks", schedule=None, catchup=False):
         "aws": SecretsManagerSink(),
         "aws_down": SecretsManagerSink(aws_conn_id="aws_down"),
         "file": EncryptedFileSink(f"{os.environ.get('AIRFLOW_HOME')}/keys", "file_key"),
+        "vault": VaultSink(),
         "talkative": TalkativeSink(),
     }
     for name, sink in sinks.items():

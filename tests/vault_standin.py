@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -48,5 +49,23 @@ class Vault:
 
             do_GET = do_POST = do_PUT = _serve
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    def start(self) -> None:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def connection(self) -> str:
+        """Give the Airflow connection that leads to it."""
+        fields = {
+            "conn_type": "vault",
+            "host": "127.0.0.1",
+            "port": self._server.server_address[1],
+            "schema": "secret",
+            "password": "root",
+            "extra": {"auth_type": "token", "kv_engine_version": 2, "use_tls": False},
+        }
+        return json.dumps(fields)
