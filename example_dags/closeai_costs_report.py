@@ -24,7 +24,7 @@ with DAG(
     report = CostReportOperator(
         task_id="report",
         ledger=f"{COSTS}/ledger",
-        month="current",
+        month="latest",  # of the snapshot, even where the month has turned since
         output=f"{COSTS}/reports",
         currency="CNY",
         owners={

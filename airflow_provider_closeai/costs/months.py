@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import decimal
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -114,24 +114,28 @@ def month_of(moment: datetime, zone: str = DEFAULT_ZONE) -> Month:
     return Month(f"{moment.astimezone(zone_of(zone)):%Y-%m}", zone)
 
 
-def asked_month(month: object, zone: str, at: datetime) -> Month:
+def asked_month(month: object, zone: str, at: datetime, observed: Sequence[str] = ()) -> Month:
     """
     Read the ``month`` parameter.
 
-    :param month: ``YYYY-MM``, ``current`` or ``previous``.
+    :param month: ``YYYY-MM``, ``current``, ``previous``, or ``latest``: the newest of ``observed``, else the
+        current one.
     :param zone: the time zone in which months turn.
     :param at: now.
+    :param observed: the months of which there are snapshots, oldest first.
     :raises InvalidParameter: no month, or one in the future.
     """
     zone_of(zone)
     current = month_of(at, zone)
     text = str(month).strip()
+    if text == "latest":
+        text = observed[-1] if observed else "current"
     if text in ("current", "previous"):
         return current if text == "current" else current.step(-1)
     if not _MONTH.fullmatch(text):
         raise InvalidParameter(
-            f"month: {month!r} is no month. Give it as YYYY-MM, for instance {current.name!r}, or 'current' "
-            "or 'previous'."
+            f"month: {month!r} is no month. Give it as YYYY-MM, for instance {current.name!r}, or 'current', "
+            "'previous' or 'latest'."
         )
     if text > current.name:
         raise InvalidParameter(

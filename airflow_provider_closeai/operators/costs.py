@@ -103,7 +103,7 @@ class CostReportOperator(BaseOperator):
     ``files``, ``warnings``, and ``alerts``: those that no earlier run reported.
 
     :param ledger: the ledger's folder (templated).
-    :param month: ``YYYY-MM``, ``current`` or ``previous`` (templated).
+    :param month: ``YYYY-MM``, ``current``, ``previous``, or ``latest``: of the newest snapshot (templated).
     :param output: the folder of the report's files (templated).
     :param currency: ISO 4217 code of the platform's amounts; it names none itself (templated).
     :param formats: some of ``html``, ``csv``, ``json``, ``parquet`` (the extra), ``focus`` (templated).
@@ -170,14 +170,15 @@ class CostReportOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Report; see docs/operators/cost_report.md."""
         from airflow_provider_closeai.costs import alerts, months
+        from airflow_provider_closeai.costs.ledger import SNAPSHOTS
         from airflow_provider_closeai.costs.outputs import formats_of
         from airflow_provider_closeai.costs.publish import publish, result_of
 
         with _failing_for_good():
-            month = months.asked_month(self.month, self.time_zone, months.now())
             formats = formats_of(self.formats)
             thresholds = alerts.thresholds_of(self.thresholds)
             ledger = _ledger(self.ledger)
+            month = months.asked_month(self.month, self.time_zone, months.now(), ledger.months(SNAPSHOTS))
             report = self._report(ledger, month)
             for warning in report.warnings:
                 self.log.warning("%s", warning)

@@ -38,7 +38,13 @@ def test_the_day_of_an_interval() -> None:
 
 @pytest.mark.parametrize(
     ("asked", "name"),
-    [("2026-11", "2026-11"), ("current", "2026-12"), ("previous", "2026-11"), (" 2026-12 ", "2026-12")],
+    [
+        ("2026-11", "2026-11"),
+        ("current", "2026-12"),
+        ("previous", "2026-11"),
+        ("latest", "2026-12"),
+        (" 2026-12 ", "2026-12"),
+    ],
 )
 def test_the_month_asked_for(asked: str, name: str) -> None:
     assert asked_month(asked, "Asia/Shanghai", local("12-01 00:00")).name == name

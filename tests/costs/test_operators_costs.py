@@ -118,6 +118,16 @@ def test_an_empty_listing_may_be_tried_again(sim: Simulator, clock: Clock, tmp_p
         snapshot(tmp_path, context_of("next"))
 
 
+def test_a_report_that_comes_after_the_turn(sim: Simulator, clock: Clock, tmp_path: Path) -> None:
+    clock.at = local("11-30 23:58")
+    snapshot(tmp_path)
+    clock.at = local("12-01 00:01")
+    with pytest.raises(AirflowFailException, match="no usable snapshot of 2026-12"):
+        report_operator(tmp_path).execute(context_of())
+    record = report_operator(tmp_path, month="latest").execute(context_of())
+    assert (record["billing_month"], record["status"]) == ("2026-11", "final")
+
+
 def test_owners_and_budgets_from_files(sim: Simulator, clock: Clock, tmp_path: Path) -> None:
     snapshot(tmp_path)
     (tmp_path / "owners.csv").write_text("alias,team,cost_center\nsearch.*,Search,CC-1\n")
