@@ -39,6 +39,7 @@ with DAG(
             "ads.*": {"team": "Ads", "cost_center": "CC-200"},
         },
         budgets={"Search": "60", "Ads": "60"},
+        thresholds=(),  # the report DAG tells alerts
         close=True,
     )
     opening >> close

@@ -90,7 +90,7 @@ def _report(folder: Path, extension: str, formats: list[str]) -> Decimal:
 
 
 def _history(folder: Path, extension: str) -> Decimal:
-    from airflow_provider_closeai.costs.history import read_history
+    from airflow_provider_closeai.costs.fold import read_history
     from airflow_provider_closeai.costs.months import total
 
     return total(

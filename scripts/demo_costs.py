@@ -83,7 +83,7 @@ class Demo:
             self.client.update([found["trial"]], "ads.trial", {"gpt-4": Decimal(1)})
         elif day == date(2026, 12, 8):
             gone = [found["ads.creative"]]
-            record_deleted(self.ledger, gone, run=run_key(day))
+            record_deleted(self.ledger, gone, months.now(), run=run_key(day))
             self.client.delete(gone)
 
     def run(self) -> Iterator[Report]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -64,17 +64,17 @@ class Alert(msgspec.Struct, frozen=True):
         return {**msgspec.structs.asdict(self), **amounts, "text": self.text}
 
 
-def thresholds_of(source: Iterable[object]) -> list[Threshold]:
+def thresholds_of(source: Iterable[object] | None) -> list[Threshold]:
     """
     Read thresholds.
 
-    :param source: ``80%``, ``forecast 100%`` ...
+    :param source: ``80%``, ``forecast 100%`` ...; none of them, and nobody is ever told.
     :raises InvalidParameter: naming the one that is wrong.
     """
     if isinstance(source, str):
         source = source.split(",")
     found = []
-    for text in source:
+    for text in source or ():
         match = _THRESHOLD.fullmatch(str(text).strip())
         if match is None:
             raise InvalidParameter(
@@ -107,20 +107,14 @@ def reached(report: Report, thresholds: Iterable[Threshold]) -> list[Alert]:
     return found
 
 
-def new_alerts(
-    ledger: Ledger, report: Report, alerts: Iterable[Alert], *, name: str, run: str
-) -> list[Alert]:
+def untold(ledger: Ledger, report: Report, thresholds: Iterable[Threshold], *, run: str) -> list[Alert]:
     """
-    Keep the alerts that no earlier run reported, and remember them.
+    Tell which thresholds are reached that no earlier run told.
 
-    They are remembered before anybody is told. A run that is tried again finds its own alerts still new, so
-    that a try which died half-way loses none.
-
-    :param ledger: where they are remembered.
+    :param ledger: where it is remembered what was told.
     :param report: the month.
-    :param alerts: what is reached now.
-    :param name: of the report, for the record.
-    :param run: the task run.
+    :param thresholds: which there are.
+    :param run: the task run: tried again, it finds its own alerts still untold, and none is lost.
     """
     known: set[tuple[str, ...]] = set()
     for file in ledger.files(ALERTS, report.month.name):
@@ -130,10 +124,18 @@ def new_alerts(
             known.update(zip(*ledger.read(file, ["team", "threshold"]), strict=True))
         except DamagedFile as error:
             log.warning("%s Its alerts may be reported again.", error)
-    new = [alert for alert in alerts if (alert.team, alert.threshold) not in known]
-    if new:
-        rows = [
-            (report.generated_at, alert.billing_month, name, alert.team, alert.threshold) for alert in new
-        ]
+    return [alert for alert in reached(report, thresholds) if (alert.team, alert.threshold) not in known]
+
+
+def remember(ledger: Ledger, report: Report, told: Sequence[Alert], *, run: str) -> None:
+    """
+    Remember alerts that were told: after it, so that one whose telling failed is told again.
+
+    :param ledger: where.
+    :param report: the month.
+    :param told: which.
+    :param run: the task run.
+    """
+    rows = [(report.generated_at, alert.billing_month, alert.team, alert.threshold) for alert in told]
+    if rows:
         ledger.write(ALERTS, report.month.name, report.generated_at, run, rows, replace=True)
-    return new

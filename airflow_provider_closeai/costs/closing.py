@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -14,7 +14,11 @@ from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs import months
 from airflow_provider_closeai.costs.errors import CloseRefused, CurrencyConflict
 from airflow_provider_closeai.costs.ledger import CLOSED, CORRECTIONS, Ledger, LedgerFile, run_key
-from airflow_provider_closeai.costs.months import ZERO, Month, money, text_of, total
+from airflow_provider_closeai.costs.months import ZERO, money, text_of, total
+from airflow_provider_closeai.costs.owners import Owner
+
+if TYPE_CHECKING:
+    from airflow_provider_closeai.costs.figures import Report
 
 log = logging.getLogger(__name__)
 
@@ -39,24 +43,32 @@ class Correction(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Closed(msgspec.Struct, frozen=True):
+    """An account's cost in a month that is closed, as its counter said, and who pays it."""
+
+    sub_account_id: int
+    alias: str
+    owner: Owner
+    cost: Decimal
+
+
 class Closing(msgspec.Struct, frozen=True):
     """
     The figures of a month as they were closed.
 
     :param at: when.
     :param status: ``final`` or ``estimated``, at that time.
-    :param amounts: by account id.
+    :param accounts: by id.
     """
 
     at: datetime
     status: str
-    amounts: dict[int, Decimal]
-    aliases: dict[int, str]
+    accounts: dict[int, Closed]
 
     @property
     def total(self) -> Decimal:
-        """Their sum."""
-        return total(self.amounts.values())
+        """What the counters said, together."""
+        return total(account.cost for account in self.accounts.values())
 
 
 def read_closing(ledger: Ledger, month: str, currency: str) -> Closing | None:
@@ -72,15 +84,13 @@ def read_closing(ledger: Ledger, month: str, currency: str) -> Closing | None:
     files = ledger.files(CLOSED, month)
     if not files:
         return None
-    amounts: dict[int, Decimal] = {}
-    aliases: dict[int, str] = {}
+    accounts: dict[int, Closed] = {}
     status = ""
-    for _, _, closed_in, account_id, alias, amount, status in ledger.rows(files[0]):  # noqa: B007
+    for _, _, closed_in, number, alias, team, center, cost, status in ledger.rows(files[0]):  # noqa: B007
         _same_currency(closed_in, currency, f"{month} was closed")
-        if account_id is not None:
-            amounts[account_id] = amount
-            aliases[account_id] = alias
-    return Closing(files[0].at, status, amounts, aliases)
+        if number is not None:
+            accounts[number] = Closed(number, alias, Owner(team, center), cost)
+    return Closing(files[0].at, status, accounts)
 
 
 def read_corrections(ledger: Ledger, month: str, currency: str) -> list[Correction]:
@@ -101,67 +111,58 @@ def read_corrections(ledger: Ledger, month: str, currency: str) -> list[Correcti
     return found
 
 
-def close_month(
-    ledger: Ledger,
-    month: Month,
-    computed: Mapping[int, tuple[str, Decimal]],
-    *,
-    currency: str,
-    status: str,
-    is_damaged: bool,
-    run: str,
-) -> LedgerFile | None:
+def close_month(ledger: Ledger, report: Report, *, run: str) -> LedgerFile | None:
     """
-    Close a month; of one that is closed, append what the observations say differently now.
+    Close a report's month; of one that is closed, append what the observations say differently now.
 
     :param ledger: where to.
-    :param month: which.
-    :param computed: alias and cost by account id, from the observations.
-    :param currency: of the figures.
-    :param status: ``final`` or ``estimated``.
-    :param is_damaged: some observation could not be read.
+    :param report: the month.
     :param run: the task run.
     :returns: what was written; ``None`` where there was nothing to say.
     :raises CloseRefused: the month is not over, or its evidence is damaged.
     """
-    at = months.now()
+    at, month, currency, closing = months.now(), report.month, report.currency, report.closing
     if at < month.end:
         raise CloseRefused(
             f"{month.name} is not over ({month.zone}): it cannot be closed. Run the close after the turn, "
             "with month='previous'."
         )
-    if is_damaged:
+    if report.history.is_damaged:
         raise CloseRefused(
             f"{month.name} is not closed, because files of its ledger are damaged (see the warnings). "
             "Restore them from a backup; or move them out of the ledger, and close without them."
         )
-    closing = read_closing(ledger, month.name, currency)
+    observed = {
+        line.sub_account_id: Closed(line.sub_account_id, line.alias, line.owner, line.history.cost)
+        for line in report.accounts
+        if line.history
+    }
     if closing is None:
         rows: list[tuple[object, ...]] = [
-            (at, month.name, currency, account_id, alias, cost, status)
-            for account_id, (alias, cost) in sorted(computed.items())
+            (at, month.name, currency, number, alias, owner.team, owner.cost_center, cost, report.status)
+            for number, alias, owner, cost in sorted(map(msgspec.structs.astuple, observed.values()))
         ]
         # A month without an account is closed too, by one line that names none.
-        file = ledger.write(
-            CLOSED, month.name, at, run, rows or [(at, month.name, currency, None, "", ZERO, status)]
-        )
-        log.info("%s is closed as %s: %s.", month.name, status, file.name)
+        nobody = (at, month.name, currency, None, "", "", "", ZERO, report.status)
+        file = ledger.write(CLOSED, month.name, at, run, rows or [nobody])
+        log.info("%s is closed as %s: %s.", month.name, report.status, file.name)
         return file
-    booked = dict(closing.amounts)
-    for line in read_corrections(ledger, month.name, currency):
+    booked: dict[int, list[Decimal]] = {number: [-one.cost] for number, one in closing.accounts.items()}
+    for line in report.appended:
         if line.source == EVIDENCE:
-            booked[line.sub_account_id] = booked.get(line.sub_account_id, ZERO) + line.amount
+            booked.setdefault(line.sub_account_id, []).append(-line.amount)
     differences = []
-    for account_id in sorted({*computed, *booked}):
-        alias, cost = computed.get(account_id, (closing.aliases.get(account_id, ""), ZERO))
-        if difference := total([cost, -booked.get(account_id, ZERO)]):
+    for number in sorted({*observed, *booked}):
+        one = observed.get(number) or closing.accounts.get(number)
+        cost = observed[number].cost if number in observed else ZERO
+        if difference := total([cost, *booked.get(number, ())]):
             differences.append(
                 Correction(
                     at,
                     month.name,
                     currency,
-                    account_id,
-                    alias,
+                    number,
+                    one.alias if one else "",
                     difference,
                     EVIDENCE,
                     f"the observations say {text_of(cost)} since",
@@ -193,11 +194,17 @@ def record_correction(
     :param reason: why, for the reader of the report.
     :param currency: of the amount.
     :param alias: the account's, for the reader.
+    :raises InvalidParameter: naming the one that is wrong.
+    :raises CurrencyConflict: the month was closed, or has lines, in another currency.
     :returns: the file; ``None`` where this reason was booked already.
     """
     if not reason.strip():
         raise InvalidParameter("reason: it is empty. Say why, for the reader of the report.")
-    name = months.asked_month(month, months.DEFAULT_ZONE, months.now()).name
+    if isinstance(sub_account_id, bool) or not isinstance(sub_account_id, int):
+        raise InvalidParameter(f"sub_account_id: {sub_account_id!r} is no whole number.")
+    currency = months.currency_of(currency)
+    name = months.asked_month(month, months.DEFAULT_ZONE).name
+    read_closing(ledger, name, currency)  # closed in another currency: an error
     for line in read_corrections(ledger, name, currency):
         if (line.source, line.sub_account_id, line.reason) == (MANUAL, sub_account_id, reason):
             log.info("The correction %r of %s is booked already.", reason, name)
@@ -220,7 +227,7 @@ def _append(ledger: Ledger, month: str, lines: Sequence[Correction]) -> LedgerFi
     return file
 
 
-def _same_currency(found: str, currency: str, what: Literal[""] | str) -> None:
+def _same_currency(found: str, currency: str, what: str) -> None:
     if found != currency:
         raise CurrencyConflict(
             f"{what} in {found}, and the report is in {currency}. Nothing is converted here: use one "

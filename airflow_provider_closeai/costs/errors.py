@@ -39,6 +39,12 @@ class CloseRefused(CloseAIError):
     permanent = True
 
 
+class TooManyDigits(CloseAIError):
+    """An amount is too long for the format that was asked for."""
+
+    permanent = True
+
+
 class MissingLibrary(CloseAIError):
     """An optional library is not installed."""
 

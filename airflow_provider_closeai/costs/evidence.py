@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
 from datetime import datetime
 from decimal import Decimal
 
 import msgspec
 
 from airflow_provider_closeai.costs.errors import DamagedFile
-from airflow_provider_closeai.costs.ledger import CONTROL, SNAPSHOTS, Ledger, LedgerFile
-from airflow_provider_closeai.costs.months import Month, month_of
+from airflow_provider_closeai.costs.ledger import CONTROL, DELETED, SNAPSHOTS, Ledger, LedgerFile
+from airflow_provider_closeai.costs.months import ZERO, Month, month_of
 
 _WANTED = ("billing_month", "sub_account_id", "alias", "monthly_cost", "created_at")
 
-#: Of one account: id, alias, monthly_cost, created_at.
-Line = tuple[int, str, Decimal, str]
+#: Of one account: id, alias, monthly_cost (``None``: the platform gave none), created_at.
+Line = tuple[int, str, Decimal | None, str]
 
 
 class Control(msgspec.Struct, frozen=True):
@@ -27,7 +27,7 @@ class Control(msgspec.Struct, frozen=True):
 
 def read_lines(ledger: Ledger, file: LedgerFile, month: Month) -> list[Line]:
     """
-    Read all of an observation. Lines without a cost say nothing and are left out.
+    Read all of an observation.
 
     :param ledger: where from.
     :param file: which.
@@ -45,24 +45,40 @@ def read_lines(ledger: Ledger, file: LedgerFile, month: Month) -> list[Line]:
         raise DamagedFile(f"The ledger's file {file.name} holds lines of {', '.join(sorted(others))}.")
     if None in columns[0]:
         raise DamagedFile(f"The ledger's file {file.name} has a line without a sub_account_id.")
-    lines: Iterator[tuple[int, str, Decimal | None, str]] = zip(*columns, strict=True)
-    return [line for line in lines if line[2] is not None]  # type: ignore[misc]
+    return list(zip(*columns, strict=True))
 
 
-def counters_before(ledger: Ledger, month: Month) -> dict[int, Decimal]:
+class Before(msgspec.Struct, frozen=True):
     """
-    Read the counters of the last usable snapshot of the month before.
+    The last usable snapshot of the month before.
+
+    :param at: when it was made; ``None``: there is none.
+    :param costs: its counters.
+    :param gone: which of its accounts were recorded deleted after it.
+    """
+
+    at: datetime | None = None
+    costs: dict[int, Decimal] = {}
+    gone: set[int] = set()
+
+
+def read_before(ledger: Ledger, month: Month) -> Before:
+    """
+    Read the last usable snapshot of the month before. What is damaged is named in that month's own report.
 
     :param ledger: where from.
     :param month: the month.
     """
     earlier = month.step(-1)
+    gone: set[int] = set()
     for file in reversed(ledger.files(SNAPSHOTS, earlier.name)):
-        try:
-            return {account_id: cost for account_id, _, cost, _ in read_lines(ledger, file, earlier)}
-        except DamagedFile:
-            continue  # that month's own report names it
-    return {}
+        with contextlib.suppress(DamagedFile):
+            costs = {number: cost or ZERO for number, _, cost, _ in read_lines(ledger, file, earlier)}
+            for record in ledger.files(DELETED, earlier.name):
+                with contextlib.suppress(DamagedFile):
+                    gone.update(number for number, *_ in read_lines(ledger, record, earlier))
+            return Before(file.at, costs, gone)
+    return Before()
 
 
 def read_control(ledger: Ledger, month: Month, warnings: list[str]) -> Control | None:
@@ -75,8 +91,8 @@ def read_control(ledger: Ledger, month: Month, warnings: list[str]) -> Control |
     """
     for file in reversed(ledger.files(CONTROL, month.name)):
         try:
-            [used] = ledger.read(file, ["total_used"])
-            return Control(file.at, used[0])
-        except DamagedFile as error:
+            [[used]] = ledger.read(file, ["total_used"])
+            return Control(file.at, used)
+        except (DamagedFile, ValueError) as error:
             warnings.append(f"Left out: {error}")
     return None

@@ -17,7 +17,7 @@ from airflow_provider_closeai.costs.owners import Owner
 #: ``open``: the month goes on. ``final``: a snapshot lies close to its end. ``estimated``: none does.
 OPEN, FINAL, ESTIMATED = "open", "final", "estimated"
 #: For quotients, which are rounded.
-ESTIMATE = decimal.Context(prec=60)
+ESTIMATE = decimal.Context(prec=250)
 
 
 class Figures(msgspec.Struct, kw_only=True):
@@ -72,9 +72,10 @@ class AccountLine(Figures, kw_only=True):
     def daily(self) -> dict[date, Decimal]:
         """Its cost by day; without opening and adjustments, which are on no day."""
         days: dict[date, Decimal] = {}
-        for span, amount in self.history.movements() if self.history else ():
-            if span.day is not None:
-                days[span.day] = days[span.day] + amount if span.day in days else amount
+        with decimal.localcontext(EXACT):
+            for span, amount in self.history.movements() if self.history else ():
+                if span.day is not None:
+                    days[span.day] = days[span.day] + amount if span.day in days else amount
         return days
 
 
@@ -140,9 +141,10 @@ class Report(msgspec.Struct, kw_only=True):
 
     @property
     def missed_days(self) -> list[date]:
-        """The days between the first and the last snapshot without one."""
+        """The days before the last snapshot without one; of the ledger's first month, from its first on."""
         seen = self.observed_days
-        return [day for day in self.month.days if seen[0] < day < seen[-1] and day not in seen]
+        first = self.month.days[0] if self.history.goes_on else seen[0]
+        return [day for day in self.month.days if first <= day < seen[-1] and day not in seen]
 
 
 def share(part: Decimal, whole: Decimal) -> Decimal | None:

@@ -23,9 +23,12 @@ def whole(target: Any) -> Iterator[IO[bytes]]:
         if getattr(target, "protocol", "") in ("", "file", "local"):
             target.parent.mkdir(parents=True, exist_ok=True)
             partial = target.with_name(f".{target.name}.partial")
-            with partial.open("wb") as file:
-                yield file
-            partial.replace(target)
+            try:
+                with partial.open("wb") as file:
+                    yield file
+                partial.replace(target)
+            finally:
+                partial.unlink(missing_ok=True)
             return
         # fsspec stores what was written before an error as if it were all. No folder is made: s3fs would make
         # a bucket whose name was mistyped.

@@ -14,9 +14,9 @@ import msgspec
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs import tables
-from airflow_provider_closeai.costs.closing import Correction, read_corrections
+from airflow_provider_closeai.costs.closing import Correction, read_closing, read_corrections
 from airflow_provider_closeai.costs.figures import Report
-from airflow_provider_closeai.costs.ledger import CLOSED, CORRECTIONS, Ledger
+from airflow_provider_closeai.costs.ledger import CORRECTIONS, Ledger
 from airflow_provider_closeai.costs.months import Month, month_of, total
 from airflow_provider_closeai.costs.owners import Owner
 from airflow_provider_closeai.costs.tables import Column
@@ -116,8 +116,7 @@ def _rows(report: Report, ledger: Ledger) -> Iterator[_Row]:
     for line in report.accounts:
         who = (line.sub_account_id, line.alias, line.owner)
         for span, amount in line.history.movements() if line.history else ():
-            kind = "opening" if span.day is None else "increase" if amount > 0 else "correction"
-            yield _Row(amount, span.start, span.end, *who, kind)
+            yield _Row(amount, span.start, span.end, *who, span.kind(amount))
         booked = appended.get(line.sub_account_id, [])
         for item in booked:
             if closed_at is None or item.recorded_at < closed_at:
@@ -127,11 +126,12 @@ def _rows(report: Report, ledger: Ledger) -> Iterator[_Row]:
             yield _Row(kept, report.month.start, report.month.end, *who, "closed", note="as closed")
     for name in ledger.months(CORRECTIONS):
         earlier = Month(name, report.month.zone)
-        closings = ledger.files(CLOSED, name) if earlier < report.month else []
-        for item in read_corrections(ledger, name, report.currency) if closings else ():
+        closing = read_closing(ledger, name, report.currency) if earlier < report.month else None
+        for item in read_corrections(ledger, name, report.currency) if closing else ():
             is_booked_here = month_of(item.recorded_at, report.month.zone) == report.month
-            if is_booked_here and item.recorded_at >= closings[0].at:
-                yield _correction(item, earlier, owners, is_correction=True)
+            if closing and is_booked_here and item.recorded_at >= closing.at:
+                paid_by = {number: one.owner for number, one in closing.accounts.items()}
+                yield _correction(item, earlier, owners | paid_by, is_correction=True)
 
 
 def _correction(item: Correction, month: Month, owners: dict[int, Owner], *, is_correction: bool) -> _Row:

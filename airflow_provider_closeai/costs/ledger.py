@@ -60,6 +60,8 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("currency"),
         Column("sub_account_id", "whole"),
         Column("alias"),
+        Column("team"),
+        Column("cost_center"),
         Column("amount", "amount"),
         Column("status"),
     ),
@@ -76,7 +78,6 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     ALERTS: (
         Column("raised_at", "time"),
         Column("billing_month"),
-        Column("report"),
         Column("team"),
         Column("threshold"),
     ),
@@ -85,6 +86,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 _STAMP = "%Y%m%dT%H%M%S_%fZ"
 _NAME = re.compile(r"(\d{8}T\d{6}_\d{6}Z)-(\d+)-([0-9a-f]{12})-([0-9a-f]{16})\.(csv|parquet)")
 _PARTITION = "billing_month="
+_PARTITION_NAME = re.compile(_PARTITION + r"(\d{4}-\d{2})")
 
 
 class LedgerFile(msgspec.Struct, frozen=True):
@@ -188,7 +190,21 @@ class Ledger:
         :param kind: for instance ``snapshots``.
         """
         names = _names(self.root / kind)
-        return sorted(name.removeprefix(_PARTITION) for name in names if name.startswith(_PARTITION))
+        return sorted(found[1] for found in map(_PARTITION_NAME.fullmatch, names) if found)
+
+    def strangers(self, kind: str, month: str) -> list[str]:
+        """
+        List the tables among a month's files that have no name of the ledger: renamed, or somebody else's.
+
+        :param kind: for instance ``snapshots``.
+        :param month: the billing month.
+        """
+        folder = f"{kind}/{_PARTITION}{month}"
+        return [
+            f"{folder}/{name}"
+            for name in sorted(_names(self.root / folder))
+            if name.endswith((".csv", ".parquet")) and not _file(kind, month, name)
+        ]
 
     def read(self, file: LedgerFile, wanted: Sequence[str]) -> list[Sequence[Any]]:
         """
@@ -214,18 +230,8 @@ class Ledger:
         return list(zip(*self.read(file, [column.name for column in COLUMNS[file.kind]]), strict=True))
 
     def _listed(self, kind: str, month: str) -> list[LedgerFile]:
-        found = []
-        for name in sorted(_names(self.root / kind / f"{_PARTITION}{month}")):
-            if name.startswith("."):
-                continue
-            try:
-                stamp, rows, run, digest, extension = _NAME.fullmatch(name).groups()  # type: ignore[union-attr]
-                at = datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
-            except (AttributeError, ValueError):
-                log.warning("%s/%s%s/%s is no file of the ledger: left out.", kind, _PARTITION, month, name)
-                continue
-            found.append(LedgerFile(kind, month, at, int(rows), run, digest, extension))
-        return found
+        names = sorted(_names(self.root / f"{kind}/{_PARTITION}{month}"))
+        return [file for file in (_file(kind, month, name) for name in names) if file]
 
     def _remove(self, file: LedgerFile) -> None:
         try:
@@ -275,7 +281,19 @@ def _decoded(data: bytes, file: LedgerFile, wanted: Sequence[str]) -> list[Seque
     return columns
 
 
+def _file(kind: str, month: str, name: str) -> LedgerFile | None:
+    found = _NAME.fullmatch(name)
+    if found is None:
+        return None
+    stamp, rows, run, digest, extension = found.groups()
+    try:
+        at = datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return LedgerFile(kind, month, at, int(rows), run, digest, extension)
+
+
 def _names(folder: Any) -> list[str]:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        return [path.name for path in folder.iterdir()]
+        return [path.name for path in folder.iterdir() if not path.name.startswith(".")]
     return []

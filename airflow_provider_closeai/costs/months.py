@@ -19,12 +19,14 @@ from airflow_provider_closeai.client.errors import InvalidParameter
 
 DEFAULT_ZONE = "Asia/Shanghai"
 ZERO = Decimal(0)
+_NAMED = 5
 
 #: Sums in it are exact or fail: nothing is ever rounded on the way.
 EXACT = decimal.Context(
     prec=200, traps=[decimal.Inexact, decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow]
 )
-_MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
+_CURRENCY = re.compile(r"[A-Z]{3}")
+_MONTH = re.compile(r"(2\d{3})-(0[1-9]|1[0-2])")
 
 
 def now() -> datetime:
@@ -114,32 +116,32 @@ def month_of(moment: datetime, zone: str = DEFAULT_ZONE) -> Month:
     return Month(f"{moment.astimezone(zone_of(zone)):%Y-%m}", zone)
 
 
-def asked_month(month: object, zone: str, at: datetime, observed: Sequence[str] = ()) -> Month:
+def asked_month(month: object, zone: str, at: datetime | None = None, observed: Sequence[str] = ()) -> Month:
     """
     Read the ``month`` parameter.
 
     :param month: ``YYYY-MM``, ``current``, ``previous``, or ``latest``: the newest of ``observed``, else the
         current one.
     :param zone: the time zone in which months turn.
-    :param at: now.
+    :param at: the time to which ``current`` and ``previous`` are relative; now, unless given.
     :param observed: the months of which there are snapshots, oldest first.
     :raises InvalidParameter: no month, or one in the future.
     """
     zone_of(zone)
-    current = month_of(at, zone)
+    current, present = month_of(at or now(), zone), month_of(now(), zone)
     text = str(month).strip()
     if text == "latest":
         text = observed[-1] if observed else "current"
     if text in ("current", "previous"):
-        return current if text == "current" else current.step(-1)
+        text = current.name if text == "current" else current.step(-1).name
     if not _MONTH.fullmatch(text):
         raise InvalidParameter(
             f"month: {month!r} is no month. Give it as YYYY-MM, for instance {current.name!r}, or 'current', "
             "'previous' or 'latest'."
         )
-    if text > current.name:
+    if text > present.name:
         raise InvalidParameter(
-            f"month: {text} is in the future (it is {current.name} now in {zone}). There are no costs of it "
+            f"month: {text} is in the future (it is {present.name} now in {zone}). There are no costs of it "
             "yet."
         )
     return Month(text, zone)
@@ -167,6 +169,21 @@ def money(name: str, value: object) -> Decimal:
     return amount
 
 
+def currency_of(value: object) -> str:
+    """
+    Read the ``currency`` parameter: required, for no page of the platform says which one it is.
+
+    :param value: its ISO 4217 code.
+    :raises InvalidParameter: no such code.
+    """
+    if not isinstance(value, str) or not _CURRENCY.fullmatch(value):
+        hint = " For the renminbi that is CNY." if str(value).upper() == "RMB" else ""
+        raise InvalidParameter(f"currency: {value!r} is no ISO 4217 code, such as CNY or USD.{hint}")
+    if value == "RMB":
+        raise InvalidParameter("currency: RMB is no ISO 4217 code. For the renminbi that is CNY.")
+    return value
+
+
 def text_of(amount: Decimal) -> str:
     """Write an amount in plain digits with all its decimals, never as ``1E-8``; 0 as ``0``."""
     return format(amount, "f") if amount else "0"
@@ -176,6 +193,13 @@ def total(amounts: Iterable[Decimal]) -> Decimal:
     """Add amounts up, exactly."""
     with decimal.localcontext(EXACT):
         return sum(amounts, ZERO)
+
+
+def named(accounts: Sequence[int]) -> str:
+    """Name some accounts by their ids, for a person: the first few of many."""
+    more = f" and {len(accounts) - _NAMED} more" if len(accounts) > _NAMED else ""
+    word = "account" if len(accounts) == 1 else "accounts"
+    return f"{word} {', '.join(map(str, accounts[:_NAMED]))}{more}"
 
 
 def minutes(span: timedelta) -> int:

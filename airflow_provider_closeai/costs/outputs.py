@@ -194,7 +194,8 @@ def write_parquet(file: IO[bytes], table: Table, report: Report) -> None:
     """
     costs = (line.month_to_date for line in report.accounts)
     moved = (amount for line in report.accounts if line.history for amount in line.history.amounts)
-    places = max(tables.places_of(costs), tables.places_of(moved))
+    budgets = (line.budget for line in report.budgets)
+    places = max(map(tables.places_of, (costs, moved, budgets)))
     tables.write_parquet(file, table.columns, table.rows(), places)
 
 
@@ -242,7 +243,7 @@ def summary(report: Report) -> dict[str, Any]:
                 **_named(line),
                 "share_percent": share(line.month_to_date, report.totals.month_to_date),
                 "forecast": line.forecast,
-                "daily": dict(sorted(line.daily.items())),
+                "daily": line.daily,
             }
             for line in report.owners
         ],
@@ -294,8 +295,7 @@ def _days(report: Report, every: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
     for line in report.accounts:
         who = (line.owner.team, line.owner.cost_center, line.sub_account_id, line.alias)
         for span, amount in line.history.movements() if line.history else ():
-            kind = "opening" if span.day is None else "increase" if amount > 0 else "correction"
-            yield (*every, span.day, kind, *who, amount, span.start, span.end)
+            yield (*every, span.day, span.kind(amount), *who, amount, span.start, span.end)
         if line.adjustments:
             yield (*every, None, "adjustment", *who, line.adjustments, None, None)
 

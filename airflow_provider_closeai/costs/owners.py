@@ -7,7 +7,7 @@ import fnmatch
 import functools
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -15,12 +15,11 @@ import msgspec
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.errors import CurrencyConflict
-from airflow_provider_closeai.costs.months import money
+from airflow_provider_closeai.costs.months import money, named
 from airflow_provider_closeai.costs.tables import unguarded
 
 #: The team of accounts that no rule names.
 UNALLOCATED = "Unallocated"
-_SHOWN = 5
 
 
 class Owner(msgspec.Struct, frozen=True, order=True):
@@ -83,11 +82,11 @@ class Owners:
         :param account_id: its id.
         :param alias: its alias.
         """
-        by_id = self._by_id.get(account_id, [])
-        found = by_id or self._matching(alias)
+        by_id, by_alias = self._by_id.get(account_id, []), self._matching(alias)
+        self._used.update(map(id, by_id + by_alias))
+        found = by_id or by_alias
         if not found:
             return Owner(UNALLOCATED)
-        self._used.update(map(id, found))
         first = found[0]
         for other in found[1:]:
             if other.owner != first.owner:
@@ -103,14 +102,14 @@ class Owners:
             if id(rule) not in self._used
         ]
         overlaps = [
-            f"Both {first.told} and {other.told} match {_ids(accounts)}: the first one counts. Make one of "
+            f"Both {first.told} and {other.told} match {named(accounts)}: the first one counts. Make one of "
             "them narrower, or name these accounts by id."
             for (first, other), accounts in self._overlaps.items()
         ]
         return idle + overlaps
 
     def _find(self, alias: str) -> list[Rule]:
-        return [rule for matches, rule in self._patterns if matches(alias)]
+        return [rule for matches, rule in self._patterns if rule.alias == alias or matches(alias)]
 
 
 class Budgets(msgspec.Struct, frozen=True):
@@ -198,19 +197,42 @@ def read_rules(name: str, path: str, data: bytes) -> object:
     :param data: its content.
     :raises InvalidParameter: where it cannot be read.
     """
+    if not path.endswith((".yaml", ".yml", ".csv")):
+        raise InvalidParameter(f"{name}: {path} ends neither in .yaml, .yml nor .csv.")
     try:
         text = data.decode("utf-8-sig")
-        if path.endswith((".yaml", ".yml")):
-            import yaml  # type: ignore[import-untyped]
-
-            # BaseLoader makes text of every scalar, so an amount never becomes a float.
-            return yaml.load(text, Loader=yaml.BaseLoader)
-        if path.endswith(".csv"):
-            lines = csv.DictReader(io.StringIO(text), restkey="", strict=True)
-            return [{key: unguarded(value or "") for key, value in line.items()} for line in lines]
+        found = list(_csv_rows(text)) if path.endswith(".csv") else _yaml(text)
     except Exception as error:  # whatever the parser of the file says
         raise InvalidParameter(f"{name}: the file {path} cannot be read: {error}.") from error
-    raise InvalidParameter(f"{name}: {path} ends neither in .yaml, .yml nor .csv.")
+    if not found:
+        raise InvalidParameter(f"{name}: the file {path} has no rules.")
+    return found
+
+
+def _csv_rows(text: str) -> Iterator[dict[str, str]]:
+    """Read a table that a person keeps in a spreadsheet: rows of empty cells are none."""
+    lines = csv.reader(io.StringIO(text), strict=True)
+    header = next(lines, [])
+    for cells in lines:
+        if not any(cells):
+            continue
+        if any(cells[len(header) :]):
+            raise ValueError(f"line {lines.line_num} has more cells than the first line has names")
+        yield {key: unguarded(cell) for key, cell in zip(header, cells, strict=False) if key}
+
+
+def _yaml(text: str) -> object:
+    """Read YAML: every scalar as text, so no amount becomes a float; a key twice is an error."""
+    import yaml  # type: ignore[import-untyped]
+
+    class Loader(yaml.BaseLoader):  # type: ignore[misc]
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            names = [key.value for key, _ in node.value]
+            if twice := [key for key in names if names.count(key) > 1]:
+                raise ValueError(f"{twice[0]!r} is there twice{node.start_mark}")
+            return super().construct_mapping(node, deep)
+
+    return yaml.load(text, Loader=Loader)  # noqa: S506  # BaseLoader makes nothing but text
 
 
 def _rule(entry: Mapping[Any, Any], place: str) -> Rule:
@@ -237,9 +259,3 @@ def _only(entry: Mapping[Any, Any], known: set[str], place: str) -> None:
         raise InvalidParameter(
             f"{place}: {', '.join(map(repr, unknown))} is not known; there are {', '.join(sorted(known))}."
         )
-
-
-def _ids(accounts: Sequence[int]) -> str:
-    more = f" and {len(accounts) - _SHOWN} more" if len(accounts) > _SHOWN else ""
-    word = "account" if len(accounts) == 1 else "accounts"
-    return f"{word} {', '.join(map(str, accounts[:_SHOWN]))}{more}"

@@ -53,13 +53,12 @@ class Change(msgspec.Struct, frozen=True):
     told: str
 
 
-def render(report: Report, *, account: str, title: str | None = None) -> str:
+def render(report: Report, *, account: str) -> str:
     """
     Render a month's page.
 
     :param report: the month.
     :param account: the main account's name.
-    :param title: of the page.
     """
     whole = report.totals.month_to_date
     money = Money(2 if abs(whole) >= _FINE_BELOW else 4)
@@ -69,7 +68,6 @@ def render(report: Report, *, account: str, title: str | None = None) -> str:
         total(getattr(line, name) for line in report.budgets) for name in ("budget", "actual")
     )
     return _template().render(
-        title=title or "CloseAI costs",
         account=account,
         report=report,
         month_name=f"{report.month.days[0]:%B %Y}",
@@ -85,6 +83,7 @@ def render(report: Report, *, account: str, title: str | None = None) -> str:
         budget=budget,
         budgeted=budgeted,
         budget_used=share(budgeted, budget),
+        appended_total=total(item.amount for item in report.appended),
         residue=money.residue((line.month_to_date for line in report.owners), whole),
         accounts=report.accounts[:_SHOWN],
         others=report.accounts[_SHOWN:],

@@ -21,7 +21,6 @@ def publish(
     *,
     account: str,
     billed: str = "effective",
-    title: str | None = None,
 ) -> dict[str, str]:
     """
     Write a report's files; those of an earlier report of the same month are replaced, one by one.
@@ -32,7 +31,6 @@ def publish(
     :param formats: some of :data:`~airflow_provider_closeai.costs.outputs.FORMATS`.
     :param account: the main account's name (FOCUS, and the page).
     :param billed: ``effective`` or ``zero`` (FOCUS).
-    :param title: of the page.
     :raises NotWritten: the folder or the store does not take a file.
     :returns: the files' paths, by what is in them: ``html``, ``owners.csv`` ...
     """
@@ -54,7 +52,7 @@ def publish(
         elif kind == "focus":
             put(kind, f"{stem}-focus.csv", lambda file: focus.write_focus(file, report, ledger, issuer))
         elif kind == "html":
-            put(kind, f"{stem}.html", lambda file: _write(file, render(report, account=account, title=title)))
+            put(kind, f"{stem}.html", lambda file: _write(file, render(report, account=account)))
         else:
             for table in outputs.tables_of(report):
                 put(f"{table.name}.{kind}", f"{stem}-{table.name}.{kind}", _table_writer(table, kind, report))

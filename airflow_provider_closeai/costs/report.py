@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import decimal
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs import months
 from airflow_provider_closeai.costs.closing import MANUAL, Closing, Correction, read_closing, read_corrections
 from airflow_provider_closeai.costs.figures import (
@@ -23,31 +21,16 @@ from airflow_provider_closeai.costs.figures import (
     OwnerLine,
     Report,
 )
-from airflow_provider_closeai.costs.history import Account, History, read_history
+from airflow_provider_closeai.costs.fold import read_history
+from airflow_provider_closeai.costs.history import Account, History
 from airflow_provider_closeai.costs.ledger import Ledger
-from airflow_provider_closeai.costs.months import EXACT, ZERO, Month, minutes
+from airflow_provider_closeai.costs.months import EXACT, ZERO, Month, minutes, named
 from airflow_provider_closeai.costs.owners import UNALLOCATED, Budgets, Owner, Owners
 
 FINAL_WITHIN = timedelta(minutes=15)
 _MIN_FORECAST = timedelta(days=1)
 _MICROSECOND = timedelta(microseconds=1)
 _ROUNDED = Decimal("1e-8")
-_CURRENCY = re.compile(r"[A-Z]{3}")
-
-
-def currency_of(value: object) -> str:
-    """
-    Read the ``currency`` parameter: required, for no page of the platform says which one it is.
-
-    :param value: its ISO 4217 code.
-    :raises InvalidParameter: no such code.
-    """
-    if not isinstance(value, str) or not _CURRENCY.fullmatch(value):
-        hint = " For the renminbi that is CNY." if str(value).upper() == "RMB" else ""
-        raise InvalidParameter(f"currency: {value!r} is no ISO 4217 code, such as CNY or USD.{hint}")
-    if value == "RMB":
-        raise InvalidParameter("currency: RMB is no ISO 4217 code. For the renminbi that is CNY.")
-    return value
 
 
 def build_report(
@@ -64,7 +47,7 @@ def build_report(
 
     :param ledger: where from.
     :param month: which.
-    :param currency: of every amount in it (:func:`currency_of`).
+    :param currency: of every amount in it (:func:`.months.currency_of`).
     :param owners: who pays.
     :param budgets: by team.
     :param final_within: how close to the month's end a snapshot makes it final.
@@ -76,10 +59,10 @@ def build_report(
         closing = read_closing(ledger, month.name, currency)
         appended = read_corrections(ledger, month.name, currency)
         status, gap = _status(history, at, final_within)
-        growth = _growth(history, status)
-        accounts = _accounts(history, owners, closing, appended)
-        for account in accounts:
-            account.forecast = _forecast(account, growth)
+        accounts, moved = _accounts(history, owners, closing, appended)
+        if status == OPEN and history.last_snapshot - history.began >= _MIN_FORECAST:
+            for account in accounts:
+                account.forecast = _forecast(account, history)
         lines = _owner_lines(accounts)
         totals = Figures()
         for line in lines:
@@ -106,31 +89,43 @@ def build_report(
             warnings=[],
         )
         report.warnings = history.warnings + owners.warnings() + _remarks(report)
+        if moved:
+            report.warnings.append(
+                f"{month.name} is closed, and the owner rules now give {named(moved)} to somebody else. Who "
+                "paid when it was closed stands."
+            )
     return report
 
 
 def _accounts(
     history: History, owners: Owners, closing: Closing | None, appended: Iterable[Correction]
-) -> list[AccountLine]:
+) -> tuple[list[AccountLine], list[int]]:
+    """Give the lines, and the accounts that the rules now give to somebody else than when it was closed."""
     booked: dict[int, Decimal] = {}
     aliases: dict[int, str] = {}
     for correction in appended:
         booked[correction.sub_account_id] = booked.get(correction.sub_account_id, ZERO) + correction.amount
         aliases[correction.sub_account_id] = correction.alias
-    if closing is not None:
-        aliases.update(closing.aliases)
+    closed = closing.accounts if closing else {}
+    aliases.update((number, one.alias) for number, one in closed.items())
     lines = [_observed(history, account, owners) for account in history.accounts.values()]
     known = set(history.accounts)
-    for account_id in sorted({*booked, *(closing.amounts if closing else ())} - known):
+    for account_id in sorted({*booked, *closed} - known):
         alias = aliases.get(account_id, "")
         owner = owners.of(account_id, alias)
         lines.append(AccountLine(sub_account_id=account_id, alias=alias, owner=owner, state="unobserved"))
+    moved: list[int] = []
     for line in lines:
-        computed = line.month_to_date
-        base = computed if closing is None else closing.amounts.get(line.sub_account_id, ZERO)
+        computed = base = line.month_to_date
+        if closing is not None:
+            one = closed.get(line.sub_account_id)
+            base = one.cost if one else ZERO
+            if one and one.owner != line.owner:
+                moved.append(line.sub_account_id)
+                line.owner = one.owner
         line.month_to_date = base + booked.get(line.sub_account_id, ZERO)
         line.adjustments = line.month_to_date - computed
-    return sorted(lines, key=lambda line: (-line.month_to_date, line.sub_account_id))
+    return sorted(lines, key=lambda line: (-line.month_to_date, line.sub_account_id)), sorted(moved)
 
 
 def _owner_lines(accounts: Iterable[AccountLine]) -> list[OwnerLine]:
@@ -190,24 +185,20 @@ def _status(history: History, at: datetime, final_within: timedelta) -> tuple[st
     return FINAL if is_final else ESTIMATED, minutes(gap)
 
 
-def _growth(history: History, status: str) -> Decimal | None:
-    """By how much of itself the cost grows at the rate so far; a month that is over needs no forecast."""
-    if status != OPEN:
-        return None
-    begin, end, last = history.began, history.month.end, history.last_snapshot
-    if last - begin < _MIN_FORECAST:
-        return None
-    with decimal.localcontext(ESTIMATE):
-        return Decimal((end - last) // _MICROSECOND) / ((last - begin) // _MICROSECOND)
+def _forecast(line: AccountLine, history: History) -> Decimal:
+    """
+    Carry an account's rate so far on to the month's end.
 
-
-def _forecast(line: AccountLine, growth: Decimal | None) -> Decimal | None:
-    """An account that is gone spends no more, and lines that were appended do not go on."""
-    if growth is None:
-        return None
-    observed = line.month_to_date - line.adjustments if line.state == "live" else ZERO
+    One that is gone spends no more, and lines that were appended do not go on.
+    """
+    if line.state != "live":
+        return line.month_to_date
+    start, end, last = history.month.start, history.month.end, history.last_snapshot
+    elapsed = max(last - max(start, line.created_at or start), _MIN_FORECAST)
     with decimal.localcontext(ESTIMATE):
-        return (line.month_to_date + observed * growth).quantize(_ROUNDED)
+        observed = line.month_to_date - line.adjustments
+        more = observed * ((end - last) // _MICROSECOND) / (elapsed // _MICROSECOND)
+        return (line.month_to_date + more).quantize(_ROUNDED)
 
 
 def _sum(forecasts: Iterable[Decimal | None]) -> Decimal | None:
@@ -234,13 +225,12 @@ def _remarks(report: Report) -> list[str]:
     for budget in report.budgets:
         if not any(line.owner.team == budget.team for line in report.owners):
             remarks.append(f"The budget of {budget.team!r} has no costs: no account belongs to that team.")
-    vanished = [line for line in report.accounts if line.state == "vanished"]
+    vanished = {line.sub_account_id: line.gap_minutes for line in report.accounts if line.state == "vanished"}
     if vanished:
-        longest = max(line.gap_minutes for line in vanished)
         remarks.append(
-            f"{len(vanished)} accounts (ids {', '.join(str(line.sub_account_id) for line in vanished[:5])}) "
-            "were not listed any more and nobody recorded their deletion: what they spent in their last "
-            f"{longest} minutes at most is missing. Delete with DeleteSubAccountsOperator(ledger=...)."
+            f"Not listed any more, and no deletion was recorded: {named(list(vanished))}. What they spent in "
+            f"their last {max(vanished.values())} minutes at most is missing. Delete with "
+            "DeleteSubAccountsOperator(ledger=...)."
         )
     if report.missed_days:
         days = ", ".join(map(str, report.missed_days))

@@ -74,7 +74,8 @@ def refuse_the_past(due: datetime | None, at: datetime, max_lag: timedelta) -> N
             f"This run is of {due:%Y-%m-%d %H:%M %Z}, {at - due} ago, and max_lag is {max_lag}. "
             "monthly_cost is a counter read now: the value of that time is gone, and today's recorded in "
             "its place would be false. Nothing was recorded. Set catchup=False and do not backfill this "
-            "DAG; what was spent since the snapshot before is in the next one, on the wrong days at most."
+            "DAG. What was spent since the snapshot before is in the next one of the same month, on the "
+            "wrong days at most; of a month that has ended meanwhile the rest is lost."
         )
 
 
@@ -104,18 +105,18 @@ def take_snapshot(
     began = months.now()
     month = month_of(began, zone)
     listed = list(client.iter_sub_accounts())
-    accounts = [account for account in listed if account.is_sub_account]
+    accounts = [account for account in listed if not account.is_other]
     if len(accounts) < len(listed):
         log.warning("%d listed entries are no sub-accounts: left out.", len(listed) - len(accounts))
     _refuse_turn(month, months.now())
     if not accounts:
         _refuse_empty(ledger, month)
-    used = _main_usage(client, month) if with_main_usage else None
     without = [account.id for account in accounts if account.monthly_cost is None]
     if without:
         log.warning("The platform gave no monthly_cost of %s: these stay empty.", without[:20])
     rows = _rows(accounts, began, month)
     file = ledger.write(SNAPSHOTS, month.name, began, run, rows, extension=extension, replace=True)
+    used = _main_usage(client, month) if with_main_usage else None
     if used is not None:
         ledger.write(CONTROL, month.name, began, run, [(began, month.name, used)], replace=True)
     taken = Taken(file, total(row[6] for row in rows if row[6] is not None), used)
@@ -124,7 +125,12 @@ def take_snapshot(
 
 
 def record_deleted(
-    ledger: Ledger, accounts: Sequence[SubAccount], *, run: str, zone: str = months.DEFAULT_ZONE
+    ledger: Ledger,
+    accounts: Sequence[SubAccount],
+    listed_at: datetime,
+    *,
+    run: str,
+    zone: str = months.DEFAULT_ZONE,
 ) -> LedgerFile | None:
     """
     Record the last state of accounts that are about to be deleted: their counters go with them.
@@ -134,16 +140,18 @@ def record_deleted(
 
     :param ledger: where to.
     :param accounts: as they were just listed.
+    :param listed_at: when that listing began: their counters are of this time.
     :param run: the task run.
     :param zone: the time zone in which the billing month turns.
+    :raises SnapshotRefused: the month has turned since. Nothing was recorded, so nothing may be deleted.
     :returns: the file; ``None`` without accounts.
     """
     if not accounts:
         return None
-    at = months.now()
-    month = month_of(at, zone)
-    unique = run_key(run, at, *(account.id for account in accounts))
-    file = ledger.write(DELETED, month.name, at, unique, _rows(accounts, at, month))
+    month = month_of(listed_at, zone)
+    _refuse_turn(month, months.now())
+    unique = run_key(run, listed_at, *(account.id for account in accounts))
+    file = ledger.write(DELETED, month.name, listed_at, unique, _rows(accounts, listed_at, month))
     log.info("%s: the last records of %d sub-accounts.", file.name, file.rows)
     return file
 
@@ -169,8 +177,8 @@ def _refuse_turn(month: Month, ended: datetime) -> None:
     if ended >= month.end:
         raise SnapshotRefused(
             f"The listing began in {month.name} and ended after the month's turn in {month.zone}: some "
-            "counters are of the old month, some of the new one. Nothing was recorded; a retry reads the "
-            "new month. Let the snapshot before the turn begin earlier."
+            "counters are of the old month, some of the new one. Nothing was recorded or deleted; a retry "
+            "reads the new month. Let what runs before the turn begin earlier."
         )
 
 

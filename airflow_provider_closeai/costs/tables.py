@@ -11,6 +11,7 @@ import functools
 import io
 import itertools
 import operator
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,7 +20,7 @@ from typing import IO, Any
 import msgspec
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.errors import DamagedFile, MissingLibrary
+from airflow_provider_closeai.costs.errors import DamagedFile, MissingLibrary, TooManyDigits
 from airflow_provider_closeai.costs.months import text_of
 
 FORMATS = ("csv", "parquet")
@@ -72,14 +73,15 @@ def places_of(amounts: Iterable[Decimal | None]) -> int:
 
 def write_csv(file: IO[bytes], columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
     """
-    Write a table as CSV: UTF-8, lines that end with LF.
+    Write a table as CSV: UTF-8, lines that end with CRLF as RFC 4180 has it, so that a cell with either is
+    quoted (Python 3.11 and 3.12 look at no other characters).
 
     :param file: where to.
     :param columns: its columns.
     :param rows: its rows, in the columns' order.
     """
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow([column.name for column in columns])
     texts = [_WRITE[column.kind] for column in columns]
     writer.writerows(
@@ -100,8 +102,13 @@ def write_parquet(
     :param rows: its rows.
     :param places: decimals of the amounts (:func:`places_of`).
     :raises MissingLibrary: without pyarrow.
+    :raises TooManyDigits: an amount has more digits than Parquet's decimals hold.
     """
     pa, parquet = _pyarrow()
+    if places > _MAX_DIGITS:
+        raise TooManyDigits(
+            f"An amount has {places} decimals, and Parquet holds {_MAX_DIGITS} digits: use CSV."
+        )
     kinds = {
         "text": pa.string(),
         "amount": pa.decimal128(_MAX_DIGITS, places),
@@ -115,7 +122,12 @@ def write_parquet(
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         while batch := list(itertools.islice(lines, _BATCH)):
             cells = zip(*batch, strict=True)
-            arrays = [pa.array(values, type=field.type) for values, field in zip(cells, schema, strict=True)]
+            try:
+                arrays = [
+                    pa.array(column, type=field.type) for column, field in zip(cells, schema, strict=True)
+                ]
+            except pa.ArrowInvalid as error:
+                raise TooManyDigits(f"Parquet holds {_MAX_DIGITS} digits ({error}): use CSV.") from error
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 
@@ -129,6 +141,7 @@ def read_csv(data: bytes, wanted: Sequence[Column]) -> list[Sequence[Any]]:
     :raises DamagedFile: a column is missing, a line is short, or a cell is no number.
     """
     lines = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline=""), strict=True)
+    limit = csv.field_size_limit(sys.maxsize)  # a price list of thousands of models is one cell
     try:
         header = next(lines, [])
         _require(header, wanted)
@@ -141,6 +154,8 @@ def read_csv(data: bytes, wanted: Sequence[Column]) -> list[Sequence[Any]]:
         raise DamagedFile(f"line {lines.line_num} has fewer cells than there are columns") from None
     except (csv.Error, ValueError, decimal.InvalidOperation) as error:
         raise DamagedFile(f"it cannot be read as CSV ({error!r})") from error
+    finally:
+        csv.field_size_limit(limit)
 
 
 def read_parquet(data: bytes, wanted: Sequence[Column]) -> list[Sequence[Any]]:
@@ -187,7 +202,10 @@ def _require(header: Sequence[str], wanted: Sequence[Column]) -> None:
 
 
 def _amounts(cells: Iterable[str]) -> list[Decimal | None]:
-    return [Decimal(cell) if cell else None for cell in cells]
+    amounts = [Decimal(cell) if cell else None for cell in cells]
+    if not all(amount is None or amount.is_finite() for amount in amounts):
+        raise ValueError("an amount is no finite number")
+    return amounts
 
 
 def _wholes(cells: Iterable[str]) -> list[int | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
 _SCHEDULED = ("scheduled", "backfill", "backfill_job")
 
 
-def ledger_asset(ledger: str) -> Asset:
+def ledger_asset(ledger: str | os.PathLike[str]) -> Asset:
     """
     Return the asset of a ledger: the outlet of a snapshot, and the schedule of a report.
 
     :param ledger: as the operators take it. The connection's name in it is no part of the asset.
     """
-    return Asset(re.sub(r"//[^/@]*@", "//", ledger))
+    return Asset(re.sub(r"//[^/@]*@", "//", str(ledger).rstrip("/")))
 
 
 class SnapshotCostsOperator(CloseAIOperator):
@@ -47,7 +48,7 @@ class SnapshotCostsOperator(CloseAIOperator):
 
     :param ledger: the ledger's folder, a local one or any that Airflow's object storage knows, for instance
         ``s3://aws_default@finance/closeai/ledger`` (templated). It is also the outlet, unless ``outlets`` are
-        given or it is a template.
+        given, it is a template, or the task is mapped.
     :param file_format: ``csv``, or ``parquet`` (the extra ``parquet``).
     :param time_zone: where the billing month turns. The platform does not say it; its times suggest
         Asia/Shanghai.
@@ -61,7 +62,7 @@ class SnapshotCostsOperator(CloseAIOperator):
     def __init__(
         self,
         *,
-        ledger: str,
+        ledger: str | os.PathLike[str],
         file_format: Literal["csv", "parquet"] | str = "csv",
         time_zone: str = "Asia/Shanghai",
         max_lag: timedelta = timedelta(hours=6),
@@ -135,9 +136,9 @@ class CostReportOperator(BaseOperator):
     def __init__(
         self,
         *,
-        ledger: str,
+        ledger: str | os.PathLike[str],
         month: str,
-        output: str,
+        output: str | os.PathLike[str],
         currency: str,
         formats: Sequence[str] | str = ("html", "csv", "json"),
         owners: Any = None,
@@ -160,7 +161,7 @@ class CostReportOperator(BaseOperator):
         self.owners = owners
         self.budgets = budgets
         self.thresholds = thresholds
-        self.notifiers = list(notifiers) if isinstance(notifiers, Sequence) else [notifiers]
+        self.notifiers = list(notifiers or ()) if isinstance(notifiers, Sequence | None) else [notifiers]
         self.close = close
         self.final_within = final_within
         self.time_zone = time_zone
@@ -170,6 +171,7 @@ class CostReportOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Report; see docs/operators/cost_report.md."""
         from airflow_provider_closeai.costs import alerts, months
+        from airflow_provider_closeai.costs.closing import close_month
         from airflow_provider_closeai.costs.ledger import SNAPSHOTS
         from airflow_provider_closeai.costs.outputs import formats_of
         from airflow_provider_closeai.costs.publish import publish, result_of
@@ -178,28 +180,29 @@ class CostReportOperator(BaseOperator):
             formats = formats_of(self.formats)
             thresholds = alerts.thresholds_of(self.thresholds)
             ledger = _ledger(self.ledger)
-            month = months.asked_month(self.month, self.time_zone, months.now(), ledger.months(SNAPSHOTS))
+            # A run that is cleared later still speaks of its own time.
+            at = _due(context) or months.now()
+            month = months.asked_month(self.month, self.time_zone, at, ledger.months(SNAPSHOTS))
             report = self._report(ledger, month)
             for warning in report.warnings:
                 self.log.warning("%s", warning)
-            if self.close and self._close(ledger, report, context):
+            if self.close and close_month(ledger, report, run=_run(context)):
                 report = self._report(ledger, month)
             folder = _path(self.output_folder)
             files = publish(report, ledger, folder, formats, account=self.account, billed=self.billed_cost)
-            name = f"{self.dag_id}.{self.task_id}"
-            new = alerts.new_alerts(
-                ledger, report, alerts.reached(report, thresholds), name=name, run=_run(context)
-            )
+            new = alerts.untold(ledger, report, thresholds, run=_run(context))
         record = result_of(report, files, new)
         _describe_outlets(self, context, record)
         self._notify(context, record)
+        alerts.remember(ledger, report, new, run=_run(context))
         return record
 
     def _report(self, ledger: Ledger, month: Month) -> Report:
+        from airflow_provider_closeai.costs import months
         from airflow_provider_closeai.costs.owners import budgets_of, owners_of
-        from airflow_provider_closeai.costs.report import build_report, currency_of
+        from airflow_provider_closeai.costs.report import build_report
 
-        currency = currency_of(self.currency)
+        currency = months.currency_of(self.currency)
         return build_report(
             ledger,
             month,
@@ -208,21 +211,6 @@ class CostReportOperator(BaseOperator):
             budgets=budgets_of(_rules("budgets", self.budgets), currency),
             final_within=self.final_within,
         )
-
-    def _close(self, ledger: Ledger, report: Report, context: Context) -> bool:
-        from airflow_provider_closeai.costs.closing import close_month
-
-        accounts = report.history.accounts.values()
-        written = close_month(
-            ledger,
-            report.month,
-            {account.id: (account.alias, account.cost) for account in accounts},
-            currency=report.currency,
-            status=report.status,
-            is_damaged=report.history.is_damaged,
-            run=_run(context),
-        )
-        return written is not None
 
     def _notify(self, context: Context, record: dict[str, Any]) -> None:
         if not record["alerts"]:
@@ -234,22 +222,27 @@ class CostReportOperator(BaseOperator):
         failed = []
         for notifier in self.notifiers:
             try:
-                notifier(told)
+                # Airflow 2's own call only logs what a notifier raises.
+                notifier._update_context(told)
+                notifier.render_template_fields(told)
+                notifier.notify(told)
             except Exception as error:
                 self.log.exception("%s could not tell the alerts.", type(notifier).__name__)
                 failed.append(f"{type(notifier).__name__}: {error}")
         if failed:
             raise RuntimeError(
-                f"The report is written, but notifiers failed: {'; '.join(failed)}. A retry tells the same "
-                "alerts again; correct the notifier's connection."
+                f"The report is written, but notifiers failed: {'; '.join(failed)}. The alerts count as not "
+                "told: a retry, or the next report, tells them again. Correct the notifier's connection."
             )
 
 
 def deletion_recorder(
-    ledger: str | None, context: Context, time_zone: str = "Asia/Shanghai"
+    ledger: str | os.PathLike[str] | None, context: Context, time_zone: str = "Asia/Shanghai"
 ) -> Callable[[Sequence[SubAccount]], None] | None:
     """
     Return what records accounts in a ledger just before they are deleted; ``None`` without a ledger.
+
+    Call it before the accounts are listed: their counters count as of this moment.
 
     :param ledger: the ledger's folder.
     :param context: the task's.
@@ -257,30 +250,35 @@ def deletion_recorder(
     """
     if ledger is None:
         return None
+    from airflow_provider_closeai.costs import months
     from airflow_provider_closeai.costs.snapshot import record_deleted
 
+    began = months.now()
+
     def record(accounts: Sequence[SubAccount]) -> None:
-        record_deleted(_ledger(ledger), accounts, run=_run(context), zone=time_zone)
+        record_deleted(_ledger(ledger), accounts, began, run=_run(context), zone=time_zone)
 
     return record
 
 
-def _with_outlet(folder: str, kwargs: dict[str, Any]) -> dict[str, Any]:
-    if "outlets" not in kwargs and "{{" not in folder:
-        return {**kwargs, "outlets": [ledger_asset(folder)]}
-    return kwargs
+def _with_outlet(folder: object, kwargs: dict[str, Any]) -> dict[str, Any]:
+    is_path = isinstance(folder, str) or hasattr(folder, "joinpath")  # ObjectStoragePath is no os.PathLike
+    is_known = is_path and str(folder) and "{{" not in str(folder)
+    if "outlets" in kwargs or not is_known:
+        return kwargs
+    return {**kwargs, "outlets": [ledger_asset(str(folder))]}
 
 
-def _ledger(folder: str) -> Ledger:
+def _ledger(folder: str | os.PathLike[str]) -> Ledger:
     from airflow_provider_closeai.costs.ledger import ledger_at
 
     return ledger_at(_path(folder) if folder else folder)
 
 
-def _path(name: str) -> Any:
+def _path(name: str | os.PathLike[str]) -> Any:
     from airflow.providers.common.compat.sdk import ObjectStoragePath  # not before: it loads fsspec
 
-    return ObjectStoragePath(name)
+    return ObjectStoragePath(str(name))
 
 
 def _rules(name: str, source: Any) -> Any:

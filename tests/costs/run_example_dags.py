@@ -90,19 +90,15 @@ class World:
         self.alerts.append(done.results("tell")[0] if done.task("tell").startswith("success") else [])
 
     def delete(self, number: int, ledger: str) -> None:
-        from airflow_provider_closeai.operators.costs import deletion_recorder
+        from airflow_provider_closeai.operators.sub_accounts import DeleteSubAccountsOperator
 
         class TaskInstance:
             dag_id, run_id, task_id, map_index = "delete", "run", "delete", -1
 
-        config = config_from(password=self.sim.key, host=self.sim.discovery_url, extra={})
-        client = CloseAIClient(config)
-        accounts = [account for account in client.iter_sub_accounts() if account.id == number]
-        record = deletion_recorder(ledger, {"ti": TaskInstance()})  # type: ignore[arg-type]
-        assert record is not None
-        record(accounts)
+        operator = DeleteSubAccountsOperator(task_id="delete", sub_accounts=[number], ledger=ledger)
+        [gone] = operator.execute({"ti": TaskInstance()})  # type: ignore[typeddict-item]
+        assert gone["id"] == number
         self.remember([number])
-        client.delete(accounts)
 
 
 def main(costs: str) -> dict[str, Any]:

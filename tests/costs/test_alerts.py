@@ -9,7 +9,7 @@ import pytest
 from books import Book
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.alerts import THRESHOLDS, new_alerts, reached, thresholds_of
+from airflow_provider_closeai.costs.alerts import THRESHOLDS, reached, remember, thresholds_of, untold
 from airflow_provider_closeai.costs.closing import record_correction
 from airflow_provider_closeai.costs.ledger import ALERTS
 
@@ -52,6 +52,15 @@ def test_a_month_that_began_with_its_accounts(book: Book) -> None:
     assert book.report().forecast == 20  # a day costs 1: 20 of its days, not 30
 
 
+def test_each_account_goes_on_at_its_own_rate(book: Book) -> None:
+    created = "2026-11-21T00:00:00+08:00"
+    book.seen("10-31 23:50", {1: "9"})
+    book.seen("11-22 12:00", {1: "0", 2: ("15", "new", created)})
+    report = book.report(owners={"new": "A"}, budgets={"A": 50})
+    assert report.forecast == 100, "1.5 days of ten"
+    assert [alert.threshold for alert in reached(report, thresholds_of("forecast 100%"))] == ["forecast 100%"]
+
+
 def test_forecasts_add_up(book: Book) -> None:
     book.seen("10-31 23:50", {1: "9", 2: "9", 3: "9"})
     book.seen("11-10 00:00", {1: "3.00000001", 2: "1", 3: "0.1"})
@@ -75,8 +84,9 @@ def test_forecasts_add_up(book: Book) -> None:
 
 def once(book: Book, run: str) -> list[str]:
     report = book.report(owners={"*": "A"}, budgets={"A": 10})
-    alerts = reached(report, thresholds_of(["80%", "100%"]))
-    return [alert.threshold for alert in new_alerts(book.ledger, report, alerts, name="d.t", run=run)]
+    new = untold(book.ledger, report, thresholds_of(["80%", "100%"]), run=run)
+    remember(book.ledger, report, new, run=run)
+    return [alert.threshold for alert in new]
 
 
 def test_each_once(book: Book) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from books import Book, Clock, local
@@ -11,21 +12,10 @@ from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.closing import close_month, record_correction
 from airflow_provider_closeai.costs.errors import CloseRefused, CurrencyConflict, DamagedFile
 from airflow_provider_closeai.costs.ledger import CLOSED, CORRECTIONS, LedgerFile
-from airflow_provider_closeai.costs.months import Month
 
 
-def close(book: Book, run: str = "c" * 12, currency: str = "CNY") -> LedgerFile | None:
-    report = book.report(currency=currency)
-    accounts = report.history.accounts.values()
-    return close_month(
-        book.ledger,
-        Month("2026-11"),
-        {account.id: (account.alias, account.cost) for account in accounts},
-        currency=currency,
-        status=report.status,
-        is_damaged=report.history.is_damaged,
-        run=run,
-    )
+def close(book: Book, run: str = "c" * 12, currency: str = "CNY", owners: Any = None) -> LedgerFile | None:
+    return close_month(book.ledger, book.report(currency=currency, owners=owners), run=run)
 
 
 @pytest.fixture
@@ -150,3 +140,34 @@ def test_a_month_without_accounts_is_closed_too(book: Book, clock: Clock) -> Non
     report = book.report()
     assert report.closing is not None
     assert (report.closing.total, report.totals.month_to_date, report.accounts) == (0, 0, [])
+
+
+def test_who_paid_when_it_was_closed_stands(november: Book, clock: Clock) -> None:
+    close(november, owners={"a-1": {"team": "Search", "cost_center": "CC-1"}, "a-2": "Ads"})
+    report = november.report(owners={"a-*": "Ads"})
+    assert {line.owner.team: str(line.month_to_date) for line in report.owners} == {
+        "Search": "12.5",
+        "Ads": "3",
+    }
+    assert report.warnings[-1] == (
+        "2026-11 is closed, and the owner rules now give account 1 to somebody else. Who paid when it was "
+        "closed stands."
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"sub_account_id": "1"}, "sub_account_id: '1' is no whole number"),
+        ({"sub_account_id": None}, "sub_account_id: None is no whole number"),
+        ({"currency": "rmb"}, "For the renminbi that is CNY"),
+        ({"currency": "USD"}, "2026-11 was closed in CNY"),
+        ({"month": "0000-05"}, "is no month"),
+    ],
+)
+def test_a_line_by_hand_breaks_no_month(november: Book, wrong: dict[str, Any], told: str) -> None:
+    close(november)
+    fields = {"sub_account_id": 1, "amount": "-1", "reason": "note", "currency": "CNY", **wrong}
+    with pytest.raises((InvalidParameter, CurrencyConflict), match=told):
+        record_correction(november.ledger, fields.pop("month", "2026-11"), **fields)
+    assert november.report().appended == []

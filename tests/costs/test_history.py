@@ -139,7 +139,7 @@ def test_a_vanished_account_names_its_gap(book: Book) -> None:
     assert line(report).month_to_date == 10
     assert (line(report).state, line(report).gap_minutes) == ("vanished", 1441)
     [warning] = report.warnings
-    assert "1 accounts (ids 1)" in warning
+    assert "no deletion was recorded: account 1." in warning
     assert "last 1441 minutes" in warning
 
 
@@ -247,3 +247,38 @@ def test_two_snapshots_of_one_day_add_up(book: Book) -> None:
     report = book.report()
     assert line(report).daily() == report.daily == {date(2026, 11, 1): Decimal("1.25")}
     assert figures(line(report)) == ("1.25", "0", "1.5", "-0.25", "0")
+
+
+def test_an_account_without_a_cost_is_there(book: Book) -> None:
+    book.seen("11-05 09:00", {1: "10", 2: None})
+    book.seen("11-06 09:00", {1: (None, "renamed"), 2: None})
+    report = book.report()
+    assert (line(report).state, line(report).month_to_date, line(report).alias) == ("live", 10, "renamed")
+    assert report.warnings == [
+        "Listed at times without a monthly_cost: accounts 1, 2. What no other snapshot shows of them is "
+        "missing."
+    ]
+
+
+def test_days_before_the_months_first_snapshot_are_missed_too(book: Book) -> None:
+    book.seen("10-31 23:55", {1: "7"})
+    book.seen("11-04 23:55", {1: "4"})
+    assert book.report().missed_days == [date(2026, 11, day) for day in (1, 2, 3)]
+    assert "No snapshot on 2026-11-01, 2026-11-02, 2026-11-03" in book.report().warnings[0]
+
+
+def test_an_account_that_vanishes_at_the_turn_is_named(book: Book) -> None:
+    book.seen("10-31 23:58", {1: "7", 2: "5", 3: "1", 4: "1"})
+    book.deleted("10-31 23:59", {3: "1"})
+    book.deleted("11-01 00:01", {4: "0"})
+    book.seen("11-01 00:05", {1: "0"})
+    report = book.report()
+    assert report.warnings == [
+        "Not listed any more in 2026-11, and no deletion was recorded: account 2. What they spent between "
+        "2026-10-31 23:58 and 2026-11-01 00:05 is missing. Delete with DeleteSubAccountsOperator(ledger=...)."
+    ]
+
+
+def test_a_year_that_is_none_is_no_creation(book: Book) -> None:
+    book.seen("11-05 09:00", {1: ("10", "a", "9999-12-31T23:59:59-08:00")})
+    assert line(book.report()).created_at is None

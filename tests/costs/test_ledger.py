@@ -11,7 +11,7 @@ import pytest
 from books import OLD, Book, Clock, local
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.errors import MissingLibrary, NoObservation, NotWritten
+from airflow_provider_closeai.costs.errors import MissingLibrary, NoObservation, NotWritten, TooManyDigits
 from airflow_provider_closeai.costs.ledger import CONTROL, SNAPSHOTS, Ledger, ledger_at, run_key
 from airflow_provider_closeai.costs.months import Month
 from airflow_provider_closeai.costs.owners import budgets_of, owners_of
@@ -34,6 +34,7 @@ ALIASES = [
     "多",
     "\N{FULLWIDTH EQUALS SIGN}1",
     "line\nbreak",
+    "x\r=1+1",
     "",
 ]
 
@@ -46,7 +47,7 @@ def test_what_is_written_is_read(tmp_path: Path, extension: str) -> None:
     rows = [(*ROW[:2], number, alias, *ROW[4:]) for number, alias in enumerate(ALIASES)]
     rows.append((AT, "2026-11", 99, "none", False, None, None, "[]", None))
     file = ledger.write(SNAPSHOTS, "2026-11", AT, run_key("a"), rows, extension=extension)
-    assert file.name.startswith("snapshots/billing_month=2026-11/20261124T010003_000005Z-14-")
+    assert file.name.startswith("snapshots/billing_month=2026-11/20261124T010003_000005Z-15-")
     assert ledger.files(SNAPSHOTS, "2026-11") == [file]
     read = ledger.rows(file)
     assert [row[3] for row in read] == [*ALIASES, "none"]
@@ -76,8 +77,9 @@ def test_a_retry_replaces_its_own_file_and_no_other(tmp_path: Path) -> None:
 
 
 def test_of_one_run_the_newest_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unlink(path: Path) -> None:
-        raise PermissionError("write once")
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if not missing_ok:
+            raise PermissionError("write once")
 
     monkeypatch.setattr(Path, "unlink", unlink)
     ledger = Ledger(tmp_path)
@@ -160,14 +162,16 @@ def test_a_file_of_another_shape_is_named(book: Book, text: str, told: str) -> N
     assert report.history.is_damaged
 
 
-def test_strangers_in_the_folder_are_left_alone(book: Book, caplog: pytest.LogCaptureFixture) -> None:
+def test_strangers_in_the_folder_are_named(book: Book) -> None:
     book.seen("11-05 09:00", {1: "10"})
     folder = book.ledger.root / "snapshots/billing_month=2026-11"
     for name in ("notes.txt", "20269999T010000_000000Z-1-0123456789ab-0123456789abcdef.csv", ".x.partial"):
         (folder / name).write_text("x")
-    assert book.report().totals.month_to_date == 10
-    assert "notes.txt is no file of the ledger" in caplog.text
-    assert ".x.partial" not in caplog.text
+    report = book.report()
+    assert report.totals.month_to_date == 10
+    [warning] = report.warnings
+    assert "Left out: snapshots/billing_month=2026-11/20269999T010000" in warning
+    assert report.history.is_damaged, "it may be a renamed file: no month is closed without it"
 
 
 def test_only_damaged_files(book: Book) -> None:
@@ -237,3 +241,41 @@ def test_a_folder_that_takes_nothing(tmp_path: Path) -> None:
     (tmp_path / "ledger").write_text("a file is in its place")
     with pytest.raises(NotWritten, match=r"ledger/snapshots/.* could not be written: .* A retry is safe"):
         Ledger(tmp_path / "ledger").write(SNAPSHOTS, "2026-11", AT, "0" * 12, [ROW])
+
+
+def test_a_price_list_of_thousands_of_models(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    prices = "[" + ",".join(['{"model":"m","pricing_factor":1}'] * 9000) + "]"
+    file = ledger.write(SNAPSHOTS, "2026-11", AT, "0" * 12, [(*ROW[:7], prices, OLD)])
+    assert ledger.rows(file)[0][7] == prices
+
+
+def test_an_amount_that_is_no_number_is_damage(book: Book) -> None:
+    book.seen("11-05 09:00", {1: "10"})
+    book.seen("11-06 09:00", {1: "NaN"})
+    report = book.report()
+    assert report.totals.month_to_date == 10
+    assert "an amount is no finite number" in report.warnings[0]
+
+
+@pytest.mark.parametrize("amount", ["1E-40", "1e35"])
+def test_amounts_that_parquet_does_not_hold(tmp_path: Path, amount: str) -> None:
+    pytest.importorskip("pyarrow")
+    row = (*ROW[:6], Decimal(amount), "[]", OLD)
+    with pytest.raises(TooManyDigits, match="Parquet holds 38 digits"):
+        Ledger(tmp_path).write(SNAPSHOTS, "2026-11", AT, "0" * 12, [row], extension="parquet")
+    assert not list(tmp_path.rglob("*.parquet*"))
+
+
+def test_only_months_are_months(tmp_path: Path) -> None:
+    for name in ("billing_month=__HIVE_DEFAULT_PARTITION__", "billing_month=2026-11", "other"):
+        (tmp_path / "snapshots" / name).mkdir(parents=True)
+    assert Ledger(tmp_path).months(SNAPSHOTS) == ["2026-11"]
+
+
+def test_an_empty_control_file_is_named(book: Book) -> None:
+    book.seen("11-05 09:00", {1: "10"})
+    book.ledger.write(CONTROL, "2026-11", AT, "0" * 12, [])
+    report = book.report()
+    assert report.control is None
+    assert "Left out" in report.warnings[0]

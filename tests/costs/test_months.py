@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from books import local
+from books import Clock, local
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.months import Month, asked_month, minutes, money, month_of, text_of, total
@@ -46,8 +46,11 @@ def test_the_day_of_an_interval() -> None:
         (" 2026-12 ", "2026-12"),
     ],
 )
-def test_the_month_asked_for(asked: str, name: str) -> None:
-    assert asked_month(asked, "Asia/Shanghai", local("12-01 00:00")).name == name
+def test_the_month_asked_for(clock: Clock, asked: str, name: str) -> None:
+    clock.at = local("12-01 00:00")
+    assert asked_month(asked, "Asia/Shanghai").name == name
+    clock.at = local("12-31 00:00")
+    assert asked_month(asked, "Asia/Shanghai", local("12-01 00:05")).name == name
 
 
 @pytest.mark.parametrize(
@@ -62,9 +65,10 @@ def test_the_month_asked_for(asked: str, name: str) -> None:
         ("2026-12", "UTC", "month: 2026-12 is in the future"),
     ],
 )
-def test_no_month(asked: object, zone: str, told: str) -> None:
+def test_no_month(clock: Clock, asked: object, zone: str, told: str) -> None:
+    clock.at = local("12-01 00:00")
     with pytest.raises(InvalidParameter, match=told.replace("(", r"\(")) as caught:
-        asked_month(asked, zone, local("12-01 00:00"))
+        asked_month(asked, zone)
     assert caught.value.permanent
 
 

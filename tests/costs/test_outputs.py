@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import decimal
 import io
 import json
 from decimal import Decimal
@@ -14,10 +16,10 @@ from books import Book, Clock, local
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.closing import close_month, record_correction
-from airflow_provider_closeai.costs.months import Month
+from airflow_provider_closeai.costs.files import whole
+from airflow_provider_closeai.costs.months import currency_of
 from airflow_provider_closeai.costs.outputs import formats_of
 from airflow_provider_closeai.costs.publish import publish
-from airflow_provider_closeai.costs.report import currency_of
 
 EVIL = '=HYPERLINK("http://evil.example","x")'
 
@@ -193,15 +195,7 @@ def test_focus_counts_nothing_twice(book: Book, clock: Clock, tmp_path: Path) ->
     book.seen("12-01 00:05", {1: "0"})
     assert amounts(focus(book, "2026-12", tmp_path)) == []
     clock.at = local("12-01 00:06")
-    close_month(
-        book.ledger,
-        Month("2026-11"),
-        {1: ("a-1", Decimal(10))},
-        currency="CNY",
-        status="final",
-        is_damaged=False,
-        run="c" * 12,
-    )
+    close_month(book.ledger, book.report("2026-11"), run="c" * 12)
     clock.at = local("12-03 09:00")
     book.seen("12-03 09:00", {1: "1"})
     correct("-2", "credit note")
@@ -236,3 +230,28 @@ def test_a_currency_is_required(bad: Any) -> None:
     with pytest.raises(InvalidParameter, match="currency: "):
         currency_of(bad)
     assert currency_of("CNY") == "CNY"
+
+
+def test_budgets_may_have_more_decimals_than_costs(book: Book, tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    book.seen("11-05 09:00", {1: "10"})
+    report = book.report(owners={"*": "A"}, budgets={"A": "12.0000000001"})
+    files = publish(report, book.ledger, tmp_path / "out", ["parquet"], account="m")
+    assert pq.read_table(files["budgets.parquet"])["budget"].to_pylist() == [Decimal("12.0000000001")]
+
+
+def test_an_error_leaves_no_part_of_a_file(tmp_path: Path) -> None:
+    with contextlib.suppress(ZeroDivisionError), whole(tmp_path / "report.csv") as file:
+        file.write(b"half of it")
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
+
+
+def test_days_are_exact_however_long(book: Book) -> None:
+    book.seen("10-31 23:55", {1: "0"})
+    for day, cost in enumerate(("1E23", "100000000000000000000000.000000010000000001"), 1):
+        book.seen(f"11-0{day} 11:00", {1: cost})
+        book.seen(f"11-0{day} 12:00", {1: Decimal(cost) + Decimal("1E-18")})
+    with decimal.localcontext(decimal.Context(prec=60)):
+        [line] = book.report().accounts
+        assert sum(line.daily().values()) == line.month_to_date

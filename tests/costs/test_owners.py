@@ -71,6 +71,7 @@ def test_wrong_rules(rules: Any, told: str) -> None:
         ("o.yaml", "- {alias: 'search.*', team: Search, cost_center: 007}\n- {id: 7, team: Ads}\n"),
         ("o.yml", "search.*: {team: Search, cost_center: 007}\nid:7: Ads\n"),
         ("o.csv", "\ufeffalias,id,team,cost_center\nsearch.*,,Search,007\n,7,Ads,\n"),
+        ("o.csv", "alias,id,team,cost_center,\nsearch.*,,Search,007,\n,,,,\n,7,Ads\n\n"),
     ],
 )
 def test_files(path: str, text: str) -> None:
@@ -80,10 +81,20 @@ def test_files(path: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "data"), [("o.yaml", b"{"), ("o.csv", b"\xff"), ("o.txt", b""), ("o.csv", b'a\n"x')]
+    ("path", "data", "told"),
+    [
+        ("o.yaml", b"{", "cannot be read"),
+        ("o.csv", b"\xff", "cannot be read"),
+        ("o.txt", b"", "ends neither in"),
+        ("o.csv", b'a\n"x', "cannot be read"),
+        ("o.csv", b"alias,team\na,A,B\n", "line 2 has more cells"),
+        ("o.csv", b"alias,team\n", "has no rules"),
+        ("o.yaml", b"", "has no rules"),
+        ("o.yaml", b"a: A\nb: B\na: C\n", "'a' is there twice"),
+    ],
 )
-def test_files_that_cannot_be_read(path: str, data: bytes) -> None:
-    with pytest.raises(InvalidParameter, match=f"owners: .*{path}"):
+def test_files_that_cannot_be_read(path: str, data: bytes, told: str) -> None:
+    with pytest.raises(InvalidParameter, match=f"owners: .*{path} ?.*{told}"):
         read_rules("owners", path, data)
 
 
@@ -124,3 +135,10 @@ def test_the_unallocated_line_makes_the_totals_meet(book: Book) -> None:
     assert lines == [("Search", 1, "0.1"), ("Unallocated", 2, "0.20000003")]
     assert str(report.totals.month_to_date) == "0.30000003"
     assert report.warnings == ["The budget of 'Ghosts' has no costs: no account belongs to that team."]
+
+
+def test_an_alias_with_brackets_is_itself_too() -> None:
+    owners = owners_of({"team[1]": "A", "id:2": "B", "b": "C"})
+    assert owners.of(1, "team[1]").team == "A"
+    assert owners.of(2, "b").team == "B"
+    assert owners.warnings() == [], "the rule of b matches, though an id rule comes first"

@@ -286,7 +286,7 @@ def test_many_accounts_stay_a_page(book: Book) -> None:
     book.seen("11-05 09:00", {number: (f"{number}.01", f"t{number % 40}.x") for number in range(1, 1001)})
     report = book.report(owners={f"t{number}.*": f"Team {number}" for number in range(40)})
     source = render(report, account="m")
-    assert "800 more, in the CSV" in source
+    assert "800 more, in the tables" in source
     assert "29 others" in source
     assert source.count("<tr>") < 300
     cells = re.findall(r'<data value="([\d.]+)">', source[source.index('id="accounts"') :])

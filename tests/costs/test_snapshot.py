@@ -15,6 +15,7 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import InvalidParameter, ListingUnstable, NotSent
 from airflow_provider_closeai.client.models import ModelPricing, SecretToken, SubAccount
+from airflow_provider_closeai.costs import months
 from airflow_provider_closeai.costs.errors import SnapshotRefused, TooLate
 from airflow_provider_closeai.costs.ledger import CONTROL, DELETED, SNAPSHOTS, Ledger
 from airflow_provider_closeai.costs.snapshot import record_deleted, refuse_the_past, take_snapshot
@@ -121,10 +122,10 @@ def test_an_empty_listing_is_refused_unless_it_was_empty(ledger: Ledger, clock: 
     ):
         take(ledger, run="c" * 12)
     assert ledger.months(SNAPSHOTS) == ["2026-11"]
-    record_deleted(ledger, [account(1)], run="d" * 12)
+    record_deleted(ledger, [account(1)], months.now(), run="d" * 12)
     with pytest.raises(SnapshotRefused, match=r"of which 1 were not deleted by this provider \(ids 2\)"):
         take(ledger, run="c" * 12)
-    record_deleted(ledger, [account(2)], run="d" * 12)
+    record_deleted(ledger, [account(2)], months.now(), run="d" * 12)
     assert take(ledger, run="c" * 12).file.rows == 0
 
 
@@ -139,10 +140,10 @@ def test_a_control_total_that_fails_costs_no_snapshot(
 
 
 def test_last_records_are_never_replaced(ledger: Ledger, clock: Clock) -> None:
-    assert record_deleted(ledger, [], run="a" * 12) is None
-    record_deleted(ledger, [account(1), account(2)], run="a" * 12)
+    assert record_deleted(ledger, [], months.now(), run="a" * 12) is None
+    record_deleted(ledger, [account(1), account(2)], months.now(), run="a" * 12)
     clock.at += timedelta(minutes=1)
-    record_deleted(ledger, [account(2)], run="a" * 12)
+    record_deleted(ledger, [account(2)], months.now(), run="a" * 12)
     assert [file.rows for file in ledger.files(DELETED, "2026-11")] == [2, 1]
 
 
@@ -199,3 +200,27 @@ def test_paging_brings_every_account_once(
         listed: Iterable[dict[str, Any]] = sim.accounts()
     assert taken.file.rows == 25
     assert taken.total == sum(Decimal(item["monthly_cost"]) for item in listed)
+
+
+def test_a_deletion_across_the_turn_is_not_recorded(ledger: Ledger, clock: Clock) -> None:
+    clock.at = local("12-01 00:00")
+    with pytest.raises(SnapshotRefused, match="Nothing was recorded or deleted"):
+        record_deleted(ledger, [account(1, "500")], local("11-30 23:59"), run="a" * 12)
+    assert ledger.months(DELETED) == []
+
+
+def test_last_records_are_of_the_time_of_their_listing(ledger: Ledger) -> None:
+    file = record_deleted(ledger, [account(1)], local("11-24 08:58"), run="a" * 12)
+    assert file is not None
+    assert file.at == local("11-24 08:58")
+
+
+def test_an_entry_that_does_not_say_what_it_is_counts(ledger: Ledger) -> None:
+    taken = take(ledger, account(1, token_type=""), account(2, token_type="master"))
+    assert [row[2] for row in ledger.rows(taken.file)] == [1]
+
+
+def test_the_snapshot_stands_whatever_the_control_total_does(ledger: Ledger) -> None:
+    with pytest.raises(TimeoutError):
+        take_snapshot(Platform(account(1), usage=TimeoutError()), ledger, run="a" * 12)
+    assert [file.rows for file in ledger.files(SNAPSHOTS, "2026-11")] == [1]

@@ -57,7 +57,7 @@ class World:
 
     def delete(self, number: int) -> None:
         [account] = [item for item in self.client.iter_sub_accounts() if item.id == number]
-        record_deleted(self.ledger, [account], run="0" * 12)
+        record_deleted(self.ledger, [account], months.now(), run="0" * 12)
         self.remember(iter([number]))
         self.client.delete([account])
 
