@@ -49,6 +49,7 @@ class AccountLine(Figures, kw_only=True):
     :param state: ``live``; ``deleted``: its last value was recorded just before; ``vanished``: it was not
         listed any more, so what it spent in its last ``gap_minutes`` at most is missing; ``unobserved``: only
         appended lines speak of it.
+    :param observed_days: the local days on which a snapshot saw it.
     :param forecast: of the whole month at the rate so far; ``None`` where there is none.
     :param history: its observations.
     """
@@ -61,6 +62,7 @@ class AccountLine(Figures, kw_only=True):
     first_seen: datetime | None = None
     last_seen: datetime | None = None
     gap_minutes: int = 0
+    observed_days: int = 0
     forecast: Decimal | None = None
     history: Account | None = None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import decimal
+import functools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -24,12 +25,13 @@ from airflow_provider_closeai.costs.figures import (
 from airflow_provider_closeai.costs.fold import read_history
 from airflow_provider_closeai.costs.history import Account, History
 from airflow_provider_closeai.costs.ledger import Ledger
-from airflow_provider_closeai.costs.months import EXACT, ZERO, Month, minutes, named
+from airflow_provider_closeai.costs.months import EXACT, ZERO, Month, minutes, named, zone_of
 from airflow_provider_closeai.costs.owners import UNALLOCATED, Budgets, Owner, Owners
 
 FINAL_WITHIN = timedelta(minutes=15)
 _MIN_FORECAST = timedelta(days=1)
 _MICROSECOND = timedelta(microseconds=1)
+_SHOWN = 5
 _ROUNDED = Decimal("1e-8")
 
 
@@ -108,7 +110,8 @@ def _accounts(
         aliases[correction.sub_account_id] = correction.alias
     closed = closing.accounts if closing else {}
     aliases.update((number, one.alias) for number, one in closed.items())
-    lines = [_observed(history, account, owners) for account in history.accounts.values()]
+    count_days = _day_counter(history)
+    lines = [_observed(history, account, owners, count_days) for account in history.accounts.values()]
     known = set(history.accounts)
     for account_id in sorted({*booked, *closed} - known):
         alias = aliases.get(account_id, "")
@@ -146,7 +149,16 @@ def _owner_lines(accounts: Iterable[AccountLine]) -> list[OwnerLine]:
     return sorted(lines.values(), key=_by_cost)
 
 
-def _observed(history: History, account: Account, owners: Owners) -> AccountLine:
+def _day_counter(history: History) -> Callable[[datetime, datetime], int]:
+    """Count the local days with a snapshot between two times; most accounts ask for the same ones."""
+    zone = zone_of(history.month.zone)
+    days = [(at, at.astimezone(zone).date()) for at in history.snapshots]
+    return functools.cache(lambda first, last: len({day for at, day in days if first <= at <= last}))
+
+
+def _observed(
+    history: History, account: Account, owners: Owners, count_days: Callable[[datetime, datetime], int]
+) -> AccountLine:
     state, gap = "live", 0
     if history.is_gone(account):
         lost = history.lost_from(account)
@@ -160,6 +172,7 @@ def _observed(history: History, account: Account, owners: Owners) -> AccountLine
         first_seen=account.first,
         last_seen=history.times[account.seen],
         gap_minutes=gap,
+        observed_days=count_days(account.first, history.times[account.seen]),
         history=account,
         month_to_date=account.cost,
         opening=account.opening,
@@ -233,8 +246,9 @@ def _remarks(report: Report) -> list[str]:
             "DeleteSubAccountsOperator(ledger=...)."
         )
     if report.missed_days:
-        days = ", ".join(map(str, report.missed_days))
-        remarks.append(f"No snapshot on {days}: a figure beside it covers more than one day.")
+        days = ", ".join(map(str, report.missed_days[:_SHOWN]))
+        more = f" and {len(report.missed_days) - _SHOWN} more days" * (len(report.missed_days) > _SHOWN)
+        remarks.append(f"No snapshot on {days}{more}: a figure beside it covers more than one day.")
     if report.status == ESTIMATED:
         remarks.append(
             f"The last snapshot lies {report.gap_minutes} minutes before the month's end: what was spent "

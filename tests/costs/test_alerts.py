@@ -58,6 +58,7 @@ def test_each_account_goes_on_at_its_own_rate(book: Book) -> None:
     book.seen("11-22 12:00", {1: "0", 2: ("15", "new", created)})
     report = book.report(owners={"new": "A"}, budgets={"A": 50})
     assert report.forecast == 100, "1.5 days of ten"
+    assert [line.observed_days for line in report.accounts] == [1, 1]
     assert [alert.threshold for alert in reached(report, thresholds_of("forecast 100%"))] == ["forecast 100%"]
 
 
@@ -68,6 +69,7 @@ def test_forecasts_add_up(book: Book) -> None:
     book.seen("11-11 00:00", {1: "3.00000001", 3: "0.1"})
     record_correction(book.ledger, "2026-11", sub_account_id=3, amount="-0.03", reason="note", currency="CNY")
     report = book.report(owners={"a-1": "A"}, budgets={"A": 10, "Nobody": 1})
+    assert {line.sub_account_id: line.observed_days for line in report.accounts} == {1: 2, 2: 1, 3: 2}
     # Ten of thirty days: what lives triples, what is gone and what was appended stays as it is.
     assert {line.sub_account_id: line.forecast for line in report.accounts} == {
         1: Decimal("9.00000003"),
