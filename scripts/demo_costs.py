@@ -120,7 +120,9 @@ class Demo:
 
 def main() -> int:
     folder = Path(sys.argv[1]).resolve()
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder / "ledger", ignore_errors=True)
+    for old in folder.glob("closeai-costs-*"):
+        old.unlink()
     start = datetime(FIRST.year, FIRST.month, FIRST.day)
     with (
         tempfile.TemporaryDirectory() as tempfile.tempdir,

@@ -13,12 +13,11 @@ import msgspec
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.errors import DamagedFile
 from airflow_provider_closeai.costs.figures import Report, share
-from airflow_provider_closeai.costs.ledger import ALERTS, Ledger
+from airflow_provider_closeai.costs.ledger import ALERTS, Ledger, LedgerFile
 from airflow_provider_closeai.costs.months import text_of
 
 log = logging.getLogger(__name__)
 
-THRESHOLDS = ("80%", "100%", "forecast 100%")
 _THRESHOLD = re.compile(r"(forecast\s+)?(\d+(?:\.\d+)?)\s*%")
 
 
@@ -82,7 +81,7 @@ def thresholds_of(source: Iterable[object] | None) -> list[Threshold]:
                 "whole month is forecast to cost."
             )
         found.append(Threshold(Decimal(match[2]), bool(match[1])))
-    return found
+    return list(dict.fromkeys(found))
 
 
 def reached(report: Report, thresholds: Iterable[Threshold]) -> list[Alert]:
@@ -109,21 +108,14 @@ def reached(report: Report, thresholds: Iterable[Threshold]) -> list[Alert]:
 
 def untold(ledger: Ledger, report: Report, thresholds: Iterable[Threshold], *, run: str) -> list[Alert]:
     """
-    Tell which thresholds are reached that no earlier run told.
+    Tell which thresholds are reached that no other run told.
 
     :param ledger: where it is remembered what was told.
     :param report: the month.
     :param thresholds: which there are.
-    :param run: the task run: tried again, it finds its own alerts still untold, and none is lost.
+    :param run: the task run: tried again, or cleared, it finds its own alerts still untold, and none is lost.
     """
-    known: set[tuple[str, ...]] = set()
-    for file in ledger.files(ALERTS, report.month.name):
-        if file.run == run:
-            continue
-        try:
-            known.update(zip(*ledger.read(file, ["team", "threshold"]), strict=True))
-        except DamagedFile as error:
-            log.warning("%s Its alerts may be reported again.", error)
+    known = {key for file, keys in _remembered(ledger, report).items() if file.run != run for key in keys}
     return [alert for alert in reached(report, thresholds) if (alert.team, alert.threshold) not in known]
 
 
@@ -134,8 +126,22 @@ def remember(ledger: Ledger, report: Report, told: Sequence[Alert], *, run: str)
     :param ledger: where.
     :param report: the month.
     :param told: which.
-    :param run: the task run.
+    :param run: the task run; what an earlier try of it told stays remembered.
     """
-    rows = [(report.generated_at, alert.billing_month, alert.team, alert.threshold) for alert in told]
-    if rows:
-        ledger.write(ALERTS, report.month.name, report.generated_at, run, rows, replace=True)
+    if not told:
+        return
+    own = [key for file, keys in _remembered(ledger, report).items() if file.run == run for key in keys]
+    own += [(alert.team, alert.threshold) for alert in told]
+    rows = [(report.generated_at, report.month.name, *key) for key in dict.fromkeys(own)]
+    ledger.write(ALERTS, report.month.name, report.generated_at, run, rows, replace=True)
+
+
+def _remembered(ledger: Ledger, report: Report) -> dict[LedgerFile, list[tuple[str, str]]]:
+    """Give team and threshold of every alert that was told, by file."""
+    found: dict[LedgerFile, list[tuple[str, str]]] = {}
+    for file in ledger.files(ALERTS, report.month.name):
+        try:
+            found[file] = list(zip(*ledger.read(file, ["team", "threshold"]), strict=True))
+        except DamagedFile as error:
+            log.warning("%s Its alerts may be reported again.", error)
+    return found

@@ -204,9 +204,16 @@ def record_correction(
         raise InvalidParameter(f"sub_account_id: {sub_account_id!r} is no whole number.")
     currency = months.currency_of(currency)
     name = months.asked_month(month, months.DEFAULT_ZONE).name
+    if name != month:
+        raise InvalidParameter(f"month: {month!r} is no month. Give it as YYYY-MM.")
     read_closing(ledger, name, currency)  # closed in another currency: an error
     for line in read_corrections(ledger, name, currency):
         if (line.source, line.sub_account_id, line.reason) == (MANUAL, sub_account_id, reason):
+            if line.amount != money("amount", amount):
+                raise InvalidParameter(
+                    f"reason: {reason!r} is booked already for this account and month, with {line.amount}. "
+                    "Give this line a reason of its own."
+                )
             log.info("The correction %r of %s is booked already.", reason, name)
             return None
     line = Correction(

@@ -51,5 +51,9 @@ class MissingLibrary(CloseAIError):
     permanent = True
 
 
+class NotRead(CloseAIError):
+    """A file of the ledger is there and was not given: a retry may read it."""
+
+
 class NotWritten(CloseAIError):
     """A file could not be stored: there is no such bucket, no right to write, or no space."""

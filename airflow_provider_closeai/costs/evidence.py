@@ -75,6 +75,8 @@ def read_before(ledger: Ledger, month: Month) -> Before:
         with contextlib.suppress(DamagedFile):
             costs = {number: cost or ZERO for number, _, cost, _ in read_lines(ledger, file, earlier)}
             for record in ledger.files(DELETED, earlier.name):
+                if record.at < file.at:
+                    continue
                 with contextlib.suppress(DamagedFile):
                     gone.update(number for number, *_ in read_lines(ledger, record, earlier))
             return Before(file.at, costs, gone)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -19,24 +19,33 @@ def whole(target: Any) -> Iterator[IO[bytes]]:
     :param target: a ``pathlib.Path``, or Airflow's ``ObjectStoragePath``.
     :raises NotWritten: the folder or the store does not take it.
     """
-    try:
-        if getattr(target, "protocol", "") in ("", "file", "local"):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f".{target.name}.partial")
-            try:
-                with partial.open("wb") as file:
-                    yield file
+    if getattr(target, "protocol", "") in ("", "file", "local"):
+        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")  # beside other writers
+        try:
+            with _telling(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file = partial.open("wb")
+            with file:
+                yield file
+            with _telling(target):
                 partial.replace(target)
-            finally:
+        finally:
+            with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
-            return
-        # fsspec stores what was written before an error as if it were all. No folder is made: s3fs would make
-        # a bucket whose name was mistyped.
-        with tempfile.TemporaryFile() as file:
-            yield file
-            file.seek(0)
-            with target.open("wb") as stored:
-                shutil.copyfileobj(file, stored)
+        return
+    # Sent when it is whole: what is written to an open object of fsspec is stored even after an error. And no
+    # folder is made: s3fs would make a bucket whose name was mistyped.
+    with tempfile.NamedTemporaryFile() as file:
+        yield file
+        file.flush()
+        with _telling(target):
+            target.fs.put_file(file.name, target.path)
+
+
+@contextlib.contextmanager
+def _telling(target: Any) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise NotWritten(
             f"{target} could not be written: {error}. Look whether its folder or bucket is there, and "

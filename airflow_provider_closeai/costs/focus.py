@@ -15,6 +15,7 @@ import msgspec
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs import tables
 from airflow_provider_closeai.costs.closing import Correction, read_closing, read_corrections
+from airflow_provider_closeai.costs.errors import DamagedFile
 from airflow_provider_closeai.costs.figures import Report
 from airflow_provider_closeai.costs.ledger import CORRECTIONS, Ledger
 from airflow_provider_closeai.costs.months import Month, month_of, total
@@ -126,8 +127,13 @@ def _rows(report: Report, ledger: Ledger) -> Iterator[_Row]:
             yield _Row(kept, report.month.start, report.month.end, *who, "closed", note="as closed")
     for name in ledger.months(CORRECTIONS):
         earlier = Month(name, report.month.zone)
-        closing = read_closing(ledger, name, report.currency) if earlier < report.month else None
-        for item in read_corrections(ledger, name, report.currency) if closing else ():
+        try:
+            closing = read_closing(ledger, name, report.currency) if earlier < report.month else None
+            later = read_corrections(ledger, name, report.currency) if closing else []
+        except DamagedFile as error:
+            report.warnings.append(f"Not in the FOCUS file: corrections of {name}. {error}")
+            continue
+        for item in later:
             is_booked_here = month_of(item.recorded_at, report.month.zone) == report.month
             if closing and is_booked_here and item.recorded_at >= closing.at:
                 paid_by = {number: one.owner for number, one in closing.accounts.items()}

@@ -71,7 +71,12 @@ def read_history(ledger: Ledger, month: Month) -> History:
             + " Run the snapshot DAG; a month that was never observed cannot be read afterwards."
         )
     history.goes_on = ledger.months(SNAPSHOTS)[0] < month.name
-    history.warnings += [*fold.without_cost(), *_lost_at_the_turn(history, before)]
+    if history.without_cost:
+        history.warnings.append(
+            f"Listed at times without a monthly_cost: {named(sorted(history.without_cost))}. What no other "
+            "snapshot shows of them is missing."
+        )
+    history.warnings += _lost_at_the_turn(history, before)
     history.control = read_control(ledger, month, history.warnings)
     return history
 
@@ -109,15 +114,6 @@ class _Fold:
         self._month = history.month
         self._start, self._end = history.month.start, history.month.end
         self._both = self._stayed = 0
-        self._without_cost: set[int] = set()
-
-    def without_cost(self) -> Iterator[str]:
-        """Name the accounts of which an observation has no cost."""
-        if self._without_cost:
-            yield (
-                f"Listed at times without a monthly_cost: {named(sorted(self._without_cost))}. What no other "
-                "snapshot shows of them is missing."
-            )
 
     def add(self, file: LedgerFile, lines: Sequence[Line]) -> None:
         """
@@ -135,52 +131,49 @@ class _Fold:
         fallen: list[int] = []
         for account_id, alias, cost, created in lines:
             account = accounts.get(account_id)
-            if cost is None:
-                self._without_cost.add(account_id)
-                if account is None:
-                    continue
-                cost = account.cost
             if account is None:
-                accounts[account_id] = account = self._first_sight(
-                    account_id, alias, cost, created, at, number
+                accounts[account_id] = account = Account(
+                    id=account_id, alias=alias, created_at=_time(created), first=at, seen=number
                 )
-            else:
-                if cost != account.cost:
-                    span = spans.get(account.seen)
-                    if span is None:
-                        start = history.times[account.seen]
-                        spans[account.seen] = span = Span(start, at, self._month.day(start, at))
-                    account.spans.append(span)
-                    amount = cost - account.cost
-                    account.amounts.append(amount)
-                    if amount < 0:
-                        account.corrections += amount
-                        if cost * 2 < account.cost:
-                            fallen.append(account_id)
-                    account.cost = cost
-                if alias != account.alias:
-                    account.renames.append(Rename(at, account.alias, alias))
-                    account.alias = alias
-                account.seen = number
+            elif alias != account.alias:
+                account.renames.append(Rename(at, account.alias, alias))
+                account.alias = alias
+            account.seen = number
             if file.kind == DELETED:
                 account.deleted_at = at
+            if cost is None:
+                history.without_cost.add(account_id)
+                continue
+            if account.valued < 0:
+                self._first_value(account, cost, at)
+            elif cost != account.cost:
+                span = spans.get(account.valued)
+                if span is None:
+                    start = history.times[account.valued]
+                    spans[account.valued] = span = Span(start, at, self._month.day(start, at))
+                account.spans.append(span)
+                amount = cost - account.cost
+                account.amounts.append(amount)
+                if amount < 0:
+                    account.corrections += amount
+                    if cost * 4 < account.cost:
+                        fallen.append(account_id)
+                account.cost = cost
+            account.valued = number
         if file.kind == SNAPSHOTS:
             self._look_for_reset(number, fallen, len(lines))
 
-    def _first_sight(
-        self, account_id: int, alias: str, cost: Decimal, created: str, at: datetime, number: int
-    ) -> Account:
-        created_at = _time(created)
-        account = Account(id=account_id, alias=alias, cost=cost, created_at=created_at, first=at, seen=number)
-        before = self._before.get(account_id)
+    def _first_value(self, account: Account, cost: Decimal, at: datetime) -> None:
+        account.cost = cost
+        before, created = self._before.get(account.id), account.created_at
         if before is not None and before > 0:
             self._both += 1
             self._stayed += before <= cost <= before * 3 / 2
         if not cost:
-            return account
+            return
         start, day = self._start, None
-        if created_at is not None and self._start <= created_at < self._end:
-            start = min(created_at, at)
+        if created is not None and self._start <= created < self._end:
+            start = min(created, at)
             day = self._month.day(start, at)
         elif before is not None:
             day = self._month.day(start, at)
@@ -190,7 +183,6 @@ class _Fold:
             account.opening = cost
         elif cost < 0:
             account.corrections = cost
-        return account
 
     def _look_for_reset(self, number: int, fallen: list[int], listed: int) -> None:
         history = self._history
@@ -213,7 +205,7 @@ class _Fold:
         if len(fallen) > kept:
             since = history.times[number - 1]
             self._warn(
-                f"{len(fallen)} of {listed} counters fell by more than half between "
+                f"{len(fallen)} of {listed} counters fell by more than three quarters between "
                 f"{_local(since, self._month)} and "
                 f"{_local(at, self._month)}, inside the month; that is booked as corrections."
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 import msgspec
@@ -13,6 +13,8 @@ from airflow_provider_closeai.costs.evidence import (
 )
 from airflow_provider_closeai.costs.ledger import LedgerFile
 from airflow_provider_closeai.costs.months import ZERO, Month
+
+_WHILE_DELETING = timedelta(minutes=15)
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -53,6 +55,7 @@ class Account(msgspec.Struct, kw_only=True):
     :param cost: its counter's last value: what the month cost.
     :param first: when it was first seen in this month.
     :param seen: the number of the observation that saw it last.
+    :param valued: the number of the one that last had its cost; -1: none yet.
     :param spans: when its counter moved, and by how much: ``amounts``, in the same order.
     :param opening: what of ``cost`` it had at first sight, on a day that is not known.
     :param corrections: the falls of its counter: 0 or below.
@@ -61,10 +64,11 @@ class Account(msgspec.Struct, kw_only=True):
 
     id: int
     alias: str
-    cost: Decimal
     created_at: datetime | None
     first: datetime
     seen: int
+    valued: int = -1
+    cost: Decimal = ZERO
     spans: list[Span] = []
     amounts: list[Decimal] = []
     renames: list[Rename] = []
@@ -85,6 +89,7 @@ class History(msgspec.Struct, kw_only=True):
     :param complete: which of them are complete listings.
     :param files: theirs.
     :param goes_on: the ledger has snapshots of earlier months.
+    :param without_cost: accounts that were listed at times without a cost.
     :param warnings: what is odd, for a person.
     :param is_reset_elsewhere: the counters seem to start from 0 at another time than the turn.
     """
@@ -95,6 +100,7 @@ class History(msgspec.Struct, kw_only=True):
     files: list[LedgerFile] = []
     accounts: dict[int, Account] = {}
     goes_on: bool = False
+    without_cost: set[int] = set()
     warnings: list[str] = []
     is_damaged: bool = False
     is_reset_elsewhere: bool = False
@@ -111,6 +117,15 @@ class History(msgspec.Struct, kw_only=True):
         return next(
             at for at, is_complete in zip(self.times[::-1], self.complete[::-1], strict=True) if is_complete
         )
+
+    @property
+    def valued_until(self) -> datetime:
+        """The last time at which the costs of all accounts that are listed still were known."""
+        known = [self.last_snapshot]
+        for account in map(self.accounts.__getitem__, self.without_cost):
+            if not self.is_gone(account):
+                known.append(self.times[account.valued] if account.valued >= 0 else self.month.start)
+        return min(known)
 
     @property
     def began(self) -> datetime:
@@ -131,9 +146,10 @@ class History(msgspec.Struct, kw_only=True):
             )
             if is_complete
         ]
-        if not absent or account.deleted_at == self.times[account.seen]:
-            return None
-        return self.times[account.seen], absent[0]
+        last = self.times[account.seen]
+        # A snapshot that was made while it was being deleted may have listed it once more.
+        is_recorded = account.deleted_at is not None and last - account.deleted_at <= _WHILE_DELETING
+        return None if is_recorded or not absent else (last, absent[0])
 
     def is_gone(self, account: Account) -> bool:
         """Tell whether an account is not in the last complete listing, or was recorded deleted after it."""

@@ -23,7 +23,7 @@ import msgspec
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs import files, tables
-from airflow_provider_closeai.costs.errors import DamagedFile
+from airflow_provider_closeai.costs.errors import DamagedFile, NotRead
 from airflow_provider_closeai.costs.tables import Column
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 _STAMP = "%Y%m%dT%H%M%S_%fZ"
 _NAME = re.compile(r"(\d{8}T\d{6}_\d{6}Z)-(\d+)-([0-9a-f]{12})-([0-9a-f]{16})\.(csv|parquet)")
 _PARTITION = "billing_month="
-_PARTITION_NAME = re.compile(_PARTITION + r"(\d{4}-\d{2})")
+_PARTITION_NAME = re.compile(_PARTITION + r"(2\d{3}-(?:0[1-9]|1[0-2]))")
 
 
 class LedgerFile(msgspec.Struct, frozen=True):
@@ -183,6 +183,15 @@ class Ledger:
             newest[file.run] = file
         return sorted(newest.values(), key=lambda file: (file.at, file.run))
 
+    def newest(self, kind: str) -> LedgerFile | None:
+        """
+        Return the newest file.
+
+        :param kind: for instance ``snapshots``.
+        """
+        found = (self.files(kind, month) for month in reversed(self.months(kind)))
+        return next((files[-1] for files in found if files), None)
+
     def months(self, kind: str) -> list[str]:
         """
         List the months of which there are files.
@@ -213,12 +222,17 @@ class Ledger:
         :param file: which.
         :param wanted: names of its columns.
         :raises DamagedFile: naming the file and what is wrong with it.
+        :raises NotRead: the folder or the store did not give it, this time.
         """
         path = self.root / file.name
         try:
             return _decoded(path.read_bytes(), file, wanted)
-        except (DamagedFile, OSError) as error:
+        except DamagedFile as error:
             raise DamagedFile(f"The ledger's file {path} is damaged: {error}.") from error
+        except OSError as error:
+            raise NotRead(
+                f"The ledger's file {path} could not be read: {error}. A retry reads it again."
+            ) from error
 
     def rows(self, file: LedgerFile) -> list[tuple[Any, ...]]:
         """

@@ -1,7 +1,7 @@
 """Billing months, days and exact money: the few facts that everything else stands on.
 
 The platform does not say when ``monthly_cost`` starts again from 0. Its times are written in ``+08:00``, so
-the default time zone is Asia/Shanghai: an assumption that :mod:`.history` checks against the counters.
+the default time zone is Asia/Shanghai: an assumption that :mod:`.fold` checks against the counters.
 """
 
 from __future__ import annotations
@@ -116,22 +116,18 @@ def month_of(moment: datetime, zone: str = DEFAULT_ZONE) -> Month:
     return Month(f"{moment.astimezone(zone_of(zone)):%Y-%m}", zone)
 
 
-def asked_month(month: object, zone: str, at: datetime | None = None, observed: Sequence[str] = ()) -> Month:
+def asked_month(month: object, zone: str, at: datetime | None = None) -> Month:
     """
     Read the ``month`` parameter.
 
-    :param month: ``YYYY-MM``, ``current``, ``previous``, or ``latest``: the newest of ``observed``, else the
-        current one.
+    :param month: ``YYYY-MM``, ``current`` or ``previous``.
     :param zone: the time zone in which months turn.
     :param at: the time to which ``current`` and ``previous`` are relative; now, unless given.
-    :param observed: the months of which there are snapshots, oldest first.
     :raises InvalidParameter: no month, or one in the future.
     """
     zone_of(zone)
     current, present = month_of(at or now(), zone), month_of(now(), zone)
     text = str(month).strip()
-    if text == "latest":
-        text = observed[-1] if observed else "current"
     if text in ("current", "previous"):
         text = current.name if text == "current" else current.step(-1).name
     if not _MONTH.fullmatch(text):

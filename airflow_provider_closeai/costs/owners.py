@@ -222,7 +222,7 @@ def _csv_rows(text: str) -> Iterator[dict[str, str]]:
 
 
 def _yaml(text: str) -> object:
-    """Read YAML: every scalar as text, so no amount becomes a float; a key twice is an error."""
+    """Read YAML: every scalar as text, so no amount becomes a float, but null; a key twice is an error."""
     import yaml  # type: ignore[import-untyped]
 
     class Loader(yaml.BaseLoader):  # type: ignore[misc]
@@ -231,6 +231,10 @@ def _yaml(text: str) -> object:
             if twice := [key for key in names if names.count(key) > 1]:
                 raise ValueError(f"{twice[0]!r} is there twice{node.start_mark}")
             return super().construct_mapping(node, deep)
+
+        def construct_scalar(self, node: Any) -> Any:
+            is_nothing = node.style is None and node.value in ("", "~", "null", "Null", "NULL")
+            return None if is_nothing else super().construct_scalar(node)
 
     return yaml.load(text, Loader=Loader)  # noqa: S506  # BaseLoader makes nothing but text
 

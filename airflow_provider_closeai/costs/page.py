@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable
 from datetime import date, datetime
 from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
@@ -13,7 +14,7 @@ import msgspec
 
 from airflow_provider_closeai.costs import charts
 from airflow_provider_closeai.costs.figures import AccountLine, Report, share
-from airflow_provider_closeai.costs.months import ZERO, text_of, total, zone_of
+from airflow_provider_closeai.costs.months import ZERO, minutes, text_of, total, zone_of
 
 _MINUS = "\N{MINUS SIGN}"
 _SHOWN = 200
@@ -48,7 +49,6 @@ class Change(msgspec.Struct, frozen=True):
     """Something that happened to an account."""
 
     at: datetime
-    kind: str
     account: AccountLine
     told: str
 
@@ -135,34 +135,40 @@ def _counts(report: Report) -> dict[str, int]:
     }
 
 
-def _average(report: Report) -> Decimal | None:
-    days = len(report.daily)
-    return total(report.daily.values()) / days if days else None
+def _average(report: Report) -> tuple[Decimal, int] | None:
+    """Give the cost per day, and over how many days: a figure may cover several."""
+    dated = (
+        span.start for line in report.accounts if line.history for span in line.history.spans[:2] if span.day
+    )
+    begin = min(dated, default=report.history.last_snapshot)
+    days = minutes(report.history.last_snapshot - begin) / Decimal(24 * 60)
+    return (total(report.daily.values()) / days, math.ceil(days)) if days >= 1 else None
 
 
 def _changes(report: Report, money: Money) -> list[Change]:
     found = []
     for line in report.accounts:
         if line.created_at is not None and line.created_at >= report.month.start:
-            found.append(Change(line.created_at, "created", line, "created"))
+            found.append(Change(line.created_at, line, "created"))
         if line.state == "deleted" and line.last_seen is not None:
-            told = f"deleted; its last value of {money(line.month_to_date)} was recorded just before"
-            found.append(Change(line.last_seen, "deleted", line, told))
+            value = money(line.history.cost if line.history else None)
+            told = f"deleted; its last value of {value} was recorded just before"
+            found.append(Change(line.last_seen, line, told))
         if line.state == "vanished" and line.last_seen is not None:
             told = f"not listed any more; up to {line.gap_minutes} minutes of its spending are missing"
-            found.append(Change(line.last_seen, "vanished", line, told))
+            found.append(Change(line.last_seen, line, told))
         if line.history is None:
             continue
         for rename in line.history.renames:
             told = f"renamed from {rename.old!r} to {rename.new!r}"
-            found.append(Change(rename.at, "renamed", line, told))
+            found.append(Change(rename.at, line, told))
         for span, amount in line.history.movements() if line.corrections else ():
             if amount < ZERO and span.day is not None:
-                found.append(Change(span.end, "correction", line, f"corrected by {money(amount)}"))
+                found.append(Change(span.end, line, f"corrected by {money(amount)}"))
     by_id = {line.sub_account_id: line for line in report.accounts}
     for item in report.appended:
         told = f"{money(item.amount)} appended ({item.source}): {item.reason}"
-        found.append(Change(item.recorded_at, "appended", by_id[item.sub_account_id], told))
+        found.append(Change(item.recorded_at, by_id[item.sub_account_id], told))
     return sorted(found, key=lambda change: (change.at, change.account.sub_account_id))
 
 

@@ -46,7 +46,7 @@ def publish(
             write(file)
         written[what] = str(target)
 
-    for kind in formats:
+    for kind in sorted(formats, key=lambda kind: kind != "focus"):  # first: it may have a warning to add
         if kind == "json":
             put(kind, f"{stem}.json", lambda file: outputs.write_json(file, report))
         elif kind == "focus":

@@ -163,6 +163,9 @@ def _observed(
     if history.is_gone(account):
         lost = history.lost_from(account)
         state, gap = ("deleted", 0) if lost is None else ("vanished", minutes(lost[1] - lost[0]))
+    elif account.valued != account.seen:
+        known = history.times[account.valued] if account.valued >= 0 else history.month.start
+        gap = minutes(history.times[account.seen] - known)
     return AccountLine(
         sub_account_id=account.id,
         alias=account.alias,
@@ -193,7 +196,7 @@ def _total_at(history: History, at: datetime) -> Decimal:
 def _status(history: History, at: datetime, final_within: timedelta) -> tuple[str, int | None]:
     if at < history.month.end:
         return OPEN, None
-    gap = history.month.end - history.last_snapshot
+    gap = history.month.end - history.valued_until
     is_final = gap <= final_within and not history.is_reset_elsewhere
     return FINAL if is_final else ESTIMATED, minutes(gap)
 
@@ -248,11 +251,13 @@ def _remarks(report: Report) -> list[str]:
     if report.missed_days:
         days = ", ".join(map(str, report.missed_days[:_SHOWN]))
         more = f" and {len(report.missed_days) - _SHOWN} more days" * (len(report.missed_days) > _SHOWN)
-        remarks.append(f"No snapshot on {days}{more}: a figure beside it covers more than one day.")
-    if report.status == ESTIMATED:
         remarks.append(
-            f"The last snapshot lies {report.gap_minutes} minutes before the month's end: what was spent "
-            "then is in no figure, and nothing was invented for it."
+            f"No snapshot on {days}{more}: the figure on it or beside it covers more than one day."
+        )
+    if report.status == ESTIMATED and not report.history.is_reset_elsewhere:
+        remarks.append(
+            f"The last snapshot with the costs of all accounts lies {report.gap_minutes} minutes before the "
+            "month's end: what was spent then is in no figure, and nothing was invented for it."
         )
     by_hand: dict[int, Decimal] = {}
     for booked in report.appended:

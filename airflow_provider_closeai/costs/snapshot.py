@@ -20,8 +20,6 @@ from airflow_provider_closeai.costs.months import Month, month_of, text_of, tota
 
 log = logging.getLogger(__name__)
 
-MAX_LAG = timedelta(hours=6)
-
 
 class Client(Protocol):
     """What is asked of the client: a complete listing, and the control total."""
@@ -183,14 +181,7 @@ def _refuse_turn(month: Month, ended: datetime) -> None:
 
 
 def _refuse_empty(ledger: Ledger, month: Month) -> None:
-    last = next(
-        (
-            files[-1]
-            for name in reversed(ledger.months(SNAPSHOTS))
-            if (files := ledger.files(SNAPSHOTS, name))
-        ),
-        None,
-    )
+    last = ledger.newest(SNAPSHOTS)
     if last is None or not last.rows:
         return
     gone = {

@@ -126,7 +126,7 @@ def write_parquet(
                 arrays = [
                     pa.array(column, type=field.type) for column, field in zip(cells, schema, strict=True)
                 ]
-            except pa.ArrowInvalid as error:
+            except (pa.ArrowInvalid, OverflowError) as error:
                 raise TooManyDigits(f"Parquet holds {_MAX_DIGITS} digits ({error}): use CSV.") from error
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 

@@ -69,7 +69,8 @@ class SnapshotCostsOperator(CloseAIOperator):
         control_total: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**_with_outlet(ledger, kwargs))
+        super().__init__(**kwargs)
+        _set_outlet(self, ledger, kwargs)
         self.ledger = ledger
         self.file_format = file_format
         self.time_zone = time_zone
@@ -152,7 +153,8 @@ class CostReportOperator(BaseOperator):
         billed_cost: Literal["effective", "zero"] | str = "effective",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**_with_outlet(output, kwargs))
+        super().__init__(**kwargs)
+        _set_outlet(self, output, kwargs)
         self.ledger = ledger
         self.month = month
         self.output_folder = output  # BaseOperator.output is Airflow's own
@@ -181,8 +183,11 @@ class CostReportOperator(BaseOperator):
             thresholds = alerts.thresholds_of(self.thresholds)
             ledger = _ledger(self.ledger)
             # A run that is cleared later still speaks of its own time.
-            at = _due(context) or months.now()
-            month = months.asked_month(self.month, self.time_zone, at, ledger.months(SNAPSHOTS))
+            asked = self.month
+            if asked == "latest":
+                newest = ledger.newest(SNAPSHOTS)
+                asked = newest.month if newest else "current"
+            month = months.asked_month(asked, self.time_zone, _due(context))
             report = self._report(ledger, month)
             for warning in report.warnings:
                 self.log.warning("%s", warning)
@@ -261,12 +266,12 @@ def deletion_recorder(
     return record
 
 
-def _with_outlet(folder: object, kwargs: dict[str, Any]) -> dict[str, Any]:
+def _set_outlet(operator: BaseOperator, folder: object, kwargs: dict[str, Any]) -> None:
+    """Let a folder that is known now be the outlet, where the user gave none."""
     is_path = isinstance(folder, str) or hasattr(folder, "joinpath")  # ObjectStoragePath is no os.PathLike
-    is_known = is_path and str(folder) and "{{" not in str(folder)
-    if "outlets" in kwargs or not is_known:
-        return kwargs
-    return {**kwargs, "outlets": [ledger_asset(str(folder))]}
+    is_known = is_path and str(folder) and not re.search(r"{{|{%", str(folder))
+    if is_known and not operator.outlets and "outlets" not in kwargs:
+        operator.outlets = [ledger_asset(str(folder))]
 
 
 def _ledger(folder: str | os.PathLike[str]) -> Ledger:

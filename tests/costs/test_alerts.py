@@ -9,7 +9,7 @@ import pytest
 from books import Book
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.alerts import THRESHOLDS, reached, remember, thresholds_of, untold
+from airflow_provider_closeai.costs.alerts import reached, remember, thresholds_of, untold
 from airflow_provider_closeai.costs.closing import record_correction
 from airflow_provider_closeai.costs.ledger import ALERTS
 
@@ -27,7 +27,8 @@ from airflow_provider_closeai.costs.ledger import ALERTS
 def test_thresholds_are_exact(book: Book, cost: str, names: list[str]) -> None:
     book.seen("11-01 12:00", {1: cost})  # too early for a forecast
     report = book.report(owners={"*": "A"}, budgets={"A": 10})
-    assert [alert.threshold for alert in reached(report, thresholds_of(THRESHOLDS))] == names
+    thresholds = thresholds_of(["80%", "100%", "forecast 100%", "80.0 %"])
+    assert [alert.threshold for alert in reached(report, thresholds)] == names
 
 
 def test_the_forecast_must_be_above(book: Book) -> None:
@@ -124,3 +125,15 @@ def test_spellings_of_a_threshold() -> None:
         "forecast 120%",
     ]
     assert thresholds_of(["80%"])[0].percent == Decimal(80)
+
+
+def test_a_run_that_is_cleared_forgets_nothing_it_told(book: Book) -> None:
+    book.seen("11-05 09:00", {1: "8"})
+    assert once(book, "a" * 12) == ["80%"]
+    book.seen("11-06 09:00", {1: "10"})
+    assert once(book, "a" * 12) == ["80%", "100%"]
+    assert once(book, "b" * 12) == []
+    book.seen("11-07 09:00", {1: "1"})
+    assert once(book, "a" * 12) == []
+    book.seen("11-08 09:00", {1: "10"})
+    assert once(book, "b" * 12) == []

@@ -163,6 +163,7 @@ def test_who_paid_when_it_was_closed_stands(november: Book, clock: Clock) -> Non
         ({"currency": "rmb"}, "For the renminbi that is CNY"),
         ({"currency": "USD"}, "2026-11 was closed in CNY"),
         ({"month": "0000-05"}, "is no month"),
+        ({"month": "previous"}, "'previous' is no month"),
     ],
 )
 def test_a_line_by_hand_breaks_no_month(november: Book, wrong: dict[str, Any], told: str) -> None:
@@ -171,3 +172,11 @@ def test_a_line_by_hand_breaks_no_month(november: Book, wrong: dict[str, Any], t
     with pytest.raises((InvalidParameter, CurrencyConflict), match=told):
         record_correction(november.ledger, fields.pop("month", "2026-11"), **fields)
     assert november.report().appended == []
+
+
+def test_a_reason_is_booked_with_one_amount(november: Book) -> None:
+    fields: dict[str, Any] = {"sub_account_id": 1, "reason": "note", "currency": "CNY"}
+    assert record_correction(november.ledger, "2026-11", amount="-1", **fields)
+    assert record_correction(november.ledger, "2026-11", amount="-1.0", **fields) is None
+    with pytest.raises(InvalidParameter, match="'note' is booked already"):
+        record_correction(november.ledger, "2026-11", amount="-5", **fields)

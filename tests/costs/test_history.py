@@ -108,7 +108,7 @@ def test_a_reset_at_another_time_is_told(book: Book, clock: Clock) -> None:
         "2 of 2 counters went on as before between the last snapshot before the turn of 2026-11"
     )
     assert inside.startswith(
-        "2 of 2 counters fell by more than half between 2026-11-01 00:05 and 2026-11-01 12:00"
+        "2 of 2 counters fell by more than three quarters between 2026-11-01 00:05 and 2026-11-01 12:00"
     )
     assert "time_zone" in inside
     assert report.status == "estimated"
@@ -173,7 +173,9 @@ def test_a_missed_day_is_booked_in_the_middle_and_named(book: Book) -> None:
     report = book.report()
     assert line(report).daily() == {date(2026, 11, 5): 1, date(2026, 11, 7): 6}
     assert report.missed_days == [date(2026, 11, 7)]
-    assert report.warnings == ["No snapshot on 2026-11-07: a figure beside it covers more than one day."]
+    assert report.warnings == [
+        "No snapshot on 2026-11-07: the figure on it or beside it covers more than one day."
+    ]
 
 
 def test_an_account_without_a_figure_is_not_zero(book: Book) -> None:
@@ -282,3 +284,50 @@ def test_an_account_that_vanishes_at_the_turn_is_named(book: Book) -> None:
 def test_a_year_that_is_none_is_no_creation(book: Book) -> None:
     book.seen("11-05 09:00", {1: ("10", "a", "9999-12-31T23:59:59-08:00")})
     assert line(book.report()).created_at is None
+
+
+def test_the_value_before_a_gap_counts_not_the_sight(book: Book, clock: Clock) -> None:
+    book.seen("10-31 23:55", {1: "9"})
+    book.seen("11-01 23:55", {1: "1"})
+    book.seen("11-10 23:55", {1: None})
+    book.seen("11-20 23:55", {1: "5"})
+    assert line(book.report()).daily() == {date(2026, 11, 1): 1, date(2026, 11, 11): 4}
+    book.seen("11-30 23:58", {1: None, 2: "0"})
+    clock.at = local("12-01 09:00")
+    report = book.report()
+    gap = 10 * 24 * 60 + 5
+    assert (report.status, report.gap_minutes) == ("estimated", gap)
+    assert (line(report).state, line(report).gap_minutes) == ("live", gap - 2)
+
+
+def test_an_account_that_never_had_a_cost_is_no_account_that_is_gone(book: Book) -> None:
+    book.seen("10-31 23:55", {1: "9"})
+    book.seen("11-01 23:55", {1: None})
+    book.seen("11-02 23:55", {1: None})
+    report = book.report()
+    assert [warning[:39] for warning in report.warnings] == ["Listed at times without a monthly_cost:"]
+    assert (line(report).state, line(report).month_to_date) == ("live", 0)
+    book.seen("11-03 23:55", {1: "6"})
+    assert figures(line(book.report())) == ("6", "0", "6", "0", "0")
+
+
+def test_a_deletion_that_failed_hides_no_later_loss(book: Book) -> None:
+    book.deleted("10-10 09:00", {1: "50"})
+    book.seen("10-31 23:55", {1: "90", 2: "1"})
+    book.seen("11-01 00:05", {2: "0"})
+    assert "no deletion was recorded: account 1" in book.report().warnings[0]
+
+
+def test_a_snapshot_beside_a_deletion_does_not_hide_it(book: Book) -> None:
+    book.deleted("11-05 13:00", {1: "5"})
+    book.seen("11-05 13:01", {1: "5", 2: "1"})
+    book.seen("11-06 13:00", {2: "1"})
+    report = book.report()
+    assert (line(report).state, line(report).gap_minutes) == ("deleted", 0)
+    assert not report.warnings
+
+
+def test_a_refund_in_a_small_ledger_is_no_reset(book: Book, clock: Clock) -> None:
+    book.seen("11-10 09:00", {1: "100", 2: "0"})
+    book.seen("11-11 09:00", {1: "40", 2: "0"})
+    assert not book.report().history.is_reset_elsewhere

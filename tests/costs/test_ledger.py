@@ -11,7 +11,13 @@ import pytest
 from books import OLD, Book, Clock, local
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.errors import MissingLibrary, NoObservation, NotWritten, TooManyDigits
+from airflow_provider_closeai.costs.errors import (
+    MissingLibrary,
+    NoObservation,
+    NotRead,
+    NotWritten,
+    TooManyDigits,
+)
 from airflow_provider_closeai.costs.ledger import CONTROL, SNAPSHOTS, Ledger, ledger_at, run_key
 from airflow_provider_closeai.costs.months import Month
 from airflow_provider_closeai.costs.owners import budgets_of, owners_of
@@ -279,3 +285,25 @@ def test_an_empty_control_file_is_named(book: Book) -> None:
     report = book.report()
     assert report.control is None
     assert "Left out" in report.warnings[0]
+
+
+def test_a_store_that_hiccups_is_no_damage(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    book.seen("11-05 09:00", {1: "10"})
+
+    def read_bytes(path: Path) -> bytes:
+        raise TimeoutError("the store is slow")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", read_bytes)
+        with pytest.raises(NotRead, match="could not be read: the store is slow") as caught:
+            book.report()
+    assert not caught.value.permanent
+    assert book.report().totals.month_to_date == 10
+
+
+def test_the_newest_file_is_not_an_empty_folder(book: Book) -> None:
+    assert book.ledger.newest(SNAPSHOTS) is None
+    file = book.seen("11-05 09:00", {1: "10"})
+    for name in ("billing_month=2026-12", "billing_month=2026-99"):
+        (book.ledger.root / "snapshots" / name).mkdir()
+    assert book.ledger.newest(SNAPSHOTS) == file

@@ -17,6 +17,7 @@ from books import Clock, local
 from moto.server import ThreadedMotoServer
 
 from airflow_provider_closeai.costs.errors import NotWritten
+from airflow_provider_closeai.costs.files import whole
 from airflow_provider_closeai.operators.costs import CostReportOperator, SnapshotCostsOperator
 from airflow_provider_closeai.operators.sub_accounts import DeleteSubAccountsOperator
 from airflow_provider_closeai.simulator import Simulator
@@ -115,10 +116,29 @@ def test_a_bucket_that_is_not_there_is_not_made(s3: Any, sim: Simulator) -> None
 def test_an_error_leaves_no_half_object(s3: Any) -> None:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-    from airflow_provider_closeai.costs.files import whole
-
     s3.create_bucket(Bucket="finance")
     with contextlib.suppress(ZeroDivisionError), whole(ObjectStoragePath(f"{ROOT}/report.csv")) as file:
         file.write(b"half of it")
         raise ZeroDivisionError
+    assert names(s3, "") == []
+
+
+def test_a_part_that_fails_leaves_no_object(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from s3fs import S3FileSystem
+
+    s3.create_bucket(Bucket="finance")
+    call, parts = S3FileSystem._call_s3, []
+
+    async def second_part_fails(self: Any, method: str, *args: Any, **kwargs: Any) -> Any:
+        if method == "upload_part":
+            parts.append(method)
+            if len(parts) == 2:
+                raise ConnectionResetError("in the middle")
+        return await call(self, method, *args, **kwargs)
+
+    monkeypatch.setattr(S3FileSystem, "_call_s3", second_part_fails)
+    with pytest.raises(NotWritten, match="in the middle"), whole(ObjectStoragePath(f"{ROOT}/x.csv")) as file:
+        file.write(bytes(120 << 20))
+    assert len(parts) >= 2
     assert names(s3, "") == []

@@ -144,9 +144,14 @@ def test_a_folder_may_be_a_path(tmp_path: Path) -> None:
     for folder in (tmp_path / "x", ObjectStoragePath(f"file://{tmp_path}/x"), f"{tmp_path}/x/"):
         operator = SnapshotCostsOperator(task_id="t", ledger=folder)
         assert [asset.uri.removeprefix("file://") for asset in operator.outlets] == [f"{tmp_path}/x"]
+    mine = Asset("mine")
+    with DAG("e", schedule=None, default_args={"outlets": [mine]}):
+        assert SnapshotCostsOperator(task_id="t", ledger="/x").outlets == [mine]
     with DAG("d", schedule=None):
         first = BaseOperator(task_id="first")
-        for number, unknown in enumerate((first.output, None, "{{ var.value.x }}")):
+        for number, unknown in enumerate(
+            (first.output, None, "{{ var.value.x }}", "{% if x %}/y{% endif %}")
+        ):
             assert SnapshotCostsOperator(task_id=f"t{number}", ledger=unknown).outlets == []
 
 

@@ -255,3 +255,30 @@ def test_days_are_exact_however_long(book: Book) -> None:
     with decimal.localcontext(decimal.Context(prec=60)):
         [line] = book.report().accounts
         assert sum(line.daily().values()) == line.month_to_date
+
+
+def test_two_writers_of_one_file_leave_one_of_theirs(tmp_path: Path) -> None:
+    with whole(tmp_path / "r.html") as first, whole(tmp_path / "r.html") as second:
+        first.write(b"first")
+        second.write(b"second, longer")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"first"]
+
+
+def test_what_goes_wrong_elsewhere_is_not_the_files_fault(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="elsewhere"), whole(tmp_path / "x.csv"):
+        (tmp_path / "elsewhere").read_bytes()
+
+
+def test_focus_without_what_is_damaged(book: Book, clock: Clock, tmp_path: Path) -> None:
+    book.seen("10-31 23:55", {1: "10"})
+    clock.at = local("11-01 00:06")
+    close_month(book.ledger, book.report("2026-10"), run="c" * 12)
+    clock.at = local("11-05 09:00")
+    record_correction(book.ledger, "2026-10", sub_account_id=1, amount="-1", reason="note", currency="CNY")
+    [file] = book.ledger.files("corrections", "2026-10")
+    (book.ledger.root / file.name).write_bytes(b"")
+    book.seen("11-05 09:00", {1: "1"})
+    report = book.report()
+    files = publish(report, book.ledger, tmp_path / "out", ["html", "focus"], account="m")
+    assert "Not in the FOCUS file: corrections of 2026-10." in report.warnings[-1]
+    assert "Not in the FOCUS file" in Path(files["html"]).read_text()

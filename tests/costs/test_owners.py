@@ -142,3 +142,13 @@ def test_an_alias_with_brackets_is_itself_too() -> None:
     assert owners.of(1, "team[1]").team == "A"
     assert owners.of(2, "b").team == "B"
     assert owners.warnings() == [], "the rule of b matches, though an id rule comes first"
+
+
+def test_nothing_in_yaml_is_nothing() -> None:
+    rules = read_rules(
+        "owners", "o.yaml", b"a: {team: A, cost_center: null}\nb: {team: B, cost_center: 'null'}\n"
+    )
+    owners = owners_of(rules)
+    assert (owners.of(1, "a").cost_center, owners.of(2, "b").cost_center) == ("", "null")
+    with pytest.raises(InvalidParameter, match="team is missing"):
+        owners_of(read_rules("owners", "o.yaml", b"a: null\n"))
