@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import msgspec
@@ -13,6 +13,9 @@ from airflow_provider_closeai.costs.ledger import CONTROL, DELETED, SNAPSHOTS, L
 from airflow_provider_closeai.costs.months import ZERO, Month, month_of
 
 _WANTED = ("billing_month", "sub_account_id", "alias", "monthly_cost", "created_at")
+
+#: For how long a snapshot may still list an account whose deletion was recorded.
+WHILE_DELETING = timedelta(minutes=15)
 
 #: Of one account: id, alias, monthly_cost (``None``: the platform gave none), created_at.
 Line = tuple[int, str, Decimal | None, str]
@@ -54,7 +57,7 @@ class Before(msgspec.Struct, frozen=True):
 
     :param at: when it was made; ``None``: there is none.
     :param costs: its counters.
-    :param gone: which of its accounts were recorded deleted after it.
+    :param gone: which of its accounts were recorded deleted since.
     """
 
     at: datetime | None = None
@@ -75,7 +78,7 @@ def read_before(ledger: Ledger, month: Month) -> Before:
         with contextlib.suppress(DamagedFile):
             costs = {number: cost or ZERO for number, _, cost, _ in read_lines(ledger, file, earlier)}
             for record in ledger.files(DELETED, earlier.name):
-                if record.at < file.at:
+                if record.at < file.at - WHILE_DELETING:
                     continue
                 with contextlib.suppress(DamagedFile):
                     gone.update(number for number, *_ in read_lines(ledger, record, earlier))
@@ -93,8 +96,11 @@ def read_control(ledger: Ledger, month: Month, warnings: list[str]) -> Control |
     """
     for file in reversed(ledger.files(CONTROL, month.name)):
         try:
-            [[used]] = ledger.read(file, ["total_used"])
-            return Control(file.at, used)
-        except (DamagedFile, ValueError) as error:
+            [amounts] = ledger.read(file, ["total_used"])
+        except DamagedFile as error:
             warnings.append(f"Left out: {error}")
+            continue
+        if len(amounts) == 1 and amounts[0] is not None:
+            return Control(file.at, amounts[0])
+        warnings.append(f"Left out: the control total {file.name} holds no amount.")
     return None

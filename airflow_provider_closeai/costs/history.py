@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from decimal import Decimal
 
 import msgspec
 
-from airflow_provider_closeai.costs.evidence import (
-    Control,
-)
+from airflow_provider_closeai.costs.evidence import WHILE_DELETING, Control
 from airflow_provider_closeai.costs.ledger import LedgerFile
 from airflow_provider_closeai.costs.months import ZERO, Month
-
-_WHILE_DELETING = timedelta(minutes=15)
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -148,7 +144,7 @@ class History(msgspec.Struct, kw_only=True):
         ]
         last = self.times[account.seen]
         # A snapshot that was made while it was being deleted may have listed it once more.
-        is_recorded = account.deleted_at is not None and last - account.deleted_at <= _WHILE_DELETING
+        is_recorded = account.deleted_at is not None and last - account.deleted_at <= WHILE_DELETING
         return None if is_recorded or not absent else (last, absent[0])
 
     def is_gone(self, account: Account) -> bool:

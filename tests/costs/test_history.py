@@ -318,6 +318,13 @@ def test_a_deletion_that_failed_hides_no_later_loss(book: Book) -> None:
     assert "no deletion was recorded: account 1" in book.report().warnings[0]
 
 
+def test_a_deletion_beside_the_months_last_snapshot_is_no_loss(book: Book) -> None:
+    book.deleted("10-31 23:57", {1: "90"})
+    book.seen("10-31 23:58", {1: "90", 2: "1"})
+    book.seen("11-01 00:05", {2: "0"})
+    assert not book.report().warnings
+
+
 def test_a_snapshot_beside_a_deletion_does_not_hide_it(book: Book) -> None:
     book.deleted("11-05 13:00", {1: "5"})
     book.seen("11-05 13:01", {1: "5", 2: "1"})

@@ -284,7 +284,7 @@ def test_an_empty_control_file_is_named(book: Book) -> None:
     book.ledger.write(CONTROL, "2026-11", AT, "0" * 12, [])
     report = book.report()
     assert report.control is None
-    assert "Left out" in report.warnings[0]
+    assert "Left out: the control total control/" in report.warnings[0]
 
 
 def test_a_store_that_hiccups_is_no_damage(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
