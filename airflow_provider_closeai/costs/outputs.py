@@ -45,7 +45,7 @@ def formats_of(source: object) -> list[str]:
     :param source: some of ``html``, ``csv``, ``json``, ``parquet``, ``focus``.
     :raises InvalidParameter: another one, or none.
     """
-    chosen = source.split(",") if isinstance(source, str) else list(source or ())  # type: ignore[call-overload]
+    chosen = source.split(",") if isinstance(source, str) else source if isinstance(source, Iterable) else ()
     names = [str(name).strip().lower() for name in chosen]
     unknown = [name for name in names if name not in FORMATS]
     if unknown or not names:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from airflow_provider_closeai.client.errors import CloseAIError, InvalidParameter
+from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import SubAccount, pricing_record
 from airflow_provider_closeai.costs import months
 from airflow_provider_closeai.costs.errors import SnapshotRefused, TooLate
@@ -65,8 +65,6 @@ def refuse_the_past(due: datetime | None, at: datetime, max_lag: timedelta) -> N
     :param max_lag: how much later than that it may still run.
     :raises TooLate: where it is later.
     """
-    if max_lag < timedelta(0):
-        raise InvalidParameter(f"max_lag: {max_lag} is below 0.")
     if due is not None and at - due > max_lag:
         raise TooLate(
             f"This run is of {due:%Y-%m-%d %H:%M %Z}, {at - due} ago, and max_lag is {max_lag}. "

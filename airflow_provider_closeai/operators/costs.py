@@ -83,7 +83,7 @@ class SnapshotCostsOperator(CloseAIOperator):
         from airflow_provider_closeai.costs.tables import file_format
 
         with self.hook() as hook:
-            snapshot.refuse_the_past(_due(context), months.now(), self.max_lag)
+            snapshot.refuse_the_past(_due(context), months.now(), _span("max_lag", self.max_lag))
             taken = snapshot.take_snapshot(
                 hook.get_conn(),
                 _ledger(self.ledger),
@@ -177,6 +177,7 @@ class CostReportOperator(BaseOperator):
         from airflow_provider_closeai.costs.ledger import SNAPSHOTS
         from airflow_provider_closeai.costs.outputs import formats_of
         from airflow_provider_closeai.costs.publish import publish, result_of
+        from airflow_provider_closeai.provisioning import inputs
 
         with _failing_for_good():
             formats = formats_of(self.formats)
@@ -191,7 +192,7 @@ class CostReportOperator(BaseOperator):
             report = self._report(ledger, month)
             for warning in report.warnings:
                 self.log.warning("%s", warning)
-            if self.close and close_month(ledger, report, run=_run(context)):
+            if inputs.flag("close", self.close) and close_month(ledger, report, run=_run(context)):
                 report = self._report(ledger, month)
             folder = _path(self.output_folder)
             files = publish(report, ledger, folder, formats, account=self.account, billed=self.billed_cost)
@@ -214,7 +215,7 @@ class CostReportOperator(BaseOperator):
             currency=currency,
             owners=owners_of(_rules("owners", self.owners)),
             budgets=budgets_of(_rules("budgets", self.budgets), currency),
-            final_within=self.final_within,
+            final_within=_span("final_within", self.final_within),
         )
 
     def _notify(self, context: Context, record: dict[str, Any]) -> None:
@@ -284,6 +285,14 @@ def _path(name: str | os.PathLike[str]) -> Any:
     from airflow.providers.common.compat.sdk import ObjectStoragePath  # not before: it loads fsspec
 
     return ObjectStoragePath(str(name))
+
+
+def _span(name: str, value: Any) -> timedelta:
+    if not isinstance(value, timedelta) or value < timedelta(0):
+        from airflow_provider_closeai.client.errors import InvalidParameter
+
+        raise InvalidParameter(f"{name}: {value!r} is no timedelta of 0 or more.")
+    return value
 
 
 def _rules(name: str, source: Any) -> Any:

@@ -224,6 +224,9 @@ def test_a_broken_notifier_keeps_no_other_from_being_told(
         ({"time_zone": "Mars"}, "there is no zone 'Mars'"),
         ({"thresholds": ["much"]}, "thresholds: 'much'"),
         ({"ledger": None}, "ledger: it is empty"),
+        ({"formats": 5}, "formats: none given"),
+        ({"final_within": 15}, "final_within: 15 is no timedelta"),
+        ({"close": "perhaps"}, "close is 'perhaps'"),
         ({"ledger": ""}, "ledger: it is empty"),
         ({"close": True}, "2026-11 is not over"),
         ({"budgets": [{"team": "A", "budget": 1, "currency": "USD"}]}, "is in USD"),
@@ -318,5 +321,8 @@ print([name for name in sys.modules if name.split(".")[0] in ("airflow", "pyarro
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_lags_are_timedeltas() -> None:
-    assert SnapshotCostsOperator(task_id="x", ledger="l").max_lag == timedelta(hours=6)
+@pytest.mark.parametrize("wrong", [6, timedelta(hours=-1), None])
+def test_lags_are_timedeltas(sim: Simulator, tmp_path: Path, wrong: Any) -> None:
+    with pytest.raises(AirflowFailException, match="max_lag: .* is no timedelta of 0 or more"):
+        snapshot(tmp_path, max_lag=wrong)
+    assert sim.count("list") == 0
