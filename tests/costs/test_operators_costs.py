@@ -323,6 +323,6 @@ print([name for name in sys.modules if name.split(".")[0] in ("airflow", "pyarro
 
 @pytest.mark.parametrize("wrong", [6, timedelta(hours=-1), None])
 def test_lags_are_timedeltas(sim: Simulator, tmp_path: Path, wrong: Any) -> None:
-    with pytest.raises(AirflowFailException, match="max_lag: .* is no timedelta of 0 or more"):
+    with pytest.raises(AirflowFailException, match="max_lag: "):
         snapshot(tmp_path, max_lag=wrong)
     assert sim.count("list") == 0
