@@ -42,6 +42,7 @@ class Months(RuleBasedStateMachine):
         self.counters: dict[int, Decimal] = {1: Decimal(0), 2: Decimal(0), 3: Decimal(0)}
         self.aliases = {1: "n1", 2: "x2", 3: "n3"}
         self.created: dict[int, str] = {}
+        self.hidden: set[int] = set()
         #: What an observation of a month showed last, by account: the truth that a ledger can know.
         self.known: dict[str, dict[int, Decimal]] = {name: {} for name in MONTHS}
         self.by_hand: dict[str, Decimal] = dict.fromkeys(MONTHS, Decimal(0))
@@ -59,14 +60,21 @@ class Months(RuleBasedStateMachine):
         return f"{self.at:%Y-%m}"
 
     def _observe(self, kind: str = "snapshots", only: int | None = None) -> None:
+        costs = {number: cost for number, cost in self.counters.items() if only in (None, number)}
         seen = {
-            number: (cost, self.aliases[number], self.created.get(number))
-            for number, cost in self.counters.items()
-            if only in (None, number)
+            number: (None if number in self.hidden else cost, self.aliases[number], self.created.get(number))
+            for number, cost in costs.items()
         }
         if self.month in MONTHS:
-            self.known[self.month].update({number: cost for number, (cost, *_) in seen.items()})
+            self.known[self.month].update(
+                {number: cost for number, cost in costs.items() if number not in self.hidden}
+            )
         self.book.seen(self.at, seen, kind=kind, run=run_key(self.at, kind, only))
+
+    @rule(number=st.integers(1, 6))
+    def lose_or_find_a_cost(self, number: int) -> None:
+        """The platform lists an account without its cost for a while."""
+        self.hidden ^= {number}
 
     @rule(
         hours=st.sampled_from([6, 24, 24, 24, 90]),
