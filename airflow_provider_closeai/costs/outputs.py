@@ -64,6 +64,7 @@ def tables_of(report: Report) -> list[Table]:
     """
     every = (report.month.name, report.currency, report.status)
     days = len(report.observed_days)
+    budgets = {line.team: line.budget for line in report.budgets}
     return [
         Table(
             "owners",
@@ -102,6 +103,8 @@ def tables_of(report: Report) -> list[Table]:
                 Column("state"),
                 *_FIGURES,
                 Column("share_percent", "amount"),
+                Column("team_budget", "amount"),
+                Column("team_budget_percent", "amount"),
                 *_FORECAST,
                 Column("created_at", "time"),
                 Column("first_seen", "time"),
@@ -119,6 +122,7 @@ def tables_of(report: Report) -> list[Table]:
                     line.state,
                     *_figures(line),
                     share(line.month_to_date, report.totals.month_to_date),
+                    *_of_budget(line, budgets),
                     line.forecast,
                     line.observed_days,
                     line.created_at,
@@ -209,8 +213,9 @@ def write_json(file: IO[bytes], report: Report) -> None:
     head = json.dumps(_plain(summary(report)), ensure_ascii=False, indent=1)
     file.write(head.removesuffix("\n}").encode() + b',\n "accounts": [')
     mark = b"\n  "
+    budgets = {line.team: line.budget for line in report.budgets}
     for line in report.accounts:
-        file.write(mark + msgspec.json.encode(_account(line, report)))
+        file.write(mark + msgspec.json.encode(_account(line, report, budgets)))
         mark = b",\n  "
     file.write(b"\n ]\n}\n")
 
@@ -270,8 +275,9 @@ def summary(report: Report) -> dict[str, Any]:
     }
 
 
-def _account(line: AccountLine, report: Report) -> dict[str, Any]:
+def _account(line: AccountLine, report: Report, budgets: dict[str, Decimal]) -> dict[str, Any]:
     percent = share(line.month_to_date, report.totals.month_to_date)
+    budget, used = _of_budget(line, budgets)
     return {
         "sub_account_id": line.sub_account_id,
         "alias": line.alias,
@@ -281,6 +287,8 @@ def _account(line: AccountLine, report: Report) -> dict[str, Any]:
         "state": line.state,
         **{name: text_of(amount) for name, amount in _named(line).items()},
         "share_percent": _plain(percent),
+        "team_budget": _plain(budget),
+        "team_budget_percent": _plain(used),
         "forecast": _plain(line.forecast),
         "observed_days": line.observed_days,
         "created_at": _plain(line.created_at),
@@ -299,6 +307,12 @@ def _days(report: Report, every: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
             yield (*every, span.day, span.kind(amount), *who, amount, span.start, span.end)
         if line.adjustments:
             yield (*every, None, "adjustment", *who, line.adjustments, None, None)
+
+
+def _of_budget(line: AccountLine, budgets: dict[str, Decimal]) -> tuple[Decimal | None, Decimal | None]:
+    """Give the budget of an account's team, and how much of it this account used, in per cent."""
+    budget = budgets.get(line.owner.team)
+    return budget, None if budget is None else share(line.month_to_date, budget)
 
 
 def _figures(line: Figures) -> list[Decimal]:

@@ -185,7 +185,7 @@ class CostReportOperator(BaseOperator):
             ledger = _ledger(self.ledger)
             # A run that is cleared later still speaks of its own time.
             asked = self.month
-            if asked == "latest":
+            if str(asked).strip() == "latest":
                 newest = ledger.newest(SNAPSHOTS)
                 asked = newest.month if newest else "current"
             month = months.asked_month(asked, self.time_zone, _due(context))

@@ -123,7 +123,7 @@ def test_a_report_that_comes_after_the_turn(sim: Simulator, clock: Clock, tmp_pa
     clock.at = local("12-01 00:01")
     with pytest.raises(AirflowFailException, match="no usable snapshot of 2026-12"):
         report_operator(tmp_path).execute(context_of())
-    record = report_operator(tmp_path, month="latest").execute(context_of())
+    record = report_operator(tmp_path, month=" latest ").execute(context_of())
     assert (record["billing_month"], record["status"]) == ("2026-11", "final")
 
 

@@ -77,6 +77,11 @@ def test_csv_adds_up(rich: Book, tmp_path: Path) -> None:
         ("2026-11-04", "increase", "1", "0.00000001"),
         ("2026-11-04", "increase", "3", "0.1"),
     ]
+    of_budget = [
+        (line["team_budget"], line["team_budget_percent"], line["sub_account_id"])
+        for line in table(files["accounts.csv"])
+    ]
+    assert of_budget == [("", "", "2"), ("4", "25.0000", "1"), ("", "", "3")]
     [budget] = table(files["budgets.csv"])
     assert (budget["actual"], budget["used_percent"]) == ("1.00000001", "25.0000")
 
@@ -102,6 +107,8 @@ def test_json_is_exact(rich: Book, tmp_path: Path) -> None:
     }
     accounts = {line["sub_account_id"]: line for line in found["accounts"]}
     assert accounts[2]["alias"] == EVIL
+    assert (accounts[1]["team_budget"], accounts[1]["team_budget_percent"]) == ("4", "25.0000")
+    assert (accounts[2]["team_budget"], accounts[2]["team_budget_percent"]) == (None, None)
     assert accounts[2]["daily"] == {"2026-11-04": "-0.5"}
     assert (
         found["owners"][0]["daily"] == {"2026-11-04": "-0.39999999"} or found["owners"][0]["team"] == "Search"
