@@ -206,8 +206,8 @@ class _Fold:
             since = history.times[number - 1]
             self._warn(
                 f"{len(fallen)} of {listed} counters fell by more than three quarters between "
-                f"{_local(since, self._month)} and {_local(at, self._month)}, inside the month; that is booked "
-                "as corrections."
+                f"{_local(since, self._month)} and {_local(at, self._month)}, inside the month; that is "
+                "booked as corrections."
             )
 
     def _warn(self, seen: str) -> None:
