@@ -99,6 +99,20 @@ class PermissionDenied(Rejected):
     """403: the key may not do this; a sub-account's key may not call the open API."""
 
 
+class Declined(CloseAIError):
+    """The platform answered 2xx and said no. A create that was declined may have been done in part."""
+
+
+class MaskedKeys(CloseAIError):
+    """The listing hides the keys, and the call needs them. Nothing was sent."""
+
+    permanent = True
+
+
+class UnreadableAccount(CloseAIError):
+    """A selected account is listed in a form that cannot be read. Nothing was changed."""
+
+
 class RequestTimedOut(CloseAIError):
     """408: the platform gave up waiting for the request. Never executed."""
 

@@ -7,6 +7,7 @@ amounts are accepted as the page's strings or as JSON numbers and kept exact.
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, NoReturn
@@ -16,6 +17,8 @@ import msgspec
 #: The page's ``token_type`` of a sub-account.
 SUB_ACCOUNT_TOKEN_TYPE = "slave"  # noqa: S105
 _HINT_FROM = len("sk-") + 8  # shorter keys would be half shown by their last four characters
+# What no key holds, and what consoles put in place of its middle: "sk-abc****wxyz", "sk-abc…", "sk-xxxxxxxx".
+_MASK = re.compile(r"[^A-Za-z0-9_.~+/=:-]|\.\.|[xX]{8}")
 
 
 class SecretToken:
@@ -38,6 +41,11 @@ class SecretToken:
     def hint(self) -> str:
         """``sk-…`` and the last four characters: enough to tell two keys apart."""
         return "sk-…" + (self.__value[-4:] if len(self.__value) >= _HINT_FROM else "")
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether it looks like a key whose characters were replaced for show: useless as a key."""
+        return _MASK.search(self.__value) is not None
 
     def __repr__(self) -> str:
         return f"SecretToken({self.hint!r})"
@@ -146,6 +154,20 @@ class SubAccount(msgspec.Struct, frozen=True, kw_only=True):
             "updated_at": self.updated_at,
             "token_hint": self.token.hint,
         }
+
+
+class UnreadableItem(msgspec.Struct, frozen=True):
+    """
+    An entry of a listing that cannot be read.
+
+    :param id: its id; ``None`` where even that cannot be read.
+    :param alias: its alias; ``None`` where that cannot be read.
+    :param problem: what is wrong with it, naming the field, never its content.
+    """
+
+    id: int | None
+    alias: str | None
+    problem: str
 
 
 class SubAccountPage(msgspec.Struct, frozen=True):
