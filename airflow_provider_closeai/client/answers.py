@@ -42,7 +42,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     :param retry_after: seconds that the platform asked to wait, where it did.
     :param value: the decoded answer of an executed attempt.
     :param is_foreign: whether somebody else answered for the platform.
-    :param was_reused: whether it went out on a connection that was kept from an earlier request.
+    :param is_stale: whether a kept connection was cut before the answer began: that proves nothing of the base.
     """
 
     base: str
@@ -52,7 +52,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     retry_after: float | None = None
     value: Any = None
     is_foreign: bool = False
-    was_reused: bool = False
+    is_stale: bool = False
 
     @property
     def reached_platform(self) -> bool:

@@ -96,8 +96,9 @@ class BasePool:
 
         :param progress: of the call; is told how many bases there are.
         """
-        bases = retry.preferred([base.api for base in self.candidates()], progress.attempts)
-        progress.bases = max(progress.bases, len(bases))
+        candidates = [base.api for base in self.candidates()]
+        progress.bases = len(candidates)
+        bases = retry.preferred(candidates, progress.attempts)
         with contextlib.ExitStack() as risk:
             yield self._risked(bases, risk) if len(bases) > 1 else bases[0]
 

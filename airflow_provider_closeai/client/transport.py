@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
-import functools
 import os
 import platform
 import re
@@ -148,9 +147,6 @@ class Transport:
         """
         Send one request and say what its outcome proves. Raises nothing for what the network does.
 
-        A kept connection that is cut before the first byte of the answer proves nothing about its base, so the
-        request then goes out once more, on a fresh one; not where ``fresh`` asks for one anyway.
-
         :param method: HTTP method.
         :param base: origin to ask.
         :param path: path below it.
@@ -163,38 +159,6 @@ class Transport:
             was never read look the same.
         :param may_miss: see :func:`~airflow_provider_closeai.client.answers.judge`.
         """
-        end = time.monotonic() + seconds
-        send = functools.partial(
-            self._send,
-            method,
-            base,
-            path,
-            decode=decode,
-            query=query,
-            body=body,
-            auth=auth,
-            may_miss=may_miss,
-        )
-        attempt = send(seconds=seconds, fresh=fresh)
-        left = end - time.monotonic()
-        if attempt.was_reused and attempt.status is None and attempt.detail == _CUT and left > 0:
-            attempt = send(seconds=left, fresh=True)
-        return attempt
-
-    def _send(
-        self,
-        method: str,
-        base: str,
-        path: str,
-        *,
-        decode: Callable[[bytes], Any],
-        seconds: float,
-        query: Mapping[str, str] | None,
-        body: object,
-        auth: bool,
-        fresh: bool,
-        may_miss: bool,
-    ) -> Attempt:
         if fresh:
             self._session.close()
         _wire.sent, _wire.connected, _wire.sock = False, False, None
@@ -237,7 +201,7 @@ class Transport:
             outcome=outcome,
             detail=failure,
             status=status,
-            was_reused=_wire.sent and not _wire.connected,
+            is_stale=status is None and failure == _CUT and not _wire.connected,
         )
 
 
