@@ -36,11 +36,17 @@ class Clock:
 
         :param span: The arguments of ``timedelta``: ``days=1``, ``hours=2`` ...
         """
-        step = timedelta(**span)
+        try:
+            step = timedelta(**span)
+        except OverflowError:
+            raise ValueError("the clock cannot go beyond the year 9999") from None
         if step < timedelta(0):
             raise ValueError("the clock cannot go back: money that was spent stays spent")
         with self._lock:
-            self._rebase(self._now() + step)
+            try:
+                self._rebase(self._now() + step)
+            except OverflowError:
+                raise ValueError("the clock cannot go beyond the year 9999") from None
 
     def set(self, moment: datetime) -> None:
         """Move forward to a moment.

@@ -10,14 +10,16 @@ from decimal import Decimal
 from types import TracebackType
 from typing import Any
 
+from airflow_provider_closeai.simulator.accounts import Account, Truth
 from airflow_provider_closeai.simulator.api import Api
 from airflow_provider_closeai.simulator.clock import Clock
 from airflow_provider_closeai.simulator.control import Control
 from airflow_provider_closeai.simulator.faults import Fault, Faults
+from airflow_provider_closeai.simulator.hosts import Host
 from airflow_provider_closeai.simulator.log import Request, RequestLog
-from airflow_provider_closeai.simulator.server import Backend, Host
+from airflow_provider_closeai.simulator.server import Backend
 from airflow_provider_closeai.simulator.settings import Settings
-from airflow_provider_closeai.simulator.state import Account, State, Truth, units_of
+from airflow_provider_closeai.simulator.state import State, units_of
 
 _PRIORITIES = (10, 5, 1)
 _DESCRIPTIONS = ("主API", "紧急备用API,随时替换,请勿过渡依赖")
@@ -72,6 +74,7 @@ class Simulator:
         """Close all hosts and cut all connections."""
         with ThreadPoolExecutor(len(self._hosts)) as pool:
             list(pool.map(lambda host: host.stop(reserve=False), self._hosts))
+        self._backend.later.stop()
 
     def __enter__(self) -> Simulator:
         return self.start()
@@ -192,6 +195,16 @@ class Simulator:
         with self._state.lock:
             self._state.correct(account_id, units_of(delta, "delta"))
 
+    def spoil(self, account_id: int, field: str, raw: str | None) -> None:
+        """Let the listing show a field of an account as something else; nothing but the listing changes.
+
+        :param account_id: Which.
+        :param field: One of the fields that a listing shows.
+        :param raw: Its value as JSON text, such as ``null`` or ``"\\ud83d"``; None is the true one again.
+        """
+        with self._state.lock:
+            self._state.spoil(self._account(account_id), field, raw)
+
     def count(self, call: str, base: int | None = None) -> int:
         """Count the requests of a call.
 
@@ -240,11 +253,23 @@ class Simulator:
         self._base(index).stop()
 
     def start_base(self, index: int) -> None:
-        """Open a base again, on the same port.
+        """Open a base again, on the same port: one that was stopped, or swallows.
 
         :param index: Which.
         """
         self._base(index).start()
+
+    def swallow_base(self, index: int) -> None:
+        """Let a base's port swallow connections: they are neither accepted nor refused.
+
+        :param index: Which.
+        """
+        self._base(index).swallow()
+
+    def move_bases(self) -> None:
+        """Open every base on a new port, of which links tells; the old ports refuse."""
+        for host in self._bases:
+            host.move()
 
     def stop_discovery(self) -> None:
         """Close the discovery host, its control interface too."""
@@ -275,7 +300,7 @@ class Simulator:
         return [self._discovery, *self._bases]
 
     def _base(self, index: int) -> Host:
-        if index not in range(len(self._bases)):
+        if type(index) is not int or index not in range(len(self._bases)):
             raise ValueError(f"there is no base {index!r}: they are 0 to {len(self._bases) - 1}")
         return self._bases[index]
 

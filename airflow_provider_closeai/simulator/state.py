@@ -11,86 +11,16 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from airflow_provider_closeai.simulator.accounts import Account, Truth, Version
 from airflow_provider_closeai.simulator.clock import Clock, local
 from airflow_provider_closeai.simulator.settings import Settings
-from airflow_provider_closeai.simulator.values import ZONE, dumps, stamp, to_decimal, to_text, to_units
+from airflow_provider_closeai.simulator.values import ZONE, dumps, mask, stamp, to_decimal, to_text, to_units
 
 USER_ID = 1001
-_EPOCH = datetime(2000, 1, 1, tzinfo=ZONE)
-_MICROSECOND = timedelta(microseconds=1)
-_HOUR = 3_600_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """What the listing shows of an account from one change to the next, mostly as finished JSON text."""
-
-    at: float
-    alias: str
-    head: str
-    tail: str
-
-
-@dataclass(slots=True)
-class Account:
-    """One account; ``rate``, ``balance`` and ``cost`` count 0.00000001."""
-
-    id: int
-    token: str
-    token_type: str
-    enabled: bool
-    created_at: datetime
-    rate: int
-    balance: int
-    cost: int
-    settled: datetime
-    died: float = math.inf
-    versions: list[Version] = field(default_factory=list)
-
-    @property
-    def alias(self) -> str:
-        """The true alias at present."""
-        return self.versions[-1].alias
-
-    def view(self, until: float) -> Version | None:
-        """Find the newest version that is not younger than a moment.
-
-        :param until: In monotonic seconds.
-        """
-        newest = self.versions[-1]
-        if newest.at <= until:
-            return newest
-        return next((version for version in reversed(self.versions) if version.at <= until), None)
-
-    def spent(self, since: datetime, until: datetime) -> int:
-        """Tell what a span costs.
-
-        Costs are counted from one fixed hour, so a span costs the same however it is cut into pieces.
-
-        :param since: Its begin.
-        :param until: Its end.
-        """
-        if not self.enabled:
-            return 0
-        first, last = ((moment - _EPOCH) // _MICROSECOND for moment in (since, until))
-        return self.rate * last // _HOUR - self.rate * first // _HOUR
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The true costs, which survive rollover and deletion.
-
-    :param by_date: Cost per (account id, local date).
-    :param by_month: Cost per (account id, ``"YYYY-MM"``); includes a ``monthly_cost`` that was seeded.
-    """
-
-    by_date: dict[tuple[int, date], Decimal]
-    by_month: dict[tuple[int, str], Decimal]
 
 
 class State:
@@ -108,6 +38,7 @@ class State:
         self.live: dict[int, Account] = {}
         self.tokens: dict[str, Account] = {}
         self._dead: list[Account] = []
+        self._spoiled: defaultdict[int, dict[str, str]] = defaultdict(dict)
         self._random = random.Random(secrets.randbits(128) if seed is None else seed)
         self._salt = self._random.getrandbits(128)
         self._last_id = 0
@@ -205,6 +136,41 @@ class State:
         return (
             f'{version.head}"balance":{mark}{balance}{mark},"monthly_cost":{mark}{cost}{mark},{version.tail}'
         )
+
+    def list_item(self, account: Account, version: Version) -> str:
+        """Write an account as the listing shows it, masked or spoiled as it may be.
+
+        :param account: Which.
+        :param version: Its version to show.
+        """
+        text = self.render(account, version, self.settings.amounts_as_numbers)
+        spoiled, masked = self._spoiled.get(account.id), self.settings.mask_tokens
+        if not spoiled and not masked:
+            return text
+        fields = {name: dumps(value) for name, value in json.loads(text, parse_float=Decimal).items()}
+        if masked:
+            fields["token"] = dumps(mask(account.token))
+        fields.update(spoiled or {})
+        return "{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}"
+
+    def spoil(self, account: Account, field: str, raw: str | None) -> None:
+        """Let the listing show something else in a field of an account.
+
+        :param account: Which.
+        :param field: The field.
+        :param raw: JSON text; None is the true value again.
+        """
+        if field not in (fields := self.item(account)):
+            raise ValueError(f"field must be one of {', '.join(fields)}, not {field!r}")
+        if raw is None:
+            self._spoiled[account.id].pop(field, None)
+            return
+        try:
+            json.loads(raw)
+            raw = raw.encode("utf-8", "backslashreplace").decode()  # half an emoji travels as its escape
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            raise ValueError(f'raw must be JSON text, such as null or "", not {raw!r}') from None
+        self._spoiled[account.id][field] = raw
 
     def item(self, account: Account) -> dict[str, Any]:
         """Give an account's true present state, as a plain JSON reader sees it.
