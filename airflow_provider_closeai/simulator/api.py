@@ -23,7 +23,8 @@ from airflow_provider_closeai.simulator.checks import (
     read_sks,
     read_text,
 )
-from airflow_provider_closeai.simulator.state import State, alias_matcher
+from airflow_provider_closeai.simulator.settings import Settings
+from airflow_provider_closeai.simulator.state import State
 from airflow_provider_closeai.simulator.values import to_decimal, to_units
 
 
@@ -155,7 +156,7 @@ class Api:
         if sk := query.get("sk"):
             accounts = [account for account in accounts if account.token == sk]
         if alias := query.get("alias"):
-            matches = alias_matcher(settings, alias)
+            matches = _alias_matcher(settings, alias)
             views = ((account, account.view(until)) for account in accounts)
             accounts = [account for account, version in views if version and matches(version.alias)]
         if settings.order == "newest":
@@ -272,3 +273,12 @@ def call_of(host: str, method: str, path: str) -> str:
 def _routes(host: str, path: str) -> list[Route]:
     place = "discovery" if host == "discovery" else "base"
     return [route for route in ROUTES if (route.place, route.path) == (place, path)]
+
+
+def _alias_matcher(settings: Settings, wanted: str) -> Callable[[str], bool]:
+    """Give the test that the listing's alias filter makes."""
+    if settings.alias_filter == "exact":
+        return lambda alias: alias == wanted
+    if settings.alias_filter == "substring":
+        return lambda alias: wanted in alias
+    return lambda alias: True

@@ -39,8 +39,6 @@ class Fault:
         """
         if self.call not in ("*", call) or self.host not in (None, host):
             return False
-        if self.how.calls and call not in self.how.calls:
-            return False
         if self.how.only_reused and not reused:
             return False
         if self.times is not None and self.hits >= self.times:
@@ -82,7 +80,7 @@ class Faults:
         for name in options:
             if name not in known:
                 raise ValueError(f"{kind} has no option {name}; it has {', '.join(known) or 'none'}")
-        if options.get("made") and call not in ("*", "create"):
+        if options.get("made") and call != "create":
             raise ValueError("made is an option of the call create only")
         times = _checked("times", maybe(whole(0)), times)
         skip = _checked("skip", whole(0), skip)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from errno import EADDRINUSE
 
 from airflow_provider_closeai.simulator.server import ADDRESS, Backend, Server
 
@@ -83,7 +84,14 @@ class Host:
             before.cut_all()
 
     def _listen(self) -> None:
-        self._server = Server(self.name, self.port, self._backend)
+        try:
+            self._server = Server(self.name, self.port, self._backend)
+        except OSError as error:
+            hint = (
+                "; end the program that has it, or choose another port" if error.errno == EADDRINUSE else ""
+            )
+            told = f"{ADDRESS}:{self.port} ({self.name}): {error.strerror}{hint}"
+            raise OSError(error.errno, told) from None
         self.port = int(self._server.server_address[1])
         threading.Thread(target=self._server.serve_forever, args=(0.01,), name=self.name, daemon=True).start()
 

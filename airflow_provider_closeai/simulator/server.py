@@ -43,6 +43,7 @@ class Backend:
     def __init__(self, api: Api, faults: Faults, log: RequestLog, controls: control.Control) -> None:
         self.api, self.faults, self.log, self.controls = api, faults, log, controls
         self.later = Later()
+        self.keep: Callable[[], None] = lambda: None
         self.on_request: Callable[[Request], None] | None = None
 
 
@@ -126,8 +127,9 @@ class _Handler(BaseHTTPRequestHandler):
         backend = self.server.backend
         parts = urlsplit(self.path)
         if self.server.name == "discovery" and f"{parts.path}/".startswith(control.PREFIX):
-            self.send(backend.controls.answer(self.command, parts.path, body))
-            return
+            answer = backend.controls.answer(self.command, parts.path, body)
+            backend.keep()
+            return self.send(answer)
         pairs = parse_qsl(parts.query, keep_blank_values=True)
         incoming = Incoming(
             host=self.server.name,
@@ -272,6 +274,7 @@ class _Exchange:
         incoming = dataclasses.replace(self._incoming, at_most=at_most)
         answer = self._backend.api.answer(incoming)
         self._backend.log.change(self._number, executed=answer.executed)
+        self._backend.keep()
         return answer
 
     def send(self, answer: Answer, pause: float | None = None) -> None:
