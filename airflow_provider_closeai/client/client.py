@@ -98,6 +98,10 @@ class CloseAIClient:
         """Return the bases, best first, from the shared cache while it is fresh."""
         return self.bases.known()
 
+    def refresh_bases(self) -> list[ApiBase]:
+        """Ask discovery now, however fresh its last answer is, and return the bases, best first."""
+        return self.bases.refresh()
+
     def get_base_url(self) -> str:
         """Return the base to use now, without a trailing slash. An OpenAI client wants ``/v1`` behind it."""
         return self.bases.to_use()
