@@ -9,11 +9,10 @@ blocked domain, is therefore *not sent*, while the same reset a moment later is 
 from __future__ import annotations
 
 import contextlib
-import email.utils
 import enum
+import functools
 import os
 import platform
-import re
 import socket
 import threading
 import time
@@ -32,6 +31,8 @@ from urllib3.poolmanager import PoolManager
 from airflow_provider_closeai.client.config import ClientConfig
 from airflow_provider_closeai.client.errors import safe_text
 from airflow_provider_closeai.client.models import SecretToken, encode
+from airflow_provider_closeai.client.proxies import SOCKS_ERRORS, is_socks, proxies_for
+from airflow_provider_closeai.client.retry_after import parse_retry_after
 
 
 class Outcome(enum.Enum):
@@ -107,17 +108,36 @@ class _HTTPSPool(HTTPSConnectionPool):
     ConnectionCls = _HTTPSConnection
 
 
+_POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+@functools.cache
+def _socks_pools() -> dict[str, type[HTTPConnectionPool]]:
+    from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection  # needs PySocks
+
+    class Connection(_NotesSending, SOCKSConnection):
+        pass
+
+    class SecureConnection(_NotesSending, SOCKSHTTPSConnection):
+        pass
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Connection
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = SecureConnection
+
+    return {"http": Pool, "https": SecurePool}
+
+
 class _Adapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self._watch(self.poolmanager)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
 
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> PoolManager:
-        return self._watch(super().proxy_manager_for(*args, **kwargs))
-
-    @staticmethod
-    def _watch(manager: PoolManager) -> PoolManager:
-        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> PoolManager:
+        manager: PoolManager = super().proxy_manager_for(proxy, **kwargs)
+        manager.pool_classes_by_scheme = _socks_pools() if is_socks(proxy) else _POOLS
         return manager
 
 
@@ -146,14 +166,10 @@ class Transport:
         self._session.mount("https://", _Adapter())
         self._session.mount("http://", _Adapter())
         self._session.headers["User-Agent"] = user_agent()
+        self._session.trust_env = False  # proxies_for and the next lines take what counts of it
         self._verify = config.verify
-        if config.proxies is not None:
-            self._session.proxies = config.proxies
-            self._session.trust_env = False  # requests prefers the environment's proxies to a session's
-            if config.verify is True:
-                self._verify = (
-                    os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-                )
+        if config.verify is True:
+            self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
 
     def attempt(
         self,
@@ -182,6 +198,7 @@ class Transport:
         :param fresh: use a new connection; on an idle one that died, a lost answer and a request that
             was never read look the same.
         """
+        proxies = proxies_for(base, self._config.proxies)
         if fresh:
             self._session.close()
         _wire.sent, _wire.sock = False, None
@@ -199,6 +216,7 @@ class Transport:
                 params=query,
                 data=None if body is None else encode(body),
                 headers={"Content-Type": "application/json"},
+                proxies=proxies,
                 auth=_Auth(self._config.key if auth else None),
                 timeout=timeouts,
                 allow_redirects=False,
@@ -237,6 +255,8 @@ def _network_failure(error: requests.RequestException, late: bool, timeouts: tup
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection within {timeouts[0]:.3g} s"
     names = {type(cause).__name__ for cause in _causes(error)}
+    if names & SOCKS_ERRORS:
+        return "the SOCKS proxy failed"
     if "ReadTimeoutError" in names:
         return f"no answer within {timeouts[1]:.3g} s"
     if isinstance(error, requests.exceptions.SSLError):
@@ -297,24 +317,6 @@ def _platform_message(content: bytes) -> str:
         return f": {safe_text(msgspec.json.decode(content, type=_ErrorBody).error.message)}"
     except (msgspec.DecodeError, ValueError, RecursionError):
         return ""
-
-
-def parse_retry_after(value: str | None, now: float) -> float | None:
-    """
-    Read a ``Retry-After`` header (RFC 9110, 10.2.3): seconds, or an HTTP date.
-
-    :param value: the header's value.
-    :param now: seconds since the epoch.
-    :returns: seconds to wait, >= 0; ``None`` where there is none that can be read.
-    """
-    if not value:
-        return None
-    if re.fullmatch(r"[0-9]{1,15}", value.strip()):
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, TypeError):
-        return None
 
 
 def user_agent() -> str:
