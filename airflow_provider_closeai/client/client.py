@@ -270,7 +270,7 @@ class CloseAIClient:
             return send(base, fresh=True) if attempt.is_stale else attempt
 
     def _is_shut_out(self, progress: retry.Progress) -> bool:
-        """Whether every base refuses the key in a form that is not the platform's, and is healthy all the same."""
+        """Whether every base is healthy and refuses the key, in a form that is not the platform's."""
         refusing = {
             attempt.base
             for attempt in progress.attempts
