@@ -51,7 +51,7 @@ def shut_out(call: str, attempts: Sequence[Attempt]) -> errors.AuthenticationFai
     return errors.AuthenticationFailed(
         f"{_tried(call, attempts)} Every base is healthy and refuses this key, but not in the platform's "
         "own form. Either the key is wrong (put the main account's sk into the connection's API key), or "
-        "something on the way, a firewall or a CDN, blocks these calls from this worker: try them from another "
+        "something on the way, a firewall or a CDN, blocks these calls from this worker: try from another "
         "network.",
         call=call,
         base=last.base,
