@@ -28,6 +28,7 @@ from airflow_provider_closeai.client.models import (
     SecretToken,
     SubAccount,
     SubAccountPage,
+    UnreadableItem,
     decoder,
     pricing_body,
 )
@@ -123,6 +124,14 @@ class CloseAIClient:
         for account in read_all(self.page, self.config.page_size, filtered):
             if alias in (None, account.alias) and token in (None, account.token):
                 yield account
+
+    def iter_listing(self, alias: str | None = None) -> Iterator[SubAccount | UnreadableItem]:
+        """
+        Stream the listing, with the entries that cannot be read.
+
+        :param alias: only accounts with exactly this alias, and entries whose alias cannot be read.
+        """
+        yield from self.iter_sub_accounts(alias=alias)
 
     def get_sub_account(self, account_id: int) -> SubAccount | None:
         """

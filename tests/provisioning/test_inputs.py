@@ -13,8 +13,9 @@ from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.client.models import SecretToken
 from airflow_provider_closeai.provisioning.create import ensure_sub_accounts, wanted
 from airflow_provider_closeai.provisioning.delete import delete_sub_accounts, deletion
-from airflow_provider_closeai.provisioning.inputs import Selection, pricing, selection
+from airflow_provider_closeai.provisioning.inputs import pricing
 from airflow_provider_closeai.provisioning.pricing import repricing, update_pricing
+from airflow_provider_closeai.provisioning.selection import Selection, selection
 from airflow_provider_closeai.simulator import Simulator
 
 NAN, INF = float("nan"), float("inf")
