@@ -152,9 +152,9 @@ class _Ensure:
             if self._in_doubt and len(present) < want.count:
                 present = self._settled() | made
             self._in_doubt = False
-            self._judge(present, made)
             if unknown:  # what has appeared since then was made here, though no answer says so
                 self._refuse_other_prices(_without(present, there_at_first))
+            self._judge(present, made)
             missing = min(want.count - len(present), want.batch_size)
             if missing == 0:
                 break
