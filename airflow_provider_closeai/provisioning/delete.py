@@ -80,7 +80,7 @@ def delete_sub_accounts(
     accounts = select(client, asked.accounts, missing=asked.missing)
     _refuse(accounts, asked.max_delete)
     if not asked.dry_run:
-        require_keys(accounts, "deleting")
+        require_keys(accounts)
     for account in accounts:
         log.info(
             "Sub-account %s (%r, %s) %s: monthly_cost %s, balance %s.",

@@ -126,7 +126,7 @@ def reprice(
         targets = {account.id: target_pricing(account, asked.pricing, asked.mode) for account in accounts}
         changing = [account for account in accounts if not same_pricing(account.pricing, targets[account.id])]
         if not asked.dry_run:
-            require_keys(changing, "changing prices")
+            require_keys(changing)
         for account in changing:
             _tell(account, targets[account.id], asked.dry_run)
         ids = format_ids([account.id for account in accounts])

@@ -26,9 +26,10 @@ from msgspec.structs import replace
 
 from airflow_provider_closeai.client import cache, retry
 from airflow_provider_closeai.client import client as client_module
+from airflow_provider_closeai.client.answers import Attempt
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
-from airflow_provider_closeai.client.transport import Attempt, Transport
+from airflow_provider_closeai.client.transport import Transport
 from airflow_provider_closeai.provisioning import accounts, create, delete, journal, pricing
 from airflow_provider_closeai.simulator import Simulator
 from airflow_provider_closeai.simulator import state as simulator_state
