@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 _ACCOUNTS = "/api/v1/account/sub-account"
 # Aliases that any filter takes literally; others are matched here, over the whole listing.
-_PLAIN = re.compile(r"[A-Za-z0-9 _.:/@-]+")
+_PLAIN = re.compile(r"[A-Za-z0-9_.:/@-]+(?: +[A-Za-z0-9_.:/@-]+)*")  # spaces around one may be trimmed
 
 
 class Call(msgspec.Struct, frozen=True):

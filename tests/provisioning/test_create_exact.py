@@ -84,7 +84,6 @@ UNKNOWN = [
     ("hang", {"work": True}),
     ("slow", {"seconds": 20}),
     ("drip", {"seconds": 5}),
-    ("status", {"status": 200, "body": {"items": [], "success": False}}),
     ("status", {"status": 200, "body": {}}),
 ]
 
