@@ -28,7 +28,6 @@ from airflow_provider_closeai.client.models import (
     SecretToken,
     SubAccount,
     SubAccountPage,
-    UnreadableItem,
     decoder,
     pricing_body,
 )
@@ -106,14 +105,6 @@ class CloseAIClient:
     def check_health(self) -> list[BaseHealth]:
         """Return what is known of every base's health; probes only what is older than ``health_ttl``."""
         return self.bases.check_health()
-
-    def iter_listing(self, alias: str | None = None) -> Iterator[SubAccount | UnreadableItem]:
-        """
-        Stream the listing with the entries that cannot be read.
-
-        :param alias: only accounts with exactly this alias.
-        """
-        return self.iter_sub_accounts(alias)
 
     def iter_sub_accounts(self, alias: str | None = None, sk: str | None = None) -> Iterator[SubAccount]:
         """
