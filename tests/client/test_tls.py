@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from support import KEY, platform
 
+from airflow_provider_closeai.client.answers import Attempt, Outcome
 from airflow_provider_closeai.client.client import LIST
 from airflow_provider_closeai.client.config import config_from
-from airflow_provider_closeai.client.transport import Attempt, Outcome, Transport
+from airflow_provider_closeai.client.transport import Transport
 
 OK = b'{"items":[],"total":0}'
 

@@ -32,7 +32,7 @@ def get(origin: str, path: str, key: str) -> Any:
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
 def test_the_program(end: signal.Signals) -> None:
-    options = ["--bases", "3", "--accounts", "12", "--seed", "7", "--time-scale", "60"]
+    options = ["--bases", "3", "--accounts", "12", "--seed", "7", "--speed", "60"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     process = subprocess.Popen(
         [*PROGRAM, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
@@ -58,7 +58,7 @@ def test_the_program(end: signal.Signals) -> None:
         process.wait()
     assert process.returncode == 0, help_text
     assert output == ""
-    assert help_text.count("  curl ") == 3
+    assert help_text.count("  curl ") == 4
     assert "_simulator/faults" in help_text
     assert all(link["api"] in help_text for link in links)
     assert "Traceback" not in help_text
