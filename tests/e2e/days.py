@@ -149,17 +149,38 @@ class Days:
         rows.sort(key=lambda row: str(row["run_after"]))
         return [Run(self.airflow, dag_id, row["dag_run_id"]) for row in rows]
 
-    def told(self, dag_id: str) -> dict[str, str]:
-        """Give what became of each task of each run of a DAG, by the platform's time that the run is of."""
-        found: dict[str, str] = {}
-        rows = [row for row in self.rows() if row["dag_id"] == dag_id]
-        for row in sorted(rows, key=lambda row: str(row["run_after"])):
-            at = datetime.fromisoformat(row["run_after"]).astimezone(ZONE)
-            tasks = Run(self.airflow, dag_id, row["dag_run_id"]).tasks()
-            tasks.sort(key=lambda task: (task["start_date"] or "9", task["task_id"]))
+    def told(self, dag_id: str) -> list[str]:
+        """
+        Give what became of every run of a DAG, oldest first: ``11-27 08:00 success: create success 1, ...``.
+
+        The time is the platform's; of a run that no schedule started it is its kind.
+        """
+        found = []
+        for run in self.runs(dag_id):
+            row = self.airflow.get(run.path)
+            at = f"{datetime.fromisoformat(row['run_after']).astimezone(ZONE):%m-%d %H:%M}"
+            tasks = sorted(run.tasks(), key=lambda task: str(task["task_id"]))
             text = ", ".join(f"{task['task_id']} {task['state']} {task['try_number']}" for task in tasks)
-            found[f"{at:%m-%d %H:%M} {row['run_type']} {row['state']}"] = text
+            name = at if row["run_type"] == "scheduled" else row["run_type"]
+            found.append(f"{name} {row['state']}: {text}")
         return found
+
+    def run_at(self, dag_id: str, at: str) -> Run:
+        """Give the scheduled run of a time of the platform's zone."""
+        rows = [row for row in self.rows() if row["dag_id"] == dag_id and row["run_type"] == "scheduled"]
+        (row,) = [row for row in rows if datetime.fromisoformat(row["run_after"]) == moment(at)]
+        return Run(self.airflow, dag_id, row["dag_run_id"])
+
+    def calls_since(self, before: Counter[str]) -> dict[str, int]:
+        """Give the calls on the wire since a count."""
+        return dict(Counter(self.simulator.counts()) - before)
+
+    def factors(self, alias: str) -> list[dict[str, float]]:
+        """Give the prices of an alias's accounts, as they are on the platform."""
+        return [
+            {entry["model"]: float(entry["pricing_factor"]) for entry in account["model_pricing"]}
+            for account in self.simulator.accounts(alias)
+        ]
 
 
 def dag_of_readme() -> str:
