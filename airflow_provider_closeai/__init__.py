@@ -1,3 +1,7 @@
 """Apache Airflow provider for the CloseAI platform: sub-accounts, costs and API bases, each stated once."""
 
 __version__ = "0.1.0"
+
+#: Where documentation is read: the platform's own, until this project's is published. From then on ``{page}``
+#: in it stands for a file of docs/.
+DOCS_URL = "https://doc.closeai-asia.com/"

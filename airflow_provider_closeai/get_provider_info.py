@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_provider_closeai import DOCS_URL
+
 _TEXT = {"type": ["string", "null"]}
 
 
@@ -91,7 +93,7 @@ def get_provider_info() -> dict[str, Any]:
         "integrations": [
             {
                 "integration-name": "CloseAI",
-                "external-doc-url": "https://doc.closeai-asia.com/",
+                "external-doc-url": DOCS_URL.format(page=""),
                 "tags": ["service"],
             }
         ],
@@ -122,6 +124,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_closeai.triggers.health"],
             }
         ],
+        "extra-links": ["airflow_provider_closeai.operators.base.DocsLink"],  # of use to Airflow 2 only
         "connection-types": [
             {
                 "connection-type": "closeai",

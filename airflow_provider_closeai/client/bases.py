@@ -18,7 +18,7 @@ import msgspec
 
 from airflow_provider_closeai.client import errors
 from airflow_provider_closeai.client.cache import MAX_PUT_OFF, STALE_FOR, Cache, Knowledge, Verdict
-from airflow_provider_closeai.client.config import ClientConfig, clean_origin
+from airflow_provider_closeai.client.config import ClientConfig, clean_origin, without_v1
 from airflow_provider_closeai.client.models import ApiBase, BaseHealth
 from airflow_provider_closeai.client.transport import Attempt, Outcome, Transport
 
@@ -83,7 +83,7 @@ def usable(links: Iterable[ApiBase], allowed_hosts: Sequence[str]) -> tuple[ApiB
     kept: dict[str, ApiBase] = {}
     for link in links:
         try:
-            origin = clean_origin(link.api)
+            origin = without_v1(clean_origin(link.api))
         except ValueError as problem:
             log.warning("Discovery lists a base whose address %s: dropped.", problem)
             continue
@@ -130,6 +130,15 @@ class Bases:
         """
         known = self._current()
         return ordered(known.bases, known.verdicts)
+
+    def refresh(self) -> list[ApiBase]:
+        """Ask discovery now; raises as :meth:`known`."""
+        if not self._config.api_bases:
+            with self._cache.sole("discovery", wait=self._config.deadline):
+                known = self._discover(self._cache.read())
+            if not known.bases:
+                raise self._nothing_known(known)
+        return self.known()
 
     def candidates(self) -> list[ApiBase]:
         """

@@ -53,6 +53,8 @@ class Knowledge(msgspec.Struct, frozen=True):
     :param why: what the last failed discovery met, for a person.
     :param refused: whether it was the key that discovery refused (401, 403).
     :param verdicts: by base.
+    :param ask_key_again_at: with fixed bases: until then it is known whether the key is refused.
+    :param key_refused: what the platform said when it refused the key; empty: it did not.
     """
 
     bases: tuple[ApiBase, ...] = ()
@@ -62,6 +64,8 @@ class Knowledge(msgspec.Struct, frozen=True):
     why: str = ""
     refused: bool = False
     verdicts: dict[str, Verdict] = {}
+    ask_key_again_at: float = 0.0
+    key_refused: str = ""
 
 
 class Store(Protocol):

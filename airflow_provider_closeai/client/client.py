@@ -28,6 +28,7 @@ from airflow_provider_closeai.client.models import (
     SecretToken,
     SubAccount,
     SubAccountPage,
+    UnreadableItem,
     decoder,
     pricing_body,
 )
@@ -98,6 +99,10 @@ class CloseAIClient:
         """Return the bases, best first, from the shared cache while it is fresh."""
         return self.bases.known()
 
+    def refresh_bases(self) -> list[ApiBase]:
+        """Ask discovery now, however fresh its last answer is, and return the bases, best first."""
+        return self.bases.refresh()
+
     def get_base_url(self) -> str:
         """Return the base to use now, without a trailing slash. An OpenAI client wants ``/v1`` behind it."""
         return self.bases.to_use()
@@ -105,6 +110,14 @@ class CloseAIClient:
     def check_health(self) -> list[BaseHealth]:
         """Return what is known of every base's health; probes only what is older than ``health_ttl``."""
         return self.bases.check_health()
+
+    def iter_listing(self, alias: str | None = None) -> Iterator[SubAccount | UnreadableItem]:
+        """
+        Stream the listing with the entries that cannot be read.
+
+        :param alias: only accounts with exactly this alias.
+        """
+        return self.iter_sub_accounts(alias)
 
     def iter_sub_accounts(self, alias: str | None = None, sk: str | None = None) -> Iterator[SubAccount]:
         """

@@ -1,4 +1,4 @@
-"""What the operators share: the connection, and what Airflow's retries should do about an error.
+"""What the operators share: the connection, how a failure is told, and when Airflow tries again.
 
 DAG files are parsed every few seconds, so nothing here imports the client, requests or tenacity at the top.
 """
@@ -6,16 +6,27 @@ DAG files are parsed every few seconds, so nothing here imports the client, requ
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import logging
+import re
+import textwrap
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+import attrs
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, BaseOperatorLink
+
+from airflow_provider_closeai import DOCS_URL
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_closeai.hooks.closeai import CloseAIHook
 
+log = logging.getLogger(__name__)
+
 _LONGEST_WAIT = 24 * 3600.0
+_LINE = 100  # characters of a line that Airflow's log view shows whole
 
 try:
     from airflow.providers.common.compat.sdk import RetryDecision, RetryPolicy
@@ -38,16 +49,71 @@ else:
     _WAIT_AS_TOLD = _WaitAsTold()
 
 
+def docs_url(page: str) -> str:
+    """
+    Return the address of a page of the documentation.
+
+    :param page: a file of docs/, for instance ``operators/create.md``.
+    """
+    return DOCS_URL.format(page=page)
+
+
+@contextlib.contextmanager
+def translate_errors() -> Iterator[None]:
+    """
+    Tell an error of ours in short lines, and let a permanent one leave as ``AirflowFailException``.
+
+    The lines come first in the log and are whole in Airflow's log view, which cuts long ones. The exception
+    keeps the same text, for callbacks. One that may pass leaves as itself, with its ``retry_after``.
+    """
+    from airflow_provider_closeai.client.errors import CloseAIError
+
+    try:
+        yield
+    except CloseAIError as error:
+        for line in _short_lines(str(error)):
+            log.error("%s", line)  # noqa: TRY400  # a traceback would bury the message
+        log.error("Documentation: docs/troubleshooting.md, %s", docs_url("troubleshooting.md"))  # noqa: TRY400
+        if error.permanent:
+            raise AirflowFailException(str(error)) from None
+        raise error from None
+
+
+def _short_lines(text: str) -> list[str]:
+    """Break text between sentences, and long sentences between words."""
+    sentences = re.split(r"(?<=[.!?]) (?=[A-Z'])", " ".join(text.split()))
+    return [line for sentence in sentences for line in textwrap.wrap(sentence, _LINE, break_on_hyphens=False)]
+
+
+@attrs.define
+class DocsLink(BaseOperatorLink):
+    """
+    A link to the operator's page, under a task's details.
+
+    :param page: a file of docs/, for instance ``operators/create.md``.
+    """
+
+    page: str  # an attrs field: Airflow 2 stores it in the serialized DAG and makes the link in the webserver
+    name = "Documentation"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
+        """Return the page's address."""
+        return docs_url(self.page)
+
+
 class CloseAIOperator(BaseOperator):
     """
     Base of the operators.
 
     A permanent error fails the task without Airflow retries. On Airflow 3.3 and later, where the platform
     said when it may be asked again, the retry waits for that instead of ``retry_delay``, unless the task
-    has a ``retry_policy`` of its own.
+    has a ``retry_policy`` of its own. Mapped tasks are labelled by their alias, unless ``map_index_template``
+    says otherwise. A subclass gives its page: ``operator_extra_links = (DocsLink("operators/list.md"),)``.
 
     :param closeai_conn_id: the connection (templated).
     """
+
+    operator_extra_links: Collection[BaseOperatorLink] = (DocsLink("connection.md"),)
 
     def __init__(self, *, closeai_conn_id: str = "closeai_default", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -55,15 +121,19 @@ class CloseAIOperator(BaseOperator):
         if _WAIT_AS_TOLD is not None and self.retry_policy is None:
             self.retry_policy = _WAIT_AS_TOLD
 
+    def pre_execute(self, context: Context) -> None:
+        """Label a mapped task by its alias; Airflow ignores a default that is set in ``__init__``."""
+        super().pre_execute(context)
+        now: Any = context
+        if getattr(self, "alias", None) is None or now.get("map_index_template") is not None:
+            return
+        if getattr(now.get("ti"), "map_index", -1) >= 0:
+            now["map_index_template"] = "{{ (task.alias | string)[:100] }}"
+
     @contextlib.contextmanager
     def hook(self) -> Iterator[CloseAIHook]:
-        """Yield the hook. A permanent error leaves as ``AirflowFailException``: no retry could help."""
-        from airflow_provider_closeai.client.errors import CloseAIError
+        """Yield the hook; an error of ours is told as :func:`translate_errors` does."""
         from airflow_provider_closeai.hooks.closeai import CloseAIHook
 
-        try:
+        with translate_errors():
             yield CloseAIHook(self.closeai_conn_id)
-        except CloseAIError as error:
-            if error.permanent:
-                raise AirflowFailException(str(error)) from error
-            raise
