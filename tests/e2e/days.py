@@ -138,9 +138,10 @@ class Days:
         found: list[dict[str, Any]] = self.airflow.get("dags/~/dagRuns?limit=1000")["dag_runs"]
         return found
 
-    def unpause(self, *dag_ids: str) -> None:
+    def unpause(self, *dag_ids: str, is_paused: bool = False) -> None:
+        """Unpause DAGs, or pause them."""
         for dag_id in dag_ids:
-            answer = self.airflow.call("PATCH", f"dags/{dag_id}", {"is_paused": False})
+            answer = self.airflow.call("PATCH", f"dags/{dag_id}", {"is_paused": is_paused})
             assert answer.ok, f"{dag_id}: {answer.status_code} {answer.text[:500]}"
 
     def runs(self, dag_id: str) -> list[Run]:
@@ -159,10 +160,8 @@ class Days:
         for run in self.runs(dag_id):
             row = self.airflow.get(run.path)
             at = f"{datetime.fromisoformat(row['run_after']).astimezone(ZONE):%m-%d %H:%M}"
-            tasks = sorted(run.tasks(), key=lambda task: str(task["task_id"]))
-            text = ", ".join(f"{task['task_id']} {task['state']} {task['try_number']}" for task in tasks)
             name = at if row["run_type"] == "scheduled" else row["run_type"]
-            found.append(f"{name} {row['state']}: {text}")
+            found.append(f"{name} {row['state']}: {self.outcomes(run)}")
         return found
 
     def run_at(self, dag_id: str, at: str) -> Run:
@@ -171,9 +170,52 @@ class Days:
         (row,) = [row for row in rows if datetime.fromisoformat(row["run_after"]) == moment(at)]
         return Run(self.airflow, dag_id, row["dag_run_id"])
 
+    def outcomes(self, run: Run) -> str:
+        """Give the state of each task of a run and the number of its tries: ``create success 1, ...``."""
+        tasks = sorted(run.tasks(), key=lambda task: str(task["task_id"]))
+        return ", ".join(f"{task['task_id']} {task['state']} {task['try_number']}" for task in tasks)
+
+    def clear(self, run: Run) -> None:
+        """Let a run's tasks run once more."""
+        body = {"dry_run": False, "dag_run_id": run.run_id, "only_failed": False, "reset_dag_runs": True}
+        answer = self.airflow.call("POST", f"dags/{run.dag_id}/clearTaskInstances", body)
+        assert answer.ok, f"{run.run_id}: {answer.status_code} {answer.text[:500]}"
+
+    def marked(self, dag_id: str, task_id: str, **conf: Any) -> Run:
+        """Start a run whose task was marked as success before it ran, and wait for its end."""
+        before = self.rows()
+        self.unpause(dag_id, is_paused=True)  # its tasks wait
+        run = self.airflow.trigger(dag_id, **conf)
+        answer = self.airflow.call("PATCH", f"{run.path}/taskInstances/{task_id}", {"new_state": "success"})
+        assert answer.ok, f"{run.run_id}: {answer.status_code} {answer.text[:500]}"
+        self.unpause(dag_id)
+        self.wait_for(before, dag_id)
+        return run
+
+    def backfill(self, dag_id: str, first: str, end: str) -> None:
+        """Run a DAG for past days, two at once."""
+        body = {
+            "dag_id": dag_id,
+            "from_date": moment(first).isoformat(),
+            "to_date": moment(end).isoformat(),
+            "reprocess_behavior": "none",
+            "max_active_runs": 2,
+        }
+        answer = self.airflow.call("POST", "backfills", body)
+        assert answer.ok, f"{dag_id}: {answer.status_code} {answer.text[:500]}"
+
+    def ledger(self) -> dict[str, bytes]:
+        """Give all files of the ledger."""
+        return {str(path): path.read_bytes() for path in (self.costs / "ledger").rglob("*.csv")}
+
     def calls_since(self, before: Counter[str]) -> dict[str, int]:
         """Give the calls on the wire since a count."""
         return dict(Counter(self.simulator.counts()) - before)
+
+    def writes_since(self, before: Counter[str]) -> dict[str, int]:
+        """Give those among them that may change something."""
+        calls = self.calls_since(before)
+        return {call: number for call, number in calls.items() if call in ("create", "update", "delete")}
 
     def factors(self, alias: str) -> list[dict[str, float]]:
         """Give the prices of an alias's accounts, as they are on the platform."""

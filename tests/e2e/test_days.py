@@ -17,8 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from days import EXAMPLES, Days, moment, utc
-from deployment import wait_until
+from days import EXAMPLES, Days, moment
 
 AIRFLOW = tuple(int(part) for part in version("apache-airflow").split(".")[:2])
 
@@ -128,7 +127,7 @@ TOLD = {
         "11-30 23:58 success: snapshot success 1",
     ],
     "closeai_costs_month_close": [
-        "11-01 00:05 success: close skipped 0, snapshot skipped 1",
+        "11-01 00:05 success: close skipped 1, snapshot skipped 1",
         "12-01 00:05 success: close success 1, snapshot success 1",
     ],
 }
@@ -142,8 +141,9 @@ def test_every_day_is_green(week: Week, dag_id: str) -> None:
 def test_every_snapshot_is_reported_and_each_alert_is_told_once(week: Week) -> None:
     told = week.told("closeai_costs_report")
     assert len(told) == len(EVENINGS) + 2
-    spoke = [run.xcom("tell") for run in week.runs("closeai_costs_report") if run.outcome("tell") == "success 1"]
-    assert sorted(text.split(" CNY")[0][:21] for texts in spoke for text in texts) == []
+    spoke = [run for run in week.runs("closeai_costs_report") if run.outcome("tell") == "success 1"]
+    texts = [text for run in spoke for text in run.xcom("tell")]
+    assert [text[:22] for text in texts] == ["Search is forecast to ", "Search has spent 48.32"]
     quiet = "asset_triggered success: is_there_an_alert success 1, report success 1, tell skipped 0"
     assert Counter(told)[quiet] == len(told) - len(spoke)
 
@@ -173,12 +173,103 @@ def test_the_ledger_is_the_platforms_own_book(week: Week) -> None:
 
 
 def by_account(week: Week, month: str) -> dict[str, Decimal]:
-    (path,) = (week.costs / "reports").rglob(f"*{month}*/accounts.csv")
-    with open(path, encoding="utf-8-sig", newline="") as file:
+    with open(
+        week.costs / "reports" / f"closeai-costs-{month}-accounts.csv", encoding="utf-8-sig", newline=""
+    ) as file:
         return {row["sub_account_id"]: Decimal(row["month_to_date"]) for row in csv.DictReader(file)}
 
 
 def test_a_run_that_comes_too_late_says_why_it_is_skipped(week: Week) -> None:
     for name in ("daily", "before_turn", "month_close"):
         log = week.runs(f"closeai_costs_{name}")[0].log("snapshot", 1)
-        assert "too late" in log
+        assert "late (max_lag is" in log
+        assert "Nothing was recorded" in log
+
+
+def test_an_old_run_that_is_cleared_puts_right_what_is_not_so_any_more(week: Week) -> None:
+    run = week.run_at("team_keys", "2026-11-28 08:00")
+    lost = week.simulator.accounts("team-search")[0]
+    week.simulator.delete_account(lost["id"])
+    before, calls = week.rows(), Counter(week.simulator.counts())
+    week.clear(run)
+    week.wait_for(before)
+
+    assert week.outcomes(run) == "api_is_up success 2, create success 2, reprice success 2"
+    assert week.factors("team-search") == [WANTED] * 3
+    assert week.platform.made("team-search") == 4
+    assert week.writes_since(calls) == {"create": 1, "update": 1}
+
+
+def test_old_cost_runs_that_are_cleared_change_no_figure(week: Week) -> None:
+    """The counters of then are gone: the snapshots are skipped, and what is closed stays as it is."""
+    ledger = week.ledger()
+    before = week.rows()
+    daily = week.run_at("closeai_costs_daily", "2026-11-28 23:55")
+    turn = week.run_at("closeai_costs_before_turn", "2026-11-30 23:58")
+    close = week.run_at("closeai_costs_month_close", "2026-12-01 00:05")
+    report = week.runs("closeai_costs_report")[2]
+    for run in (daily, turn, close, report):
+        week.clear(run)
+    week.wait_for(before)
+
+    assert week.outcomes(daily) == week.outcomes(turn) == "snapshot skipped 2"
+    assert "has all that it had" in daily.log("snapshot", 2)
+    assert week.outcomes(close) == "close success 2, snapshot skipped 2"
+    assert {run.state for run in (daily, turn, close, report)} == {"success"}
+    assert week.ledger() == ledger
+    assert by_account(week, "2026-11") == week.november
+
+
+def test_create_marked_as_done_by_hand_lets_reprice_go_on(week: Week) -> None:
+    calls = Counter(week.simulator.counts())
+    run = week.marked("team_keys", "create")
+
+    assert week.outcomes(run) == "api_is_up success 1, create success 0, reprice success 1"
+    assert [record["alias"] for record in run.xcom("reprice")] == ["team-search"] * 3
+    assert week.writes_since(calls) == {}
+
+
+def test_create_marked_as_done_where_nothing_was_made_is_told_by_reprice(week: Week) -> None:
+    run = week.marked("closeai_provisioning", "create", alias="team-nobody")
+
+    assert week.outcomes(run) == ""
+    assert "team-nobody" in run.log("reprice", 1)
+
+
+def test_a_backfill_of_keys_makes_nothing_and_one_of_costs_records_nothing(week: Week) -> None:
+    before, calls, ledger = week.rows(), Counter(week.simulator.counts()), week.ledger()
+    dags = "team_keys", "closeai_monthly_cost", "closeai_costs_daily"
+    for dag_id in dags:
+        week.backfill(dag_id, "2026-11-20", "2026-11-23")
+    week.wait_for(before, *dags, *dags, *dags)
+
+    told = {dag_id: [line for line in week.told(dag_id) if line.startswith("backfill")] for dag_id in dags}
+    assert told == {
+        "team_keys": [f"backfill success: {KEYS}"] * 3,
+        "closeai_monthly_cost": [f"backfill success: {LISTED}"] * 3,
+        "closeai_costs_daily": ["backfill success: snapshot skipped 1"] * 3,
+    }
+    assert week.writes_since(calls) == {}
+    assert len(week.simulator.accounts("team-search")) == 3
+    assert week.ledger() == ledger
+
+
+def test_two_runs_at_once_are_as_one(week: Week) -> None:
+    for account in week.simulator.accounts("team-search")[:2]:
+        week.simulator.delete_account(account["id"])
+    made = week.platform.made("team-search")
+    dags = "team_keys", "closeai_provisioning", "closeai_health_gate", *COSTS[:1]
+    before, calls = week.rows(), Counter(week.simulator.counts())
+    for dag_id in dags * 2:
+        week.airflow.trigger(dag_id)
+    week.wait_for(before, *dags, *dags, *COSTS[1:])
+
+    old = {row["dag_run_id"] for row in before}
+    assert {row["state"] for row in week.rows() if row["dag_run_id"] not in old} == {"success"}
+    assert week.factors("team-search") == [WANTED] * 3
+    assert week.factors("team-ads") == [WANTED] * 2
+    assert week.platform.made("team-search") == made + 2
+    assert week.writes_since(calls) == {"create": 2, "update": 2}
+    first, second = (run.xcom("snapshot") for run in week.runs("closeai_costs_daily")[-2:])
+    assert first["file"] != second["file"]
+    assert not week.platform.problems
