@@ -137,6 +137,14 @@ class CloseAIClient:
             if alias in (None, account.alias) and token in (None, account.token):
                 yield account
 
+    def iter_listing(self, alias: str | None = None) -> Iterator[SubAccount | UnreadableItem]:
+        """
+        Stream the listing, with the entries that cannot be read.
+
+        :param alias: only accounts with exactly this alias, and entries whose alias cannot be read.
+        """
+        yield from self.iter_sub_accounts(alias=alias)
+
     def get_sub_account(self, account_id: int) -> SubAccount | None:
         """
         Return one sub-account, ``None`` where there is none.

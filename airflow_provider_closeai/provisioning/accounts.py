@@ -5,20 +5,33 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from airflow_provider_closeai.client.cache import lock
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.client.errors import MaskedKeys, UnreadableAccount
+from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
 from airflow_provider_closeai.provisioning.errors import AliasBusy, MissingAccounts
-from airflow_provider_closeai.provisioning.inputs import Selection
+from airflow_provider_closeai.provisioning.selection import Selection
 
 #: Seconds for which the listing may lag behind a change before that counts as not confirmed.
 CONFIRM_WITHIN = 30.0
 _LOCK_WAIT = 15 * 60.0
 _FEW = 3
+_SHOWN = 20
 _T = TypeVar("_T")
+
+
+def format_ids(ids: Collection[object]) -> str:
+    """
+    Write ids for a log or an error: all of a few, the first of many.
+
+    :param ids: in the order to show.
+    """
+    shown = ", ".join(str(each) for each in list(ids)[:_SHOWN])
+    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
+    return f"[{shown}]{more}"
 
 
 def select(client: CloseAIClient, wanted: Selection, missing: str) -> list[SubAccount]:
@@ -29,47 +42,139 @@ def select(client: CloseAIClient, wanted: Selection, missing: str) -> list[SubAc
     :param wanted: which.
     :param missing: ``fail``: an account that is not listed is an error. ``ignore``: it is left out.
     :raises MissingAccounts: naming ids or the keys' last characters.
+    :raises MaskedKeys: keys are given, and the listing hides those it would be compared with.
+    :raises UnreadableAccount: one of them is listed and cannot be read, or may be one that cannot.
     """
     if wanted.alias is not None:
-        found = list(client.iter_sub_accounts(alias=wanted.alias))
+        found = list(read_alias(client, wanted.alias))
         if not found and missing == "fail":
             raise MissingAccounts(
-                f"No sub-account has exactly the alias {wanted.alias!r}. Nothing was changed.", call="list"
+                f"No sub-account has exactly the alias {wanted.alias!r}. Nothing was changed. If it was "
+                "created moments ago, a retry finds it.",
+                call="list",
             )
         return found
     ids, tokens = set(wanted.ids), set(wanted.tokens)
-    found = []
-    for account in client.iter_sub_accounts():
-        if account.id in ids or account.token in tokens:
-            found.append(account)
-            ids.discard(account.id)
-            tokens.discard(account.token)
-            if not ids and not tokens:
-                break
+    found, masked, unreadable = [], [], []
+    for item in client.iter_listing():
+        if isinstance(item, UnreadableItem):
+            if item.id in ids:
+                raise unreadable_account(item)
+            unreadable.append(item)
+        elif item.id in ids or item.token in tokens:
+            found.append(item)
+            ids.discard(item.id)
+            tokens.discard(item.token)
+        elif tokens and item.token.is_masked:
+            masked.append(item)
+        if not ids and not tokens:
+            break
+    if tokens and masked:
+        raise masked_keys(masked, "selecting by sks")
+    doubtful = [item for item in unreadable if tokens or item.id is None]
+    if (ids or tokens) and doubtful:
+        raise unreadable_account(doubtful[0])
     absent = [str(absent_id) for absent_id in wanted.ids if absent_id in ids]
     absent += [token.hint for token in wanted.tokens if token in tokens]
     if absent and missing == "fail":
         raise MissingAccounts(
-            f"{len(absent)} of the selected sub-accounts are not listed: {', '.join(absent[:20])}. Nothing "
+            f"{len(absent)} of the selected sub-accounts are not listed: {format_ids(absent)}. Nothing "
             "was changed. If they were created moments ago, a retry finds them.",
             call="list",
         )
     return found
 
 
+def read_alias(client: CloseAIClient, alias: str) -> Iterator[SubAccount]:
+    """
+    Stream the accounts with exactly this alias.
+
+    :param client: the API.
+    :param alias: which.
+    :raises UnreadableAccount: an entry that cannot be read has this alias.
+    """
+    for item in client.iter_listing(alias):
+        if isinstance(item, UnreadableItem):
+            if item.alias == alias:
+                raise unreadable_account(item)
+        else:
+            yield item
+
+
 def listed_again(client: CloseAIClient, accounts: Sequence[SubAccount]) -> list[SubAccount]:
     """
-    Return those of the accounts that are listed now, as they are now.
+    Return those of the accounts that are listed now and can be read, as they are now.
 
     :param client: the API.
     :param accounts: which; their aliases narrow the listing where they are few.
     """
+    return [item for item in _entries_of(client, accounts) if isinstance(item, SubAccount)]
+
+
+def still_listed(client: CloseAIClient, accounts: Sequence[SubAccount]) -> list[SubAccount]:
+    """
+    Return those of the accounts that are listed now, as they were given.
+
+    :param client: the API.
+    :param accounts: which.
+    """
+    listed = {item.id for item in _entries_of(client, accounts)}
+    return [account for account in accounts if account.id in listed]
+
+
+def _entries_of(
+    client: CloseAIClient, accounts: Sequence[SubAccount]
+) -> Iterator[SubAccount | UnreadableItem]:
     ids = {account.id for account in accounts}
     aliases: set[str | None] = {account.alias for account in accounts}
     if len(aliases) > _FEW:
         aliases = {None}
-    listed = (item for alias in aliases for item in client.iter_sub_accounts(alias=alias))
-    return [account for account in listed if account.id in ids]
+    listed = (item for alias in aliases for item in client.iter_listing(alias))
+    return (item for item in listed if item.id in ids)
+
+
+def require_keys(accounts: Iterable[SubAccount], purpose: str) -> None:
+    """
+    Refuse accounts whose keys the listing hides.
+
+    :param accounts: whose keys are needed.
+    :param purpose: what for, for the error.
+    :raises MaskedKeys: naming the ids.
+    """
+    masked = [account for account in accounts if account.token.is_masked]
+    if masked:
+        raise masked_keys(masked, purpose)
+
+
+def masked_keys(accounts: Sequence[SubAccount], purpose: str) -> MaskedKeys:
+    """
+    Make the error about keys that the listing hides.
+
+    :param accounts: whose.
+    :param purpose: what they are needed for.
+    """
+    return MaskedKeys(
+        f"The listing hides keys: characters of the keys of sub-accounts "
+        f"{format_ids([account.id for account in accounts])} are replaced for show, and {purpose} needs the "
+        "keys themselves. Nothing was changed. Let the platform list whole keys to this main account, or do "
+        "this in the platform's console.",
+        call="list",
+    )
+
+
+def unreadable_account(item: UnreadableItem) -> UnreadableAccount:
+    """
+    Make the error about an entry that is meant, or may be, and cannot be read.
+
+    :param item: the entry.
+    """
+    which = "An entry without an id that can be read" if item.id is None else f"Sub-account {item.id}"
+    return UnreadableAccount(
+        f"{which} is listed in a form that cannot be read ({item.problem}), and is, or may be, one of those "
+        "meant. Nothing more was sent. Correct it in the platform's console, or tell the platform; what "
+        "does not select it goes on.",
+        call="list",
+    )
 
 
 def read_until(
