@@ -23,9 +23,9 @@ def path_text(path: Any) -> Any:
 
     :param path: a ``pathlib.Path``, an ``ObjectStoragePath``, text, or what only a running task knows.
     """
-    if isinstance(path, os.PathLike):
-        return os.fspath(path)
-    return str(path) if hasattr(type(path), "joinpath") else path  # ObjectStoragePath is no os.PathLike
+    if hasattr(type(path), "joinpath"):  # os.fspath of an ObjectStoragePath would lose its store
+        return str(path)
+    return os.fspath(path) if isinstance(path, os.PathLike) else path
 
 
 def is_template(value: Any) -> bool:
