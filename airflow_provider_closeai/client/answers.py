@@ -43,6 +43,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     :param value: the decoded answer of an executed attempt.
     :param is_foreign: whether somebody else answered for the platform.
     :param was_reused: whether it went out on a connection that was kept from an earlier request.
+    :param was_sent_before: whether it is the second sending, and the first may have been executed.
     """
 
     base: str
@@ -53,6 +54,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     value: Any = None
     is_foreign: bool = False
     was_reused: bool = False
+    was_sent_before: bool = False
 
     @property
     def reached_platform(self) -> bool:

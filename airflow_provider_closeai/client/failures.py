@@ -67,7 +67,7 @@ def failed_call(call: str, attempts: Sequence[Attempt], *, writes: bool) -> erro
     :param writes: whether the call changes anything.
     """
     last = attempts[-1]
-    sent = [attempt for attempt in attempts if attempt.outcome is Outcome.UNKNOWN]
+    sent = [each for each in attempts if each.outcome is Outcome.UNKNOWN or each.was_sent_before]
     refused = last.outcome is Outcome.REJECTED
     if sent and writes and last.status not in (401, 403):
         refused = False  # this attempt changed nothing; the one before it may have

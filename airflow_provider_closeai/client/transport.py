@@ -178,7 +178,7 @@ class Transport:
         attempt = send(seconds=seconds, fresh=fresh)
         left = end - time.monotonic()
         if attempt.was_reused and attempt.status is None and attempt.detail == _CUT and left > 0:
-            attempt = send(seconds=left, fresh=True)
+            attempt = msgspec.structs.replace(send(seconds=left, fresh=True), was_sent_before=True)
         return attempt
 
     def _send(
