@@ -71,7 +71,7 @@ def _successful(kind: type[SuccessAnswer]) -> Callable[[bytes], Any]:
 
     def decode_success(content: bytes) -> Any:
         answer = decode(content)
-        if not answer.success:
+        if not answer.success or answer.error:
             raise ValueError("it says no")
         return answer
 

@@ -195,6 +195,7 @@ class SuccessAnswer(msgspec.Struct, frozen=True):
     """The answer of an update or a delete."""
 
     success: bool
+    error: Any = None
 
 
 class CreateAnswer(SuccessAnswer, frozen=True, kw_only=True):

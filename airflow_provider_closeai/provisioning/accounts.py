@@ -37,6 +37,15 @@ def format_ids(ids: Collection[object]) -> str:
     return f"[{shown}]{more}"
 
 
+def count_of(accounts: Collection[object]) -> str:
+    """
+    Write how many sub-accounts there are.
+
+    :param accounts: they, or their ids.
+    """
+    return f"{len(accounts)} sub-account{'s' * (len(accounts) != 1)}"
+
+
 def select(client: CloseAIClient, wanted: Selection, missing: str) -> list[SubAccount]:
     """
     Find the accounts that are meant, in the order of the listing.

@@ -26,6 +26,7 @@ from airflow_provider_closeai.client.errors import (
 from airflow_provider_closeai.client.models import SubAccount, factor_json, same_pricing
 from airflow_provider_closeai.provisioning import inputs
 from airflow_provider_closeai.provisioning.accounts import (
+    count_of,
     format_ids,
     read_alias,
     read_until,
@@ -198,9 +199,7 @@ class _Ensure:
                 )
             present = present | new
             self._in_doubt = grown < missing
-            log.info(
-                "Created %d sub-accounts of alias %r: ids %s.", len(new), want.alias, format_ids(sorted(new))
-            )
+            log.info("Created %s of alias %r: ids %s.", count_of(new), want.alias, format_ids(sorted(new)))
         if made:
             listed = self._read_back(made)
             present = listed | made
@@ -290,9 +289,9 @@ class _Ensure:
                 _prices_of(differing),
             )
         log.info(
-            "Alias %r has %d sub-accounts (%d created%s now): ids %s.",
+            "Alias %r has %s (%d created%s now): ids %s.",
             want.alias,
-            len(present),
+            count_of(present),
             created,
             f", {changed} repriced" if want.if_exists == "update" else "",
             format_ids(sorted(present)),
