@@ -139,7 +139,7 @@ def main(costs: str) -> dict[str, Any]:
 
 
 def _first_unpause(world: World) -> dict[str, list[str]]:
-    """Run what Airflow runs when the DAGs are unpaused for the first time, in the middle of their intervals."""
+    """Run what Airflow runs when the DAGs are unpaused for the first time, in mid-interval."""
     missed = {
         "closeai_costs_daily": (datetime(2026, 10, 30, 23, 55), ["snapshot"]),
         "closeai_costs_before_turn": (datetime(2026, 9, 30, 23, 58), ["snapshot"]),
