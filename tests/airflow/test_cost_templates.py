@@ -1,4 +1,4 @@
-"""Cost operators in real runs: templates, native or not, and mapped tasks, with the objects that people pass."""
+"""Cost operators in real runs: templates, native or not, and mapped tasks, with objects that people pass."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ def test_templates(sim: Simulator, tmp_path: Path, is_native: bool) -> None:
             budgets="{{ params.budgets | tojson }}",
             account="{{ params.account }}",
             time_zone=pendulum.timezone("Asia/Shanghai"),
+            thresholds="80%, 100%",
             notifiers=Notifier(),
         )
         leaves = CostReportOperator(
@@ -70,14 +71,14 @@ def test_templates(sim: Simulator, tmp_path: Path, is_native: bool) -> None:
             formats=["{{ 'json' }}"],
             owners={"search.*": {"team": "{{ 'Search' }}", "cost_center": "{{ params.account }}"}},
             budgets=[{"team": "Search", "budget": "{{ params.budgets.Search }}"}],
+            thresholds=(),
         )
         snapshot >> [report, leaves]
     done = run(dag)
-    for task in ("report", "leaves"):
-        assert done.task(task) == "success 1"
-        assert [alert["threshold"] for alert in done.result(task)["alerts"]] == ["80%", "100%"][
-            : task == "report" or 2
-        ]
+    assert [done.task(task) for task in ("report", "leaves")] == ["success 1", "success 1"]
+    assert [alert["threshold"] for alert in done.result("report")["alerts"]] == ["80%", "100%"]
+    [line] = json.loads(Path(done.result("leaves")["files"]["json"]).read_text())["owners"]
+    assert (line["team"], line["cost_center"]) == ("Search", "7")
     assert done.rendered("report")["ledger"] == f"{tmp_path}/ledger"
     assert "7" in (tmp_path / "out" / Path(done.result("report")["files"]["html"]).name).read_text()
 

@@ -226,7 +226,9 @@ def test_owners_and_budgets(sim: Simulator, tmp_path: Path, kind: str) -> None:
         "tuple": (tuple(owners), tuple(budgets)),
         "json": (json.dumps(RULES), '{"Search": 12.00000001}'),
         "path": (folder / "owners.yaml", folder / "budgets.csv"),
-        "object store": tuple(ObjectStoragePath(f"file://{folder}/{name}") for name in ("owners.yaml", "budgets.csv")),
+        "object store": tuple(
+            ObjectStoragePath(f"file://{folder}/{name}") for name in ("owners.yaml", "budgets.csv")
+        ),
         "text": (f"{folder}/owners.yaml", f" {folder}/budgets.csv\n"),
         "file": (f"file://{folder}/owners.yaml", f"file://{folder}/budgets.csv"),
         "home": ("~/owners.yaml", Path("~/budgets.csv")),
