@@ -70,9 +70,11 @@ def test_cut_reused_skips_and_counts_reused_ones_only(sim: Simulator) -> None:
 def test_late_work_is_done_after_its_client_has_gone(sim: Simulator) -> None:
     sim.fault("create", "late", seconds=0.3)
     started = time.monotonic()
-    with contextlib.closing(connection_to(sim.base_urls[0])) as connection:
-        with pytest.raises(ConnectionResetError):
-            send(connection, sim)
+    with (
+        contextlib.closing(connection_to(sim.base_urls[0])) as connection,
+        pytest.raises(ConnectionResetError),
+    ):
+        send(connection, sim)
     until(sim.accounts, "it was never done")
     assert time.monotonic() - started >= 0.3
     until(lambda: sim.requests[0].executed, "it was not noted")
