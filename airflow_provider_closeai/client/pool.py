@@ -230,16 +230,14 @@ class BasePool:
             def renew(old: Knowledge) -> Knowledge:
                 listed = {base.api for base in bases}
                 verdicts = {base: seen for base, seen in old.verdicts.items() if base in listed}
-                if not is_lost(old) or listed != {base.api for base in old.bases}:
-                    return Knowledge(bases=bases, discovered_at=now, verdicts=verdicts)
-                unchanged = old.unchanged + 1
-                return Knowledge(
-                    bases=bases,
-                    discovered_at=now,
-                    verdicts=verdicts,
-                    unchanged=unchanged,
-                    ask_again_at=now + discovery_wait(unchanged, None),
+                renewed = Knowledge(
+                    bases=bases, discovered_at=now, verdicts=verdicts, found_shapes=old.found_shapes
                 )
+                if not is_lost(old) or listed != {base.api for base in old.bases}:
+                    return renewed
+                unchanged = old.unchanged + 1
+                wait = discovery_wait(unchanged, None)
+                return msgspec.structs.replace(renewed, unchanged=unchanged, ask_again_at=now + wait)
 
             return self._cache.change(renew)
         why = asked.detail if asked.outcome is not Outcome.EXECUTED else self._why_none(asked.value)
