@@ -28,7 +28,7 @@ with DAG(
     },
 ):
     # State what you want. However often it is retried, and wherever it is killed: `count` accounts.
-    # Accounts that are there with other prices than these are refused, not repriced in passing.
+    # Accounts that are there keep their prices (if_exists="ensure"), so the next run is green, too.
     create = CreateSubAccountsOperator(
         task_id="create",
         alias="{{ params.alias }}",
