@@ -245,7 +245,7 @@ class CloseAIClient:
     def _attempt(
         self, call: Call, progress: retry.Progress, query: Mapping[str, str] | None, body: object
     ) -> Attempt:
-        with self.pool.choose(progress) as base:
+        def send(base: str, *, fresh: bool) -> Attempt:
             left = max(progress.end - time.monotonic(), 0.001)  # discovery may have taken some
             attempt = self._transport.attempt(
                 call.method,
@@ -255,18 +255,22 @@ class CloseAIClient:
                 seconds=left,
                 query=query,
                 body=body,
-                fresh=not call.repeatable,
+                fresh=fresh,
                 may_miss=call.may_miss,
             )
             progress.attempts.append(attempt)
-            # What had hardly any time left says nothing about the base.
+            # What had hardly any time left says nothing about the base, nor does a kept connection that died.
             fair = min(self.config.connect_timeout, self.config.deadline / 2)
-            if attempt.outcome is Outcome.EXECUTED or left >= fair:
+            if attempt.outcome is Outcome.EXECUTED or (left >= fair and not attempt.is_stale):
                 self.pool.report(attempt)
-        return attempt
+            return attempt
+
+        with self.pool.choose(progress) as base:
+            attempt = send(base, fresh=not call.repeatable)
+            return send(base, fresh=True) if attempt.is_stale else attempt
 
     def _is_shut_out(self, progress: retry.Progress) -> bool:
-        """Whether every base refuses the key in a form that is not the platform's, and is healthy all the same."""
+        """Whether every base is healthy and refuses the key, in a form that is not the platform's."""
         refusing = {
             attempt.base
             for attempt in progress.attempts

@@ -1,4 +1,4 @@
-"""The bases of one connection: discovery, failover and health, shared with every other process by the cache."""
+"""The bases of one connection: discovery, failover and health, shared by all processes through the cache."""
 
 from __future__ import annotations
 
@@ -91,13 +91,14 @@ class BasePool:
         """
         Yield the base of a call's next attempt. Raises as :meth:`known`.
 
-        A base of which nothing fresh is known is risked by one process at a time, while the others take the next
-        one: what swallows connections costs one connect timeout, not one for every task.
+        A base of which nothing fresh is known is risked by one process at a time, while the others take the
+        next one: what swallows connections costs one connect timeout, not one for every task.
 
         :param progress: of the call; is told how many bases there are.
         """
-        bases = retry.preferred([base.api for base in self.candidates()], progress.attempts)
-        progress.bases = max(progress.bases, len(bases))
+        candidates = [base.api for base in self.candidates()]
+        progress.bases = len(candidates)
+        bases = retry.preferred(candidates, progress.attempts)
         with contextlib.ExitStack() as risk:
             yield self._risked(bases, risk) if len(bases) > 1 else bases[0]
 

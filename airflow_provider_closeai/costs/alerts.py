@@ -63,17 +63,19 @@ class Alert(msgspec.Struct, frozen=True):
         return {**msgspec.structs.asdict(self), **amounts, "text": self.text}
 
 
-def thresholds_of(source: Iterable[object] | None) -> list[Threshold]:
+def thresholds_of(source: object) -> list[Threshold]:
     """
     Read thresholds.
 
-    :param source: ``80%``, ``forecast 100%`` ...; none of them, and nobody is ever told.
+    :param source: ``80%``, ``forecast 100%`` ..., a list or one text. An empty list disables alerts.
     :raises InvalidParameter: naming the one that is wrong.
     """
     if isinstance(source, str):
-        source = source.split(",")
+        source = [text for text in source.split(",") if text.strip()]
+    elif source is None:
+        source = ()
     found = []
-    for text in source or ():
+    for text in source if isinstance(source, Iterable) else [source]:
         match = _THRESHOLD.fullmatch(str(text).strip())
         if match is None:
             raise InvalidParameter(

@@ -6,12 +6,15 @@ the default time zone is Asia/Shanghai: an assumption that :mod:`.fold` checks a
 
 from __future__ import annotations
 
+import contextlib
 import decimal
+import difflib
+import functools
 import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
 
@@ -20,12 +23,14 @@ from airflow_provider_closeai.client.errors import InvalidParameter
 DEFAULT_ZONE = "Asia/Shanghai"
 ZERO = Decimal(0)
 _NAMED = 5
+_PLACES = 18
 
 #: Sums in it are exact or fail: nothing is ever rounded on the way.
 EXACT = decimal.Context(
     prec=200, traps=[decimal.Inexact, decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow]
 )
 _CURRENCY = re.compile(r"[A-Z]{3}")
+_OFFSET = re.compile(r"(?:UTC|GMT)?\s*([+-]\d{1,2})(?::?00)?")
 _MONTH = re.compile(r"(2\d{3})-(0[1-9]|1[0-2])")
 
 
@@ -34,19 +39,53 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def zone_of(name: object) -> ZoneInfo:
+def zone_name(zone: object) -> str:
     """
-    Read a time zone.
+    Return the IANA name of a time zone.
 
-    :param name: an IANA name, for instance ``Asia/Shanghai``.
+    :param zone: a name, or a zone of ``zoneinfo``, ``pendulum``, ``pytz`` or ``datetime``.
+    :raises InvalidParameter: where there is no such zone, naming the nearest.
+    """
+    names = [zone] if isinstance(zone, str) else [getattr(zone, key, None) for key in ("key", "zone", "name")]
+    for name in [name.strip() for name in names if isinstance(name, str)]:
+        with contextlib.suppress(ValueError, OSError, LookupError):
+            return ZoneInfo(name).key
+    offset = zone.utcoffset(None) if isinstance(zone, tzinfo) else None
+    found = _hourly_zone(offset)
+    if found is None:
+        raise InvalidParameter(
+            f"time_zone: there is no zone {zone!r}.{_nearest_zone(str(zone))} Give an IANA name such as "
+            f"{DEFAULT_ZONE!r}, or a zone of zoneinfo or pendulum."
+        )
+    return found
+
+
+def _hourly_zone(offset: timedelta | None) -> str | None:
+    """Name the zone of a fixed offset; only whole hours have one."""
+    if offset is None or offset % timedelta(hours=1) or not -12 <= offset // timedelta(hours=1) <= 14:
+        return None
+    hours = offset // timedelta(hours=1)
+    return f"Etc/GMT{-hours:+d}" if hours else "UTC"  # their signs are the other way round
+
+
+def _nearest_zone(text: str) -> str:
+    if match := _OFFSET.fullmatch(text.strip()):
+        nearest = _hourly_zone(timedelta(hours=int(match[1])))
+    else:
+        known = {name.lower(): name for name in available_timezones()}
+        nearest = next((known[name] for name in difflib.get_close_matches(text.lower(), known, 1)), None)
+    return f" Did you mean {nearest!r}?" if nearest else ""
+
+
+@functools.cache
+def zone_of(name: str) -> ZoneInfo:
+    """
+    Return the time zone of an IANA name.
+
+    :param name: for instance ``Asia/Shanghai``.
     :raises InvalidParameter: where there is no such zone.
     """
-    try:
-        return ZoneInfo(str(name))
-    except (ValueError, OSError, LookupError):
-        raise InvalidParameter(
-            f"time_zone: there is no zone {name!r}. Use an IANA name, for instance {DEFAULT_ZONE!r}."
-        ) from None
+    return ZoneInfo(zone_name(name))
 
 
 class Month(msgspec.Struct, frozen=True, order=True):
@@ -162,6 +201,11 @@ def money(name: str, value: object) -> Decimal:
             f"{name}: {value!r} is no amount. Write a plain number such as 1250.50, without a thousands "
             "separator or a currency sign."
         )
+    if amount.adjusted() >= _PLACES or int(amount.as_tuple().exponent) < -_PLACES:
+        raise InvalidParameter(
+            f"{name}: {value!r} is out of range. Write an amount with at most {_PLACES} digits before the "
+            f"point and {_PLACES} after it."
+        )
     return amount
 
 
@@ -172,6 +216,7 @@ def currency_of(value: object) -> str:
     :param value: its ISO 4217 code.
     :raises InvalidParameter: no such code.
     """
+    value = value.strip() if isinstance(value, str) else value
     if not isinstance(value, str) or not _CURRENCY.fullmatch(value):
         hint = " For the renminbi that is CNY." if str(value).upper() == "RMB" else ""
         raise InvalidParameter(f"currency: {value!r} is no ISO 4217 code, such as CNY or USD.{hint}")

@@ -45,8 +45,8 @@ def formats_of(source: object) -> list[str]:
     :param source: some of ``html``, ``csv``, ``json``, ``parquet``, ``focus``.
     :raises InvalidParameter: another one, or none.
     """
-    chosen = source.split(",") if isinstance(source, str) else source if isinstance(source, Iterable) else ()
-    names = [str(name).strip().lower() for name in chosen]
+    text = source.rstrip(", \n").split(",") if isinstance(source, str) else None
+    names = [str(name).strip().lower() for name in text or (source if isinstance(source, Iterable) else ())]
     unknown = [name for name in names if name not in FORMATS]
     if unknown or not names:
         told = ", ".join(map(repr, unknown)) or "none given"

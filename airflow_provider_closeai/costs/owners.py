@@ -181,7 +181,9 @@ def budgets_of(source: object, currency: str) -> Budgets:
             )
         amount = money(f"{place} ({team!r})", entry.get("budget"))
         if amount <= 0:
-            raise InvalidParameter(f"{place} ({team!r}): a budget is above 0, not {amount}.")
+            raise InvalidParameter(
+                f"{place} ({team!r}): a budget is above 0, not {amount}. Leave the team out if it has none."
+            )
         if team in amounts:
             raise InvalidParameter(f"{place}: {team!r} has a budget already.")
         amounts[team] = amount
@@ -241,8 +243,8 @@ def _yaml(text: str) -> object:
 
 def _rule(entry: Mapping[Any, Any], place: str) -> Rule:
     _only(entry, {"team", "cost_center", "id", "alias"}, place)
-    owner = Owner(_text(entry, "team", place), str(entry.get("cost_center") or "").strip())
-    by_id, alias = str(entry.get("id") or "").strip(), str(entry.get("alias") or "")
+    owner = Owner(_text(entry, "team", place), _cell(entry, "cost_center").strip())
+    by_id, alias = _cell(entry, "id").strip(), _cell(entry, "alias")
     if bool(by_id) == bool(alias):
         raise InvalidParameter(f"{place} ({owner.team!r}): give exactly one of id and alias.")
     if by_id and not by_id.isdecimal():
@@ -250,8 +252,13 @@ def _rule(entry: Mapping[Any, Any], place: str) -> Rule:
     return Rule(owner, place, int(by_id) if by_id else None, alias or None)
 
 
+def _cell(entry: Mapping[Any, Any], key: str) -> str:
+    value = entry.get(key)
+    return "" if value is None else str(value)  # 0 is a cost centre
+
+
 def _text(entry: Mapping[Any, Any], key: str, place: str) -> str:
-    text = str(entry.get(key) or "").strip()
+    text = _cell(entry, key).strip()
     if not text:
         raise InvalidParameter(f"{place}: {key} is missing or empty.")
     return text

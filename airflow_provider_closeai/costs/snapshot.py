@@ -5,27 +5,29 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
 import msgspec
 
-from airflow_provider_closeai.client.errors import CloseAIError
-from airflow_provider_closeai.client.models import SubAccount, pricing_record
+from airflow_provider_closeai.client.errors import CloseAIError, UnreadableAccount
+from airflow_provider_closeai.client.models import SubAccount, UnreadableItem, pricing_record
 from airflow_provider_closeai.costs import months
-from airflow_provider_closeai.costs.errors import SnapshotRefused, TooLate
+from airflow_provider_closeai.costs.errors import SnapshotRefused
 from airflow_provider_closeai.costs.ledger import CONTROL, DELETED, SNAPSHOTS, Ledger, LedgerFile, run_key
 from airflow_provider_closeai.costs.months import Month, month_of, text_of, total
 
 log = logging.getLogger(__name__)
 
+_NAMED = 10
+
 
 class Client(Protocol):
     """What is asked of the client: a complete listing, and the control total."""
 
-    def iter_sub_accounts(self) -> Iterable[SubAccount]:
-        """Stream all sub-accounts, each once."""
+    def iter_listing(self) -> Iterable[SubAccount | UnreadableItem]:
+        """Stream all sub-accounts, each once, and the entries that cannot be read."""
 
     def main_usage(self) -> Decimal:
         """Return what the main account consumed this month."""
@@ -56,25 +58,6 @@ class Taken(msgspec.Struct, frozen=True):
         }
 
 
-def refuse_the_past(due: datetime | None, at: datetime, max_lag: timedelta) -> None:
-    """
-    Refuse a run that speaks of a time that is over.
-
-    :param due: when the run's interval ended; ``None``: the run speaks of no time.
-    :param at: now.
-    :param max_lag: how much later than that it may still run.
-    :raises TooLate: where it is later.
-    """
-    if due is not None and at - due > max_lag:
-        raise TooLate(
-            f"This run is of {due:%Y-%m-%d %H:%M %Z}, {at - due} ago, and max_lag is {max_lag}. "
-            "monthly_cost is a counter read now: the value of that time is gone, and today's recorded in "
-            "its place would be false. Nothing was recorded. Set catchup=False and do not backfill this "
-            "DAG. What was spent since the snapshot before is in the next one of the same month, on the "
-            "wrong days at most; of a month that has ended meanwhile the rest is lost."
-        )
-
-
 def take_snapshot(
     client: Client,
     ledger: Ledger,
@@ -96,11 +79,12 @@ def take_snapshot(
     :param with_main_usage: also record what the platform says the main account used. A failure of that call
         is only a warning.
     :raises ListingUnstable: the listing does not agree with its own total. Nothing was recorded.
+    :raises UnreadableAccount: an entry cannot be read. Nothing was recorded.
     :raises SnapshotRefused: it spans the month's turn, or is empty while the last one was not.
     """
     began = months.now()
     month = month_of(began, zone)
-    listed = list(client.iter_sub_accounts())
+    listed = _readable(client.iter_listing())
     accounts = [account for account in listed if not account.is_other]
     if len(accounts) < len(listed):
         log.warning("%d listed entries are no sub-accounts: left out.", len(listed) - len(accounts))
@@ -115,9 +99,7 @@ def take_snapshot(
     used = _main_usage(client, month) if with_main_usage else None
     if used is not None:
         ledger.write(CONTROL, month.name, began, run, [(began, month.name, used)], replace=True)
-    taken = Taken(file, total(row[6] for row in rows if row[6] is not None), used)
-    log.info("%s: %d sub-accounts, together %s.", file.name, file.rows, text_of(taken.total))
-    return taken
+    return Taken(file, total(row[6] for row in rows if row[6] is not None), used)
 
 
 def record_deleted(
@@ -167,6 +149,23 @@ def _rows(accounts: Iterable[SubAccount], at: datetime, month: Month) -> list[tu
         )
         for account in sorted(accounts, key=lambda account: account.id)
     ]
+
+
+def _readable(listing: Iterable[SubAccount | UnreadableItem]) -> list[SubAccount]:
+    items = list(listing)
+    unreadable = [item for item in items if isinstance(item, UnreadableItem)]
+    if unreadable:
+        told = "; ".join(
+            f"{'an entry without an id' if item.id is None else item.id} ({item.problem})"
+            for item in unreadable[:_NAMED]
+        )
+        more = f" and {len(unreadable) - _NAMED} more" if len(unreadable) > _NAMED else ""
+        raise UnreadableAccount(
+            f"The listing has sub-accounts that cannot be read: {told}{more}. A snapshot counts all accounts "
+            "or none: nothing was recorded. A retry reads them again; if it lasts, ask the platform about "
+            "these accounts. The next snapshot of the month has all that this one would have had."
+        )
+    return [item for item in items if isinstance(item, SubAccount)]
 
 
 def _refuse_turn(month: Month, ended: datetime) -> None:

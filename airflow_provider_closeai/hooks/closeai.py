@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseHook, Variable, get_current_context, mask_secret
+import msgspec
+from airflow.providers.common.compat.sdk import BaseHook, Variable, get_current_context
 
 from airflow_provider_closeai import get_provider_info
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -84,20 +85,14 @@ class CloseAIHook(BaseHook):
         :raises ConfigError: naming the form's field that is wrong.
         """
         if self._client is None:
-            connection = self.get_connection(self.closeai_conn_id)
-            if connection.password:
-                mask_secret(connection.password)
-            self._client = client_from(connection, connection.extra_dejson)
+            self._client = client_from(self.get_connection(self.closeai_conn_id))
         return self._client
 
     def test_connection(self) -> tuple[bool, str]:
         """Try the connection for Airflow's *Test* button: discovery, and one account of the listing."""
         try:
-            connection = self.get_connection(self.closeai_conn_id)
-            extra = connection.extra_dejson
-            deadline = min(client_from(connection, extra).config.deadline, _TEST_SECONDS)
-            client = client_from(connection, {**extra, "deadline": deadline})
-            bases = client.list_bases()
+            client = client_from(self.get_connection(self.closeai_conn_id), longest=_TEST_SECONDS)
+            bases = client.refresh_bases()
             total = client.page(1, 1).total
         except CloseAIError as error:
             return False, str(error)
@@ -298,12 +293,12 @@ class TaskJournal:
         self._states.set(self._key, text)
 
 
-def client_from(connection: Connection, extra: Mapping[str, Any]) -> CloseAIClient:
+def client_from(connection: Connection, longest: float | None = None) -> CloseAIClient:
     """
     Make a client of a connection that was read already. Does no I/O.
 
     :param connection: of type ``closeai``.
-    :param extra: its extra, read.
+    :param longest: seconds that a call may take at the most, whatever the connection's deadline.
     :raises ConfigError: naming the form's field that is wrong.
     """
     config = config_from(
@@ -311,8 +306,10 @@ def client_from(connection: Connection, extra: Mapping[str, Any]) -> CloseAIClie
         host=connection.host,
         schema=connection.schema,
         port=connection.port,
-        extra=extra,
+        extra=connection.extra,  # not extra_dejson: Airflow makes {} of what it cannot read
     )
+    if longest is not None:
+        config = msgspec.structs.replace(config, deadline=min(config.deadline, longest))
     return CloseAIClient(config, store=VariableStore if config.cache == "variable" else None)
 
 

@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Collection, Sequence
+from datetime import timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.providers.common.compat.sdk import (
-    AirflowFailException,
-    Asset,
-    BaseOperator,
-)
+from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
-from airflow_provider_closeai.operators.base import CloseAIOperator
+from airflow_provider_closeai.operators import _arguments, _runs
+from airflow_provider_closeai.operators._assets import describe_outlets, ledger_asset, set_outlet
+from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink, translate_errors
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import BaseNotifier, Context
+    from airflow.providers.common.compat.sdk import BaseNotifier, BaseOperatorLink, Context
 
     from airflow_provider_closeai.client.models import SubAccount
     from airflow_provider_closeai.costs.figures import Report
+    from airflow_provider_closeai.costs.late_runs import Decision
     from airflow_provider_closeai.costs.ledger import Ledger
     from airflow_provider_closeai.costs.months import Month
 
-_SCHEDULED = ("scheduled", "backfill", "backfill_job")
-
-
-def ledger_asset(ledger: str | os.PathLike[str]) -> Asset:
-    """
-    Return the asset of a ledger: the outlet of a snapshot, and the schedule of a report.
-
-    :param ledger: as the operators take it. The connection's name in it is no part of the asset.
-    """
-    return Asset(re.sub(r"//[^/@]*@", "//", str(ledger).rstrip("/")))
+__all__ = ["CostReportOperator", "SnapshotCostsOperator", "deletion_recorder", "ledger_asset"]
 
 
 class SnapshotCostsOperator(CloseAIOperator):
     """
     Record one complete listing of the sub-accounts' balances and monthly costs: one file of the ledger.
 
-    ``monthly_cost`` can only be read now. So a run whose time is over fails instead of recording today's
-    value under another day: leave ``catchup`` off.
+    ``monthly_cost`` can only be read now. So a run that comes too late records nothing: it is skipped where
+    another snapshot has all that it had, and fails where an amount is lost (docs/costs.md, "Late runs").
 
     Returns ``file``, ``billing_month``, ``observed_at``, ``sub_accounts``, ``total``, ``main_usage``.
 
@@ -50,28 +38,29 @@ class SnapshotCostsOperator(CloseAIOperator):
         ``s3://aws_default@finance/closeai/ledger`` (templated). It is also the outlet, unless ``outlets`` are
         given, it is a template, or the task is mapped.
     :param file_format: ``csv``, or ``parquet`` (the extra ``parquet``).
-    :param time_zone: where the billing month turns. The platform does not say it; its times suggest
-        Asia/Shanghai.
-    :param max_lag: how long after the end of its interval a run may still record.
+    :param time_zone: where the billing month turns: an IANA name, or a zone of ``zoneinfo`` or ``pendulum``.
+        The platform does not say it; its times suggest Asia/Shanghai.
+    :param max_lag: how long after the end of its interval a run may still record: a timedelta or seconds.
     :param control_total: also record what the platform says the main account used.
     :param closeai_conn_id: the connection (templated).
     """
 
     template_fields: Sequence[str] = ("ledger", "closeai_conn_id")
+    operator_extra_links: Collection[BaseOperatorLink] = (DocsLink("operators/snapshot_costs.md"),)
 
     def __init__(
         self,
         *,
         ledger: str | os.PathLike[str],
         file_format: Literal["csv", "parquet"] | str = "csv",
-        time_zone: str = "Asia/Shanghai",
-        max_lag: timedelta = timedelta(hours=6),
+        time_zone: str | tzinfo = "Asia/Shanghai",
+        max_lag: timedelta | float = timedelta(hours=6),
         control_total: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _set_outlet(self, ledger, kwargs)
-        self.ledger = ledger
+        self.ledger = _arguments.path_text(ledger)
+        set_outlet(self, self.ledger, kwargs)
         self.file_format = file_format
         self.time_zone = time_zone
         self.max_lag = max_lag
@@ -79,21 +68,46 @@ class SnapshotCostsOperator(CloseAIOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Take a snapshot; see docs/operators/snapshot_costs.md."""
-        from airflow_provider_closeai.costs import months, snapshot
+        from airflow_provider_closeai.costs import late_runs, months, snapshot
         from airflow_provider_closeai.costs.tables import file_format
+        from airflow_provider_closeai.provisioning import inputs
 
         with self.hook() as hook:
-            snapshot.refuse_the_past(_due(context), months.now(), _span("max_lag", self.max_lag))
+            zone = months.zone_name(self.time_zone)
+            max_lag = _arguments.span("max_lag", self.max_lag)
+            extension = file_format("file_format", self.file_format)
+            with_main_usage = inputs.flag("control_total", self.control_total)
+            ledger, due, at = _ledger(self.ledger), _runs.due(context), months.now()
+            is_late = due is not None and at - due > max_lag
+            decision = late_runs.decide_snapshot(
+                due=due,
+                at=at,
+                max_lag=max_lag,
+                zone=zone,
+                seen=late_runs.snapshot_times(ledger, due, zone) if due and is_late else (),
+                is_first_run=is_late and _runs.is_first(context),
+            )
+            _heed(self, decision)
             taken = snapshot.take_snapshot(
                 hook.get_conn(),
-                _ledger(self.ledger),
-                run=_run(context),
-                zone=self.time_zone,
-                extension=file_format("file_format", self.file_format),
-                with_main_usage=self.control_total,
+                ledger,
+                run=_runs.key(context),
+                zone=zone,
+                extension=extension,
+                with_main_usage=with_main_usage,
             )
         record = taken.record()
-        _describe_outlets(self, context, record)
+        describe_outlets(self, context, record)
+        number = record["sub_accounts"]
+        self.log.info(
+            "Recorded %d sub-account%s, together %s in %s so far: %s/%s",
+            number,
+            "s" * (number != 1),
+            record["total"],
+            record["billing_month"],
+            ledger.root,
+            record["file"],
+        )
         return record
 
 
@@ -108,14 +122,19 @@ class CostReportOperator(BaseOperator):
     :param month: ``YYYY-MM``, ``current``, ``previous``, or ``latest``: of the newest snapshot (templated).
     :param output: the folder of the report's files (templated).
     :param currency: ISO 4217 code of the platform's amounts; it names none itself (templated).
-    :param formats: some of ``html``, ``csv``, ``json``, ``parquet`` (the extra), ``focus`` (templated).
+    :param formats: some of ``html``, ``csv``, ``json``, ``parquet`` (the extra), ``focus``: a list, or a text
+        with commas (templated).
     :param owners: who pays: a mapping from alias patterns or ``id:<id>`` to a team, or to a mapping with
-        ``team`` and ``cost_center``; or the path of a YAML or CSV file (templated).
-    :param budgets: by team: a mapping, or the path of a YAML or CSV file (templated).
-    :param thresholds: of the budget, at which a team is reported once a month: ``80%``, ``forecast 100%``.
-    :param notifiers: called once with all new alerts, as ``closeai_alerts`` in their templates.
+        ``team`` and ``cost_center``; a list of rules; JSON text of either; or the path of a YAML or CSV file
+        (templated).
+    :param budgets: by team: a mapping, a list, JSON text of either, or the path of a YAML or CSV file
+        (templated).
+    :param thresholds: of the budget, at which a team is reported once a month: ``80%``, ``forecast 100%``; a
+        list, or a text with commas. An empty list disables alerts.
+    :param notifiers: one or several: called once with all new alerts, which their templates know as
+        ``closeai_alerts``.
     :param close: close the month: its figures stand from then on, and a later close only appends lines.
-    :param final_within: how close to the month's end a snapshot makes it final.
+    :param final_within: how close to the month's end a snapshot makes it final: a timedelta or seconds.
     :param time_zone: where the billing month turns; the same as the snapshot's.
     :param account: the main account's name, on the page and as FOCUS ``BillingAccountId`` (templated).
     :param billed_cost: FOCUS ``BilledCost``: ``effective``, or ``zero`` where the prepaid credit is a row of
@@ -133,6 +152,7 @@ class CostReportOperator(BaseOperator):
         "account",
     )
     template_fields_renderers = {"owners": "json", "budgets": "json"}  # noqa: RUF012
+    operator_extra_links: Collection[BaseOperatorLink] = (DocsLink("operators/cost_report.md"),)
 
     def __init__(
         self,
@@ -144,26 +164,26 @@ class CostReportOperator(BaseOperator):
         formats: Sequence[str] | str = ("html", "csv", "json"),
         owners: Any = None,
         budgets: Any = None,
-        thresholds: Sequence[str] = ("80%", "100%", "forecast 100%"),
-        notifiers: BaseNotifier | Sequence[BaseNotifier] = (),
+        thresholds: Sequence[str] | str = ("80%", "100%", "forecast 100%"),
+        notifiers: BaseNotifier | Sequence[BaseNotifier] | None = (),
         close: bool = False,
-        final_within: timedelta = timedelta(minutes=15),
-        time_zone: str = "Asia/Shanghai",
-        account: str = "CloseAI",
+        final_within: timedelta | float = timedelta(minutes=15),
+        time_zone: str | tzinfo = "Asia/Shanghai",
+        account: str | int = "CloseAI",
         billed_cost: Literal["effective", "zero"] | str = "effective",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _set_outlet(self, output, kwargs)
-        self.ledger = ledger
+        self.ledger = _arguments.path_text(ledger)
         self.month = month
-        self.output_folder = output  # BaseOperator.output is Airflow's own
+        self.output_folder = _arguments.path_text(output)  # BaseOperator.output is Airflow's own
+        set_outlet(self, self.output_folder, kwargs)
         self.currency = currency
         self.formats = formats
-        self.owners = owners
-        self.budgets = budgets
+        self.owners = _arguments.path_text(owners)
+        self.budgets = _arguments.path_text(budgets)
         self.thresholds = thresholds
-        self.notifiers = list(notifiers or ()) if isinstance(notifiers, Sequence | None) else [notifiers]
+        self.notifiers = _arguments.notifiers(notifiers)
         self.close = close
         self.final_within = final_within
         self.time_zone = time_zone
@@ -172,38 +192,61 @@ class CostReportOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Report; see docs/operators/cost_report.md."""
-        from airflow_provider_closeai.costs import alerts, months
+        from airflow_provider_closeai.costs import alerts, late_runs, months
         from airflow_provider_closeai.costs.closing import close_month
         from airflow_provider_closeai.costs.ledger import SNAPSHOTS
         from airflow_provider_closeai.costs.outputs import formats_of
         from airflow_provider_closeai.costs.publish import publish, result_of
         from airflow_provider_closeai.provisioning import inputs
 
-        with _failing_for_good():
+        with translate_errors():
+            _arguments.require_notifiers(self.notifiers)
+            owners, budgets = (_arguments.rules(name, getattr(self, name)) for name in ("owners", "budgets"))
             formats = formats_of(self.formats)
             thresholds = alerts.thresholds_of(self.thresholds)
-            ledger = _ledger(self.ledger)
+            closes = inputs.flag("close", self.close)
+            account = _arguments.label("account", self.account)
+            ledger, folder = _ledger(self.ledger), _arguments.folder("output", self.output_folder)
             # A run that is cleared later still speaks of its own time.
-            asked = self.month
-            if str(asked).strip() == "latest":
+            asked = written = str(self.month).strip()
+            if asked == "latest":
                 newest = ledger.newest(SNAPSHOTS)
                 asked = newest.month if newest else "current"
-            month = months.asked_month(asked, self.time_zone, _due(context))
-            report = self._report(ledger, month)
+            month = months.asked_month(asked, months.zone_name(self.time_zone), _runs.due(context))
+            _heed(
+                self,
+                late_runs.decide_report(
+                    written,
+                    month,
+                    ledger,
+                    closes=closes,
+                    is_asset_triggered=_runs.is_asset_triggered(context),
+                ),
+            )
+            report = self._report(ledger, month, owners, budgets)
             for warning in report.warnings:
                 self.log.warning("%s", warning)
-            if inputs.flag("close", self.close) and close_month(ledger, report, run=_run(context)):
-                report = self._report(ledger, month)
-            folder = _path(self.output_folder)
-            files = publish(report, ledger, folder, formats, account=self.account, billed=self.billed_cost)
-            new = alerts.untold(ledger, report, thresholds, run=_run(context))
-        record = result_of(report, files, new)
-        _describe_outlets(self, context, record)
-        self._notify(context, record)
-        alerts.remember(ledger, report, new, run=_run(context))
+            if closes and close_month(ledger, report, run=_runs.key(context)):
+                report = self._report(ledger, month, owners, budgets)
+            files = publish(report, ledger, folder, formats, account=account, billed=self.billed_cost)
+            new = alerts.untold(ledger, report, thresholds, run=_runs.key(context))
+            record = result_of(report, files, new)
+            describe_outlets(self, context, record)
+            self._notify(context, record)
+            alerts.remember(ledger, report, new, run=_runs.key(context))
+        self.log.info(
+            "%s is %s%s: %s %s. New alerts: %s. Written: %s",
+            record["billing_month"],
+            record["status"],
+            " and closed" if record["closed"] else "",
+            record["total"],
+            record["currency"],
+            len(record["alerts"]),
+            ", ".join(files.values()),
+        )
         return record
 
-    def _report(self, ledger: Ledger, month: Month) -> Report:
+    def _report(self, ledger: Ledger, month: Month, owners: Any, budgets: Any) -> Report:
         from airflow_provider_closeai.costs import months
         from airflow_provider_closeai.costs.owners import budgets_of, owners_of
         from airflow_provider_closeai.costs.report import build_report
@@ -213,12 +256,15 @@ class CostReportOperator(BaseOperator):
             ledger,
             month,
             currency=currency,
-            owners=owners_of(_rules("owners", self.owners)),
-            budgets=budgets_of(_rules("budgets", self.budgets), currency),
-            final_within=_span("final_within", self.final_within),
+            owners=owners_of(owners),
+            budgets=budgets_of(budgets, currency),
+            final_within=_arguments.span("final_within", self.final_within),
         )
 
     def _notify(self, context: Context, record: dict[str, Any]) -> None:
+        from airflow_provider_closeai.client.errors import safe_text
+        from airflow_provider_closeai.costs.errors import NotTold
+
         if not record["alerts"]:
             return
         for alert in record["alerts"]:
@@ -232,18 +278,19 @@ class CostReportOperator(BaseOperator):
                 notifier._update_context(told)
                 notifier.render_template_fields(told)
                 notifier.notify(told)
-            except Exception as error:
-                self.log.exception("%s could not tell the alerts.", type(notifier).__name__)
-                failed.append(f"{type(notifier).__name__}: {error}")
+            except Exception as error:  # whatever it says
+                self.log.debug("%s failed.", type(notifier).__name__, exc_info=True)
+                failed.append(f"{type(notifier).__name__}: {safe_text(str(error)) or type(error).__name__}")
         if failed:
-            raise RuntimeError(
-                f"The report is written, but notifiers failed: {'; '.join(failed)}. The alerts count as not "
-                "told: a retry, or the next report, tells them again. Correct the notifier's connection."
+            raise NotTold(
+                f"The report is written, but {len(failed)} of {len(self.notifiers)} notifiers failed: "
+                f"{'; '.join(failed)}. The alerts count as not told: a retry, or the next report, tells them "
+                "again. Correct the notifier's connection."
             )
 
 
 def deletion_recorder(
-    ledger: str | os.PathLike[str] | None, context: Context, time_zone: str = "Asia/Shanghai"
+    ledger: str | os.PathLike[str] | None, context: Context, time_zone: str | tzinfo = "Asia/Shanghai"
 ) -> Callable[[Sequence[SubAccount]], None] | None:
     """
     Return what records accounts in a ledger just before they are deleted; ``None`` without a ledger.
@@ -253,95 +300,34 @@ def deletion_recorder(
     :param ledger: the ledger's folder.
     :param context: the task's.
     :param time_zone: where the billing month turns.
+    :raises InvalidParameter: the ledger or the time zone is none.
     """
     if ledger is None:
         return None
     from airflow_provider_closeai.costs import months
     from airflow_provider_closeai.costs.snapshot import record_deleted
 
-    began = months.now()
+    began, zone, opened = months.now(), months.zone_name(time_zone), _ledger(ledger)
 
     def record(accounts: Sequence[SubAccount]) -> None:
-        record_deleted(_ledger(ledger), accounts, began, run=_run(context), zone=time_zone)
+        record_deleted(opened, accounts, began, run=_runs.key(context), zone=zone)
 
     return record
 
 
-def _set_outlet(operator: BaseOperator, folder: object, kwargs: dict[str, Any]) -> None:
-    """Let a folder that is known now be the outlet, where the user gave none."""
-    is_path = isinstance(folder, str) or hasattr(folder, "joinpath")  # ObjectStoragePath is no os.PathLike
-    is_known = is_path and str(folder) and not re.search(r"{{|{%", str(folder))
-    if is_known and not operator.outlets and "outlets" not in kwargs:
-        operator.outlets = [ledger_asset(str(folder))]
-
-
-def _ledger(folder: str | os.PathLike[str]) -> Ledger:
+def _ledger(folder: Any) -> Ledger:
     from airflow_provider_closeai.costs.ledger import ledger_at
 
-    return ledger_at(_path(folder) if folder else folder)
+    return ledger_at(_arguments.folder("ledger", folder))
 
 
-def _path(name: str | os.PathLike[str]) -> Any:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath  # not before: it loads fsspec
+def _heed(operator: BaseOperator, decision: Decision) -> None:
+    if decision.action == "skip":
+        operator.log.info("%s", decision.reason)
+        raise AirflowSkipException(decision.reason)
+    if decision.action == "fail":
+        from airflow_provider_closeai.costs.errors import TooLate
 
-    return ObjectStoragePath(str(name))
-
-
-def _span(name: str, value: Any) -> timedelta:
-    if not isinstance(value, timedelta) or value < timedelta(0):
-        from airflow_provider_closeai.client.errors import InvalidParameter
-
-        raise InvalidParameter(f"{name}: {value!r} is no timedelta of 0 or more.")
-    return value
-
-
-def _rules(name: str, source: Any) -> Any:
-    """Read a file of owners or budgets; anything else is taken as it is."""
-    if not isinstance(source, str):
-        return source
-    from airflow_provider_closeai.client.errors import InvalidParameter
-    from airflow_provider_closeai.costs.owners import read_rules
-
-    try:
-        data = _path(source).read_bytes()
-    except OSError as error:
-        raise InvalidParameter(f"{name}: the file {source} cannot be read: {error}.") from error
-    return read_rules(name, source, data)
-
-
-def _due(context: Context) -> datetime | None:
-    """Tell of which time a run is; ``None`` where it is of none."""
-    dag_run: Any = context.get("dag_run")
-    kind = getattr(dag_run, "run_type", "")
-    if str(getattr(kind, "value", kind)) in _SCHEDULED:
-        due: datetime | None = context.get("data_interval_end")
-    else:  # a manual run's interval is the last whole one, which may have ended long before it
-        due = context.get("logical_date")
-    return due or getattr(dag_run, "run_after", None)
-
-
-def _run(context: Context) -> str:
-    from airflow_provider_closeai.costs.ledger import run_key
-
-    ti = context["ti"]
-    return run_key(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
-
-
-def _describe_outlets(operator: BaseOperator, context: Context, record: dict[str, Any]) -> None:
-    run: Any = context
-    for outlet in operator.outlets if "outlet_events" in run else ():
-        if isinstance(outlet, Asset):
-            run["outlet_events"][outlet].extra = record
-
-
-@contextlib.contextmanager
-def _failing_for_good() -> Iterator[None]:
-    """Let a permanent error leave as ``AirflowFailException``: no retry could help."""
-    from airflow_provider_closeai.client.errors import CloseAIError
-
-    try:
-        yield
-    except CloseAIError as error:
-        if error.permanent:
-            raise AirflowFailException(str(error)) from error
-        raise
+        raise TooLate(decision.reason)
+    if decision.reason:
+        operator.log.warning("%s", decision.reason)

@@ -279,7 +279,7 @@ class KeepAlive:
             self.read.append(number)
 
 
-def test_a_kept_connection_that_dies_under_a_request_is_tried_once_more_freshly() -> None:
+def test_a_kept_connection_that_dies_under_a_request_leaves_it_unknown() -> None:
     server = KeepAlive()
     with raw_server(server) as (port, connections):
         transport = Transport(config_from(password=KEY))
@@ -289,13 +289,26 @@ def test_a_kept_connection_that_dies_under_a_request_is_tried_once_more_freshly(
             return transport.attempt("GET", origin, "/", decode=LIST.decode, seconds=10, fresh=fresh)
 
         assert go(fresh=False).outcome is Outcome.EXECUTED
+        cut = go(fresh=False)
+        assert (cut.outcome, cut.is_stale) == (Outcome.UNKNOWN, True)
+        assert server.read == [0, 0]
         assert go(fresh=False).outcome is Outcome.EXECUTED
-        assert server.read == [0, 0, 1]
         assert go(fresh=True).outcome is Outcome.EXECUTED
         assert connections == [0, 1, 2]
 
 
-def test_a_fresh_connection_that_is_cut_is_not_tried_again() -> None:
+def test_a_kept_connection_that_dies_is_no_fault_of_its_base() -> None:
+    server = KeepAlive()
+    with raw_server(server) as (port, connections):
+        client = fixed_client(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port}/second", max_attempts=1)
+        assert list(client.iter_sub_accounts()) == []
+        assert list(client.iter_sub_accounts()) == []
+        assert server.read == [0, 0, 1]
+        assert connections == [0, 1]
+        assert [seen.healthy for seen in client.cache.read().verdicts.values()] == [True]
+
+
+def test_only_a_kept_connection_can_be_stale() -> None:
     def serve(connection: socket.socket, number: int) -> None:
         if number == 0 and read_request(connection):
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(OK) + OK)
@@ -304,11 +317,11 @@ def test_a_fresh_connection_that_is_cut_is_not_tried_again() -> None:
     with raw_server(serve) as (port, connections):
         transport = Transport(config_from(password=KEY))
         seen = [
-            transport.attempt("GET", f"http://127.0.0.1:{port}", "/", decode=LIST.decode, seconds=10).outcome
+            transport.attempt("GET", f"http://127.0.0.1:{port}", "/", decode=LIST.decode, seconds=10)
             for _ in range(3)
         ]
-        assert seen == [Outcome.EXECUTED, Outcome.UNKNOWN, Outcome.UNKNOWN]
-        assert connections == [0, 1, 2]
+        assert [each.is_stale for each in seen] == [False, True, False]
+        assert connections == [0, 1]
 
 
 def test_a_connection_that_was_closed_while_idle_costs_nothing() -> None:

@@ -12,7 +12,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException, Asset, BaseNotifier, BaseOperator
+from airflow.providers.common.compat.sdk import (
+    DAG,
+    AirflowFailException,
+    AirflowSkipException,
+    Asset,
+    BaseNotifier,
+    BaseOperator,
+)
 from books import Book, Clock, local
 
 from airflow_provider_closeai.costs.errors import SnapshotRefused
@@ -79,7 +86,7 @@ def test_a_snapshot_and_its_retry(sim: Simulator, clock: Clock, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("context", "is_refused"),
+    ("context", "is_late"),
     [
         (context_of(data_interval_end=local("11-24 08:00")), False),
         (context_of(data_interval_end=local("11-23 09:00")), True),
@@ -97,17 +104,44 @@ def test_a_snapshot_and_its_retry(sim: Simulator, clock: Clock, tmp_path: Path) 
         (context_of(kind="asset_triggered", run_after=local("11-20 00:00")), True),
     ],
 )
-def test_only_runs_of_now(
-    sim: Simulator, clock: Clock, tmp_path: Path, context: Any, is_refused: bool
-) -> None:
+def test_only_runs_of_now(sim: Simulator, clock: Clock, tmp_path: Path, context: Any, is_late: bool) -> None:
     clock.at = local("11-24 09:00")
-    if not is_refused:
+    if not is_late:
         assert snapshot(tmp_path, context)["sub_accounts"] == 1
         return
-    with pytest.raises(AirflowFailException, match="monthly_cost is a counter read now"):
+    with pytest.raises(AirflowSkipException, match=r"This run was due at .* late \(max_lag is 6 h\)"):
         snapshot(tmp_path, context)
     assert not (tmp_path / "ledger").exists()
     assert sim.count("list") == 0
+
+
+def test_a_late_run_fails_only_where_an_amount_is_lost(sim: Simulator, clock: Clock, tmp_path: Path) -> None:
+    clock.at = local("11-24 09:00")
+    snapshot(tmp_path, context_of("24"))
+    clock.at = local("12-25 12:00")
+
+    def run(run_id: str = "30", tries: int = 1, **fields: Any) -> Any:
+        context = context_of(run_id, data_interval_end=local("11-30 23:58"), **fields)
+        context["ti"].try_number = tries
+        return snapshot(tmp_path, context, max_lag=timedelta(minutes=2))
+
+    with pytest.raises(
+        AirflowFailException, match=r"24 days 12 h late.*after its last snapshot \(2026-11-24 09:00"
+    ):
+        run()
+    with pytest.raises(AirflowFailException):
+        run(prev_start_date_success=local("11-01 00:00"))
+    with pytest.raises(AirflowFailException):
+        run(tries=2, prev_start_date_success=None)
+    with pytest.raises(AirflowSkipException, match="this DAG had not succeeded before"):
+        run(prev_start_date_success=None)
+    assert sim.count("list") == 1
+
+
+def test_a_run_across_the_turn_records_what_is_true(sim: Simulator, clock: Clock, tmp_path: Path) -> None:
+    clock.at = local("12-01 00:10")
+    record = snapshot(tmp_path, context_of(data_interval_end=local("11-30 23:55")))
+    assert record["billing_month"] == "2026-12"
 
 
 def test_an_empty_listing_may_be_tried_again(sim: Simulator, clock: Clock, tmp_path: Path) -> None:
@@ -225,7 +259,9 @@ def test_a_broken_notifier_keeps_no_other_from_being_told(
         ({"thresholds": ["much"]}, "thresholds: 'much'"),
         ({"ledger": None}, "ledger: it is empty"),
         ({"formats": 5}, "formats: none given"),
-        ({"final_within": 15}, "final_within: 15 is no timedelta"),
+        ({"final_within": "soon"}, "final_within: 'soon' is no timedelta"),
+        ({"final_within": -15}, "final_within: -15 is no timedelta"),
+        ({"final_within": "inf"}, "final_within: 'inf' is no timedelta"),
         ({"close": "perhaps"}, "close is 'perhaps'"),
         ({"ledger": ""}, "ledger: it is empty"),
         ({"close": True}, "2026-11 is not over"),
@@ -247,12 +283,12 @@ def test_wrong_parameters_are_not_tried_again(
 def test_outlets(tmp_path: Path) -> None:
     uri = "s3://aws_default@finance/closeai/ledger"
     operator = SnapshotCostsOperator(task_id="a", ledger=uri)
-    assert operator.outlets == [ledger_asset(uri)] == [Asset("s3://finance/closeai/ledger")]
+    assert operator.outlets == [ledger_asset(uri)]
     own = Asset("own")
     assert SnapshotCostsOperator(task_id="b", ledger=uri, outlets=[own]).outlets == [own]
     assert SnapshotCostsOperator(task_id="c", ledger="{{ var.value.ledger }}").outlets == []
     report = report_operator(tmp_path, output="s3://finance/reports")
-    assert report.outlets == [Asset("s3://finance/reports")]
+    assert report.outlets == [ledger_asset("s3://finance/reports")]
 
 
 def test_the_outlet_is_described(sim: Simulator, clock: Clock, tmp_path: Path) -> None:
@@ -321,8 +357,99 @@ print([name for name in sys.modules if name.split(".")[0] in ("airflow", "pyarro
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("wrong", [6, timedelta(hours=-1), None])
+@pytest.mark.parametrize("wrong", [-6, timedelta(hours=-1), None, True, "6 hours", float("nan"), 1e300])
 def test_lags_are_timedeltas(sim: Simulator, tmp_path: Path, wrong: Any) -> None:
     with pytest.raises(AirflowFailException, match="max_lag: "):
         snapshot(tmp_path, max_lag=wrong)
     assert sim.count("list") == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "raw"),
+    [("monthly_cost", '""'), ("balance", '"1e"'), ("token", "null"), ("alias", '"\\ud83d"'), ("id", '"x"')],
+)
+def test_an_account_that_cannot_be_read_stops_the_snapshot_alone(
+    sim: Simulator, clock: Clock, tmp_path: Path, field: str, raw: str
+) -> None:
+    from airflow_provider_closeai.client.errors import UnreadableAccount
+    from airflow_provider_closeai.operators.sub_accounts import ListSubAccountsOperator
+
+    number = sim.add_account("spoiled")["id"]
+    sim.spoil(number, field, raw)
+    with pytest.raises(UnreadableAccount, match="nothing was recorded") as caught:
+        snapshot(tmp_path)
+    assert field == "alias" or field in str(caught.value)
+    assert field == "id" or str(number) in str(caught.value)
+    assert not (tmp_path / "ledger").exists()
+    listed = ListSubAccountsOperator(task_id="list").execute(context_of())
+    assert [account["alias"] for account in listed] == ["search.web"]
+
+
+def test_every_task_ends_with_a_line_that_says_what_is_so(
+    sim: Simulator, clock: Clock, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: Any
+) -> None:
+    def logged() -> str:
+        text = capfd.readouterr().out + caplog.text
+        caplog.clear()
+        return text
+
+    caplog.set_level("INFO")
+    clock.at = local("11-24 09:00")
+    report = report_operator(tmp_path, month="latest", owners={"*": "A"}, budgets={"A": 10})
+    with pytest.raises(AirflowSkipException):
+        report.execute(context_of())
+    assert "has no snapshot yet: there is nothing to report" in logged()
+    file = snapshot(tmp_path)["file"]
+    assert (
+        f"Recorded 1 sub-account, together 12.00000001 in 2026-11 so far: {tmp_path}/ledger/{file}"
+        in logged()
+    )
+    files = report.execute(context_of())["files"]
+    told = f"2026-11 is open: 12.00000001 CNY. New alerts: 2. Written: {files['json']}"
+    assert told in logged()
+    clock.at = local("11-25 09:00")
+    with pytest.raises(AirflowSkipException):
+        snapshot(tmp_path, context_of("late", data_interval_end=local("11-25 00:00")))
+    assert "comes 9 h late" in logged()
+
+
+def test_a_second_run_gives_the_same_result(sim: Simulator, clock: Clock, tmp_path: Path) -> None:
+    """Clear and re-run, two reports, a close run twice: the same JSON where nothing changed."""
+    clock.at = local("11-24 09:00")
+    snapshot(tmp_path)
+    options = {"owners": {"*": "A", "old.*": "B"}, "budgets": {"A": 10}, "formats": "html,csv,json,focus"}
+    report = report_operator(tmp_path, **options)
+    first = report.execute(context_of())
+    clock.at = local("11-24 10:00")
+    assert report.execute(context_of()) == first
+    assert {**report.execute(context_of("other")), "alerts": first["alerts"]} == first
+    assert report.execute(context_of("other"))["alerts"] == [], "told by the first run"
+    clock.at = local("12-01 00:05")
+    close = report_operator(tmp_path, month="previous", close=True, **{**options, "thresholds": ()})
+    due = {"data_interval_end": local("12-01 00:05")}
+    first = close.execute(context_of("close", **due))
+    clock.at = local("12-20 00:05")
+    for run_id in ("close", "backfilled"):
+        assert close.execute(context_of(run_id, **due)) == first
+    assert len(list((tmp_path / "ledger/closed").rglob("*.csv"))) == 1
+    assert not (tmp_path / "ledger/corrections").exists()
+
+
+def test_a_month_of_which_nothing_is_known_is_not_closed(
+    sim: Simulator, clock: Clock, tmp_path: Path
+) -> None:
+    """The first unpause of a close in the middle of a month."""
+    clock.at = local("11-24 09:00")
+    snapshot(tmp_path)
+    close = report_operator(tmp_path, month="previous", close=True)
+    with pytest.raises(AirflowSkipException, match="has nothing of 2026-10: there is nothing to close"):
+        close.execute(context_of(data_interval_end=local("11-01 00:05")))
+    assert not (tmp_path / "out").exists()
+    close.month = "2026-10"
+    with pytest.raises(AirflowFailException, match="no usable snapshot of 2026-10"):
+        close.execute(context_of())
+
+
+def test_a_report_that_a_snapshot_started_must_find_it(sim: Simulator, clock: Clock, tmp_path: Path) -> None:
+    with pytest.raises(AirflowFailException, match="holds no usable snapshot"):
+        report_operator(tmp_path, month="latest").execute(context_of(kind="asset_triggered"))

@@ -13,12 +13,12 @@ from books import Clock, local
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
-from airflow_provider_closeai.client.errors import ListingUnstable, NotSent
-from airflow_provider_closeai.client.models import ModelPricing, SecretToken, SubAccount
+from airflow_provider_closeai.client.errors import ListingUnstable, NotSent, UnreadableAccount
+from airflow_provider_closeai.client.models import ModelPricing, SecretToken, SubAccount, UnreadableItem
 from airflow_provider_closeai.costs import months
-from airflow_provider_closeai.costs.errors import SnapshotRefused, TooLate
+from airflow_provider_closeai.costs.errors import SnapshotRefused
 from airflow_provider_closeai.costs.ledger import CONTROL, DELETED, SNAPSHOTS, Ledger
-from airflow_provider_closeai.costs.snapshot import record_deleted, refuse_the_past, take_snapshot
+from airflow_provider_closeai.costs.snapshot import record_deleted, take_snapshot
 from airflow_provider_closeai.simulator import Simulator
 
 KEY = "sk-do-not-write-me-down-0123456789"
@@ -41,13 +41,15 @@ def account(number: int, cost: str | None = "0.44000013", **fields: Any) -> SubA
 class Platform:
     """A client that lists what it is told to, and may move the clock meanwhile."""
 
-    def __init__(self, *accounts: SubAccount, usage: Any = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self, *accounts: SubAccount | UnreadableItem, usage: Any = None, clock: Clock | None = None
+    ) -> None:
         self.accounts = accounts
         self.usage = usage
         self.clock = clock
         self.takes = timedelta(0)
 
-    def iter_sub_accounts(self) -> Iterator[SubAccount]:
+    def iter_listing(self) -> Iterator[SubAccount | UnreadableItem]:
         yield from self.accounts
         if self.clock:
             self.clock.at += self.takes
@@ -64,7 +66,7 @@ def ledger(tmp_path: Path, clock: Clock) -> Ledger:
     return Ledger(tmp_path / "ledger")
 
 
-def take(ledger: Ledger, *accounts: SubAccount, run: str = "a" * 12, **options: Any) -> Any:
+def take(ledger: Ledger, *accounts: SubAccount | UnreadableItem, run: str = "a" * 12, **options: Any) -> Any:
     return take_snapshot(Platform(*accounts, usage="7"), ledger, run=run, **options)
 
 
@@ -147,24 +149,6 @@ def test_last_records_are_never_replaced(ledger: Ledger, clock: Clock) -> None:
     assert [file.rows for file in ledger.files(DELETED, "2026-11")] == [2, 1]
 
 
-@pytest.mark.parametrize(
-    ("lag", "is_refused"), [(0, False), (6 * 60, False), (6 * 60 + 1, True), (-5, False)]
-)
-def test_the_past_is_refused(lag: int, is_refused: bool) -> None:
-    at = local("11-24 09:00")
-    due = at - timedelta(minutes=lag)
-    if not is_refused:
-        refuse_the_past(due, at, timedelta(hours=6))
-        return
-    with pytest.raises(TooLate, match=r"6:01:00 ago, and max_lag is 6:00:00.*catchup=False") as caught:
-        refuse_the_past(due, at, timedelta(hours=6))
-    assert caught.value.permanent
-
-
-def test_a_run_of_no_time_is_not_late() -> None:
-    refuse_the_past(None, local("11-24 09:00"), timedelta(0))
-
-
 def test_a_listing_that_lies_about_its_total(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,3 +206,15 @@ def test_the_snapshot_stands_whatever_the_control_total_does(ledger: Ledger) -> 
     with pytest.raises(TimeoutError):
         take_snapshot(Platform(account(1), usage=TimeoutError()), ledger, run="a" * 12)
     assert [file.rows for file in ledger.files(SNAPSHOTS, "2026-11")] == [1]
+
+
+def test_an_account_that_cannot_be_read_is_not_counted_around(ledger: Ledger) -> None:
+    unreadable = [
+        UnreadableItem(7, "search.web", "monthly_cost: not a number"),
+        UnreadableItem(None, None, "id: missing"),
+    ]
+    told = r"7 \(monthly_cost: not a number\); an entry without an id \(id: missing\)\..*nothing was recorded"
+    with pytest.raises(UnreadableAccount, match=told) as caught:
+        take(ledger, account(1), *unreadable)
+    assert not caught.value.permanent  # a retry may read it
+    assert ledger.months(SNAPSHOTS) == ledger.months(CONTROL) == []

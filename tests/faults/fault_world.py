@@ -226,7 +226,7 @@ class World(contextlib.ExitStack):
         settings = {"connect_timeout": HANG, "read_timeout": HANG, **extra}
         config = config_from(password=self.sim.key, host=self.sim.discovery_url, extra=settings)
         client = CloseAIClient(config, sleep=self.clock.sleep)
-        client.bases._now = client.cache._now = self.clock.time
+        client.pool._now = client.cache._now = self.clock.time
         self._sessions.append(client._transport._session)
         return client
 

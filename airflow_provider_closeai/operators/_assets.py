@@ -1,0 +1,107 @@
+"""The assets of cost folders: valid for every Airflow and its database, whatever the folder is called."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from typing import Any
+from urllib.parse import quote
+
+from airflow.providers.common.compat.sdk import Asset, BaseOperator
+
+from airflow_provider_closeai.operators import _arguments
+
+_TITLE = "CloseAI costs: "
+_LONGEST_URI = 1500  # of the database's column
+_LONGEST_NAME = 160  # a person reads it
+_DIGEST = 8
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)(.*)", re.DOTALL)
+_SAFE = "/~@!$&'()*+,;=:"  # in an URI's path as they are
+
+
+def ledger_asset(ledger: str | os.PathLike[str]) -> Asset:
+    """
+    Return the asset of a ledger or of a report's folder: the operators' outlet, and the schedule of a DAG.
+
+    It has the same name and URI in every process and database: ASCII and at most 1500 characters. The
+    connection's name is no part of it.
+
+    :param ledger: the folder, as the operators take it.
+    :raises ValueError: it is empty, or a template.
+    """
+    text = _arguments.path_text(ledger)
+    if _arguments.is_template(text) or not text.strip():
+        raise ValueError(
+            f"ledger_asset: {text!r} is no folder. Give the folder itself, as text or as a path: an asset "
+            "must be known when the DAG file is parsed."
+        )
+    plain = _plain(_arguments.plain_path(text))
+    uri = _uri(plain)
+    if len(uri) > _LONGEST_URI:
+        uri = f"{uri[: _LONGEST_URI - 65]}~{hashlib.sha256(uri.encode()).hexdigest()}"
+    try:
+        return Asset(name=_name(plain, uri), uri=uri)
+    except TypeError:  # Airflow 2 has no names
+        return Asset(uri)
+
+
+def set_outlet(operator: BaseOperator, folder: Any, kwargs: dict[str, Any]) -> None:
+    """
+    Let a folder be the operator's outlet where it is known now, and the user gave no outlets.
+
+    :param operator: whose.
+    :param folder: the parameter.
+    :param kwargs: of the operator.
+    """
+    if operator.outlets or "outlets" in kwargs:
+        return
+    if isinstance(folder, str) and folder.strip() and not _arguments.is_template(folder):
+        try:
+            operator.outlets = [ledger_asset(folder)]
+        except Exception as error:  # whatever the handler of a scheme says: the DAG parses without an outlet
+            operator.log.warning("%s has no outlet: %r makes no asset (%s).", operator.task_id, folder, error)
+
+
+def describe_outlets(operator: BaseOperator, context: Any, record: dict[str, Any]) -> None:
+    """
+    Attach a result to the events of the operator's assets.
+
+    :param operator: whose.
+    :param context: the task's.
+    :param record: the result.
+    """
+    for outlet in operator.outlets if "outlet_events" in context else ():
+        if isinstance(outlet, Asset):
+            context["outlet_events"][outlet].extra = record
+
+
+def _plain(text: str) -> str:
+    """Write a folder's address in its one spelling: ``/data/x``, ``data/x``, ``s3://bucket/x``."""
+    address = _ADDRESS.fullmatch(text)
+    scheme, host, path = address.groups() if address else ("file", "", text)
+    if not address and text.lower().startswith("file:/"):
+        path = text[len("file:") :]
+    if scheme.lower() in ("file", "local"):
+        start = "/" * path.startswith("/")
+        return start + "/".join(part for part in path.split("/") if part not in ("", "."))
+    return f"{scheme.lower()}://{host.rpartition('@')[2]}{path.rstrip('/')}"
+
+
+def _uri(plain: str) -> str:
+    address = _ADDRESS.fullmatch(plain)
+    if address:
+        scheme, host, path = address.groups()
+        return f"{scheme}://{quote(host, safe=':')}{quote(path, safe=_SAFE)}"
+    path = quote(plain, safe=_SAFE)
+    return f"file://{path}" if path.startswith("/") else path.replace(":", "%3A")
+
+
+def _name(plain: str, uri: str) -> str:
+    """Name it as it is written; what no database is sure to store, or is too long, is marked by a digest."""
+    text = re.sub(r"[^ -~]+", "...", plain)
+    if len(text) > _LONGEST_NAME:
+        text = f"...{text[-_LONGEST_NAME:]}"
+    if text != plain:
+        text = f"{text} #{hashlib.sha256(uri.encode()).hexdigest()[:_DIGEST]}"
+    return _TITLE + text

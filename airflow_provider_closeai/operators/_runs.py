@@ -1,0 +1,59 @@
+"""What a task needs to know of its run: the time that it stands for, and how it came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+_SCHEDULED = ("scheduled", "backfill", "backfill_job")
+_ASSET_TRIGGERED = ("asset_triggered", "dataset_triggered")
+
+
+def due(context: Mapping[str, Any]) -> datetime | None:
+    """
+    Return the time that a run stands for; ``None`` where it stands for none.
+
+    :param context: the task's.
+    """
+    # A manual run's interval is the last whole one, which may have ended long before it.
+    field = "data_interval_end" if _kind(context) in _SCHEDULED else "logical_date"
+    found: datetime | None = context.get(field)
+    return found or getattr(context.get("dag_run"), "run_after", None)
+
+
+def is_first(context: Mapping[str, Any]) -> bool:
+    """
+    Return whether this is the first try of a scheduled run, and no run of its DAG succeeded before it.
+
+    :param context: the task's.
+    """
+    is_first_try = getattr(context["ti"], "try_number", 1) == 1
+    is_scheduled = _kind(context) == "scheduled"
+    return is_first_try and is_scheduled and not context.get("prev_start_date_success", True)
+
+
+def is_asset_triggered(context: Mapping[str, Any]) -> bool:
+    """
+    Return whether an asset's event started the run.
+
+    :param context: the task's.
+    """
+    return _kind(context) in _ASSET_TRIGGERED
+
+
+def key(context: Mapping[str, Any]) -> str:
+    """
+    Return the task run's short name in a ledger, the same for all its tries.
+
+    :param context: the task's.
+    """
+    from airflow_provider_closeai.costs.ledger import run_key
+
+    ti = context["ti"]
+    return run_key(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+
+
+def _kind(context: Mapping[str, Any]) -> str:
+    kind = getattr(context.get("dag_run"), "run_type", "")
+    return str(getattr(kind, "value", kind))
