@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_closeai.sinks.base import TokenSink
+
+log = logging.getLogger(__name__)
 
 
 class CreateSubAccountsOperator(CloseAIOperator):
@@ -313,5 +316,5 @@ class ListSubAccountsOperator(CloseAIOperator):
                 accounts = list(hook.iter_sub_accounts(alias=self.alias))
         which = "" if self.alias is None else f" with exactly the alias {self.alias!r}"
         ids = format_ids([account.id for account in accounts])
-        self.log.info("Listed %s%s: ids %s.", count_of(accounts), which, ids)
+        log.info("Listed %s%s: ids %s.", count_of(accounts), which, ids)
         return [account.record() for account in accounts]

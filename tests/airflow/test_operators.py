@@ -294,7 +294,7 @@ def test_airflows_own_dry_run_still_works(sim: Simulator, dag: Any, caplog: pyte
     assert sim.requests == []
 
 
-# --- What other tasks return, and do not ----------------------------------------------------------------------
+# --- What other tasks return, and do not -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["text", "native"])
