@@ -122,8 +122,8 @@ def test_a_deletion_takes_the_same_objects(sim: Simulator, tmp_path: Path, dag: 
         DeleteSubAccountsOperator(
             task_id="delete",
             sub_accounts=[account["id"]],
-            ledger=tmp_path / "财务",  # type: ignore[arg-type]
-            time_zone=ZoneInfo("Asia/Shanghai"),  # type: ignore[arg-type]
+            ledger=tmp_path / "财务",
+            time_zone=ZoneInfo("Asia/Shanghai"),
         )
     assert run(dag).task("delete") == "success 1"
     [file] = (tmp_path / "财务" / "deleted").rglob("*.csv")
