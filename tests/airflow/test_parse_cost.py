@@ -11,7 +11,7 @@ LOAD = """
 import contextlib, importlib, json, pkgutil, sys
 from airflow.providers.common.compat import sdk
 for name in ("DAG", "task", "BaseOperator", "BaseSensorOperator", "conf", "PokeReturnValue", "Asset",
-             "AirflowFailException", "RetryDecision", "RetryPolicy"):
+             "AirflowFailException", "BaseOperatorLink", "RetryDecision", "RetryPolicy"):
     with contextlib.suppress(ImportError, AttributeError):  # the last two are of Airflow 3.3
         getattr(sdk, name)
 before = set(sys.modules)
