@@ -22,13 +22,13 @@ with DAG(
     tags=["closeai", "example"],
     doc_md=__doc__,
     params={
-        "alias": Param("team-search", type="string", description="the team's accounts are called this"),
+        "alias": Param("team-ads", type="string", description="the team's accounts are called this"),
         "count": Param(2, type="integer", minimum=1, maximum=20),
         "really_delete": Param(False, type="boolean", description="false: only show what would go"),
     },
 ):
     # State what you want. However often it is retried, and wherever it is killed: `count` accounts.
-    # Accounts that are there with other prices than these are refused, not repriced in passing.
+    # Accounts that are there keep their prices, whatever these say: `reprice` changes prices.
     create = CreateSubAccountsOperator(
         task_id="create",
         alias="{{ params.alias }}",
@@ -42,7 +42,7 @@ with DAG(
     # `merge` changes the models named here and keeps the others.
     reprice = UpdatePricingOperator(
         task_id="reprice",
-        sub_accounts=create.output,
+        alias="{{ params.alias }}",  # by name, so it also works where `create` was marked as done by hand
         model_pricing={"gpt-4o": "1.2"},
         retries=3,
     )
@@ -51,7 +51,7 @@ with DAG(
     # On Airflow 3.1 and later, an ApprovalOperator in front of it lets a person decide.
     delete = DeleteSubAccountsOperator(
         task_id="delete",
-        sub_accounts=reprice.output,
+        alias="{{ params.alias }}",
         max_delete="{{ params.count }}",
         dry_run="{{ not params.really_delete }}",
         retries=3,

@@ -1,8 +1,8 @@
 """Who answered, and what the answer proves: a pure reading of a status and a body.
 
-The platform speaks JSON with a message for a person. A 4xx in that form is its word; in any other form somebody
-else answered for it (a CDN, a block page, a gateway that has no such path), and the request may have been executed,
-or not. 429 and 408 are throttling, whoever says so.
+The platform speaks JSON with a message for a person. A 4xx in that form is its word; in any other form
+somebody else answered for it (a CDN, a block page, a gateway that has no such path), and the request may have
+been executed, or not. 429 and 408 are throttling, whoever says so.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     :param retry_after: seconds that the platform asked to wait, where it did.
     :param value: the decoded answer of an executed attempt.
     :param is_foreign: whether somebody else answered for the platform.
-    :param is_stale: whether a kept connection was cut before the answer began: that proves nothing of the base.
+    :param is_stale: whether a kept connection was cut before the answer began, which proves no ill.
     """
 
     base: str
@@ -77,7 +77,7 @@ def judge(
     :param content: the body.
     :param retry_after: seconds that the answer asks to wait.
     :param decode: makes the value of a success; what it raises means that this is no success.
-    :param may_miss: whether the request names things that may be missing, so that a 404 can be the platform's.
+    :param may_miss: whether the request names what may be missing, so that a 404 can be the platform's word.
     """
     body = content.removeprefix(codecs.BOM_UTF8)
     if 200 <= status < 300:

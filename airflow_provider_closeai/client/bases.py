@@ -1,4 +1,4 @@
-"""Decisions about bases: which may be used, in which order, when to ask discovery again. Nothing here does I/O."""
+"""Decisions about bases: which may be used, in which order, when to ask discovery again. No I/O here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from airflow_provider_closeai.client.cache import MAX_PUT_OFF, Knowledge, Verdict
-from airflow_provider_closeai.client.config import clean_origin
+from airflow_provider_closeai.client.config import clean_origin, without_v1
 from airflow_provider_closeai.client.models import ApiBase, BaseHealth
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def usable(links: Iterable[ApiBase], allowed_hosts: Sequence[str]) -> tuple[ApiB
     kept: dict[str, ApiBase] = {}
     for link in links:
         try:
-            origin = clean_origin(link.api)
+            origin = without_v1(clean_origin(link.api))
         except ValueError as problem:
             log.warning("Discovery lists a base whose address %s: dropped.", problem)
             continue

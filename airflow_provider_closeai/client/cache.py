@@ -57,11 +57,13 @@ class Knowledge(msgspec.Struct, frozen=True):
     :param bases: discovery's last good answer.
     :param discovered_at: when it came (epoch seconds); 0: never.
     :param failures: discoveries that failed since then.
-    :param unchanged: discoveries in a row that were asked because no base could be reached, and listed the same.
+    :param unchanged: discoveries in a row, asked because no base could be reached, that listed the same.
     :param ask_again_at: not before then may discovery be asked again.
     :param why: what the last failed discovery met, for a person.
     :param refused: whether it was the key that discovery refused (401, 403).
     :param verdicts: by base.
+    :param ask_key_again_at: with fixed bases: until then it is known whether the key is refused.
+    :param key_refused: what the platform said when it refused the key; empty: it did not.
     """
 
     bases: tuple[ApiBase, ...] = ()
@@ -72,6 +74,8 @@ class Knowledge(msgspec.Struct, frozen=True):
     why: str = ""
     refused: bool = False
     verdicts: dict[str, Verdict] = {}
+    ask_key_again_at: float = 0.0
+    key_refused: str = ""
 
 
 class Store(Protocol):

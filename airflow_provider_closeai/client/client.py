@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 _ACCOUNTS = "/api/v1/account/sub-account"
 # Aliases that any filter takes literally; others are matched here, over the whole listing.
-_PLAIN = re.compile(r"[A-Za-z0-9 _.:/@-]+")
+_PLAIN = re.compile(r"[A-Za-z0-9_.:/@-]+(?: +[A-Za-z0-9_.:/@-]+)*")  # spaces around one may be trimmed
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -71,7 +71,7 @@ def _successful(kind: type[SuccessAnswer]) -> Callable[[bytes], Any]:
 
     def decode_success(content: bytes) -> Any:
         answer = decode(content)
-        if not answer.success:
+        if not answer.success or answer.error:
             raise ValueError("it says no")
         return answer
 
@@ -270,7 +270,7 @@ class CloseAIClient:
             return send(base, fresh=True) if attempt.is_stale else attempt
 
     def _is_shut_out(self, progress: retry.Progress) -> bool:
-        """Whether every base refuses the key in a form that is not the platform's, and is healthy all the same."""
+        """Whether every base is healthy and refuses the key, in a form that is not the platform's."""
         refusing = {
             attempt.base
             for attempt in progress.attempts

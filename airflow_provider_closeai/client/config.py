@@ -40,6 +40,17 @@ EXTRA_LABELS = {
 CACHES = ("file", "variable")
 # Libraries disagree on where a host ends that holds a backslash, and allowed_hosts would be passed by.
 _HOST = re.compile(r"[\w.-]+|[0-9a-fA-F:.]+")
+_CORRECT_EXTRA = (
+    'correct it to an object such as {"allowed_hosts": "*.example.com"}, or empty it (docs/connection.md).'
+)
+_JSON_KINDS: dict[type, str] = {
+    list: "a list",
+    str: "a text (JSON that was encoded twice?)",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    type(None): "null",
+}
 
 
 class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +98,7 @@ def config_from(
     host: str | None = None,
     schema: str | None = None,
     port: int | None = None,
-    extra: Mapping[str, Any] | None = None,
+    extra: str | Mapping[str, Any] | None = None,
 ) -> ClientConfig:
     """
     Validate the parts of a connection.
@@ -95,8 +106,9 @@ def config_from(
     :param password: the main account's sk.
     :param host: the discovery host, or a whole origin such as ``https://h:8443``.
     :param schema: ``https`` (default), or ``http`` for a loopback host.
-    :param port: its port.
-    :param extra: the settings of DESIGN section 3; empty values count as not given.
+    :param port: its port; 0 counts as not given.
+    :param extra: the settings, as Airflow stores them (a JSON object as text) or as a mapping; empty values
+        count as not given.
     :raises ConfigError: naming the form's label, the problem and the cure.
     """
     key = (password or "").strip()
@@ -107,7 +119,7 @@ def config_from(
             "Connection field 'API key' (password) holds a character that no key has (a space, a line "
             "break or a letter outside ASCII): copy the main account's sk again."
         )
-    given = {name: value for name, value in (extra or {}).items() if value is not None and value != ""}
+    given = {name: value for name, value in _settings(extra).items() if value is not None and value != ""}
     for name in given:
         if name not in EXTRA_LABELS:
             near = difflib.get_close_matches(name, EXTRA_LABELS, n=1, cutoff=0)
@@ -137,6 +149,37 @@ def config_from(
     if "proxies" in given:
         settings["proxies"] = _proxies(given["proxies"])
     return ClientConfig(key=SecretToken(key), origin=_connection_origin(host, schema, port), **settings)
+
+
+def _settings(extra: object) -> Mapping[str, Any]:
+    """Read an extra. Airflow itself takes what is no JSON object for "nothing", and allowed_hosts with it."""
+    if extra is None:
+        return {}
+    if isinstance(extra, str):
+        if not extra.strip():
+            return {}
+        try:
+            extra = json.loads(extra)
+        except (ValueError, RecursionError):
+            raise ConfigError(
+                "The connection's extra is not valid JSON, so none of its settings can be read and nothing "
+                f"was sent: {_CORRECT_EXTRA}"
+            ) from None
+    if not isinstance(extra, Mapping):
+        raise ConfigError(
+            f"The connection's extra is {_JSON_KINDS.get(type(extra), 'something else')} where a JSON object "
+            f"is needed, so none of its settings can be read and nothing was sent: {_CORRECT_EXTRA}"
+        )
+    return extra
+
+
+def without_v1(origin: str) -> str:
+    """
+    Take ``/v1`` off the end of a base: people know it from OpenAI clients, the open API lies beside it.
+
+    :param origin: from :func:`clean_origin`.
+    """
+    return re.sub(r"(/api)?/v1$", "", origin, flags=re.IGNORECASE)
 
 
 def clean_origin(text: str) -> str:
@@ -179,9 +222,16 @@ def _connection_origin(host: str | None, schema: str | None, port: int | None) -
 
 def _origin(text: str, label: str) -> str:
     try:
-        return clean_origin(text)
+        origin = clean_origin(text)
     except ValueError as problem:
         raise ConfigError(f"Connection field {label!r}: the address {problem}.") from None
+    right = without_v1(origin)
+    if right != origin:
+        raise ConfigError(
+            f"Connection field {label!r}: the address ends in /v1. Leave /v1 out ({right}): it is added "
+            "where an OpenAI client needs it."
+        )
+    return origin
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""The error of a call that failed, made from its attempts: what was tried, where, what it proves, what to do."""
+"""The errors of calls that failed: what was tried, where, what it proves, what to do."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def masked_keys(accounts: Sequence[SubAccount]) -> errors.MaskedKeys:
     """
     ids = ", ".join(str(account.id) for account in accounts[:20])
     return errors.MaskedKeys(
-        f"The listing hides the keys of its sub-accounts (seen at ids {ids}), and this needs the keys themselves. "
-        "Nothing was sent. Ask the platform to list keys in full: until then accounts can be listed and created, "
-        "but not repriced, deleted or delivered again.",
+        f"The listing hides the keys of its sub-accounts (seen at ids {ids}), and this needs the keys "
+        "themselves. Nothing was sent. Ask the platform to list keys in full: until then accounts can be "
+        "listed and created, but not repriced, deleted or delivered again.",
         call="list",
     )
 
@@ -34,8 +34,8 @@ def unreadable(items: Sequence[UnreadableItem]) -> errors.UnreadableAccount:
         f"{'no id' if item.id is None else f'id {item.id}'}: {item.problem}" for item in items[:20]
     )
     return errors.UnreadableAccount(
-        f"{len(items)} of the selected sub-accounts are listed in a form that cannot be read ({told}). Nothing was "
-        "changed. Look at them in the platform's console; other accounts are not affected.",
+        f"{len(items)} of the selected sub-accounts are listed in a form that cannot be read ({told}). "
+        "Nothing was changed. Look at them in the platform's console; other accounts are not affected.",
         call="list",
     )
 
@@ -49,9 +49,10 @@ def shut_out(call: str, attempts: Sequence[Attempt]) -> errors.AuthenticationFai
     """
     last = attempts[-1]
     return errors.AuthenticationFailed(
-        f"{_tried(call, attempts)} Every base is healthy and refuses this key, but not in the platform's own form. "
-        "Either the key is wrong (put the main account's sk into the connection's API key), or something on the way, "
-        "a firewall or a CDN, blocks these calls from this worker: try the same call from another network.",
+        f"{_tried(call, attempts)} Every base is healthy and refuses this key, but not in the platform's "
+        "own form. Either the key is wrong (put the main account's sk into the connection's API key), or "
+        "something on the way, a firewall or a CDN, blocks these calls from this worker: try from another "
+        "network.",
         call=call,
         base=last.base,
         status=last.status,

@@ -101,7 +101,7 @@ class _Reading:
 
     @property
     def adds_up(self) -> bool:
-        """Whether as many accounts came as every page's ``total`` said; true where no total counts them all."""
+        """Whether as many accounts came as ``total`` said; true where no total counts them all."""
         if self._totals_count_pages and self._pages_with_news > 1:
             return self._is_steady
         return self._is_steady and self._totals_agree and self.total in (None, len(self.keys))

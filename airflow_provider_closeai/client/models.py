@@ -195,6 +195,7 @@ class SuccessAnswer(msgspec.Struct, frozen=True):
     """The answer of an update or a delete."""
 
     success: bool
+    error: Any = None
 
 
 class CreateAnswer(SuccessAnswer, frozen=True, kw_only=True):
@@ -256,6 +257,18 @@ def factor_json(factor: Decimal | None) -> int | float | str | None:
     if factor == factor.to_integral_value():
         return int(factor)
     return float(factor) if Decimal(repr(float(factor))) == factor else format(factor, "f")
+
+
+def same_factor(one: Decimal | None, other: Decimal | None) -> bool:
+    """Whether two factors are the same JSON double: they travel as such."""
+    if one is None or other is None:
+        return one is other
+    return float(one) == float(other)
+
+
+def same_pricing(one: Mapping[str, Decimal | None], other: Mapping[str, Decimal | None]) -> bool:
+    """Whether two price lists name the same models with the same factors."""
+    return one.keys() == other.keys() and all(same_factor(one[model], other[model]) for model in one)
 
 
 def pricing_record(pricing: dict[str, Decimal | None]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The bases of one connection: discovery, failover and health, shared with every other process by the cache."""
+"""The bases of one connection: discovery, failover and health, shared by all processes through the cache."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ class BasePool:
         """
         Yield the base of a call's next attempt. Raises as :meth:`known`.
 
-        A base of which nothing fresh is known is risked by one process at a time, while the others take the next
-        one: what swallows connections costs one connect timeout, not one for every task.
+        A base of which nothing fresh is known is risked by one process at a time, while the others take the
+        next one: what swallows connections costs one connect timeout, not one for every task.
 
         :param progress: of the call; is told how many bases there are.
         """

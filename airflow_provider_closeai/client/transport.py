@@ -2,18 +2,17 @@
 
 A create has no idempotency key, so everything turns on one question: may the request have been executed?
 ``Outcome`` is the answer, and it is proof, not a guess: the connection itself notes whether a byte of the
-request was handed to an established connection. A TLS handshake that is reset, as happens to a blocked domain,
-is therefore *not sent*, while the same reset a moment later is *unknown*. What a whole answer proves is judged
-in :mod:`.answers`.
+request was handed to an established connection. A TLS handshake that is reset, as happens to a blocked
+domain, is therefore *not sent*, while the same reset a moment later is *unknown*. What a whole answer proves
+is judged in :mod:`.answers`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import email.utils
+import functools
 import os
 import platform
-import re
 import socket
 import threading
 import time
@@ -32,6 +31,8 @@ from urllib3.poolmanager import PoolManager
 from airflow_provider_closeai.client.answers import Attempt, Outcome, judge
 from airflow_provider_closeai.client.config import ClientConfig
 from airflow_provider_closeai.client.models import SecretToken, encode
+from airflow_provider_closeai.client.proxies import SOCKS_ERRORS, is_socks, proxies_for
+from airflow_provider_closeai.client.retry_after import parse_retry_after
 
 _CUT = "the connection was cut before a whole answer came"
 
@@ -82,17 +83,36 @@ class _HTTPSPool(HTTPSConnectionPool):
     ConnectionCls = _HTTPSConnection
 
 
+_POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+@functools.cache
+def _socks_pools() -> dict[str, type[HTTPConnectionPool]]:
+    from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection  # needs PySocks
+
+    class Connection(_NotesSending, SOCKSConnection):
+        pass
+
+    class SecureConnection(_NotesSending, SOCKSHTTPSConnection):
+        pass
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Connection
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = SecureConnection
+
+    return {"http": Pool, "https": SecurePool}
+
+
 class _Adapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self._watch(self.poolmanager)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
 
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> PoolManager:
-        return self._watch(super().proxy_manager_for(*args, **kwargs))
-
-    @staticmethod
-    def _watch(manager: PoolManager) -> PoolManager:
-        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> PoolManager:
+        manager: PoolManager = super().proxy_manager_for(proxy, **kwargs)
+        manager.pool_classes_by_scheme = _socks_pools() if is_socks(proxy) else _POOLS
         return manager
 
 
@@ -121,14 +141,10 @@ class Transport:
         self._session.mount("https://", _Adapter())
         self._session.mount("http://", _Adapter())
         self._session.headers["User-Agent"] = user_agent()
+        self._session.trust_env = False  # proxies_for and the next lines take what counts of it
         self._verify = config.verify
-        if config.proxies is not None:
-            self._session.proxies = config.proxies
-            self._session.trust_env = False  # requests prefers the environment's proxies to a session's
-            if config.verify is True:
-                self._verify = (
-                    os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-                )
+        if config.verify is True:
+            self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
 
     def attempt(
         self,
@@ -159,6 +175,7 @@ class Transport:
             was never read look the same.
         :param may_miss: see :func:`~airflow_provider_closeai.client.answers.judge`.
         """
+        proxies = proxies_for(base, self._config.proxies)
         if fresh:
             self._session.close()
         _wire.sent, _wire.connected, _wire.sock = False, False, None
@@ -176,6 +193,7 @@ class Transport:
                 params=query,
                 data=None if body is None else encode(body),
                 headers={"Content-Type": "application/json"},
+                proxies=proxies,
                 auth=_Auth(self._config.key if auth else None),
                 timeout=timeouts,
                 allow_redirects=False,
@@ -221,6 +239,8 @@ def _network_failure(error: requests.RequestException, late: bool, timeouts: tup
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection within {timeouts[0]:.3g} s"
     names = {type(cause).__name__ for cause in _causes(error)}
+    if names & SOCKS_ERRORS:
+        return "the SOCKS proxy failed"
     if "ReadTimeoutError" in names:
         return f"no answer within {timeouts[1]:.3g} s"
     if isinstance(error, requests.exceptions.SSLError):
@@ -246,24 +266,6 @@ def _causes(error: BaseException | None) -> list[BaseException]:
             found.append(item)
             queue += [*item.args, getattr(item, "reason", None), item.__cause__, item.__context__]
     return found
-
-
-def parse_retry_after(value: str | None, now: float) -> float | None:
-    """
-    Read a ``Retry-After`` header (RFC 9110, 10.2.3): seconds, or an HTTP date.
-
-    :param value: the header's value.
-    :param now: seconds since the epoch.
-    :returns: seconds to wait, >= 0; ``None`` where there is none that can be read.
-    """
-    if not value:
-        return None
-    if re.fullmatch(r"[0-9]{1,15}", value.strip()):
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, TypeError):
-        return None
 
 
 def user_agent() -> str:

@@ -6,16 +6,19 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseHook, Variable, get_current_context, mask_secret
+import msgspec
+from airflow.providers.common.compat.sdk import BaseHook, Variable, get_current_context
 
 from airflow_provider_closeai import get_provider_info
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import ApiBase, BaseHealth, SubAccount
-from airflow_provider_closeai.provisioning.create import SETTLE, ensure_sub_accounts, wanted
+from airflow_provider_closeai.provisioning.accounts import select
+from airflow_provider_closeai.provisioning.create import SETTLE, Wanted, ensure_sub_accounts, wanted
 from airflow_provider_closeai.provisioning.delete import delete_sub_accounts, deletion
 from airflow_provider_closeai.provisioning.pricing import repricing, update_pricing
+from airflow_provider_closeai.provisioning.selection import selection
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection, Context
@@ -82,20 +85,14 @@ class CloseAIHook(BaseHook):
         :raises ConfigError: naming the form's field that is wrong.
         """
         if self._client is None:
-            connection = self.get_connection(self.closeai_conn_id)
-            if connection.password:
-                mask_secret(connection.password)
-            self._client = client_from(connection, connection.extra_dejson)
+            self._client = client_from(self.get_connection(self.closeai_conn_id))
         return self._client
 
     def test_connection(self) -> tuple[bool, str]:
         """Try the connection for Airflow's *Test* button: discovery, and one account of the listing."""
         try:
-            connection = self.get_connection(self.closeai_conn_id)
-            extra = connection.extra_dejson
-            deadline = min(client_from(connection, extra).config.deadline, _TEST_SECONDS)
-            client = client_from(connection, {**extra, "deadline": deadline})
-            bases = client.list_bases()
+            client = client_from(self.get_connection(self.closeai_conn_id), longest=_TEST_SECONDS)
+            bases = client.refresh_bases()
             total = client.page(1, 1).total
         except CloseAIError as error:
             return False, str(error)
@@ -124,10 +121,21 @@ class CloseAIHook(BaseHook):
         """
         Stream sub-accounts, page by page, each once; ``alias`` and ``sk`` match exactly.
 
+        An entry that cannot be read is left out with a warning that names its id.
+
         :param alias: only accounts with exactly this alias.
         :param sk: only the account with exactly this key.
         """
         return self.get_conn().iter_sub_accounts(alias=alias, sk=sk)
+
+    def find_sub_accounts(self, sub_accounts: Any) -> list[SubAccount]:
+        """
+        Return sub-accounts as they are now, in the order of the listing; those that are gone are left out.
+
+        :param sub_accounts: ids, or the records that other tasks returned.
+        """
+        wanted_accounts = selection(sub_accounts, None, None)
+        return select(self.get_conn(), wanted_accounts, missing="ignore")
 
     def get_sub_account(self, account_id: int) -> SubAccount | None:
         """
@@ -152,15 +160,34 @@ class CloseAIHook(BaseHook):
         """
         Make it so that exactly ``count`` sub-accounts of the alias exist; see docs/operators/create.md.
 
+        :param alias: the accounts' alias.
+        :param model_pricing: models and factors; a model that is not in it has no permission.
+        :param balance: virtual balance of each new account; existing ones keep theirs.
+        :param count: how many shall exist.
+        :param if_exists: ``ensure``, ``update``, ``match`` or ``fail``.
+        :param batch_size: accounts per post.
+        :param settle: seconds for which the listing must stay the same before absence is believed.
         :param context: the task's context; default: that of the task under way, if there is one. A try
             after the first waits before it believes that nothing is there.
         :returns: the accounts, keys included: ``account.token.reveal()``.
         """
         want = wanted(alias, model_pricing, balance, count, if_exists, batch_size, settle)
+        return self.ensure_sub_accounts(want, context=context)
+
+    def ensure_sub_accounts(
+        self, want: Wanted, *, needs_keys: bool = False, context: Context | None = None
+    ) -> list[SubAccount]:
+        """
+        Do what :meth:`create_sub_accounts` does, for parameters that were read already.
+
+        :param want: what is asked for.
+        :param needs_keys: refuse accounts whose keys the listing hides: they are about to be delivered.
+        :param context: as there.
+        """
         now = context or _context_now()
         ti = now.get("ti")
         if ti is None:
-            return ensure_sub_accounts(self.get_conn(), want)
+            return ensure_sub_accounts(self.get_conn(), want, needs_keys=needs_keys)
         states = now.get("task_state_store")  # Airflow 3.3 and later
         return ensure_sub_accounts(
             self.get_conn(),
@@ -168,6 +195,7 @@ class CloseAIHook(BaseHook):
             first_try=ti.try_number <= 1,
             task=f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}",
             own_journal=None if states is None else TaskJournal(states, want.alias),
+            needs_keys=needs_keys,
         )
 
     def update_pricing(
@@ -183,6 +211,13 @@ class CloseAIHook(BaseHook):
         """
         Set prices without renaming an account or losing a model; see docs/operators/pricing.md.
 
+        :param model_pricing: models and factors.
+        :param sub_accounts: ids or records. Give exactly one of ``sub_accounts``, ``alias`` and ``sks``.
+        :param alias: all accounts with exactly this alias.
+        :param sks: keys.
+        :param mode: ``merge`` keeps models that are not named; ``replace`` takes their permission.
+        :param batch_size: accounts per post.
+        :param dry_run: only tell.
         :returns: the selected accounts as they are afterwards.
         """
         asked = repricing(model_pricing, sub_accounts, alias, sks, mode, batch_size, dry_run)
@@ -202,6 +237,13 @@ class CloseAIHook(BaseHook):
         """
         Delete accounts after a look at them; see docs/operators/delete.md.
 
+        :param sub_accounts: ids or records. Give exactly one of ``sub_accounts``, ``alias`` and ``sks``.
+        :param alias: all accounts with exactly this alias.
+        :param sks: keys.
+        :param missing: ``ignore`` or ``fail``, when an account is not listed.
+        :param max_delete: refuse to delete more than this many.
+        :param batch_size: accounts per call.
+        :param dry_run: only tell.
         :param record: is given the accounts just before they are deleted.
         :returns: the accounts as they were just before.
         """
@@ -251,12 +293,12 @@ class TaskJournal:
         self._states.set(self._key, text)
 
 
-def client_from(connection: Connection, extra: Mapping[str, Any]) -> CloseAIClient:
+def client_from(connection: Connection, longest: float | None = None) -> CloseAIClient:
     """
     Make a client of a connection that was read already. Does no I/O.
 
     :param connection: of type ``closeai``.
-    :param extra: its extra, read.
+    :param longest: seconds that a call may take at the most, whatever the connection's deadline.
     :raises ConfigError: naming the form's field that is wrong.
     """
     config = config_from(
@@ -264,8 +306,10 @@ def client_from(connection: Connection, extra: Mapping[str, Any]) -> CloseAIClie
         host=connection.host,
         schema=connection.schema,
         port=connection.port,
-        extra=extra,
+        extra=connection.extra,  # not extra_dejson: Airflow makes {} of what it cannot read
     )
+    if longest is not None:
+        config = msgspec.structs.replace(config, deadline=min(config.deadline, longest))
     return CloseAIClient(config, store=VariableStore if config.cache == "variable" else None)
 
 

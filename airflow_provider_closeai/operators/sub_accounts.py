@@ -8,7 +8,14 @@ from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_closeai.operators._arguments import path_text
-from airflow_provider_closeai.operators.base import CloseAIOperator
+from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink
+from airflow_provider_closeai.operators.mapping import (
+    CheckedPartial,
+    NamedSink,
+    is_from_task,
+    refuse_keys,
+    with_named_sink,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -21,14 +28,17 @@ class CreateSubAccountsOperator(CloseAIOperator):
     Make it so that exactly ``count`` sub-accounts of an alias exist.
 
     Run it as often as you like, kill it wherever you like: there are ``count`` accounts afterwards. Returns
-    their records (id, alias, balance, monthly_cost, model_pricing, ..., ``token_hint``): never a key.
+    their records (id, alias, balance, monthly_cost, model_pricing, ..., ``token_hint``): never a key. A
+    record has ``pricing_differs: true`` where the account's prices are not those asked for.
 
-    :param alias: the accounts' exact alias (templated).
+    :param alias: the accounts' exact alias; people must be able to read and type it (templated).
     :param model_pricing: models and factors, ``{"gpt-4": 1, "gpt-4o": "1.5"}`` or the API's list of dicts;
         a model that is not in it has no permission (templated).
     :param balance: virtual balance of each new account, a number >= 0; existing ones keep theirs (templated).
     :param count: how many shall exist, >= 1 (templated).
-    :param if_exists: ``ensure`` keeps those that are there; ``fail`` refuses when some are (templated).
+    :param if_exists: what of accounts that are there: ``ensure`` keeps them as they are; ``update`` also
+        brings their prices to what is asked for; ``match`` fails where prices differ; ``fail`` refuses when
+        some existed before this task (templated).
     :param batch_size: accounts per post, >= 1.
     :param settle: seconds for which the listing must stay the same before it is believed that an account
         is missing, whenever an earlier post may have worked.
@@ -47,6 +57,7 @@ class CreateSubAccountsOperator(CloseAIOperator):
         "closeai_conn_id",
     )
     template_fields_renderers = {"model_pricing": "json"}  # noqa: RUF012  # as Airflow declares it
+    operator_extra_links = (DocsLink("operators/create.md"),)
 
     def __init__(
         self,
@@ -55,7 +66,7 @@ class CreateSubAccountsOperator(CloseAIOperator):
         model_pricing: dict[str, Any] | list[dict[str, Any]] | str,
         balance: Any,
         count: int | str = 1,
-        if_exists: Literal["ensure", "fail"] | str = "ensure",
+        if_exists: Literal["ensure", "update", "match", "fail"] | str = "ensure",
         batch_size: int = 100,
         settle: float = 30,
         deliver_to: TokenSink | None = None,
@@ -69,60 +80,36 @@ class CreateSubAccountsOperator(CloseAIOperator):
         self.if_exists = if_exists
         self.batch_size = batch_size
         self.settle = settle
-        self.deliver_to = deliver_to
+        sink: Any = deliver_to
+        self.deliver_to = sink.sink if isinstance(sink, NamedSink) else sink
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Map the operator; see Airflow's documentation."""
+        return CheckedPartial(super().partial(**with_named_sink(kwargs)), with_named_sink)
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Create what is missing; see docs/operators/create.md."""
+        from airflow_provider_closeai.provisioning.create import wanted
+        from airflow_provider_closeai.sinks.base import check_sink, deliver_all
+
         with self.hook() as hook:
-            accounts = hook.create_sub_accounts(
+            want = wanted(
                 self.alias,
                 self.model_pricing,
                 self.balance,
                 self.count,
-                if_exists=self.if_exists,
-                batch_size=self.batch_size,
-                settle=self.settle,
-                context=context,
+                self.if_exists,
+                self.batch_size,
+                self.settle,
             )
-            records = [account.record() for account in accounts]
-            if self.deliver_to is not None:
-                from airflow_provider_closeai.sinks.base import deliver_all
-
-                references = deliver_all(self.deliver_to, accounts)
+            sink = check_sink(self.deliver_to)
+            accounts = hook.ensure_sub_accounts(want, needs_keys=sink is not None, context=context)
+            records = [want.record(account) for account in accounts]
+            if sink is not None:
+                references = deliver_all(sink, accounts)
                 records = [record | {"delivered_to": references[record["id"]]} for record in records]
         return records
-
-
-class _Partial:
-    """What ``partial`` returns. Airflow stores what mapped operators are given as it is: no keys here."""
-
-    def __init__(self, partial: Any) -> None:
-        self._partial = partial
-
-    def expand(self, **mapped: Any) -> Any:
-        _refuse_mapped(mapped)
-        return self._partial.expand(**mapped)
-
-    def expand_kwargs(self, kwargs: Any, **options: Any) -> Any:
-        for mapped in kwargs if isinstance(kwargs, Sequence) else ():
-            _refuse_mapped(mapped)
-        return self._partial.expand_kwargs(kwargs, **options)
-
-
-def _refuse_mapped(arguments: Any) -> None:
-    if isinstance(arguments, Mapping) and arguments.get("sks") is not None:
-        raise ValueError(
-            "sks cannot be mapped: Airflow stores what a mapped operator is given in plain text. Map over "
-            "sub_accounts or alias."
-        )
-
-
-def _is_from_task(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list | tuple | set):
-        return any(_is_from_task(item) for item in value)
-    return hasattr(value, "iter_references")
 
 
 class _Selects(CloseAIOperator):
@@ -132,7 +119,7 @@ class _Selects(CloseAIOperator):
         self, *, sub_accounts: Any = None, alias: str | None = None, sks: Any = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if _is_from_task(sks):
+        if is_from_task(sks):
             raise ValueError(
                 "sks must not come from another task: XCom keeps it in plain text. Pass the records: "
                 "sub_accounts=task.output."
@@ -144,8 +131,18 @@ class _Selects(CloseAIOperator):
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """Map the operator; see Airflow's documentation. Not over ``sks``."""
-        _refuse_mapped(kwargs)
-        return _Partial(super().partial(**kwargs))
+        return CheckedPartial(super().partial(**refuse_keys(kwargs)), refuse_keys)
+
+    def pre_execute(self, context: Context) -> None:
+        """Label a mapped task that is given records by their alias."""
+        super().pre_execute(context)
+        now: Any = context
+        given = self.sub_accounts
+        if now.get("map_index_template") is not None or getattr(now.get("ti"), "map_index", -1) < 0:
+            return
+        if isinstance(given, list) and given and all(isinstance(item, Mapping) for item in given):
+            alias = "task.sub_accounts | map(attribute='alias') | unique | join(', ')"
+            now["map_index_template"] = "{{ (" + alias + ")[:100] }}"
 
     def _selection(self, context: Context) -> dict[str, Any]:
         sks = None if self._sks is None else self.render_template(self._sks, context)
@@ -159,7 +156,8 @@ class UpdatePricingOperator(_Selects):
     Give exactly one of ``sub_accounts``, ``alias``, ``sks``. Returns the records as they are afterwards.
 
     :param model_pricing: models and factors (templated).
-    :param sub_accounts: ids, or the records that another task returned (templated).
+    :param sub_accounts: ids, or the records that other tasks returned: ``create.output``, of a mapped task
+        too (templated).
     :param alias: all accounts with exactly this alias (templated).
     :param sks: keys. Rendered when the task runs and shown nowhere; best from a secrets backend:
         ``"{{ var.value.keys }}"``.
@@ -178,6 +176,7 @@ class UpdatePricingOperator(_Selects):
         "closeai_conn_id",
     )
     template_fields_renderers = {"model_pricing": "json", "sub_accounts": "json"}  # noqa: RUF012
+    operator_extra_links = (DocsLink("operators/pricing.md"),)
 
     def __init__(
         self,
@@ -216,7 +215,8 @@ class DeleteSubAccountsOperator(_Selects):
 
     Give exactly one of ``sub_accounts``, ``alias``, ``sks``.
 
-    :param sub_accounts: ids, or the records that another task returned (templated).
+    :param sub_accounts: ids, or the records that other tasks returned: ``create.output``, of a mapped task
+        too (templated).
     :param alias: all accounts with exactly this alias (templated).
     :param sks: keys. Rendered when the task runs and shown nowhere.
     :param missing: ``ignore``: an account that is not there counts as deleted; ``fail``: as an error
@@ -240,6 +240,7 @@ class DeleteSubAccountsOperator(_Selects):
         "closeai_conn_id",
     )
     template_fields_renderers = {"sub_accounts": "json"}  # noqa: RUF012
+    operator_extra_links = (DocsLink("operators/delete.md"),)
 
     def __init__(
         self,
@@ -281,22 +282,39 @@ class DeleteSubAccountsOperator(_Selects):
 
 class ListSubAccountsOperator(CloseAIOperator):
     """
-    Return the records of sub-accounts, each once.
+    Return the records of sub-accounts as they are now, each once.
 
-    :param alias: only accounts with exactly this alias; ``None``: all (templated).
+    Give one of ``alias`` and ``sub_accounts``, or neither: all sub-accounts.
+
+    :param alias: only accounts with exactly this alias (templated).
+    :param sub_accounts: only these: ids, or the records that other tasks returned: ``create.output``, of a
+        mapped task too. Those that are gone are left out (templated).
     :param closeai_conn_id: the connection (templated).
     """
 
-    template_fields: Sequence[str] = ("alias", "closeai_conn_id")
+    template_fields: Sequence[str] = ("alias", "sub_accounts", "closeai_conn_id")
+    template_fields_renderers = {"sub_accounts": "json"}  # noqa: RUF012
+    operator_extra_links = (DocsLink("operators/list.md"),)
 
-    def __init__(self, *, alias: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, alias: str | None = None, sub_accounts: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.alias = alias
+        self.sub_accounts = sub_accounts
+        self._is_narrowed = alias is not None or sub_accounts is not None  # a task's result may become None
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """List; see docs/operators/list.md."""
-        from airflow_provider_closeai.provisioning.inputs import alias_text
+        from airflow_provider_closeai.provisioning.accounts import count_of, format_ids
+        from airflow_provider_closeai.provisioning.selection import selection
 
         with self.hook() as hook:
-            alias = None if self.alias is None else alias_text(self.alias)
-            return [account.record() for account in hook.iter_sub_accounts(alias=alias)]
+            if self.sub_accounts is not None and self.alias is None:
+                accounts = hook.find_sub_accounts(self.sub_accounts)
+            else:
+                if self._is_narrowed:
+                    selection(self.sub_accounts, self.alias, None)  # raises, but for a good alias
+                accounts = list(hook.iter_sub_accounts(alias=self.alias))
+        which = "" if self.alias is None else f" with exactly the alias {self.alias!r}"
+        ids = format_ids([account.id for account in accounts])
+        self.log.info("Listed %s%s: ids %s.", count_of(accounts), which, ids)
+        return [account.record() for account in accounts]

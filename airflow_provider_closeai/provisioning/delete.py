@@ -8,11 +8,20 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import OutcomeUnknown, Rejected
+from airflow_provider_closeai.client.errors import Declined, OutcomeUnknown, Rejected
 from airflow_provider_closeai.client.models import SubAccount, amount_text
 from airflow_provider_closeai.provisioning import inputs
-from airflow_provider_closeai.provisioning.accounts import CONFIRM_WITHIN, listed_again, read_until, select
+from airflow_provider_closeai.provisioning.accounts import (
+    CONFIRM_WITHIN,
+    count_of,
+    format_ids,
+    read_until,
+    require_keys,
+    select,
+    still_listed,
+)
 from airflow_provider_closeai.provisioning.errors import NotASubAccount, NotConfirmed, TooManySelected
+from airflow_provider_closeai.provisioning.selection import Selection, selection
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +29,7 @@ log = logging.getLogger(__name__)
 class Deletion(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked for, validated."""
 
-    accounts: inputs.Selection
+    accounts: Selection
     missing: str
     max_delete: int | None
     batch_size: int
@@ -44,7 +53,7 @@ def deletion(
     :raises InvalidParameter: naming the first that is wrong.
     """
     return Deletion(
-        accounts=inputs.selection(sub_accounts, alias, sks),
+        accounts=selection(sub_accounts, alias, sks),
         missing=inputs.choice("missing", missing, ("ignore", "fail")),
         max_delete=None if max_delete is None else inputs.whole("max_delete", max_delete, 0),
         batch_size=inputs.whole("batch_size", batch_size, 1),
@@ -65,10 +74,14 @@ def delete_sub_accounts(
     :raises MissingAccounts: ``missing="fail"``, and one is not listed. Nothing was deleted.
     :raises NotASubAccount: one is something else. Nothing was deleted.
     :raises TooManySelected: more than ``max_delete``. Nothing was deleted.
+    :raises MaskedKeys: the listing hides their keys. Nothing was deleted or recorded.
+    :raises Declined: the platform said no, and they are still listed.
     :raises NotConfirmed: the listing still shows some 30 seconds later.
     """
     accounts = select(client, asked.accounts, missing=asked.missing)
     _refuse(accounts, asked.max_delete)
+    if not asked.dry_run:
+        require_keys(accounts)
     for account in accounts:
         log.info(
             "Sub-account %s (%r, %s) %s: monthly_cost %s, balance %s.",
@@ -79,16 +92,25 @@ def delete_sub_accounts(
             amount_text(account.monthly_cost),
             amount_text(account.balance),
         )
-    if asked.dry_run or not accounts:
-        log.info("%d sub-accounts %s.", len(accounts), "would be deleted" if asked.dry_run else "to delete")
-        return accounts
-    if record is not None:
-        record(accounts)
-    doubt: OutcomeUnknown | None = None
-    for start in range(0, len(accounts), asked.batch_size):
-        doubt = _delete_batch(client, accounts[start : start + asked.batch_size]) or doubt
-    _confirm(client, accounts, doubt)
+    if accounts and not asked.dry_run:
+        if record is not None:
+            record(accounts)
+        doubt: OutcomeUnknown | None = None
+        for start in range(0, len(accounts), asked.batch_size):
+            doubt = _delete_batch(client, accounts[start : start + asked.batch_size]) or doubt
+        _confirm(client, accounts, doubt)
+    _close(accounts, asked.dry_run)
     return accounts
+
+
+def _close(accounts: Sequence[SubAccount], dry_run: bool) -> None:
+    ids = format_ids([account.id for account in accounts])
+    if not accounts:
+        log.info("Nothing to delete: none of the selected sub-accounts is listed.")
+    elif dry_run:
+        log.info("%s would be deleted (dry run, nothing was changed): ids %s.", count_of(accounts), ids)
+    else:
+        log.info("Deleted %s, not listed any more: ids %s.", count_of(accounts), ids)
 
 
 def _refuse(accounts: Sequence[SubAccount], max_delete: int | None) -> None:
@@ -103,7 +125,7 @@ def _refuse(accounts: Sequence[SubAccount], max_delete: int | None) -> None:
     if max_delete is not None and len(accounts) > max_delete:
         raise TooManySelected(
             f"{len(accounts)} sub-accounts are selected, and max_delete is {max_delete}: ids "
-            f"{[account.id for account in accounts[:20]]}{' and more' * (len(accounts) > 20)}. Nothing was "
+            f"{format_ids([account.id for account in accounts])}. Nothing was "
             "deleted. Look at them with dry_run=True; raise max_delete if they are meant.",
             call="delete",
         )
@@ -119,7 +141,7 @@ def _delete_batch(client: CloseAIClient, batch: Sequence[SubAccount]) -> Outcome
         except OutcomeUnknown as error:
             log.warning("%s Reading back shows whether it was.", error)
             return error
-        except Rejected as error:
+        except (Rejected, Declined) as error:
             left = batch if error.status in (401, 403) else _left_of(client, batch)
             if len(left) == len(batch):
                 raise
@@ -132,14 +154,14 @@ def _delete_batch(client: CloseAIClient, batch: Sequence[SubAccount]) -> Outcome
 
 def _left_of(client: CloseAIClient, batch: Sequence[SubAccount]) -> Sequence[SubAccount]:
     left, _ = read_until(
-        client, lambda: listed_again(client, batch), lambda listed: len(listed) < len(batch), CONFIRM_WITHIN
+        client, lambda: still_listed(client, batch), lambda listed: len(listed) < len(batch), CONFIRM_WITHIN
     )
     return left
 
 
 def _confirm(client: CloseAIClient, accounts: Sequence[SubAccount], doubt: OutcomeUnknown | None) -> None:
     left, all_gone = read_until(
-        client, lambda: listed_again(client, accounts), lambda listed: not listed, CONFIRM_WITHIN
+        client, lambda: still_listed(client, accounts), lambda listed: not listed, CONFIRM_WITHIN
     )
     if all_gone:
         return
@@ -147,6 +169,6 @@ def _confirm(client: CloseAIClient, accounts: Sequence[SubAccount], doubt: Outco
         raise doubt
     raise NotConfirmed(
         f"The platform accepted the deletion, and {CONFIRM_WITHIN:g} s later still lists "
-        f"{[account.id for account in left[:20]]}. A retry deletes them again, which does no harm.",
+        f"{format_ids([account.id for account in left])}. A retry deletes them again, which does no harm.",
         call="delete",
     )

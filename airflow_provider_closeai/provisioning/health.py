@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import cast
 
+import msgspec
+
 from airflow_provider_closeai.client.bases import Require, base_to_use
+from airflow_provider_closeai.client.cache import Knowledge
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import CloseAIError
+from airflow_provider_closeai.client.errors import AuthenticationFailed, CloseAIError, PermissionDenied
 from airflow_provider_closeai.provisioning import inputs
 
 log = logging.getLogger(__name__)
@@ -25,7 +29,11 @@ def look(make_client: Callable[[], CloseAIClient], require: str) -> str | None:
     """
     wanted = cast("Require", inputs.choice("require", require, ("any", "primary", "all")))
     try:
-        healths = make_client().check_health()
+        client = make_client()
+        healths = client.check_health()
+        if client.config.api_bases and any(health.healthy for health in healths):
+            _check_key(client)
+            healths = client.check_health()  # as they are after that call, for which nobody is asked again
     except CloseAIError as error:
         if error.permanent:
             raise
@@ -38,3 +46,36 @@ def look(make_client: Callable[[], CloseAIClient], require: str) -> str | None:
     )
     log.info("%s: %s.", f"Use {base}" if base else "Not healthy yet", seen)
     return base
+
+
+def _check_key(client: CloseAIClient) -> None:
+    """
+    Raise if the platform refuses the key. Discovery says so itself; fixed bases are asked for one account.
+
+    The answer is shared by all processes, and only a refusal is believed: anything else that goes wrong says
+    nothing about the key.
+    """
+    known = client.cache.read()
+    if time.time() >= known.ask_key_again_at:
+        with client.cache.sole("key", wait=client.config.deadline) as mine:
+            known = client.cache.read()
+            if mine and time.time() >= known.ask_key_again_at:
+                known = _ask_about_key(client)
+    if known.key_refused:
+        raise AuthenticationFailed(known.key_refused, call="list")
+
+
+def _ask_about_key(client: CloseAIClient) -> Knowledge:
+    refused, wait = "", client.config.discovery_ttl
+    try:
+        client.page(1, 1)
+    except (AuthenticationFailed, PermissionDenied) as error:
+        refused, wait = str(error), client.config.health_ttl
+    except CloseAIError as error:
+        log.warning("Whether the key is accepted is not known: %s", error)
+        wait = client.config.health_ttl
+
+    def learn(old: Knowledge) -> Knowledge:
+        return msgspec.structs.replace(old, ask_key_again_at=time.time() + wait, key_refused=refused)
+
+    return client.cache.change(learn)

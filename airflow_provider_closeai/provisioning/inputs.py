@@ -8,28 +8,34 @@ from __future__ import annotations
 import json
 import logging
 import math
+import operator
+import re
+import unicodedata
 import warnings
 from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-import msgspec
-
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.client.models import SecretToken, SubAccount
 
 log = logging.getLogger(__name__)
 
 _ENTRY_FIELDS = {"model", "pricing_factor", "prompt_price", "completion_price", "auto_following"}
 _MAX_ALIAS = 255
-
-
-class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which accounts: by exactly one of ids, alias, keys."""
-
-    ids: tuple[int, ...] = ()
-    alias: str | None = None
-    tokens: tuple[SecretToken, ...] = ()
+_MAX_DIGITS = 15  # of whole numbers: more is a slip, and no longer exact in a float
+_MAX_SHOWN = 60
+# Control, format, lone surrogate, line and paragraph separator: nobody sees them.
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_SPACES = " \u3000"
+# Format characters that do what they are for: joiners between two letters or pictures that are not ASCII,
+# tags behind a black flag (the flag of Scotland).
+_JOINED = re.compile(
+    r"(?<=[^\x00-\x7f\s])[\u200c\u200d](?=[^\x00-\x7f\s])|(?<=\U0001F3F4)[\U000E0020-\U000E007F]+"
+)
+_TEXT_CURE = (
+    'a template renders a list or an object as Python text. Write "{{ params.x | tojson }}", or give a '
+    "mapping or list whose values are templates, or set render_template_as_native_obj=True on the DAG"
+)
 
 
 def pricing(value: object) -> dict[str, Decimal]:
@@ -41,7 +47,7 @@ def pricing(value: object) -> dict[str, Decimal]:
     :returns: factor by model.
     :raises InvalidParameter: naming the model and the problem.
     """
-    value = _from_json("model_pricing", value)
+    value = from_json("model_pricing", value)
     if isinstance(value, Mapping):
         entries: Iterable[Any] = [
             {"model": model, "pricing_factor": factor} for model, factor in value.items()
@@ -49,15 +55,15 @@ def pricing(value: object) -> dict[str, Decimal]:
     elif isinstance(value, Iterable) and not isinstance(value, str | bytes):
         entries = value
     else:
-        raise _bad("model_pricing", "is neither an object nor a list", 'give {"gpt-4": 1}')
+        raise bad("model_pricing", "is neither an object nor a list", 'give {"gpt-4": 1}')
     factors: dict[str, Decimal] = {}
     for entry in entries:
         model, factor = _entry(entry)
         if model in factors:
-            raise _bad("model_pricing", f"names {model!r} twice", "name each model once")
+            raise bad("model_pricing", f"names {model!r} twice", "name each model once")
         factors[model] = factor
     if not factors:
-        raise _bad(
+        raise bad(
             "model_pricing",
             "is empty, and a model that is not listed has no permission",
             'name the models, for instance {"gpt-4": 1}',
@@ -67,13 +73,13 @@ def pricing(value: object) -> dict[str, Decimal]:
 
 def _entry(entry: object) -> tuple[str, Decimal]:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("model"), str):
-        raise _bad("model_pricing", "has an entry without a model's name", 'give {"model": "gpt-4", ...}')
+        raise bad("model_pricing", "has an entry without a model's name", 'give {"model": "gpt-4", ...}')
     model = entry["model"]
     if not model or model != model.strip():
-        raise _bad("model_pricing", f"names the model {model!r}", "give its name without spaces around it")
+        raise bad("model_pricing", f"names the model {model!r}", "give its name without spaces around it")
     unknown = sorted(set(entry) - _ENTRY_FIELDS)
     if unknown:
-        raise _bad("model_pricing", f"has the unknown field {unknown[0]!r} for {model!r}", "leave it out")
+        raise bad("model_pricing", f"has the unknown field {unknown[0]!r} for {model!r}", "leave it out")
     if entry.get("pricing_factor") is not None:
         return model, amount(f"model_pricing[{model!r}]", entry["pricing_factor"])
     if entry.get("auto_following") is True:
@@ -84,7 +90,7 @@ def _entry(entry: object) -> tuple[str, Decimal]:
         warnings.warn(message, DeprecationWarning, stacklevel=4)
         log.warning(message)
         return model, Decimal(1)
-    raise _bad(
+    raise bad(
         f"model_pricing[{model!r}]",
         "has no pricing_factor (prompt_price and completion_price are dead, and the platform does not "
         "convert them)",
@@ -100,18 +106,18 @@ def amount(name: str, value: object) -> Decimal:
     :param value: a number, or text of one. Not a boolean.
     """
     cure = "give a number >= 0, such as 1 or '1.5'"
-    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
-        raise _bad(name, f"is of type {type(value).__name__}", cure)
-    try:
-        number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
-    except InvalidOperation:
-        raise _bad(name, "is not a number", cure) from None
+    number = _number(value)
+    if number is None:
+        problem = (
+            "is text, and not a number" if isinstance(value, str) else f"is of type {type(value).__name__}"
+        )
+        raise bad(name, problem, cure)
     if not number.is_finite() or number < 0:
-        raise _bad(name, f"is {number}", cure)
+        raise bad(name, f"is {number}", cure)
     as_double = float(number) if number < Decimal("1e300") else math.inf
     if not math.isfinite(as_double) or Decimal(repr(as_double)) != number:
-        raise _bad(name, f"is {number}, more digits than a JSON number carries", "round it to 15 digits")
-    return number
+        raise bad(name, f"is {number}, more digits than a JSON number carries", "round it to 15 digits")
+    return number if number else Decimal(0)
 
 
 def whole(name: str, value: object, minimum: int) -> int:
@@ -119,14 +125,42 @@ def whole(name: str, value: object, minimum: int) -> int:
     Read a whole number.
 
     :param name: the parameter, for the error.
-    :param value: an int, or text of one. Not a boolean.
+    :param value: a whole number of any type (3, 3.0, "3"). Not a boolean.
     :param minimum: the smallest allowed.
     """
-    if isinstance(value, str) and value.strip().isdecimal():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise _bad(name, f"is {value!r}", f"give a whole number >= {minimum}")
-    return value
+    number = integer(value)
+    if number is None or number < minimum:
+        raise bad(name, f"is {_shown(value)}", f"give a whole number >= {minimum}")
+    return number
+
+
+def integer(value: object) -> int | None:
+    """
+    Return the whole number that a value is; ``None`` where it is none.
+
+    :param value: anything. A boolean is none.
+    """
+    number = _number(value)
+    if number is None or not number.is_finite() or number.adjusted() > _MAX_DIGITS or number % 1:
+        return None
+    return int(number)
+
+
+def _number(value: object) -> Decimal | None:
+    """Return the number that a value is, exactly; ``None`` where it is none."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float):
+        return Decimal(float.__repr__(value))
+    if isinstance(value, str | Decimal):
+        try:
+            return Decimal(value)
+        except InvalidOperation:
+            return None
+    try:
+        return Decimal(operator.index(value))  # type: ignore[arg-type]  # numpy's integers too
+    except TypeError:
+        return None
 
 
 def seconds(name: str, value: object) -> float:
@@ -149,7 +183,7 @@ def flag(name: str, value: object) -> bool:
     if isinstance(value, str):
         value = {"true": True, "false": False}.get(value.strip().lower(), value)
     if not isinstance(value, bool):
-        raise _bad(name, f"is {value!r}", "give True or False")
+        raise bad(name, f"is {_shown(value)}", "give True or False")
     return value
 
 
@@ -162,96 +196,89 @@ def choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
     :param allowed: the words.
     """
     if value not in allowed:
-        raise _bad(name, f"is {value!r}", f"give one of {', '.join(map(repr, allowed))}")
+        raise bad(name, f"is {_shown(value)}", f"give one of {', '.join(map(repr, allowed))}")
     return str(value)
 
 
 def alias_text(value: object) -> str:
     """
-    Read an alias: non-empty, at most 255 characters, nothing that a platform might trim.
+    Read the alias of accounts that exist: any text that the platform can hold.
 
     :param value: the alias.
     """
-    cure = "give the accounts' exact alias"
-    if not isinstance(value, str) or not value:
-        raise _bad("alias", "is empty, which never means all" if value in ("", None) else "is no text", cure)
-    if value != value.strip() or not value.isprintable():
-        raise _bad("alias", f"is {value!r}, with spaces around it or a character nobody sees", cure)
-    if len(value) > _MAX_ALIAS:
-        raise _bad("alias", f"has {len(value)} characters", f"give at most {_MAX_ALIAS}")
+    if value in ("", None):
+        raise bad("alias", "is empty, which never means all", "give the accounts' exact alias")
+    if not isinstance(value, str):
+        raise bad(
+            "alias",
+            f"is {_shown(value)}, no text but of type {type(value).__name__}",
+            "write it in quotes. Where templates are rendered as native objects "
+            "(render_template_as_native_obj), text that looks like a number becomes one: put quotes inside "
+            "the template, as in '\"{{ params.alias }}\"'",
+        )
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise bad(
+            "alias",
+            f"is {value!r}, which holds half a character (a lone surrogate)",
+            "give the accounts' exact alias",
+        ) from None
     return value
 
 
-def selection(sub_accounts: object, alias: object, sks: object) -> Selection:
+def new_alias(value: object) -> str:
     """
-    Read which accounts are meant: exactly one of the three, and not empty.
+    Read the alias of accounts to create: text that everybody reads and every platform keeps as it is.
 
-    :param sub_accounts: ids, or the records that another task returned.
-    :param alias: an exact alias.
-    :param sks: keys.
+    At most 255 characters, no spaces around it, and inside it none that a reader cannot see or takes for
+    another: no control characters, no invisible or direction marks, no space but the plain and the
+    ideographic one (U+3000). What joins an emoji, or letters of a script that joins them, is fine.
+
+    :param value: the alias.
     """
-    named = {"sub_accounts": sub_accounts, "alias": alias, "sks": sks}
-    given = [name for name, value in named.items() if value is not None]
-    if len(given) != 1:
-        problem = f"{' and '.join(given)} are given" if given else "none is given"
-        raise _bad(
-            "sub_accounts, alias, sks", f"select the accounts, and {problem}", "give exactly one of the three"
-        )
-    if alias is not None:
-        return Selection(alias=alias_text(alias))
-    if sks is not None:
-        return Selection(tokens=_tokens(sks))
-    items = _items("sub_accounts", sub_accounts)
-    return Selection(ids=tuple(dict.fromkeys(_account_id(item) for item in items)))
+    alias = alias_text(value)
+    cure = (
+        "choose one that people can read and type. Existing accounts are listed, repriced and deleted by any"
+    )
+    if alias != alias.strip():
+        raise bad("alias", f"is {alias!r}, with spaces around it", cure)
+    for character in _JOINED.sub("", alias):
+        category = unicodedata.category(character)
+        if category in _UNSEEN or (category == "Zs" and character not in _SPACES):
+            name = unicodedata.name(character, "a control character")
+            raise bad("alias", f"is {alias!r}, with U+{ord(character):04X} ({name}) inside", cure)
+    if len(alias) > _MAX_ALIAS:
+        raise bad("alias", f"has {len(alias)} characters", f"give a new alias of at most {_MAX_ALIAS}")
+    return alias
 
 
-def _tokens(value: object) -> tuple[SecretToken, ...]:
-    if isinstance(value, str) and not value.lstrip().startswith("["):
-        value = value.replace(",", " ").split()
-    items = [item.reveal() if isinstance(item, SecretToken) else item for item in _items("sks", value)]
-    if not all(isinstance(item, str) and item.strip() for item in items):
-        raise _bad("sks", "has an entry that is not a key", "give the keys as texts")
-    return tuple(SecretToken(item) for item in dict.fromkeys(item.strip() for item in items))
+def from_json(name: str, value: object) -> object:
+    """
+    Read text as JSON; what is no text is returned as it is.
 
-
-def _items(name: str, value: object) -> list[Any]:
-    value = _from_json(name, value)
-    if isinstance(value, int | Mapping) and not isinstance(value, bool):
-        value = [value]
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise _bad(name, "is not a list", "give a list")
-    items = list(value)
-    if not items:
-        raise _bad(
-            name, "is an empty list, which selects nothing", "skip the task when there is nothing to do"
-        )
-    return items
-
-
-def _account_id(item: object) -> int:
-    if isinstance(item, SubAccount):
-        return item.id
-    if isinstance(item, Mapping):
-        item = item.get("id")
-    if isinstance(item, str) and item.isdecimal():
-        return int(item)
-    if isinstance(item, bool) or not isinstance(item, int):
-        raise _bad(
-            "sub_accounts",
-            f"has an entry of type {type(item).__name__} where an id is expected",
-            "give ids, or the records that another task returned (create.output)",
-        )
-    return item
-
-
-def _from_json(name: str, value: object) -> object:
+    :param name: the parameter, for the error.
+    :param value: JSON text, or the value itself.
+    """
     if not isinstance(value, str):
         return value
     try:
         return json.loads(value, parse_float=Decimal)
-    except ValueError:
-        raise _bad(name, "is text that is not JSON", "give a list, an object, or JSON of one") from None
+    except (ValueError, RecursionError):
+        raise bad(name, "is text that is not JSON", _TEXT_CURE) from None
 
 
-def _bad(name: str, problem: str, cure: str) -> InvalidParameter:
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+
+
+def bad(name: str, problem: str, cure: str) -> InvalidParameter:
+    """
+    Make the error of a parameter.
+
+    :param name: the parameter.
+    :param problem: what is wrong.
+    :param cure: what to give instead.
+    """
     return InvalidParameter(f"{name} {problem}: {cure}. Nothing was sent.")

@@ -188,9 +188,7 @@ class PriceJournal:
 
 
 def _digest(pricing: Mapping[str, Decimal | None]) -> str:
-    told = sorted(
-        (model, None if factor is None else factor.normalize()) for model, factor in pricing.items()
-    )
+    told = sorted((model, None if factor is None else float(factor)) for model, factor in pricing.items())
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
+    AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
     conf,
 )
 
+from airflow_provider_closeai.operators.base import DocsLink, translate_errors
+
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
 
 class HealthSensor(BaseSensorOperator):
@@ -34,6 +37,7 @@ class HealthSensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("require", "closeai_conn_id")
+    operator_extra_links: Collection[BaseOperatorLink] = (DocsLink("sensors/health.md"),)
 
     def __init__(
         self,
@@ -51,10 +55,10 @@ class HealthSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait here, or look once and hand over to the triggerer."""
-        with _loudly():
-            if not self.deferrable:
+        if not self.deferrable:
+            with self._failing_though_soft():
                 return super().execute(context)
-            look = self.poke(context)
+        look = self.poke(context)
         if look.is_done:
             return look.xcom_value
         from airflow_provider_closeai.triggers.health import HealthTrigger
@@ -67,19 +71,16 @@ class HealthSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once."""
-        from airflow_provider_closeai.client.errors import CloseAIError
         from airflow_provider_closeai.hooks.closeai import CloseAIHook
         from airflow_provider_closeai.provisioning.health import look
 
-        try:
+        with translate_errors():
             base = look(CloseAIHook(self.closeai_conn_id).get_conn, self.require)
-        except CloseAIError as error:
-            raise self._failure(str(error)) from error
         return PokeReturnValue(is_done=base is not None, xcom_value=base)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume, and fail as loudly as :meth:`execute`."""
-        with _loudly():
+        """Resume, and fail as :meth:`execute` does."""
+        with self._failing_though_soft():
             return super().resume_execution(next_method, next_kwargs, context)
 
     def execute_complete(self, context: Context, event: Any) -> str:
@@ -88,24 +89,21 @@ class HealthSensor(BaseSensorOperator):
 
         :param event: what :class:`~airflow_provider_closeai.triggers.health.HealthTrigger` sent.
         """
+        from airflow_provider_closeai.client.errors import Rejected
+
         told = event if isinstance(event, dict) else {}
         if told.get("status") == "healthy" and told.get("base"):
-            self.log.info("Base %s is healthy.", told["base"])
+            self.log.info("Use %s.", told["base"])
             return str(told["base"])
-        raise self._failure(str(told.get("message") or f"the trigger sent an unknown event: {event}"))
+        with translate_errors():
+            raise Rejected(str(told.get("message") or f"The trigger sent an unknown event: {event}."))
 
-    def _failure(self, message: str) -> Exception:
-        return _Refused(message) if self.soft_fail else AirflowFailException(message)
-
-
-class _Refused(Exception):
-    """With ``soft_fail`` Airflow turns its own exceptions into a skip; a refused key must be seen."""
-
-
-@contextlib.contextmanager
-def _loudly() -> Iterator[None]:
-    """Fail for good, once Airflow's ``soft_fail`` is out of the way."""
-    try:
-        yield
-    except _Refused as error:
-        raise AirflowFailException(str(error)) from error
+    @contextlib.contextmanager
+    def _failing_though_soft(self) -> Iterator[None]:
+        """Fail where the key is refused: ``soft_fail`` would make a skip of it, and is meant for timeouts."""
+        try:
+            yield
+        except AirflowSkipException as skipped:
+            if self.soft_fail and isinstance(skipped.__cause__, AirflowFailException):
+                raise skipped.__cause__ from None
+            raise

@@ -20,7 +20,7 @@ from airflow_provider_closeai.simulator.state import State, taken
 from airflow_provider_closeai.simulator.values import dumps, stamp
 
 _FORMAT = 1
-_LEASE = 5.0
+_LEASE = 10.0
 """Real seconds for which a written clock holds. A killed simulator goes on after them: no cost ever falls."""
 
 
@@ -38,6 +38,8 @@ class StateFile:
         """Keep other simulators away from the file; nothing to do when it is done already."""
         if self._locked is not None:
             return
+        if self.path.is_dir():
+            raise IsADirectoryError(f"the state file {self.path} is a directory")
         locked = os.open(self.path.with_name(f".{self.path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -150,12 +152,13 @@ class Keeper:
         if not self._thread:
             return
         with self._lock:
-            now = (self._state.changes, self._ports())
-            if now != self._written or self._until < self._state.clock.now():
+            written = (self._state.changes, self._ports())
+            renew_at = self._until - timedelta(seconds=_LEASE / 2 * self._state.clock.speed)
+            if written != self._written or renew_at < self._state.clock.now():
                 self._write_or_say()
 
     def _run(self) -> None:
-        while not self._ended.wait(_LEASE / 5):
+        while not self._ended.wait(_LEASE / 10):
             self.keep()
 
     def _write_or_say(self, lease: float = _LEASE) -> None:

@@ -29,6 +29,9 @@ class SecretsManagerSink:
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
 
+    def __repr__(self) -> str:
+        return f"SecretsManagerSink({self.prefix!r}, {self.aws_conn_id!r}, {self.region_name!r})"
+
     def deliver(self, account: SubAccount) -> str:
         """Create the secret, or set its value where it differs."""
         from airflow.providers.amazon.aws.hooks.secrets_manager import SecretsManagerHook

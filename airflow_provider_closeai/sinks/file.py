@@ -21,13 +21,16 @@ class EncryptedFileSink:
     Make a key with ``python -c "from cryptography.fernet import Fernet;
     print(Fernet.generate_key().decode())"`` and put it into a connection's password.
 
-    :param directory: where the files go; made (0700) when missing.
+    :param directory: where the files go; made (0700) when missing. ``~`` is the worker's home.
     :param key_conn_id: the connection whose password is the Fernet key.
     """
 
-    def __init__(self, directory: str, key_conn_id: str) -> None:
-        self.directory = directory
+    def __init__(self, directory: str | os.PathLike[str], key_conn_id: str) -> None:
+        self.directory = os.fspath(directory)
         self.key_conn_id = key_conn_id
+
+    def __repr__(self) -> str:
+        return f"EncryptedFileSink({self.directory!r}, {self.key_conn_id!r})"
 
     def deliver(self, account: SubAccount) -> str:
         """Write the key, unless the file holds it already."""
@@ -61,7 +64,7 @@ class EncryptedFileSink:
         return SecretToken(self._fernet().decrypt(self._path(account_id).read_bytes()).decode())
 
     def _path(self, account_id: int) -> Path:
-        return Path(self.directory) / f"sub-account-{account_id}.fernet"
+        return Path(self.directory).expanduser() / f"sub-account-{account_id}.fernet"
 
     def _fernet(self) -> Fernet:
         from airflow.providers.common.compat.sdk import BaseHook

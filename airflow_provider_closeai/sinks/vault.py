@@ -20,6 +20,9 @@ class VaultSink:
         self.path = path
         self.vault_conn_id = vault_conn_id
 
+    def __repr__(self) -> str:
+        return f"VaultSink({self.path!r}, {self.vault_conn_id!r})"
+
     def deliver(self, account: SubAccount) -> str:
         """Write the secret, unless it is there already."""
         from airflow.providers.hashicorp.hooks.vault import VaultHook

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
@@ -83,19 +83,18 @@ class HealthTrigger(BaseTrigger):
         except AirflowNotFoundException:
             # Airflow 3.3 says so too where it cannot be asked asynchronously, as in `airflow dags test`.
             connection = await sync_to_async(BaseHook.get_connection)(self.closeai_conn_id)
-        extra = await get_async_extra_dejson(connection)
         # Not asyncio.to_thread: on Airflow 3.1 a Variable read in such a thread breaks the triggerer, since
         # only asgiref's threads lead the SDK's messages back to the loop that owns their socket.
         in_thread = sync_to_async(_look_blocking, thread_sensitive=False)
-        return await in_thread(connection, extra, self.require)
+        return await in_thread(connection, self.require)
 
 
-def _look_blocking(connection: Connection, extra: dict[str, Any], require: str) -> str | None:
+def _look_blocking(connection: Connection, require: str) -> str | None:
     # Imported here: the triggerer loads trigger classes on its event loop, and these take a while.
     from airflow_provider_closeai.hooks.closeai import client_from
     from airflow_provider_closeai.provisioning.health import look
 
-    return look(lambda: client_from(connection, extra), require)
+    return look(lambda: client_from(connection), require)
 
 
 _looks: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Task[str | None]] = {}

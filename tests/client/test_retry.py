@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import signal
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from airflow_provider_closeai.client.retry import (
     retrying,
     wait_before_next,
 )
-from airflow_provider_closeai.client.transport import parse_retry_after
+from airflow_provider_closeai.client.retry_after import parse_retry_after
 from airflow_provider_closeai.simulator import Request, Simulator
 
 
@@ -111,17 +112,53 @@ NOW = 1_800_000_000.0
         (email.utils.formatdate(NOW + 90, usegmt=True), 90),
         (email.utils.formatdate(NOW - 90, usegmt=True), 0),
         ("Fri, 15 Jan 2027 08:01:30 GMT", 90),
+        ("Fri Jan 15 08:01:30 2027", 90),  # asctime
+        ("Friday, 15-Jan-27 08:01:30 GMT", 90),  # RFC 850
+        ("Fri, 15 Jan 2027 08:01:30 -0000", 90),
+        ("Fri, 15 Jan 2027 08:01:30", 90),
+        ("Fri, 15 Jan 2027 08:01:30 UTC", 90),
+        ("Fri, 15 Jan 2027 16:01:30 +0800", 90),
+        ("15 Jan 2027 08:01:30 GMT", 90),
+        ("fri, 15 jan 2027 08:01:30 gmt", 90),
+        ('"Fri, 15 Jan 2027 08:01:30 GMT"', 90),
+        ("Fri, 15 Jan 2037 08:01:30 GMT", 86400),
+        ("Sunday, 06-Nov-94 08:49:37 GMT", 0),
+        ("1.5", 1.5),
+        ("120 ", 120),
+        ("+3", 3),
+        ("10s", 10),
+        ("10 seconds", 10),
+        ('"10"', 10),
+        ("120, 30", 120),
+        ("999999999999999", 86400),
         ("soon", None),
         ("-1", None),
-        ("1.5", None),
+        ("-5.5", None),
+        ("1e5", None),
+        ("0x10", None),
+        ("5 minutes", None),
+        (",", None),
+        ("Fri, 99 Foo 2027", None),
+        ("Fri, 15 Jan 0000 08:01:30 GMT", 0),
+        ("Fri, 15 Jan 99999 08:01:30 GMT", None),
         ("\xb2", None),
         ("٣", None),
         ("nan", None),
+        ("inf", None),
         ("9" * 400, None),
     ],
 )
-def test_parse_retry_after(value: str | None, wait: float | None) -> None:
-    assert parse_retry_after(value, NOW) == wait
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai", "America/Los_Angeles"])
+def test_parse_retry_after(
+    value: str | None, wait: float | None, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert parse_retry_after(value, NOW) == wait
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 class Fake:

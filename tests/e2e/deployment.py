@@ -131,13 +131,18 @@ class Deployment:
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """Wait until all parts answer and are healthy; logs in anew."""
+        plan = json.loads((self.home / "processes.json").read_text())
         try:
             wait_until(lambda: self._is_ready(len(plan)), "Airflow is ready")
         except AssertionError as problem:
-            for name in parts:
-                log = self.home / f"{name}.log"
+            for part in plan:
+                log = self.home / f"{part['name']}.log"
                 if log.exists():
-                    problem.add_note(f"--- {name}\n{log.read_text(errors='replace')[-2000:]}")
+                    problem.add_note(f"--- {part['name']}\n{log.read_text(errors='replace')[-2000:]}")
             raise
 
     def stop(self) -> None:

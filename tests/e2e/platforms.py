@@ -17,11 +17,18 @@ class Platform:
     :param connection: the connection's id.
     :param extra: of the connection.
     :param key: the connection's key, where it is not the platform's.
+    :param options: of the simulator.
     """
 
-    def __init__(self, connection: str, extra: dict[str, Any] | None = None, key: str | None = None) -> None:
+    def __init__(
+        self,
+        connection: str,
+        extra: dict[str, Any] | None = None,
+        key: str | None = None,
+        **options: Any,
+    ) -> None:
         self.connection = connection
-        self.simulator = Simulator(bases=2)
+        self.simulator = Simulator(bases=2, **options)
         self.simulator.on_request = self._on_request
         self.script: Callable[[Request], None] | None = None
         self.problems: list[BaseException] = []

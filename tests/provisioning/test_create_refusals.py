@@ -57,7 +57,7 @@ def test_other_prices_are_told_before_anything_is_created(
 ) -> None:
     sim.add_account("a", there)
     with pytest.raises(PricingDiffers) as caught:
-        ensure(client_of(sim), 2)
+        ensure(client_of(sim), 2, if_exists="match")
     assert told in str(caught.value)
     assert "gpt-4: 1" in str(caught.value)
     assert caught.value.permanent
@@ -68,13 +68,13 @@ def test_a_followed_old_price_is_factor_one(sim: Simulator) -> None:
     sim.add_account(
         "a", [{"model": "gpt-4", "prompt_price": 0, "completion_price": 0, "auto_following": True}]
     )
-    assert len(ensure(client_of(sim), 1)) == 1
+    assert len(ensure(client_of(sim), 1, if_exists="match")) == 1
     assert sim.count("create") == 0
 
 
 def test_the_same_factor_written_otherwise_is_no_difference(sim: Simulator) -> None:
     sim.add_account("a", [{"model": "gpt-4", "pricing_factor": "1.50"}])
-    assert len(ensure(client_of(sim), 1, {"gpt-4": 1.5})) == 1
+    assert len(ensure(client_of(sim), 1, {"gpt-4": 1.5}, if_exists="match")) == 1
 
 
 def test_if_exists_fail_refuses_what_was_there(sim: Simulator) -> None:
@@ -215,7 +215,7 @@ def test_no_error_and_no_log_shows_a_token(sim: Simulator, caplog: pytest.LogCap
     with pytest.raises(TooManyAccounts) as surplus:
         ensure(client_of(sim), 1)
     with pytest.raises(PricingDiffers) as prices:
-        ensure(client_of(sim), 2, {"gpt-4": 2})
+        ensure(client_of(sim), 2, {"gpt-4": 2}, if_exists="match")
     ensure(client_of(sim), 3)
     tokens += [account["token"] for account in sim.accounts("a")]
     told = caplog.text + str(surplus.value) + str(prices.value)

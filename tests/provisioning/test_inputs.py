@@ -13,15 +13,42 @@ from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.client.models import SecretToken
 from airflow_provider_closeai.provisioning.create import ensure_sub_accounts, wanted
 from airflow_provider_closeai.provisioning.delete import delete_sub_accounts, deletion
-from airflow_provider_closeai.provisioning.inputs import Selection, pricing, selection
+from airflow_provider_closeai.provisioning.inputs import pricing
 from airflow_provider_closeai.provisioning.pricing import repricing, update_pricing
+from airflow_provider_closeai.provisioning.selection import Selection, selection
 from airflow_provider_closeai.simulator import Simulator
 
 NAN, INF = float("nan"), float("inf")
-WHOLE = [0, -1, 1.5, "x", "", None, True, [1], "1.0", "²", "-3"]
+WHOLE = [0, -1, 1.5, "x", "", None, True, [1], "1.5", "²", "-3", NAN, INF, "nan", 10**20, "9" * 5000]
+WHOLE += ["1e400000000", "1e-400000000", b"1", Decimal("0.5"), {}]
 SECONDS = [-1, "x", None, True, NAN, INF, "inf", []]
 FLAGS = ["yes", 1, 0, None, "", []]
-ALIASES = ["", None, 5, " a", "a ", "a\n", "\ta", "a\x00b", "a\u200bb", "x" * 256, ["a"], b"a"]
+ALIASES = ["", None, 5, 7.0, True, ["a"], b"a", "a\ud83d"]
+NEW_ALIASES = [
+    " a",
+    "a ",
+    "a\n",
+    "\ta",
+    "a\x00b",
+    "x" * 256,
+    "\u3000a",
+    "a\xa0b",
+    "a\u2009b",
+    "a\u2028b",
+    "\x7f",
+]
+NEW_ALIASES += [
+    "a\u200bb",
+    "a\u200db",
+    "\u200d字",
+    "字\u200d",
+    "\ufeffa",
+    "a\xadb",
+    "a\u202eb",
+    "a\u2060b",
+    "字\u200d a",
+]
+NEW_ALIASES += ["a\U000e0067"]
 FACTORS = [
     -1,
     "-0.1",
@@ -82,11 +109,70 @@ IDS = [
     [{"id": None}],
     [{"id": "x"}],
     ["²"],
-    [[1]],
+    [[]],
+    [[], [[]]],
+    [[1], None],
     [b"1"],
+    [[1], "x"],
+    ["1e2"],
+    [2.5],
+    [NAN],
     {},
+    "null",
+    "None",
+    " ",
+    "[{'id': 1}]",
+    "[" * 10**5,
 ]
-SKS = [[], "", " , ", [""], ["  "], [5], [None], 5, True, "[", "[]", "[5]", {"a": 1}, [b"sk-a"]]
+SKS = [
+    "None",
+    ["sk-abc****wxyz"],
+    "sk-abc…wxyz",
+    ["sk-real-key-1", "sk-xxxxxxxxxx"],
+    [],
+    "",
+    " , ",
+    [""],
+    ["  "],
+    [5],
+    [None],
+    5,
+    True,
+    "[",
+    "[]",
+    "[5]",
+    {"a": 1},
+    [b"sk-a"],
+]
+
+#: What consoles let people type, and a selection must find.
+ODD = [
+    "\u3000全角\u3000",
+    "a\xa0b",
+    "👩\u200d💻",
+    " a ",
+    "a\tb\n",
+    "x\u200by",
+    "字" * 400,
+    " ",
+    "\u202edcba",
+    "'; drop",
+    '"',
+    "a%",
+    "a&b=c#d",
+    "\x00",
+]
+
+
+class Whole:
+    """A whole number of another library, such as numpy's."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __index__(self) -> int:
+        return self.value
+
 
 Run = Callable[[Simulator, dict[str, Any]], object]
 
@@ -107,7 +193,7 @@ def delete(sim: Simulator, given: dict[str, Any]) -> object:
 
 
 CASES: dict[str, list[tuple[Run, list[Any]]]] = {
-    "alias": [(create, ALIASES), (update, [value for value in ALIASES if value is not None])],
+    "alias": [(create, ALIASES + NEW_ALIASES), (update, [value for value in ALIASES if value is not None])],
     "model_pricing": [(create, PRICINGS), (update, PRICINGS)],
     "balance": [(create, [None, *FACTORS])],
     "count": [(create, WHOLE)],
@@ -194,6 +280,14 @@ def test_the_pages_own_example_is_taken_with_a_warning() -> None:
         ({"sub_accounts": "[1, 2]"}, Selection(ids=(1, 2))),
         ({"sub_accounts": {"id": 3}}, Selection(ids=(3,))),
         ({"sub_accounts": (number for number in (1, 2))}, Selection(ids=(1, 2))),
+        ({"sub_accounts": [[{"id": 1}, {"id": 2}], [{"id": 3}]]}, Selection(ids=(1, 2, 3))),
+        ({"sub_accounts": "[[1, 2], [3], []]"}, Selection(ids=(1, 2, 3))),
+        ({"sub_accounts": ((1, [2]), {3})}, Selection(ids=(1, 2, 3))),
+        ({"sub_accounts": iter([[[1]], (each for each in [2])])}, Selection(ids=(1, 2))),
+        ({"sub_accounts": {"a": {"id": 1}}.values()}, Selection(ids=(1,))),
+        ({"sub_accounts": [7.0, Whole(8), "\uff19", Decimal(10)]}, Selection(ids=(7, 8, 9, 10))),
+        ({"sub_accounts": Whole(8)}, Selection(ids=(8,))),
+        *[({"alias": alias}, Selection(alias=alias)) for alias in ODD],
         ({"alias": "a b"}, Selection(alias="a b")),
         ({"sks": "sk-a, sk-b\nsk-a"}, Selection(tokens=(SecretToken("sk-a"), SecretToken("sk-b")))),
         ({"sks": '["sk-a"]'}, Selection(tokens=(SecretToken("sk-a"),))),
@@ -212,3 +306,62 @@ def test_texts_of_templates_are_taken() -> None:
     assert (made.balance, made.count, made.batch_size, made.settle) == (Decimal("1.5"), 3, 10, 0)
     assert deletion(alias="a", max_delete="0", dry_run="true").dry_run is True
     assert repricing({"m": 1}, alias="a", dry_run=" False ").dry_run is False
+
+
+@pytest.mark.parametrize("value", [3, 3.0, "3", " 3 ", "3.0", "\uff13", Decimal("3.00"), Whole(3), "3e0"])
+def test_whole_numbers_of_any_type_are_taken(value: Any) -> None:
+    assert wanted("a", {"m": 1}, value, value).count == 3
+    assert wanted("a", {"m": value}, value).pricing == {"m": 3}
+    assert deletion(alias="a", max_delete=value, batch_size=value).max_delete == 3
+
+
+@pytest.mark.parametrize(
+    "alias",
+    [
+        "张三\u3000研发",
+        "团队-甲\uff08一\uff09",
+        "👩\u200d💻 dev",
+        "👨\u200d👩\u200d👧",
+        "❤\ufe0f",
+        "\U0001f3f4\U000e0067\U000e0062\U000e007f",
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "क्\u200dष",
+        "1️⃣",
+        "é e\u0301",
+        "a/b c:d@e",
+    ],
+)
+def test_new_aliases_that_people_read_are_taken(alias: str) -> None:
+    assert wanted(alias, {"m": 1}, 1).alias == alias
+
+
+@pytest.mark.parametrize(
+    ("given", "cure"),
+    [
+        ({"model_pricing": "{'gpt-4': 1}"}, "tojson"),
+        (
+            {"model_pricing": "[{'model': 'a', 'pricing_factor': Decimal('1')}]"},
+            "render_template_as_native_obj",
+        ),
+        ({"alias": 7}, "put quotes inside"),
+        ({"alias": 1e3}, "put quotes inside"),
+        ({"alias": "a\xa0b"}, "U+00A0 (NO-BREAK SPACE)"),
+        ({"alias": "a\x00b"}, "U+0000"),
+        ({"if_exists": "replace"}, "'ensure', 'update', 'match', 'fail'"),
+    ],
+)
+def test_an_error_names_the_cure(given: dict[str, Any], cure: str) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        wanted(**{"alias": "a", "model_pricing": {"a": 1}, "balance": 1, **given})
+    assert cure in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, "None", "null", ""])
+def test_a_task_that_returned_nothing_is_named_with_the_cure(value: Any) -> None:
+    with pytest.raises(InvalidParameter, match=r"returned nothing .*marked success.*select by alias"):
+        selection(value, None, None)
+
+
+def test_text_of_a_template_names_the_cure_and_shows_nothing() -> None:
+    with pytest.raises(InvalidParameter, match="tojson"):
+        selection("[{'id': 1, 'alias': 'a'}]", None, None)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from airflow_provider_closeai.simulator import Simulator
+from airflow_provider_closeai.simulator.control import ACTIONS, PREFIX, Action
+from airflow_provider_closeai.simulator.kinds import KINDS
 
 Control = Callable[..., Any]
 
@@ -56,8 +61,8 @@ def test_new_faults_over_http(ask: Any, sim: Simulator, control: Control) -> Non
         == 200
     )
     assert (ask("list").status, ask("list").status) == (404, 200)
-    fields = {"call": "create", "kind": "decline", "message": "no", "made": 1, "base": 1}
-    assert control("POST", "faults", fields).status == 200
+    wanted = {"call": "create", "kind": "decline", "message": "no", "made": 1, "base": 1}
+    assert control("POST", "faults", wanted).status == 200
     assert ask("create", {"alias": "a", "balance": 1, "model_pricing": [], "count": 2}, base=1).json() == {
         "success": False,
         "message": "no",
@@ -161,3 +166,30 @@ def test_control_says_what_is_wrong(ask: Any, sim: Simulator, name: str, body: A
     assert sim.requests == []
     assert (sim.base_urls, sim.clock.now()) == before
     assert [ask("list", base=base).status for base in (0, 1)] == [200, 200]
+
+
+def test_the_page_names_everything(sim: Simulator) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text(encoding="utf-8")
+    named = {*KINDS, *(field.name for field in fields(sim.settings))}
+    named |= {f"{action.method} {action.path}" for action in ACTIONS}
+    options = {field.name for kind in KINDS.values() if is_dataclass(kind) for field in fields(kind)}
+    assert not [name for name in named | options if f"`{name}`" not in page]
+
+
+def test_the_page_shows_bodies_that_work(sim: Simulator, control: Control) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text(encoding="utf-8")
+    sim.add_account("a")
+    rows = re.findall(r"^\|(?: `(\w+) /_simulator/(\w*)`)? \|(?: `(\{.*?\})`)? \|", page, re.MULTILINE)
+    assert len(rows) == len(ACTIONS) + 2
+    method = name = ""
+    for method_shown, name_shown, body in rows:
+        if method_shown:
+            method, name = method_shown, name_shown
+        assert control(method, name, body or None).status == 200, (name, body)
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=str)
+def test_the_bodies_that_the_list_shows_work(sim: Simulator, control: Control, action: Action) -> None:
+    sim.add_account("a")
+    for body in re.findall(r"\{.*?\}", action.body) or [None]:
+        assert control(action.method, action.path.removeprefix(PREFIX), body).status == 200, body

@@ -1,0 +1,90 @@
+"""Mapping: Airflow stores what a mapped operator is given as it is, in plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+class NamedSink:
+    """
+    A sink that is known by its class's name.
+
+    Airflow stores ``str()`` of what a mapped operator is given, each time the file is parsed. A sink without
+    a ``repr`` of its own would show its address, and make a new DAG version each time; another might show a
+    key.
+    """
+
+    def __init__(self, sink: Any) -> None:
+        self.sink = sink
+
+    def __repr__(self) -> str:
+        kind = self.sink if isinstance(self.sink, type) else type(self.sink)
+        return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def with_named_sink(arguments: Any) -> Any:
+    """
+    Return arguments whose sinks, if not of this package, are known by their class's names.
+
+    :param arguments: of ``partial``, ``expand`` or ``expand_kwargs``.
+    """
+    if not isinstance(arguments, Mapping) or "deliver_to" not in arguments:
+        return arguments
+    given = arguments["deliver_to"]
+    named = [_named(each) for each in given] if isinstance(given, list | tuple) else _named(given)
+    return {**arguments, "deliver_to": named}
+
+
+def _named(sink: Any) -> Any:
+    ours = type(sink).__module__.startswith("airflow_provider_closeai.sinks.")
+    return sink if sink is None or ours or hasattr(sink, "iter_references") else NamedSink(sink)
+
+
+class CheckedPartial:
+    """
+    What ``partial`` returns.
+
+    :param partial: Airflow's own.
+    :param check: returns the arguments that Airflow may store, of those that are given.
+    """
+
+    def __init__(self, partial: Any, check: Callable[[Any], Any]) -> None:
+        self._partial = partial
+        self._check = check
+
+    def expand(self, **mapped: Any) -> Any:
+        return self._partial.expand(**self._check(mapped))
+
+    def expand_kwargs(self, kwargs: Any, **options: Any) -> Any:
+        if isinstance(kwargs, list | tuple):
+            kwargs = [self._check(mapped) for mapped in kwargs]
+        return self._partial.expand_kwargs(kwargs, **options)
+
+
+def refuse_keys(arguments: Any) -> Any:
+    """
+    Return arguments that hold no keys.
+
+    :param arguments: of ``partial``, ``expand`` or ``expand_kwargs``.
+    :raises ValueError: ``sks`` is among them.
+    """
+    if isinstance(arguments, Mapping) and arguments.get("sks") is not None:
+        raise ValueError(
+            "sks cannot be mapped: Airflow stores what a mapped operator is given in plain text. Map over "
+            "sub_accounts or alias."
+        )
+    return arguments
+
+
+def is_from_task(value: Any) -> bool:
+    """
+    Tell whether a parameter, or a part of it, is another task's result.
+
+    :param value: the parameter.
+    """
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple | set):
+        return any(is_from_task(item) for item in value)
+    return hasattr(value, "iter_references")

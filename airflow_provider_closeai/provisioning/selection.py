@@ -1,0 +1,117 @@
+"""Which accounts are meant: by ids or records, by alias, or by keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeGuard
+
+import msgspec
+
+from airflow_provider_closeai.client.models import SecretToken, SubAccount
+from airflow_provider_closeai.provisioning.inputs import alias_text, bad, from_json, integer
+
+_NONE_CURE = (
+    "give exactly one of sub_accounts, alias and sks. If it comes from another task, that task returned "
+    "nothing (it was skipped, or marked success by hand): clear that task, or select by alias instead"
+)
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which accounts: by exactly one of ids, alias, keys."""
+
+    ids: tuple[int, ...] = ()
+    alias: str | None = None
+    tokens: tuple[SecretToken, ...] = ()
+
+
+def selection(sub_accounts: object, alias: object, sks: object) -> Selection:
+    """
+    Read which accounts are meant: exactly one of the three, and not empty.
+
+    :param sub_accounts: ids, or the records that other tasks returned; lists of them too, as mapped tasks
+        return them.
+    :param alias: an exact alias.
+    :param sks: keys.
+    """
+    named = {"sub_accounts": sub_accounts, "alias": alias, "sks": sks}
+    given = [name for name, value in named.items() if value is not None]
+    if not given:
+        raise bad("sub_accounts, alias, sks", "select the accounts, and none is given", _NONE_CURE)
+    if len(given) > 1:
+        raise bad(
+            "sub_accounts, alias, sks",
+            f"select the accounts, and {' and '.join(given)} are given",
+            "give exactly one of the three",
+        )
+    if alias is not None:
+        return Selection(alias=alias_text(alias))
+    if sks is not None:
+        return Selection(tokens=_tokens(sks))
+    items = _items("sub_accounts", sub_accounts)
+    return Selection(ids=tuple(dict.fromkeys(_account_id(item) for item in items)))
+
+
+def _tokens(value: object) -> tuple[SecretToken, ...]:
+    _refuse_nothing("sks", value)
+    if isinstance(value, str) and not value.lstrip().startswith("["):
+        value = value.replace(",", " ").split()
+    items = [item.reveal() if isinstance(item, SecretToken) else item for item in _items("sks", value)]
+    if not all(isinstance(item, str) and item.strip() for item in items):
+        raise bad("sks", "has an entry that is not a key", "give the keys as texts")
+    tokens = tuple(SecretToken(item) for item in dict.fromkeys(item.strip() for item in items))
+    if any(token.is_masked for token in tokens):
+        raise bad(
+            "sks", "has a key whose characters are replaced for show", "give the whole keys, or use ids"
+        )
+    return tokens
+
+
+def _items(name: str, value: object) -> list[Any]:
+    _refuse_nothing(name, value)
+    value = from_json(name, value)
+    if isinstance(value, Mapping | SubAccount | SecretToken) or integer(value) is not None:
+        value = [value]
+    if not _is_list(value):
+        raise bad(name, f"is of type {type(value).__name__}, which is not a list", "give a list")
+    items = list(_flat(value))
+    if not items:
+        raise bad(
+            name,
+            "is an empty list, which selects nothing",
+            "skip the task when there is nothing to do, or select by alias",
+        )
+    return items
+
+
+def _refuse_nothing(name: str, value: object) -> None:
+    """Refuse what a template makes of a task's result that is not there."""
+    if isinstance(value, str) and value.strip() in ("", "None", "null"):
+        raise bad(name, f"is {value!r}, which selects nothing", _NONE_CURE)
+
+
+def _is_list(value: object) -> TypeGuard[Iterable[Any]]:
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+
+
+def _flat(values: Iterable[Any]) -> Iterator[Any]:
+    for value in values:
+        if _is_list(value):
+            yield from _flat(value)  # a mapped task's output is a list of each one's result
+        else:
+            yield value
+
+
+def _account_id(item: object) -> int:
+    if isinstance(item, SubAccount):
+        return item.id
+    if isinstance(item, Mapping):
+        item = item.get("id")
+    number = None if isinstance(item, str) and not item.strip().isdecimal() else integer(item)
+    if number is None:
+        shown = f" ({item!r})" if isinstance(item, int | float) else ""
+        raise bad(
+            "sub_accounts",
+            f"has an entry of type {type(item).__name__}{shown} where an id is expected",
+            "give ids, or the records that another task returned (create.output)",
+        )
+    return number
