@@ -1,7 +1,8 @@
 """Record the counters just before the month's turn, when they are reset.
 
 What is spent after this snapshot and before midnight is in no counter afterwards: the closer it is, the
-smaller the gap that the report names. At most 15 minutes make a month final.
+smaller the gap that the report names. At most 15 minutes make a month final. A run that comes after the turn
+fails where the ledger kept that month: an amount is lost, which somebody should know.
 """
 
 from __future__ import annotations

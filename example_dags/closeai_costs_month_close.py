@@ -1,7 +1,8 @@
 """Open the new month and close the old one, just after the turn.
 
 The first task reads the counters that have just been reset. The second writes the old month's figures into
-the ledger, for good: from then on they change only by lines that are appended.
+the ledger, for good: from then on they change only by lines that are appended. A run that comes late skips
+the first task, and a month of which the ledger knows nothing is not closed but skipped.
 """
 
 from __future__ import annotations
@@ -41,6 +42,6 @@ with DAG(
         budgets={"Search": "60", "Ads": "60"},
         thresholds=(),  # the report DAG tells alerts
         close=True,
-        trigger_rule="none_failed",  # a snapshot that comes too late is skipped; the month is still closed
+        trigger_rule="none_failed",  # a run that comes late has nothing to read, and still closes
     )
     opening >> close

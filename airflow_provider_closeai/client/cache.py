@@ -35,11 +35,19 @@ _MAX_BYTES = 256 * 1024
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What was last seen of a base: whether it served, when (epoch seconds), and how that was seen."""
+    """
+    What was last seen of a base.
+
+    :param healthy: whether it served.
+    :param at: when (epoch seconds).
+    :param detail: how that was seen, for a person.
+    :param reached: whether the platform's own server answered there, well or not.
+    """
 
     healthy: bool
     at: float
     detail: str
+    reached: bool = True
 
 
 class Knowledge(msgspec.Struct, frozen=True):
@@ -49,6 +57,7 @@ class Knowledge(msgspec.Struct, frozen=True):
     :param bases: discovery's last good answer.
     :param discovered_at: when it came (epoch seconds); 0: never.
     :param failures: discoveries that failed since then.
+    :param unchanged: discoveries in a row, asked because no base could be reached, that listed the same.
     :param ask_again_at: not before then may discovery be asked again.
     :param why: what the last failed discovery met, for a person.
     :param refused: whether it was the key that discovery refused (401, 403).
@@ -60,6 +69,7 @@ class Knowledge(msgspec.Struct, frozen=True):
     bases: tuple[ApiBase, ...] = ()
     discovered_at: float = 0.0
     failures: int = 0
+    unchanged: int = 0
     ask_again_at: float = 0.0
     why: str = ""
     refused: bool = False

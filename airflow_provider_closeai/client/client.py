@@ -6,6 +6,7 @@ mean by "create", "reprice" and "delete" is one floor up, in :mod:`airflow_provi
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,8 +15,8 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_closeai.client import errors, retry
-from airflow_provider_closeai.client.bases import Bases
+from airflow_provider_closeai.client import failures, retry
+from airflow_provider_closeai.client.answers import Attempt, Outcome
 from airflow_provider_closeai.client.cache import Cache, Store
 from airflow_provider_closeai.client.config import ClientConfig
 from airflow_provider_closeai.client.listing import read_all
@@ -24,53 +25,64 @@ from airflow_provider_closeai.client.models import (
     BaseHealth,
     CreateAnswer,
     CreditGrants,
-    Done,
     SecretToken,
     SubAccount,
     SubAccountPage,
+    SuccessAnswer,
     UnreadableItem,
+    decode_page,
     decoder,
     pricing_body,
 )
-from airflow_provider_closeai.client.transport import Attempt, Outcome, Transport
+from airflow_provider_closeai.client.pool import BasePool
+from airflow_provider_closeai.client.transport import Transport
+
+log = logging.getLogger(__name__)
 
 _ACCOUNTS = "/api/v1/account/sub-account"
 # Aliases that any filter takes literally; others are matched here, over the whole listing.
-_PLAIN = re.compile(r"[A-Za-z0-9 _.:/@-]+")
+_PLAIN = re.compile(r"[A-Za-z0-9_.:/@-]+(?: +[A-Za-z0-9_.:/@-]+)*")  # spaces around one may be trimmed
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One kind of call: its name for people, and how it travels."""
+    """
+    One kind of call.
+
+    :param name: for people.
+    :param method: HTTP method.
+    :param path: below the base.
+    :param decode: makes the value of a success; raises where the answer says no.
+    :param repeatable: whether it may be sent again once it may have been executed.
+    :param writes: whether it changes anything.
+    :param may_miss: whether it names keys, so that a 404 can be the platform's word on one of them.
+    """
 
     name: str
     method: str
     path: str
     decode: Callable[[bytes], Any]
     repeatable: bool = True
+    writes: bool = True
+    may_miss: bool = False
 
 
-def _decode_done(content: bytes) -> Done:
-    done: Done = _decode_success(content)
-    if not done.success:
-        raise ValueError("it says success: false")
-    return done
+def _successful(kind: type[SuccessAnswer]) -> Callable[[bytes], Any]:
+    decode = decoder(kind)
+
+    def decode_success(content: bytes) -> Any:
+        answer = decode(content)
+        if not answer.success or answer.error:
+            raise ValueError("it says no")
+        return answer
+
+    return decode_success
 
 
-def _decode_create(content: bytes) -> CreateAnswer:
-    answer: CreateAnswer = _decode_created(content)
-    if not answer.success:
-        raise ValueError("it says success: false")
-    return answer
-
-
-_decode_success = decoder(Done)
-_decode_created = decoder(CreateAnswer)
-
-LIST = Call("list", "GET", f"{_ACCOUNTS}/list", decoder(SubAccountPage))
-CREATE = Call("create", "POST", f"{_ACCOUNTS}/token", _decode_create, repeatable=False)
-UPDATE = Call("update", "POST", f"{_ACCOUNTS}/token/info", _decode_done)
-DELETE = Call("delete", "DELETE", f"{_ACCOUNTS}/token", _decode_done)
-BILLING = Call("billing", "GET", "/dashboard/billing/credit_grants", decoder(CreditGrants))
+LIST = Call("list", "GET", f"{_ACCOUNTS}/list", decode_page, writes=False)
+CREATE = Call("create", "POST", f"{_ACCOUNTS}/token", _successful(CreateAnswer), repeatable=False)
+UPDATE = Call("update", "POST", f"{_ACCOUNTS}/token/info", _successful(SuccessAnswer), may_miss=True)
+DELETE = Call("delete", "DELETE", f"{_ACCOUNTS}/token", _successful(SuccessAnswer), may_miss=True)
+BILLING = Call("billing", "GET", "/dashboard/billing/credit_grants", decoder(CreditGrants), writes=False)
 
 
 class CloseAIClient:
@@ -93,65 +105,73 @@ class CloseAIClient:
         self.sleep = sleep
         self._transport = Transport(config)
         self.cache = Cache(config, store)
-        self.bases = Bases(config, self._transport, self.cache, sleep=sleep)
+        self.pool = BasePool(config, self._transport, self.cache, sleep=sleep)
 
     def list_bases(self) -> list[ApiBase]:
         """Return the bases, best first, from the shared cache while it is fresh."""
-        return self.bases.known()
-
-    def refresh_bases(self) -> list[ApiBase]:
-        """Ask discovery now, however fresh its last answer is, and return the bases, best first."""
-        return self.bases.refresh()
+        return self.pool.known()
 
     def get_base_url(self) -> str:
         """Return the base to use now, without a trailing slash. An OpenAI client wants ``/v1`` behind it."""
-        return self.bases.to_use()
+        return self.pool.to_use()
 
     def check_health(self) -> list[BaseHealth]:
         """Return what is known of every base's health; probes only what is older than ``health_ttl``."""
-        return self.bases.check_health()
+        return self.pool.check_health()
+
+    def refresh_bases(self) -> list[ApiBase]:
+        """Ask discovery now, however fresh its last answer is, and return the bases, best first."""
+        return self.pool.refresh()
 
     def iter_listing(self, alias: str | None = None) -> Iterator[SubAccount | UnreadableItem]:
         """
-        Stream the listing with the entries that cannot be read.
+        Stream the listing, page by page, with the entries that cannot be read.
 
-        :param alias: only accounts with exactly this alias.
+        Each account comes once, and every account that was there throughout comes, whatever appears or
+        vanishes meanwhile. ``alias`` matches exactly, whatever the platform's own filter does.
+
+        :param alias: only accounts with exactly this alias, and entries whose alias cannot be read.
+        :raises ListingUnstable: where the listing never agrees with its own ``total``.
         """
-        return self.iter_sub_accounts(alias)
+        filtered = alias if alias is not None and _PLAIN.fullmatch(alias) else None
+        for item in read_all(self.page, self.config.page_size, filtered):
+            may_be_unnamed = isinstance(item, UnreadableItem) and item.alias is None
+            if alias in (None, item.alias) or may_be_unnamed:
+                yield item
 
     def iter_sub_accounts(self, alias: str | None = None, sk: str | None = None) -> Iterator[SubAccount]:
         """
-        Stream the sub-accounts, page by page.
+        Stream the sub-accounts, as :meth:`iter_listing`; an entry that cannot be read costs a warning.
 
-        Each account comes once, and every account that was there throughout comes, whatever appears or
-        vanishes meanwhile. ``alias`` and ``sk`` match exactly, whatever the platform's own filter does.
         A key is never part of an address, where logs would keep it: it is matched here.
 
         :param alias: only accounts with exactly this alias.
         :param sk: only the account with exactly this key.
         :raises ListingUnstable: where the listing never agrees with its own ``total``.
+        :raises MaskedKeys: ``sk`` is given, and the listing hides the keys.
         """
-        filtered = alias if alias is not None and _PLAIN.fullmatch(alias) else None
         token = SecretToken(sk) if sk is not None else None
-        for account in read_all(self.page, self.config.page_size, filtered):
-            if alias in (None, account.alias) and token in (None, account.token):
-                yield account
-
-    def iter_listing(self, alias: str | None = None) -> Iterator[SubAccount | UnreadableItem]:
-        """
-        Stream the listing, with the entries that cannot be read.
-
-        :param alias: only accounts with exactly this alias, and entries whose alias cannot be read.
-        """
-        yield from self.iter_sub_accounts(alias=alias)
+        for item in self.iter_listing(alias):
+            if isinstance(item, UnreadableItem):
+                log.warning("Sub-account %s is left out: it cannot be read (%s).", item.id, item.problem)
+            elif token is None:
+                yield item
+            elif item.token.is_masked:
+                raise failures.masked_keys([item])
+            elif item.token == token:
+                yield item
 
     def get_sub_account(self, account_id: int) -> SubAccount | None:
         """
         Return one sub-account, ``None`` where there is none.
 
         :param account_id: its id.
+        :raises UnreadableAccount: it is listed, and cannot be read.
         """
-        return next((item for item in self.iter_sub_accounts() if item.id == account_id), None)
+        found = next((item for item in self.iter_listing() if item.id == account_id), None)
+        if isinstance(found, UnreadableItem):
+            raise failures.unreadable([found])
+        return found
 
     def page(self, number: int, size: int, alias: str | None = None) -> SubAccountPage:
         """
@@ -211,95 +231,59 @@ class CloseAIClient:
         return grants.total_used
 
     def _call(self, call: Call, *, query: Mapping[str, str] | None = None, body: object = None) -> Any:
-        policy = retry.Policy(
-            repeatable=call.repeatable,
-            max_attempts=self.config.max_attempts,
-            deadline=self.config.deadline,
-        )
-        count = 1
-        fair = min(self.config.connect_timeout, self.config.deadline / 2)
+        progress = retry.Progress(end=time.monotonic() + self.config.deadline)
+        policy = retry.Policy(repeatable=call.repeatable, max_attempts=self.config.max_attempts)
+        for step in retry.retrying(policy, progress, time.monotonic, self.sleep):
+            step.retry_state.set_result(self._attempt(call, progress, query, body))
+        last = progress.attempts[-1]
+        if last.outcome is Outcome.EXECUTED:
+            return last.value
+        if not call.writes and self._is_shut_out(progress):
+            raise failures.shut_out(call.name, progress.attempts)
+        raise failures.failed_call(call.name, progress.attempts, writes=call.writes)
 
-        def once(attempts: list[Attempt], seconds: float) -> Attempt:
-            nonlocal count
-            began = time.monotonic()
-            candidates = [base.api for base in self.bases.candidates()]
-            count = len(candidates)
-            left = max(seconds - (time.monotonic() - began), 0.001)  # discovery may have taken some
+    def _attempt(
+        self, call: Call, progress: retry.Progress, query: Mapping[str, str] | None, body: object
+    ) -> Attempt:
+        def send(base: str, *, fresh: bool) -> Attempt:
+            left = max(progress.end - time.monotonic(), 0.001)  # discovery may have taken some
             attempt = self._transport.attempt(
                 call.method,
-                retry.choose(candidates, attempts),
+                base,
                 call.path,
                 decode=call.decode,
                 seconds=left,
                 query=query,
                 body=body,
-                fresh=not call.repeatable,
+                fresh=fresh,
+                may_miss=call.may_miss,
             )
-            # What had hardly any time left says nothing about the base.
-            if attempt.outcome is Outcome.EXECUTED or left >= fair:
-                self.bases.report(attempt)
+            progress.attempts.append(attempt)
+            # What had hardly any time left says nothing about the base, nor does a kept connection that died.
+            fair = min(self.config.connect_timeout, self.config.deadline / 2)
+            if attempt.outcome is Outcome.EXECUTED or (left >= fair and not attempt.is_stale):
+                self.pool.report(attempt)
             return attempt
 
-        attempts = retry.run(once, policy, bases=lambda: count, clock=time.monotonic, sleep=self.sleep)
-        if attempts[-1].outcome is Outcome.EXECUTED:
-            return attempts[-1].value
-        raise failed_call(call.name, attempts)
+        with self.pool.choose(progress) as base:
+            attempt = send(base, fresh=not call.repeatable)
+            return send(base, fresh=True) if attempt.is_stale else attempt
+
+    def _is_shut_out(self, progress: retry.Progress) -> bool:
+        """Whether every base is healthy and refuses the key, in a form that is not the platform's."""
+        refusing = {
+            attempt.base
+            for attempt in progress.attempts
+            if attempt.is_foreign and attempt.status in (401, 403)
+        }
+        tried_all = len(refusing) >= progress.bases and len(refusing) == len(
+            {attempt.base for attempt in progress.attempts}
+        )
+        return tried_all and all(self.pool.is_healthy_now(base) for base in sorted(refusing))
 
 
 def _sks(accounts: Sequence[SubAccount]) -> list[str]:
+    hidden = [account for account in accounts if account.token.is_masked]
+    if hidden:
+        raise failures.masked_keys(hidden)
     return [account.token.reveal() for account in accounts]  # the one place where tokens leave their box
-
-
-def failed_call(name: str, attempts: Sequence[Attempt]) -> errors.CloseAIError:
-    """
-    Make the error of a call from its attempts.
-
-    :param name: the call.
-    :param attempts: all of them, the newest last.
-    """
-    last = attempts[-1]
-    told = "; ".join(f"{attempt.base}: {attempt.detail}" for attempt in attempts[-4:])
-    tried = f"{name!r} failed after {len(attempts)} attempt{'s' * (len(attempts) > 1)} ({told})."
-    sent = [attempt for attempt in attempts if attempt.outcome is Outcome.UNKNOWN]
-    refused = last.outcome is Outcome.REJECTED
-    if sent and name != LIST.name and last.status not in (401, 403):
-        refused = False  # this attempt changed nothing; the one before it may have
-    kind: type[errors.CloseAIError]
-    if refused:
-        kind, next_step = _REJECTIONS.get(last.status, _OTHER_REJECTION)
-    elif sent:
-        kind = errors.OutcomeUnknown
-        next_step = "Nothing was changed: it only reads. Try again later."
-        if name != LIST.name:
-            next_step = "It was sent and may have been executed: list before you send it again."
-    else:
-        kind = errors.NotSent
-        next_step = "Nothing was sent, nothing was changed. Check the network from this worker to the bases."
-    return kind(
-        f"{tried} {next_step}", call=name, base=last.base, status=last.status, retry_after=last.retry_after
-    )
-
-
-_OTHER_REJECTION: tuple[type[errors.CloseAIError], str] = (
-    errors.Rejected,
-    "The platform refused it and changed nothing; sent again it would be refused again. Correct the request.",
-)
-_REJECTIONS: dict[int | None, tuple[type[errors.CloseAIError], str]] = {
-    401: (
-        errors.AuthenticationFailed,
-        "The key is not known there: put the main account's sk into the connection's API key.",
-    ),
-    403: (
-        errors.PermissionDenied,
-        "The key may not do this: a sub-account's sk has no access, use the main account's.",
-    ),
-    408: (
-        errors.RequestTimedOut,
-        "The platform did not read it in time and changed nothing. Try again later.",
-    ),
-    429: (
-        errors.RateLimited,
-        "The platform asks to wait longer than the connection's 'deadline' and 'max_attempts' allow; "
-        "nothing was changed.",
-    ),
-}

@@ -7,6 +7,7 @@ amounts are accepted as the page's strings or as JSON numbers and kept exact.
 from __future__ import annotations
 
 import hmac
+import json
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -89,7 +90,7 @@ class ModelPricing(msgspec.Struct, frozen=True):
     auto_following: bool | None = None
 
     def __post_init__(self) -> None:
-        _require_finite(self.pricing_factor)
+        _require_finite("pricing_factor", self.pricing_factor)
 
     @property
     def factor(self) -> Decimal | None:
@@ -119,8 +120,8 @@ class SubAccount(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: str | None = None
 
     def __post_init__(self) -> None:
-        _require_finite(self.balance)
-        _require_finite(self.monthly_cost)
+        _require_finite("balance", self.balance)
+        _require_finite("monthly_cost", self.monthly_cost)
 
     @property
     def is_sub_account(self) -> bool:
@@ -171,25 +172,37 @@ class UnreadableItem(msgspec.Struct, frozen=True):
 
 
 class SubAccountPage(msgspec.Struct, frozen=True):
-    """One page of a listing. ``page_size`` is what the platform really used."""
+    """
+    One page of a listing.
+
+    :param items: its accounts, in the platform's order.
+    :param total: how many accounts the platform says there are, in all or on this page.
+    :param page: its number.
+    :param page_size: accounts per page, as the platform really used it.
+    :param unreadable: entries that cannot be read, beside the items.
+    """
 
     items: tuple[SubAccount, ...] | None
     total: int | None = None
     page: int | None = None
     page_size: int | None = msgspec.field(default=None, name="pageSize")
-
-
-class CreateAnswer(msgspec.Struct, frozen=True):
-    """The answer of a create: the new accounts, keys included."""
-
-    items: tuple[SubAccount, ...] | None
     success: bool = True
+    error: Any = None
+    unreadable: tuple[UnreadableItem, ...] = ()
 
 
-class Done(msgspec.Struct, frozen=True):
+class SuccessAnswer(msgspec.Struct, frozen=True):
     """The answer of an update or a delete."""
 
     success: bool
+    error: Any = None
+
+
+class CreateAnswer(SuccessAnswer, frozen=True, kw_only=True):
+    """The answer of a create: the new accounts, keys included."""
+
+    success: bool = True
+    items: tuple[SubAccount, ...] | None
 
 
 class CreditGrants(msgspec.Struct, frozen=True):
@@ -198,7 +211,7 @@ class CreditGrants(msgspec.Struct, frozen=True):
     total_used: Decimal
 
     def __post_init__(self) -> None:
-        _require_finite(self.total_used)
+        _require_finite("total_used", self.total_used)
 
 
 class ApiBase(msgspec.Struct, frozen=True):
@@ -271,15 +284,15 @@ def pricing_body(pricing: Mapping[str, Decimal]) -> list[dict[str, Any]]:
     ]
 
 
-def _require_finite(amount: Decimal | None) -> None:
+def _require_finite(name: str, amount: Decimal | None) -> None:
     if amount is not None and not amount.is_finite():
-        raise ValueError("an amount is not a finite number")
+        raise ValueError(f"{name} is not a finite number")
 
 
 def _decode_token(kind: type, value: object) -> SecretToken:
     if kind is SecretToken and isinstance(value, str) and value:
         return SecretToken(value)
-    raise msgspec.ValidationError("not a key")
+    raise msgspec.ValidationError("token is not a key")
 
 
 def decoder(kind: Any) -> Callable[[bytes], Any]:
@@ -293,3 +306,54 @@ def decoder(kind: Any) -> Callable[[bytes], Any]:
 
 #: Writes request bodies: a ``Decimal`` becomes the same JSON number, digit by digit.
 encode = msgspec.json.Encoder(decimal_format="number").encode
+
+_decode_page = decoder(SubAccountPage)
+_decode_account = decoder(SubAccount)
+
+
+def decode_page(content: bytes) -> SubAccountPage:
+    """
+    Decode a page of a listing. An entry that cannot be read costs only itself.
+
+    :param content: the answer.
+    :raises ValueError: or ``msgspec.DecodeError``, where it is no page at all, or says no.
+    """
+    try:
+        page: SubAccountPage = _decode_page(content)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        page = _decode_item_by_item(content)
+    if not page.success or page.error:
+        raise ValueError("it says no")
+    return page
+
+
+def _decode_item_by_item(content: bytes) -> SubAccountPage:
+    # The standard library reads what msgspec refuses as a whole: half an emoji, bytes that are no text, NaN.
+    text = content.decode("utf-8", "surrogateescape")
+    answer = json.loads(text, parse_float=Decimal, parse_constant=str)
+    entries = answer.get("items") if isinstance(answer, dict) else None
+    if not isinstance(entries, list):
+        raise msgspec.ValidationError("Expected a page with `items`")
+    page: SubAccountPage = _decode_page(encode({**answer, "items": []}))
+    items, unreadable = [], []
+    for entry in entries:
+        try:
+            items.append(_decode_account(encode(entry)))
+        except (msgspec.DecodeError, UnicodeError) as error:
+            unreadable.append(_unreadable(entry, error))
+    return msgspec.structs.replace(page, items=tuple(items), unreadable=tuple(unreadable))
+
+
+def _unreadable(entry: Any, error: Exception) -> UnreadableItem:
+    fields = entry if isinstance(entry, dict) else {}
+    account_id, alias = fields.get("id"), fields.get("alias")
+    if isinstance(account_id, str) and account_id.isdecimal():
+        account_id = int(account_id)
+    is_id = isinstance(account_id, int) and not isinstance(account_id, bool)
+    is_text = isinstance(alias, str) and alias == alias.encode("utf-8", "ignore").decode()
+    is_broken_text = isinstance(error, UnicodeError)
+    return UnreadableItem(
+        id=account_id if is_id else None,
+        alias=alias if is_text else None,
+        problem="it holds text that is not valid Unicode" if is_broken_text else str(error),
+    )

@@ -5,6 +5,7 @@ outcome    a create                anything else (reads; updates and deletes rep
 ========== ======================= ==========================================================
 not sent   again, on another base  again, on another base
 rejected   429, 408: after a wait  429, 408: after a wait; other 4xx: never
+declined   never                   never: the platform said no
 unknown    **never**               again, on another base first
 ========== ======================= ==========================================================
 """
@@ -17,7 +18,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import tenacity
 
-from airflow_provider_closeai.client.transport import Attempt, Outcome
+from airflow_provider_closeai.client.answers import Attempt, Outcome
 
 FIRST_BACKOFF = 0.5
 MAX_BACKOFF = 30.0
@@ -30,12 +31,24 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     :param repeatable: whether the call may be sent again after an unknown outcome.
     :param max_attempts: attempts over all bases.
-    :param deadline: seconds over all attempts and waits.
     """
 
     repeatable: bool
     max_attempts: int
-    deadline: float
+
+
+class Progress(msgspec.Struct, kw_only=True):
+    """
+    How far one call has come.
+
+    :param end: when its time is over, in monotonic seconds.
+    :param attempts: what was tried, the newest last.
+    :param bases: how many bases there are.
+    """
+
+    end: float
+    attempts: list[Attempt] = []
+    bases: int = 1
 
 
 def may_help(attempt: Attempt, repeatable: bool) -> bool:
@@ -68,9 +81,9 @@ def wait_before_next(attempts: Sequence[Attempt], bases: int, jitter: Callable[[
     return float(min(MAX_BACKOFF, FIRST_BACKOFF * 2 ** max(rounds - 1, 0)) * (0.5 + jitter() / 2))
 
 
-def choose(candidates: Sequence[str], attempts: Sequence[Attempt]) -> str:
+def preferred(candidates: Sequence[str], attempts: Sequence[Attempt]) -> list[str]:
     """
-    Choose the base of the next attempt: the best of those that failed least often in this call.
+    Order bases for the next attempt: those that failed least often in this call first.
 
     After a wait that the platform asked for, the same base is asked again.
 
@@ -78,52 +91,31 @@ def choose(candidates: Sequence[str], attempts: Sequence[Attempt]) -> str:
     :param attempts: what happened so far.
     """
     if attempts and attempts[-1].outcome is Outcome.REJECTED:
-        return attempts[-1].base
+        return [attempts[-1].base]
     failures = [attempt.base for attempt in attempts]
-    return min(candidates, key=failures.count)
+    return sorted(candidates, key=failures.count)
 
 
-def run(
-    once: Callable[[list[Attempt], float], Attempt],
-    policy: Policy,
-    *,
-    bases: Callable[[], int],
-    clock: Callable[[], float],
-    sleep: Callable[[float], None],
-) -> list[Attempt]:
+def retrying(
+    policy: Policy, progress: Progress, clock: Callable[[], float], sleep: Callable[[float], None]
+) -> tenacity.Retrying:
     """
-    Attempt until the outcome is final, attempts or the deadline run out.
+    Return the loop of one call's attempts: until an outcome is final, attempts or the time run out.
 
-    :param once: makes one attempt, given those so far and the seconds left.
     :param policy: the bounds.
-    :param bases: how many bases there are.
+    :param progress: to which the loop's body adds each attempt.
     :param clock: monotonic seconds.
     :param sleep: waits; must let a signal through, as :func:`time.sleep` does.
-    :returns: all attempts, the newest last. At least one.
     """
-    attempts: list[Attempt] = []
-    end = clock() + policy.deadline
 
-    def again(newest: Attempt) -> bool:
-        return may_help(newest, policy.repeatable)
+    def is_over(state: tenacity.RetryCallState) -> bool:
+        enough = len(progress.attempts) >= policy.max_attempts
+        return enough or clock() + state.upcoming_sleep >= progress.end
 
-    def wait(state: tenacity.RetryCallState) -> float:
-        return wait_before_next(attempts, bases(), random.random)  # noqa: S311
-
-    def enough(state: tenacity.RetryCallState) -> bool:
-        if len(attempts) >= policy.max_attempts:
-            return True
-        return clock() + state.upcoming_sleep >= end
-
-    def attempt() -> Attempt:
-        attempts.append(once(attempts, max(end - clock(), 0.001)))
-        return attempts[-1]
-
-    tenacity.Retrying(
-        retry=tenacity.retry_if_result(again),  # what is raised, a signal's exception too, goes through
-        wait=wait,
-        stop=enough,
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_result(lambda newest: may_help(newest, policy.repeatable)),
+        wait=lambda state: wait_before_next(progress.attempts, progress.bases, random.random),  # noqa: S311
+        stop=is_over,
         sleep=sleep,
         retry_error_callback=lambda state: None,
-    )(attempt)
-    return attempts
+    )

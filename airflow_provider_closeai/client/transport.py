@@ -1,19 +1,18 @@
 """One attempt over HTTP, and what its outcome proves.
 
 A create has no idempotency key, so everything turns on one question: may the request have been executed?
-:class:`Outcome` is the answer, and it is proof, not a guess: the connection itself notes whether a byte
-of the request was handed to an established connection. A TLS handshake that is reset, as happens to a
-blocked domain, is therefore *not sent*, while the same reset a moment later is *unknown*.
+``Outcome`` is the answer, and it is proof, not a guess: the connection itself notes whether a byte of the
+request was handed to an established connection. A TLS handshake that is reset, as happens to a blocked
+domain, is therefore *not sent*, while the same reset a moment later is *unknown*. What a whole answer proves
+is judged in :mod:`.answers`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import email.utils
-import enum
+import functools
 import os
 import platform
-import re
 import socket
 import threading
 import time
@@ -29,44 +28,20 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.poolmanager import PoolManager
 
+from airflow_provider_closeai.client.answers import Attempt, Outcome, judge
 from airflow_provider_closeai.client.config import ClientConfig
-from airflow_provider_closeai.client.errors import safe_text
 from airflow_provider_closeai.client.models import SecretToken, encode
+from airflow_provider_closeai.client.proxies import SOCKS_ERRORS, is_socks, proxies_for
+from airflow_provider_closeai.client.retry_after import parse_retry_after
 
-
-class Outcome(enum.Enum):
-    """What one attempt proves about the request."""
-
-    NOT_SENT = "not sent"  # DNS, refused, connect timeout, TLS: never reached the platform
-    REJECTED = "rejected"  # 4xx: reached it, and was never executed
-    EXECUTED = "executed"  # a success that could be decoded
-    UNKNOWN = "unknown"  # cut, read timeout, 3xx, 5xx, undecodable success: executed, or not
-
-
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    The outcome of one attempt.
-
-    :param base: origin that was asked.
-    :param outcome: what it proves.
-    :param detail: what happened, for a person; no key, no header, no body.
-    :param status: HTTP status, where an answer began.
-    :param retry_after: seconds that the platform asked to wait, where it did.
-    :param value: the decoded answer of an executed attempt.
-    """
-
-    base: str
-    outcome: Outcome
-    detail: str
-    status: int | None = None
-    retry_after: float | None = None
-    value: Any = None
+_CUT = "the connection was cut before a whole answer came"
 
 
 class _Wire(threading.local):
     """What the request under way in this thread has done to its connection."""
 
     sent = False
+    connected = False
     sock: socket.socket | None = None
 
 
@@ -82,7 +57,8 @@ class _NotesSending:
         try:
             super().connect()  # type: ignore[misc]
         finally:
-            _wire.sent = False  # bytes of a proxy's CONNECT are not bytes of the request
+            # Bytes of a proxy's CONNECT are not bytes of the request.
+            _wire.sent, _wire.connected = False, True
 
     def send(self, data: Any) -> None:
         if self.sock is None:
@@ -107,17 +83,36 @@ class _HTTPSPool(HTTPSConnectionPool):
     ConnectionCls = _HTTPSConnection
 
 
+_POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+@functools.cache
+def _socks_pools() -> dict[str, type[HTTPConnectionPool]]:
+    from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection  # needs PySocks
+
+    class Connection(_NotesSending, SOCKSConnection):
+        pass
+
+    class SecureConnection(_NotesSending, SOCKSHTTPSConnection):
+        pass
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Connection
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = SecureConnection
+
+    return {"http": Pool, "https": SecurePool}
+
+
 class _Adapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self._watch(self.poolmanager)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
 
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> PoolManager:
-        return self._watch(super().proxy_manager_for(*args, **kwargs))
-
-    @staticmethod
-    def _watch(manager: PoolManager) -> PoolManager:
-        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> PoolManager:
+        manager: PoolManager = super().proxy_manager_for(proxy, **kwargs)
+        manager.pool_classes_by_scheme = _socks_pools() if is_socks(proxy) else _POOLS
         return manager
 
 
@@ -146,14 +141,10 @@ class Transport:
         self._session.mount("https://", _Adapter())
         self._session.mount("http://", _Adapter())
         self._session.headers["User-Agent"] = user_agent()
+        self._session.trust_env = False  # proxies_for and the next lines take what counts of it
         self._verify = config.verify
-        if config.proxies is not None:
-            self._session.proxies = config.proxies
-            self._session.trust_env = False  # requests prefers the environment's proxies to a session's
-            if config.verify is True:
-                self._verify = (
-                    os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-                )
+        if config.verify is True:
+            self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
 
     def attempt(
         self,
@@ -167,6 +158,7 @@ class Transport:
         body: object = None,
         auth: bool = True,
         fresh: bool = False,
+        may_miss: bool = False,
     ) -> Attempt:
         """
         Send one request and say what its outcome proves. Raises nothing for what the network does.
@@ -181,10 +173,12 @@ class Transport:
         :param auth: whether the main key goes with it.
         :param fresh: use a new connection; on an idle one that died, a lost answer and a request that
             was never read look the same.
+        :param may_miss: see :func:`~airflow_provider_closeai.client.answers.judge`.
         """
+        proxies = proxies_for(base, self._config.proxies)
         if fresh:
             self._session.close()
-        _wire.sent, _wire.sock = False, None
+        _wire.sent, _wire.connected, _wire.sock = False, False, None
         owner = _wire.__dict__  # this thread's part, for the watchdog's thread
         late = threading.Event()
         watchdog = threading.Timer(seconds, _cut, (owner, late))
@@ -199,6 +193,7 @@ class Transport:
                 params=query,
                 data=None if body is None else encode(body),
                 headers={"Content-Type": "application/json"},
+                proxies=proxies,
                 auth=_Auth(self._config.key if auth else None),
                 timeout=timeouts,
                 allow_redirects=False,
@@ -212,13 +207,20 @@ class Transport:
         except OSError:  # what requests raises for a CA bundle that is not there
             failure = "no connection; is the CA bundle that 'verify' names there?"
         else:
-            attempt = _judge(base, status, content, headers.get("Retry-After"), decode)
+            wait = parse_retry_after(headers.get("Retry-After"), time.time())
+            attempt = judge(base, status, content, wait, decode, may_miss=may_miss)
             key = self._config.key  # a platform may quote it, whatever it looks like
             return msgspec.structs.replace(attempt, detail=attempt.detail.replace(key.reveal(), key.hint))
         finally:
             watchdog.cancel()
         outcome = Outcome.UNKNOWN if _wire.sent else Outcome.NOT_SENT
-        return Attempt(base=base, outcome=outcome, detail=failure, status=status)
+        return Attempt(
+            base=base,
+            outcome=outcome,
+            detail=failure,
+            status=status,
+            is_stale=status is None and failure == _CUT and not _wire.connected,
+        )
 
 
 def _cut(wire: dict[str, Any], late: threading.Event) -> None:
@@ -237,6 +239,8 @@ def _network_failure(error: requests.RequestException, late: bool, timeouts: tup
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection within {timeouts[0]:.3g} s"
     names = {type(cause).__name__ for cause in _causes(error)}
+    if names & SOCKS_ERRORS:
+        return "the SOCKS proxy failed"
     if "ReadTimeoutError" in names:
         return f"no answer within {timeouts[1]:.3g} s"
     if isinstance(error, requests.exceptions.SSLError):
@@ -249,7 +253,7 @@ def _network_failure(error: requests.RequestException, late: bool, timeouts: tup
         return "connection refused"
     if not _wire.sent:
         return "no connection"
-    return "the connection was cut before a whole answer came"
+    return _CUT
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
@@ -262,59 +266,6 @@ def _causes(error: BaseException | None) -> list[BaseException]:
             found.append(item)
             queue += [*item.args, getattr(item, "reason", None), item.__cause__, item.__context__]
     return found
-
-
-def _judge(
-    base: str, status: int, content: bytes, retry_after: str | None, decode: Callable[[bytes], Any]
-) -> Attempt:
-    wait = parse_retry_after(retry_after, time.time())
-    if 200 <= status < 300:
-        try:
-            value = decode(content)
-        except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            kind = "a web page" if content.lstrip()[:1] == b"<" else f"not what the API answers ({error})"
-            detail = f"status {status}, but {kind}"
-        else:
-            return Attempt(base=base, outcome=Outcome.EXECUTED, detail="served", status=status, value=value)
-        return Attempt(base=base, outcome=Outcome.UNKNOWN, detail=detail, status=status)
-    outcome = Outcome.REJECTED if 400 <= status < 500 else Outcome.UNKNOWN
-    detail = f"status {status}{_platform_message(content)}"
-    if 300 <= status < 400:
-        detail += " (a redirect, which is never followed with a key)"
-    return Attempt(base=base, outcome=outcome, detail=detail, status=status, retry_after=wait)
-
-
-class _ErrorMessage(msgspec.Struct):
-    message: str
-
-
-class _ErrorBody(msgspec.Struct):
-    error: _ErrorMessage
-
-
-def _platform_message(content: bytes) -> str:
-    try:
-        return f": {safe_text(msgspec.json.decode(content, type=_ErrorBody).error.message)}"
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return ""
-
-
-def parse_retry_after(value: str | None, now: float) -> float | None:
-    """
-    Read a ``Retry-After`` header (RFC 9110, 10.2.3): seconds, or an HTTP date.
-
-    :param value: the header's value.
-    :param now: seconds since the epoch.
-    :returns: seconds to wait, >= 0; ``None`` where there is none that can be read.
-    """
-    if not value:
-        return None
-    if re.fullmatch(r"[0-9]{1,15}", value.strip()):
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, TypeError):
-        return None
 
 
 def user_agent() -> str:

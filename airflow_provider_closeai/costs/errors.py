@@ -57,3 +57,7 @@ class NotRead(CloseAIError):
 
 class NotWritten(CloseAIError):
     """A file could not be stored: there is no such bucket, no right to write, or no space."""
+
+
+class NotTold(CloseAIError, RuntimeError):
+    """A notifier did not take the alerts: a retry tells them again."""

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.providers.common.compat.sdk import (
-    AirflowFailException,
-    AirflowSkipException,
-    BaseOperator,
-)
+from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
 from airflow_provider_closeai.operators import _arguments, _runs
 from airflow_provider_closeai.operators._assets import describe_outlets, ledger_asset, set_outlet
-from airflow_provider_closeai.operators.base import CloseAIOperator
+from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink, translate_errors
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import BaseNotifier, Context
+    from airflow.providers.common.compat.sdk import BaseNotifier, BaseOperatorLink, Context
 
     from airflow_provider_closeai.client.models import SubAccount
     from airflow_provider_closeai.costs.figures import Report
@@ -51,6 +46,7 @@ class SnapshotCostsOperator(CloseAIOperator):
     """
 
     template_fields: Sequence[str] = ("ledger", "closeai_conn_id")
+    operator_extra_links: Collection[BaseOperatorLink] = (DocsLink("operators/snapshot_costs.md"),)
 
     def __init__(
         self,
@@ -156,6 +152,7 @@ class CostReportOperator(BaseOperator):
         "account",
     )
     template_fields_renderers = {"owners": "json", "budgets": "json"}  # noqa: RUF012
+    operator_extra_links: Collection[BaseOperatorLink] = (DocsLink("operators/cost_report.md"),)
 
     def __init__(
         self,
@@ -202,7 +199,7 @@ class CostReportOperator(BaseOperator):
         from airflow_provider_closeai.costs.publish import publish, result_of
         from airflow_provider_closeai.provisioning import inputs
 
-        with _failing_for_good():
+        with translate_errors():
             _arguments.require_notifiers(self.notifiers)
             owners, budgets = (_arguments.rules(name, getattr(self, name)) for name in ("owners", "budgets"))
             formats = formats_of(self.formats)
@@ -233,10 +230,10 @@ class CostReportOperator(BaseOperator):
                 report = self._report(ledger, month, owners, budgets)
             files = publish(report, ledger, folder, formats, account=account, billed=self.billed_cost)
             new = alerts.untold(ledger, report, thresholds, run=_runs.key(context))
-        record = result_of(report, files, new)
-        describe_outlets(self, context, record)
-        self._notify(context, record)
-        alerts.remember(ledger, report, new, run=_runs.key(context))
+            record = result_of(report, files, new)
+            describe_outlets(self, context, record)
+            self._notify(context, record)
+            alerts.remember(ledger, report, new, run=_runs.key(context))
         self.log.info(
             "%s is %s%s: %s %s. New alerts: %s. Written: %s",
             record["billing_month"],
@@ -265,6 +262,9 @@ class CostReportOperator(BaseOperator):
         )
 
     def _notify(self, context: Context, record: dict[str, Any]) -> None:
+        from airflow_provider_closeai.client.errors import safe_text
+        from airflow_provider_closeai.costs.errors import NotTold
+
         if not record["alerts"]:
             return
         for alert in record["alerts"]:
@@ -278,13 +278,14 @@ class CostReportOperator(BaseOperator):
                 notifier._update_context(told)
                 notifier.render_template_fields(told)
                 notifier.notify(told)
-            except Exception as error:
-                self.log.exception("%s could not tell the alerts.", type(notifier).__name__)
-                failed.append(f"{type(notifier).__name__}: {error}")
+            except Exception as error:  # whatever it says
+                self.log.debug("%s failed.", type(notifier).__name__, exc_info=True)
+                failed.append(f"{type(notifier).__name__}: {safe_text(str(error)) or type(error).__name__}")
         if failed:
-            raise RuntimeError(
-                f"The report is written, but notifiers failed: {'; '.join(failed)}. The alerts count as not "
-                "told: a retry, or the next report, tells them again. Correct the notifier's connection."
+            raise NotTold(
+                f"The report is written, but {len(failed)} of {len(self.notifiers)} notifiers failed: "
+                f"{'; '.join(failed)}. The alerts count as not told: a retry, or the next report, tells them "
+                "again. Correct the notifier's connection."
             )
 
 
@@ -330,16 +331,3 @@ def _heed(operator: BaseOperator, decision: Decision) -> None:
         raise TooLate(decision.reason)
     if decision.reason:
         operator.log.warning("%s", decision.reason)
-
-
-@contextlib.contextmanager
-def _failing_for_good() -> Iterator[None]:
-    """Let a permanent error leave as ``AirflowFailException``: no retry could help."""
-    from airflow_provider_closeai.client.errors import CloseAIError
-
-    try:
-        yield
-    except CloseAIError as error:
-        if error.permanent:
-            raise AirflowFailException(str(error)) from error
-        raise

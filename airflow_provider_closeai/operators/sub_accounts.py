@@ -301,7 +301,7 @@ class ListSubAccountsOperator(CloseAIOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """List; see docs/operators/list.md."""
-        from airflow_provider_closeai.provisioning.accounts import format_ids
+        from airflow_provider_closeai.provisioning.accounts import count_of, format_ids
         from airflow_provider_closeai.provisioning.selection import selection
 
         with self.hook() as hook:
@@ -313,5 +313,5 @@ class ListSubAccountsOperator(CloseAIOperator):
                 accounts = list(hook.iter_sub_accounts(alias=self.alias))
         which = "" if self.alias is None else f" with exactly the alias {self.alias!r}"
         ids = format_ids([account.id for account in accounts])
-        self.log.info("%d sub-accounts%s are listed: ids %s.", len(accounts), which, ids)
+        self.log.info("Listed %s%s: ids %s.", count_of(accounts), which, ids)
         return [account.record() for account in accounts]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from airflow_provider_closeai.client import failures
 from airflow_provider_closeai.client.cache import lock
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import MaskedKeys, UnreadableAccount
 from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
 from airflow_provider_closeai.provisioning.errors import AliasBusy, MissingAccounts
 from airflow_provider_closeai.provisioning.selection import Selection
+
+log = logging.getLogger(__name__)
 
 #: Seconds for which the listing may lag behind a change before that counts as not confirmed.
 CONFIRM_WITHIN = 30.0
@@ -34,6 +37,15 @@ def format_ids(ids: Collection[object]) -> str:
     return f"[{shown}]{more}"
 
 
+def count_of(accounts: Collection[object]) -> str:
+    """
+    Write how many sub-accounts there are.
+
+    :param accounts: they, or their ids.
+    """
+    return f"{len(accounts)} sub-account{'s' * (len(accounts) != 1)}"
+
+
 def select(client: CloseAIClient, wanted: Selection, missing: str) -> list[SubAccount]:
     """
     Find the accounts that are meant, in the order of the listing.
@@ -46,7 +58,9 @@ def select(client: CloseAIClient, wanted: Selection, missing: str) -> list[SubAc
     :raises UnreadableAccount: one of them is listed and cannot be read, or may be one that cannot.
     """
     if wanted.alias is not None:
-        found = list(read_alias(client, wanted.alias))
+        found, unreadable = read_alias(client, wanted.alias)
+        if unreadable:
+            raise failures.unreadable(unreadable)
         if not found and missing == "fail":
             raise MissingAccounts(
                 f"No sub-account has exactly the alias {wanted.alias!r}. Nothing was changed. If it was "
@@ -55,12 +69,10 @@ def select(client: CloseAIClient, wanted: Selection, missing: str) -> list[SubAc
             )
         return found
     ids, tokens = set(wanted.ids), set(wanted.tokens)
-    found, masked, unreadable = [], [], []
+    found, masked, broken = [], [], []
     for item in client.iter_listing():
         if isinstance(item, UnreadableItem):
-            if item.id in ids:
-                raise unreadable_account(item)
-            unreadable.append(item)
+            broken.append(item)
         elif item.id in ids or item.token in tokens:
             found.append(item)
             ids.discard(item.id)
@@ -70,10 +82,10 @@ def select(client: CloseAIClient, wanted: Selection, missing: str) -> list[SubAc
         if not ids and not tokens:
             break
     if tokens and masked:
-        raise masked_keys(masked, "selecting by sks")
-    doubtful = [item for item in unreadable if tokens or item.id is None]
-    if (ids or tokens) and doubtful:
-        raise unreadable_account(doubtful[0])
+        raise failures.masked_keys(masked)
+    may_be_meant = [item for item in broken if item.id in ids or tokens or (ids and item.id is None)]
+    if may_be_meant:
+        raise failures.unreadable(may_be_meant)
     absent = [str(absent_id) for absent_id in wanted.ids if absent_id in ids]
     absent += [token.hint for token in wanted.tokens if token in tokens]
     if absent and missing == "fail":
@@ -85,20 +97,22 @@ def select(client: CloseAIClient, wanted: Selection, missing: str) -> list[SubAc
     return found
 
 
-def read_alias(client: CloseAIClient, alias: str) -> Iterator[SubAccount]:
+def read_alias(client: CloseAIClient, alias: str) -> tuple[list[SubAccount], list[UnreadableItem]]:
     """
-    Stream the accounts with exactly this alias.
+    Read the accounts with exactly this alias, and the entries of this alias that cannot be read.
 
     :param client: the API.
     :param alias: which.
-    :raises UnreadableAccount: an entry that cannot be read has this alias.
     """
+    accounts, named = [], []
     for item in client.iter_listing(alias):
-        if isinstance(item, UnreadableItem):
-            if item.alias == alias:
-                raise unreadable_account(item)
+        if isinstance(item, SubAccount):
+            accounts.append(item)
+        elif item.alias == alias:
+            named.append(item)
         else:
-            yield item
+            log.warning("Sub-account %s is left out: it cannot be read (%s).", item.id, item.problem)
+    return accounts, named
 
 
 def listed_again(client: CloseAIClient, accounts: Sequence[SubAccount]) -> list[SubAccount]:
@@ -133,48 +147,16 @@ def _entries_of(
     return (item for item in listed if item.id in ids)
 
 
-def require_keys(accounts: Iterable[SubAccount], purpose: str) -> None:
+def require_keys(accounts: Iterable[SubAccount]) -> None:
     """
     Refuse accounts whose keys the listing hides.
 
     :param accounts: whose keys are needed.
-    :param purpose: what for, for the error.
     :raises MaskedKeys: naming the ids.
     """
     masked = [account for account in accounts if account.token.is_masked]
     if masked:
-        raise masked_keys(masked, purpose)
-
-
-def masked_keys(accounts: Sequence[SubAccount], purpose: str) -> MaskedKeys:
-    """
-    Make the error about keys that the listing hides.
-
-    :param accounts: whose.
-    :param purpose: what they are needed for.
-    """
-    return MaskedKeys(
-        f"The listing hides keys: characters of the keys of sub-accounts "
-        f"{format_ids([account.id for account in accounts])} are replaced for show, and {purpose} needs the "
-        "keys themselves. Nothing was changed. Let the platform list whole keys to this main account, or do "
-        "this in the platform's console.",
-        call="list",
-    )
-
-
-def unreadable_account(item: UnreadableItem) -> UnreadableAccount:
-    """
-    Make the error about an entry that is meant, or may be, and cannot be read.
-
-    :param item: the entry.
-    """
-    which = "An entry without an id that can be read" if item.id is None else f"Sub-account {item.id}"
-    return UnreadableAccount(
-        f"{which} is listed in a form that cannot be read ({item.problem}), and is, or may be, one of those "
-        "meant. Nothing more was sent. Correct it in the platform's console, or tell the platform; what "
-        "does not select it goes on.",
-        call="list",
-    )
+        raise failures.masked_keys(masked)
 
 
 def read_until(

@@ -17,10 +17,16 @@ import msgspec
 
 from airflow_provider_closeai.client.cache import FileStore, Store
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown
+from airflow_provider_closeai.client.errors import (
+    CloseAIError,
+    Declined,
+    OutcomeUnknown,
+    UnreadableAccount,
+)
 from airflow_provider_closeai.client.models import SubAccount, factor_json, same_pricing
 from airflow_provider_closeai.provisioning import inputs
 from airflow_provider_closeai.provisioning.accounts import (
+    count_of,
     format_ids,
     read_alias,
     read_until,
@@ -193,9 +199,7 @@ class _Ensure:
                 )
             present = present | new
             self._in_doubt = grown < missing
-            log.info(
-                "Created %d sub-accounts of alias %r: ids %s.", len(new), want.alias, format_ids(sorted(new))
-            )
+            log.info("Created %s of alias %r: ids %s.", count_of(new), want.alias, format_ids(sorted(new)))
         if made:
             listed = self._read_back(made)
             present = listed | made
@@ -216,7 +220,15 @@ class _Ensure:
         return [present[key] for key in sorted(present)]
 
     def _listed(self) -> dict[int, SubAccount]:
-        accounts = read_alias(self._client, self._want.alias)
+        accounts, unreadable = read_alias(self._client, self._want.alias)
+        if unreadable:
+            told = "; ".join(f"id {item.id}: {item.problem}" for item in unreadable[:20])
+            raise UnreadableAccount(
+                f"Alias {self._want.alias!r} has sub-accounts that are listed in a form that cannot be read "
+                f"({told}). They may be what is wanted, so no {'more ' * self._posted}were created. Look at "
+                "them in the platform's console; a retry looks again.",
+                call="create",
+            )
         return {account.id: account for account in accounts if not account.is_other}
 
     def _settled(self) -> dict[int, SubAccount]:
@@ -277,9 +289,9 @@ class _Ensure:
                 _prices_of(differing),
             )
         log.info(
-            "Alias %r has %d sub-accounts (%d created%s now): ids %s.",
+            "Alias %r has %s (%d created%s now): ids %s.",
             want.alias,
-            len(present),
+            count_of(present),
             created,
             f", {changed} repriced" if want.if_exists == "update" else "",
             format_ids(sorted(present)),
@@ -317,9 +329,9 @@ class _Ensure:
         if self._posted:
             return  # the keys in an answer must get out, even if the listing hides others
         if self._needs_keys:
-            require_keys(present.values(), "delivering (deliver_to)")
+            require_keys(present.values())
         if want.if_exists == "update":
-            require_keys(differing, "changing prices (if_exists='update')")
+            require_keys(differing)
 
     def _differing(self, accounts: Mapping[int, SubAccount]) -> list[SubAccount]:
         return [each for each in accounts.values() if not same_pricing(each.pricing, self._want.pricing)]

@@ -13,6 +13,7 @@ from airflow_provider_closeai.client.models import SubAccount, amount_text
 from airflow_provider_closeai.provisioning import inputs
 from airflow_provider_closeai.provisioning.accounts import (
     CONFIRM_WITHIN,
+    count_of,
     format_ids,
     read_until,
     require_keys,
@@ -80,7 +81,7 @@ def delete_sub_accounts(
     accounts = select(client, asked.accounts, missing=asked.missing)
     _refuse(accounts, asked.max_delete)
     if not asked.dry_run:
-        require_keys(accounts, "deleting")
+        require_keys(accounts)
     for account in accounts:
         log.info(
             "Sub-account %s (%r, %s) %s: monthly_cost %s, balance %s.",
@@ -107,11 +108,9 @@ def _close(accounts: Sequence[SubAccount], dry_run: bool) -> None:
     if not accounts:
         log.info("Nothing to delete: none of the selected sub-accounts is listed.")
     elif dry_run:
-        log.info(
-            "%d sub-accounts would be deleted (dry run, nothing was changed): ids %s.", len(accounts), ids
-        )
+        log.info("%s would be deleted (dry run, nothing was changed): ids %s.", count_of(accounts), ids)
     else:
-        log.info("%d sub-accounts were deleted, and are not listed any more: ids %s.", len(accounts), ids)
+        log.info("Deleted %s, not listed any more: ids %s.", count_of(accounts), ids)
 
 
 def _refuse(accounts: Sequence[SubAccount], max_delete: int | None) -> None:

@@ -33,6 +33,7 @@ def look(make_client: Callable[[], CloseAIClient], require: str) -> str | None:
         healths = client.check_health()
         if client.config.api_bases and any(health.healthy for health in healths):
             _check_key(client)
+            healths = client.check_health()  # as they are after that call, for which nobody is asked again
     except CloseAIError as error:
         if error.permanent:
             raise

@@ -21,6 +21,7 @@ from airflow_provider_closeai.client.models import (
 from airflow_provider_closeai.provisioning import inputs
 from airflow_provider_closeai.provisioning.accounts import (
     CONFIRM_WITHIN,
+    count_of,
     format_ids,
     listed_again,
     read_until,
@@ -126,15 +127,15 @@ def reprice(
         targets = {account.id: target_pricing(account, asked.pricing, asked.mode) for account in accounts}
         changing = [account for account in accounts if not same_pricing(account.pricing, targets[account.id])]
         if not asked.dry_run:
-            require_keys(changing, "changing prices")
+            require_keys(changing)
         for account in changing:
             _tell(account, targets[account.id], asked.dry_run)
         ids = format_ids([account.id for account in accounts])
         if asked.dry_run:
             log.info(
-                "%d of %d selected sub-accounts would change (dry run, nothing was changed): ids %s.",
+                "%s selected, %d would change (dry run, nothing was changed): ids %s.",
+                count_of(accounts),
                 len(changing),
-                len(accounts),
                 ids,
             )
             return [_with_pricing(account, targets[account.id]) for account in accounts]
@@ -143,8 +144,8 @@ def reprice(
             accounts = _confirmed(client, accounts, targets, doubt, journal)
             journal.note({account.id: targets[account.id] for account in changing}, shown=True)
         log.info(
-            "%d sub-accounts have the prices asked for (%d changed now): ids %s.",
-            len(accounts),
+            "%s selected, all have the prices asked for (%d changed now): ids %s.",
+            count_of(accounts),
             len(changing),
             ids,
         )

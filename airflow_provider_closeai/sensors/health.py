@@ -56,7 +56,7 @@ class HealthSensor(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Wait here, or look once and hand over to the triggerer."""
         if not self.deferrable:
-            with _failing_though_soft():
+            with self._failing_though_soft():
                 return super().execute(context)
         look = self.poke(context)
         if look.is_done:
@@ -80,7 +80,7 @@ class HealthSensor(BaseSensorOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume, and fail as :meth:`execute` does."""
-        with _failing_though_soft():
+        with self._failing_though_soft():
             return super().resume_execution(next_method, next_kwargs, context)
 
     def execute_complete(self, context: Context, event: Any) -> str:
@@ -98,13 +98,12 @@ class HealthSensor(BaseSensorOperator):
         with translate_errors():
             raise Rejected(str(told.get("message") or f"The trigger sent an unknown event: {event}."))
 
-
-@contextlib.contextmanager
-def _failing_though_soft() -> Iterator[None]:
-    """Let a refused key be seen: ``soft_fail`` makes a skip of every failure, and is meant for a timeout."""
-    try:
-        yield
-    except AirflowSkipException as skipped:
-        if isinstance(skipped.__cause__, AirflowFailException):
-            raise skipped.__cause__ from None
-        raise
+    @contextlib.contextmanager
+    def _failing_though_soft(self) -> Iterator[None]:
+        """Fail where the key is refused: ``soft_fail`` would make a skip of it, and is meant for timeouts."""
+        try:
+            yield
+        except AirflowSkipException as skipped:
+            if self.soft_fail and isinstance(skipped.__cause__, AirflowFailException):
+                raise skipped.__cause__ from None
+            raise

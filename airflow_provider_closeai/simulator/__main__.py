@@ -9,15 +9,19 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from airflow_provider_closeai.simulator.core import Simulator
+from airflow_provider_closeai.simulator.values import ZONE
 
 _HELP = """\
 The CloseAI platform, offline. Paste the line above into a shell that runs Airflow.
 
   discovery  {discovery}
   bases      {bases}
+  clock      {clock}, {speed}
+  state      {state}
 
 Which bases are there?
   curl -H 'Authorization: Bearer {key}' {discovery}/api/v1/links
@@ -27,6 +31,8 @@ Create two sub-accounts:
     -d '{{"alias":"team-a","balance":10,"count":2,"model_pricing":[{{"model":"gpt-4o","pricing_factor":1}}]}}'
 Let the next create be done, but its answer be lost:
   curl -d '{{"call":"create","kind":"cut_after"}}' {discovery}/_simulator/faults
+What else can be done to it?
+  curl {discovery}/_simulator/
 
 Ctrl-C ends it.
 """
@@ -38,13 +44,20 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--bases", type=int, default=2, help="how many bases (default: 2)")
     parser.add_argument(
-        "--port", type=int, default=0, help="the discovery host's port (default: any free one)"
+        "--port",
+        type=int,
+        default=0,
+        help="the discovery host's port; the bases take the next ones (default: any free ones, or those that "
+        "the state file remembers)",
     )
-    parser.add_argument("--seed", type=int, help="make keys, tokens and costs repeatable")
     parser.add_argument(
-        "--time-scale", type=float, default=0, help="simulated seconds per second (default: 0)"
+        "--state", metavar="FILE", help="keep accounts, money, ids, keys, ports and the clock in this file"
     )
-    parser.add_argument("--accounts", type=int, default=0, help="sub-accounts that are there at the start")
+    parser.add_argument(
+        "--speed", type=float, default=1, help="simulated seconds per second (default: 1, from now on)"
+    )
+    parser.add_argument("--seed", type=int, help="make keys, tokens and costs of a new state repeatable")
+    parser.add_argument("--accounts", type=int, default=0, help="sub-accounts that a new state has")
     return parser.parse_args(arguments)
 
 
@@ -59,27 +72,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def end(*_: Any) -> None:
         ended.set()
 
-    for wanted in (signal.SIGINT, signal.SIGTERM):
+    for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(wanted, end)
     try:
         simulator = Simulator(
-            options.bases, options.seed, time_scale=options.time_scale, port=options.port
-        ).start()
-    except (OSError, OverflowError, ValueError) as error:
+            options.bases,
+            options.seed,
+            start=datetime.now(ZONE),
+            speed=options.speed,
+            port=options.port,
+            state=options.state,
+        )
+        if not simulator.restored:
+            for number in range(options.accounts):
+                simulator.add_account(f"account-{number + 1:05d}")
+        simulator.start()
+    except (OSError, ValueError) as error:
         print(f"cannot start: {error}", file=sys.stderr)
         return 1
     with simulator:
-        for number in range(options.accounts):
-            simulator.add_account(f"account-{number + 1:05d}")
         connection = shlex.quote(json.dumps(simulator.connection()))
         print(f"export AIRFLOW_CONN_CLOSEAI_DEFAULT={connection}", flush=True)
-        bases = simulator.base_urls
-        text = _HELP.format(
-            discovery=simulator.discovery_url, bases=" ".join(bases), base=bases[0], key=simulator.key
-        )
-        print(text, file=sys.stderr, flush=True)
+        print(_help(simulator, options), file=sys.stderr, flush=True)
         ended.wait()
     return 0
+
+
+def _help(simulator: Simulator, options: argparse.Namespace) -> str:
+    speed = f"{options.speed:g} times as fast as yours"
+    state = "only in memory: --state FILE keeps it over restarts"
+    if options.state:
+        state = f"{options.state}, {len(simulator.accounts())} accounts"
+    return _HELP.format(
+        discovery=simulator.discovery_url,
+        bases=" ".join(simulator.base_urls),
+        base=simulator.base_urls[0],
+        clock=f"{simulator.clock.now():%Y-%m-%d %H:%M} +08:00",
+        speed={0: "stands still", 1: "runs as yours does"}.get(options.speed, speed),
+        state=state,
+        key=simulator.key,
+    )
 
 
 if __name__ == "__main__":

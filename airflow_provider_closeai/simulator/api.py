@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_closeai.simulator.accounts import Account
 from airflow_provider_closeai.simulator.answers import TEXT, Answer, Refusal, done, encode
 from airflow_provider_closeai.simulator.checks import (
     invalid,
@@ -22,24 +23,14 @@ from airflow_provider_closeai.simulator.checks import (
     read_sks,
     read_text,
 )
-from airflow_provider_closeai.simulator.state import Account, State, alias_matcher
+from airflow_provider_closeai.simulator.settings import Settings
+from airflow_provider_closeai.simulator.state import State
 from airflow_provider_closeai.simulator.values import to_decimal, to_units
-
-_SUB_ACCOUNT = "/api/v1/account/sub-account"
-DISCOVERY_ROUTES = {"/api/v1/links": {"GET": "links"}}
-BASE_ROUTES = {
-    "/api/v1/healthy": {"GET": "healthy"},
-    f"{_SUB_ACCOUNT}/list": {"GET": "list"},
-    f"{_SUB_ACCOUNT}/token": {"POST": "create", "DELETE": "delete"},
-    f"{_SUB_ACCOUNT}/token/info": {"POST": "update"},
-    "/dashboard/billing/credit_grants": {"GET": "billing"},
-}
-CALLS = ("links", "healthy", "list", "create", "update", "delete", "billing", "unknown")
 
 
 @dataclass(frozen=True)
 class Incoming:
-    """A request as it came; ``who`` is main, sub, none or other."""
+    """A request as it came; ``who`` is main, sub, none or other, ``at_most`` cuts a create's count."""
 
     host: str
     call: str
@@ -49,24 +40,7 @@ class Incoming:
     body: bytes
     content_type: str
     who: str
-
-
-def routes(host: str) -> dict[str, dict[str, str]]:
-    """Give the paths that a host serves.
-
-    :param host: ``discovery`` or a base's name.
-    """
-    return DISCOVERY_ROUTES if host == "discovery" else BASE_ROUTES
-
-
-def call_of(host: str, method: str, path: str) -> str:
-    """Name the call that a request is.
-
-    :param host: Where it came.
-    :param method: The HTTP method.
-    :param path: The path.
-    """
-    return routes(host).get(path, {}).get(method, "unknown")
+    at_most: int | None = None
 
 
 class Api:
@@ -82,15 +56,6 @@ class Api:
         self._links_now = links
         self._seen: dict[tuple[str, str], deque[float]] = {}
         self._seen_lock = threading.Lock()
-        self._calls = {
-            "links": self._links,
-            "healthy": self._healthy,
-            "list": self._list,
-            "create": self._create,
-            "update": self._update,
-            "delete": self._delete,
-            "billing": self._billing,
-        }
 
     def who(self, authorization: str | None) -> str:
         """Tell whose key a request carries: main, sub, none or other.
@@ -114,13 +79,13 @@ class Api:
         """
         try:
             self._admit(incoming)
-            return self._calls[incoming.call](incoming)
+            return next(route.do for route in ROUTES if route.call == incoming.call)(self, incoming)
         except Refusal as refusal:
             return refusal.answer()
 
     def _admit(self, incoming: Incoming) -> None:
-        methods = routes(incoming.host).get(incoming.path)
-        if methods is None:
+        methods = [route.method for route in _routes(incoming.host, incoming.path)]
+        if not methods:
             raise Refusal(404, "not_found", "there is nothing at this path")
         if incoming.method not in methods:
             allowed = ", ".join(methods)
@@ -191,17 +156,16 @@ class Api:
         if sk := query.get("sk"):
             accounts = [account for account in accounts if account.token == sk]
         if alias := query.get("alias"):
-            matches = alias_matcher(settings, alias)
+            matches = _alias_matcher(settings, alias)
             views = ((account, account.view(until)) for account in accounts)
             accounts = [account for account, version in views if version and matches(version.alias)]
         if settings.order == "newest":
             accounts.reverse()
-        total = everything if settings.total_counts == "all" else len(accounts)
         length = size if size != -1 else max(len(accounts), 1)
         shown = accounts[(page - 1) * length : page * length]
-        numbers = settings.amounts_as_numbers
+        total = {"filtered": len(accounts), "all": everything, "page": len(shown)}[settings.total_counts]
         pairs = ((account, account.view(until)) for account in shown)
-        items = ",".join(state.render(account, version, numbers) for account, version in pairs if version)
+        items = ",".join(state.list_item(account, version) for account, version in pairs if version)
         count = "" if settings.omit_total else f'"total":{total},'
         return f'{{"items":[{items}],{count}"page":{page},"pageSize":{size}}}'
 
@@ -219,6 +183,8 @@ class Api:
                 if count > 1:
                     raise invalid("count must be 1: an alias must be unique")
                 self._free(alias, [])
+            if incoming.at_most is not None:
+                count = min(count, incoming.at_most)
             made = [state.add(alias, pricing, balance) for _ in range(count)]
             numbers = self._settings.amounts_as_numbers
             items = ",".join(state.render(account, account.versions[-1], numbers) for account in made)
@@ -266,3 +232,53 @@ class Api:
     def _free(self, alias: str, owners: list[Account]) -> None:
         if any(account.alias == alias and account not in owners for account in self._state.live.values()):
             raise invalid("alias is taken")
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where a call is served, and what does it; ``place`` is discovery or base."""
+
+    call: str
+    place: str
+    method: str
+    path: str
+    do: Callable[[Api, Incoming], Answer]
+
+
+_SUB_ACCOUNT = "/api/v1/account/sub-account"
+ROUTES = (
+    Route("links", "discovery", "GET", "/api/v1/links", Api._links),
+    Route("healthy", "base", "GET", "/api/v1/healthy", Api._healthy),
+    Route("list", "base", "GET", f"{_SUB_ACCOUNT}/list", Api._list),
+    Route("create", "base", "POST", f"{_SUB_ACCOUNT}/token", Api._create),
+    Route("update", "base", "POST", f"{_SUB_ACCOUNT}/token/info", Api._update),
+    Route("delete", "base", "DELETE", f"{_SUB_ACCOUNT}/token", Api._delete),
+    Route("billing", "base", "GET", "/dashboard/billing/credit_grants", Api._billing),
+)
+"""All calls of the platform."""
+CALLS = (*(route.call for route in ROUTES), "unknown")
+"""Their names, and the name of a request that is none of them."""
+
+
+def call_of(host: str, method: str, path: str) -> str:
+    """Name the call that a request is.
+
+    :param host: Where it came.
+    :param method: The HTTP method.
+    :param path: The path.
+    """
+    return next((route.call for route in _routes(host, path) if route.method == method), "unknown")
+
+
+def _routes(host: str, path: str) -> list[Route]:
+    place = "discovery" if host == "discovery" else "base"
+    return [route for route in ROUTES if (route.place, route.path) == (place, path)]
+
+
+def _alias_matcher(settings: Settings, wanted: str) -> Callable[[str], bool]:
+    """Give the test that the listing's alias filter makes."""
+    if settings.alias_filter == "exact":
+        return lambda alias: alias == wanted
+    if settings.alias_filter == "substring":
+        return lambda alias: wanted in alias
+    return lambda alias: True

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from airflow_provider_closeai.simulator.values import ZONE
 
+_FASTEST = 1_000_000
 START = datetime(2026, 11, 24, 9, tzinfo=ZONE)
 
 
@@ -15,13 +16,13 @@ class Clock:
     """A clock that only goes forward.
 
     :param start: The first moment; a naive one is taken as +08:00.
-    :param time_scale: Simulated seconds per real second; 0 stands still.
+    :param speed: Simulated seconds per real second; 0 stands still.
     """
 
-    def __init__(self, start: datetime | None = None, time_scale: float = 0) -> None:
-        if time_scale < 0:
-            raise ValueError("time_scale must be 0 or more")
-        self._scale = time_scale
+    def __init__(self, start: datetime | None = None, speed: float = 0) -> None:
+        if not 0 <= speed <= _FASTEST:
+            raise ValueError(f"speed must be from 0 to {_FASTEST}, not {speed}")
+        self.speed = speed
         self._lock = threading.Lock()
         self._base = local(start or START)
         self._since = time.monotonic()
@@ -36,11 +37,17 @@ class Clock:
 
         :param span: The arguments of ``timedelta``: ``days=1``, ``hours=2`` ...
         """
-        step = timedelta(**span)
+        try:
+            step = timedelta(**span)
+        except OverflowError:
+            raise ValueError("the clock cannot go beyond the year 9999") from None
         if step < timedelta(0):
             raise ValueError("the clock cannot go back: money that was spent stays spent")
         with self._lock:
-            self._rebase(self._now() + step)
+            try:
+                self._rebase(self._now() + step)
+            except OverflowError:
+                raise ValueError("the clock cannot go beyond the year 9999") from None
 
     def set(self, moment: datetime) -> None:
         """Move forward to a moment.
@@ -54,9 +61,9 @@ class Clock:
             self._rebase(target)
 
     def _now(self) -> datetime:
-        if not self._scale:
+        if not self.speed:
             return self._base
-        return self._base + timedelta(seconds=(time.monotonic() - self._since) * self._scale)
+        return self._base + timedelta(seconds=(time.monotonic() - self._since) * self.speed)
 
     def _rebase(self, moment: datetime) -> None:
         self._base = moment

@@ -1,19 +1,48 @@
-"""The control interface of the discovery host, for other processes."""
+"""The control interface of the discovery host, for other processes and for curl."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_closeai.simulator.answers import Answer, Refusal, encode
+from airflow_provider_closeai.simulator.options import Check, flag, maybe, span, text, whole
 from airflow_provider_closeai.simulator.values import dumps, hide, stamp
 
 if TYPE_CHECKING:
     from airflow_provider_closeai.simulator.core import Simulator
 
 PREFIX = "/_simulator/"
+_DONE = {"success": True}
+
+
+class _Fields:
+    """The fields of a body, taken one by one."""
+
+    def __init__(self, body: bytes) -> None:
+        try:
+            found = json.loads(body or b"{}")
+        except (ValueError, RecursionError):
+            raise ValueError("the body is not JSON") from None
+        if not isinstance(found, dict):
+            raise ValueError("the body must be a JSON object")  # noqa: TRY004
+        self.left: dict[str, Any] = found
+
+    def take(self, name: str, check: Check) -> Any:
+        if name not in self.left:
+            raise ValueError(f"{name} is missing")
+        value = self.left.pop(name)
+        try:
+            return check(value)
+        except ValueError as error:
+            raise ValueError(f"{name} {error}, not {value!r}") from None
+
+    def end(self) -> None:
+        if self.left:
+            raise ValueError(f"there is no field {', '.join(self.left)}")
 
 
 class Control:
@@ -24,15 +53,6 @@ class Control:
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
-        self._actions: dict[tuple[str, str], Callable[[dict[str, Any]], Any]] = {
-            ("GET", "state"): self._state,
-            ("GET", "requests"): self._requests,
-            ("POST", "faults"): self._fault,
-            ("DELETE", "faults"): self._clear,
-            ("POST", "clock"): self._clock,
-            ("POST", "bases"): self._bases,
-            ("POST", "settings"): self._settings,
-        }
 
     def answer(self, method: str, path: str, body: bytes) -> Answer:
         """Do what a control request asks.
@@ -41,59 +61,146 @@ class Control:
         :param path: The path.
         :param body: A JSON object, or nothing.
         """
-        action = self._actions.get((method, path.removeprefix(PREFIX)))
+        actions = [action for action in ACTIONS if action.path.rstrip("/") == path.rstrip("/")]
+        if not actions:
+            known = ", ".join(dict.fromkeys(action.path for action in ACTIONS))
+            return Refusal(404, "not_found", f"there is no {path}; the controls are {known}").answer()
+        action = next((each for each in actions if each.method == method), None)
         if action is None:
-            known = ", ".join(f"{verb} {PREFIX}{name}" for verb, name in self._actions)
-            return Refusal(404, "not_found", f"the controls are {known}").answer()
+            allowed = ", ".join(each.method for each in actions)
+            refusal = Refusal(405, "method_not_allowed", f"use {allowed} here", {"Allow": allowed})
+            return refusal.answer()
         try:
-            result = action(dict(json.loads(body or b"{}")))
-        except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-            return Refusal(400, "invalid_control", hide(str(error))).answer()
+            fields = _Fields(body)
+            result = action.do(self._simulator, fields)
+            fields.end()
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            message = f"{str(error.args[0]).rstrip('.')}. {action}"
+            return Refusal(400, "invalid_control", hide(message)).answer()
         return Answer(200, encode(hide(dumps(result))))
 
-    def _state(self, fields: dict[str, Any]) -> Any:
-        accounts = self._simulator.accounts()
-        for account in accounts:
-            del account["token"]
-        return {
-            "accounts": accounts,
-            "counts": self._simulator.counts(),
-            "clock": stamp(self._simulator.clock.now()),
-        }
 
-    def _requests(self, fields: dict[str, Any]) -> Any:
-        return [dataclasses.asdict(request) for request in self._simulator.requests]
+@dataclass(frozen=True)
+class Action:
+    """One control: ``body`` shows its fields, ``does`` says what happens."""
 
-    def _fault(self, fields: dict[str, Any]) -> Any:
-        self._simulator.fault(**fields)
-        return {"success": True}
+    method: str
+    path: str
+    body: str
+    does: str
+    do: Callable[[Simulator, _Fields], Any]
 
-    def _clear(self, fields: dict[str, Any]) -> Any:
-        self._simulator.clear_faults()
-        return {"success": True}
+    def __str__(self) -> str:
+        return f"{self.method} {self.path} takes {self.body or 'no body'}"
 
-    def _clock(self, fields: dict[str, Any]) -> Any:
-        self._simulator.clock.advance(seconds=fields.pop("advance_seconds"))
-        _nothing_else(fields)
-        return {"clock": stamp(self._simulator.clock.now())}
 
-    def _bases(self, fields: dict[str, Any]) -> Any:
-        index, up = fields.pop("index"), fields.pop("up")
-        _nothing_else(fields)
-        if up:
-            self._simulator.start_base(index)
+def _help(simulator: Simulator, fields: _Fields) -> Any:
+    return [
+        {name: getattr(action, name) for name in ("method", "path", "body", "does")} for action in ACTIONS
+    ]
+
+
+def _state(simulator: Simulator, fields: _Fields) -> Any:
+    accounts = simulator.accounts()
+    for account in accounts:
+        del account["token"]
+    return {"accounts": accounts, "counts": simulator.counts(), "clock": stamp(simulator.clock.now())}
+
+
+def _requests(simulator: Simulator, fields: _Fields) -> Any:
+    return [dataclasses.asdict(request) for request in simulator.requests]
+
+
+def _fault(simulator: Simulator, fields: _Fields) -> Any:
+    call, kind = fields.take("call", text), fields.take("kind", text)
+    rest, fields.left = fields.left, {}
+    simulator.fault(call, kind, **rest)
+    return _DONE
+
+
+def _clear(simulator: Simulator, fields: _Fields) -> Any:
+    fields.end()
+    simulator.clear_faults()
+    return _DONE
+
+
+def _clock(simulator: Simulator, fields: _Fields) -> Any:
+    seconds = fields.take("advance_seconds", span)
+    fields.end()
+    simulator.clock.advance(seconds=seconds)
+    return {"clock": stamp(simulator.clock.now())}
+
+
+def _bases(simulator: Simulator, fields: _Fields) -> Any:
+    if "move" in fields.left:
+        wanted: Callable[[], None] = simulator.move_bases
+        fields.take("move", _true)
+    else:
+        index = fields.take("index", whole(0))
+        if "swallow" in fields.left:
+            fields.take("swallow", _true)
+            wanted = lambda: simulator.swallow_base(index)  # noqa: E731
+        elif fields.take("up", flag):
+            wanted = lambda: simulator.start_base(index)  # noqa: E731
         else:
-            self._simulator.stop_base(index)
-        return {"success": True}
-
-    def _settings(self, fields: dict[str, Any]) -> Any:
-        trial = dataclasses.replace(self._simulator.settings)
-        for target in (trial, self._simulator.settings):  # all or nothing
-            for name, value in fields.items():
-                setattr(target, name, value)
-        return {"success": True}
+            wanted = lambda: simulator.stop_base(index)  # noqa: E731
+    fields.end()
+    wanted()
+    return _DONE
 
 
-def _nothing_else(fields: dict[str, Any]) -> None:
-    if fields:
-        raise ValueError(f"unknown: {', '.join(fields)}")
+def _spoil(simulator: Simulator, fields: _Fields) -> Any:
+    account_id, field = fields.take("account_id", whole()), fields.take("field", text)
+    raw = fields.take("raw", maybe(text))
+    fields.end()
+    simulator.spoil(account_id, field, raw)
+    return _DONE
+
+
+def _settings(simulator: Simulator, fields: _Fields) -> Any:
+    trial = dataclasses.replace(simulator.settings)
+    wanted, fields.left = fields.left, {}
+    for target in (trial, simulator.settings):  # all or nothing
+        for name, value in wanted.items():
+            setattr(target, name, value)
+    return _DONE
+
+
+def _true(value: Any) -> bool:
+    if value is not True:
+        raise ValueError("must be true")
+    return value
+
+
+ACTIONS = (
+    Action("GET", PREFIX, "", "lists the controls", _help),
+    Action("GET", f"{PREFIX}state", "", "shows accounts without keys, requests per call, the clock", _state),
+    Action("GET", f"{PREFIX}requests", "", "shows every request so far and what became of it", _requests),
+    Action(
+        "POST",
+        f"{PREFIX}faults",
+        '{"call": "create", "kind": "cut_after", "base": null, "times": 1, "skip": 0}, options of the kind',
+        "plans a fault",
+        _fault,
+    ),
+    Action("DELETE", f"{PREFIX}faults", "", "forgets all planned faults", _clear),
+    Action("POST", f"{PREFIX}clock", '{"advance_seconds": 86400}', "moves the clock forward", _clock),
+    Action(
+        "POST",
+        f"{PREFIX}bases",
+        '{"index": 0, "up": false}, {"index": 0, "swallow": true} or {"move": true}',
+        "closes or opens a base, lets it swallow connections, or moves all bases to new ports",
+        _bases,
+    ),
+    Action(
+        "POST",
+        f"{PREFIX}spoil",
+        '{"account_id": 1, "field": "token", "raw": "null"}',
+        "lists a field as this JSON text; raw null mends it",
+        _spoil,
+    ),
+    Action(
+        "POST", f"{PREFIX}settings", '{"list_lag": 2, "mask_tokens": true}', "changes settings", _settings
+    ),
+)
+"""All controls."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -10,14 +11,17 @@ from decimal import Decimal
 from types import TracebackType
 from typing import Any
 
+from airflow_provider_closeai.simulator.accounts import Account, Truth
 from airflow_provider_closeai.simulator.api import Api
 from airflow_provider_closeai.simulator.clock import Clock
 from airflow_provider_closeai.simulator.control import Control
 from airflow_provider_closeai.simulator.faults import Fault, Faults
+from airflow_provider_closeai.simulator.hosts import Host
 from airflow_provider_closeai.simulator.log import Request, RequestLog
-from airflow_provider_closeai.simulator.server import Backend, Host
+from airflow_provider_closeai.simulator.server import Backend
 from airflow_provider_closeai.simulator.settings import Settings
-from airflow_provider_closeai.simulator.state import Account, State, Truth, units_of
+from airflow_provider_closeai.simulator.state import State, units_of
+from airflow_provider_closeai.simulator.statefile import Keeper
 
 _PRIORITIES = (10, 5, 1)
 _DESCRIPTIONS = ("主API", "紧急备用API,随时替换,请勿过渡依赖")
@@ -30,8 +34,10 @@ class Simulator:
     :param bases: How many bases.
     :param seed: Makes keys, tokens and costs repeatable; None makes them random.
     :param start: The first moment of the simulated clock.
-    :param time_scale: Simulated seconds per real second; 0 stands still.
-    :param port: The discovery host's port; 0 is any free one.
+    :param speed: Simulated seconds per real second; 0 stands still.
+    :param port: The discovery host's port, the bases take the next; 0 is any, or what the state file says.
+    :param state: A file that keeps accounts, money, ids, keys and the clock over restarts. What is in it goes
+        before ``seed`` and an earlier ``start``.
     :param settings: Fields of ``Settings``.
     """
 
@@ -41,28 +47,43 @@ class Simulator:
         seed: int | None = None,
         *,
         start: datetime | None = None,
-        time_scale: float = 0,
+        speed: float = 0,
         port: int = 0,
+        state: str | os.PathLike[str] | None = None,
         **settings: Any,
     ) -> None:
         if bases < 1:
             raise ValueError("the simulator needs at least one base")
         self.settings = Settings(**settings)
-        self.clock = Clock(start, time_scale)
+        if port and not 1 <= port <= 65535 - bases:
+            raise ValueError(f"port must be from 1 to {65535 - bases}: each base takes the next one")
+        ports = [port + number if port else 0 for number in range(1 + bases)]
+        self.clock = Clock(start, speed)
         self._state = State(self.settings, self.clock, seed)
+        self._keeper = None
+        if state is not None:
+            self._keeper = Keeper(state, self._state, lambda: [host.port for host in self._hosts])
+        kept = self._keeper.restore() if self._keeper else None
+        self.restored = kept is not None
+        if kept and not port:
+            ports = [*kept, *ports][: len(ports)]
         self._faults = Faults()
         self._log = RequestLog()
         self._links: list[dict[str, Any]] | None = None
         self._statuses = ["ok"] * bases
         self._backend = Backend(Api(self._state, self._links_now), self._faults, self._log, Control(self))
-        self._discovery = Host("discovery", self._backend, port)
-        self._bases = [Host(f"base-{index}", self._backend) for index in range(bases)]
+        if self._keeper:
+            self._backend.keep = self._keeper.keep
+        self._discovery = Host("discovery", self._backend, ports[0])
+        self._bases = [Host(f"base-{index}", self._backend, ports[1 + index]) for index in range(bases)]
 
     def start(self) -> Simulator:
         """Listen on all hosts."""
         try:
             for host in self._hosts:
                 host.start()
+            if self._keeper:
+                self._keeper.start()
         except BaseException:
             self.stop()
             raise
@@ -72,6 +93,9 @@ class Simulator:
         """Close all hosts and cut all connections."""
         with ThreadPoolExecutor(len(self._hosts)) as pool:
             list(pool.map(lambda host: host.stop(reserve=False), self._hosts))
+        self._backend.later.stop()
+        if self._keeper:
+            self._keeper.stop()
 
     def __enter__(self) -> Simulator:
         return self.start()
@@ -192,6 +216,16 @@ class Simulator:
         with self._state.lock:
             self._state.correct(account_id, units_of(delta, "delta"))
 
+    def spoil(self, account_id: int, field: str, raw: str | None) -> None:
+        """Let the listing show a field of an account as something else; nothing but the listing changes.
+
+        :param account_id: Which.
+        :param field: One of the fields that a listing shows.
+        :param raw: Its value as JSON text, such as ``null`` or ``"\\ud83d"``; None is the true one again.
+        """
+        with self._state.lock:
+            self._state.spoil(self._account(account_id), field, raw)
+
     def count(self, call: str, base: int | None = None) -> int:
         """Count the requests of a call.
 
@@ -240,11 +274,23 @@ class Simulator:
         self._base(index).stop()
 
     def start_base(self, index: int) -> None:
-        """Open a base again, on the same port.
+        """Open a base again, on the same port: one that was stopped, or swallows.
 
         :param index: Which.
         """
         self._base(index).start()
+
+    def swallow_base(self, index: int) -> None:
+        """Let a base's port swallow connections: they are neither accepted nor refused.
+
+        :param index: Which.
+        """
+        self._base(index).swallow()
+
+    def move_bases(self) -> None:
+        """Open every base on a new port, of which links tells; the old ports refuse."""
+        for host in self._bases:
+            host.move()
 
     def stop_discovery(self) -> None:
         """Close the discovery host, its control interface too."""
@@ -275,7 +321,7 @@ class Simulator:
         return [self._discovery, *self._bases]
 
     def _base(self, index: int) -> Host:
-        if index not in range(len(self._bases)):
+        if type(index) is not int or index not in range(len(self._bases)):
             raise ValueError(f"there is no base {index!r}: they are 0 to {len(self._bases) - 1}")
         return self._bases[index]
 

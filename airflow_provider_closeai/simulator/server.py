@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import select
 import socket
@@ -21,7 +22,9 @@ from urllib.parse import parse_qsl, urlsplit
 from airflow_provider_closeai.simulator import control
 from airflow_provider_closeai.simulator.answers import Answer, Refusal
 from airflow_provider_closeai.simulator.api import Api, Incoming, call_of
-from airflow_provider_closeai.simulator.faults import Fault, Faults, broken, instead
+from airflow_provider_closeai.simulator.faults import Faults
+from airflow_provider_closeai.simulator.kinds import broken
+from airflow_provider_closeai.simulator.later import Later
 from airflow_provider_closeai.simulator.log import Request, RequestLog
 
 ADDRESS = "127.0.0.1"
@@ -39,10 +42,12 @@ class Backend:
 
     def __init__(self, api: Api, faults: Faults, log: RequestLog, controls: control.Control) -> None:
         self.api, self.faults, self.log, self.controls = api, faults, log, controls
+        self.later = Later()
+        self.keep: Callable[[], None] = lambda: None
         self.on_request: Callable[[Request], None] | None = None
 
 
-class _Server(ThreadingHTTPServer):
+class Server(ThreadingHTTPServer):
     """A threading server that knows its connections, so that it can cut them."""
 
     daemon_threads = True
@@ -50,6 +55,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, name: str, port: int, backend: Backend) -> None:
         self.name, self.backend = name, backend
+        self.swallowing = False
         self._open: dict[Any, threading.Thread] = {}
         self._aborted: set[Any] = set()
         self._open_lock = threading.Lock()
@@ -101,78 +107,11 @@ class _Server(ThreadingHTTPServer):
                 thread.join(max(0.0, until - time.monotonic()))
 
 
-class Host:
-    """One address that can be up or down and keeps its port.
-
-    :param name: ``discovery``, ``base-0`` ...
-    :param backend: What it works with.
-    :param port: 0 is any free one.
-    """
-
-    def __init__(self, name: str, backend: Backend, port: int = 0) -> None:
-        self.name, self.port = name, port
-        self._backend = backend
-        self._server: _Server | None = None
-        self._thread: threading.Thread | None = None
-        self._reserved: socket.socket | None = None
-        self._lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        """The origin; only after the first start."""
-        if not self.port:
-            raise RuntimeError("the simulator was not started")
-        return f"http://{ADDRESS}:{self.port}"
-
-    def start(self) -> None:
-        """Listen; nothing to do when it does."""
-        with self._lock:
-            if self._server:
-                return
-            self._free()
-            self._server = _Server(self.name, self.port, self._backend)
-            self.port = int(self._server.server_address[1])
-            self._thread = threading.Thread(
-                target=self._server.serve_forever, args=(0.01,), name=self.name, daemon=True
-            )
-            self._thread.start()
-
-    def stop(self, *, reserve: bool = True) -> None:
-        """Close the listening socket and cut all connections.
-
-        :param reserve: Keep the port from others by a socket that does not listen.
-        """
-        with self._lock:
-            server, self._server = self._server, None
-            if server:
-                server.shutdown()
-                server.server_close()
-            self._free()
-            if reserve and self.port:
-                self._reserve()
-        if server:
-            server.cut_all()
-
-    def _reserve(self) -> None:
-        holder = socket.socket()
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            holder.bind((ADDRESS, self.port))
-        except OSError:  # some systems refuse while old connections linger: then it is not kept
-            holder.close()
-        else:
-            self._reserved = holder
-
-    def _free(self) -> None:
-        if self._reserved:
-            self._reserved.close()
-            self._reserved = None
-
-
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    server: _Server
+    server: Server
+    _served = 0
 
     def log_message(self, format: str, *args: Any) -> None:
         """Stay quiet."""
@@ -181,11 +120,16 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._read()
         if body is None:
             return
+        if self.server.swallowing:
+            return self.swallow()
+        reused = self._served > 0
+        self._served += 1
         backend = self.server.backend
         parts = urlsplit(self.path)
-        if self.server.name == "discovery" and parts.path.startswith(control.PREFIX):
-            self._send(backend.controls.answer(self.command, parts.path, body))
-            return
+        if self.server.name == "discovery" and f"{parts.path}/".startswith(control.PREFIX):
+            answer = backend.controls.answer(self.command, parts.path, body)
+            backend.keep()
+            return self.send(answer)
         pairs = parse_qsl(parts.query, keep_blank_values=True)
         incoming = Incoming(
             host=self.server.name,
@@ -201,16 +145,20 @@ class _Handler(BaseHTTPRequestHandler):
         number = backend.log.add(request)
         try:
             self._call_hook(request)
-            fault = backend.faults.take(incoming.call, incoming.host)
-            backend.log.change(number, fault=fault.kind if fault else None)
-            self._perform(incoming, number, fault)
+            fault = backend.faults.take(incoming.call, incoming.host, reused)
+            exchange = _Exchange(self, incoming, number)
+            if fault:
+                backend.log.change(number, fault=fault.kind)
+                fault.how.meet(exchange)
+            else:
+                exchange.send(exchange.work())
         except OSError:
             backend.log.change(number, status=None)
-            self._cut()
+            self.cut()
         except Exception:  # show it, and answer as a broken server does
             traceback.print_exc()
             backend.log.change(number, status=500)
-            self._send(broken(Fault("*", "error_before", None, 1, 0, {"status": 500})))
+            self.send(broken(500))
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _serve
 
@@ -221,31 +169,6 @@ class _Handler(BaseHTTPRequestHandler):
                 hook(request)
             except OSError as error:  # not to be taken for one of this connection
                 raise RuntimeError("on_request failed") from error
-
-    def _perform(self, incoming: Incoming, number: int, fault: Fault | None) -> None:
-        log = self.server.backend.log
-        kind = fault.kind if fault else None
-        options = fault.options if fault else {}
-        if kind == "cut_before":
-            return self._cut()
-        if kind == "hang" and not options["work"]:
-            return self._hang(options["seconds"])
-        answer = instead(fault) if fault else None
-        if answer is None:
-            answer = self.server.backend.api.answer(incoming)
-            log.change(number, executed=answer.executed)
-        if kind == "cut_after":
-            return self._cut()
-        if kind == "hang":
-            return self._hang(options["seconds"])
-        if fault and kind == "error_after":
-            answer = broken(fault)
-        elif kind == "garbage":
-            answer = Answer(200, answer.body[: len(answer.body) // 2], answer.content_type)
-        elif kind == "slow" and not self._wait(options["seconds"]):
-            return self._cut()
-        log.change(number, status=answer.status)
-        self._send(answer, options["seconds"] if kind == "drip" else None)
 
     def _request(self, incoming: Incoming) -> Request:
         try:
@@ -273,21 +196,27 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "0")
         if "Transfer-Encoding" in self.headers or not (length.isascii() and length.isdigit()):
             self.close_connection = True
-            self._send(Refusal(411, "length_required", "send a Content-Length").answer())
+            self.send(Refusal(411, "length_required", "send a Content-Length").answer())
             return None
         body = self.rfile.read(int(length))
         if len(body) < int(length):
-            self._cut()
+            self.cut()
             return None
         return body
 
-    def _send(self, answer: Answer, pause: float | None = None) -> None:
-        """Write an answer in one piece; with a pause its body byte by byte."""
+    def send(self, answer: Answer, pause: float | None = None) -> None:
+        """Write an answer.
+
+        :param answer: What.
+        :param pause: Seconds before each byte of its body; None is all in one piece.
+        """
+        if self.server.swallowing:
+            return self.swallow()
         phrase = HTTPStatus(answer.status).phrase if answer.status in set(HTTPStatus) else "Status"
         lines = [
             f"HTTP/1.1 {answer.status} {phrase}",
             f"Date: {self.date_time_string()}",
-            f"Content-Type: {answer.content_type}",
+            *([f"Content-Type: {answer.content_type}"] if answer.content_type else []),
             f"Content-Length: {len(answer.body)}",
             *(f"{name}: {value}" for name, value in answer.headers.items()),
             f"Connection: {'close' if self.close_connection else 'keep-alive'}",
@@ -296,19 +225,24 @@ class _Handler(BaseHTTPRequestHandler):
         body = b"" if self.command == "HEAD" else answer.body
         if pause is None:
             self.wfile.write(head + body)
-            return
+            return None
         self.wfile.write(head)
         for byte in body:
-            if not self._wait(pause):
-                return self._cut()
+            if not self.wait(pause):
+                return self.cut()
             self.wfile.write(bytes([byte]))
+        return None
 
-    def _hang(self, seconds: float | None) -> None:
-        self._wait(seconds)
-        self._cut()
+    def swallow(self) -> None:
+        """Let the client wait until it goes, or this host changes."""
+        self.wait(None)
+        self.cut()
 
-    def _wait(self, seconds: float | None) -> bool:
-        """Wait; False as soon as the client has gone or this host has stopped."""
+    def wait(self, seconds: float | None) -> bool:
+        """Wait; False as soon as the client has gone or this host has stopped.
+
+        :param seconds: How long; None has no end.
+        """
         until = None if seconds is None else time.monotonic() + seconds
         poll = select.poll()
         poll.register(self.connection, select.POLLIN)
@@ -322,6 +256,30 @@ class _Handler(BaseHTTPRequestHandler):
                 return False
             time.sleep(min(left, 0.02))  # the next request waits already: only look whether it goes
 
-    def _cut(self) -> None:
+    def cut(self) -> None:
+        """End the connection by a reset."""
         self.close_connection = True
         self.server.abort(self.connection)
+
+
+class _Exchange:
+    """One request on its way through the platform, and what is noted of it."""
+
+    def __init__(self, handler: _Handler, incoming: Incoming, number: int) -> None:
+        self._handler, self._incoming, self._number = handler, incoming, number
+        self._backend = handler.server.backend
+        self.cut, self.wait = handler.cut, handler.wait
+
+    def work(self, at_most: int | None = None) -> Answer:
+        incoming = dataclasses.replace(self._incoming, at_most=at_most)
+        answer = self._backend.api.answer(incoming)
+        self._backend.log.change(self._number, executed=answer.executed)
+        self._backend.keep()
+        return answer
+
+    def send(self, answer: Answer, pause: float | None = None) -> None:
+        self._backend.log.change(self._number, status=answer.status)
+        self._handler.send(answer, pause)
+
+    def later(self, seconds: float) -> None:
+        self._backend.later.plan(seconds, self.work)

@@ -10,87 +10,17 @@ import secrets
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
+from airflow_provider_closeai.simulator.accounts import Account, Truth, Version
 from airflow_provider_closeai.simulator.clock import Clock, local
 from airflow_provider_closeai.simulator.settings import Settings
-from airflow_provider_closeai.simulator.values import ZONE, dumps, stamp, to_decimal, to_text, to_units
+from airflow_provider_closeai.simulator.values import ZONE, dumps, mask, stamp, to_decimal, to_text, to_units
 
 USER_ID = 1001
-_EPOCH = datetime(2000, 1, 1, tzinfo=ZONE)
-_MICROSECOND = timedelta(microseconds=1)
-_HOUR = 3_600_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """What the listing shows of an account from one change to the next, mostly as finished JSON text."""
-
-    at: float
-    alias: str
-    head: str
-    tail: str
-
-
-@dataclass(slots=True)
-class Account:
-    """One account; ``rate``, ``balance`` and ``cost`` count 0.00000001."""
-
-    id: int
-    token: str
-    token_type: str
-    enabled: bool
-    created_at: datetime
-    rate: int
-    balance: int
-    cost: int
-    settled: datetime
-    died: float = math.inf
-    versions: list[Version] = field(default_factory=list)
-
-    @property
-    def alias(self) -> str:
-        """The true alias at present."""
-        return self.versions[-1].alias
-
-    def view(self, until: float) -> Version | None:
-        """Find the newest version that is not younger than a moment.
-
-        :param until: In monotonic seconds.
-        """
-        newest = self.versions[-1]
-        if newest.at <= until:
-            return newest
-        return next((version for version in reversed(self.versions) if version.at <= until), None)
-
-    def spent(self, since: datetime, until: datetime) -> int:
-        """Tell what a span costs.
-
-        Costs are counted from one fixed hour, so a span costs the same however it is cut into pieces.
-
-        :param since: Its begin.
-        :param until: Its end.
-        """
-        if not self.enabled:
-            return 0
-        first, last = ((moment - _EPOCH) // _MICROSECOND for moment in (since, until))
-        return self.rate * last // _HOUR - self.rate * first // _HOUR
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The true costs, which survive rollover and deletion.
-
-    :param by_date: Cost per (account id, local date).
-    :param by_month: Cost per (account id, ``"YYYY-MM"``); includes a ``monthly_cost`` that was seeded.
-    """
-
-    by_date: dict[tuple[int, date], Decimal]
-    by_month: dict[tuple[int, str], Decimal]
+T = TypeVar("T")
 
 
 class State:
@@ -108,12 +38,14 @@ class State:
         self.live: dict[int, Account] = {}
         self.tokens: dict[str, Account] = {}
         self._dead: list[Account] = []
-        self._random = random.Random(secrets.randbits(128) if seed is None else seed)
-        self._salt = self._random.getrandbits(128)
+        self._spoiled: defaultdict[int, dict[str, str]] = defaultdict(dict)
+        self.changes = 0  # counts them
+        chance = random.Random(secrets.randbits(128) if seed is None else seed)
+        self._salt = f"{chance.getrandbits(128):032x}"
         self._last_id = 0
         self._days: defaultdict[tuple[int, date], int] = defaultdict(int)
         self._months: defaultdict[tuple[int, str], int] = defaultdict(int)
-        self.key = f"sk-main-{self._random.getrandbits(160):040x}"
+        self.key = f"sk-main-{chance.getrandbits(160):040x}"
 
     def add(
         self,
@@ -140,14 +72,14 @@ class State:
         """
         now = self.clock.now()
         self._last_id += 1
-        digest = hashlib.blake2b(f"{self._salt}/{self._last_id}".encode(), digest_size=8).digest()
+        digest = hashlib.blake2b(f"{self._salt}/{self._last_id}".encode(), digest_size=32).digest()
         account = Account(
             id=self._last_id,
-            token=f"sk-{self._random.getrandbits(192):048x}",
+            token=f"sk-{digest[8:].hex()}",
             token_type=token_type,
             enabled=enabled,
             created_at=local(created_at) if created_at else now,
-            rate=100_000 + int.from_bytes(digest) % 4_900_000,
+            rate=100_000 + int.from_bytes(digest[:8]) % 4_900_000,
             balance=balance,
             cost=cost,
             settled=now,
@@ -176,6 +108,7 @@ class State:
         self.settle(account)
         account.died = time.monotonic()
         del self.live[account.id], self.tokens[account.token]
+        self.changes += 1
         self._dead.append(account)
 
     def listed(self) -> tuple[list[Account], float]:
@@ -205,6 +138,41 @@ class State:
         return (
             f'{version.head}"balance":{mark}{balance}{mark},"monthly_cost":{mark}{cost}{mark},{version.tail}'
         )
+
+    def list_item(self, account: Account, version: Version) -> str:
+        """Write an account as the listing shows it, masked or spoiled as it may be.
+
+        :param account: Which.
+        :param version: Its version to show.
+        """
+        text = self.render(account, version, self.settings.amounts_as_numbers)
+        spoiled, masked = self._spoiled.get(account.id), self.settings.mask_tokens
+        if not spoiled and not masked:
+            return text
+        fields = {name: dumps(value) for name, value in json.loads(text, parse_float=Decimal).items()}
+        if masked:
+            fields["token"] = dumps(mask(account.token))
+        fields.update(spoiled or {})
+        return "{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}"
+
+    def spoil(self, account: Account, field: str, raw: str | None) -> None:
+        """Let the listing show something else in a field of an account.
+
+        :param account: Which.
+        :param field: The field.
+        :param raw: JSON text; None is the true value again.
+        """
+        if field not in (fields := self.item(account)):
+            raise ValueError(f"field must be one of {', '.join(fields)}, not {field!r}")
+        if raw is None:
+            self._spoiled[account.id].pop(field, None)
+            return
+        try:
+            json.loads(raw)
+            raw = raw.encode("utf-8", "backslashreplace").decode()  # half an emoji travels as its escape
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            raise ValueError(f'raw must be JSON text, such as null or "", not {raw!r}') from None
+        self._spoiled[account.id][field] = raw
 
     def item(self, account: Account) -> dict[str, Any]:
         """Give an account's true present state, as a plain JSON reader sees it.
@@ -237,6 +205,7 @@ class State:
         """
         self.settle(account)
         account.rate = rate
+        self.changes += 1
 
     def correct(self, account_id: int, delta: int) -> None:
         """Book a correction today; for a deleted account only the truth changes.
@@ -249,10 +218,11 @@ class State:
         if account:
             self.settle(account)
             self._book(account, delta, today)
-        elif any(dead.id == account_id for dead in self._dead):
+        elif 0 < account_id <= self._last_id:
             self._enter(account_id, delta, today)
         else:
-            raise KeyError(account_id)
+            raise KeyError(f"there was no account {account_id}")
+        self.changes += 1
 
     def truth(self) -> Truth:
         """Give the true costs up to now."""
@@ -264,6 +234,53 @@ class State:
         self._settle_all()
         month = f"{self.clock.now():%Y-%m}"
         return sum(units for (_, when), units in self._months.items() if when == month)
+
+    def dump(self) -> dict[str, Any]:
+        """Give all that outlives the process, for ``restore``."""
+        accounts = []
+        for account in self.live.values():
+            item = json.loads(self.render(account, account.versions[-1]), parse_float=Decimal)
+            accounts.append({**item, "rate": to_text(account.rate), "settled": stamp(account.settled)})
+        return {
+            "key": self.key,
+            "salt": self._salt,
+            "last_id": self._last_id,
+            "accounts": accounts,
+            "days": [[number, str(day), to_text(cost)] for (number, day), cost in self._days.items()],
+            "months": [[number, month, to_text(cost)] for (number, month), cost in self._months.items()],
+        }
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        """Go on with what ``dump`` gave; what it cannot have given is a ``ValueError`` or a ``LookupError``.
+
+        :param kept: That, read with ``parse_float=Decimal``.
+        """
+        self.key, self._salt = taken(kept, "key", str), taken(kept, "salt", str)
+        self._last_id = taken(kept, "last_id", int)
+        for item in taken(kept, "accounts", list):
+            account = Account(
+                id=taken(item, "id", int),
+                token=taken(item, "token", str),
+                token_type=taken(item, "token_type", str),
+                enabled=taken(item, "enabled", bool),
+                created_at=local(datetime.fromisoformat(item["created_at"])),
+                rate=units_of(item["rate"], "rate"),
+                balance=units_of(item["balance"], "balance"),
+                cost=units_of(item["monthly_cost"], "monthly_cost"),
+                settled=local(datetime.fromisoformat(item["settled"])),
+            )
+            if account.id in self.live or account.token in self.tokens or not 0 < account.id <= self._last_id:
+                raise ValueError(f"account {account.id} cannot be")
+            pricing, updated_at = (
+                taken(item, "model_pricing", list),
+                datetime.fromisoformat(item["updated_at"]),
+            )
+            self._write(account, -math.inf, taken(item, "alias", str), dumps(pricing), updated_at)
+            self.live[account.id] = self.tokens[account.token] = account
+        for number, day, cost in kept["days"]:
+            self._days[number, date.fromisoformat(day)] = to_units(cost)
+        for number, month, cost in kept["months"]:
+            self._months[number, month] = to_units(cost)
 
     def _settle_all(self) -> None:
         for account in self.live.values():
@@ -291,19 +308,20 @@ class State:
         head = f'{dumps(fields)[:-1]},"model_pricing":{pricing},'
         tail = f'"created_at":"{stamp(account.created_at)}","updated_at":"{stamp(updated_at)}"}}'
         account.versions.append(Version(at, alias, head, tail))
+        self.changes += 1
 
 
-def alias_matcher(settings: Settings, wanted: str) -> Callable[[str], bool]:
-    """Give the test that the listing's alias filter makes.
+def taken(fields: dict[str, Any], name: str, kind: type[T]) -> T:
+    """Take a field of one type, or raise ``ValueError``.
 
-    :param settings: How the platform behaves.
-    :param wanted: The filter's text.
+    :param fields: Where.
+    :param name: The field.
+    :param kind: Its type.
     """
-    if settings.alias_filter == "exact":
-        return lambda alias: alias == wanted
-    if settings.alias_filter == "substring":
-        return lambda alias: wanted in alias
-    return lambda alias: True
+    value = fields[name]
+    if type(value) is not kind:
+        raise ValueError(f"{name} is not of type {kind.__name__}")
+    return value
 
 
 def units_of(value: Decimal | int | str, name: str) -> int:

@@ -77,6 +77,14 @@ def dumps(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def mask(token: str) -> str:
+    """Write a key as a careful platform lists it: ``sk-abc****wxyz``.
+
+    :param token: The key.
+    """
+    return f"{token[:6]}****{token[-4:]}"
+
+
 def hide(text: str) -> str:
     """Replace everything that looks like a key by a hint of its last four characters.
 

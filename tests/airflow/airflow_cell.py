@@ -86,6 +86,10 @@ class Run:
         (value,) = self.results(task_id)
         return value
 
+    def labels(self, task_id: str) -> list[str | None]:
+        """Give what a person sees in place of each map index."""
+        return [row[0] for row in self._rows("task_instance", "rendered_map_index", task_id)]
+
     def rendered(self, task_id: str) -> dict[str, Any]:
         ((fields,),) = self._rows("rendered_task_instance_fields", "rendered_fields", task_id)
         return json.loads(fields) if isinstance(fields, str) else fields

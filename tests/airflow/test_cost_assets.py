@@ -41,7 +41,7 @@ FOLDERS: list[Any] = [
 
 @pytest.fixture
 def ascii_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let Airflow think that its database is MySQL, whose asset columns are Latin-1. Airflow 2 always does."""
+    """Let Airflow 3 think that its database is MySQL, with Latin-1 columns, as Airflow 2 always does."""
     with contextlib.suppress(ImportError):
         from airflow.sdk.definitions import asset
 
@@ -125,7 +125,7 @@ def test_one_folder_is_one_asset_however_it_is_written() -> None:
 
 @pytest.mark.parametrize("wrong", ["", " ", None, 5, "{{ var.value.x }}", "/x/{% if a %}b{% endif %}"])
 def test_what_is_no_folder_is_told_where_it_is_asked_for(wrong: Any) -> None:
-    with pytest.raises(ValueError, match="is no folder. Give the folder itself"):
+    with pytest.raises(ValueError, match=r"is no folder\. Give the folder itself"):
         ledger_asset(wrong)
 
 

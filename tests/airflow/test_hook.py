@@ -145,6 +145,23 @@ def test_test_connection(sim: Simulator) -> None:
     assert sim.counts() == {"links": 1, "list": 1}
 
 
+def test_test_connection_always_asks_discovery(sim: Simulator) -> None:
+    """However fresh the cached answer is: who presses the button has changed something."""
+    hook = CloseAIHook()
+    hook.list_bases()
+    for asked in (2, 3):
+        assert try_it(sim)[0]
+        assert sim.count("links") == asked
+    hook.list_bases()
+    assert sim.count("links") == 3
+
+
+def test_test_connection_goes_on_with_known_bases(sim: Simulator) -> None:
+    assert try_it(sim)[0]
+    sim.stop_discovery()
+    assert try_it(sim)[0]
+
+
 def test_test_connection_of_a_platform_without_totals(sim: Simulator) -> None:
     sim.settings.omit_total = True
     ok, message = try_it(sim)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import logging
 from itertools import pairwise
@@ -152,3 +154,49 @@ def test_a_task_with_a_stored_connection_stores_no_key_in_the_clear(
         assert done.task("list") == "success 1"
         assert sim.key not in everything_stored()
         assert sim.key not in shown()
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["environment", "database"])
+def test_airflow_masks_the_connections_password_itself(
+    sim: Simulator, dag: Any, monkeypatch: pytest.MonkeyPatch, stored: bool
+) -> None:
+    """So this package does not: each such call is a line of its own at DEBUG."""
+    from airflow.providers.common.compat.sdk import task
+
+    from airflow_provider_closeai.hooks.closeai import CloseAIHook
+
+    with dag:
+
+        @task
+        def use() -> str:
+            CloseAIHook().get_conn()
+            return f"it is {redact(sim.key)}"
+
+        use()
+    if stored:
+        monkeypatch.delenv("AIRFLOW_CONN_CLOSEAI_DEFAULT")
+    with stored_connection(sim.connection()) if stored else contextlib.nullcontext():
+        assert run(dag).result("use") == "it is ***"
+
+
+def test_airflow_masks_it_in_the_triggerer_too(sim: Simulator) -> None:
+    from airflow_provider_closeai.triggers.health import HealthTrigger
+
+    async def first() -> Any:
+        async for event in HealthTrigger().run():
+            return event.payload
+
+    assert redact(sim.key) == sim.key
+    assert asyncio.run(first())["status"] == "healthy"
+    assert redact(sim.key) == "***"
+
+
+def redact(text: str) -> Any:
+    try:
+        from airflow.sdk.log import redact as masked  # type: ignore[attr-defined]
+    except ImportError:
+        try:
+            from airflow.sdk._shared.secrets_masker import redact as masked
+        except ImportError:
+            from airflow.utils.log.secrets_masker import redact as masked
+    return masked(text)

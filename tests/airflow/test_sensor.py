@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow_cell import ON_3, python, run, serialized
+from airflow_cell import AIRFLOW, ON_3, python, run, serialized
 
 from airflow_provider_closeai.sensors.health import HealthSensor
 from airflow_provider_closeai.simulator import Simulator
@@ -108,6 +109,33 @@ def wrong_extra(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     connect(monkeypatch, sim, extra={"health": 5})
 
 
+def fixed_bases(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, sim, extra={"api_bases": sim.base_urls})
+
+
+def wrong_key_for_fixed_bases(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, sim, password="sk-wrong-wrong-wrong", extra={"api_bases": sim.base_urls})
+
+
+def sub_accounts_key_for_fixed_bases(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, sim, password=sim.add_account("a")["token"], extra={"api_bases": sim.base_urls})
+    sim.stop_base(1)
+
+
+def fixed_bases_that_list_too_often(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    sim.fault("list", "rate_limit", times=None, retry_after=500)
+    connect(monkeypatch, sim, extra={"api_bases": sim.base_urls})
+
+
+def fixed_bases_that_do_not_list(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    sim.fault("list", "error_before", times=None)
+    connect(monkeypatch, sim, extra={"api_bases": sim.base_urls, "max_attempts": 1})
+
+
+def extra_is_a_list(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, sim, extra="[1]")
+
+
 @pytest.mark.parametrize(
     ("state", "any_", "primary", "all_"),
     [
@@ -120,6 +148,16 @@ def wrong_extra(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
         (discovery_down, WAIT, WAIT, WAIT),
         (wrong_key, FAILED, FAILED, FAILED),
         (wrong_extra, FAILED, FAILED, FAILED),
+        pytest.param(
+            extra_is_a_list,
+            *[FAILED] * 3,
+            marks=pytest.mark.skipif(AIRFLOW[:2] == (3, 1), reason="Airflow 3.1 itself does not read it"),
+        ),
+        (fixed_bases, BEST, BEST, BEST),
+        (wrong_key_for_fixed_bases, FAILED, FAILED, FAILED),
+        (sub_accounts_key_for_fixed_bases, FAILED, FAILED, FAILED),
+        (fixed_bases_that_list_too_often, BEST, BEST, BEST),
+        (fixed_bases_that_do_not_list, SECOND, WAIT, WAIT),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -136,6 +174,7 @@ def test_all_modes_decide_the_same(
     assert sim.count("links") <= 1  # all of them share what was learnt
     assert sim.count("healthy", 0) <= 1
     assert sim.count("healthy", 1) <= 1
+    assert sim.count("list") <= 1
 
 
 def by_trigger(require: str) -> str | None:
@@ -235,6 +274,36 @@ def test_a_refused_key_fails_at_once_and_loudly(
 
     assert {task: done.task(task) for task in dag.task_ids} == dict.fromkeys(dag.task_ids, "failed 1")
     assert sim.count("links") == 1
+
+
+@pytest.mark.parametrize("fixed", [False, True], ids=["discovery", "fixed"])
+@pytest.mark.parametrize("option", ["soft_fail", "silent_fail"])
+def test_a_refused_key_is_seen_whatever_the_sensor_forgives(
+    sim: Simulator, monkeypatch: pytest.MonkeyPatch, option: str, fixed: bool
+) -> None:
+    extra = {"api_bases": sim.base_urls} if fixed else {}
+    connect(monkeypatch, sim, password="sk-wrong-wrong-wrong", extra=extra)
+    for mode, options in MODES.items():
+        assert outcome(HealthSensor(task_id=mode, **options, **{option: True})) == "failed"
+
+
+def test_a_key_that_is_refused_later(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With fixed bases it is asked about once per discovery_ttl, not once and for all."""
+    extra = {"api_bases": sim.base_urls, "discovery_ttl": 0.001, "health_ttl": 0.001}
+    connect(monkeypatch, sim, extra=extra)
+    assert outcome(HealthSensor(task_id="t")) == sim.base_urls[0]
+    sim.fault("list", "status", status=401, body={"error": {"message": "revoked"}}, times=None)
+    assert outcome(HealthSensor(task_id="t")) == "failed"
+
+
+def test_many_sensors_of_fixed_bases_list_once(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixed_bases(sim, monkeypatch)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda number: outcome(HealthSensor(task_id=f"t{number}")), range(40)))
+    assert found == [sim.base_urls[0]] * 40
+    assert sim.counts() == {"healthy": 2, "list": 1}
+    (listed,) = [request for request in sim.requests if request.call == "list"]
+    assert listed.query["page_size"] in ("1", ["1"])
 
 
 def test_a_key_refused_while_it_is_deferred(

@@ -139,6 +139,63 @@ def test_an_unknown_key_names_the_nearest(name: str, nearest: str) -> None:
     assert nearest in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [
+        *("[1]", "[]", '"{}"', '"text"', "5", "0", "0.5", "true", "false", "null", "NaN"),
+        *("{", "text", "{} x", "{'a': 1}", "\ufeff{}", "api_bases=https://a.example", "[" * 100_000),
+        *([1], [], (), 5, 0, True, False, b"{}", {1}),
+    ],
+    ids=lambda extra: str(extra)[:20],
+)
+def test_an_extra_that_is_no_object_is_an_error(extra: Any) -> None:
+    """Airflow makes {} of it, and a promise such as allowed_hosts would be forgotten."""
+    with pytest.raises(ConfigError, match=r"The connection's extra is .*nothing was sent") as caught:
+        config(extra=extra)
+    assert caught.value.permanent
+    assert '{"allowed_hosts": ' in str(caught.value)
+
+
+@pytest.mark.parametrize("extra", [None, "", "  ", "{}", " {} ", {}])
+def test_an_extra_that_is_empty(extra: Any) -> None:
+    assert config(extra=extra) == config()
+
+
+def test_an_extra_is_read_as_text_too() -> None:
+    assert config(extra='{"allowed_hosts": ["a"], "deadline": 7}') == config(
+        extra={"allowed_hosts": ["a"], "deadline": 7}
+    )
+    with pytest.raises(ConfigError, match="did you mean 'deadline'"):
+        config(extra='{"dedline": 7}')
+
+
+@pytest.mark.parametrize(
+    ("address", "right"),
+    [
+        ("https://a.example/v1", "https://a.example"),
+        ("https://a.example/v1/", "https://a.example"),
+        ("https://a.example/V1", "https://a.example"),
+        ("https://a.example/x/v1", "https://a.example/x"),
+        ("https://a.example/api/v1", "https://a.example"),
+    ],
+)
+def test_v1_at_the_end_of_an_address_is_told_with_the_cure(address: str, right: str) -> None:
+    for label, parts in (
+        ("API bases", {"extra": {"api_bases": ["https://b.example", address]}}),
+        ("Discovery host", {"host": address}),
+        ("Discovery host", {"host": address.removeprefix("https://")}),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            config(**parts)
+        assert label in str(caught.value)
+        assert f"Leave /v1 out ({right})" in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["https://v1.example", "https://a.example/v1x", "https://a.example/v1/x"])
+def test_v1_elsewhere_is_nobodys_mistake(address: str) -> None:
+    assert config(extra={"api_bases": [address]}).api_bases == (address,)
+
+
 @pytest.mark.parametrize("password", [None, "", "  ", "\n"])
 def test_an_empty_key(password: str | None) -> None:
     with pytest.raises(ConfigError, match="'API key'"):
@@ -181,6 +238,7 @@ def test_spaces_around_a_key_are_taken_off() -> None:
         ({"host": "2001:db8::1"}, "https://[2001:db8::1]"),
         ({"host": None, "port": None, "schema": None}, DEFAULT_ORIGIN),
         ({"host": ""}, DEFAULT_ORIGIN),
+        ({"host": "h.example", "port": 0}, "https://h.example"),
         ({"host": "例え.example"}, "https://例え.example"),
     ],
 )

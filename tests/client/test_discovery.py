@@ -9,21 +9,21 @@ from typing import Any
 import pytest
 from support import Clock, Sleeps, client_of, config_of, in_processes, in_threads, platform
 
-from airflow_provider_closeai.client.bases import Bases
 from airflow_provider_closeai.client.cache import STALE_FOR, Cache
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import AuthenticationFailed, DiscoveryError
+from airflow_provider_closeai.client.pool import BasePool
 from airflow_provider_closeai.client.transport import Transport
 from airflow_provider_closeai.simulator import Request, Simulator
 
 
-def bases_of(sim: Simulator, clock: Clock, sleep: Any = None, **extra: Any) -> Bases:
+def bases_of(sim: Simulator, clock: Clock, sleep: Any = None, **extra: Any) -> BasePool:
     config = config_of(sim, **extra)
-    return Bases(config, Transport(config), Cache(config, now=clock), now=clock, sleep=sleep or Sleeps())
+    return BasePool(config, Transport(config), Cache(config, now=clock), now=clock, sleep=sleep or Sleeps())
 
 
-def origins(bases: Bases) -> list[str]:
+def origins(bases: BasePool) -> list[str]:
     return [base.api for base in bases.known()]
 
 

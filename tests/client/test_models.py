@@ -27,8 +27,21 @@ def decoded(**fields: Any) -> SubAccount:
 
 
 def only(text: str) -> SubAccount:
-    [account] = LIST.decode(text.encode()).items
+    page = LIST.decode(text.encode())
+    [account] = page.items
+    assert page.unreadable == ()
     return account
+
+
+def unreadable(text: str, field: str) -> None:
+    """An account that cannot be read is named with the field, and costs only itself."""
+    good = json.dumps(item(7))
+    for listing, kept in ((text, []), (text.replace('"items":[', f'"items":[{good},'), [7])):
+        page = LIST.decode(listing.encode())
+        assert [account.id for account in page.items] == kept
+        [odd] = page.unreadable
+        assert field in odd.problem
+        assert odd.id in (1, None)
 
 
 AMOUNTS = ["0.44000013", "1.20", "100", "0", "-3.5", "0.00000001", "99999999999.99999999", "0.1"]
@@ -51,16 +64,13 @@ def test_a_small_amount_is_written_out() -> None:
 @pytest.mark.parametrize("value", ['"NaN"', "NaN", '"Infinity"', '"-inf"', '"x"', '""', "true", "[]"])
 @pytest.mark.parametrize("field", ["balance", "monthly_cost"])
 def test_what_is_no_amount_is_refused(field: str, value: str) -> None:
-    with pytest.raises(msgspec.DecodeError):
-        only(f'{{"items":[{{"id":1,"token":"sk-a","{field}":{value}}}]}}')
+    unreadable(f'{{"items":[{{"id":1,"token":"sk-a","{field}":{value}}}]}}', field)
 
 
 @pytest.mark.parametrize("value", ['"NaN"', '"inf"', "true", "{}"])
 def test_what_is_no_factor_is_refused(value: str) -> None:
-    with pytest.raises(msgspec.DecodeError):
-        only(
-            f'{{"items":[{{"id":1,"token":"sk-a","model_pricing":[{{"model":"m","pricing_factor":{value}}}]}}]}}'
-        )
+    prices = f'[{{"model":"m","pricing_factor":{value}}}]'
+    unreadable(f'{{"items":[{{"id":1,"token":"sk-a","model_pricing":{prices}}}]}}', "model_pricing")
 
 
 FACTORS = ["1", "1.5", "0", "1.20", "0.1", "1e-7", "123456.789", "3.0", "100"]
@@ -114,21 +124,56 @@ def test_null_lists() -> None:
         "{}",
         "[]",
         "null",
-        '{"items":[{}]}',
-        '{"items":[{"id":1}]}',
-        '{"items":[{"id":1,"token":""}]}',
         '{"items":{}}',
+        '{"items":[{"id":1,"token":"sk-a"}',
     ],
 )
 def test_what_is_no_listing(text: str) -> None:
-    with pytest.raises(msgspec.DecodeError):
+    with pytest.raises((msgspec.DecodeError, ValueError)):
         LIST.decode(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("fields", "seen_id", "seen_alias", "named"),
+    [
+        ("", None, None, "id"),
+        ('"id":1', 1, None, "token"),
+        ('"id":1,"token":"","alias":"a"', 1, "a", "token"),
+        ('"id":1,"token":null,"alias":""', 1, "", "token"),
+        ('"id":1,"token":5,"alias":"\\ud83d"', 1, None, ""),
+        ('"id":1,"token":"sk-a","alias":"\\ud83d x"', 1, None, ""),
+        ('"id":1,"token":"sk-a","alias":7', 1, None, "alias"),
+        ('"id":"1","token":"sk-a","alias":"团队\u3000"', 1, "团队\u3000", "id"),
+        ('"id":true,"token":"sk-a"', None, None, "id"),
+        ('"id":1.5,"token":"sk-a"', None, None, "id"),
+        ('"id":1,"token":"sk-a","enabled":"yes"', 1, None, "enabled"),
+        ('"id":1,"token":"sk-a","created_at":5', 1, None, "created_at"),
+    ],
+)
+def test_an_entry_that_cannot_be_read_is_named(
+    fields: str, seen_id: int | None, seen_alias: str | None, named: str
+) -> None:
+    good = json.dumps(item(7))
+    page = LIST.decode(f'{{"items":[{good},{{{fields}}},{good}],"total":3,"pageSize":5}}'.encode())
+    assert [account.id for account in page.items] == [7, 7]
+    assert (page.total, page.page_size) == (3, 5)
+    [odd] = page.unreadable
+    assert (odd.id, odd.alias) == (seen_id, seen_alias)
+    assert named in odd.problem
+    assert "sk-a" not in odd.problem
+
+
+@pytest.mark.parametrize("entry", ["5", "null", "[]", '"x"'])
+def test_an_entry_that_is_no_object_is_named(entry: str) -> None:
+    page = LIST.decode(f'{{"items":[{entry},{json.dumps(item(7))}]}}'.encode())
+    assert [account.id for account in page.items] == [7]
+    assert [odd.id for odd in page.unreadable] == [None]
 
 
 @pytest.mark.parametrize("call", [UPDATE, DELETE, CREATE])
 @pytest.mark.parametrize("text", ['{"success":false,"items":[]}', "{}", "true", '{"success":"yes"}'])
 def test_what_is_no_success(call: Any, text: str) -> None:
-    with pytest.raises(ValueError, match=r"success|items|object"):
+    with pytest.raises(ValueError, match=r"says no|success|items|object"):
         call.decode(text.encode())
 
 

@@ -128,7 +128,7 @@ def test_text_from_outside_is_one_short_line() -> None:
 
 
 FAULTS: dict[str, dict[str, Any]] = {
-    **{kind: {} for kind in KINDS if kind != "unhealthy"},
+    **{kind: {} for kind in KINDS if kind not in ("unhealthy", "cut_reused", "bom")},
     "slow": {"seconds": HANG},
     "rate_limit": {"retry_after": 900},
     "drip": {"seconds": HANG},

@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 from support import HANG, KEY, config_of, fixed_client, platform, raw_server, read_request
 
+from airflow_provider_closeai.client.answers import Attempt, Outcome
 from airflow_provider_closeai.client.client import CREATE, LIST
 from airflow_provider_closeai.client.config import config_from
-from airflow_provider_closeai.client.transport import Attempt, Outcome, Transport
+from airflow_provider_closeai.client.transport import Transport
 from airflow_provider_closeai.simulator import Simulator
 
 OK = b'{"items":[],"total":0}'
+NO = b'{"error":{"message":"no"}}'
+BOM = b"\xef\xbb\xbf"
 BODY = {"alias": "a", "model_pricing": [], "balance": 1, "count": 1}
 
 
@@ -116,7 +119,23 @@ def test_cut_before_a_byte_was_read_is_unknown_all_the_same() -> None:
 
 STATUSES = [
     *((status, b"", Outcome.UNKNOWN) for status in (300, 301, 302, 303, 304, 307, 308)),
-    *((status, b"", Outcome.REJECTED) for status in (400, 401, 403, 404, 405, 408, 409, 413, 422, 429, 451)),
+    *((status, b"", Outcome.UNKNOWN) for status in (400, 401, 403, 404, 405, 409, 413, 422, 451)),
+    *((status, NO, Outcome.REJECTED) for status in (400, 401, 403, 409, 413, 422, 451)),
+    *((status, NO, Outcome.UNKNOWN) for status in (404, 405)),
+    *((status, form, Outcome.REJECTED) for status in (408, 429) for form in (b"", NO, b"<html>wait</html>")),
+    *((400, form, Outcome.REJECTED) for form in (b'{"message":"no"}', b'{"detail":"no"}', BOM + NO)),
+    *(
+        (403, form, Outcome.UNKNOWN)
+        for form in (b"<html>", b"no", b"{}", b"[]", b'{"message":" "}', b'{"code":1}')
+    ),
+    (400, b'{"error":{"message":"half \\ud83d"}}', Outcome.REJECTED),
+    (200, b'{"success":false,"message":"busy"}', Outcome.DECLINED),
+    (200, b'{"items":[],"total":0,"success":false}', Outcome.DECLINED),
+    (200, b'{"error":{"message":"busy"}}', Outcome.DECLINED),
+    (200, b'{"items":[],"error":{"code":7}}', Outcome.DECLINED),
+    (200, BOM + OK, Outcome.EXECUTED),
+    (200, BOM + b" " + OK, Outcome.EXECUTED),
+    (200, b'{"items":[],"error":null}', Outcome.EXECUTED),
     *((status, b"", Outcome.UNKNOWN) for status in (500, 501, 502, 503, 504, 520, 599)),
     (200, OK, Outcome.EXECUTED),
     (201, OK, Outcome.EXECUTED),
@@ -128,11 +147,11 @@ STATUSES = [
     (200, b"[]", Outcome.UNKNOWN),
     (200, OK[:-3], Outcome.UNKNOWN),
     (200, b"\xff\xfe", Outcome.UNKNOWN),
-    (200, b'{"items":[{"id":1,"token":"\xff"}]}', Outcome.UNKNOWN),
+    (200, b'{"items":[{"id":1,"token":"\xff"}]}', Outcome.EXECUTED),
     (200, b'{"items":[],"x":' + b"[" * 100_000, Outcome.UNKNOWN),
     (400, b'{"error":{"message":"\xff"}}', Outcome.REJECTED),
-    (400, b'{"error":{"message":5}}', Outcome.REJECTED),
-    (400, b'{"error":' + b"[" * 100_000, Outcome.REJECTED),
+    (400, b'{"error":{"message":5}}', Outcome.UNKNOWN),
+    (400, b'{"error":' + b"[" * 100_000, Outcome.UNKNOWN),
     (502, b"<html>bad gateway</html>", Outcome.UNKNOWN),
 ]
 
@@ -260,21 +279,49 @@ class KeepAlive:
             self.read.append(number)
 
 
-def test_a_connection_is_kept_and_one_that_dies_under_a_request_is_unknown() -> None:
+def test_a_kept_connection_that_dies_under_a_request_leaves_it_unknown() -> None:
     server = KeepAlive()
     with raw_server(server) as (port, connections):
         transport = Transport(config_from(password=KEY))
 
-        def go(fresh: bool) -> Outcome:
+        def go(fresh: bool) -> Attempt:
             origin = f"http://127.0.0.1:{port}"
-            return transport.attempt("GET", origin, "/", decode=LIST.decode, seconds=10, fresh=fresh).outcome
+            return transport.attempt("GET", origin, "/", decode=LIST.decode, seconds=10, fresh=fresh)
 
-        assert go(fresh=False) is Outcome.EXECUTED
-        assert go(fresh=False) is Outcome.UNKNOWN
+        assert go(fresh=False).outcome is Outcome.EXECUTED
+        cut = go(fresh=False)
+        assert (cut.outcome, cut.is_stale) == (Outcome.UNKNOWN, True)
         assert server.read == [0, 0]
-        assert go(fresh=False) is Outcome.EXECUTED
-        assert go(fresh=True) is Outcome.EXECUTED
+        assert go(fresh=False).outcome is Outcome.EXECUTED
+        assert go(fresh=True).outcome is Outcome.EXECUTED
         assert connections == [0, 1, 2]
+
+
+def test_a_kept_connection_that_dies_is_no_fault_of_its_base() -> None:
+    server = KeepAlive()
+    with raw_server(server) as (port, connections):
+        client = fixed_client(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port}/second", max_attempts=1)
+        assert list(client.iter_sub_accounts()) == []
+        assert list(client.iter_sub_accounts()) == []
+        assert server.read == [0, 0, 1]
+        assert connections == [0, 1]
+        assert [seen.healthy for seen in client.cache.read().verdicts.values()] == [True]
+
+
+def test_only_a_kept_connection_can_be_stale() -> None:
+    def serve(connection: socket.socket, number: int) -> None:
+        if number == 0 and read_request(connection):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(OK) + OK)
+        read_request(connection)  # and cut
+
+    with raw_server(serve) as (port, connections):
+        transport = Transport(config_from(password=KEY))
+        seen = [
+            transport.attempt("GET", f"http://127.0.0.1:{port}", "/", decode=LIST.decode, seconds=10)
+            for _ in range(3)
+        ]
+        assert [each.is_stale for each in seen] == [False, True, False]
+        assert connections == [0, 1]
 
 
 def test_a_connection_that_was_closed_while_idle_costs_nothing() -> None:

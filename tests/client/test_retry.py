@@ -5,14 +5,22 @@ from __future__ import annotations
 import email.utils
 import signal
 import threading
+import time
 from typing import Any
 
 import pytest
 from support import Sleeps, client_of
 
-from airflow_provider_closeai.client import errors
-from airflow_provider_closeai.client.retry import Policy, choose, may_help, run, wait_before_next
-from airflow_provider_closeai.client.transport import Attempt, Outcome, parse_retry_after
+from airflow_provider_closeai.client.answers import Attempt, Outcome
+from airflow_provider_closeai.client.retry import (
+    Policy,
+    Progress,
+    may_help,
+    preferred,
+    retrying,
+    wait_before_next,
+)
+from airflow_provider_closeai.client.retry_after import parse_retry_after
 from airflow_provider_closeai.simulator import Request, Simulator
 
 
@@ -40,6 +48,7 @@ SENT_NOT, UNKNOWN, REJECTED, EXECUTED = Outcome.NOT_SENT, Outcome.UNKNOWN, Outco
         (REJECTED, 404, False, False),
         (REJECTED, 409, False, False),
         (REJECTED, 425, False, False),
+        (Outcome.DECLINED, 200, False, False),
         (EXECUTED, 200, False, False),
     ],
 )
@@ -73,20 +82,20 @@ def test_wait_before_next(attempts: list[Attempt], bases: int, jitter: float, wa
 
 
 @pytest.mark.parametrize(
-    ("attempts", "base"),
+    ("attempts", "order"),
     [
-        ([], "a"),
-        ([made("a")], "b"),
-        ([made("a"), made("b")], "c"),
-        ([made("a"), made("b"), made("c")], "a"),
-        ([made("b")], "a"),
+        ([], "abc"),
+        ([made("a")], "bca"),
+        ([made("a"), made("b")], "cab"),
+        ([made("a"), made("b"), made("c")], "abc"),
+        ([made("b")], "acb"),
         ([made("a", REJECTED, 429)], "a"),
         ([made("a"), made("b", REJECTED, 429)], "b"),
-        ([made("gone")], "a"),
+        ([made("gone")], "abc"),
     ],
 )
-def test_choose(attempts: list[Attempt], base: str) -> None:
-    assert choose(["a", "b", "c"], attempts) == base
+def test_preferred(attempts: list[Attempt], order: str) -> None:
+    assert "".join(preferred(["a", "b", "c"], attempts)) == order
 
 
 NOW = 1_800_000_000.0
@@ -103,17 +112,53 @@ NOW = 1_800_000_000.0
         (email.utils.formatdate(NOW + 90, usegmt=True), 90),
         (email.utils.formatdate(NOW - 90, usegmt=True), 0),
         ("Fri, 15 Jan 2027 08:01:30 GMT", 90),
+        ("Fri Jan 15 08:01:30 2027", 90),  # asctime
+        ("Friday, 15-Jan-27 08:01:30 GMT", 90),  # RFC 850
+        ("Fri, 15 Jan 2027 08:01:30 -0000", 90),
+        ("Fri, 15 Jan 2027 08:01:30", 90),
+        ("Fri, 15 Jan 2027 08:01:30 UTC", 90),
+        ("Fri, 15 Jan 2027 16:01:30 +0800", 90),
+        ("15 Jan 2027 08:01:30 GMT", 90),
+        ("fri, 15 jan 2027 08:01:30 gmt", 90),
+        ('"Fri, 15 Jan 2027 08:01:30 GMT"', 90),
+        ("Fri, 15 Jan 2037 08:01:30 GMT", 86400),
+        ("Sunday, 06-Nov-94 08:49:37 GMT", 0),
+        ("1.5", 1.5),
+        ("120 ", 120),
+        ("+3", 3),
+        ("10s", 10),
+        ("10 seconds", 10),
+        ('"10"', 10),
+        ("120, 30", 120),
+        ("999999999999999", 86400),
         ("soon", None),
         ("-1", None),
-        ("1.5", None),
+        ("-5.5", None),
+        ("1e5", None),
+        ("0x10", None),
+        ("5 minutes", None),
+        (",", None),
+        ("Fri, 99 Foo 2027", None),
+        ("Fri, 15 Jan 0000 08:01:30 GMT", 0),
+        ("Fri, 15 Jan 99999 08:01:30 GMT", None),
         ("\xb2", None),
         ("٣", None),
         ("nan", None),
+        ("inf", None),
         ("9" * 400, None),
     ],
 )
-def test_parse_retry_after(value: str | None, wait: float | None) -> None:
-    assert parse_retry_after(value, NOW) == wait
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai", "America/Los_Angeles"])
+def test_parse_retry_after(
+    value: str | None, wait: float | None, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert parse_retry_after(value, NOW) == wait
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 class Fake:
@@ -132,8 +177,13 @@ class Fake:
         self.now += seconds
 
     def run(self, repeatable: bool = True, max_attempts: int = 5, deadline: float = 120) -> list[Attempt]:
-        policy = Policy(repeatable=repeatable, max_attempts=max_attempts, deadline=deadline)
-        return run(self.once, policy, bases=lambda: 1, clock=lambda: self.now, sleep=self.sleep)
+        progress = Progress(end=self.now + deadline)
+        policy = Policy(repeatable=repeatable, max_attempts=max_attempts)
+        for step in retrying(policy, progress, lambda: self.now, self.sleep):
+            newest = self.once(progress.attempts, progress.end - self.now)
+            progress.attempts.append(newest)
+            step.retry_state.set_result(newest)
+        return progress.attempts
 
 
 def test_attempts_are_bounded() -> None:
@@ -157,32 +207,6 @@ def test_a_wait_that_would_not_end_in_time_is_not_begun() -> None:
 
 def test_success_ends_it() -> None:
     assert len(Fake(made("a"), made("a", EXECUTED, 200)).run()) == 2
-
-
-def test_what_an_attempt_raises_goes_through_at_once() -> None:
-    class Ended(BaseException):
-        pass
-
-    for kind in (Ended, errors.DiscoveryError, KeyboardInterrupt, RuntimeError):
-        for after in (0, 1, 2):
-            calls: list[int] = []
-
-            def once(
-                so_far: list[Attempt],
-                seconds: float,
-                calls: Any = calls,
-                after: int = after,
-                kind: Any = kind,
-            ) -> Any:
-                calls.append(1)
-                if len(so_far) == after:
-                    raise kind("ended")
-                return made("a")
-
-            policy = Policy(repeatable=True, max_attempts=9, deadline=99)
-            with pytest.raises(kind, match="ended"):
-                run(once, policy, bases=lambda: 1, clock=lambda: 0.0, sleep=lambda seconds: None)
-            assert len(calls) == after + 1
 
 
 @pytest.mark.skipif(

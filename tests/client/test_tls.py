@@ -13,11 +13,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from socks_server import socks_server
 from support import KEY, platform
 
+from airflow_provider_closeai.client.answers import Attempt, Outcome
 from airflow_provider_closeai.client.client import LIST
 from airflow_provider_closeai.client.config import config_from
-from airflow_provider_closeai.client.transport import Attempt, Outcome, Transport
+from airflow_provider_closeai.client.transport import Transport
 
 OK = b'{"items":[],"total":0}'
 
@@ -91,3 +93,13 @@ def test_a_bundle_that_is_not_there_is_told() -> None:
     seen = attempt("https://127.0.0.1:9", verify="/no/such/bundle.pem")
     assert seen.outcome is Outcome.NOT_SENT
     assert "'verify'" in seen.detail
+
+
+def test_socks_carries_tls(tls: ssl.SSLContext, certificate: Path) -> None:
+    with platform(lambda asked: (200, OK), tls=tls) as (origin, asked), socks_server() as (address, tunnels):
+        proxies = {"https": f"socks5h://{address}"}
+        trusted = attempt(origin, proxies=proxies, verify=str(certificate))
+        assert (trusted.outcome, len(asked), len(tunnels)) == (Outcome.EXECUTED, 1, 1)
+        strange = attempt(origin, proxies=proxies)
+        assert (strange.outcome, len(asked), len(tunnels)) == (Outcome.NOT_SENT, 1, 2)
+        assert "'verify'" in strange.detail

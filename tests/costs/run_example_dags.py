@@ -10,12 +10,13 @@ import json
 import os
 import sys
 import tempfile
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+SHANGHAI = timezone(timedelta(hours=8))
 sys.path.insert(0, str(ROOT / "tests" / "airflow"))
 
 from airflow_cell import AIRFLOW, ON_3, Run, sync  # noqa: E402
@@ -116,18 +117,41 @@ def main(costs: str) -> dict[str, Any]:
         }
         for alias, rate in (("search.web", "0.06"), ("trial", "0.09"), ("ads.temp", "0.012"), ("ops", "0")):
             sim.set_rate(number[alias], rate)
+        first = _first_unpause(world)
         _months(world, number, f"{costs}/ledger")
-        past = world.run("closeai_costs_daily", sim.clock.now() - timedelta(days=40))
+        late = world.run("closeai_costs_daily", sim.clock.now() - timedelta(days=40))
+        # The daily DAG missed this month's last day, and a run just before the turn would be of it.
+        lost = world.run("closeai_costs_before_turn", datetime(2026, 12, 31, 23, 58, tzinfo=SHANGHAI))
+        again = world.run("closeai_costs_month_close", datetime(2027, 1, 1, 0, 5, tzinfo=SHANGHAI))
         truth = sim.truth.by_month
     return {
         "states": world.states,
-        "past": past.state,
+        "first": first,
+        "late": [late.state, late.task("snapshot")],
+        "lost": [lost.state, lost.task("snapshot")],
+        "again": [again.state, again.task("snapshot"), again.task("close")],
         "alerts": world.alerts,
         "seen": [[*key, str(value)] for key, value in sorted(world.seen.items())],
         "truth": [[*key, str(value)] for key, value in sorted(truth.items())],
         "number": number,
         "assets": assets(),
     }
+
+
+def _first_unpause(world: World) -> dict[str, list[str]]:
+    """Run what Airflow runs when the DAGs are unpaused for the first time, in mid-interval."""
+    missed = {
+        "closeai_costs_daily": (datetime(2026, 10, 30, 23, 55), ["snapshot"]),
+        "closeai_costs_before_turn": (datetime(2026, 9, 30, 23, 58), ["snapshot"]),
+        "closeai_costs_month_close": (datetime(2026, 10, 1, 0, 5), ["snapshot", "close"]),
+        "closeai_costs_report": (datetime(2026, 10, 31, 23, 50), ["report", "tell"]),
+    }
+    found = {}
+    for name, (due, tasks) in missed.items():
+        done = world.run(name, due.replace(tzinfo=SHANGHAI))
+        found[name] = [done.state, *(done.task(task).split()[0] for task in tasks)]
+    world.states.clear()
+    return found
 
 
 def _months(world: World, number: dict[str, int], ledger: str) -> None:

@@ -362,3 +362,94 @@ def test_lags_are_timedeltas(sim: Simulator, tmp_path: Path, wrong: Any) -> None
     with pytest.raises(AirflowFailException, match="max_lag: "):
         snapshot(tmp_path, max_lag=wrong)
     assert sim.count("list") == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "raw"),
+    [("monthly_cost", '""'), ("balance", '"1e"'), ("token", "null"), ("alias", '"\\ud83d"'), ("id", '"x"')],
+)
+def test_an_account_that_cannot_be_read_stops_the_snapshot_alone(
+    sim: Simulator, clock: Clock, tmp_path: Path, field: str, raw: str
+) -> None:
+    from airflow_provider_closeai.client.errors import UnreadableAccount
+    from airflow_provider_closeai.operators.sub_accounts import ListSubAccountsOperator
+
+    number = sim.add_account("spoiled")["id"]
+    sim.spoil(number, field, raw)
+    with pytest.raises(UnreadableAccount, match="nothing was recorded") as caught:
+        snapshot(tmp_path)
+    assert field == "alias" or field in str(caught.value)
+    assert field == "id" or str(number) in str(caught.value)
+    assert not (tmp_path / "ledger").exists()
+    listed = ListSubAccountsOperator(task_id="list").execute(context_of())
+    assert [account["alias"] for account in listed] == ["search.web"]
+
+
+def test_every_task_ends_with_a_line_that_says_what_is_so(
+    sim: Simulator, clock: Clock, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: Any
+) -> None:
+    def logged() -> str:
+        text = capfd.readouterr().out + caplog.text
+        caplog.clear()
+        return text
+
+    caplog.set_level("INFO")
+    clock.at = local("11-24 09:00")
+    report = report_operator(tmp_path, month="latest", owners={"*": "A"}, budgets={"A": 10})
+    with pytest.raises(AirflowSkipException):
+        report.execute(context_of())
+    assert "has no snapshot yet: there is nothing to report" in logged()
+    file = snapshot(tmp_path)["file"]
+    assert (
+        f"Recorded 1 sub-account, together 12.00000001 in 2026-11 so far: {tmp_path}/ledger/{file}"
+        in logged()
+    )
+    files = report.execute(context_of())["files"]
+    told = f"2026-11 is open: 12.00000001 CNY. New alerts: 2. Written: {files['json']}"
+    assert told in logged()
+    clock.at = local("11-25 09:00")
+    with pytest.raises(AirflowSkipException):
+        snapshot(tmp_path, context_of("late", data_interval_end=local("11-25 00:00")))
+    assert "comes 9 h late" in logged()
+
+
+def test_a_second_run_gives_the_same_result(sim: Simulator, clock: Clock, tmp_path: Path) -> None:
+    """Clear and re-run, two reports, a close run twice: the same JSON where nothing changed."""
+    clock.at = local("11-24 09:00")
+    snapshot(tmp_path)
+    options = {"owners": {"*": "A", "old.*": "B"}, "budgets": {"A": 10}, "formats": "html,csv,json,focus"}
+    report = report_operator(tmp_path, **options)
+    first = report.execute(context_of())
+    clock.at = local("11-24 10:00")
+    assert report.execute(context_of()) == first
+    assert {**report.execute(context_of("other")), "alerts": first["alerts"]} == first
+    assert report.execute(context_of("other"))["alerts"] == [], "told by the first run"
+    clock.at = local("12-01 00:05")
+    close = report_operator(tmp_path, month="previous", close=True, **{**options, "thresholds": ()})
+    due = {"data_interval_end": local("12-01 00:05")}
+    first = close.execute(context_of("close", **due))
+    clock.at = local("12-20 00:05")
+    for run_id in ("close", "backfilled"):
+        assert close.execute(context_of(run_id, **due)) == first
+    assert len(list((tmp_path / "ledger/closed").rglob("*.csv"))) == 1
+    assert not (tmp_path / "ledger/corrections").exists()
+
+
+def test_a_month_of_which_nothing_is_known_is_not_closed(
+    sim: Simulator, clock: Clock, tmp_path: Path
+) -> None:
+    """The first unpause of a close in the middle of a month."""
+    clock.at = local("11-24 09:00")
+    snapshot(tmp_path)
+    close = report_operator(tmp_path, month="previous", close=True)
+    with pytest.raises(AirflowSkipException, match="has nothing of 2026-10: there is nothing to close"):
+        close.execute(context_of(data_interval_end=local("11-01 00:05")))
+    assert not (tmp_path / "out").exists()
+    close.month = "2026-10"
+    with pytest.raises(AirflowFailException, match="no usable snapshot of 2026-10"):
+        close.execute(context_of())
+
+
+def test_a_report_that_a_snapshot_started_must_find_it(sim: Simulator, clock: Clock, tmp_path: Path) -> None:
+    with pytest.raises(AirflowFailException, match="holds no usable snapshot"):
+        report_operator(tmp_path, month="latest").execute(context_of(kind="asset_triggered"))

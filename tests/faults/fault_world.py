@@ -26,9 +26,10 @@ from msgspec.structs import replace
 
 from airflow_provider_closeai.client import cache, retry
 from airflow_provider_closeai.client import client as client_module
+from airflow_provider_closeai.client.answers import Attempt
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
-from airflow_provider_closeai.client.transport import Attempt, Transport
+from airflow_provider_closeai.client.transport import Transport
 from airflow_provider_closeai.provisioning import accounts, create, delete, journal, pricing
 from airflow_provider_closeai.simulator import Simulator
 from airflow_provider_closeai.simulator import state as simulator_state
@@ -225,7 +226,7 @@ class World(contextlib.ExitStack):
         settings = {"connect_timeout": HANG, "read_timeout": HANG, **extra}
         config = config_from(password=self.sim.key, host=self.sim.discovery_url, extra=settings)
         client = CloseAIClient(config, sleep=self.clock.sleep)
-        client.bases._now = client.cache._now = self.clock.time
+        client.pool._now = client.cache._now = self.clock.time
         self._sessions.append(client._transport._session)
         return client
 

@@ -40,7 +40,7 @@ def test_the_clock(sim: Simulator) -> None:
 
 
 def test_the_clock_can_run() -> None:
-    clock = Simulator(start=datetime(2026, 1, 1), time_scale=1e6).clock
+    clock = Simulator(start=datetime(2026, 1, 1), speed=1e6).clock
     first = clock.now()
     end = time.monotonic() + 10
     while clock.now() - first < timedelta(seconds=100):

@@ -77,6 +77,97 @@ def test_totals_and_order(ask: Any, sim: Simulator) -> None:
     assert set(ask("list").json()) == {"items", "page", "pageSize"}
 
 
+@pytest.mark.parametrize(("page", "total"), [(1, 2), (2, 2), (3, 1), (4, 0)])
+def test_a_total_of_the_page(ask: Any, sim: Simulator, page: int, total: int) -> None:
+    seed(sim, *"abcde")
+    sim.settings.total_counts = "page"
+    reply = ask("list", query={"page": page, "page_size": 2}).json()
+    assert (reply["total"], len(reply["items"])) == (total, total)
+
+
+def test_masked_keys(ask: Any, sim: Simulator) -> None:
+    sim.settings.mask_tokens = True
+    [made] = ask.create("a").json()["items"]
+    [true] = sim.accounts()
+    assert made["token"] == true["token"]
+    [listed] = ask("list").json()["items"]
+    assert listed["token"] == f"{true['token'][:6]}****{true['token'][-4:]}"
+    assert {**listed, "token": true["token"]} == true
+    assert list(listed) == list(true)
+    assert len(ask.listed(sk=true["token"])) == 1
+    assert ask.listed(sk=listed["token"]) == []
+    assert ask("delete", {"sks": [listed["token"]]}).json() == {"success": True}
+    assert sim.accounts() == [true]
+    sim.settings.mask_tokens = False
+    assert ask("list").json()["items"] == [true]
+
+
+@pytest.mark.parametrize(
+    ("field", "raw"),
+    [
+        ("token", "null"),
+        ("token", '""'),
+        ("balance", '""'),
+        ("monthly_cost", "1e5"),
+        ("alias", r'"\ud83d"'),
+        ("alias", '"\ud83d"'),
+        ("model_pricing", "null"),
+        ("model_pricing", '[{"model":"a","pricing_factor":0.30000000000000004}]'),
+        ("enabled", '"yes"'),
+        ("id", '"1"'),
+    ],
+)
+def test_spoiled_fields(ask: Any, sim: Simulator, field: str, raw: str) -> None:
+    factor = {"model": "b", "pricing_factor": 0.1}
+    seed(sim, "a", "c")
+    bad = sim.add_account("b", [factor], balance="0.10000001")
+    before, true = ask("list").text, sim.accounts()
+    sim.spoil(bad["id"], field, raw)
+    reply = ask("list").text
+    expected = raw.replace("\ud83d", r"\ud83d")
+    assert f'"{field}":{expected}' in reply
+    first, second, third = json.loads(reply)["items"]
+    assert [first, second] == true[:2]
+    assert third == {**bad, field: json.loads(raw)}
+    assert list(third) == list(bad)
+    assert sim.accounts() == true
+    assert len(ask.listed(alias="b", sk=bad["token"])) == 1
+    sim.spoil(bad["id"], field, None)
+    sim.spoil(bad["id"], field, None)
+    assert ask("list").text == before
+
+
+def test_several_fields_of_several_accounts(ask: Any, sim: Simulator) -> None:
+    seed(sim, "a", "b")
+    first, second = (account["id"] for account in sim.accounts())
+    sim.settings.mask_tokens = True
+    sim.spoil(first, "token", "null")
+    sim.spoil(first, "balance", "[]")
+    sim.spoil(second, "alias", "7")
+    one, two = ask("list").json()["items"]
+    assert (one["token"], one["balance"], two["alias"]) == (None, [], 7)
+    assert "****" in two["token"]
+
+
+@pytest.mark.parametrize(
+    ("field", "raw", "message"),
+    [
+        ("colour", "null", "field must be one of id, user_id, token"),
+        ("token", "nonsense", "raw must be JSON text"),
+        ("token", "", "raw must be JSON text"),
+        ("token", 5, "raw must be JSON text"),
+    ],
+)
+def test_spoil_refuses(ask: Any, sim: Simulator, field: str, raw: Any, message: str) -> None:
+    seed(sim, "a")
+    number = sim.accounts()[0]["id"]
+    with pytest.raises(ValueError, match=message):
+        sim.spoil(number, field, raw)
+    with pytest.raises(KeyError, match="no account 99"):
+        sim.spoil(99, "token", "null")
+    assert ask("list").json()["items"] == sim.accounts()
+
+
 def test_amounts_as_numbers(ask: Any, sim: Simulator) -> None:
     sim.add_account("a", balance="0.10000001", monthly_cost="3")
     sim.settings.amounts_as_numbers = True
@@ -199,63 +290,6 @@ def test_settings_are_checked(sim: Simulator) -> None:
     for name, value in (("alias_filter", "fuzzy"), ("list_lag", -1), ("max_count", "1"), ("main_usage", 0.1)):
         with pytest.raises(ValueError, match=name):
             setattr(sim.settings, name, value)
-
-
-def test_control(ask: Any, sim: Simulator) -> None:
-    def control(method: str, name: str, body: Any = None) -> Any:
-        return ask("", body, method=method, path=f"/_simulator/{name}", key=None)
-
-    token = ask.create("a").json()["items"][0]["token"]
-    ask("list", query={"sk": token})
-    state = control("GET", "state")
-    assert state.json()["counts"] == {"create": 1, "list": 1}
-    assert state.json()["clock"] == "2026-11-24T09:00:00.000000+08:00"
-    assert [account["alias"] for account in state.json()["accounts"]] == ["a"]
-    requests = control("GET", "requests")
-    assert [request["call"] for request in requests.json()] == ["create", "list"]
-    assert requests.json()[1]["query"] == {"sk": "sk-…" + token[-4:]}
-    assert "token" not in state.json()["accounts"][0]
-    for reply in (state, requests):
-        assert token not in reply.text
-        assert sim.key not in reply.text
-    assert control("POST", "faults", {"call": "list", "kind": "error_before", "times": None}).status == 200
-    assert ask("list").status == 500
-    assert control("DELETE", "faults").status == 200
-    assert ask("list").status == 200
-    assert control("POST", "clock", {"advance_seconds": 3600}).json()["clock"].startswith("2026-11-24T10:00")
-    assert control("POST", "bases", {"index": 0, "up": False}).status == 200
-    with pytest.raises(ConnectionRefusedError):
-        ask("list")
-    assert control("POST", "bases", {"index": 0, "up": True}).status == 200
-    assert ask("list").status == 200
-    assert control("POST", "settings", {"max_count": 5, "rate_limits": {"links": [1, 60]}}).status == 200
-    assert (sim.settings.max_count, sim.settings.rate_limits) == (5, {"links": (1, 60)})
-
-
-@pytest.mark.parametrize(
-    ("name", "body"),
-    [
-        ("faults", {"call": "list"}),
-        ("faults", {"call": "list", "kind": "explode"}),
-        ("clock", {"advance_seconds": -1}),
-        ("clock", {"advance_seconds": 1e300}),
-        ("clock", {}),
-        ("bases", {"index": 9, "up": True}),
-        ("bases", {"index": 0, "up": False, "more": 1}),
-        ("settings", {"max_count": 5, "nothing": 1}),
-        ("settings", {"max_count": 0}),
-        ("settings", "[1]"),
-        ("settings", "nonsense"),
-        ("nothing", {}),
-    ],
-    ids=str,
-)
-def test_control_refuses(ask: Any, sim: Simulator, name: str, body: Any) -> None:
-    reply = ask("", body, method="POST", path=f"/_simulator/{name}")
-    assert reply.status == (404 if name == "nothing" else 400)
-    assert reply.json()["error"]["message"]
-    assert sim.settings.max_count == 1000
-    assert sim.requests == []
 
 
 def test_many_clients_at_once(ask: Any, sim: Simulator) -> None:

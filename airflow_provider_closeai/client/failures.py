@@ -1,0 +1,124 @@
+"""The errors of calls that failed: what was tried, where, what it proves, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from airflow_provider_closeai.client import errors
+from airflow_provider_closeai.client.answers import Attempt, Outcome
+from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
+
+
+def masked_keys(accounts: Sequence[SubAccount]) -> errors.MaskedKeys:
+    """
+    Make the error of a listing that hides keys where they are needed.
+
+    :param accounts: whose.
+    """
+    ids = ", ".join(str(account.id) for account in accounts[:20])
+    return errors.MaskedKeys(
+        f"The listing hides the keys of its sub-accounts (seen at ids {ids}), and this needs the keys "
+        "themselves. Nothing was sent. Ask the platform to list keys in full: until then accounts can be "
+        "listed and created, but not repriced, deleted or delivered again.",
+        call="list",
+    )
+
+
+def unreadable(items: Sequence[UnreadableItem]) -> errors.UnreadableAccount:
+    """
+    Make the error of selected accounts that cannot be read.
+
+    :param items: which.
+    """
+    told = "; ".join(
+        f"{'no id' if item.id is None else f'id {item.id}'}: {item.problem}" for item in items[:20]
+    )
+    return errors.UnreadableAccount(
+        f"{len(items)} of the selected sub-accounts are listed in a form that cannot be read ({told}). "
+        "Nothing was changed. Look at them in the platform's console; other accounts are not affected.",
+        call="list",
+    )
+
+
+def shut_out(call: str, attempts: Sequence[Attempt]) -> errors.AuthenticationFailed:
+    """
+    Make the error of a key that every healthy base refuses, in a form that is not the platform's.
+
+    :param call: its name.
+    :param attempts: all of them, the newest last.
+    """
+    last = attempts[-1]
+    return errors.AuthenticationFailed(
+        f"{_tried(call, attempts)} Every base is healthy and refuses this key, but not in the platform's "
+        "own form. Either the key is wrong (put the main account's sk into the connection's API key), or "
+        "something on the way, a firewall or a CDN, blocks these calls from this worker: try from another "
+        "network.",
+        call=call,
+        base=last.base,
+        status=last.status,
+    )
+
+
+def failed_call(call: str, attempts: Sequence[Attempt], *, writes: bool) -> errors.CloseAIError:
+    """
+    Make the error of a call from its attempts.
+
+    :param call: its name.
+    :param attempts: all of them, the newest last.
+    :param writes: whether the call changes anything.
+    """
+    last = attempts[-1]
+    sent = [attempt for attempt in attempts if attempt.outcome is Outcome.UNKNOWN]
+    refused = last.outcome is Outcome.REJECTED
+    if sent and writes and last.status not in (401, 403):
+        refused = False  # this attempt changed nothing; the one before it may have
+    kind: type[errors.CloseAIError]
+    if last.outcome is Outcome.DECLINED:
+        kind, next_step = errors.Declined, "The platform says so itself. Try again later."
+    elif refused:
+        kind, next_step = _REJECTIONS.get(last.status, _OTHER_REJECTION)
+    elif sent:
+        kind = errors.OutcomeUnknown
+        next_step = "Nothing was changed: it only reads. Try again later."
+        if writes:
+            next_step = "It was sent and may have been executed: list before you send it again."
+    else:
+        kind = errors.NotSent
+        next_step = "Nothing was sent, nothing was changed. Check the network from this worker to the bases."
+    return kind(
+        f"{_tried(call, attempts)} {next_step}",
+        call=call,
+        base=last.base,
+        status=last.status,
+        retry_after=last.retry_after,
+    )
+
+
+def _tried(call: str, attempts: Sequence[Attempt]) -> str:
+    told = "; ".join(f"{attempt.base}: {attempt.detail}" for attempt in attempts[-4:])
+    return f"{call!r} failed after {len(attempts)} attempt{'s' * (len(attempts) > 1)} ({told})."
+
+
+_OTHER_REJECTION: tuple[type[errors.CloseAIError], str] = (
+    errors.Rejected,
+    "The platform refused it and changed nothing; sent again it would be refused again. Correct the request.",
+)
+_REJECTIONS: dict[int | None, tuple[type[errors.CloseAIError], str]] = {
+    401: (
+        errors.AuthenticationFailed,
+        "The key is not known there: put the main account's sk into the connection's API key.",
+    ),
+    403: (
+        errors.PermissionDenied,
+        "The key may not do this: a sub-account's sk has no access, use the main account's.",
+    ),
+    408: (
+        errors.RequestTimedOut,
+        "The platform did not read it in time and changed nothing. Try again later.",
+    ),
+    429: (
+        errors.RateLimited,
+        "The platform asks to wait longer than the connection's 'deadline' and 'max_attempts' allow; "
+        "nothing was changed.",
+    ),
+}

@@ -1,0 +1,325 @@
+"""The bases of one connection: discovery, failover and health, shared by all processes through the cache."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from urllib.parse import urlsplit
+
+import msgspec
+
+from airflow_provider_closeai.client import errors, retry
+from airflow_provider_closeai.client.answers import Attempt, Outcome
+from airflow_provider_closeai.client.bases import (
+    FIRST_WAIT,
+    base_to_use,
+    decode_healthy,
+    decode_links,
+    discovery_wait,
+    is_lost,
+    ordered,
+    ranked,
+    usable,
+)
+from airflow_provider_closeai.client.cache import STALE_FOR, Cache, Knowledge, Verdict
+from airflow_provider_closeai.client.config import ClientConfig
+from airflow_provider_closeai.client.models import ApiBase, BaseHealth
+from airflow_provider_closeai.client.transport import Transport
+
+log = logging.getLogger(__name__)
+
+LINKS_PATH = "/api/v1/links"
+HEALTH_PATH = "/api/v1/healthy"
+_PROBE_SECONDS = 10.0
+_LOOK_AGAIN = 0.05
+_NOT_PROBED = Verdict(healthy=False, at=0.0, detail="another process is still probing it")
+
+
+class BasePool:
+    """
+    The bases of one connection.
+
+    :param config: the connection.
+    :param transport: sends the requests.
+    :param cache: what all processes share.
+    :param now: seconds since the epoch.
+    :param sleep: waits.
+    """
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        transport: Transport,
+        cache: Cache,
+        *,
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._config = config
+        self._transport = transport
+        self._cache = cache
+        self._now = now
+        self._sleep = sleep
+
+    def known(self) -> list[ApiBase]:
+        """
+        Return the bases in the order of use; asks discovery only when its answer is too old.
+
+        :raises DiscoveryError: where nothing is known, and discovery does not answer.
+        :raises AuthenticationFailed: where discovery refuses the key.
+        """
+        known = self._current()
+        return ordered(known.bases, known.verdicts)
+
+    def refresh(self) -> list[ApiBase]:
+        """
+        Ask discovery now, however fresh its last answer is; return the bases in the order of use.
+
+        Raises as :meth:`known`. A fixed list of bases is returned as it is.
+        """
+        if not self._config.api_bases:
+            with self._cache.sole("discovery", wait=self._config.deadline):
+                self._discover(self._cache.read())
+        return self.known()
+
+    @contextlib.contextmanager
+    def choose(self, progress: retry.Progress) -> Iterator[str]:
+        """
+        Yield the base of a call's next attempt. Raises as :meth:`known`.
+
+        A base of which nothing fresh is known is risked by one process at a time, while the others take the
+        next one: what swallows connections costs one connect timeout, not one for every task.
+
+        :param progress: of the call; is told how many bases there are.
+        """
+        candidates = [base.api for base in self.candidates()]
+        progress.bases = len(candidates)
+        bases = retry.preferred(candidates, progress.attempts)
+        with contextlib.ExitStack() as risk:
+            yield self._risked(bases, risk) if len(bases) > 1 else bases[0]
+
+    def _risked(self, bases: Sequence[str], risk: contextlib.ExitStack) -> str:
+        end = self._now() + self._config.connect_timeout
+        while True:
+            verdicts = self._cache.read().verdicts
+            for base in bases:
+                if not self._is_old(verdicts.get(base)):
+                    return base
+                name = hashlib.sha256(base.encode()).hexdigest()[:8]
+                with contextlib.ExitStack() as mine:
+                    if mine.enter_context(self._cache.sole(f"risk-{name}")):
+                        risk.push(mine.pop_all())
+                        return base
+            if self._now() >= end:
+                return bases[0]
+            self._sleep(_LOOK_AGAIN)  # others are finding out about each of them
+
+    def candidates(self) -> list[ApiBase]:
+        """
+        Return the bases in the order in which a call tries them. Raises as :meth:`known`.
+
+        A better base that was bad some time ago is probed first, by one process: no call is risked on it.
+        """
+        known = self._current()
+        best = ordered(known.bases, known.verdicts)[0]
+        better = itertools.takewhile(lambda base: base != best, ranked(known.bases))
+        doubted = [base for base in better if self._is_old(known.verdicts.get(base.api))]
+        if doubted:
+            known = self._probe(doubted, wait=0.0)
+        return ordered(known.bases, known.verdicts)
+
+    def is_healthy_now(self, base: str) -> bool:
+        """
+        Probe one base, whatever is known of it, and share nothing of it.
+
+        :param base: its origin.
+        """
+        return self._ask_health(base).outcome is Outcome.EXECUTED
+
+    def report(self, attempt: Attempt) -> None:
+        """
+        Learn from a real call: one that was served is a health check.
+
+        :param attempt: its outcome.
+        """
+        if attempt.outcome in (Outcome.REJECTED, Outcome.DECLINED):
+            return  # it answered, and this says nothing about the next call
+        healthy = attempt.outcome is Outcome.EXECUTED
+        last = self._cache.read().verdicts.get(attempt.base)
+        if last and last.healthy == healthy and self._now() - last.at < self._config.health_ttl / 2:
+            return
+        if not healthy:
+            log.warning("Base %s: %s. It comes last until it is healthy.", attempt.base, attempt.detail)
+        detail = "served a call" if healthy else attempt.detail
+        self._learn({attempt.base: Verdict(healthy, self._now(), detail, attempt.reached_platform)})
+
+    def check_health(self) -> list[BaseHealth]:
+        """
+        Return what is known of every base, best-ranked first; probes only verdicts that are too old.
+
+        One process of the host probes, the others wait for what it finds. Raises as :meth:`known`.
+        """
+        known = self._current()
+        if any(self._is_old(known.verdicts.get(base.api)) for base in known.bases):
+            known = self._probe(known.bases, wait=_PROBE_SECONDS * (len(known.bases) + 1))
+        verdicts = [(base, known.verdicts.get(base.api, _NOT_PROBED)) for base in ranked(known.bases)]
+        return [BaseHealth(base, seen.healthy, seen.at, seen.detail) for base, seen in verdicts]
+
+    def to_use(self) -> str:
+        """
+        Return the base to use now: the best one that is healthy. Probes as :meth:`check_health`.
+
+        :raises NoHealthyBase: where none is.
+        """
+        healths = self.check_health()
+        base = base_to_use(healths, "any")
+        if base is None:
+            seen = "; ".join(f"{health.base.api}: {health.detail}" for health in healths)
+            raise errors.NoHealthyBase(
+                f"No base is healthy now ({seen}). Each is probed again within "
+                f"{self._config.health_ttl:g} s; HealthSensor waits until one is.",
+                call="healthy",
+            )
+        return base
+
+    def _current(self) -> Knowledge:
+        known = self._with_fixed(self._cache.read())
+        if self._config.api_bases:
+            return known
+        if self._is_due(known):
+            wait = 0.0 if self._is_usable(known) else self._config.deadline
+            with self._cache.sole("discovery", wait=wait) as mine:
+                known = self._cache.read()
+                if mine and self._is_due(known):
+                    known = self._discover(known)
+        if self._is_usable(known):
+            return known
+        raise self._nothing_known(known)
+
+    def _with_fixed(self, known: Knowledge) -> Knowledge:
+        fixed = self._config.api_bases
+        if not fixed:
+            return known
+        bases = tuple(ApiBase(api, priority=len(fixed) - rank) for rank, api in enumerate(fixed))
+        return msgspec.structs.replace(known, bases=bases)
+
+    def _is_due(self, known: Knowledge) -> bool:
+        now = self._now()
+        age = now - known.discovered_at
+        too_old = age >= self._config.discovery_ttl or (age > FIRST_WAIT and is_lost(known))
+        return too_old and now >= known.ask_again_at
+
+    def _is_usable(self, known: Knowledge) -> bool:
+        return bool(known.bases) and self._now() - known.discovered_at < STALE_FOR
+
+    def _discover(self, known: Knowledge) -> Knowledge:
+        """Ask discovery once, and share the answer or the failure with every process."""
+        asked = self._ask_discovery()
+        told = asked.retry_after
+        if told is not None and told < self._config.deadline / 2 and not self._is_usable(known):
+            self._sleep(told)  # there is nothing else to go on with
+            asked = self._ask_discovery()
+        bases = usable(asked.value, self._config.allowed_hosts) if asked.value else ()
+        now = self._now()
+        if bases:
+
+            def renew(old: Knowledge) -> Knowledge:
+                listed = {base.api for base in bases}
+                verdicts = {base: seen for base, seen in old.verdicts.items() if base in listed}
+                if not is_lost(old) or listed != {base.api for base in old.bases}:
+                    return Knowledge(bases=bases, discovered_at=now, verdicts=verdicts)
+                unchanged = old.unchanged + 1
+                return Knowledge(
+                    bases=bases,
+                    discovered_at=now,
+                    verdicts=verdicts,
+                    unchanged=unchanged,
+                    ask_again_at=now + discovery_wait(unchanged, None),
+                )
+
+            return self._cache.change(renew)
+        why = asked.detail if asked.outcome is not Outcome.EXECUTED else self._why_none(asked.value)
+        log.warning("Discovery at %s failed: %s.", self._config.origin, why)
+
+        def put_off(old: Knowledge) -> Knowledge:
+            return msgspec.structs.replace(
+                old,
+                failures=old.failures + 1,
+                ask_again_at=now + discovery_wait(old.failures + 1, asked.retry_after),
+                why=why,
+                refused=asked.outcome is Outcome.REJECTED and asked.status in (401, 403),
+            )
+
+        return self._cache.change(put_off)
+
+    def _why_none(self, links: Sequence[ApiBase]) -> str:
+        if links and self._config.allowed_hosts:
+            hosts = ", ".join(sorted({urlsplit(link.api).hostname or "?" for link in links}))
+            return f"it lists {hosts}, and the connection's 'allowed_hosts' admits none of them"
+        return "it lists no base that may be used"
+
+    def _ask_discovery(self) -> Attempt:
+        config = self._config
+        seconds = min(config.deadline / 2, config.connect_timeout + config.read_timeout)
+        return self._transport.attempt(
+            "GET", self._config.origin, LINKS_PATH, decode=decode_links, seconds=seconds
+        )
+
+    def _nothing_known(self, known: Knowledge) -> errors.CloseAIError:
+        origin, why = self._config.origin, known.why or "another process is still asking"
+        if known.refused:
+            return errors.AuthenticationFailed(
+                f"Discovery at {origin} refuses the key ({why}). Put the main account's sk into the "
+                "connection's API key; a sub-account's sk has no access.",
+                call="links",
+                base=origin,
+            )
+        wait = max(0.0, known.ask_again_at - self._now())
+        return errors.DiscoveryError(
+            f"No base is known: discovery at {origin} failed ({why}), and is asked again in {wait:.0f} s at "
+            "the earliest. If you know a base that works, list it in the connection's extra 'api_bases': "
+            "then discovery is not needed.",
+            call="links",
+            base=origin,
+            retry_after=wait,
+        )
+
+    def _probe(self, bases: Sequence[ApiBase], wait: float) -> Knowledge:
+        """Probe those of the bases whose verdict is too old, if no other process is doing it."""
+        with self._cache.sole("health", wait=wait) as mine:
+            known = self._current()
+            old = [base for base in bases if self._is_old(known.verdicts.get(base.api))] if mine else []
+            if old:
+                learned = self._learn({base.api: self._verdict(base, known) for base in old})
+                # Not its bases: the shared cache may have been emptied since they were read.
+                known = msgspec.structs.replace(known, verdicts={**known.verdicts, **learned.verdicts})
+        return self._with_fixed(known)
+
+    def _verdict(self, base: ApiBase, known: Knowledge) -> Verdict:
+        probe = self._ask_health(base.api)
+        last = known.verdicts.get(base.api)
+        if probe.status == 429 and last is not None:
+            return msgspec.structs.replace(last, at=self._now())  # asked too often: no news
+        healthy = probe.outcome is Outcome.EXECUTED
+        detail = "answered 'healthy'" if healthy else probe.detail
+        if not healthy:
+            log.warning("Base %s is not healthy: %s.", base.api, detail)
+        return Verdict(healthy, self._now(), detail, probe.reached_platform)
+
+    def _ask_health(self, base: str) -> Attempt:
+        return self._transport.attempt(
+            "GET", base, HEALTH_PATH, decode=decode_healthy, seconds=_PROBE_SECONDS, auth=False
+        )
+
+    def _learn(self, verdicts: dict[str, Verdict]) -> Knowledge:
+        def edit(old: Knowledge) -> Knowledge:
+            return msgspec.structs.replace(old, verdicts={**old.verdicts, **verdicts})
+
+        return self._cache.change(edit)
+
+    def _is_old(self, verdict: Verdict | None) -> bool:
+        return verdict is None or self._now() - verdict.at >= self._config.health_ttl

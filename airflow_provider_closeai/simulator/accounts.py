@@ -1,0 +1,81 @@
+"""One account of the platform, and what is true of all money."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+
+from airflow_provider_closeai.simulator.values import ZONE
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=ZONE)
+_MICROSECOND = timedelta(microseconds=1)
+_HOUR = 3_600_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What the listing shows of an account from one change to the next, mostly as finished JSON text."""
+
+    at: float
+    alias: str
+    head: str
+    tail: str
+
+
+@dataclass(slots=True)
+class Account:
+    """One account; ``rate``, ``balance`` and ``cost`` count 0.00000001."""
+
+    id: int
+    token: str
+    token_type: str
+    enabled: bool
+    created_at: datetime
+    rate: int
+    balance: int
+    cost: int
+    settled: datetime
+    died: float = math.inf
+    versions: list[Version] = field(default_factory=list)
+
+    @property
+    def alias(self) -> str:
+        """The true alias at present."""
+        return self.versions[-1].alias
+
+    def view(self, until: float) -> Version | None:
+        """Find the newest version that is not younger than a moment.
+
+        :param until: In monotonic seconds.
+        """
+        newest = self.versions[-1]
+        if newest.at <= until:
+            return newest
+        return next((version for version in reversed(self.versions) if version.at <= until), None)
+
+    def spent(self, since: datetime, until: datetime) -> int:
+        """Tell what a span costs.
+
+        Costs are counted from one fixed hour, so a span costs the same however it is cut into pieces.
+
+        :param since: Its begin.
+        :param until: Its end.
+        """
+        if not self.enabled:
+            return 0
+        first, last = ((moment - _EPOCH) // _MICROSECOND for moment in (since, until))
+        return self.rate * last // _HOUR - self.rate * first // _HOUR
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The true costs, which survive rollover and deletion.
+
+    :param by_date: Cost per (account id, local date).
+    :param by_month: Cost per (account id, ``"YYYY-MM"``); includes a ``monthly_cost`` that was seeded.
+    """
+
+    by_date: dict[tuple[int, date], Decimal]
+    by_month: dict[tuple[int, str], Decimal]

@@ -1,0 +1,130 @@
+"""Options that are checked whenever they are set: the settings' and the faults', each declared once."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+Check = Callable[[Any], Any]
+
+
+def option(check: Check, default: Any = None) -> Any:
+    """Declare a field of an ``Options`` dataclass.
+
+    :param check: Gives the value to keep, or raises ``ValueError`` with a text like "must be true or false".
+    :param default: The value unless another is given.
+    """
+    return dataclasses.field(default=default, metadata={"check": check})
+
+
+class Options:
+    """A dataclass whose every field is checked when it is set."""
+
+    word: ClassVar[str] = "option"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        checks = {field.name: field.metadata["check"] for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        if name not in checks:
+            raise AttributeError(f"there is no {self.word} {name!r}; there are {', '.join(checks)}")
+        try:
+            object.__setattr__(self, name, checks[name](value))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{self.word} {name} {error}, not {_short(value)}") from None
+
+
+def flag(value: Any) -> bool:
+    """Take true or false.
+
+    :param value: As it came.
+    """
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")  # noqa: TRY004
+    return value
+
+
+def whole(least: int = 1, most: int | None = None) -> Callable[[Any], int]:
+    """Make the check of a whole number.
+
+    :param least: The smallest that is allowed.
+    :param most: The largest that is allowed; None is any.
+    """
+    limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"must be a whole number {limits}")
+        if most is not None and value > most:
+            raise ValueError(f"must be a whole number {limits}")
+        return value
+
+    return check
+
+
+def span(value: Any) -> float:
+    """Take a span in seconds.
+
+    :param value: As it came.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError("must be seconds, 0 or more")
+    return value
+
+
+def one_of(*choices: str) -> Callable[[Any], str]:
+    """Make the check of a word.
+
+    :param choices: The words that are allowed.
+    """
+
+    def check(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return str(value)
+
+    return check
+
+
+def maybe(check: Check) -> Check:
+    """Allow None too.
+
+    :param check: What any other value must pass.
+    """
+    return lambda value: None if value is None else check(value)
+
+
+def text(value: Any) -> str:
+    """Take a text.
+
+    :param value: As it came.
+    """
+    if not isinstance(value, str):
+        raise ValueError("must be a text")  # noqa: TRY004
+    return value
+
+
+def header(value: Any) -> str:
+    """Take what can stand in a header.
+
+    :param value: As it came.
+    """
+    found = str(value)
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or not found.isprintable():
+        raise ValueError("must be a number or a text of one line")
+    if not found.isascii():
+        raise ValueError("must be ASCII")
+    return found
+
+
+def anything(value: Any) -> Any:
+    """Take any JSON value.
+
+    :param value: As it came.
+    """
+    return value
+
+
+def _short(value: Any) -> str:
+    found = repr(value)
+    return found if len(found) <= 80 else f"{found[:77]}..."

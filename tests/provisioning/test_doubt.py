@@ -1,0 +1,348 @@
+"""A platform that says no, hides keys, or lists what cannot be read: nothing is guessed from it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from support import Asked, fixed_client, item, platform
+
+from airflow_provider_closeai.client.errors import Declined, MaskedKeys, UnreadableAccount
+from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.provisioning import accounts as accounts_module
+from airflow_provider_closeai.provisioning import delete as delete_module
+from airflow_provider_closeai.provisioning import pricing as pricing_module
+from airflow_provider_closeai.provisioning.create import ensure_sub_accounts, wanted
+from airflow_provider_closeai.provisioning.delete import delete_sub_accounts, deletion
+from airflow_provider_closeai.provisioning.errors import MissingAccounts
+from airflow_provider_closeai.provisioning.pricing import repricing, update_pricing
+
+GPT4 = {"gpt-4": 1}
+NO = [
+    {"success": False, "message": "quota exceeded"},
+    {"success": False, "error": {"message": "quota exceeded"}},
+    {"error": {"message": "quota exceeded"}, "items": []},
+    {"items": [], "success": False, "detail": "quota exceeded"},
+]
+
+
+class Platform:
+    """
+    A platform whose answers a test chooses.
+
+    :param declines: how many writes it says no to, and with what.
+    :param does: how much of a write that it declines is done all the same.
+    :param masks: whether its listing hides keys.
+    """
+
+    def __init__(
+        self, *items: dict[str, Any], declines: int = 0, no: Any = NO[0], does: int = 0, masks: bool = False
+    ) -> None:
+        self.items = list(items)
+        self.declines = declines
+        self.no = no
+        self.does = does
+        self.masks = masks
+        self.asked: list[Asked] = []
+
+    def __call__(self, asked: Asked) -> tuple[int, Any]:
+        self.asked.append(asked)
+        if asked.method == "GET":
+            shown = [self._masked(each) for each in self.items] if self.masks else self.items
+            answer = {"items": shown, "total": len(shown), "page": 1, "pageSize": 500}
+            return 200, json.dumps(answer).encode()
+        no = self.declines > 0
+        self.declines -= no
+        limit = self.does if no else 10**6
+        if asked.method == "DELETE":
+            gone = asked.body["sks"][:limit]
+            self.items = [each for each in self.items if each["token"] not in gone]
+            return 200, self.no if no else {"success": True}
+        if "sks" in asked.body:
+            for each in self.items:
+                if each.get("token") in asked.body["sks"][:limit]:
+                    each["model_pricing"] = asked.body["model_pricing"]
+            return 200, self.no if no else {"success": True}
+        first = max((each["id"] for each in self.items), default=0) + 1
+        made = [
+            item(first + number, asked.body["alias"], model_pricing=asked.body["model_pricing"])
+            for number in range(min(asked.body["count"], limit))
+        ]
+        self.items += made
+        return 200, self.no if no else {"items": made, "success": True}
+
+    @staticmethod
+    def _masked(each: dict[str, Any]) -> dict[str, Any]:
+        return {**each, "token": each["token"][:6] + "****" + each["token"][-4:]}
+
+    def count(self, method: str, *, update: bool = False) -> int:
+        return sum(
+            asked.method == method and (method != "POST" or ("sks" in asked.body) == update)
+            for asked in self.asked
+        )
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (accounts_module, delete_module, pricing_module):
+        monkeypatch.setattr(module, "CONFIRM_WITHIN", 0.2)
+
+
+def ensure(origin: str, count: int = 2, **options: Any) -> list[SubAccount]:
+    tries = {name: options.pop(name) for name in ("first_try", "task", "needs_keys") if name in options}
+    want = wanted("a", GPT4, 1, count, **{"settle": 0.2, **options})
+    return ensure_sub_accounts(fixed_client(origin), want, **tries)
+
+
+# --- It says no ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("no", NO, ids=json.dumps)
+def test_a_create_that_is_declined_looks_once_and_says_why(no: Any) -> None:
+    there = Platform(declines=9, no=no)
+    with platform(there) as (origin, _):
+        with pytest.raises(Declined, match="quota exceeded") as caught:
+            ensure(origin, settle=30)
+        assert "0 of 2 sub-accounts" in str(caught.value)
+        assert not caught.value.permanent
+        assert (there.count("POST"), there.count("GET")) == (1, 2)
+
+
+def test_a_create_that_is_declined_and_was_done_in_part_is_completed_by_the_retry() -> None:
+    there = Platform(declines=1, does=2)
+    with platform(there) as (origin, _):
+        with pytest.raises(Declined, match="2 of 3 sub-accounts"):
+            ensure(origin, 3, task="t", if_exists="fail")
+        assert len(ensure(origin, 3, task="t", if_exists="fail", first_try=False)) == 3
+        assert len(there.items) == 3
+
+
+def test_a_create_that_is_declined_and_was_done_all_the_same_ends_well() -> None:
+    there = Platform(declines=1, does=3)
+    with platform(there) as (origin, _):
+        assert len(ensure(origin, 3)) == 3
+        assert (there.count("POST"), len(there.items)) == (1, 3)
+
+
+def test_the_try_after_a_declined_create_waits_before_it_believes_in_absence() -> None:
+    """What was declined may have been done all the same, and show late."""
+    there = Platform(declines=1, does=2)
+    hidden: list[dict[str, Any]] = []
+
+    def reply(asked: Asked) -> tuple[int, Any]:
+        if asked.method == "GET" and there.declines == 0 and not hidden:
+            hidden.extend(there.items)
+            there.items = []
+        elif asked.method == "GET" and hidden and there.count("GET") >= 4:
+            there.items = hidden[:]
+        return there(asked)
+
+    with platform(reply) as (origin, _):
+        with pytest.raises(Declined):
+            ensure(origin)
+        assert len(ensure(origin)) == 2  # another task, too
+        assert there.count("POST") == 1
+
+
+def test_an_update_that_is_declined_is_told_and_not_repeated(impatient: None) -> None:
+    there = Platform(item(1), item(2), declines=9)
+    with platform(there) as (origin, _):
+        with pytest.raises(Declined, match="quota exceeded") as caught:
+            update_pricing(fixed_client(origin), repricing({"gpt-4": 5}, alias="a", batch_size=1))
+        assert not caught.value.permanent
+        assert there.count("POST", update=True) == 1
+
+
+def test_an_update_that_is_declined_and_done_all_the_same_ends_well() -> None:
+    there = Platform(item(1), declines=1, does=1)
+    with platform(there) as (origin, _):
+        [after] = update_pricing(fixed_client(origin), repricing({"gpt-4": 5}, alias="a"))
+        assert after.pricing == {"gpt-4": 5}
+        assert there.count("POST", update=True) == 1
+
+
+def test_a_retry_after_a_declined_update_does_not_wait() -> None:
+    there = Platform(item(1), declines=1)
+
+    def never(seconds: float) -> None:
+        raise AssertionError("it waited")
+
+    with platform(there) as (origin, _):
+        with pytest.raises(Declined):
+            update_pricing(fixed_client(origin), repricing({"gpt-4": 5}, alias="a"))
+        update_pricing(fixed_client(origin, sleep=never), repricing({"gpt-4": 5}, alias="a"))
+
+
+def test_a_delete_that_is_declined_is_told_and_not_repeated(impatient: None) -> None:
+    there = Platform(item(1), declines=9)
+    with platform(there) as (origin, _):
+        with pytest.raises(Declined, match="quota exceeded") as caught:
+            delete_sub_accounts(fixed_client(origin), deletion(alias="a"))
+        assert not caught.value.permanent
+        assert there.count("DELETE") == 1
+
+
+@pytest.mark.parametrize("does", [1, 2, 3])
+def test_a_delete_that_is_declined_since_keys_are_gone_ends_well(does: int) -> None:
+    there = Platform(item(1), item(2), item(3), declines=1, does=does)
+    with platform(there) as (origin, _):
+        assert len(delete_sub_accounts(fixed_client(origin), deletion(alias="a"))) == 3
+        assert there.items == []
+
+
+# --- It hides keys -----------------------------------------------------------------------------------------
+
+
+def test_keys_that_are_hidden_change_and_record_nothing() -> None:
+    there = Platform(item(1), item(2), masks=True)
+    recorded: list[Any] = []
+    with platform(there) as (origin, _):
+        client = fixed_client(origin)
+        key = there.items[0]["token"]
+        tries = [
+            lambda: update_pricing(client, repricing({"gpt-4": 5}, alias="a")),
+            lambda: update_pricing(client, repricing({"gpt-4": 5}, sub_accounts=[1])),
+            lambda: update_pricing(client, repricing({"gpt-4": 5}, sks=[key])),
+            lambda: update_pricing(client, repricing({"gpt-4": 5}, sks=[key], dry_run=True)),
+            lambda: delete_sub_accounts(client, deletion(alias="a"), recorded.append),
+            lambda: delete_sub_accounts(client, deletion(sub_accounts=[1, 77]), recorded.append),
+            lambda: delete_sub_accounts(client, deletion(sks=[key]), recorded.append),
+            lambda: delete_sub_accounts(client, deletion(sks=[key], dry_run=True)),
+            lambda: ensure(origin, needs_keys=True),
+            lambda: ensure(origin, 3, needs_keys=True),
+            lambda: ensure(origin, 3, needs_keys=True, first_try=False),
+            lambda: ensure_sub_accounts(client, wanted("a", {"gpt-4": 5}, 1, 3, "update", settle=0.1)),
+        ]
+        for number, act in enumerate(tries):
+            with pytest.raises(MaskedKeys, match="hides") as caught:
+                act()
+            assert caught.value.permanent, number
+    assert {asked.method for asked in there.asked} == {"GET"}
+    assert recorded == []
+
+
+def test_what_needs_no_key_goes_on_where_keys_are_hidden() -> None:
+    there = Platform(item(1), item(2), masks=True)
+    with platform(there) as (origin, _):
+        client = fixed_client(origin)
+        assert len(update_pricing(client, repricing({"gpt-4": 5}, alias="a", dry_run=True))) == 2
+        assert len(update_pricing(client, repricing(GPT4, alias="a"))) == 2  # right already
+        assert len(delete_sub_accounts(client, deletion(alias="a", dry_run=True))) == 2
+        assert delete_sub_accounts(client, deletion(alias="nobody")) == []
+        assert len(ensure(origin, 3)) == 3
+        assert len(ensure(origin, 3, if_exists="update")) == 3
+
+
+def test_the_answer_of_a_create_has_the_keys_that_the_listing_hides() -> None:
+    there = Platform(masks=True)
+    with platform(there) as (origin, _):
+        made = ensure(origin, needs_keys=True, if_exists="update")
+        assert [each.token.reveal() for each in made] == [each["token"] for each in there.items]
+
+
+# --- It lists what cannot be read --------------------------------------------------------------------------
+
+BROKEN = [{"token": None}, {"token": ""}, {"balance": ""}, {"monthly_cost": "much"}, {"model_pricing": 5}]
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=json.dumps)
+def test_an_unreadable_account_costs_what_selects_it_and_nothing_else(broken: dict[str, Any]) -> None:
+    there = Platform(item(1, "x", **broken), item(2, "b"), item(3, "b"))
+    with platform(there) as (origin, _):
+        client = fixed_client(origin)
+        for selection in ({"alias": "x"}, {"sub_accounts": [1]}, {"sub_accounts": [2, 1]}):
+            with pytest.raises(UnreadableAccount, match="id 1"):
+                update_pricing(client, repricing({"gpt-4": 5}, **selection))
+            with pytest.raises(UnreadableAccount, match="id 1"):
+                delete_sub_accounts(client, deletion(**selection))
+        with pytest.raises(UnreadableAccount, match="id 1"):
+            ensure_sub_accounts(client, wanted("x", GPT4, 1, 2, settle=0.1))
+        assert {asked.method for asked in there.asked} == {"GET"}
+        assert len(update_pricing(client, repricing({"gpt-4": 5}, alias="b"))) == 2
+        assert len(delete_sub_accounts(client, deletion(sub_accounts=[2]))) == 1
+        assert len(ensure(origin, 2)) == 2
+        assert [each["id"] for each in there.items] == [1, 3, 4, 5]
+
+
+def test_a_key_that_may_be_that_of_an_unreadable_account_is_not_gone() -> None:
+    there = Platform(item(1, token=None), item(2))
+    with platform(there) as (origin, _):
+        client = fixed_client(origin)
+        with pytest.raises(UnreadableAccount):
+            delete_sub_accounts(client, deletion(sks=["sk-looked-for-1234"]))
+        assert len(delete_sub_accounts(client, deletion(sks=[there.items[1]["token"]]))) == 1
+
+
+def test_an_entry_without_an_id_is_in_doubt_only_where_an_id_is_missing() -> None:
+    there = Platform(item(2), {"what": "ever"})
+    with platform(there) as (origin, _):
+        client = fixed_client(origin)
+        with pytest.raises(UnreadableAccount, match="no id"):
+            delete_sub_accounts(client, deletion(sub_accounts=[2, 9]))
+        assert len(update_pricing(client, repricing({"gpt-4": 5}, sub_accounts=[2]))) == 1
+
+
+def test_a_deleted_account_that_is_listed_unreadably_is_not_gone(impatient: None) -> None:
+    there = Platform(item(1))
+
+    def reply(asked: Asked) -> tuple[int, Any]:
+        if asked.method == "DELETE":
+            there.items[0]["token"] = None
+            return 200, {"success": True}
+        return there(asked)
+
+    with platform(reply) as (origin, _), pytest.raises(Exception, match=r"still lists \[1\]"):
+        delete_sub_accounts(fixed_client(origin), deletion(alias="a"))
+
+
+def test_an_account_that_a_create_made_and_cannot_be_read_is_not_made_again() -> None:
+    there = Platform()
+
+    def reply(asked: Asked) -> tuple[int, Any]:
+        answer = there(asked)
+        for each in there.items:
+            each["token"] = None
+        return answer
+
+    with platform(reply) as (origin, _):
+        for first_try in (True, False):
+            with pytest.raises(UnreadableAccount, match="id 1"):
+                ensure(origin, 1, first_try=first_try)
+    assert there.count("POST") == 1
+
+
+# --- Any alias that exists ---------------------------------------------------------------------------------
+
+ODD = [
+    "\u3000全角\u3000",
+    "a\xa0b",
+    "👩\u200d💻",
+    " a ",
+    "a ",
+    "tab\there",
+    "字" * 400,
+    "x\u200by",
+    "\u202edcba",
+]
+
+
+@pytest.mark.parametrize("alias", ODD, ids=ascii)
+def test_any_alias_that_exists_is_repriced_and_deleted_by_its_name(alias: str) -> None:
+    there = Platform(item(1, alias), item(2, alias.strip() + "!"), item(3, "a"))
+
+    def trimming(asked: Asked) -> tuple[int, Any]:
+        """Filter as some platforms do: exactly, but for the spaces around it."""
+        if asked.method == "GET" and "alias" in asked.query:
+            shown = [each for each in there.items if each["alias"] == asked.query["alias"].strip()]
+            return 200, {"items": shown, "total": len(shown), "page": 1, "pageSize": 500}
+        return there(asked)
+
+    with platform(trimming) as (origin, _):
+        client = fixed_client(origin)
+        assert [each.id for each in update_pricing(client, repricing({"gpt-4": 5}, alias=alias))] == [1]
+        assert [each.id for each in client.iter_sub_accounts(alias=alias)] == [1]
+        assert [each.id for each in delete_sub_accounts(client, deletion(alias=alias))] == [1]
+        assert [each["id"] for each in there.items] == [2, 3]
+        with pytest.raises(MissingAccounts):
+            update_pricing(client, repricing({"gpt-4": 5}, alias=alias))
