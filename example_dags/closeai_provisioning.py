@@ -16,7 +16,7 @@ from airflow_provider_closeai.operators.sub_accounts import (
     UpdatePricingOperator,
 )
 
-# Where the cost DAGs keep their ledger: it then also has what a key cost between its last snapshot and its end.
+# Where the cost DAGs keep their ledger: it also gets what a key cost between its last snapshot and its end.
 COSTS = os.environ.get("CLOSEAI_COSTS")
 
 with DAG(
