@@ -82,7 +82,7 @@ class BasePool:
         Raises as :meth:`known`. A fixed list of bases is returned as it is.
         """
         if not self._config.api_bases:
-            with self._cache.sole("discovery", wait=self._config.deadline):
+            with self._cache.try_lock("discovery", wait=self._config.deadline):
                 self._discover(self._cache.read())
         return self.known()
 
@@ -111,7 +111,7 @@ class BasePool:
                     return base
                 name = hashlib.sha256(base.encode()).hexdigest()[:8]
                 with contextlib.ExitStack() as mine:
-                    if mine.enter_context(self._cache.sole(f"risk-{name}")):
+                    if mine.enter_context(self._cache.try_lock(f"risk-{name}")):
                         risk.push(mine.pop_all())
                         return base
             if self._now() >= end:
@@ -192,7 +192,7 @@ class BasePool:
             return known
         if self._is_due(known):
             wait = 0.0 if self._is_usable(known) else self._config.deadline
-            with self._cache.sole("discovery", wait=wait) as mine:
+            with self._cache.try_lock("discovery", wait=wait) as mine:
                 known = self._cache.read()
                 if mine and self._is_due(known):
                     known = self._discover(known)
@@ -288,7 +288,7 @@ class BasePool:
 
     def _probe(self, bases: Sequence[ApiBase], wait: float) -> Knowledge:
         """Probe those of the bases whose verdict is too old, if no other process is doing it."""
-        with self._cache.sole("health", wait=wait) as mine:
+        with self._cache.try_lock("health", wait=wait) as mine:
             known = self._current()
             old = [base for base in bases if self._is_old(known.verdicts.get(base.api))] if mine else []
             if old:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from typing import cast
 
@@ -58,10 +57,10 @@ def _check_key(client: CloseAIClient) -> None:
     nothing about the key.
     """
     known = client.cache.read()
-    if time.time() >= known.ask_key_again_at:
-        with client.cache.sole("key", wait=client.config.deadline) as mine:
+    if client.clock.now() >= known.ask_key_again_at:
+        with client.cache.try_lock("key", wait=client.config.deadline) as mine:
             known = client.cache.read()
-            if mine and time.time() >= known.ask_key_again_at:
+            if mine and client.clock.now() >= known.ask_key_again_at:
                 known = _ask_about_key(client)
     if known.key_refused:
         raise AuthenticationFailed(known.key_refused, call="list")
@@ -78,6 +77,6 @@ def _ask_about_key(client: CloseAIClient) -> Knowledge:
         wait = client.config.health_ttl
 
     def learn(old: Knowledge) -> Knowledge:
-        return msgspec.structs.replace(old, ask_key_again_at=time.time() + wait, key_refused=refused)
+        return msgspec.structs.replace(old, ask_key_again_at=client.clock.now() + wait, key_refused=refused)
 
     return client.cache.change(learn)

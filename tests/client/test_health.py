@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support import Clock, Sleeps, client_of, config_of, fixed_client, in_processes, in_threads, platform
+from support import (
+    Clock,
+    Sleeps,
+    client_of,
+    clock_with,
+    config_of,
+    fixed_client,
+    in_processes,
+    in_threads,
+    platform,
+)
 
 from airflow_provider_closeai.client.answers import Attempt, Outcome
 from airflow_provider_closeai.client.cache import Cache, Knowledge
@@ -20,7 +30,9 @@ from airflow_provider_closeai.simulator import Request, Simulator
 
 def bases_of(sim: Simulator, clock: Clock, **extra: Any) -> BasePool:
     config = config_of(sim, **extra)
-    return BasePool(config, Transport(config), Cache(config, now=clock), now=clock, sleep=Sleeps())
+    return BasePool(
+        config, Transport(config), Cache(config, clock=clock_with(now=clock)), now=clock, sleep=Sleeps()
+    )
 
 
 def seen_of(sim: Simulator) -> Knowledge:

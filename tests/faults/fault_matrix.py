@@ -16,10 +16,9 @@ from fault_world import Killed, World
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError
-from airflow_provider_closeai.provisioning.create import ensure_sub_accounts, wanted
-from airflow_provider_closeai.provisioning.delete import delete_sub_accounts, deletion
+from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.health import look
-from airflow_provider_closeai.provisioning.pricing import repricing, update_pricing
+from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RepriceRequest
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "recovery.md"
 BEGIN, END = "<!-- generated: begin -->", "<!-- generated: end -->"
@@ -147,12 +146,13 @@ class _Run:
         if self.task == "list":
             return list(client.iter_sub_accounts(alias=ALIAS))
         if self.task == "create":
-            want = wanted(ALIAS, OLD, 100, WANTED, batch_size=1)
-            return ensure_sub_accounts(client, want, first_try=self.number == 1, task="dag/run/create/-1")
+            want = CreateRequest.parse(ALIAS, OLD, 100, WANTED, batch_size=1)
+            this_try = runner.Try(task="dag/run/create/-1", is_retry=self.number > 1)
+            return runner.create(client, want, this_try)
         if self.task == "update":
-            return update_pricing(client, repricing(NEW, alias=ALIAS, batch_size=1))
+            return runner.reprice(client, RepriceRequest.parse(NEW, alias=ALIAS, batch_size=1))
         if self.task == "delete":
-            return delete_sub_accounts(client, deletion(alias=ALIAS, batch_size=1))
+            return runner.delete(client, DeleteRequest.parse(alias=ALIAS, batch_size=1))
         return look(lambda: client, "any")
 
     def _try(self, crash_in: int | None = None) -> tuple[Any, BaseException | None, float]:
