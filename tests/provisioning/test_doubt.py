@@ -208,7 +208,9 @@ def test_keys_that_are_hidden_change_and_record_nothing() -> None:
             lambda: ensure(origin, needs_keys=True),
             lambda: ensure(origin, 3, needs_keys=True),
             lambda: ensure(origin, 3, needs_keys=True, first_try=False),
-            lambda: run_create(client, CreateRequest.parse("a", {"gpt-4": 5}, 1, 3, "update", settle=0.1)),
+            lambda: run_create(
+                client, CreateRequest.parse("a", {"gpt-4": 5}, 1, 3, if_exists="update", settle=0.1)
+            ),
         ]
         for number, act in enumerate(tries):
             with pytest.raises(MaskedKeys, match="hides") as caught:

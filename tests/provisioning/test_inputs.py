@@ -303,7 +303,7 @@ def test_good_selections(given: dict[str, Any], want: Selection) -> None:
 
 
 def test_texts_of_templates_are_taken() -> None:
-    made = CreateRequest.parse("a", '{"m": 1}', "1.5", "3", "fail", "10", "0")
+    made = CreateRequest.parse("a", '{"m": 1}', "1.5", "3", if_exists="fail", batch_size="10", settle="0")
     assert (made.balance, made.count, made.batch_size, made.settle) == (Decimal("1.5"), 3, 10, 0)
     assert DeleteRequest.parse(alias="a", max_delete="0", dry_run="true").dry_run is True
     assert RepriceRequest.parse({"m": 1}, alias="a", dry_run=" False ").dry_run is False
