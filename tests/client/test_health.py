@@ -278,4 +278,4 @@ def test_knowledge_of_bases_that_are_gone_is_dropped(sim: Simulator, clock: Cloc
     sim.set_links([{"api": sim.base_urls[1], "priority": 1, "status": "ok"}])
     clock.now += 4000
     bases.known()
-    assert set(Cache(config_of(sim), now=clock).read().verdicts) == {sim.base_urls[1]}
+    assert set(Cache(config_of(sim), clock=clock_with(now=clock)).read().verdicts) == {sim.base_urls[1]}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from decimal import Decimal
 from typing import Any
 
@@ -339,13 +343,21 @@ def test_a_total_that_counts_the_page_is_no_end(number: int, alias: str | None) 
 # --- A base that swallows connections ---
 
 
+@contextlib.contextmanager
+def elsewhere(context: AbstractContextManager[Any]) -> Iterator[Any]:
+    """Enter a context in a thread of its own, which holds it until the end."""
+    with ThreadPoolExecutor(1) as thread:
+        yield thread.submit(context.__enter__).result()
+        thread.submit(context.__exit__, None, None, None).result()
+
+
 def test_only_one_process_at_a_time_risks_a_base_of_which_nothing_is_known(sim: Simulator) -> None:
     sim.swallow_base(0)
     config = config_of(sim, connect_timeout=30)
     pools = [BasePool(config, Transport(config), Cache(config)) for _ in range(3)]
     from airflow_provider_closeai.client.retry import Progress
 
-    with pools[0].choose(Progress(end=0)) as first, pools[1].choose(Progress(end=0)) as second:
+    with elsewhere(pools[0].choose(Progress(end=0))) as first, pools[1].choose(Progress(end=0)) as second:
         assert [first, second] == sim.base_urls
         client = CloseAIClient(config)
         client.pool.report(

@@ -355,9 +355,7 @@ TROUBLES = st.builds(
     batch=st.sampled_from((1, 2, 100)),
     lags=st.lists(st.sampled_from((0.0, 5.0, 29.0)), min_size=1, max_size=2),
     tries=st.lists(TROUBLES, max_size=4),
-    kinds=st.lists(
-        st.sampled_from(("retry", "retry with a journal", "another task")), min_size=5, max_size=5
-    ),
+    retries=st.lists(st.booleans(), min_size=5, max_size=5),
 )
 def test_exactly_count_whatever_happens(
     count: int, batch: int, lags: list[float], tries: list[Troubles], retries: list[bool]
