@@ -104,6 +104,8 @@ def _flat(values: Iterable[Any]) -> Iterator[Any]:
 def _account_id(item: object) -> int:
     if isinstance(item, SubAccount):
         return item.id
+    if item is None:
+        raise bad("sub_accounts", "has an entry that is None", _NONE_CURE)
     if isinstance(item, Mapping):
         item = item.get("id")
     number = None if isinstance(item, str) and not item.strip().isdecimal() else integer(item)
