@@ -178,8 +178,8 @@ def with_doubt(error: CloseAIError, doubt: OutcomeUnknown | None) -> CloseAIErro
         return error
     log.warning("%s", error)
     return OutcomeUnknown(
-        f"{doubt} Then {error.call!r} failed, too ({type(error).__name__}). A retry looks first, and does only "
-        "what is missing.",
+        f"{doubt} Then {error.call!r} failed, too ({type(error).__name__}). A retry looks first, and does "
+        "only what is missing.",
         call=doubt.call,
         base=doubt.base,
         status=doubt.status,
