@@ -12,6 +12,13 @@ from typing import TypeVar
 from airflow_provider_closeai.client import failures
 from airflow_provider_closeai.client.cache import lock
 from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.client.errors import (
+    CloseAIError,
+    NotSent,
+    OutcomeUnknown,
+    RateLimited,
+    RequestTimedOut,
+)
 from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
 from airflow_provider_closeai.provisioning.errors import AliasBusy, MissingAccounts
 from airflow_provider_closeai.provisioning.selection import Selection
@@ -157,6 +164,27 @@ def require_keys(accounts: Iterable[SubAccount]) -> None:
     masked = [account for account in accounts if account.token.is_masked]
     if masked:
         raise failures.masked_keys(masked)
+
+
+def with_doubt(error: CloseAIError, doubt: OutcomeUnknown | None) -> CloseAIError:
+    """
+    Return the error of a try whose earlier call is still in doubt: that nothing was changed is then not true.
+
+    :param error: of a later call.
+    :param doubt: the earlier call's, where there is one.
+    """
+    says_unchanged = isinstance(error, NotSent | RateLimited | RequestTimedOut | OutcomeUnknown)
+    if doubt is None or error is doubt or not says_unchanged:
+        return error
+    log.warning("%s", error)
+    return OutcomeUnknown(
+        f"{doubt} Then {error.call!r} failed, too ({type(error).__name__}). A retry looks first, and does "
+        "only what is missing.",
+        call=doubt.call,
+        base=doubt.base,
+        status=doubt.status,
+        retry_after=error.retry_after,
+    )
 
 
 def read_until(

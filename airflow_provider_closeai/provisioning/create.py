@@ -32,6 +32,7 @@ from airflow_provider_closeai.provisioning.accounts import (
     read_until,
     require_keys,
     sole_writer,
+    with_doubt,
 )
 from airflow_provider_closeai.provisioning.errors import (
     AliasExists,
@@ -133,7 +134,11 @@ def ensure_sub_accounts(
     with sole_writer(client, f"alias:{want.alias}") as name:
         notes, deadline = FileStore(f"{name}.note"), client.config.deadline
         journal = Journal(notes, own_journal, task, first_try, want.settle, deadline)
-        return _Ensure(client, want, journal, needs_keys).run()
+        ensure = _Ensure(client, want, journal, needs_keys)
+        try:
+            return ensure.run()
+        except CloseAIError as error:
+            raise with_doubt(error, ensure.doubt) from None
 
 
 class _Ensure:
@@ -144,6 +149,7 @@ class _Ensure:
         self._in_doubt = journal.in_doubt
         self._needs_keys = needs_keys
         self._posted = False
+        self.doubt: OutcomeUnknown | None = None  # of a post that the listing has not settled yet
 
     def run(self) -> list[SubAccount]:
         want = self._want
@@ -157,7 +163,7 @@ class _Ensure:
         while True:
             if self._in_doubt and len(present) < want.count:
                 present = self._settled() | made
-            self._in_doubt = False
+            self._in_doubt, self.doubt = False, None
             if unknown:  # what has appeared since then was made here, though no answer says so
                 self._refuse_other_prices(_without(present, there_at_first))
             self._judge(present, made)
@@ -173,7 +179,7 @@ class _Ensure:
                 if unknown >= _MAX_UNKNOWN:
                     raise
                 log.warning("%s Waiting until the listing has settled for %g s.", error, want.settle)
-                self._in_doubt = True
+                self._in_doubt, self.doubt = True, error
                 continue
             except Declined as error:  # it may have been done in part, or by an earlier post: look once
                 unknown += 1

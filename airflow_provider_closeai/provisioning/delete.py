@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import Declined, OutcomeUnknown, Rejected
+from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown, Rejected
 from airflow_provider_closeai.client.models import SubAccount, amount_text
 from airflow_provider_closeai.provisioning import inputs
 from airflow_provider_closeai.provisioning.accounts import (
@@ -19,6 +19,7 @@ from airflow_provider_closeai.provisioning.accounts import (
     require_keys,
     select,
     still_listed,
+    with_doubt,
 )
 from airflow_provider_closeai.provisioning.errors import NotASubAccount, NotConfirmed, TooManySelected
 from airflow_provider_closeai.provisioning.selection import Selection, selection
@@ -96,9 +97,12 @@ def delete_sub_accounts(
         if record is not None:
             record(accounts)
         doubt: OutcomeUnknown | None = None
-        for start in range(0, len(accounts), asked.batch_size):
-            doubt = _delete_batch(client, accounts[start : start + asked.batch_size]) or doubt
-        _confirm(client, accounts, doubt)
+        try:
+            for start in range(0, len(accounts), asked.batch_size):
+                doubt = _delete_batch(client, accounts[start : start + asked.batch_size]) or doubt
+            _confirm(client, accounts, doubt)
+        except CloseAIError as error:
+            raise with_doubt(error, doubt) from None
     _close(accounts, asked.dry_run)
     return accounts
 

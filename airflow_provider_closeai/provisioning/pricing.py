@@ -28,6 +28,7 @@ from airflow_provider_closeai.provisioning.accounts import (
     require_keys,
     select,
     sole_writer,
+    with_doubt,
 )
 from airflow_provider_closeai.provisioning.errors import NotConfirmed, UnconvertedPricing
 from airflow_provider_closeai.provisioning.journal import PriceJournal
@@ -175,9 +176,9 @@ def _write(
                 doubt = error
             except Declined as error:
                 return error
-            except CloseAIError:  # it was not executed
+            except CloseAIError as error:  # it was not executed
                 journal.forget(account.id for account in batch)
-                raise
+                raise with_doubt(error, doubt) from None
     return doubt
 
 
@@ -192,12 +193,16 @@ def _confirmed(
         right = {account.id for account in listed if same_pricing(account.pricing, targets[account.id])}
         return [account.id for account in accounts if account.id not in right]
 
-    listed, is_right = read_until(
-        client,
-        lambda: listed_again(client, accounts),
-        lambda seen: not wrong(seen),
-        0 if isinstance(doubt, Declined) else CONFIRM_WITHIN,  # a no is looked into once
-    )
+    unknown = doubt if isinstance(doubt, OutcomeUnknown) else None
+    try:
+        listed, is_right = read_until(
+            client,
+            lambda: listed_again(client, accounts),
+            lambda seen: not wrong(seen),
+            0 if doubt is not unknown else CONFIRM_WITHIN,  # a no is looked into once
+        )
+    except CloseAIError as error:
+        raise with_doubt(error, unknown) from None
     if is_right:
         return listed
     journal.forget(wrong(listed))  # what was not seen for so long is not on its way
