@@ -216,6 +216,12 @@ class CreateDecision:
         return Post(min(self._request.count - len(present), self._request.batch_size))
 
     @property
+    def doubt(self) -> OutcomeUnknown | None:
+        """The failure of a post that no listing has settled yet."""
+        is_open = self._believe_from is not None and self._confirm_until is None
+        return self._last_failure if is_open and isinstance(self._last_failure, OutcomeUnknown) else None
+
+    @property
     def posted_nothing(self) -> bool:
         """Whether it is proven that nothing was executed in this try."""
         return not self._made and not self._may_have_made_more

@@ -50,7 +50,7 @@ def test_provisioning_only_shows_what_would_go(sim: Simulator) -> None:
     first = run_example("closeai_provisioning")
 
     assert first.state == "success"
-    accounts = sim.accounts("team-search")
+    accounts = sim.accounts("team-ads")
     assert len(accounts) == 2
     for account in accounts:
         factors = {entry["model"]: float(entry["pricing_factor"]) for entry in account["model_pricing"]}
@@ -62,7 +62,7 @@ def test_provisioning_only_shows_what_would_go(sim: Simulator) -> None:
 
     # The same asked again: `reprice` has set other prices than `create` states, and that is no failure.
     second = run_example("closeai_provisioning")
-    assert sim.accounts("team-search") == accounts
+    assert sim.accounts("team-ads") == accounts
     assert second.state == "success"
     assert (sim.count("create"), sim.count("update"), sim.count("delete")) == (1, 1, 0)
 

@@ -134,7 +134,6 @@ class Trouble:
     faults: tuple[tuple[str, str, int | None, int, int, int | None], ...] = ()
     crashes: tuple[int | None, ...] = ()
     dies: tuple[int, int] | None = None  # at which attempt, which base
-    late: float = 0.0
     schedule: int = 0
 
 
@@ -182,7 +181,7 @@ class Deployment:
             if task.writes_prices:
                 self.repriced |= {account["alias"] for account in task.chosen} | {task.spec.alias}
         self._break(trouble)
-        hangs = trouble.late or any(kind == "hang" for _, kind, *_ in trouble.faults)
+        hangs = any(kind == "hang" for _, kind, *_ in trouble.faults)
         patience = 0.1 if hangs else HANG
         jobs = []
         for task in tasks:
@@ -232,7 +231,6 @@ class Deployment:
         for call, kind, base, times, skip, after in trouble.faults:
             options = {"retry_after": after} if kind == "rate_limit" else {}
             self.sim.fault(call, kind, None if call == "links" else base, times, skip, **options)
-        self.world.late = trouble.late
         if trouble.dies is not None:
             left, index = trouble.dies
 
@@ -246,7 +244,6 @@ class Deployment:
 
     def _mend(self) -> None:
         self.sim.clear_faults()
-        self.world.late = 0.0
         self.world.before = None
 
     def _may_end_so(self, task: Task, result: Any, error: Any) -> None:
@@ -366,7 +363,6 @@ TROUBLES = st.one_of(
         faults=st.lists(FAULTS, max_size=3).map(tuple),
         crashes=st.tuples(*[st.one_of(st.none(), CRASH)] * 3),
         dies=st.one_of(st.none(), st.tuples(st.integers(1, 6), st.integers(0, 1))),
-        late=st.sampled_from((0.0,) * 5 + (4.0,)),
         schedule=SCHEDULE,
     ),
 )

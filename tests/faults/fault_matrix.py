@@ -1,166 +1,152 @@
-"""The fault matrix: which failure, in which call, on which bases, in which try; what it costs; what is left.
+"""
+The fault matrix: each cell breaks one call in one way, and must keep the promises that stand here.
 
-Run by ``test_matrix.py``; ``scripts/recovery_table.py`` writes what it finds into ``docs/recovery.md``.
+What it sends on the way is no promise: it is one line of ``wire_traces.txt``.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from fault_kinds import FAULTS, Cell, Proof
 from fault_world import Killed, World
 
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import CloseAIError
+from airflow_provider_closeai.client.errors import (
+    AuthenticationFailed,
+    CloseAIError,
+    Declined,
+    DiscoveryError,
+    MaskedKeys,
+    NotSent,
+    OutcomeUnknown,
+    RateLimited,
+    UnreadableAccount,
+)
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.health import look
 from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RepriceRequest
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "recovery.md"
-BEGIN, END = "<!-- generated: begin -->", "<!-- generated: end -->"
-STALE = f"docs/{DOCUMENT.name} is stale: run python scripts/recovery_table.py"
+TRACES = Path(__file__).parent / "wire_traces.txt"
 
 ALIAS, WANTED = "team-a", 3
 OLD, NEW = {"gpt-4": 1, "claude-3": "0.5"}, {"gpt-4o": "1.5"}
 LAG = 10.0  # the listing shows a change so many seconds later; create's settle is 30
 SOON = 5.0  # seconds between tries: sooner than the listing tells the truth
+AIRFLOW = 300.0  # Airflow's default between tries
 MUCH_LATER = 3601.0  # discovery's answer is too old by then
+WRITES = ("create", "update", "delete")
+_API_CALLS = {"list in a create": "list", "delivery": "list", "discovery": "links", "health": "healthy"}
 
-#: Fault -> how the document calls it.
-FAULTS = {
-    "refused": "connection refused",
-    "dns": "DNS failure",
-    "connect_timeout": "connect timeout",
-    "hang": "no answer (hang)",
-    "cut_before": "cut before the work",
-    "cut_after": "cut after the work",
-    "error_after": "5xx after the work",
-    "garbage": "unreadable 200 after the work",
-    "rate_limit_after": "429 with Retry-After: 7",
-    "rate_limit": "429 without Retry-After",
-    "parked": "parked domain (a web page)",
+#: What an error says of what it proves, and of what to do.
+_SAYS = {
+    NotSent: "nothing was changed. Check the network",
+    RateLimited: "asks to wait longer than the connection's 'deadline'.*nothing was changed",
+    AuthenticationFailed: "the key is wrong .* or something on the way, a firewall or a CDN, blocks",
+    Declined: "it says no: the request was declined",
+    DiscoveryError: "No base is known: discovery at .* list it in the connection's extra 'api_bases'",
+    MaskedKeys: "hides the keys .* Nothing was sent",
+    UnreadableAccount: "cannot be read .*(no were created|Nothing was changed)",
 }
-#: Kind of call -> the call of the API that meets the fault.
-CALLS = {
-    "list": "list",
-    "list in a create": "list",
-    "create": "create",
-    "update": "update",
-    "delete": "delete",
-    "discovery": "links",
-    "health": "healthy",
-}
-PLACES = {"one": "first base", "all": "all bases"}
-TRIES = {"first": "first try", "later": "later try"}
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One combination."""
-
-    fault: str
-    call: str
-    place: str
-    when: str
-
-    @property
-    def name(self) -> str:
-        return "-".join(astuple(self)).replace(" ", "_")
-
-
-CELLS = [
-    Cell(*axes)
-    for axes in itertools.product(FAULTS, CALLS, PLACES, TRIES)
-    if axes[1:3] != ("discovery", "one")  # discovery has one host of its own
-]
-
-
-@dataclass(frozen=True)
-class Row:
-    """What a cell comes to, as the document shows it."""
-
-    call: str
-    fault: str
-    place: str
-    when: str
-    wire: str
-    waited: str
-    outcome: str
-    message: str
-    left: str
-    retry: str
-
-
-def run_cell(cell: Cell) -> Row:
-    """Let a cell happen; raises where it breaks a promise."""
+def run_cell(cell: Cell) -> str:
+    """Let a cell happen; raises where it breaks a promise. Returns its line of the traces."""
     with World(list_lag=LAG, alias_filter="substring") as world:
-        return _Run(cell, world).row()
+        return _Run(cell, world).line()
+
+
+def expected(cell: Cell) -> type[CloseAIError] | None:
+    """Return the error that the faulty try must end with, ``None``: it succeeds."""
+    proof, call = FAULTS[cell.fault].proof, cell.call
+    if proof is Proof.HARMLESS or call == "health":  # the sensor waits, it does not fail
+        return None
+    if call == "discovery":  # with bases of an hour ago nothing fails
+        return DiscoveryError if cell.when == "first" else None
+    always = {Proof.THROTTLED: RateLimited, Proof.DECLINED: Declined}.get(proof)
+    if always:  # the platform's own word, which another base would only repeat
+        return always
+    if proof is Proof.UNREADABLE:
+        return None if call == "list" else UnreadableAccount
+    if proof is Proof.MASKED:
+        return MaskedKeys if call in ("delivery", "update", "delete") else None
+    if proof is Proof.MOVED:  # an answer of less than a minute ago is believed for this try
+        return NotSent if cell.when == "first" else None
+    if cell.place == "one":
+        return None  # the other base serves it
+    if proof is Proof.NOT_SENT:
+        # What hung on a connection that was open may have been read.
+        on_open = cell.fault == "swallowed" and call in ("update", "delete")
+        return OutcomeUnknown if on_open else NotSent
+    if proof is Proof.DONE and call in WRITES:
+        return None  # the listing shows that it was done
+    return AuthenticationFailed if proof is Proof.SHUT_OUT and call == "list" else OutcomeUnknown
 
 
 class _Run:
     def __init__(self, cell: Cell, world: World) -> None:
         self.cell, self.world, self.sim = cell, world, world.sim
-        self.task = "create" if cell.call in ("list in a create", "discovery") else cell.call
-        self.struck = False
+        self.fault = FAULTS[cell.fault]
+        creates = ("list in a create", "discovery", "delivery")
+        self.task = "create" if cell.call in creates else cell.call
+        self.call = _API_CALLS.get(cell.call, cell.call)
+        self.number = 0
         for _ in range({"create": 1, "health": 0}.get(self.task, 2)):
             self.sim.add_account(ALIAS, [{"model": m, "pricing_factor": float(f)} for m, f in OLD.items()])
         self.others = [self.sim.add_account("team-a-eu"), self.sim.add_account("team")]
         self.seeded = self.sim.accounts()
-        self.number = 0
 
-    def row(self) -> Row:
-        world = self.world
-        if self.cell.when == "later":
+    def line(self) -> str:
+        world, cell = self.world, self.cell
+        planned = None
+        if cell.when == "later":
+            if self.fault.from_the_first:
+                planned = self._strike()
             self._kill_the_first_try()
-            world.clock.advance(MUCH_LATER if self.cell.call in ("discovery", "health") else SOON)
-        self._plan()
+            waits = {"discovery": MUCH_LATER, "health": MUCH_LATER}
+            world.clock.advance(120.0 if cell.fault == "moved" else waits.get(cell.call, SOON))
+        planned = planned or self._strike()
+        before = self._done()
         result, error, waited = self._try()
-        wire = self._wire()
-        message = "" if error is None else _head(world.without_addresses(str(error)))
-        outcome = self._outcome(result, error)
-        left = self._left()
+        hits = getattr(planned, "hits", 1)
+        assert (hits == 0) == (cell.fault == "cut_reused" and cell.call == "create"), "a create rode on it"
+        self._ends_as_promised(result, error)
+        self._leaves_what_it_says(before, error)
+        parts = [cell.name, f"{waited:.0f} s", self._wire()]
         self._mend()
-        world.clock.advance(300.0 if self.cell.call in ("discovery", "health") else SOON)
-        retry = self._retry(needed=error is not None or (self.task == "health" and result is None))
+        slow = cell.call in ("discovery", "health") or cell.fault == "moved"
+        world.clock.advance(AIRFLOW if slow else SOON)
+        waited = self._again(needed=error is not None or (self.task == "health" and result is None))
+        parts += [f"{waited:.0f} s", self._wire()]
         world.clock.advance(LAG)
-        self._retry(needed=False)
-        self._promises_are_kept()
-        return Row(
-            call=self.cell.call,
-            fault=FAULTS[self.cell.fault],
-            place="discovery" if self.cell.call == "discovery" else PLACES[self.cell.place],
-            when=TRIES[self.cell.when],
-            wire=wire,
-            waited=f"{waited:.0f} s" if waited >= 0.5 else "-",
-            outcome=outcome,
-            message=message,
-            left=left,
-            retry=retry,
-        )
+        self._again(needed=False)
+        self._all_is_well()
+        return " | ".join(parts)
 
     def _run_task(self, client: CloseAIClient) -> Any:
         if self.task == "list":
             return list(client.iter_sub_accounts(alias=ALIAS))
         if self.task == "create":
-            want = CreateRequest.parse(ALIAS, OLD, 100, WANTED, batch_size=1)
+            # A part of a batch needs a batch of two.
+            size = 2 if self.cell.fault == "no_after_a_part" else 1
+            request = CreateRequest.parse(ALIAS, OLD, 100, WANTED, batch_size=size)
             this_try = runner.Try(task="dag/run/create/-1", is_retry=self.number > 1)
-            return runner.create(client, want, this_try)
+            return runner.create(client, request, this_try, needs_keys=self.cell.call == "delivery")
         if self.task == "update":
             return runner.reprice(client, RepriceRequest.parse(NEW, alias=ALIAS, batch_size=1))
         if self.task == "delete":
             return runner.delete(client, DeleteRequest.parse(alias=ALIAS, batch_size=1))
         return look(lambda: client, "any")
 
-    def _try(self, crash_in: int | None = None) -> tuple[Any, BaseException | None, float]:
+    def _try(self) -> tuple[Any, BaseException | None, float]:
         """Run the task as a process of its own would, and see how long it waited."""
         self.number += 1
         self.world.wire.clear()
         client, begin = self.world.client(), self.world.clock.now
-        [(result, error)] = self.world.clock.run([(lambda: self._run_task(client), crash_in)])
+        [(result, error)] = self.world.clock.run([(lambda: self._run_task(client), None)])
         self.world.close_sessions()
         if error is not None and not isinstance(error, CloseAIError | Killed):
             raise error
@@ -169,10 +155,9 @@ class _Run:
 
     def _kill_the_first_try(self) -> None:
         """The platform does the task's first write (or read), and the answer finds no one."""
-        main = "healthy" if self.task == "health" else self.task
 
         def kill(call: str, base: str) -> None:
-            if call == main:
+            if call == self.task:
                 raise Killed
 
         self.world.after = kill
@@ -180,106 +165,171 @@ class _Run:
         self.world.after = None
         assert isinstance(error, Killed)
 
-    def _plan(self) -> None:
-        fault, call = self.cell.fault, CALLS[self.cell.call]
-        kind, options = fault, {}
-        if fault == "rate_limit_after":
-            kind, options = "rate_limit", {"retry_after": 7}
-        places = self.sim.base_urls[:1] if self.cell.place == "one" else [*self.sim.base_urls]
-        if fault == "hang":
-            self.world.impatient = lambda sent, base: sent == call and (call == "links" or base in places)
-        if fault == "connect_timeout":
-            self.world.impatient = lambda sent, base: int(base.rsplit(":", 1)[1]) in self.world.unanswered
-        if fault not in ("refused", "dns", "connect_timeout"):
-            base = 0 if self.cell.place == "one" else None
-            self.sim.fault(call, kind, base=base, times=None, **options)
-            return
+    # --- What goes wrong ---
 
-        def strike(sent: str, base: str) -> None:
-            if sent == call and not self.struck:
-                self.struck = True
-                self._break_the_network(fault)
-
-        self.world.before = strike
-
-    def _break_the_network(self, fault: str) -> None:
-        """From now on nothing new reaches the hosts; what was connected is cut."""
-        hosts: list[tuple[str, Callable[[], None], Callable[[], None]]] = [
-            (
-                url,
-                lambda index=index: self.sim.stop_base(index),
-                lambda index=index: self.sim.start_base(index),
+    def _strike(self) -> Any:
+        """Plan the fault: the simulator's own, or what a method here does."""
+        how = getattr(self, f"_{self.fault.kind}", None)
+        if how is not None:
+            return how()
+        places = self.sim.base_urls[:1] if self.cell.place == "one" else self.sim.base_urls
+        if self.fault.kind == "hang":
+            self.world.impatient = lambda call, base: (
+                call == self.call and (call == "links" or base in places)
             )
-            for index, url in enumerate(self.sim.base_urls)
-        ]
+        base = 0 if self.cell.place == "one" else None
+        return self.sim.fault(self.call, self.fault.kind, base=base, times=None, **self.fault.options)
+
+    def _when_called(self, strike: Any) -> None:
+        """Strike when the call is about to be sent for the first time."""
+
+        def watch(call: str, base: str) -> None:
+            if call == self.call:
+                self.world.before = None
+                strike()
+
+        self.world.before = watch
+
+    def _refuse(self) -> None:
+        def strike() -> None:
+            if self.cell.call == "discovery":
+                self.sim.stop_discovery()
+            for index in self._struck_bases():
+                self.sim.stop_base(index)
+
+        self._when_called(strike)
+
+    def _unname(self) -> None:
+        def strike() -> None:
+            self._struck_bases()
+            urls = [self.sim.base_urls[index] for index in self._struck_bases()] or [self.sim.discovery_url]
+            self.world.unresolved |= {int(url.rsplit(":", 1)[1]) for url in urls}
+            for index in self._struck_bases():  # what was connected is cut
+                self.sim.stop_base(index)
+                self.sim.start_base(index)
+
+        self._when_called(strike)
+
+    def _swallow(self) -> None:
+        def strike() -> None:
+            gone = [self.sim.base_urls[index] for index in self._struck_bases()]
+            if self.cell.call == "discovery":
+                gone = [self.sim.discovery_url]
+                self.sim._discovery.swallow()
+            for index in self._struck_bases():
+                self.sim.swallow_base(index)
+            self.world.impatient = lambda call, base: base in gone
+
+        self._when_called(strike)
+
+    def _move(self) -> None:
+        self._when_called(self.world.move_bases)
+
+    def _spoil(self) -> None:
+        self.sim.spoil(self.seeded[0]["id"], "token", "null")
+
+    def _spoil_another(self) -> None:
+        self.sim.spoil(self.others[0]["id"], "monthly_cost", '""')
+
+    def _mask(self) -> None:
+        self.sim.settings.mask_tokens = True
+
+    def _struck_bases(self) -> list[int]:
         if self.cell.call == "discovery":
-            hosts = [(self.sim.discovery_url, self.sim.stop_discovery, self.sim.start_discovery)]
-        elif self.cell.place == "one":
-            hosts = hosts[:1]
-        for url, stop, start in hosts:
-            stop()
-            if fault != "refused":
-                start()
-            port = int(url.rsplit(":", 1)[1])
-            if fault == "dns":
-                self.world.unresolved.add(port)
-            if fault == "connect_timeout":
-                self.world.unanswered.add(port)
+            return []
+        return [0] if self.cell.place == "one" else list(range(len(self.sim.base_urls)))
 
     def _mend(self) -> None:
         self.sim.clear_faults()
         self.world.before = None
         self.world.impatient = lambda call, base: False
         self.world.unresolved.clear()
-        self.world.unanswered.clear()
+        self.sim.settings.mask_tokens = False
+        for account in self.sim.accounts():
+            self.sim.spoil(account["id"], "token", None)
+            self.sim.spoil(account["id"], "monthly_cost", None)
         self.sim.start_discovery()
         for index in range(len(self.sim.base_urls)):
             self.sim.start_base(index)
 
-    def _retry(self, needed: bool) -> str:
-        result, error, waited = self._try()
-        assert error is None, f"the clean run after it fails: {error!r}"
-        assert self.task != "health" or result == self.sim.base_urls[0], "it ends on another base"
-        wire = self._wire()
-        writes = [sent.call for sent in self.world.wire if sent.call in ("create", "update", "delete")]
-        assert needed or not writes, f"running it again writes: {writes}"
-        return f"succeeds after {waited:.0f} s: {wire}" if needed else "not needed"
+    # --- What is promised ---
 
-    def _outcome(self, result: Any, error: BaseException | None) -> str:
+    def _ends_as_promised(self, result: Any, error: BaseException | None) -> None:
+        """What the user is told: the right error, retried or not, the base, the proof, the next step."""
+        wanted_error = expected(self.cell)
+        assert (None if error is None else type(error)) is wanted_error, f"it ends with {error!r}"
+        if self.task == "health":
+            ill = self.fault.proof is not Proof.HARMLESS
+            served = [url for url in self.sim.base_urls[int(ill) :] if not ill or self.cell.place == "one"]
+            assert result == (served[0] if served else None)
         if error is None:
             if self.task == "create":
                 assert len(result) == WANTED
                 assert {account.alias for account in result} == {ALIAS}
-            if self.task == "health":
-                return f"success: use {self.world.place(result)}" if result else "not yet (looks again)"
-            return "success"
+            if self.task == "list":
+                spoiled = self.fault.kind == "spoil"
+                assert len(result) == (1 if spoiled else 2), "an account that can be read is left out"
+                if spoiled:
+                    self._names_the_spoiled("\n".join(self.world.log))
+            return
         assert isinstance(error, CloseAIError)
-        return f"{type(error).__name__}, {'permanent' if error.permanent else 'retried'}"
+        text = str(error)
+        assert error.permanent == (wanted_error in (AuthenticationFailed, MaskedKeys))
+        if wanted_error is OutcomeUnknown:
+            said = "Nothing was changed: it only reads" if self.call == "list" else "may have been executed"
+        else:
+            said = _SAYS[wanted_error]
+            sent = [each.attempt for each in self.world.wire if each.call in WRITES]
+            in_doubt = [each for each in sent if each.outcome.name == "UNKNOWN" and not each.is_stale]
+            assert not in_doubt, "a write is in doubt, and the error does not say so"
+        assert re.search(said, text), text
+        if wanted_error is UnreadableAccount:
+            self._names_the_spoiled(text)
+        elif wanted_error is MaskedKeys:
+            assert str(self.seeded[0]["id"]) in text
+        else:
+            hosts = [self.sim.discovery_url] if self.cell.call == "discovery" else self._known_bases()
+            assert any(host in text for host in hosts), f"it names no base: {text}"
+            assert error.base in hosts
 
-    def _left(self) -> str:
-        """Say what the platform holds after the faulty try."""
-        mine = self.sim.accounts(ALIAS)
-        if self.task == "create":
-            return f"{len(mine)} of {WANTED}"
-        if self.task == "update":
-            new = sum(_factors(account) == _factors_of({**OLD, **NEW}) for account in mine)
-            return f"{new} of 2 repriced"
-        if self.task == "delete":
-            return f"{2 - len(mine)} of 2 deleted"
-        return "unchanged"
+    def _known_bases(self) -> list[str]:
+        return [sent.base for sent in self.world.wire if sent.call == self.call]
 
-    def _wire(self) -> str:
-        """Write the attempts in short: ``list@A, create@A ✗, list@A ×3``."""
-        names = {"links": "discovery", "healthy": "health"}
-        told = [
-            f"{names.get(sent.call, sent.call)}@{self.world.place(sent.base)}"
-            f"{'' if sent.attempt.outcome.name == 'EXECUTED' else ' ✗'}"
-            for sent in self.world.wire
-        ]
-        groups = [(text, len(list(group))) for text, group in itertools.groupby(told)]
-        return ", ".join(f"{text} ×{count}" if count > 1 else text for text, count in groups)
+    def _names_the_spoiled(self, text: str) -> None:
+        account_id = self.seeded[0]["id"]
+        assert re.search(rf"[Ss]ub-account {account_id} |id {account_id}:", text), f"it is not named: {text}"
 
-    def _promises_are_kept(self) -> None:
+    def _leaves_what_it_says(self, before: int, error: BaseException | None) -> None:
+        """What exists after the faulty try."""
+        after = self._done()
+        if error is None and self.task in WRITES:
+            assert after == {"create": WANTED}.get(self.task, 2)
+        else:  # an error after a post that was not done, or was done in part
+            assert after == before + self.fault.options.get("made", 0)
+        writes = [sent for sent in self.world.wire if sent.call in WRITES]
+        if self.fault.proof in (Proof.MASKED, Proof.UNREADABLE) and error is not None:
+            assert not writes, "it sent something"
+        if self.fault.proof is Proof.DECLINED and self.call == "delete":
+            met = [str(request.body) for request in self.sim.requests if request.fault]
+            assert len(met) == len(set(met)), "what was declined is sent again"
+        elif self.fault.proof is Proof.DECLINED and self.call in WRITES:
+            assert len(writes) == 1, "what was declined is sent again"
+
+    def _again(self, needed: bool) -> float:
+        """Run the task again, with all mended: it succeeds, does only what is missing, meets no failure."""
+        result, error, waited = self._try()
+        assert error is None, f"the clean run after it fails: {error!r}"
+        assert self.task != "health" or result == self.sim.base_urls[0], "it ends on another base"
+        writes = [sent.call for sent in self.world.wire if sent.call in WRITES]
+        assert needed or not writes, f"running it again writes: {writes}"
+        asked = [sent for sent in self.world.wire if sent.call != "healthy"]
+        if self.fault.proof is not Proof.MOVED:
+            assert all(sent.attempt.outcome.name == "EXECUTED" for sent in asked), "it asked who was ill"
+        if self.fault.proof in (Proof.THROTTLED, Proof.DECLINED, Proof.HARMLESS, Proof.MASKED) and asked:
+            assert asked[-1].base == self.sim.base_urls[0], "a base is held to be ill that was not"
+        return waited
+
+    def _all_is_well(self) -> None:
         """The end is the same in every cell."""
         now = {account["id"]: account for account in self.sim.accounts()}
         for account in self.others:
@@ -293,187 +343,32 @@ class _Run:
                 assert any(re.search(told, line) for line in self.world.log), "a last cost is not recorded"
             return
         assert mine <= now.keys(), "an account was deleted"
-        expected = {**OLD, **NEW} if self.task == "update" else OLD
-        assert all(_factors(account) == _factors_of(expected) for account in now.values())
+        prices = {**OLD, **NEW} if self.task == "update" else OLD
+        assert all(_factors(account) == _floats(prices) for account in now.values())
         assert len(now) == (WANTED if self.task == "create" else len(mine))
+
+    def _done(self) -> int:
+        """Count what of the task is done: accounts that are there, repriced, or gone."""
+        mine = self.sim.accounts(ALIAS)
+        if self.task == "update":
+            return sum(_factors(account) == _floats({**OLD, **NEW}) for account in mine)
+        return 2 - len(mine) if self.task == "delete" else len(mine)
+
+    def _wire(self) -> str:
+        """Write the attempts in short: ``list@A ×2, create@A ✗``."""
+        names = {"links": "discovery", "healthy": "health"}
+        told = [
+            f"{names.get(sent.call, sent.call)}@{self.world.place(sent.base)}"
+            f"{'' if sent.attempt.outcome.name == 'EXECUTED' else ' ✗'}"
+            for sent in self.world.wire
+        ]
+        groups = [(text, len(list(group))) for text, group in itertools.groupby(told)]
+        return ", ".join(f"{text} ×{count}" if count > 1 else text for text, count in groups) or "nothing"
 
 
 def _factors(account: dict[str, Any]) -> dict[str, float]:
     return {entry["model"]: float(entry["pricing_factor"]) for entry in account["model_pricing"]}
 
 
-def _factors_of(pricing: dict[str, Any]) -> dict[str, float]:
+def _floats(pricing: dict[str, Any]) -> dict[str, float]:
     return {model: float(factor) for model, factor in pricing.items()}
-
-
-def _head(message: str) -> str:
-    """Keep as much of a message as a person needs to find it again."""
-    return message if len(message) <= 80 else message[:80].rsplit(" ", 1)[0] + " …"
-
-
-# --- The document ---
-
-_HEADS = [
-    "what failed",
-    "where",
-    "when",
-    "sent",
-    "waits",
-    "outcome of the try",
-    "its message begins",
-    "left by the try",
-    "the retry",
-]
-
-
-def render(rows: Iterable[Row]) -> str:
-    """Write the generated part of the document. A function of the rows alone."""
-    rows = list(rows)
-    parts = [_summary(rows), _errors(rows), "## The full matrix\n"]
-    for call in CALLS:
-        mine = [row for row in rows if row.call == call]
-        parts.append(
-            f"<details>\n<summary>{call}: {len(mine)} cells</summary>\n\n{_table(mine)}\n</details>\n"
-        )
-    return "\n".join(parts)
-
-
-def parse(text: str) -> dict[str, Row]:
-    """Read the full matrix back from the document: a row by its cell's name."""
-    generated = text[text.index(BEGIN) : text.index(END)]
-    known = {
-        (call, FAULTS[fault], "discovery" if call == "discovery" else PLACES[place], TRIES[when]): Cell(
-            fault, call, place, when
-        )
-        for fault, call, place, when in (astuple(cell) for cell in CELLS)
-    }
-    rows: dict[str, Row] = {}
-    call = ""
-    for line in generated.splitlines():
-        if found := re.match(r"<summary>(.*): \d+ cells</summary>", line):
-            call = found[1]
-        if line.startswith("| ") and call:
-            values = [value.strip() for value in line.strip("|").split(" | ")]
-            if len(values) == len(_HEADS) and values != _HEADS:
-                row = Row(
-                    call, *("" if value == "-" and at != 4 else value for at, value in enumerate(values))
-                )
-                rows[known[row.call, row.fault, row.place, row.when].name] = row
-    return rows
-
-
-def updated(text: str, rows: Iterable[Row]) -> str:
-    """Put the generated part into the document."""
-    return f"{text[: text.index(BEGIN)]}{BEGIN}\n\n{render(rows)}\n{text[text.index(END) :]}"
-
-
-def _table(rows: Iterable[Row]) -> str:
-    lines = [f"| {' | '.join(_HEADS)} |", "|---" * len(_HEADS) + "|"]
-    names = [field.name for field in fields(Row)][1:]
-    lines += [f"| {' | '.join(getattr(row, name) or '-' for name in names)} |" for row in rows]
-    return "\n".join(lines) + "\n"
-
-
-_DO = {
-    "connection refused": "every base: check the network from the worker to the bases",
-    "DNS failure": "every base: check the worker's DNS",
-    "connect timeout": "every base: check firewall and proxy",
-    "no answer (hang)": "if every try ends so: raise `read_timeout`",
-    "cut before the work": "",
-    "cut after the work": "",
-    "5xx after the work": "",
-    "unreadable 200 after the work": "if every try ends so: the API has changed, report the message",
-    "429 with Retry-After: 7": "fewer tasks at once (a pool), or a larger `deadline`",
-    "429 without Retry-After": "fewer tasks at once (a pool), or a larger `deadline`",
-    "parked domain (a web page)": "every base: the platform has moved, ask it for the discovery host",
-}
-_ACCOUNT_CALLS = ("list", "list in a create", "create", "update", "delete")
-_READS = ("list", "list in a create")
-
-
-def _summary(rows: list[Row]) -> str:
-    lines = [
-        "## What each failure costs\n",
-        "Waits come on top of the timeouts. The retry is Airflow's own.\n",
-        "| what failed | on the first base | on every base | what you do |",
-        "|---|---|---|---|",
-    ]
-    for fault in FAULTS.values():
-        mine = [row for row in rows if row.fault == fault and row.call in _ACCOUNT_CALLS]
-        one, every = ([row for row in mine if row.place == place] for place in PLACES.values())
-        lines.append(f"| {fault} | {_cost(one)} | {_cost(every)} | {_DO[fault] or 'nothing'} |")
-    lines += [f"| {text} | nothing |" for text in _elsewhere(rows)]
-    counts = sorted({row.left for row in rows if row.left.endswith(f"of {WANTED}")})
-    assert counts[-1] == f"{WANTED} of {WANTED}"
-    lines.append(
-        f"\nA create of {WANTED} left behind {counts[0][0]} to {WANTED} accounts after the try, and exactly "
-        f"{WANTED} after its retry,\nin each of its {sum(row.call in _CREATES for row in rows)} cells."
-    )
-    return "\n".join(lines) + "\n"
-
-
-_CREATES = ("list in a create", "create", "discovery")
-
-
-def _elsewhere(rows: list[Row]) -> Iterable[str]:
-    """Discovery and health, where every failure costs the same."""
-    found: dict[str, str] = {}
-    for call, place in (("discovery", "discovery"), ("health", PLACES["one"]), ("health", PLACES["all"])):
-        for when in TRIES.values():
-            mine = [row for row in rows if (row.call, row.place, row.when) == (call, place, when)]
-            outcomes = {row.outcome for row in mine}
-            assert len(outcomes) == 1, f"{call}, {place}, {when}: {outcomes}"
-            outcome = outcomes.pop()
-            cost = "nothing fails" if outcome.startswith("success") else f"`{outcome}`; the retry succeeds"
-            if place == PLACES["one"]:
-                found[when] = outcome
-            elif call == "health":
-                yield f"health, any failure, {when} | {found[when]} | {outcome}"
-            else:
-                known = "no base known yet" if when == TRIES["first"] else "bases of an hour ago known"
-                yield f"discovery, any failure, {known} | - | {cost}"
-
-
-def _cost(rows: list[Row]) -> str:
-    failing = [call for call in _ACCOUNT_CALLS if any(row.call == call and _fails(row) for row in rows)]
-    fine = [row for row in rows if row.call not in failing]
-    waits = max((_seconds(row.waited) for row in fine), default=0)
-    again = max((_seconds(row.retry.split(":")[0]) for row in rows if row.retry != "not needed"), default=0)
-    if not failing:
-        return f"nothing fails; waits up to {waits} s"
-    if len(failing) == len(_ACCOUNT_CALLS):
-        return f"the try fails; the retry succeeds, waits up to {again} s"
-    assert tuple(failing) == _READS
-    return f"a read fails, and its retry succeeds; writes succeed, wait up to {waits} s"
-
-
-def _fails(row: Row) -> bool:
-    return not row.outcome.startswith("success")
-
-
-def _seconds(text: str) -> int:
-    found = re.search(r"(\d+) s", text)
-    return int(found[1]) if found else 0
-
-
-def _errors(rows: list[Row]) -> str:
-    lines = [
-        "## The error in your log\n",
-        "| error | the message begins | after | what the try left, by call | the retry |",
-        "|---|---|---|---|---|",
-    ]
-    for outcome in sorted({row.outcome for row in rows if _fails(row)}):
-        mine = [row for row in rows if row.outcome == outcome]
-        faults = list(dict.fromkeys(row.fault for row in mine))
-        after = "any failure" if len(faults) == len(FAULTS) else ", ".join(faults)
-        left = []
-        for call in dict.fromkeys(row.call for row in mine):
-            states = sorted({row.left for row in mine if row.call == call})
-            left.append(
-                f"{call}: {states[0]}" if len(states) == 1 else f"{call}: {states[0]} or {states[-1]}"
-            )
-        longest = max(_seconds(row.retry.split(":")[0]) for row in mine)
-        begins = re.sub(r"^'.*?' (failed after) .*", r"'<call>' \1", mine[0].message).split(": ")[0]
-        retry = f"succeeds, waits up to {longest} s" if longest else "succeeds at once"
-        lines.append(f"| `{outcome}` | {begins or '-'} | {after} | {'; '.join(left)} | {retry} |")
-    return "\n".join(lines) + "\n"

@@ -16,7 +16,7 @@ import socket
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,6 +35,7 @@ from airflow_provider_closeai.simulator import Simulator
 from airflow_provider_closeai.simulator import state as simulator_state
 
 HANG = 60  # real seconds after which something counts as hanging
+_MOMENT = 0.1  # real seconds for which it is waited where nothing will come
 _EPOCH = 1_800_000_000.0
 _ACCOUNT = "/api/v1/account/sub-account"
 NAMES = {
@@ -71,7 +72,7 @@ class Clock:
         self._mine = threading.local()
         self._random = random.Random(0)
         self._idle = threading.Event()
-        self._due: list[tuple[float, int, threading.Event, threading.Event]] = []
+        self._due: list[tuple[float, int, Callable[[], object]]] = []
         self._number = itertools.count()
         self._due_lock = threading.Lock()
 
@@ -123,16 +124,10 @@ class Clock:
             thread.join(HANG)
         return [(worker.result, worker.error) for worker in self._workers]
 
-    def late(self, seconds: float, work: Callable[[], Any]) -> Any:
+    def later(self, seconds: float, work: Callable[[], object]) -> None:
         """Do work of the platform so much later, whatever its client does. For the platform's thread."""
-        begin, ended = threading.Event(), threading.Event()
         with self._due_lock:
-            heapq.heappush(self._due, (self.now + seconds, next(self._number), begin, ended))
-        assert begin.wait(HANG), "late work never begins"
-        try:
-            return work()
-        finally:
-            ended.set()
+            heapq.heappush(self._due, (self.now + seconds, next(self._number), work))
 
     def _work(self, me: _Worker) -> None:
         self._mine.worker = me
@@ -167,10 +162,9 @@ class Clock:
             with self._due_lock:
                 if not self._due or self._due[0][0] > moment:
                     break
-                at, _, begin, ended = heapq.heappop(self._due)
+                at, _, work = heapq.heappop(self._due)
             self.now = max(self.now, at)
-            begin.set()
-            assert ended.wait(HANG), "late work hangs"
+            work()
         self.now = max(self.now, moment)
 
 
@@ -198,10 +192,9 @@ class World(contextlib.ExitStack):
         self.before: Callable[[str, str], None] | None = None  # called before each attempt
         self.after: Callable[[str, str], None] | None = None  # called after each attempt
         self.unresolved: set[int] = set()  # ports whose names do not resolve now
-        self.unanswered: set[int] = set()  # ports where nobody takes a connection now
         self.lags: dict[str, float] = {}  # a base's name -> seconds by which its listing lags
-        self.impatient: Callable[[str, str], bool] = lambda call, base: False  # waits for 0.3 s only
-        self.late = 0.0  # seconds by which the platform does its next create too late
+        self.impatient: Callable[[str, str], bool] = lambda call, base: False  # waits for a moment only
+        self._names: dict[str, str] = {}  # short ones, by origin
         self._sessions: list[Any] = []
 
     def __enter__(self) -> World:
@@ -241,16 +234,18 @@ class World(contextlib.ExitStack):
             self._sessions.pop().close()
 
     def place(self, base: str) -> str:
-        """Name a base in short: A, B ...; D is the discovery host."""
-        if base == self.sim.discovery_url:
-            return "D"
-        return "ABCDEFGH"[self.sim.base_urls.index(base)]
+        """Name a base in short: A, B ...; D is the discovery host, A' is where A has moved."""
+        return self._names.get(base) or self._named()[base]
 
-    def without_addresses(self, text: str) -> str:
-        """Take out what differs from run to run."""
-        for url in [self.sim.discovery_url, *self.sim.base_urls]:
-            text = text.replace(url, self.place(url))
-        return text
+    def _named(self) -> dict[str, str]:
+        for origin, name in zip([self.sim.discovery_url, *self.sim.base_urls], "DABCEFGH", strict=False):
+            self._names.setdefault(origin, name + "'" * (name in self._names.values()))
+        return self._names
+
+    def move_bases(self) -> None:
+        """Open every base on another port; the old ones refuse."""
+        self._named()
+        self.sim.move_bases()
 
     def secrets(self) -> list[str]:
         """Return the main key and all tokens that were ever issued."""
@@ -282,7 +277,7 @@ class World(contextlib.ExitStack):
                 self.before(call, base)
             config = transport._config
             if self.impatient(call, base):
-                transport._config = replace(config, connect_timeout=0.3, read_timeout=0.3)
+                transport._config = replace(config, connect_timeout=_MOMENT, read_timeout=_MOMENT)
             answer = real(transport, method, base, path, **options)
             transport._config = config
             self.wire.append(Sent(call, base, answer))
@@ -293,12 +288,11 @@ class World(contextlib.ExitStack):
 
         self.enter_context(mock.patch.object(Transport, "attempt", attempt))
         resolve = socket.getaddrinfo
-        full = self.enter_context(full_listener())
 
         def steered(host: Any, port: Any, *args: Any, **options: Any) -> Any:
             if port in self.unresolved:
                 raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-            return resolve(host, full if port in self.unanswered else port, *args, **options)
+            return resolve(host, port, *args, **options)
 
         self.enter_context(mock.patch.object(socket, "getaddrinfo", steered))
 
@@ -324,24 +318,9 @@ class World(contextlib.ExitStack):
         answer = api.answer
 
         def answered(incoming: Any) -> Any:
-            seconds, self.late = (self.late, 0.0) if incoming.call == "create" else (0.0, self.late)
             if incoming.call == "list" and self.lags:
                 self.sim.settings.list_lag = self.lags[incoming.host]
-            return self.clock.late(seconds, lambda: answer(incoming)) if seconds else answer(incoming)
+            return answer(incoming)
 
         self.enter_context(mock.patch.object(api, "answer", answered))
-
-
-@contextlib.contextmanager
-def full_listener() -> Iterator[int]:
-    """Listen, with a queue that is full: whoever connects waits for nothing. Yields the port."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                filler.connect(listener.getsockname())
-        yield listener.getsockname()[1]
+        self.enter_context(mock.patch.object(self.sim._backend.later, "plan", self.clock.later))

@@ -135,6 +135,24 @@ def test_a_write_whose_first_answer_was_lost_is_not_said_to_have_changed_nothing
         assert [set(account.pricing) for account in accounts] == prices(host) == [{"m0", "m1"}]
 
 
+@pytest.mark.parametrize(("kind", "call"), [("merge", "update"), ("delete", "delete"), ("ensure", "create")])
+def test_a_write_in_doubt_is_not_forgotten_when_reading_back_fails(kind: str, call: str) -> None:
+    """
+    A write was executed, its answer lost, and the listing that should have told failed as well. The error was
+    the listing's: "Nothing was sent, nothing was changed".
+    """
+    with deployment(lag=0.0) as host:
+        host.seed("team")
+        lost, no_listing = (
+            (call, "cut_after", None, None, 0, None),
+            ("list", "rate_limit", None, None, 1, 600),
+        )
+        [(_, error)] = host.run([host.task(Spec(kind, count=2))], Trouble(faults=(lost, no_listing)))
+        assert isinstance(error, OutcomeUnknown)
+        assert "may have been executed" in str(error)
+        assert "nothing was changed" not in str(error)
+
+
 def test_an_account_that_is_deleted_while_others_are_created() -> None:
     """
     One was there, three were created, and another task deleted the first before the read-back: the create

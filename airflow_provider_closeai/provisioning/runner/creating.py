@@ -28,9 +28,9 @@ from airflow_provider_closeai.provisioning.create import (
     Wait,
     closing_lines,
 )
-from airflow_provider_closeai.provisioning.errors import MissingAccounts
+from airflow_provider_closeai.provisioning.errors import MissingAccounts, with_doubt
 from airflow_provider_closeai.provisioning.journal import CreateJournal, Limits
-from airflow_provider_closeai.provisioning.reading import read_aliases
+from airflow_provider_closeai.provisioning.reading import read_aliases, read_until
 from airflow_provider_closeai.provisioning.requests import CreateRequest, RepriceRequest
 from airflow_provider_closeai.provisioning.runner.locking import alias_lock
 from airflow_provider_closeai.provisioning.runner.repricing import reprice_listed
@@ -127,7 +127,7 @@ def _run(client: CloseAIClient, creations: Sequence[_Creation]) -> None:
                 listing.append(each)
             elif isinstance(step, Wait):
                 waits.append(step.seconds)
-            elif each.is_hopeless:
+            elif each.error is not None and each.is_hopeless:
                 for other in creations:
                     other.give_up(each.error)
         if listing:
@@ -191,15 +191,15 @@ class _Creation:
                 if self.decision.is_settled:
                     self._journal.settled(self._before)
             elif isinstance(step, Fail):
-                self.error = step.error
+                self.give_up(step.error)
             else:
                 return step
         return None
 
-    def give_up(self, error: CloseAIError | None) -> None:
+    def give_up(self, error: CloseAIError) -> None:
         """End with an error, unless it is over."""
         if self._accounts is None and self.error is None:
-            self.error = error
+            self.error = with_doubt(error, self.decision.doubt)
 
     def result(self) -> list[SubAccount] | CloseAIError:
         """Return the accounts, repriced where that is asked for, or what went wrong."""
@@ -248,16 +248,21 @@ class _Creation:
             return []
         ids = {account.id for account in kept}
 
+        def listed() -> list[SubAccount]:
+            return [each for each in self._client.iter_sub_accounts(alias=request.alias) if each.id in ids]
+
         def read() -> list[SubAccount]:
-            listed = [each for each in self._client.iter_sub_accounts(alias=request.alias) if each.id in ids]
-            gone = sorted(ids - {account.id for account in listed})
-            if gone:
+            seen, is_whole = read_until(
+                self._client, listed, lambda seen: len(seen) == len(ids), request.settle
+            )
+            if not is_whole:
+                gone = sorted(ids - {account.id for account in seen})
                 raise MissingAccounts(
                     f"Sub-accounts {format_ids(gone)} of alias {request.alias!r} are not listed any more, "
                     "and their prices were not updated. Does another task delete them? A retry looks again.",
                     call="update",
                 )
-            return listed
+            return seen
 
         wanted = RepriceRequest(
             accounts=Selection(alias=request.alias),

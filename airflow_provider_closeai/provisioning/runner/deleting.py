@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable, Sequence
 
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import Declined, OutcomeUnknown, Rejected
+from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown, Rejected
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.provisioning.delete import batches, closing_line, last_state, refuse
-from airflow_provider_closeai.provisioning.errors import NotConfirmed
+from airflow_provider_closeai.provisioning.errors import NotConfirmed, with_doubt
 from airflow_provider_closeai.provisioning.reading import read_until, require_keys, select, still_listed
 from airflow_provider_closeai.provisioning.requests import DeleteRequest
 from airflow_provider_closeai.provisioning.runner import locking
@@ -46,8 +46,13 @@ def delete(
     if accounts and not request.dry_run:
         if record is not None:
             record(accounts)
-        doubts = [_delete_batch(client, batch) for batch in batches(accounts, request)]
-        _confirm_gone(client, accounts, next((doubt for doubt in reversed(doubts) if doubt), None))
+        doubt: OutcomeUnknown | None = None
+        try:
+            for batch in batches(accounts, request):
+                doubt = _delete_batch(client, batch) or doubt
+            _confirm_gone(client, accounts, doubt)
+        except CloseAIError as error:
+            raise with_doubt(error, doubt) from None
     log.info("%s", closing_line(accounts, request.dry_run))
     return accounts
 

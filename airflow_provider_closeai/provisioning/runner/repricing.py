@@ -9,7 +9,7 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.local_state.stores import FileStore
-from airflow_provider_closeai.provisioning.errors import NotConfirmed
+from airflow_provider_closeai.provisioning.errors import NotConfirmed, with_doubt
 from airflow_provider_closeai.provisioning.journal import Limits, PriceJournal
 from airflow_provider_closeai.provisioning.reading import listed_again, read_until, require_keys, select
 from airflow_provider_closeai.provisioning.reprice import (
@@ -85,9 +85,9 @@ def _send_prices(
             doubt = error
         except Declined as error:
             return error
-        except CloseAIError:  # it was not executed
+        except CloseAIError as error:  # it was not executed
             journal.forget(account.id for account in batch.accounts)
-            raise
+            raise with_doubt(error, doubt) from None
     return doubt
 
 
@@ -97,15 +97,17 @@ def _confirm_prices(
     doubt: OutcomeUnknown | Declined | None,
     journal: PriceJournal,
 ) -> list[SubAccount]:
-    seconds = locking.CONFIRM_WITHIN
-    if doubt is not None:  # a no is looked into once; what may still be executed is waited for
-        seconds = 0.0 if isinstance(doubt, Declined) else locking.CONFIRM_WITHIN + client.config.max_late
-    listed, is_right = read_until(
-        client,
-        lambda: listed_again(client, plan.changing),
-        lambda seen: not plan.missing(seen),
-        seconds,
-    )
+    seconds, unknown = locking.CONFIRM_WITHIN, None
+    if isinstance(doubt, Declined):
+        seconds = 0.0  # a no is looked into once
+    elif doubt is not None:
+        seconds, unknown = seconds + client.config.max_late, doubt
+    try:
+        listed, is_right = read_until(
+            client, lambda: listed_again(client, plan.changing), lambda seen: not plan.missing(seen), seconds
+        )
+    except CloseAIError as error:
+        raise with_doubt(error, unknown) from None
     if is_right:
         journal.note({account.id: plan.targets[account.id] for account in plan.changing}, shown=True)
         return listed
