@@ -176,6 +176,9 @@ class _Run(Strikes):
             ill = self.fault.proof is not Proof.HARMLESS
             served = [url for url in self.sim.base_urls[int(ill) :] if not ill or self.cell.place == "one"]
             assert result == (served[0] if served else None)
+        if self.fault.proof is Proof.HARMLESS and self.task != "health":
+            bases = {sent.base for sent in self.world.wire if sent.call != "links"}
+            assert bases == {self.sim.base_urls[0]}, "it left a base that is well"
         if error is None:
             if self.task == "create":
                 assert len(result) == WANTED
@@ -197,6 +200,8 @@ class _Run(Strikes):
             in_doubt = [each for each in sent if each.outcome.name == "UNKNOWN" and not each.is_stale]
             assert not in_doubt, "a write is in doubt, and the error does not say so"
         assert re.search(said, text), text
+        if wanted_error is Declined and self.call == "create":
+            assert re.search(rf"has [12] of {WANTED} sub-accounts: ids \[1", text), text
         if wanted_error is UnreadableAccount:
             self._names_the_spoiled(text)
         elif wanted_error is MaskedKeys:
