@@ -101,8 +101,8 @@ test-matrix: .venv/tools/.stamp ## the whole suite in every cell (SKIP='cell ...
 
 .PHONY: test-e2e
 # A file to a worker: else each worker starts an Airflow of its own.
-test-e2e: .venv/tools/.stamp ## real crashes and the hunt for leaks, under a real scheduler
-	@$(MATRIX) $(MAIN_CELL) -- -m e2e --dist loadfile $(ARGS)
+test-e2e: .venv/tools/.stamp ## a real scheduler: crashes, the hunt for leaks, a week of days
+	@$(MATRIX) $(or $(CELL),$(MAIN_CELL)) -- -m e2e --dist loadfile $(ARGS)
 
 .PHONY: test-deep
 test-deep: .venv/tools/.stamp ## the long property tests

@@ -6,6 +6,8 @@ that it prints, then ``airflow dags test closeai_provisioning``.
 
 from __future__ import annotations
 
+import os
+
 from airflow.providers.common.compat.sdk import DAG, Param
 
 from airflow_provider_closeai.operators.sub_accounts import (
@@ -13,6 +15,9 @@ from airflow_provider_closeai.operators.sub_accounts import (
     DeleteSubAccountsOperator,
     UpdatePricingOperator,
 )
+
+# Where the cost DAGs keep their ledger: it also gets what a key cost between its last snapshot and its end.
+COSTS = os.environ.get("CLOSEAI_COSTS")
 
 with DAG(
     dag_id="closeai_provisioning",
@@ -54,6 +59,7 @@ with DAG(
         alias="{{ params.alias }}",
         max_delete="{{ params.count }}",
         dry_run="{{ not params.really_delete }}",
+        ledger=f"{COSTS}/ledger" if COSTS else None,
         retries=3,
     )
 

@@ -62,6 +62,7 @@ class Knowledge(msgspec.Struct, frozen=True):
     :param why: what the last failed discovery met, for a person.
     :param refused: whether it was the key that discovery refused (401, 403).
     :param verdicts: by base.
+    :param found_shapes: of aliases that the platform's filter has found (:mod:`.alias_filter`).
     :param ask_key_again_at: with fixed bases: until then it is known whether the key is refused.
     :param key_refused: what the platform said when it refused the key; empty: it did not.
     """
@@ -74,6 +75,7 @@ class Knowledge(msgspec.Struct, frozen=True):
     why: str = ""
     refused: bool = False
     verdicts: dict[str, Verdict] = {}
+    found_shapes: tuple[tuple[str, ...], ...] = ()
     ask_key_again_at: float = 0.0
     key_refused: str = ""
 

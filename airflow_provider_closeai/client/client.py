@@ -7,7 +7,6 @@ mean by "create", "reprice" and "delete" is one floor up, in :mod:`airflow_provi
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -15,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_closeai.client import failures, retry
+from airflow_provider_closeai.client import alias_filter, failures, retry
 from airflow_provider_closeai.client.answers import Attempt, Outcome
 from airflow_provider_closeai.client.cache import Cache, Store
 from airflow_provider_closeai.client.config import ClientConfig
@@ -40,8 +39,7 @@ from airflow_provider_closeai.client.transport import Transport
 log = logging.getLogger(__name__)
 
 _ACCOUNTS = "/api/v1/account/sub-account"
-# Aliases that any filter takes literally; others are matched here, over the whole listing.
-_PLAIN = re.compile(r"[A-Za-z0-9_.:/@-]+(?: +[A-Za-z0-9_.:/@-]+)*")  # spaces around one may be trimmed
+_MOST_SHAPES = 50
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -104,6 +102,7 @@ class CloseAIClient:
         self.config = config
         self.sleep = sleep
         self._transport = Transport(config)
+        self._found_shapes: set[tuple[str, ...]] = set()
         self.cache = Cache(config, store)
         self.pool = BasePool(config, self._transport, self.cache, sleep=sleep)
 
@@ -133,8 +132,9 @@ class CloseAIClient:
         :param alias: only accounts with exactly this alias, and entries whose alias cannot be read.
         :raises ListingUnstable: where the listing never agrees with its own ``total``.
         """
-        filtered = alias if alias is not None and _PLAIN.fullmatch(alias) else None
-        for item in read_all(self.page, self.config.page_size, filtered):
+        sent = alias if alias is not None and alias_filter.is_sendable(alias) else None
+        is_trusted = sent is None or alias_filter.is_trusted(sent, self._shapes(sent))
+        for item in read_all(self.page, self.config.page_size, sent, is_trusted=is_trusted):
             may_be_unnamed = isinstance(item, UnreadableItem) and item.alias is None
             if alias in (None, item.alias) or may_be_unnamed:
                 yield item
@@ -185,7 +185,22 @@ class CloseAIClient:
         if alias is not None:
             query["alias"] = alias
         answer: SubAccountPage = self._call(LIST, query=query)
+        if alias is not None and any(account.alias == alias for account in answer.items or ()):
+            self._note_found(alias)
         return answer
+
+    def _shapes(self, alias: str) -> set[tuple[str, ...]]:
+        """Return the shapes of aliases that the filter has found; asks the shared cache only when it must."""
+        if not alias_filter.is_trusted(alias, self._found_shapes):
+            self._found_shapes |= set(self.cache.read().found_shapes)
+        return self._found_shapes
+
+    def _note_found(self, alias: str) -> None:
+        if alias_filter.is_trusted(alias, self._shapes(alias)) or len(self._found_shapes) >= _MOST_SHAPES:
+            return
+        shape = tuple(sorted(alias_filter.shape_of(alias)))
+        self._found_shapes.add(shape)
+        self.cache.change(lambda old: msgspec.structs.replace(old, found_shapes=(*old.found_shapes, shape)))
 
     def create(
         self, alias: str, model_pricing: Mapping[str, Decimal], balance: Decimal, count: int

@@ -175,11 +175,11 @@ def _settings(extra: object) -> Mapping[str, Any]:
 
 def without_v1(origin: str) -> str:
     """
-    Take ``/v1`` off the end of a base: people know it from OpenAI clients, the open API lies beside it.
+    Take ``/v1``, and what follows it, off a base: people know it from OpenAI clients.
 
     :param origin: from :func:`clean_origin`.
     """
-    return re.sub(r"(/api)?/v1$", "", origin, flags=re.IGNORECASE)
+    return re.sub(r"(/api)?/v1(/.*)?$", "", origin, flags=re.IGNORECASE)
 
 
 def clean_origin(text: str) -> str:
@@ -228,8 +228,8 @@ def _origin(text: str, label: str) -> str:
     right = without_v1(origin)
     if right != origin:
         raise ConfigError(
-            f"Connection field {label!r}: the address ends in /v1. Leave /v1 out ({right}): it is added "
-            "where an OpenAI client needs it."
+            f"Connection field {label!r}: the address ends in {origin.removeprefix(right)}. Leave /v1 out "
+            f"({right}): it is added where an OpenAI client needs it."
         )
     return origin
 

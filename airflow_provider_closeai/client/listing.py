@@ -1,10 +1,27 @@
-"""Reading the listing so that it is whole, whatever appears or vanishes while its pages are read."""
+"""Reading the listing so that it is whole, whatever appears or vanishes while its pages are read.
+
+Pages shift while they are read when accounts appear or vanish: an account on a page's edge is then missed.
+What proves that none was missed, from the cheapest to the dearest:
+
+- one page: it cannot shift;
+- ids fall from the first to the last account, and all pages have the same ``total``: a deletion that moves
+  accounts to a page that was read already must then have been made up for by a creation, which is in front of
+  them and moves them back;
+- ids rise, all pages have the same ``total``, and the first and the last page are the same in the end as in
+  the beginning: nothing was created, since it would be last, so that nothing was deleted either;
+- otherwise: two readings in a row that agree with their own ``total`` bring the same accounts;
+- or everything in one answer.
+
+A total that is no more than a full page may count that page only: then the next page is asked.
+"""
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 
-from airflow_provider_closeai.client.errors import ListingUnstable
+from airflow_provider_closeai.client.errors import CloseAIError, ListingUnstable
 from airflow_provider_closeai.client.models import SubAccount, SubAccountPage, UnreadableItem
 
 #: Returns a page: its number from 1, accounts per page (-1: all), the platform's alias filter.
@@ -12,7 +29,9 @@ ReadPage = Callable[[int, int, str | None], SubAccountPage]
 Item = SubAccount | UnreadableItem
 
 
-def read_all(read_page: ReadPage, size: int, alias: str | None) -> Iterator[Item]:
+def read_all(
+    read_page: ReadPage, size: int, alias: str | None = None, *, is_trusted: bool = True
+) -> Iterator[Item]:
     """
     Stream the listing, each account once, until it is proven whole.
 
@@ -20,94 +39,203 @@ def read_all(read_page: ReadPage, size: int, alias: str | None) -> Iterator[Item
     :param size: accounts per page.
     :param alias: the platform's own filter: a short cut, believed when its answer is proven whole.
         Otherwise accounts of other aliases come too.
+    :param is_trusted: whether the filter is believed, too, where it finds no account of the alias.
     :raises ListingUnstable: where three readings do not agree with their own totals.
     """
-    seen: set[int | str] = set()
-    previous: set[int | str] | None = None
+    seen: list[_Ids] = []
     readings = [_Reading(read_page, size, alias)] if alias is not None else []
     readings += [_Reading(read_page, size), _Reading(read_page, size), _Reading(read_page, -1)]
+    previous: _Ids | None = None
     for reading in readings:
-        for key, item in reading:
-            if key not in seen:
-                seen.add(key)
-                yield item
-        if reading.is_whole or (reading.adds_up and reading.keys == previous):
+        is_believed = reading.alias is None or is_trusted
+        try:
+            for item in reading:
+                is_believed = is_believed or item.alias == alias
+                if item.id is None or not any(item.id in ids for ids in seen):
+                    yield item
+        except CloseAIError:
+            if is_believed:
+                raise
+            continue  # the filter cannot take such an alias
+        if not is_believed:
+            seen.append(reading.ids)
+            continue
+        if reading.is_whole or (reading.adds_up and previous is not None and reading.ids == previous):
             return
-        previous = reading.keys if reading.adds_up and reading.alias is None else None
+        seen.append(reading.ids)
+        previous = reading.ids if reading.adds_up and reading.alias is None else None
     raise ListingUnstable(
-        f"The listing does not agree with its own total ({len(reading.keys)} accounts read, total "
+        f"The listing does not agree with its own total ({reading.count} accounts read, total "
         f"{reading.total}), three times in a row. Nothing was concluded from it. Try again when nothing "
         "else creates or deletes accounts.",
         call="list",
     )
 
 
+class _Ids:
+    """Ids that were read, in 8 bytes each as long as they only rise or only fall."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self._ordered = array("q")
+        self._others: set[int] | None = None
+
+    def add(self, number: int) -> bool:
+        """Add an id; says whether it is new."""
+        if self._others is None:
+            last = self._ordered[-1] if self._ordered else None
+            step = 0 if last is None else (number > last) - (number < last)
+            if last is None or (step and step == (self.step or step)):
+                self.step = step or self.step
+                self._ordered.append(number)
+                return True
+            self._others = set(self._ordered)
+        if number in self._others:
+            return False
+        self._others.add(number)
+        return True
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether they only rise, or only fall."""
+        return self._others is None
+
+    def __len__(self) -> int:
+        return len(self._ordered if self._others is None else self._others)
+
+    def __contains__(self, number: int) -> bool:
+        if self._others is not None:
+            return number in self._others
+        if self.step < 0:
+            at = bisect_left(self._ordered, -number, key=int.__neg__)
+        else:
+            at = bisect_left(self._ordered, number)
+        return at < len(self._ordered) and self._ordered[at] == number
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Ids):
+            return NotImplemented
+        if self._others is None and other._others is None:
+            return self._ordered == other._ordered
+        return set(self) == set(other)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._ordered if self._others is None else self._others)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class _Reading:
-    """
-    One reading of the whole listing, page by page.
-
-    Pages shift while they are read when accounts appear or vanish: an account on a page's edge is then
-    missed. A reading of one page cannot shift. One of several pages is believed when it agrees with its
-    own total and the next reading brings the same accounts: a deletion that hid an account from the first
-    is missing from the second. As a last resort everything is asked in one answer.
-
-    A total that is no more than a full page may count that page only: then the next page is asked.
-    """
+    """One reading of the whole listing, page by page."""
 
     def __init__(self, read_page: ReadPage, size: int, alias: str | None = None) -> None:
         self._read_page = read_page
         self._size = size
         self.alias = alias
-        self.keys: set[int | str] = set()
+        self.ids = _Ids()
         self.total: int | None = None
+        self._nameless = 0
         self._is_steady = True
+        self._is_proven = False
         self._totals_agree = True
         self._totals_count_pages = True
+        self._dates_follow_ids = True
+        self._last_date = ""
         self._pages = 0
         self._pages_with_news = 0
 
-    def __iter__(self) -> Iterator[tuple[int | str, Item]]:
-        while True:
-            answer = self._read_page(self._pages + 1, self._size, self.alias)
-            self._pages += 1
-            items: list[Item] = [*(answer.items or ()), *answer.unreadable]
-            new = {key: item for key, item in map(self._keyed, enumerate(items)) if key not in self.keys}
-            self._note(answer.total, len(items), len(new))
-            self.keys.update(new)
-            yield from new.items()
-            size = answer.page_size or self._size
-            if not new or self._is_end(answer.total, len(items), is_full=0 < size <= len(items)):
-                return
+    @property
+    def count(self) -> int:
+        """How many accounts were read."""
+        return len(self.ids) + self._nameless
 
-    def _keyed(self, numbered: tuple[int, Item]) -> tuple[int | str, Item]:
-        place, item = numbered
-        return (f"{self._pages}:{place}" if item.id is None else item.id), item
+    def __iter__(self) -> Iterator[Item]:
+        first = page = self._page(1)
+        yield from self._news(first)
+        last = self._number_of_last(first)
+        ahead = self._page(last) if last > 2 and self.ids.step >= 0 else None
+        while not self._is_end(page):
+            page = self._page(self._pages + 1)
+            news = list(self._news(page))
+            yield from news
+            if not news:
+                break
+        if last > 1 and self.adds_up and self.ids.is_ordered and self._dates_follow_ids:
+            self._is_proven = self.ids.step < 0 or (
+                (ahead is None or _ids_of(ahead) == _ids_of(page)) and self._is_unchanged(first)
+            )
 
-    def _note(self, total: int | None, length: int, new: int) -> None:
+    def _is_unchanged(self, first: SubAccountPage) -> bool:
+        now = self._page(1)
+        return now.total == first.total and _ids_of(now) == _ids_of(first)
+
+    def _page(self, number: int) -> SubAccountPage:
+        return self._read_page(number, self._size, self.alias)
+
+    def _news(self, page: SubAccountPage) -> Iterator[Item]:
+        """Yield what is new on the next page, and note what the page says of the whole."""
+        self._pages += 1
+        before = self.count
+        for item in page.items or ():
+            if self.ids.add(item.id):
+                yield item
+        for odd in page.unreadable:
+            if odd.id is None:
+                self._nameless += 1
+                yield odd
+            elif self.ids.add(odd.id):
+                yield odd
+        self._note(page, self.count - before)
+
+    def _note(self, page: SubAccountPage, new: int) -> None:
+        length = _length(page)
         self._pages_with_news += bool(new)
-        if length and not new and (self._size != -1 or total is None):
+        if length and not new and (self._size != -1 or page.total is None):
             self._is_steady = False  # pages shifted, or the platform ignores their number
         if length or self._pages == 1:
-            self._totals_agree = self._totals_agree and (self._pages == 1 or total == self.total)
-            self._totals_count_pages = self._totals_count_pages and total == length
-            self.total = total
+            self._totals_agree = self._totals_agree and (self._pages == 1 or page.total == self.total)
+            self._totals_count_pages = self._totals_count_pages and page.total == length
+            self.total = page.total
+        for account in (page.items or ())[:: max(len(page.items or ()) - 1, 1)]:
+            then, now = self._last_date, account.created_at or ""
+            self._dates_follow_ids &= bool(now) and (
+                not then or now == then or (now > then) == (self.ids.step > 0)
+            )
+            self._last_date = now
 
-    def _is_end(self, total: int | None, length: int, *, is_full: bool) -> bool:
-        if self._size == -1 and not is_full:
+    def _number_of_last(self, first: SubAccountPage) -> int:
+        """Return the number of the last page; 1 where the total does not say that there are more."""
+        length, total = _length(first), first.total
+        if self._size == -1 or total is None or not 0 < length < total:
+            return 1
+        return -(-total // length)
+
+    def _is_end(self, page: SubAccountPage) -> bool:
+        length, size = _length(page), page.page_size or self._size
+        is_full = 0 < size <= length
+        if not length or (self._size == -1 and not is_full):
             return True
-        if total is None or (is_full and total <= length):
+        if page.total is None or (is_full and page.total <= length):
             return False  # goes on until a page brings nothing new
-        return len(self.keys) >= total
+        return self.count >= page.total
 
     @property
     def adds_up(self) -> bool:
         """Whether as many accounts came as ``total`` said; true where no total counts them all."""
         if self._totals_count_pages and self._pages_with_news > 1:
             return self._is_steady
-        return self._is_steady and self._totals_agree and self.total in (None, len(self.keys))
+        return self._is_steady and self._totals_agree and self.total in (None, self.count)
 
     @property
     def is_whole(self) -> bool:
         """Whether it is proven complete by itself."""
-        is_one_page = self._pages_with_news <= 1
-        return self.adds_up and is_one_page and (self._size == -1 or self.total is not None)
+        is_one_page = self._pages_with_news <= 1 and (self._size == -1 or self.total is not None)
+        return self.adds_up and (is_one_page or self._is_proven)
+
+
+def _length(page: SubAccountPage) -> int:
+    return len(page.items or ()) + len(page.unreadable)
+
+
+def _ids_of(page: SubAccountPage) -> list[int | None]:
+    return [*(account.id for account in page.items or ()), *(odd.id for odd in page.unreadable)]

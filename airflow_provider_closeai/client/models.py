@@ -75,7 +75,7 @@ class SecretToken:
         raise TypeError("a SecretToken is not pickled: hand over its account's id instead")
 
 
-class ModelPricing(msgspec.Struct, frozen=True):
+class ModelPricing(msgspec.Struct, frozen=True, gc=False):
     """
     One model that a sub-account may use, and its price factor.
 
@@ -100,7 +100,7 @@ class ModelPricing(msgspec.Struct, frozen=True):
         return self.pricing_factor
 
 
-class SubAccount(msgspec.Struct, frozen=True, kw_only=True):
+class SubAccount(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     A sub-account as a listing or a create answers it. ``token`` is its secret key.
 

@@ -64,6 +64,7 @@ class BasePool:
         self._cache = cache
         self._now = now
         self._sleep = sleep
+        self._seen: dict[str, Verdict | None] = {}  # of the bases that calls are under way to
 
     def known(self) -> list[ApiBase]:
         """
@@ -96,18 +97,20 @@ class BasePool:
 
         :param progress: of the call; is told how many bases there are.
         """
-        candidates = [base.api for base in self.candidates()]
+        known = self._known_for_a_call()
+        candidates = [base.api for base in ordered(known.bases, known.verdicts)]
         progress.bases = len(candidates)
         bases = retry.preferred(candidates, progress.attempts)
         with contextlib.ExitStack() as risk:
-            yield self._risked(bases, risk) if len(bases) > 1 else bases[0]
+            base = bases[0] if len(bases) == 1 else self._risked(bases, known, risk)
+            self._seen[base] = known.verdicts.get(base)
+            yield base
 
-    def _risked(self, bases: Sequence[str], risk: contextlib.ExitStack) -> str:
+    def _risked(self, bases: Sequence[str], known: Knowledge, risk: contextlib.ExitStack) -> str:
         end = self._now() + self._config.connect_timeout
         while True:
-            verdicts = self._cache.read().verdicts
             for base in bases:
-                if not self._is_old(verdicts.get(base)):
+                if not self._is_old(known.verdicts.get(base)):
                     return base
                 name = hashlib.sha256(base.encode()).hexdigest()[:8]
                 with contextlib.ExitStack() as mine:
@@ -117,10 +120,11 @@ class BasePool:
             if self._now() >= end:
                 return bases[0]
             self._sleep(_LOOK_AGAIN)  # others are finding out about each of them
+            known = self._cache.read()
 
-    def candidates(self) -> list[ApiBase]:
+    def _known_for_a_call(self) -> Knowledge:
         """
-        Return the bases in the order in which a call tries them. Raises as :meth:`known`.
+        Return what is known; raises as :meth:`known`.
 
         A better base that was bad some time ago is probed first, by one process: no call is risked on it.
         """
@@ -128,9 +132,7 @@ class BasePool:
         best = ordered(known.bases, known.verdicts)[0]
         better = itertools.takewhile(lambda base: base != best, ranked(known.bases))
         doubted = [base for base in better if self._is_old(known.verdicts.get(base.api))]
-        if doubted:
-            known = self._probe(doubted, wait=0.0)
-        return ordered(known.bases, known.verdicts)
+        return self._probe(doubted, wait=0.0) if doubted else known
 
     def is_healthy_now(self, base: str) -> bool:
         """
@@ -149,7 +151,7 @@ class BasePool:
         if attempt.outcome in (Outcome.REJECTED, Outcome.DECLINED):
             return  # it answered, and this says nothing about the next call
         healthy = attempt.outcome is Outcome.EXECUTED
-        last = self._cache.read().verdicts.get(attempt.base)
+        last = self._seen.pop(attempt.base, None) or self._cache.read().verdicts.get(attempt.base)
         if last and last.healthy == healthy and self._now() - last.at < self._config.health_ttl / 2:
             return
         if not healthy:
@@ -230,16 +232,14 @@ class BasePool:
             def renew(old: Knowledge) -> Knowledge:
                 listed = {base.api for base in bases}
                 verdicts = {base: seen for base, seen in old.verdicts.items() if base in listed}
-                if not is_lost(old) or listed != {base.api for base in old.bases}:
-                    return Knowledge(bases=bases, discovered_at=now, verdicts=verdicts)
-                unchanged = old.unchanged + 1
-                return Knowledge(
-                    bases=bases,
-                    discovered_at=now,
-                    verdicts=verdicts,
-                    unchanged=unchanged,
-                    ask_again_at=now + discovery_wait(unchanged, None),
+                renewed = Knowledge(
+                    bases=bases, discovered_at=now, verdicts=verdicts, found_shapes=old.found_shapes
                 )
+                if not is_lost(old) or listed != {base.api for base in old.bases}:
+                    return renewed
+                unchanged = old.unchanged + 1
+                wait = discovery_wait(unchanged, None)
+                return msgspec.structs.replace(renewed, unchanged=unchanged, ask_again_at=now + wait)
 
             return self._cache.change(renew)
         why = asked.detail if asked.outcome is not Outcome.EXECUTED else self._why_none(asked.value)

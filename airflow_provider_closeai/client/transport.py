@@ -142,6 +142,7 @@ class Transport:
         self._session.mount("http://", _Adapter())
         self._session.headers["User-Agent"] = user_agent()
         self._session.trust_env = False  # proxies_for and the next lines take what counts of it
+        self._proxies: dict[str, dict[str, str]] = {}
         self._verify = config.verify
         if config.verify is True:
             self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
@@ -175,7 +176,8 @@ class Transport:
             was never read look the same.
         :param may_miss: see :func:`~airflow_provider_closeai.client.answers.judge`.
         """
-        proxies = proxies_for(base, self._config.proxies)
+        if base not in self._proxies:
+            self._proxies[base] = proxies_for(base, self._config.proxies)
         if fresh:
             self._session.close()
         _wire.sent, _wire.connected, _wire.sock = False, False, None
@@ -193,7 +195,7 @@ class Transport:
                 params=query,
                 data=None if body is None else encode(body),
                 headers={"Content-Type": "application/json"},
-                proxies=proxies,
+                proxies=self._proxies[base],
                 auth=_Auth(self._config.key if auth else None),
                 timeout=timeouts,
                 allow_redirects=False,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping, Sequence
+from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_provider_closeai.operators._arguments import path_text
 from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink
 from airflow_provider_closeai.operators.mapping import (
     CheckedPartial,
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_closeai.sinks.base import TokenSink
+
+log = logging.getLogger(__name__)
 
 
 class CreateSubAccountsOperator(CloseAIOperator):
@@ -249,12 +255,12 @@ class DeleteSubAccountsOperator(_Selects):
         max_delete: int | str | None = None,
         batch_size: int = 100,
         dry_run: bool | str = False,
-        ledger: str | None = None,
-        time_zone: str = "Asia/Shanghai",
+        ledger: str | os.PathLike[str] | None = None,
+        time_zone: str | tzinfo = "Asia/Shanghai",
         **kwargs: Any,
     ) -> None:
         super().__init__(sub_accounts=sub_accounts, alias=alias, sks=sks, **kwargs)
-        self.ledger = ledger
+        self.ledger = path_text(ledger)
         self.time_zone = time_zone
         self.missing = missing
         self.max_delete = max_delete
@@ -313,5 +319,5 @@ class ListSubAccountsOperator(CloseAIOperator):
                 accounts = list(hook.iter_sub_accounts(alias=self.alias))
         which = "" if self.alias is None else f" with exactly the alias {self.alias!r}"
         ids = format_ids([account.id for account in accounts])
-        self.log.info("Listed %s%s: ids %s.", count_of(accounts), which, ids)
+        log.info("Listed %s%s: ids %s.", count_of(accounts), which, ids)
         return [account.record() for account in accounts]

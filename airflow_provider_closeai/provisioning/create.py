@@ -271,7 +271,9 @@ class _Ensure:
             return {}
 
         def read() -> list[SubAccount]:
-            listed = self._listed()
+            listed, _ = read_until(
+                self._client, self._listed, lambda seen: accounts.keys() <= seen.keys(), want.settle
+            )
             gone = sorted(accounts.keys() - listed.keys())
             if gone:
                 raise MissingAccounts(

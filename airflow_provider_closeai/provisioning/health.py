@@ -17,6 +17,8 @@ from airflow_provider_closeai.provisioning import inputs
 
 log = logging.getLogger(__name__)
 
+_REFUSED_FOR = 60.0  # seconds for which a refusal is believed: somebody may be mending it
+
 
 def look(make_client: Callable[[], CloseAIClient], require: str) -> str | None:
     """
@@ -70,7 +72,7 @@ def _ask_about_key(client: CloseAIClient) -> Knowledge:
     try:
         client.page(1, 1)
     except (AuthenticationFailed, PermissionDenied) as error:
-        refused, wait = str(error), client.config.health_ttl
+        refused, wait = str(error), min(client.config.health_ttl, _REFUSED_FOR)
     except CloseAIError as error:
         log.warning("Whether the key is accepted is not known: %s", error)
         wait = client.config.health_ttl

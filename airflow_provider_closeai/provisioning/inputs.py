@@ -24,6 +24,7 @@ _ENTRY_FIELDS = {"model", "pricing_factor", "prompt_price", "completion_price", 
 _MAX_ALIAS = 255
 _MAX_DIGITS = 15  # of whole numbers: more is a slip, and no longer exact in a float
 _MAX_SHOWN = 60
+_DIGITS_OF_A_DOUBLE = 17
 # Control, format, lone surrogate, line and paragraph separator: nobody sees them.
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _SPACES = " \u3000"
@@ -81,7 +82,7 @@ def _entry(entry: object) -> tuple[str, Decimal]:
     if unknown:
         raise bad("model_pricing", f"has the unknown field {unknown[0]!r} for {model!r}", "leave it out")
     if entry.get("pricing_factor") is not None:
-        return model, amount(f"model_pricing[{model!r}]", entry["pricing_factor"])
+        return model, _factor(f"model_pricing[{model!r}]", entry["pricing_factor"])
     if entry.get("auto_following") is True:
         message = (
             f"model_pricing[{model!r}]: auto_following and the prices beside it are dead; taken as "
@@ -96,6 +97,15 @@ def _entry(entry: object) -> tuple[str, Decimal]:
         "convert them)",
         "give a pricing_factor, for instance 1",
     )
+
+
+def _factor(name: str, value: object) -> Decimal:
+    """Read a factor. As some platforms write doubles, 0.29999999999999999 is 0.3: the same double."""
+    number = _number(value)
+    if number is not None and number.is_finite() and len(number.as_tuple().digits) <= _DIGITS_OF_A_DOUBLE:
+        short = Decimal(repr(float(number)))
+        value = number if short == number else short
+    return amount(name, value)
 
 
 def amount(name: str, value: object) -> Decimal:
@@ -115,9 +125,10 @@ def amount(name: str, value: object) -> Decimal:
     if not number.is_finite() or number < 0:
         raise bad(name, f"is {number}", cure)
     as_double = float(number) if number < Decimal("1e300") else math.inf
-    if not math.isfinite(as_double) or Decimal(repr(as_double)) != number:
+    short = Decimal(repr(as_double))
+    if not math.isfinite(as_double) or number not in (short, Decimal(as_double)):
         raise bad(name, f"is {number}, more digits than a JSON number carries", "round it to 15 digits")
-    return number if number else Decimal(0)
+    return (number if number == short else short) or Decimal(0)
 
 
 def whole(name: str, value: object, minimum: int) -> int:

@@ -31,7 +31,7 @@ class StateFile:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(os.path.realpath(path))
+        self.path = Path(os.path.realpath(os.path.expanduser(path)))
         self._locked: int | None = None
 
     def lock(self) -> None:
@@ -40,6 +40,8 @@ class StateFile:
             return
         if self.path.is_dir():
             raise IsADirectoryError(f"the state file {self.path} is a directory")
+        if not self.path.parent.is_dir():
+            raise FileNotFoundError(f"the folder of the state file {self.path} does not exist")
         locked = os.open(self.path.with_name(f".{self.path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pendulum
 import pytest
-from airflow.providers.common.compat.sdk import DAG, BaseNotifier, timezone
+from airflow.providers.common.compat.sdk import DAG, BaseNotifier, BaseOperator, timezone
 from airflow_cell import run, serialized
 
+from airflow_provider_closeai.operators import _runs
 from airflow_provider_closeai.operators.costs import CostReportOperator, SnapshotCostsOperator
 from airflow_provider_closeai.operators.sub_accounts import DeleteSubAccountsOperator
 from airflow_provider_closeai.simulator import Simulator
@@ -122,8 +124,8 @@ def test_a_deletion_takes_the_same_objects(sim: Simulator, tmp_path: Path, dag: 
         DeleteSubAccountsOperator(
             task_id="delete",
             sub_accounts=[account["id"]],
-            ledger=tmp_path / "财务",  # type: ignore[arg-type]
-            time_zone=ZoneInfo("Asia/Shanghai"),  # type: ignore[arg-type]
+            ledger=tmp_path / "财务",
+            time_zone=ZoneInfo("Asia/Shanghai"),
         )
     assert run(dag).task("delete") == "success 1"
     [file] = (tmp_path / "财务" / "deleted").rglob("*.csv")
@@ -151,3 +153,15 @@ def test_the_dag_is_the_same_at_every_parse(tmp_path: Path, dag: Any) -> None:
         return dict(json.loads(stored))
 
     assert parse() == parse()
+
+
+class TellsWhetherItIsFirst(BaseOperator):
+    def execute(self, context: Any) -> bool:
+        scheduled = SimpleNamespace(run_type="scheduled")  # dag.test() makes runs by hand
+        return _runs.is_first({**context, "dag_run": scheduled})
+
+
+def test_airflow_knows_whether_a_run_is_the_first(database: None, dag: Any) -> None:
+    with dag:
+        TellsWhetherItIsFirst(task_id="t")
+    assert [run(dag).result("t") for _ in range(2)] == [True, False]

@@ -50,7 +50,7 @@ def test_provisioning_only_shows_what_would_go(sim: Simulator) -> None:
     first = run_example("closeai_provisioning")
 
     assert first.state == "success"
-    accounts = sim.accounts("team-search")
+    accounts = sim.accounts("team-ads")
     assert len(accounts) == 2
     for account in accounts:
         factors = {entry["model"]: float(entry["pricing_factor"]) for entry in account["model_pricing"]}
@@ -60,11 +60,16 @@ def test_provisioning_only_shows_what_would_go(sim: Simulator) -> None:
     assert other in sim.accounts()
     assert (sim.count("create"), sim.count("update"), sim.count("delete")) == (1, 1, 0)
 
-    # The same asked again: the prices differ now from those that `create` states, and it says so.
+    # The same asked again: `reprice` has set other prices than `create` states, and that is no failure.
     second = run_example("closeai_provisioning")
-    assert sim.accounts("team-search") == accounts
-    assert second.state == "failed"
+    assert sim.accounts("team-ads") == accounts
+    assert second.state == "success"
     assert (sim.count("create"), sim.count("update"), sim.count("delete")) == (1, 1, 0)
+
+    # And at last they go.
+    assert run_example("closeai_provisioning", really_delete=True).state == "success"
+    assert sim.accounts() == [other]
+    assert (sim.count("create"), sim.count("update"), sim.count("delete")) == (1, 1, 1)
 
 
 def test_provisioning_takes_the_keys_back(sim: Simulator) -> None:

@@ -259,6 +259,23 @@ def test_test_connection_with_the_cache_in_a_variable(
     assert sim.counts() == {"links": 1, "list": 1}
 
 
+# --- The documents ------------------------------------------------------------------------------------------
+
+
+def test_the_examples_of_the_documents_run(sim: Simulator) -> None:
+    """One after the other, as they are on the page."""
+    page = Path(__file__).parents[2] / "docs" / "hook.md"
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        exec(compile(block, str(page), "exec"), names)  # noqa: S102
+    assert (names["best"], names["base_url"]) == (sim.base_urls[0], f"{sim.base_urls[0]}/v1")
+    assert (names["spent"], names["sick"], names["used"]) == (0, [], 0)
+    assert names["key"].startswith("sk-")
+    assert names["ok"]
+    assert sim.accounts() == []
+    assert (sim.count("create"), sim.count("update"), sim.count("delete")) == (1, 1, 1)
+
+
 # --- Bases --------------------------------------------------------------------------------------------------
 
 

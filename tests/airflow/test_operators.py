@@ -245,7 +245,7 @@ def test_mapped_operators(sim: Simulator, dag: Any) -> None:
             {"sub_accounts": "[{'id': 1}]"},
             "sub_accounts is text that is not JSON: a template renders",
         ),
-        (Delete, {"sub_accounts": [None]}, "sub_accounts has an entry of type NoneType"),
+        (Delete, {"sub_accounts": [None]}, "sub_accounts has an entry that is None"),
         (Delete, {"sub_accounts": [1], "sks": "sk-1"}, "sub_accounts and sks are given"),
         (Delete, {"alias": "a", "missing": "warn"}, "missing is 'warn'"),
         (Delete, {"alias": "a", "max_delete": -1}, "max_delete is -1"),
@@ -294,7 +294,7 @@ def test_airflows_own_dry_run_still_works(sim: Simulator, dag: Any, caplog: pyte
     assert sim.requests == []
 
 
-# --- What other tasks return, and do not ----------------------------------------------------------------------
+# --- What other tasks return, and do not -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["text", "native"])
@@ -406,7 +406,11 @@ def test_the_readme_dag_is_green_on_every_run_and_says_what_is_so(
     assert (sim.count("create"), sim.count("update")) == (1, 1)
 
 
-@pytest.mark.parametrize("alias", ["\u3000全角", "a\xa0b", "👩\u200d💻", " a ", "字" * 300, "{{ 1 }}"])
+@pytest.mark.parametrize(
+    "alias",
+    ["\u3000全角", "a\xa0b", "👩\u200d💻", " a ", "字" * 300, "{{ 1 }}"],
+    ids=["wide", "nbsp", "emoji", "spaces", "long", "braces"],
+)
 def test_any_alias_that_exists(sim: Simulator, dag: Any, alias: str) -> None:
     account = sim.add_account(alias, [{"model": "gpt-4", "pricing_factor": 1}])
     sim.add_account("a")

@@ -18,6 +18,7 @@ from airflow_provider_closeai.operators.sub_accounts import (
     ListSubAccountsOperator,
     UpdatePricingOperator,
 )
+from airflow_provider_closeai.sensors.health import HealthSensor
 from airflow_provider_closeai.simulator import Simulator
 
 
@@ -154,6 +155,40 @@ def test_a_task_with_a_stored_connection_stores_no_key_in_the_clear(
         assert done.task("list") == "success 1"
         assert sim.key not in everything_stored()
         assert sim.key not in shown()
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5h"])
+def test_a_proxys_password_is_in_no_text_of_ours(
+    sim: Simulator,
+    dag: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    scheme: str,
+) -> None:
+    for name in ("airflow_provider_closeai", "urllib3", "requests", ""):
+        caplog.set_level(logging.DEBUG, logger=name)
+    extra = {
+        "proxies": {"all": f"{scheme}://user:geheim-geheim@127.0.0.1:9"},
+        "max_attempts": 1,
+        "deadline": 2,
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_CLOSEAI_DEFAULT", json.dumps({**sim.connection(), "extra": extra}))
+    fixed = {**sim.connection(), "extra": {**extra, "api_bases": sim.base_urls}}
+    monkeypatch.setenv("AIRFLOW_CONN_FIXED", json.dumps(fixed))
+    with dag:
+        for conn_id in ("closeai_default", "fixed"):
+            ListSubAccountsOperator(task_id=f"list-{conn_id}", closeai_conn_id=conn_id)
+            HealthSensor(task_id=f"wait-{conn_id}", closeai_conn_id=conn_id, timeout=0)
+            DeleteSubAccountsOperator(task_id=f"delete-{conn_id}", alias="a", closeai_conn_id=conn_id)
+    done = run(dag)
+    assert {done.task(task) for task in dag.task_ids} == {"failed 1"}
+    assert sim.requests == []
+    assert "geheim" not in everything_stored()
+    printed = capfd.readouterr()
+    lines = f"{caplog.text}\n{printed.out}\n{printed.err}".splitlines()
+    # Airflow's own line about what it masks is in `airflow dags test` only.
+    assert [line for line in lines if "geheim" in line and "MaskSecret" not in line] == []
 
 
 @pytest.mark.parametrize("stored", [False, True], ids=["environment", "database"])

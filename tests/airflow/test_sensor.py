@@ -299,8 +299,8 @@ def test_a_key_that_is_refused_later(sim: Simulator, monkeypatch: pytest.MonkeyP
 def test_many_sensors_of_fixed_bases_list_once(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     fixed_bases(sim, monkeypatch)
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda number: outcome(HealthSensor(task_id=f"t{number}")), range(40)))
-    assert found == [sim.base_urls[0]] * 40
+        looks = list(pool.map(lambda number: HealthSensor(task_id=f"t{number}").poke(CONTEXT), range(40)))
+    assert [look.xcom_value for look in looks] == [sim.base_urls[0]] * 40
     assert sim.counts() == {"healthy": 2, "list": 1}
     (listed,) = [request for request in sim.requests if request.call == "list"]
     assert listed.query["page_size"] in ("1", ["1"])

@@ -33,6 +33,14 @@ def test_allowed_hosts(address: str, globs: list[str], admitted: bool) -> None:
     assert bool(usable([ApiBase(address)], globs)) is admitted
 
 
+@pytest.mark.parametrize(
+    "address", ["https://a.example/v1", "https://a.example/api/v1/", "https://a.example"]
+)
+def test_a_base_that_is_listed_for_openai_clients_is_used_without_v1(address: str) -> None:
+    (base,) = usable([ApiBase(address), ApiBase("https://a.example/")], ["a.example"])
+    assert base.api == "https://a.example"
+
+
 def test_order() -> None:
     bases = [
         ApiBase("https://down", priority=99, status="down"),

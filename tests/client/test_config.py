@@ -177,6 +177,8 @@ def test_an_extra_is_read_as_text_too() -> None:
         ("https://a.example/V1", "https://a.example"),
         ("https://a.example/x/v1", "https://a.example/x"),
         ("https://a.example/api/v1", "https://a.example"),
+        ("https://a.example/api/v1/links", "https://a.example"),
+        ("https://a.example/v1/chat/completions", "https://a.example"),
     ],
 )
 def test_v1_at_the_end_of_an_address_is_told_with_the_cure(address: str, right: str) -> None:
@@ -191,7 +193,7 @@ def test_v1_at_the_end_of_an_address_is_told_with_the_cure(address: str, right: 
         assert f"Leave /v1 out ({right})" in str(caught.value)
 
 
-@pytest.mark.parametrize("address", ["https://v1.example", "https://a.example/v1x", "https://a.example/v1/x"])
+@pytest.mark.parametrize("address", ["https://v1.example", "https://a.example/v1x", "https://a.example/xv1"])
 def test_v1_elsewhere_is_nobodys_mistake(address: str) -> None:
     assert config(extra={"api_bases": [address]}).api_bases == (address,)
 

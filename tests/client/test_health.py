@@ -13,6 +13,7 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import NoHealthyBase
 from airflow_provider_closeai.client.pool import BasePool
+from airflow_provider_closeai.client.retry import Progress
 from airflow_provider_closeai.client.transport import Transport
 from airflow_provider_closeai.provisioning.health import look
 from airflow_provider_closeai.simulator import Request, Simulator
@@ -25,6 +26,11 @@ def bases_of(sim: Simulator, clock: Clock, **extra: Any) -> BasePool:
 
 def seen_of(sim: Simulator) -> Knowledge:
     return Cache(config_of(sim)).read()
+
+
+def chosen(pool: BasePool) -> str:
+    with pool.choose(Progress(end=0)) as base:
+        return base
 
 
 def served(base: str) -> Attempt:
@@ -70,12 +76,12 @@ def test_a_base_comes_back_after_one_probe(sim: Simulator, clock: Clock) -> None
     bases.known()
     bases.report(failed(sim.base_urls[0]))
     clock.now += 299
-    assert [base.api for base in bases.candidates()] == sim.base_urls[::-1]
+    assert chosen(bases) == sim.base_urls[1]
     assert sim.count("healthy") == 0
     clock.now += 1
-    assert [base.api for base in bases_of(sim, clock).candidates()] == sim.base_urls
+    assert chosen(bases_of(sim, clock)) == sim.base_urls[0]
     for _ in range(5):
-        assert bases_of(sim, clock).candidates()[0].api == sim.base_urls[0]
+        assert chosen(bases_of(sim, clock)) == sim.base_urls[0]
     assert sim.count("healthy", base=0) == 1
     assert sim.count("healthy", base=1) == 0
 
@@ -87,7 +93,7 @@ def test_a_base_that_stays_bad_is_probed_once_per_ttl(sim: Simulator, clock: Clo
     bases.report(failed(sim.base_urls[0]))
     for number in range(3):
         for _ in range(5):
-            assert bases_of(sim, clock).candidates()[0].api == sim.base_urls[1]
+            assert chosen(bases_of(sim, clock)) == sim.base_urls[1]
         assert sim.count("healthy") == number
         clock.now += 300
 
@@ -101,10 +107,10 @@ def test_while_one_probes_the_others_do_not_wait(sim: Simulator, clock: Clock) -
 
     def hook(request: Request) -> None:
         if request.call == "healthy":
-            meanwhile.append(bases_of(sim, clock).candidates()[0].api)
+            meanwhile.append(chosen(bases_of(sim, clock)))
 
     sim.on_request = hook
-    assert bases.candidates()[0].api == sim.base_urls[0]
+    assert chosen(bases) == sim.base_urls[0]
     assert meanwhile == [sim.base_urls[1]]
 
 

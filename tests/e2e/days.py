@@ -81,7 +81,7 @@ class Days:
     def __init__(self, home: Path, start: datetime) -> None:
         self.clock = ShiftedClock(home)
         self.clock.set(start)
-        self.platform = Platform("closeai_default", start=start, time_scale=1)
+        self.platform = Platform("closeai_default", start=start, speed=1)
         self.simulator = self.platform.simulator.start()
         self.costs = home / "costs"
         environment = {

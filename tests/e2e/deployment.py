@@ -178,7 +178,7 @@ class Deployment:
         """
         for repeats_left in reversed(range(10)):
             answer = self._session.request(method, f"{self.url}/api/v2/{path}", json=body, timeout=60)
-            if answer.status_code != 500 or not repeats_left:
+            if answer.status_code not in (500, 503) or not repeats_left:
                 break
         return answer
 

@@ -1,4 +1,4 @@
-"""The README's DAG and the example DAGs as users run them: a week of days over a month's turn, and what hands do.
+"""The README's DAG and the example DAGs as users run them: a week over a month's turn, and what people do.
 
 A real scheduler lives in a time that the test moves. One Airflow serves the whole module.
 """
@@ -30,7 +30,8 @@ pytestmark = [
 MORNINGS = ["11-27", "11-28", "11-29", "11-30", "12-01", "12-02", "12-03"]
 EVENINGS = ["11-26", *MORNINGS[:-1]]
 COSTS = "closeai_costs_daily", "closeai_costs_report"
-WANTED = {"gpt-4": 1, "gpt-4o": 1.2}
+PRICES = {"gpt-4": 1, "gpt-4o": 1.5}  # as the README's DAG has them
+REPRICED = {"gpt-4": 1, "gpt-4o": 1.2}
 
 
 class Week(Days):
@@ -46,11 +47,10 @@ class Week(Days):
         self.unpause("team_keys", *(path.stem for path in EXAMPLES.glob("*.py")))
         self.airflow.trigger("closeai_provisioning")
         self.airflow.trigger("closeai_health_gate")
-        # However far the clock is behind it, the latest run that was missed is started, for all that catchup is off.
+        # Airflow starts the latest run that was missed, although catchup is off.
         scheduled = ("daily", "before_turn", "month_close")
         first = ("team_keys", "closeai_monthly_cost", *(f"closeai_costs_{name}" for name in scheduled))
         self.wait_for(before, *first, "closeai_provisioning", "closeai_health_gate")
-        self.first_ads = [account["id"] for account in self.simulator.accounts("team-ads")]
 
         for evening, morning in zip(EVENINGS, MORNINGS, strict=True):
             if evening == "12-02":
@@ -65,26 +65,29 @@ class Week(Days):
                 self.by_hand("closeai_provisioning")
                 self.by_hand("closeai_health_gate")
             elif morning in ("11-28", "11-29"):
+                # A key that spends while it is deleted would spend between the last look and the deletion.
+                self.platform.script = lambda request: self.stop_spending("team-ads")
                 self.by_hand("closeai_provisioning", really_delete=True)
+                self.platform.script = None
 
     def turn(self) -> None:
-        """From the last evening of November into December. What is spent in the last two minutes is in no counter."""
+        """From the last evening into December. What is spent in the last two minutes is in no counter."""
         self.stop_spending()
-        self.november = self.known_costs("2026-11")
+        self.november = self.true_costs("2026-11")
         self.go("2026-11-30 23:58:01", "closeai_costs_before_turn", "closeai_costs_report")
         self.go("2026-12-01 00:05:01", "closeai_costs_month_close", "closeai_costs_report")
         for account in self.simulator.accounts():
             self.simulator.set_rate(account["id"], "0.0123456")
 
-    def stop_spending(self) -> None:
-        for account in self.simulator.accounts():
+    def stop_spending(self, alias: str | None = None) -> None:
+        for account in self.simulator.accounts(alias):
             self.simulator.set_rate(account["id"], 0)
 
-    def known_costs(self, month: str) -> dict[str, Decimal]:
-        """Give the platform's own figures, but for accounts that lived for seconds between two snapshots."""
-        known = {account["id"] for account in self.simulator.accounts()} | set(self.first_ads)
-        figures = self.simulator.truth.by_month.items()
-        return {str(one): cost for (one, when), cost in figures if when == month and one in known}
+    def true_costs(self, month: str) -> dict[str, Decimal]:
+        """Give the platform's own figures by account, of deleted ones too."""
+        return {
+            str(one): cost for (one, when), cost in self.simulator.truth.by_month.items() if when == month
+        }
 
     def by_hand(self, dag_id: str, **conf: object) -> None:
         before = self.rows()
@@ -150,13 +153,15 @@ def test_every_snapshot_is_reported_and_each_alert_is_told_once(week: Week) -> N
 
 def test_the_week_made_what_was_wanted_and_nothing_twice(week: Week) -> None:
     assert not week.platform.problems
-    assert week.factors("team-search") == [WANTED] * 3
+    assert week.factors("team-search") == [PRICES] * 3
     assert week.platform.made("team-search") == 3
     assert week.factors("team-ads") == []  # deleted on the 28th, made and deleted again on the 29th
     assert week.platform.made("team-ads") == 4
     posts = Counter(request.call for request in week.platform.simulator.requests)
-    assert (posts["create"], posts["update"], posts["delete"]) == (3, 3, 2)
-    assert week.quiet_morning == {}
+    assert (posts["create"], posts["update"], posts["delete"]) == (3, 2, 2)
+    # On a morning on which all is as it should be, nothing is written, and each task looks once.
+    assert week.quiet_morning.pop("healthy") <= 2
+    assert week.quiet_morning == {"links": 1, "list": 3}
 
 
 def test_the_ledger_is_the_platforms_own_book(week: Week) -> None:
@@ -167,7 +172,7 @@ def test_the_ledger_is_the_platforms_own_book(week: Week) -> None:
 
     last = week.runs("closeai_costs_report")[-1].xcom("report")
     assert last["billing_month"] == "2026-12"
-    december = week.known_costs("2026-12")
+    december = week.true_costs("2026-12")
     assert Decimal(last["total"]) == sum(december.values())
     assert by_account(week, "2026-12") == december
 
@@ -195,9 +200,9 @@ def test_an_old_run_that_is_cleared_puts_right_what_is_not_so_any_more(week: Wee
     week.wait_for(before)
 
     assert week.outcomes(run) == "api_is_up success 2, create success 2, reprice success 2"
-    assert week.factors("team-search") == [WANTED] * 3
+    assert week.factors("team-search") == [PRICES] * 3
     assert week.platform.made("team-search") == 4
-    assert week.writes_since(calls) == {"create": 1, "update": 1}
+    assert week.writes_since(calls) == {"create": 1}
 
 
 def test_old_cost_runs_that_are_cleared_change_no_figure(week: Week) -> None:
@@ -221,19 +226,21 @@ def test_old_cost_runs_that_are_cleared_change_no_figure(week: Week) -> None:
 
 
 def test_create_marked_as_done_by_hand_lets_reprice_go_on(week: Week) -> None:
+    file = week.airflow.dags / "readme.py"
+    file.write_text(file.read_text().replace('"gpt-4o": "1.5"', '"gpt-4o": "1.2"'))
     calls = Counter(week.simulator.counts())
     run = week.marked("team_keys", "create")
 
     assert week.outcomes(run) == "api_is_up success 1, create success 0, reprice success 1"
-    assert [record["alias"] for record in run.xcom("reprice")] == ["team-search"] * 3
-    assert week.writes_since(calls) == {}
+    assert week.factors("team-search") == [REPRICED] * 3
+    assert week.writes_since(calls) == {"update": 1}
 
 
 def test_create_marked_as_done_where_nothing_was_made_is_told_by_reprice(week: Week) -> None:
     run = week.marked("closeai_provisioning", "create", alias="team-nobody")
 
-    assert week.outcomes(run) == ""
-    assert "team-nobody" in run.log("reprice", 1)
+    assert week.outcomes(run) == "create success 0, delete upstream_failed 0, reprice failed 4"
+    assert "No sub-account has exactly the alias 'team-nobody'." in run.log("reprice", 1)
 
 
 def test_a_backfill_of_keys_makes_nothing_and_one_of_costs_records_nothing(week: Week) -> None:
@@ -266,10 +273,30 @@ def test_two_runs_at_once_are_as_one(week: Week) -> None:
 
     old = {row["dag_run_id"] for row in before}
     assert {row["state"] for row in week.rows() if row["dag_run_id"] not in old} == {"success"}
-    assert week.factors("team-search") == [WANTED] * 3
-    assert week.factors("team-ads") == [WANTED] * 2
+    assert week.factors("team-search") == [REPRICED] * 3
+    assert week.factors("team-ads") == [REPRICED] * 2
     assert week.platform.made("team-search") == made + 2
-    assert week.writes_since(calls) == {"create": 2, "update": 2}
+    assert week.writes_since(calls) == {"create": 2, "update": 1}
     first, second = (run.xcom("snapshot") for run in week.runs("closeai_costs_daily")[-2:])
     assert first["file"] != second["file"]
     assert not week.platform.problems
+
+
+def test_after_a_turn_that_airflow_slept_through_only_what_is_lost_is_red(week: Week) -> None:
+    names = ("costs_daily", "costs_before_turn", "costs_month_close", "monthly_cost")
+    week.go("2027-01-01 09:00:01", "team_keys", *(f"closeai_{name}" for name in names))
+
+    assert {name: week.told(f"closeai_{name}")[-1] for name in names} == {
+        "costs_daily": "12-31 23:55 failed: snapshot failed 1",
+        "costs_before_turn": "12-31 23:58 failed: snapshot failed 1",
+        "costs_month_close": "01-01 00:05 success: close success 1, snapshot skipped 1",
+        "monthly_cost": f"01-01 08:00 success: {LISTED}",
+    }
+    assert week.told("team_keys")[-1].endswith(f" success: {KEYS}")
+    for name in names[:2]:
+        log = week.runs(f"closeai_{name}")[-1].log("snapshot", 1)
+        assert "2026-12 is over and its counters were reset" in log
+        assert "Mark this task as success" in log
+    closed = week.runs("closeai_costs_month_close")[-1].xcom("close")
+    assert (closed["billing_month"], closed["status"], closed["closed"]) == ("2026-12", "estimated", True)
+    assert any("no figure" in warning for warning in closed["warnings"])

@@ -84,6 +84,24 @@ def test_every_parameter_is_documented(document: str, module: str, name: str) ->
     assert templated | {"closeai_conn_id"} == fields | {"closeai_conn_id"}
 
 
+def test_every_method_of_the_hook_is_documented_with_its_parameters() -> None:
+    from airflow_provider_closeai.hooks.closeai import CloseAIHook
+
+    text = (ROOT / "docs/hook.md").read_text()
+    methods = {
+        name: method
+        for name, method in vars(CloseAIHook).items()
+        if inspect.isfunction(method) and not name.startswith("_")
+    }
+    assert len(methods) >= 10
+    for name, method in methods.items():
+        assert f"| `{name}` |" in text
+        (section,) = re.findall(rf"^### `{name}`\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL)
+        assert "```python" in section
+        for parameter in set(inspect.signature(method).parameters) - {"self"}:
+            assert re.search(rf"\b{parameter}\b", section), f"{name}: {parameter}"
+
+
 def test_connection_settings_are_documented() -> None:
     from airflow_provider_closeai.client.config import EXTRA_LABELS, ClientConfig
     from airflow_provider_closeai.get_provider_info import CONNECTION_FIELDS
@@ -93,4 +111,5 @@ def test_connection_settings_are_documented() -> None:
     for name, label in EXTRA_LABELS.items():
         assert f"`{name}`" in text
         assert CONNECTION_FIELDS[name]["label"] == label
+        assert re.search(rf"^\| `(\w+` / `)?{name}`", text, re.MULTILINE)
         assert name in ClientConfig.__struct_fields__

@@ -112,6 +112,7 @@ IDS = [
     [[]],
     [[], [[]]],
     [[1], None],
+    [None, [{"id": 1}]],
     [b"1"],
     [[1], "x"],
     ["1e2"],
@@ -259,6 +260,11 @@ def test_an_error_shows_no_key(value: Any) -> None:
         ([{"model": "a", "pricing_factor": 2, "prompt_price": 0, "auto_following": False}], {"a": 2}),
         ({"a": 0.1}, {"a": Decimal("0.1")}),
         ({"a": Decimal("1.20")}, {"a": Decimal("1.2")}),
+        ({"a": Decimal.from_float(0.1)}, {"a": Decimal("0.1")}),
+        ({"a": "0.29999999999999999"}, {"a": Decimal("0.3")}),
+        ({"a": "1.1000000000000001"}, {"a": Decimal("1.1")}),
+        ({"a": 1e-7}, {"a": Decimal("1e-7")}),
+        ({"a": "-0"}, {"a": 0}),
         (({"model": "a", "pricing_factor": 1},), {"a": 1}),
     ],
 )
@@ -365,3 +371,8 @@ def test_a_task_that_returned_nothing_is_named_with_the_cure(value: Any) -> None
 def test_text_of_a_template_names_the_cure_and_shows_nothing() -> None:
     with pytest.raises(InvalidParameter, match="tojson"):
         selection("[{'id': 1, 'alias': 'a'}]", None, None)
+
+
+@pytest.mark.parametrize("balance", [1, "100", "12.50", 0.1, Decimal("7")])
+def test_a_balance_travels_as_it_is_written(balance: Any) -> None:
+    assert str(wanted("a", {"m": 1}, balance).balance) == str(balance)

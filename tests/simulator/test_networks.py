@@ -70,11 +70,11 @@ def test_cut_reused_skips_and_counts_reused_ones_only(sim: Simulator) -> None:
 def test_late_work_is_done_after_its_client_has_gone(sim: Simulator) -> None:
     sim.fault("create", "late", seconds=0.3)
     started = time.monotonic()
-    with contextlib.closing(connection_to(sim.base_urls[0])) as connection:
-        with pytest.raises(ConnectionResetError):
-            send(connection, sim)
-        assert time.monotonic() - started < 0.3
-        assert (sim.accounts(), sim.requests[0].executed) == ([], False)
+    with (
+        contextlib.closing(connection_to(sim.base_urls[0])) as connection,
+        pytest.raises(ConnectionResetError),
+    ):
+        send(connection, sim)
     until(sim.accounts, "it was never done")
     assert time.monotonic() - started >= 0.3
     until(lambda: sim.requests[0].executed, "it was not noted")
@@ -93,15 +93,16 @@ def test_late_work_of_a_base_that_has_gone_is_done(sim: Simulator) -> None:
 def test_stopping_drops_late_work_and_leaves_no_thread() -> None:
     before = set(threading.enumerate())
     with Simulator() as sim:
-        sim.fault("create", "late", times=None)  # 6 seconds by default
+        sim.fault("create", "late", seconds=600, times=None)
         for _ in range(3):
             with (
                 contextlib.closing(connection_to(sim.base_urls[0])) as connection,
                 pytest.raises(ConnectionResetError),
             ):
                 send(connection, sim)
+        assert [request.executed for request in sim.requests] == [False] * 3
         started = time.monotonic()
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 60
     until(lambda: not set(threading.enumerate()) - before, "threads are left")
     assert sim.accounts() == []
 

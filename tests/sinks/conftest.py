@@ -24,7 +24,7 @@ def create(closeai_connection: Simulator) -> Callable[..., list[dict[str, Any]]]
     """Run CreateSubAccountsOperator for two accounts of one alias, as one try of one task."""
     from airflow_provider_closeai.operators.sub_accounts import CreateSubAccountsOperator
 
-    def run(sink: object, try_number: int = 1) -> list[dict[str, Any]]:
+    def run(sink: object, try_number: int = 1, **options: Any) -> list[dict[str, Any]]:
         operator = CreateSubAccountsOperator(
             task_id="create",
             alias="team",
@@ -33,6 +33,7 @@ def create(closeai_connection: Simulator) -> Callable[..., list[dict[str, Any]]]
             model_pricing={"gpt-4": 1},
             settle=0.1,
             deliver_to=sink,
+            **options,
         )
         ti = SimpleNamespace(try_number=try_number, dag_id="d", run_id="r", task_id="create", map_index=-1)
         return operator.execute({"ti": ti})

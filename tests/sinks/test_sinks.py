@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet, InvalidToken
+from support import Asked, item, platform
 from vault_standin import Vault
 
 from airflow_provider_closeai.simulator import Simulator
@@ -150,3 +151,120 @@ def test_what_a_sink_says_in_an_error_is_not_shown(closeai_connection: Simulator
         for token in tokens(closeai_connection).values():
             assert token not in repr(error)
         error = error.__cause__ or error.__context__
+
+
+def test_a_file_sink_takes_a_path_and_a_home(
+    closeai_connection: Simulator, create: Create, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = {"conn_type": "generic", "password": Fernet.generate_key().decode()}
+    monkeypatch.setenv("AIRFLOW_CONN_FERNET", json.dumps(connection))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    create(EncryptedFileSink(tmp_path / "keys", "fernet"))
+    [first, second] = create(EncryptedFileSink(Path("~/keys"), "fernet"))
+    assert Path(first["delivered_to"]).parent == tmp_path / "home" / "keys"
+    for directory in (str(tmp_path / "keys"), "~/keys"):
+        sink = EncryptedFileSink(directory, "fernet")
+        assert {id_: sink.read(id_).reveal() for id_ in (first["id"], second["id"])} == tokens(
+            closeai_connection
+        )
+
+
+def test_sinks_show_what_they_are_and_nothing_else() -> None:
+    assert repr(EncryptedFileSink(Path("~/keys"), "fernet")) == "EncryptedFileSink('~/keys', 'fernet')"
+    assert repr(VaultSink("p-", "v")) == "VaultSink('p-', 'v')"
+    assert repr(SecretsManagerSink("p-", "a")) == "SecretsManagerSink('p-', 'a', None)"
+
+
+class Kept:
+    """A sink that keeps keys in memory."""
+
+    def __init__(self) -> None:
+        self.keys: dict[int, str] = {}
+        self.writes = 0
+
+    def deliver(self, account: Any) -> str:
+        self.writes += 1
+        self.keys[account.id] = account.token.reveal()
+        return f"kept-{account.id}"
+
+
+@pytest.mark.parametrize("reference", [None, 5, "the key is {}"], ids=str)
+def test_a_reference_that_is_no_text_or_shows_the_key_is_refused(
+    closeai_connection: Simulator, create: Create, reference: Any
+) -> None:
+    class Careless:
+        def deliver(self, account: Any) -> Any:
+            return reference.format(account.token.reveal()) if isinstance(reference, str) else reference
+
+    with pytest.raises(DeliveryFailed, match="no text that may be shown") as failure:
+        create(Careless())
+    for token in tokens(closeai_connection).values():
+        assert token not in str(failure.value)
+
+
+class Masking:
+    """A platform whose listing replaces the middle of each key for show."""
+
+    def __init__(self, lost: frozenset[int] = frozenset()) -> None:
+        self.items: list[dict[str, Any]] = []
+        self.posts = 0
+        self.lost = lost
+
+    def __call__(self, asked: Asked) -> tuple[int, Any]:
+        if asked.method == "GET":
+            shown = [
+                {**each, "token": each["token"][:6] + "****" + each["token"][-4:]} for each in self.items
+            ]
+            return 200, {"items": shown, "total": len(shown), "page": 1, "pageSize": 500}
+        self.posts += 1
+        first = len(self.items) + 1
+        made = [item(first + number, "team") for number in range(asked.body["count"])]
+        self.items += made
+        return (502, {}) if self.posts in self.lost else (200, {"items": made, "success": True})
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    def to(origin: str) -> None:
+        connection = {"conn_type": "closeai", "password": "sk-main", "extra": {"api_bases": [origin]}}
+        monkeypatch.setenv("AIRFLOW_CONN_CLOSEAI_DEFAULT", json.dumps(connection))
+
+    return to
+
+
+def test_a_second_run_that_sees_hidden_keys_overwrites_nothing(
+    create: Create, connect: Callable[[str], None]
+) -> None:
+    sink, there = Kept(), Masking()
+    with platform(there) as (origin, asked):
+        connect(origin)
+        create(sink)
+        first = dict(sink.keys)
+        assert first == {each["id"]: each["token"] for each in there.items}
+        for try_number in (1, 2):
+            with pytest.raises(Exception, match="hides the keys") as failure:
+                create(sink, try_number=try_number)
+            assert type(failure.value).__name__ == "AirflowFailException", "a retry could not help"
+        assert (sink.keys, sink.writes, there.posts) == (first, 2, 1)
+        assert [request.method for request in asked].count("POST") == 1
+
+
+def test_keys_that_an_answer_gave_are_delivered_although_another_answer_was_lost(
+    create: Create, connect: Callable[[str], None]
+) -> None:
+    sink, there = Kept(), Masking(lost=frozenset({2}))
+    with platform(there) as (origin, _):
+        connect(origin)
+        with pytest.raises(Exception, match=r"\[2\] exist, and the listing hides their keys.*1 others were"):
+            create(sink, batch_size=1)
+        assert sink.keys == {1: there.items[0]["token"]}
+        assert len(there.items) == 2
+
+
+def test_what_is_no_sink_is_refused_before_anything_is_sent(
+    closeai_connection: Simulator, create: Create
+) -> None:
+    for sink in (Kept, "vault", object(), [Kept()]):
+        with pytest.raises(Exception, match=r"deliver_to is .*Nothing was sent"):
+            create(sink)
+    assert closeai_connection.requests == []
