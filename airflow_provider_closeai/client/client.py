@@ -274,15 +274,15 @@ class CloseAIClient:
 
     def _is_shut_out(self, progress: retry.Progress) -> bool:
         """Whether every base is healthy and refuses the key, in a form that is not the platform's."""
-        refusing = {
+        refusing = dict.fromkeys(
             attempt.base
             for attempt in progress.attempts
             if attempt.is_foreign and attempt.status in (401, 403)
-        }
+        )
         tried_all = len(refusing) >= progress.bases and len(refusing) == len(
             {attempt.base for attempt in progress.attempts}
         )
-        return tried_all and all(self.pool.is_healthy_now(base) for base in sorted(refusing))
+        return tried_all and all(self.pool.is_healthy_now(base) for base in refusing)
 
 
 def _sks(accounts: Sequence[SubAccount]) -> list[str]:
