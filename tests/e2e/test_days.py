@@ -181,7 +181,8 @@ def by_account(week: Week, month: str) -> dict[str, Decimal]:
     with open(
         week.costs / "reports" / f"closeai-costs-{month}-accounts.csv", encoding="utf-8-sig", newline=""
     ) as file:
-        return {row["sub_account_id"]: Decimal(row["month_to_date"]) for row in csv.DictReader(file)}
+        costs = {row["sub_account_id"]: Decimal(row["month_to_date"]) for row in csv.DictReader(file)}
+    return {account: cost for account, cost in costs.items() if cost}
 
 
 def test_a_run_that_comes_too_late_says_why_it_is_skipped(week: Week) -> None:
