@@ -184,7 +184,7 @@ class Deployment:
                 if not repeats_left:
                     raise
                 continue
-            if answer.status_code not in (500, 503) or not repeats_left:
+            if answer.status_code != 500 or not repeats_left:
                 break
         return answer
 
