@@ -109,19 +109,22 @@ class BasePool:
 
     def _risked(self, bases: Sequence[str], known: Knowledge, risk: contextlib.ExitStack) -> str:
         for _ in range(max(1, round(self._config.connect_timeout / _LOOK_AGAIN))):
-            verdicts = known.verdicts
-            bases = sorted(bases, key=lambda base: is_bad(verdicts.get(base)))
+            untried = [base for base in bases if self._is_old(known.verdicts.get(base))]
             for base in bases:
-                if not self._is_old(verdicts.get(base)):
-                    return base
+                if base not in untried:
+                    if not is_bad(known.verdicts.get(base)):
+                        return base
+                    continue
                 name = hashlib.sha256(base.encode()).hexdigest()[:8]
                 with contextlib.ExitStack() as mine:
                     if mine.enter_context(self._cache.sole(f"risk-{name}")):
                         risk.push(mine.pop_all())
                         return base
+            if not untried:
+                break
             self._sleep(_LOOK_AGAIN)  # others are finding out about each of them
             known = self._cache.read()
-        return bases[0]
+        return min(bases, key=lambda base: is_bad(known.verdicts.get(base)))
 
     def _known_for_a_call(self) -> Knowledge:
         """

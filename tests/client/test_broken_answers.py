@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from support import client_of, fixed_client, in_threads, item, platform, raw_server, read_request
+from support import HANG, Asked, client_of, fixed_client, in_threads, item, platform, raw_server, read_request
 
 from airflow_provider_closeai.client import errors
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -188,6 +188,18 @@ def test_success_of_an_odd_type(said: Any, outcome: type[errors.CloseAIError] | 
                 client.update([], "a", {})
 
 
+@pytest.mark.parametrize("message", ["no such sub-account", None])
+def test_a_404_that_names_what_is_missing_is_the_platforms_word(message: str | None) -> None:
+    body = {"error": {"message": message}}
+    with platform(lambda asked: (404, body)) as (origin, asked):
+        client = fixed_client(origin, max_attempts=2)
+        expected = errors.Rejected if message else errors.OutcomeUnknown
+        for call in (lambda: client.update([], "a", {}), lambda: client.delete([])):
+            with pytest.raises(expected, match=message or "somebody else"):
+                call()
+        assert len(asked) == (2 if message else 4)
+
+
 @pytest.mark.parametrize("status", [201, 202, 203, 204, 205, 206])
 def test_healthy_means_200(status: int) -> None:
     with platform(lambda asked: (status, b"healthy" if status != 204 else b"")) as (origin, _):
@@ -253,6 +265,36 @@ def test_a_kept_connection_that_died_costs_no_attempt_at_the_next_base(sim: Simu
     sim.fault("list", "error_before", base=0)
     assert len(list(client.iter_sub_accounts())) == 1
     assert sim.count("list", base=1) == 1
+
+
+def test_a_kept_connection_that_died_is_held_against_nobody_for_a_moment(
+    sim: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = client_of(sim)
+    list(client.iter_sub_accounts())
+    sim.fault("list", "cut_reused", base=0)
+    list(client.iter_sub_accounts())
+    assert sim.count("list", base=0) == 3
+    assert "comes last" not in caplog.text
+
+
+def test_what_had_hardly_any_time_left_is_held_against_nobody() -> None:
+    over = threading.Event()
+
+    def late(asked: Asked) -> tuple[int, Any]:
+        over.wait(0.4)
+        return 500, {}
+
+    def never(asked: Asked) -> tuple[int, Any]:
+        over.wait(HANG)
+        return 500, {}
+
+    with platform(late) as (first, _), platform(never) as (second, _):
+        client = fixed_client(first, second, deadline=0.7)
+        with pytest.raises(errors.OutcomeUnknown):
+            list(client.iter_sub_accounts())
+        over.set()
+        assert second not in client.cache.read().verdicts
 
 
 def test_a_call_tries_once_more_freshly_once(sim: Simulator) -> None:
