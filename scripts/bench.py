@@ -121,9 +121,9 @@ listing shows what it made.
 
 ## A base that swallows connections
 
-The first of two bases accepts no connection and refuses none (no RST); nothing is known of either. Each task is a
-process of its own that lists once; a wave of them begins as one. Lost is what all tasks together take longer than
-with both bases up; one connect timeout is 5 s. *Plain requests* tries the first base, then the second, in each task.
+The first of two bases accepts no connection and refuses none; nothing is known of either. Each task is a
+process of its own that lists once; a wave of them begins as one. Lost is what all together take longer than
+with both bases up; a connect timeout is 5 s. *Plain requests*: each task tries the first, then the second.
 
 {black_hole}
 
