@@ -35,12 +35,14 @@ class Verdict(msgspec.Struct, frozen=True):
     :param at: when (epoch seconds).
     :param detail: how that was seen, for a person.
     :param reached: whether the platform's own server answered there, well or not.
+    :param is_proof: whether it proves anything: that a probe was refused, as 429 does, does not.
     """
 
     healthy: bool
     at: float
     detail: str
     reached: bool = True
+    is_proof: bool = True
 
 
 class Knowledge(msgspec.Struct, frozen=True):
@@ -135,7 +137,7 @@ class Cache:
         :param what: ``discovery`` or ``health``.
         :param wait: seconds to wait for the others.
         """
-        return lock(f"{self.name}.{what}", wait, self._clock)
+        return lock(f"{self.name}.{what}", wait, self._clock, is_reentrant=False)
 
     def _mac(self, payload: str) -> str:
         return hmac.new(self._mac_key, payload.encode(errors="replace"), "sha256").hexdigest()

@@ -21,13 +21,14 @@ os.register_at_fork(after_in_child=_held.clear)
 
 
 @contextlib.contextmanager
-def lock(name: str, wait: float, clock: Clock = SYSTEM_CLOCK) -> Iterator[bool]:
+def lock(name: str, wait: float, clock: Clock = SYSTEM_CLOCK, *, is_reentrant: bool = True) -> Iterator[bool]:
     """
-    Hold a lock; a thread that holds it already holds it on.
+    Hold a lock; a thread that holds it already holds it on, unless it is said not to be re-entrant.
 
     :param name: of the lock.
     :param wait: seconds to wait for it at most.
     :param clock: waits between tries.
+    :param is_reentrant: whether a thread may hold it twice.
     :returns: whether it is held. Where no lock can be made at all (a read-only disk), it is as if held.
     """
     descriptor: int | None = None
@@ -35,7 +36,7 @@ def lock(name: str, wait: float, clock: Clock = SYSTEM_CLOCK) -> Iterator[bool]:
     key: tuple[Path, int] | None = None
     try:
         path = private_directory() / f"{name}.lock"
-        if (path, threading.get_ident()) not in _held:
+        if not is_reentrant or (path, threading.get_ident()) not in _held:
             descriptor = _wait_for(path, clock.monotonic() + wait, clock)
             is_mine = descriptor is not None
             key = (path, threading.get_ident())

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from decimal import Decimal
 from typing import Any
 
@@ -187,9 +183,8 @@ def test_a_create_has_a_connection_of_its_own(sim: Simulator) -> None:
 
 def pool_of(sim: Simulator, clock: Clock, **extra: Any) -> BasePool:
     config = config_of(sim, **extra)
-    return BasePool(
-        config, Transport(config), Cache(config, clock=clock_with(now=clock)), now=clock, sleep=Sleeps()
-    )
+    cache = Cache(config, clock=clock_with(now=clock))
+    return BasePool(config, Transport(config), cache, now=clock, sleep=Sleeps())
 
 
 def fail_everywhere(pool: BasePool, sim: Simulator) -> None:
@@ -338,32 +333,3 @@ def test_a_total_that_counts_the_page_is_no_end(number: int, alias: str | None) 
         ids = [sim.add_account("a")["id"] for _ in range(number)]
         found = [account.id for account in client_of(sim, page_size=5).iter_sub_accounts(alias=alias)]
         assert found == ids
-
-
-# --- A base that swallows connections ---
-
-
-@contextlib.contextmanager
-def elsewhere(context: AbstractContextManager[Any]) -> Iterator[Any]:
-    """Enter a context in a thread of its own, which holds it until the end."""
-    with ThreadPoolExecutor(1) as thread:
-        yield thread.submit(context.__enter__).result()
-        thread.submit(context.__exit__, None, None, None).result()
-
-
-def test_only_one_process_at_a_time_risks_a_base_of_which_nothing_is_known(sim: Simulator) -> None:
-    sim.swallow_base(0)
-    config = config_of(sim, connect_timeout=30)
-    pools = [BasePool(config, Transport(config), Cache(config)) for _ in range(3)]
-    from airflow_provider_closeai.client.retry import Progress
-
-    with elsewhere(pools[0].choose(Progress(end=0))) as first, pools[1].choose(Progress(end=0)) as second:
-        assert [first, second] == sim.base_urls
-        client = CloseAIClient(config)
-        client.pool.report(
-            client._transport.attempt("GET", second, "/api/v1/healthy", decode=bytes, seconds=5)
-        )
-        with pools[2].choose(Progress(end=0)) as third:
-            assert third == second
-    with pools[2].choose(Progress(end=0)) as fourth:
-        assert fourth == sim.base_urls[0], "a risk that is over is taken by the next"

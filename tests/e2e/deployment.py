@@ -172,13 +172,19 @@ class Deployment:
 
     def call(self, method: str, path: str, body: Any = None) -> requests.Response:
         """
-        Call the REST API; again, where SQLite was locked: two requests may wait for each other's write.
+        Call the REST API; again, where SQLite was locked, since two requests may wait for each other's write,
+        and where the server cut the connection.
 
         What was done by the first time then answers 409.
         """
         for repeats_left in reversed(range(10)):
-            answer = self._session.request(method, f"{self.url}/api/v2/{path}", json=body, timeout=60)
-            if answer.status_code not in (500, 503) or not repeats_left:
+            try:
+                answer = self._session.request(method, f"{self.url}/api/v2/{path}", json=body, timeout=60)
+            except requests.ConnectionError:
+                if not repeats_left:
+                    raise
+                continue
+            if answer.status_code != 500 or not repeats_left:
                 break
         return answer
 
