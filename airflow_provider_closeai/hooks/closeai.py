@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -175,31 +175,25 @@ class CloseAIHook(BaseHook):
         :returns: the accounts, keys included: ``account.token.reveal()``.
         """
         request = CreateRequest.parse(alias, model_pricing, balance, count, **options)
-        return self.run_create(request, context=context)
+        return runner.create(self.get_conn(), request, this_try(context))
 
-    def run_create(
-        self, request: CreateRequest, *, needs_keys: bool = False, context: Context | None = None
-    ) -> list[SubAccount]:
+    def create_many(
+        self, wanted: Iterable[Mapping[str, Any]], *, context: Context | None = None
+    ) -> list[list[SubAccount]]:
         """
-        Do what :meth:`create_sub_accounts` does, for a request.
+        Do what :meth:`create_sub_accounts` does for many aliases, with shared listings and waits.
 
-        :param request: what is asked for.
-        :param needs_keys: refuse accounts whose keys the listing hides: they are about to be delivered.
+        :param wanted: for each alias the parameters of :meth:`create_sub_accounts`.
         :param context: as there.
+        :returns: the accounts of each alias, in the order of ``wanted``.
+        :raises CloseAIError: the first that went wrong, once all others are made.
         """
-        return runner.create(self.get_conn(), request, _this_try(context), needs_keys=needs_keys)
-
-    def run_creates(
-        self, requests: Sequence[CreateRequest], *, needs_keys: bool = False, context: Context | None = None
-    ) -> list[list[SubAccount] | CloseAIError]:
-        """
-        Do many creates with shared listings; returns for each its accounts, or why they could not be made.
-
-        :param requests: what is asked for, each of another alias.
-        :param needs_keys: as in :meth:`run_create`.
-        :param context: as there.
-        """
-        return runner.create_all(self.get_conn(), requests, _this_try(context), needs_keys=needs_keys)
+        requests = [CreateRequest.parse(**each) for each in wanted]
+        results = runner.create_all(self.get_conn(), requests, this_try(context))
+        for result in results:
+            if isinstance(result, CloseAIError):
+                raise result
+        return [result for result in results if isinstance(result, list)]
 
     def update_pricing(
         self,
@@ -219,14 +213,7 @@ class CloseAIHook(BaseHook):
         :param options: ``mode``, ``batch_size``, ``dry_run``.
         :returns: the selected accounts as they are afterwards.
         """
-        return self.run_reprice(RepriceRequest.parse(model_pricing, sub_accounts, alias, sks, **options))
-
-    def run_reprice(self, request: RepriceRequest) -> list[SubAccount]:
-        """
-        Do what :meth:`update_pricing` does, for a request.
-
-        :param request: what is asked for.
-        """
+        request = RepriceRequest.parse(model_pricing, sub_accounts, alias, sks, **options)
         return runner.reprice(self.get_conn(), request)
 
     def delete_sub_accounts(
@@ -248,17 +235,7 @@ class CloseAIHook(BaseHook):
         :param options: ``missing``, ``max_delete``, ``batch_size``, ``dry_run``.
         :returns: the accounts as they were just before.
         """
-        return self.run_delete(DeleteRequest.parse(sub_accounts, alias, sks, **options), record)
-
-    def run_delete(
-        self, request: DeleteRequest, record: Callable[[Sequence[SubAccount]], None] | None = None
-    ) -> list[SubAccount]:
-        """
-        Do what :meth:`delete_sub_accounts` does, for a request.
-
-        :param request: what is asked for.
-        :param record: as there.
-        """
+        request = DeleteRequest.parse(sub_accounts, alias, sks, **options)
         return runner.delete(self.get_conn(), request, record)
 
 
@@ -324,7 +301,12 @@ def client_from(connection: Connection, longest: float | None = None) -> CloseAI
     return CloseAIClient(config, store=VariableStore if config.cache == "variable" else None)
 
 
-def _this_try(context: Context | None) -> runner.Try:
+def this_try(context: Context | None = None) -> runner.Try:
+    """
+    Return which try of which task this is.
+
+    :param context: the task's; default: that of the task under way, if there is one.
+    """
     now = context or _context_now()
     ti = now.get("ti")
     if ti is None:

@@ -93,6 +93,8 @@ class CreateSubAccountsOperator(CloseAIOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Create what is missing; see docs/operators/create.md."""
+        from airflow_provider_closeai.hooks.closeai import this_try
+        from airflow_provider_closeai.provisioning import runner
         from airflow_provider_closeai.provisioning.requests import CreateRequest
         from airflow_provider_closeai.sinks.base import check_sink, deliver_all
 
@@ -107,7 +109,7 @@ class CreateSubAccountsOperator(CloseAIOperator):
                 settle=self.settle,
             )
             sink = check_sink(self.deliver_to)
-            accounts = hook.run_create(request, needs_keys=sink is not None, context=context)
+            accounts = runner.create(hook.get_conn(), request, this_try(context), needs_keys=sink is not None)
             records = [request.record(account) for account in accounts]
             if sink is not None:
                 references = deliver_all(sink, accounts)
@@ -201,6 +203,7 @@ class UpdatePricingOperator(_Selects):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Reprice; see docs/operators/pricing.md."""
+        from airflow_provider_closeai.provisioning import runner
         from airflow_provider_closeai.provisioning.requests import RepriceRequest
 
         with self.hook() as hook:
@@ -211,7 +214,7 @@ class UpdatePricingOperator(_Selects):
                 batch_size=self.batch_size,
                 dry_run=self.is_dry_run,
             )
-            accounts = hook.run_reprice(request)
+            accounts = runner.reprice(hook.get_conn(), request)
         return [account.record() for account in accounts]
 
 
@@ -273,6 +276,7 @@ class DeleteSubAccountsOperator(_Selects):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Delete; see docs/operators/delete.md."""
         from airflow_provider_closeai.operators.costs import deletion_recorder
+        from airflow_provider_closeai.provisioning import runner
         from airflow_provider_closeai.provisioning.requests import DeleteRequest
 
         with self.hook() as hook:
@@ -284,7 +288,7 @@ class DeleteSubAccountsOperator(_Selects):
                 dry_run=self.is_dry_run,
             )
             recorder = deletion_recorder(self.ledger, context, self.time_zone)
-            accounts = hook.run_delete(request, recorder)
+            accounts = runner.delete(hook.get_conn(), request, recorder)
         return [account.record() for account in accounts]
 
 

@@ -48,17 +48,8 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
         settle: object = 30.0,
     ) -> CreateRequest:
         """
-        Check the parameters of a create.
+        Check the parameters; they are those of CreateSubAccountsOperator (docs/operators/create.md).
 
-        :param alias: the accounts' alias.
-        :param model_pricing: models and factors; a model that is not in it has no permission.
-        :param balance: virtual balance of each new account; existing ones keep theirs.
-        :param count: how many shall exist.
-        :param if_exists: what to do with accounts that exist. ``ensure``: they count, and stay as they are.
-            ``update``: their prices become those asked for, too. ``match``: other prices are an error.
-            ``fail``: any that existed before the task are an error.
-        :param batch_size: accounts per post.
-        :param settle: seconds after which every base lists what was created.
         :raises InvalidParameter: naming the first that is wrong.
         """
         return cls(
@@ -110,15 +101,8 @@ class RepriceRequest(msgspec.Struct, frozen=True, kw_only=True):
         dry_run: object = False,
     ) -> RepriceRequest:
         """
-        Check the parameters of a repricing.
+        Check the parameters; they are those of UpdatePricingOperator (docs/operators/pricing.md).
 
-        :param model_pricing: models and factors.
-        :param sub_accounts: ids or records. Give exactly one of ``sub_accounts``, ``alias`` and ``sks``.
-        :param alias: all accounts with exactly this alias.
-        :param sks: keys.
-        :param mode: ``merge`` changes the models named and keeps the others; ``replace`` sets the list.
-        :param batch_size: accounts per post.
-        :param dry_run: only say what would change.
         :raises InvalidParameter: naming the first that is wrong.
         """
         return cls(
@@ -160,15 +144,8 @@ class DeleteRequest(msgspec.Struct, frozen=True, kw_only=True):
         dry_run: object = False,
     ) -> DeleteRequest:
         """
-        Check the parameters of a delete.
+        Check the parameters; they are those of DeleteSubAccountsOperator (docs/operators/delete.md).
 
-        :param sub_accounts: ids or records. Give exactly one of ``sub_accounts``, ``alias`` and ``sks``.
-        :param alias: all accounts with exactly this alias.
-        :param sks: keys.
-        :param missing: ``ignore``: an account that is not there is deleted already. ``fail``: it is an error.
-        :param max_delete: refuse to delete more than this many; ``None``: no bound.
-        :param batch_size: accounts per call.
-        :param dry_run: only say what would be deleted.
         :raises InvalidParameter: naming the first that is wrong.
         """
         return cls(

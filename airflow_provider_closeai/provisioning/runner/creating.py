@@ -29,6 +29,7 @@ from airflow_provider_closeai.provisioning.create import (
     closing_lines,
 )
 from airflow_provider_closeai.provisioning.errors import MissingAccounts, with_doubt
+from airflow_provider_closeai.provisioning.inputs import bad
 from airflow_provider_closeai.provisioning.journal import CreateJournal, Limits
 from airflow_provider_closeai.provisioning.reading import read_aliases, read_until
 from airflow_provider_closeai.provisioning.requests import CreateRequest, RepriceRequest
@@ -104,6 +105,8 @@ def create_all(
     :param needs_keys: as there.
     :returns: for each request its accounts, or why they could not be made.
     """
+    if len({request.alias for request in requests}) < len(requests):
+        raise bad("alias", "is asked for twice", "give each alias once")
     results: dict[str, list[SubAccount] | CloseAIError] = {}
     in_order = sorted(requests, key=lambda request: request.alias)  # or two tasks would lock each other out
     for start in range(0, len(in_order), _LOCKS):
