@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bench_black_hole import black_hole
 from bench_costs import table_of
 from bench_side_by_side import COUNT, SCHEDULE, faults, side_by_side
 from bench_speed import speed
@@ -25,6 +26,7 @@ ACCOUNTS, SMALL = 100_000, 1_000
 PARTS: dict[str, Callable[[], list[list[Any]]]] = {
     "side-by-side": side_by_side,
     "speed": lambda: list(speed()),
+    "black-hole": lambda: list(black_hole()),
     "costs": lambda: table_of(ACCOUNTS),
     "small-costs": lambda: table_of(SMALL),
 }
@@ -76,6 +78,7 @@ def document(tables: dict[str, str]) -> str:
         faults=faults(),
         side_by_side=tables["side-by-side"],
         speed=tables["speed"],
+        black_hole=tables["black-hole"],
         accounts=ACCOUNTS,
         costs=tables["costs"],
         small=SMALL,
@@ -115,6 +118,14 @@ listing shows what it made.
 ## Speed
 
 {speed}
+
+## A base that swallows connections
+
+The first of two bases accepts no connection and refuses none; nothing is known of either. Each task is a
+process of its own that lists once; a wave of them begins as one. Lost is what all together take longer than
+with both bases up; a connect timeout is 5 s. *Plain requests*: each task tries the first, then the second.
+
+{black_hole}
 
 ## Large ledgers
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_closeai.client.decoding import says_no
 from airflow_provider_closeai.client.errors import safe_text
 
 _THROTTLED = (408, 429)
@@ -67,6 +68,7 @@ def judge(
     retry_after: float | None,
     decode: Callable[[bytes], Any],
     *,
+    key: str = "",
     may_miss: bool = False,
 ) -> Attempt:
     """
@@ -77,12 +79,13 @@ def judge(
     :param content: the body.
     :param retry_after: seconds that the answer asks to wait.
     :param decode: makes the value of a success; what it raises means that this is no success.
+    :param key: the key that was sent: in no text.
     :param may_miss: whether the request names what may be missing, so that a 404 can be the platform's word.
     """
     body = content.removeprefix(codecs.BOM_UTF8)
     if 200 <= status < 300:
-        return _judge_success(base, status, body, decode)
-    message = platform_message(body)
+        return _judge_success(base, status, body, decode, key)
+    message = platform_message(body, key)
     detail = f"status {status}{f': {message}' if message else ''}"
     is_foreign = False
     outcome = Outcome.UNKNOWN
@@ -107,13 +110,13 @@ def judge(
     )
 
 
-def _judge_success(base: str, status: int, body: bytes, decode: Callable[[bytes], Any]) -> Attempt:
+def _judge_success(base: str, status: int, body: bytes, decode: Callable[[bytes], Any], key: str) -> Attempt:
     try:
         value = decode(body)
     except _UNREADABLE as error:
         answer = _json_object(body)
-        message = platform_message(body)
-        if _says_no(answer):
+        message = platform_message(body, key)
+        if says_no(answer.get("success"), answer.get("error")):
             return Attempt(
                 base=base,
                 outcome=Outcome.DECLINED,
@@ -131,11 +134,12 @@ def _judge_success(base: str, status: int, body: bytes, decode: Callable[[bytes]
     return Attempt(base=base, outcome=Outcome.EXECUTED, detail="served", status=status, value=value)
 
 
-def platform_message(body: bytes) -> str | None:
+def platform_message(body: bytes, key: str = "") -> str | None:
     """
     Return the platform's message for a person, fit for a log; ``None`` where the body is not in its form.
 
     :param body: of an answer, without a byte order mark.
+    :param key: the key that was sent: not in the message.
     """
     answer = _json_object(body)
     error = answer.get("error")
@@ -144,7 +148,7 @@ def platform_message(body: bytes) -> str | None:
         answer.get("message"),
         answer.get("detail"),
     )
-    return next((safe_text(text) for text in said if isinstance(text, str) and text.strip()), None)
+    return next((safe_text(text, key) for text in said if isinstance(text, str) and text.strip()), None)
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
@@ -153,10 +157,6 @@ def _json_object(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return answer if isinstance(answer, dict) else {}
-
-
-def _says_no(answer: dict[str, Any]) -> bool:
-    return str(answer.get("success")).lower() in ("false", "0") or bool(answer.get("error"))
 
 
 def _is_page(body: bytes) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import fnmatch
 import logging
+import string
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -12,6 +14,8 @@ import msgspec
 
 from airflow_provider_closeai.client.cache import MAX_PUT_OFF, Knowledge, Verdict
 from airflow_provider_closeai.client.config import clean_origin, without_v1
+from airflow_provider_closeai.client.decoding import loads
+from airflow_provider_closeai.client.errors import safe_text
 from airflow_provider_closeai.client.models import ApiBase, BaseHealth
 
 log = logging.getLogger(__name__)
@@ -79,7 +83,7 @@ def usable(links: Iterable[ApiBase], allowed_hosts: Sequence[str]) -> tuple[ApiB
     :param allowed_hosts: globs; empty: any host.
     """
     kept: dict[str, ApiBase] = {}
-    for link in links:
+    for link in ranked(links):
         try:
             origin = without_v1(clean_origin(link.api))
         except ValueError as problem:
@@ -99,7 +103,7 @@ def is_bad(verdict: Verdict | None) -> bool:
 
     :param verdict: what was last seen of it.
     """
-    return verdict is not None and not verdict.healthy
+    return verdict is not None and not verdict.healthy and verdict.is_proof
 
 
 def decode_links(content: bytes) -> tuple[ApiBase, ...]:
@@ -109,9 +113,14 @@ def decode_links(content: bytes) -> tuple[ApiBase, ...]:
     :param content: its body.
     """
     links = []
-    for entry in msgspec.json.decode(content, type=list[Any]):
+    entries = loads(content)
+    if not isinstance(entries, list):
+        raise msgspec.ValidationError("Expected a list of bases")
+    for entry in entries:
         try:
-            links.append(msgspec.convert(entry, ApiBase, strict=False))
+            link = msgspec.convert(entry, ApiBase, strict=False)
+            texts = {"desc": safe_text(link.desc or ""), "status": safe_text(link.status)}
+            links.append(msgspec.structs.replace(link, **texts))
         except msgspec.ValidationError as problem:
             log.warning("Discovery lists an entry that cannot be read (%s): dropped.", problem)
     return tuple(links)
@@ -124,6 +133,6 @@ def decode_healthy(content: bytes) -> Any:
     :param content: its body.
     :raises ValueError: where it is not the text ``healthy``.
     """
-    if content.strip() != b"healthy":
+    if content.strip(codecs.BOM_UTF8 + string.whitespace.encode()) != b"healthy":
         raise ValueError("it does not say 'healthy'")
     return True

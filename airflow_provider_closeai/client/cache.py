@@ -42,12 +42,14 @@ class Verdict(msgspec.Struct, frozen=True):
     :param at: when (epoch seconds).
     :param detail: how that was seen, for a person.
     :param reached: whether the platform's own server answered there, well or not.
+    :param is_proof: whether it proves anything: that a probe was refused, as 429 does, does not.
     """
 
     healthy: bool
     at: float
     detail: str
     reached: bool = True
+    is_proof: bool = True
 
 
 class Knowledge(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from airflow_provider_closeai.client import alias_filter, failures, retry
 from airflow_provider_closeai.client.answers import Attempt, Outcome
 from airflow_provider_closeai.client.cache import Cache, Store
 from airflow_provider_closeai.client.config import ClientConfig
+from airflow_provider_closeai.client.decoding import decode_page, decoder
 from airflow_provider_closeai.client.listing import read_all
 from airflow_provider_closeai.client.models import (
     ApiBase,
@@ -29,8 +30,6 @@ from airflow_provider_closeai.client.models import (
     SubAccountPage,
     SuccessAnswer,
     UnreadableItem,
-    decode_page,
-    decoder,
     pricing_body,
 )
 from airflow_provider_closeai.client.pool import BasePool
@@ -64,22 +63,10 @@ class Call(msgspec.Struct, frozen=True):
     may_miss: bool = False
 
 
-def _successful(kind: type[SuccessAnswer]) -> Callable[[bytes], Any]:
-    decode = decoder(kind)
-
-    def decode_success(content: bytes) -> Any:
-        answer = decode(content)
-        if not answer.success or answer.error:
-            raise ValueError("it says no")
-        return answer
-
-    return decode_success
-
-
 LIST = Call("list", "GET", f"{_ACCOUNTS}/list", decode_page, writes=False)
-CREATE = Call("create", "POST", f"{_ACCOUNTS}/token", _successful(CreateAnswer), repeatable=False)
-UPDATE = Call("update", "POST", f"{_ACCOUNTS}/token/info", _successful(SuccessAnswer), may_miss=True)
-DELETE = Call("delete", "DELETE", f"{_ACCOUNTS}/token", _successful(SuccessAnswer), may_miss=True)
+CREATE = Call("create", "POST", f"{_ACCOUNTS}/token", decoder(CreateAnswer), repeatable=False)
+UPDATE = Call("update", "POST", f"{_ACCOUNTS}/token/info", decoder(SuccessAnswer), may_miss=True)
+DELETE = Call("delete", "DELETE", f"{_ACCOUNTS}/token", decoder(SuccessAnswer), may_miss=True)
 BILLING = Call("billing", "GET", "/dashboard/billing/credit_grants", decoder(CreditGrants), writes=False)
 
 
@@ -281,20 +268,21 @@ class CloseAIClient:
             return attempt
 
         with self.pool.choose(progress) as base:
-            attempt = send(base, fresh=not call.repeatable)
+            had_stale = any(attempt.is_stale for attempt in progress.attempts)
+            attempt = send(base, fresh=had_stale or not call.repeatable)
             return send(base, fresh=True) if attempt.is_stale else attempt
 
     def _is_shut_out(self, progress: retry.Progress) -> bool:
         """Whether every base is healthy and refuses the key, in a form that is not the platform's."""
-        refusing = {
+        refusing = dict.fromkeys(
             attempt.base
             for attempt in progress.attempts
             if attempt.is_foreign and attempt.status in (401, 403)
-        }
+        )
         tried_all = len(refusing) >= progress.bases and len(refusing) == len(
             {attempt.base for attempt in progress.attempts}
         )
-        return tried_all and all(self.pool.is_healthy_now(base) for base in sorted(refusing))
+        return tried_all and all(self.pool.is_healthy_now(base) for base in refusing)
 
 
 def _sks(accounts: Sequence[SubAccount]) -> list[str]:

@@ -194,6 +194,8 @@ def clean_origin(text: str) -> str:
         raise ValueError("is not of the form https://host")
     if not _HOST.fullmatch(parts.hostname):
         raise ValueError("has a character in its host that no host has")
+    if not parts.path.isprintable():
+        raise ValueError("has a character in its path that no path has")
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError("must not hold a user, a query or a fragment")
     try:

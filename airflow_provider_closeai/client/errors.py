@@ -9,17 +9,21 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
+_HIDDEN = "sk-…"
 _KEY_LIKE = re.compile(r"(?<![A-Za-z0-9])(?:sk|Bearer)[-_ ][^\s\"',;<>]+", re.IGNORECASE)
 _MAX_TEXT = 300
 
 
-def safe_text(text: str) -> str:
+def safe_text(text: str, key: str = "") -> str:
     """
-    Make text from outside fit for a log: one line, short, nothing that looks like a key.
+    Make text from outside fit for a log: one line, short, printable, nothing that looks like a key.
 
     :param text: what a platform, a proxy or a library said.
+    :param key: the key that was sent, which a platform may quote, whatever it looks like.
     """
-    line = " ".join(_KEY_LIKE.sub("sk-…", text).split())
+    told = text.replace(key, _HIDDEN) if key else text
+    printable = "".join(char if char.isprintable() else " " for char in _KEY_LIKE.sub(_HIDDEN, told))
+    line = " ".join(printable.split())
     return line if len(line) <= _MAX_TEXT else line[: _MAX_TEXT - 1] + "…"
 
 

@@ -12,13 +12,15 @@ What proves that none was missed, from the cheapest to the dearest:
 - otherwise: two readings in a row that agree with their own ``total`` bring the same accounts;
 - or everything in one answer.
 
-A total that is no more than a full page may count that page only: then the next page is asked.
+A total that is no more than a full page may count that page only: then the next page is asked. A page is
+taken for full unless it is shorter than the size that the platform itself says it used.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from airflow_provider_closeai.client.errors import CloseAIError, ListingUnstable
@@ -40,18 +42,24 @@ def read_all(
     :param alias: the platform's own filter: a short cut, believed when its answer is proven whole.
         Otherwise accounts of other aliases come too.
     :param is_trusted: whether the filter is believed, too, where it finds no account of the alias.
-    :raises ListingUnstable: where three readings do not agree with their own totals.
+    :raises ListingUnstable: where no reading agrees with its own total and with the next.
     """
     seen: list[_Ids] = []
+    nameless: set[str] = set()
     readings = [_Reading(read_page, size, alias)] if alias is not None else []
-    readings += [_Reading(read_page, size), _Reading(read_page, size), _Reading(read_page, -1)]
+    readings += [_Reading(read_page, each) for each in (size, size, -1, -1)]
     previous: _Ids | None = None
     for reading in readings:
         is_believed = reading.alias is None or is_trusted
         try:
             for item in reading:
                 is_believed = is_believed or item.alias == alias
-                if item.id is None or not any(item.id in ids for ids in seen):
+                if item.id is not None:
+                    is_known = any(item.id in ids for ids in seen)
+                else:
+                    is_known = item.digest in nameless
+                    nameless.add(item.digest)
+                if not is_known:
                     yield item
         except CloseAIError:
             if is_believed:
@@ -66,8 +74,8 @@ def read_all(
         previous = reading.ids if reading.adds_up and reading.alias is None else None
     raise ListingUnstable(
         f"The listing does not agree with its own total ({reading.count} accounts read, total "
-        f"{reading.total}), three times in a row. Nothing was concluded from it. Try again when nothing "
-        "else creates or deletes accounts.",
+        f"{reading.total}), each time that it was read. Nothing was concluded from it. Try again when "
+        "nothing else creates or deletes accounts.",
         call="list",
     )
 
@@ -134,7 +142,8 @@ class _Reading:
         self.alias = alias
         self.ids = _Ids()
         self.total: int | None = None
-        self._nameless = 0
+        self._nameless: set[str] = set()
+        self._last_total: int | None = None  # of the empty page after the others
         self._is_steady = True
         self._is_proven = False
         self._totals_agree = True
@@ -147,7 +156,7 @@ class _Reading:
     @property
     def count(self) -> int:
         """How many accounts were read."""
-        return len(self.ids) + self._nameless
+        return len(self.ids) + len(self._nameless)
 
     def __iter__(self) -> Iterator[Item]:
         first = page = self._page(1)
@@ -179,23 +188,29 @@ class _Reading:
         for item in page.items or ():
             if self.ids.add(item.id):
                 yield item
+        alike: Counter[str] = Counter()
         for odd in page.unreadable:
-            if odd.id is None:
-                self._nameless += 1
+            alike[odd.digest] += 1
+            name = f"{odd.digest}:{alike[odd.digest]}"
+            if odd.id is None and name not in self._nameless:
+                self._nameless.add(name)
                 yield odd
-            elif self.ids.add(odd.id):
+            elif odd.id is not None and self.ids.add(odd.id):
                 yield odd
         self._note(page, self.count - before)
 
     def _note(self, page: SubAccountPage, new: int) -> None:
         length = _length(page)
         self._pages_with_news += bool(new)
-        if length and not new and (self._size != -1 or page.total is None):
+        is_capped = self._size != -1 or (page.total is None and page.page_size is not None)
+        if length and not new and is_capped:
             self._is_steady = False  # pages shifted, or the platform ignores their number
         if length or self._pages == 1:
             self._totals_agree = self._totals_agree and (self._pages == 1 or page.total == self.total)
             self._totals_count_pages = self._totals_count_pages and page.total == length
             self.total = page.total
+        else:
+            self._last_total = page.total
         for account in (page.items or ())[:: max(len(page.items or ()) - 1, 1)]:
             then, now = self._last_date, account.created_at or ""
             self._dates_follow_ids &= bool(now) and (
@@ -211,8 +226,8 @@ class _Reading:
         return -(-total // length)
 
     def _is_end(self, page: SubAccountPage) -> bool:
-        length, size = _length(page), page.page_size or self._size
-        is_full = 0 < size <= length
+        length, size = _length(page), page.page_size
+        is_full = size is None or 0 < size <= length
         if not length or (self._size == -1 and not is_full):
             return True
         if page.total is None or (is_full and page.total <= length):
@@ -229,8 +244,13 @@ class _Reading:
     @property
     def is_whole(self) -> bool:
         """Whether it is proven complete by itself."""
-        is_one_page = self._pages_with_news <= 1 and (self._size == -1 or self.total is not None)
-        return self.adds_up and (is_one_page or self._is_proven)
+        if not self.adds_up or (self._pages_with_news > 1 and not self._is_proven):
+            return False
+        if self._pages_with_news > 1:
+            return True
+        if self._pages > 1:  # a total that counts one page did not see what shifted into the page before
+            return self.total is not None and self.total == self._last_total
+        return self._size == -1 or self.total is not None
 
 
 def _length(page: SubAccountPage) -> int:

@@ -7,9 +7,8 @@ amounts are accepted as the page's strings or as JSON numbers and kept exact.
 from __future__ import annotations
 
 import hmac
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NoReturn
 
@@ -164,11 +163,13 @@ class UnreadableItem(msgspec.Struct, frozen=True):
     :param id: its id; ``None`` where even that cannot be read.
     :param alias: its alias; ``None`` where that cannot be read.
     :param problem: what is wrong with it, naming the field, never its content.
+    :param digest: of its content: tells entries without an id apart.
     """
 
     id: int | None
     alias: str | None
     problem: str
+    digest: str = ""
 
 
 class SubAccountPage(msgspec.Struct, frozen=True):
@@ -186,22 +187,22 @@ class SubAccountPage(msgspec.Struct, frozen=True):
     total: int | None = None
     page: int | None = None
     page_size: int | None = msgspec.field(default=None, name="pageSize")
-    success: bool = True
-    error: Any = None
     unreadable: tuple[UnreadableItem, ...] = ()
 
 
 class SuccessAnswer(msgspec.Struct, frozen=True):
     """The answer of an update or a delete."""
 
-    success: bool
-    error: Any = None
+    success: Any
+
+    def __post_init__(self) -> None:
+        if str(self.success).lower() not in ("true", "1"):
+            raise ValueError("`success` is not true")
 
 
-class CreateAnswer(SuccessAnswer, frozen=True, kw_only=True):
+class CreateAnswer(msgspec.Struct, frozen=True):
     """The answer of a create: the new accounts, keys included."""
 
-    success: bool = True
     items: tuple[SubAccount, ...] | None
 
 
@@ -289,71 +290,5 @@ def _require_finite(name: str, amount: Decimal | None) -> None:
         raise ValueError(f"{name} is not a finite number")
 
 
-def _decode_token(kind: type, value: object) -> SecretToken:
-    if kind is SecretToken and isinstance(value, str) and value:
-        return SecretToken(value)
-    raise msgspec.ValidationError("token is not a key")
-
-
-def decoder(kind: Any) -> Callable[[bytes], Any]:
-    """
-    Make a decoder of answers of one kind. Its errors name the field, never the content.
-
-    :param kind: for instance :class:`SubAccountPage`.
-    """
-    return msgspec.json.Decoder(kind, dec_hook=_decode_token).decode
-
-
 #: Writes request bodies: a ``Decimal`` becomes the same JSON number, digit by digit.
 encode = msgspec.json.Encoder(decimal_format="number").encode
-
-_decode_page = decoder(SubAccountPage)
-_decode_account = decoder(SubAccount)
-
-
-def decode_page(content: bytes) -> SubAccountPage:
-    """
-    Decode a page of a listing. An entry that cannot be read costs only itself.
-
-    :param content: the answer.
-    :raises ValueError: or ``msgspec.DecodeError``, where it is no page at all, or says no.
-    """
-    try:
-        page: SubAccountPage = _decode_page(content)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        page = _decode_item_by_item(content)
-    if not page.success or page.error:
-        raise ValueError("it says no")
-    return page
-
-
-def _decode_item_by_item(content: bytes) -> SubAccountPage:
-    # The standard library reads what msgspec refuses as a whole: half an emoji, bytes that are no text, NaN.
-    text = content.decode("utf-8", "surrogateescape")
-    answer = json.loads(text, parse_float=Decimal, parse_constant=str)
-    entries = answer.get("items") if isinstance(answer, dict) else None
-    if not isinstance(entries, list):
-        raise msgspec.ValidationError("Expected a page with `items`")
-    page: SubAccountPage = _decode_page(encode({**answer, "items": []}))
-    items, unreadable = [], []
-    for entry in entries:
-        try:
-            items.append(_decode_account(encode(entry)))
-        except (msgspec.DecodeError, UnicodeError) as error:
-            unreadable.append(_unreadable(entry, error))
-    return msgspec.structs.replace(page, items=tuple(items), unreadable=tuple(unreadable))
-
-
-def _unreadable(entry: Any, error: Exception) -> UnreadableItem:
-    fields = entry if isinstance(entry, dict) else {}
-    account_id, alias = fields.get("id"), fields.get("alias")
-    if isinstance(account_id, str) and account_id.isdecimal():
-        account_id = int(account_id)
-    is_id = isinstance(account_id, int) and not isinstance(account_id, bool)
-    is_text = isinstance(alias, str) and alias == alias.encode("utf-8", "ignore").decode()
-    is_broken_text = isinstance(error, UnicodeError)
-    return UnreadableItem(
-        id=account_id if is_id else None,
-        alias=alias if is_text else None,
-        problem="it holds text that is not valid Unicode" if is_broken_text else str(error),
-    )

@@ -20,6 +20,7 @@ from airflow_provider_closeai.client.bases import (
     decode_healthy,
     decode_links,
     discovery_wait,
+    is_bad,
     is_lost,
     ordered,
     ranked,
@@ -107,20 +108,23 @@ class BasePool:
             yield base
 
     def _risked(self, bases: Sequence[str], known: Knowledge, risk: contextlib.ExitStack) -> str:
-        end = self._now() + self._config.connect_timeout
-        while True:
+        for _ in range(max(1, round(self._config.connect_timeout / _LOOK_AGAIN))):
+            untried = [base for base in bases if self._is_old(known.verdicts.get(base))]
             for base in bases:
-                if not self._is_old(known.verdicts.get(base)):
-                    return base
+                if base not in untried:
+                    if not is_bad(known.verdicts.get(base)):
+                        return base
+                    continue
                 name = hashlib.sha256(base.encode()).hexdigest()[:8]
                 with contextlib.ExitStack() as mine:
                     if mine.enter_context(self._cache.sole(f"risk-{name}")):
                         risk.push(mine.pop_all())
                         return base
-            if self._now() >= end:
-                return bases[0]
+            if not untried:
+                break
             self._sleep(_LOOK_AGAIN)  # others are finding out about each of them
             known = self._cache.read()
+        return min(bases, key=lambda base: is_bad(known.verdicts.get(base)))
 
     def _known_for_a_call(self) -> Knowledge:
         """
@@ -152,12 +156,14 @@ class BasePool:
             return  # it answered, and this says nothing about the next call
         healthy = attempt.outcome is Outcome.EXECUTED
         last = self._seen.pop(attempt.base, None) or self._cache.read().verdicts.get(attempt.base)
-        if last and last.healthy == healthy and self._now() - last.at < self._config.health_ttl / 2:
+        reached = attempt.reached_platform
+        is_news = last is None or (last.healthy, last.reached) != (healthy, reached) or not last.is_proof
+        if last and not is_news and self._now() - last.at < self._config.health_ttl / 2:
             return
         if not healthy:
             log.warning("Base %s: %s. It comes last until it is healthy.", attempt.base, attempt.detail)
         detail = "served a call" if healthy else attempt.detail
-        self._learn({attempt.base: Verdict(healthy, self._now(), detail, attempt.reached_platform)})
+        self._learn({attempt.base: Verdict(healthy, self._now(), detail, reached)})
 
     def check_health(self) -> list[BaseHealth]:
         """
@@ -266,7 +272,7 @@ class BasePool:
         config = self._config
         seconds = min(config.deadline / 2, config.connect_timeout + config.read_timeout)
         return self._transport.attempt(
-            "GET", self._config.origin, LINKS_PATH, decode=decode_links, seconds=seconds
+            "GET", config.origin, LINKS_PATH, decode=decode_links, seconds=seconds, fresh=True
         )
 
     def _nothing_known(self, known: Knowledge) -> errors.CloseAIError:
@@ -308,12 +314,23 @@ class BasePool:
         detail = "answered 'healthy'" if healthy else probe.detail
         if not healthy:
             log.warning("Base %s is not healthy: %s.", base.api, detail)
-        return Verdict(healthy, self._now(), detail, probe.reached_platform)
+        is_proof = probe.outcome is not Outcome.REJECTED
+        return Verdict(healthy, self._now(), detail, probe.reached_platform, is_proof)
 
     def _ask_health(self, base: str) -> Attempt:
-        return self._transport.attempt(
-            "GET", base, HEALTH_PATH, decode=decode_healthy, seconds=_PROBE_SECONDS, auth=False
+        probe = self._transport.attempt(
+            "GET",
+            base,
+            HEALTH_PATH,
+            decode=decode_healthy,
+            seconds=_PROBE_SECONDS,
+            auth=False,
+            fresh=True,  # a kept connection that dies proves nothing
         )
+        if probe.outcome is Outcome.EXECUTED and probe.status != 200:
+            detail = f"status {probe.status}, where a healthy base answers 200"
+            return msgspec.structs.replace(probe, outcome=Outcome.UNKNOWN, detail=detail)
+        return probe
 
     def _learn(self, verdicts: dict[str, Verdict]) -> Knowledge:
         def edit(old: Knowledge) -> Knowledge:

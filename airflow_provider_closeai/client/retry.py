@@ -109,7 +109,9 @@ def retrying(
     """
 
     def is_over(state: tenacity.RetryCallState) -> bool:
-        enough = len(progress.attempts) >= policy.max_attempts
+        # A kept connection that died was tried once more on the same base: both are one attempt.
+        stale = any(attempt.is_stale for attempt in progress.attempts)
+        enough = len(progress.attempts) - stale >= policy.max_attempts
         return enough or clock() + state.upcoming_sleep >= progress.end
 
     return tenacity.Retrying(

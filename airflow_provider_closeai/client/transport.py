@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import http.client
 import os
 import platform
 import socket
@@ -20,12 +21,12 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import msgspec
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
 from urllib3.poolmanager import PoolManager
 
 from airflow_provider_closeai.client.answers import Attempt, Outcome, judge
@@ -48,9 +49,22 @@ class _Wire(threading.local):
 _wire = _Wire()
 
 
+class _Response(http.client.HTTPResponse):
+    """Skips interim answers such as 103: left on a kept connection, they would shift all later answers."""
+
+    def begin(self) -> None:
+        super().begin()
+        while 100 <= self.status < 200 and self.status != http.client.SWITCHING_PROTOCOLS:
+            self.headers = None  # type: ignore[assignment]
+            super().begin()
+        if self.status == http.client.SWITCHING_PROTOCOLS:
+            self.will_close = True
+
+
 class _NotesSending:
     """Connection mix-in: notes the moment from which a request may have been executed."""
 
+    response_class: Any = _Response
     sock: socket.socket | None
 
     def connect(self) -> None:
@@ -116,6 +130,12 @@ class _Adapter(HTTPAdapter):
         return manager
 
 
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Look at no ``Location``: a redirect is never followed, and a broken one must break nothing."""
+        return None
+
+
 class _Auth(AuthBase):
     """The main key, or none. Being set at all, it keeps requests from looking into ``~/.netrc``."""
 
@@ -137,11 +157,7 @@ class Transport:
 
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
-        self._session = requests.Session()
-        self._session.mount("https://", _Adapter())
-        self._session.mount("http://", _Adapter())
-        self._session.headers["User-Agent"] = user_agent()
-        self._session.trust_env = False  # proxies_for and the next lines take what counts of it
+        self._session = _new_session()
         self._proxies: dict[str, dict[str, str]] = {}
         self._verify = config.verify
         if config.verify is True:
@@ -172,14 +188,13 @@ class Transport:
         :param query: query parameters. Never a key: addresses end up in logs.
         :param body: JSON body, Decimals allowed.
         :param auth: whether the main key goes with it.
-        :param fresh: use a new connection; on an idle one that died, a lost answer and a request that
-            was never read look the same.
+        :param fresh: use a new connection, of this attempt alone; on an idle one that died, a lost answer
+            and a request that was never read look the same.
         :param may_miss: see :func:`~airflow_provider_closeai.client.answers.judge`.
         """
         if base not in self._proxies:
             self._proxies[base] = proxies_for(base, self._config.proxies)
-        if fresh:
-            self._session.close()
+        data = None if body is None else encode(body)
         _wire.sent, _wire.connected, _wire.sock = False, False, None
         owner = _wire.__dict__  # this thread's part, for the watchdog's thread
         late = threading.Event()
@@ -189,30 +204,33 @@ class Transport:
         status: int | None = None
         timeouts = (min(self._config.connect_timeout, seconds), min(self._config.read_timeout, seconds))
         try:
-            with self._session.request(
-                method,
-                base + path,
-                params=query,
-                data=None if body is None else encode(body),
-                headers={"Content-Type": "application/json"},
-                proxies=self._proxies[base],
-                auth=_Auth(self._config.key if auth else None),
-                timeout=timeouts,
-                allow_redirects=False,
-                verify=self._verify,
-                stream=True,
-            ) as response:
+            with contextlib.ExitStack() as alone:
+                session = alone.enter_context(_new_session()) if fresh else self._session
+                response = alone.enter_context(
+                    session.request(
+                        method,
+                        base + path,
+                        params=query,
+                        data=data,
+                        headers={"Content-Type": "application/json"},
+                        proxies=self._proxies[base],
+                        auth=_Auth(self._config.key if auth else None),
+                        timeout=timeouts,
+                        allow_redirects=False,
+                        verify=self._verify,
+                        stream=True,
+                    )
+                )
                 status = response.status_code
                 content, headers = response.content, response.headers
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError, ValueError) as error:
             failure = _network_failure(error, late.is_set(), timeouts)
         except OSError:  # what requests raises for a CA bundle that is not there
             failure = "no connection; is the CA bundle that 'verify' names there?"
         else:
             wait = parse_retry_after(headers.get("Retry-After"), time.time())
-            attempt = judge(base, status, content, wait, decode, may_miss=may_miss)
-            key = self._config.key  # a platform may quote it, whatever it looks like
-            return msgspec.structs.replace(attempt, detail=attempt.detail.replace(key.reveal(), key.hint))
+            key = self._config.key.reveal()
+            return judge(base, status, content, wait, decode, key=key, may_miss=may_miss)
         finally:
             watchdog.cancel()
         outcome = Outcome.UNKNOWN if _wire.sent else Outcome.NOT_SENT
@@ -225,16 +243,26 @@ class Transport:
         )
 
 
+def _new_session() -> requests.Session:
+    session = _Session()
+    session.mount("https://", _Adapter())
+    session.mount("http://", _Adapter())
+    session.headers["User-Agent"] = user_agent()
+    session.trust_env = False  # proxies_for and Transport take what counts of it
+    return session
+
+
 def _cut(wire: dict[str, Any], late: threading.Event) -> None:
     """End an attempt whose time is over, whatever it is waiting for."""
     late.set()
     sock = wire.get("sock")
+    sock = getattr(sock, "socket", sock)  # urllib3's wrapper for TLS inside a proxy's TLS
     if sock is not None:
         with contextlib.suppress(OSError):  # already closed: the attempt has ended by itself
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-def _network_failure(error: requests.RequestException, late: bool, timeouts: tuple[float, float]) -> str:
+def _network_failure(error: Exception, late: bool, timeouts: tuple[float, float]) -> str:
     """Say in a few words what broke. The library's own text would show addresses and queries."""
     if late:
         return "no whole answer within the deadline"
@@ -249,7 +277,7 @@ def _network_failure(error: requests.RequestException, late: bool, timeouts: tup
         return "TLS failed; if the certificate is your own authority's, set 'verify' to its CA bundle"
     if isinstance(error, requests.exceptions.ProxyError):
         return "the proxy failed"
-    if "NameResolutionError" in names or "gaierror" in names:
+    if names & {"NameResolutionError", "gaierror", "LocationParseError", "InvalidURL"}:
         return "the name does not resolve"
     if "ConnectionRefusedError" in names:
         return "connection refused"

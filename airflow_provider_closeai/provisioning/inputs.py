@@ -103,7 +103,8 @@ def _factor(name: str, value: object) -> Decimal:
     """Read a factor. As some platforms write doubles, 0.29999999999999999 is 0.3: the same double."""
     number = _number(value)
     if number is not None and number.is_finite() and len(number.as_tuple().digits) <= _DIGITS_OF_A_DOUBLE:
-        value = float(number)
+        short = Decimal(repr(float(number)))
+        value = number if short == number else short
     return amount(name, value)
 
 

@@ -14,6 +14,7 @@ _NONE_CURE = (
     "give exactly one of sub_accounts, alias and sks. If it comes from another task, that task returned "
     "nothing (it was skipped, or marked success by hand): clear that task, or select by alias instead"
 )
+_ID_CURE = "give ids, or the records that another task returned (create.output)"
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +62,9 @@ def _tokens(value: object) -> tuple[SecretToken, ...]:
     tokens = tuple(SecretToken(item) for item in dict.fromkeys(item.strip() for item in items))
     if any(token.is_masked for token in tokens):
         raise bad(
-            "sks", "has a key whose characters are replaced for show", "give the whole keys, or use ids"
+            "sks",
+            "has a key whose characters are replaced for show",
+            "give the whole keys, separated by spaces or commas, or use ids",
         )
     return tokens
 
@@ -107,13 +110,15 @@ def _account_id(item: object) -> int:
     if item is None:
         raise bad("sub_accounts", "has an entry that is None", _NONE_CURE)
     if isinstance(item, Mapping):
-        item = item.get("id")
+        if item.get("id") is None:
+            raise bad("sub_accounts", "has an entry without an id", _ID_CURE)
+        item = item["id"]
     number = None if isinstance(item, str) and not item.strip().isdecimal() else integer(item)
     if number is None:
         shown = f" ({item!r})" if isinstance(item, int | float) else ""
         raise bad(
             "sub_accounts",
             f"has an entry of type {type(item).__name__}{shown} where an id is expected",
-            "give ids, or the records that another task returned (create.output)",
+            _ID_CURE,
         )
     return number

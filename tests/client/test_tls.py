@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
+import socket
 import ssl
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from socks_server import socks_server
-from support import KEY, platform
+from support import KEY, in_threads, platform, raw_server, read_request
 
 from airflow_provider_closeai.client.answers import Attempt, Outcome
 from airflow_provider_closeai.client.client import LIST
@@ -103,3 +106,45 @@ def test_socks_carries_tls(tls: ssl.SSLContext, certificate: Path) -> None:
         strange = attempt(origin, proxies=proxies)
         assert (strange.outcome, len(asked), len(tunnels)) == (Outcome.NOT_SENT, 1, 2)
         assert "'verify'" in strange.detail
+
+
+def test_behind_a_proxy_that_speaks_tls_the_deadline_holds_too(
+    tls: ssl.SSLContext, certificate: Path
+) -> None:
+    over = threading.Event()
+
+    def drip(connection: socket.socket, number: int) -> None:
+        with tls.wrap_socket(connection, server_side=True) as client:
+            read_request(client)
+            while not over.wait(0.05):
+                client.sendall(b"H")
+
+    def carry(connection: socket.socket, number: int) -> None:
+        with tls.wrap_socket(connection, server_side=True) as client:
+            read_request(client)
+            with socket.create_connection(("127.0.0.1", target)) as server:
+                client.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+                there = threading.Thread(target=pipe, args=(client, server), daemon=True)
+                there.start()
+                pipe(server, client)
+
+    with raw_server(drip) as (target, asked), raw_server(carry) as (port, _):
+        extra = {"verify": str(certificate), "proxies": {"https": f"https://127.0.0.1:{port}"}}
+        transport = Transport(config_from(password=KEY, extra=extra))
+        origin = f"https://127.0.0.1:{target}"
+        try:
+            [seen] = in_threads(
+                1,
+                lambda _: transport.attempt("GET", origin, LIST.path, decode=LIST.decode, seconds=2),
+            )
+        finally:
+            over.set()
+        assert len(asked) == 1
+    assert seen.outcome is Outcome.UNKNOWN
+    assert "within the deadline" in seen.detail
+
+
+def pipe(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)

@@ -332,24 +332,3 @@ def test_a_total_that_counts_the_page_is_no_end(number: int, alias: str | None) 
         ids = [sim.add_account("a")["id"] for _ in range(number)]
         found = [account.id for account in client_of(sim, page_size=5).iter_sub_accounts(alias=alias)]
         assert found == ids
-
-
-# --- A base that swallows connections ---
-
-
-def test_only_one_process_at_a_time_risks_a_base_of_which_nothing_is_known(sim: Simulator) -> None:
-    sim.swallow_base(0)
-    config = config_of(sim, connect_timeout=30)
-    pools = [BasePool(config, Transport(config), Cache(config)) for _ in range(3)]
-    from airflow_provider_closeai.client.retry import Progress
-
-    with pools[0].choose(Progress(end=0)) as first, pools[1].choose(Progress(end=0)) as second:
-        assert [first, second] == sim.base_urls
-        client = CloseAIClient(config)
-        client.pool.report(
-            client._transport.attempt("GET", second, "/api/v1/healthy", decode=bytes, seconds=5)
-        )
-        with pools[2].choose(Progress(end=0)) as third:
-            assert third == second
-    with pools[2].choose(Progress(end=0)) as fourth:
-        assert fourth == sim.base_urls[0], "a risk that is over is taken by the next"

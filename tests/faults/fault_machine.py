@@ -1,321 +1,15 @@
-"""Tasks as a deployment runs them, with all that may go wrong, and what must hold whatever happens.
-
-The state machine of ``test_properties.py``; ``test_regressions.py`` uses its tasks by hand.
-"""
+"""Random work under random trouble: the state machine of ``test_properties.py``."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-from fault_world import HANG, Killed, World
+from fault_deployment import ALIASES, MODELS, Deployment, Planned, Spec, Trouble
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import CloseAIError, Rejected
-from airflow_provider_closeai.provisioning.create import ensure_sub_accounts, wanted
-from airflow_provider_closeai.provisioning.delete import delete_sub_accounts, deletion
-from airflow_provider_closeai.provisioning.errors import (
-    MissingAccounts,
-    NotASubAccount,
-    PricingDiffers,
-    TooManyAccounts,
-    TooManySelected,
-)
-from airflow_provider_closeai.provisioning.pricing import repricing, update_pricing
-
-ALIASES = ("team", "team-a", "other b")  # the first is part of the second
-PRICES = {"m0": 1}
-MODELS = ("m1", "m2", "m3")
-SETTLE = 30.0
 _QUIET = 300.0  # seconds after which no listing lags and no post is on its way
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What a task is asked to do."""
-
-    kind: str
-    alias: str = ALIASES[0]
-    count: int = 1
-    model: str = MODELS[0]
-    factor: int = 1
-    by: str = "alias"
-    picks: tuple[int, ...] = (0,)
-    batch_size: int = 100
-    max_delete: int | None = None
-    dry_run: bool = False
-    own_journal: bool = False
-
-
-class OwnJournal:
-    """Airflow's task state store: kept for all tries of one task."""
-
-    def __init__(self) -> None:
-        self.text: str | None = None
-
-    def read(self) -> str | None:
-        return self.text
-
-    def write(self, text: str) -> None:
-        self.text = text
-
-
-@dataclass
-class Task:
-    """A task of the deployment over all its tries."""
-
-    spec: Spec
-    number: int
-    chosen: list[dict[str, Any]]
-    prices: dict[str, Any]
-    tries: int = 0
-    journal: OwnJournal = field(default_factory=OwnJournal)
-
-    def run(self, client: CloseAIClient, first_try: bool) -> Any:
-        spec = self.spec
-        if spec.kind == "list":
-            return list(client.iter_sub_accounts(alias=spec.alias))
-        if spec.kind == "ensure":
-            return ensure_sub_accounts(
-                client,
-                wanted(spec.alias, self.prices, 100, spec.count, batch_size=spec.batch_size, settle=SETTLE),
-                first_try=first_try,
-                task=f"dag/run-{self.number}/create/-1",
-                own_journal=self.journal if spec.own_journal else None,
-            )
-        if spec.kind == "delete":
-            asked = deletion(
-                **self._selection(),
-                max_delete=spec.max_delete,
-                batch_size=spec.batch_size,
-                dry_run=spec.dry_run,
-            )
-            return delete_sub_accounts(client, asked)
-        prices = {spec.model: spec.factor} if spec.kind == "merge" else PRICES
-        return update_pricing(
-            client,
-            repricing(
-                prices,
-                **self._selection(),
-                mode=spec.kind,
-                batch_size=spec.batch_size,
-                dry_run=spec.dry_run,
-            ),
-        )
-
-    def _selection(self) -> dict[str, Any]:
-        if self.spec.by == "alias" or not self.chosen:
-            return {"alias": self.spec.alias}
-        if self.spec.by == "ids":
-            return {"sub_accounts": [account["id"] for account in self.chosen]}
-        return {"sks": [account["token"] for account in self.chosen]}
-
-    def selects(self, account_id: int, alias: str) -> bool:
-        if self.spec.by == "alias" or not self.chosen:
-            return alias == self.spec.alias
-        return account_id in [account["id"] for account in self.chosen]
-
-    @property
-    def writes_prices(self) -> bool:
-        return self.spec.kind in ("merge", "replace") and not self.spec.dry_run
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """What goes wrong while tasks run."""
-
-    faults: tuple[tuple[str, str, int | None, int, int, int | None], ...] = ()
-    crashes: tuple[int | None, ...] = ()
-    dies: tuple[int, int] | None = None  # at which attempt, which base
-    schedule: int = 0
-
-
-class Deployment:
-    """Tasks of one host against one platform, and the promises of the package."""
-
-    def __init__(self, lags: tuple[float, float] = (0.0, 0.0), page_size: int = 500, **settings: Any) -> None:
-        self.world = World(**settings)
-        self.world.__enter__()
-        self.world.lags = {f"base-{index}": lag for index, lag in enumerate(lags)}
-        self.sim = self.world.sim
-        self.page_size = page_size
-        self.open: list[Task] = []
-        self.number = 0
-        self.aliases: dict[int, str] = {}
-        self.most = dict.fromkeys(ALIASES, 0)
-        self.repriced: set[str] = set()
-        self.gone: set[int] = set()
-        self.reported = False
-
-    def close(self) -> None:
-        self.world.close()
-
-    def seed(self, alias: str, models: Sequence[str] = ()) -> None:
-        pricing = [{"model": model, "pricing_factor": 1} for model in (*PRICES, *models)]
-        self.sim.add_account(alias, pricing)
-        self.most[alias] += 1
-        if models:
-            self.repriced.add(alias)
-
-    def task(self, spec: Spec) -> Task:
-        self.number += 1
-        accounts = self.sim.accounts()
-        chosen = [accounts[pick % len(accounts)] for pick in spec.picks] if accounts else []
-        there = [_prices(account) for account in accounts if account["alias"] == spec.alias]
-        return Task(spec, self.number, chosen, there[0] if there else PRICES)
-
-    def run(self, tasks: Sequence[Task], trouble: Trouble = Trouble()) -> list[tuple[Any, Any]]:
-        """Run tasks side by side; check everything that must hold."""
-        world = self.world
-        before = {account["id"]: account for account in self.sim.accounts()}
-        for task in tasks:
-            if task.spec.kind == "ensure":
-                self.most[task.spec.alias] = max(self.most[task.spec.alias], task.spec.count)
-            if task.writes_prices:
-                self.repriced |= {account["alias"] for account in task.chosen} | {task.spec.alias}
-        self._break(trouble)
-        hangs = any(kind == "hang" for _, kind, *_ in trouble.faults)
-        patience = 0.1 if hangs else HANG
-        jobs = []
-        for task in tasks:
-            client, first_try = (
-                world.client(page_size=self.page_size, read_timeout=patience),
-                task.tries == 0,
-            )
-            task.tries += 1
-            jobs.append(lambda task=task, client=client, first=first_try: task.run(client, first))
-        crashes = [*trouble.crashes, None, None, None, None]
-        results = world.clock.run(list(zip(jobs, crashes, strict=False)), trouble.schedule)
-        world.close_sessions()
-        self._mend()
-        for task, (result, error) in zip(tasks, results, strict=True):
-            self._may_end_so(task, result, error)
-            if error is None or (isinstance(error, CloseAIError) and error.permanent):
-                self.open = [other for other in self.open if other is not task]
-            elif task not in self.open:
-                self.open.append(task)
-        self._nothing_is_lost(before, tasks)
-        world.assert_no_key(*(error for _, error in results))
-        return results
-
-    def settle_down(self) -> None:
-        """A clean end: everything works again, the platform's listing has caught up."""
-        for index in range(2):
-            self.sim.start_base(index)
-        self.world.clock.advance(3600)
-        for alias in ALIASES:
-            live = self.sim.accounts(alias)
-            count = max(len(live), self.most[alias])
-            if count == 0:
-                continue
-            if live and alias in self.repriced:
-                self._clean(Spec("replace", alias))
-            accounts = self._clean(Spec("ensure", alias, count))
-            assert len(accounts) == count
-            assert len(self.sim.accounts(alias)) == count
-            assert {account.id for account in accounts} == {one["id"] for one in self.sim.accounts(alias)}
-
-    def _clean(self, spec: Spec) -> Any:
-        [(result, error)] = self.run([self.task(spec)])
-        assert error is None, f"a clean run fails: {error!r}"
-        return result
-
-    def _break(self, trouble: Trouble) -> None:
-        for call, kind, base, times, skip, after in trouble.faults:
-            options = {"retry_after": after} if kind == "rate_limit" else {}
-            self.sim.fault(call, kind, None if call == "links" else base, times, skip, **options)
-        if trouble.dies is not None:
-            left, index = trouble.dies
-
-            def die(call: str, base: str) -> None:
-                nonlocal left
-                left -= 1
-                if left == 0:
-                    self.sim.stop_base(index)
-
-            self.world.before = die
-
-    def _mend(self) -> None:
-        self.sim.clear_faults()
-        self.world.before = None
-
-    def _may_end_so(self, task: Task, result: Any, error: Any) -> None:
-        """Fail on an outcome that no trouble explains."""
-        spec = task.spec
-        live = self.sim.accounts(spec.alias)
-        if error is None:
-            if spec.kind == "ensure":
-                assert len(result) == spec.count
-                assert all(account.alias == spec.alias for account in result)
-            return
-        if isinstance(error, Killed):
-            return
-        assert isinstance(error, CloseAIError), f"{spec} ends with {error!r}"
-        if not error.permanent:
-            return
-        if isinstance(error, TooManyAccounts):
-            told = {int(number) for number in re.findall(r"\d+", re.findall(r"ids \[(.*?)\]", str(error))[0])}
-            assert len(told) > spec.count
-            assert told <= {account["id"] for account in live} | self._deleted()
-            return
-        if isinstance(error, PricingDiffers):
-            assert spec.alias in self.repriced, f"{spec}: {error}"
-            return
-        if isinstance(error, TooManySelected | MissingAccounts):
-            assert spec.kind == "delete"
-            return
-        assert isinstance(error, Rejected), f"{spec} ends with {error!r}"
-        assert not isinstance(error, NotASubAccount)
-        assert error.status == 404, f"{spec}: {error!r}"
-        assert spec.kind in ("merge", "replace", "delete"), f"{spec}: {error!r}"
-
-    def _nothing_is_lost(self, before: dict[int, dict[str, Any]], tasks: Sequence[Task]) -> None:
-        now = {account["id"]: account for account in self.sim.accounts()}
-        for account in [*before.values(), *now.values()]:
-            alias = self.aliases.setdefault(account["id"], account["alias"])
-            assert account["alias"] == alias, f"account {account['id']} was renamed"
-        for alias in ALIASES:
-            live = [account["id"] for account in now.values() if account["alias"] == alias]
-            assert len(live) <= self.most[alias], f"{alias}: {live}, {self.most[alias]} were asked for"
-        deleted = self._deleted() - self.gone
-        self.gone |= deleted
-        for account_id in deleted:
-            alias = self._alias_of_dead(account_id)
-            assert self.aliases.setdefault(account_id, alias) == alias, "a deleted account was renamed"
-            killers = [task for task in tasks if task.spec.kind == "delete" and not task.spec.dry_run]
-            assert any(task.selects(account_id, alias) for task in killers), f"nobody meant {account_id}"
-            cost = before[account_id]["monthly_cost"] if account_id in before else "0"
-            told = (
-                rf"Sub-account {account_id} \(.*is deleted, last seen with: monthly_cost {re.escape(cost)},"
-            )
-            assert any(re.search(told, line) for line in self.world.log), f"cost of {account_id} is lost"
-        for account_id in before.keys() & now.keys():
-            self._prices_are_kept(before[account_id], now[account_id], tasks)
-
-    def _prices_are_kept(self, old: dict[str, Any], new: dict[str, Any], tasks: Sequence[Task]) -> None:
-        mine = [task for task in tasks if task.writes_prices and task.selects(old["id"], old["alias"])]
-        if any(task.spec.kind == "replace" for task in mine):
-            return
-        was, now = _prices(old), _prices(new)
-        named = {task.spec.model for task in mine}
-        kept = {model: factor for model, factor in was.items() if model not in named}
-        assert kept.items() <= now.items(), f"account {old['id']} had {was}, and has {now}"
-        assert now.keys() <= was.keys() | named
-
-    def _deleted(self) -> set[int]:
-        return {account.id for account in self.sim._state._dead}
-
-    def _alias_of_dead(self, account_id: int) -> str:
-        return next(account.alias for account in self.sim._state._dead if account.id == account_id)
-
-
-def _prices(account: dict[str, Any]) -> dict[str, float]:
-    return {entry["model"]: entry["pricing_factor"] for entry in account["model_pricing"]}
-
 
 SPECS = st.builds(
     Spec,
@@ -331,24 +25,57 @@ SPECS = st.builds(
     dry_run=st.sampled_from((False,) * 7 + (True,)),
     own_journal=st.booleans(),
 )
+_OPTIONS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
+    "rate_limit": st.fixed_dictionaries(
+        {"retry_after": st.sampled_from((None, 7, 45))}, optional={"form": st.just("html")}
+    ),
+    "foreign": st.fixed_dictionaries(
+        {
+            "status": st.sampled_from((401, 403, 404)),
+            "form": st.sampled_from(("html", "json", "empty", "text")),
+        }
+    ),
+    "decline": st.fixed_dictionaries({"form": st.sampled_from(("success", "error"))}),
+    "late": st.just({"seconds": 4}),
+}
 _KINDS = (
     "cut_before",
     "cut_after",
+    "cut_reused",
     "error_before",
     "error_after",
     "rate_limit",
+    "foreign",
+    "decline",
     "parked",
     "garbage",
+    "bom",
     "redirect",
 )
-FAULTS = st.tuples(
-    st.sampled_from(("create", "create", "list", "update", "delete", "links", "healthy", "*")),
-    st.sampled_from((*_KINDS, *_KINDS, *_KINDS, *_KINDS, "hang")),
-    st.sampled_from((None, 0, 1)),
-    st.integers(1, 3),
-    st.integers(0, 2),
-    st.sampled_from((None, 7, 45)),
+_CALLS = ("create", "create", "list", "update", "delete", "links", "healthy", "*")
+
+
+def _fault(call: str, kind: str) -> st.SearchStrategy[Planned]:
+    options = _OPTIONS.get(kind, st.just({}))
+    if kind == "decline" and call == "create":
+        options = st.fixed_dictionaries({"made": st.integers(0, 2)})
+    return st.tuples(
+        st.just(call),
+        st.just(kind),
+        st.sampled_from((None, 0, 1)),
+        st.integers(1, 3),
+        st.integers(0, 2),
+        options,
+    )
+
+
+FAULTS = st.one_of(
+    st.tuples(st.sampled_from(_CALLS), st.sampled_from((*_KINDS * 4, "hang"))).flatmap(
+        lambda chosen: _fault(*chosen)
+    ),
+    *[_fault("create", kind) for kind in ("late", "decline")],
 )
+HOWS = st.sampled_from(("stops", "stops", "swallows", "moves"))
 CRASH = st.integers(0, 14)
 SCHEDULE = st.integers(0, 1000)
 TROUBLES = st.one_of(
@@ -359,7 +86,9 @@ TROUBLES = st.one_of(
         Trouble,
         faults=st.lists(FAULTS, max_size=3).map(tuple),
         crashes=st.tuples(*[st.one_of(st.none(), CRASH)] * 3),
-        dies=st.one_of(st.none(), st.tuples(st.integers(1, 6), st.integers(0, 1))),
+        dies=st.one_of(st.none(), st.tuples(st.integers(1, 6), st.integers(0, 1), HOWS)),
+        spoiled=st.one_of(st.just(()), st.tuples(st.integers(0, 5))),
+        masked=st.sampled_from((False,) * 7 + (True,)),
         schedule=SCHEDULE,
     ),
 )
@@ -465,6 +194,11 @@ class DeploymentMachine(RuleBasedStateMachine):
         assert self.deployment
         for index, is_up in enumerate(up):
             (self.deployment.sim.start_base if is_up else self.deployment.sim.stop_base)(index)
+
+    @rule()
+    def bases_move(self) -> None:
+        assert self.deployment
+        self.deployment.world.move_bases()
 
     def teardown(self) -> None:
         if self.deployment is None:

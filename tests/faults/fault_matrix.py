@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fault_kinds import FAULTS, Cell, Proof
+from fault_strikes import Strikes
 from fault_world import Killed, World
 
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -40,7 +41,6 @@ SOON = 5.0  # seconds between tries: sooner than the listing tells the truth
 AIRFLOW = 300.0  # Airflow's default between tries
 MUCH_LATER = 3601.0  # discovery's answer is too old by then
 WRITES = ("create", "update", "delete")
-_API_CALLS = {"list in a create": "list", "delivery": "list", "discovery": "links", "health": "healthy"}
 
 #: What an error says of what it proves, and of what to do.
 _SAYS = {
@@ -87,13 +87,11 @@ def expected(cell: Cell) -> type[CloseAIError] | None:
     return AuthenticationFailed if proof is Proof.SHUT_OUT and call == "list" else OutcomeUnknown
 
 
-class _Run:
+class _Run(Strikes):
     def __init__(self, cell: Cell, world: World) -> None:
-        self.cell, self.world, self.sim = cell, world, world.sim
-        self.fault = FAULTS[cell.fault]
+        super().__init__(cell, world)
         creates = ("list in a create", "discovery", "delivery")
         self.task = "create" if cell.call in creates else cell.call
-        self.call = _API_CALLS.get(cell.call, cell.call)
         self.number = 0
         for _ in range({"create": 1, "health": 0}.get(self.task, 2)):
             self.sim.add_account(ALIAS, [{"model": m, "pricing_factor": float(f)} for m, f in OLD.items()])
@@ -105,11 +103,11 @@ class _Run:
         planned = None
         if cell.when == "later":
             if self.fault.from_the_first:
-                planned = self._strike()
+                planned = self.strike()
             self._kill_the_first_try()
             waits = {"discovery": MUCH_LATER, "health": MUCH_LATER}
             world.clock.advance(120.0 if cell.fault == "moved" else waits.get(cell.call, SOON))
-        planned = planned or self._strike()
+        planned = planned or self.strike()
         before = self._done()
         result, error, waited = self._try()
         hits = getattr(planned, "hits", 1)
@@ -117,7 +115,7 @@ class _Run:
         self._ends_as_promised(result, error)
         self._leaves_what_it_says(before, error)
         parts = [cell.name, f"{waited:.0f} s", self._wire()]
-        self._mend()
+        self.mend()
         slow = cell.call in ("discovery", "health") or cell.fault == "moved"
         world.clock.advance(AIRFLOW if slow else SOON)
         waited = self._again(needed=error is not None or (self.task == "health" and result is None))
@@ -168,93 +166,6 @@ class _Run:
         self.world.after = None
         assert isinstance(error, Killed)
 
-    # --- What goes wrong ---
-
-    def _strike(self) -> Any:
-        """Plan the fault: the simulator's own, or what a method here does."""
-        how = getattr(self, f"_{self.fault.kind}", None)
-        if how is not None:
-            return how()
-        places = self.sim.base_urls[:1] if self.cell.place == "one" else self.sim.base_urls
-        if self.fault.kind == "hang":
-            self.world.impatient = lambda call, base: (
-                call == self.call and (call == "links" or base in places)
-            )
-        base = 0 if self.cell.place == "one" else None
-        return self.sim.fault(self.call, self.fault.kind, base=base, times=None, **self.fault.options)
-
-    def _when_called(self, strike: Any) -> None:
-        """Strike when the call is about to be sent for the first time."""
-
-        def watch(call: str, base: str) -> None:
-            if call == self.call:
-                self.world.before = None
-                strike()
-
-        self.world.before = watch
-
-    def _refuse(self) -> None:
-        def strike() -> None:
-            if self.cell.call == "discovery":
-                self.sim.stop_discovery()
-            for index in self._struck_bases():
-                self.sim.stop_base(index)
-
-        self._when_called(strike)
-
-    def _unname(self) -> None:
-        def strike() -> None:
-            self._struck_bases()
-            urls = [self.sim.base_urls[index] for index in self._struck_bases()] or [self.sim.discovery_url]
-            self.world.unresolved |= {int(url.rsplit(":", 1)[1]) for url in urls}
-            for index in self._struck_bases():  # what was connected is cut
-                self.sim.stop_base(index)
-                self.sim.start_base(index)
-
-        self._when_called(strike)
-
-    def _swallow(self) -> None:
-        def strike() -> None:
-            gone = [self.sim.base_urls[index] for index in self._struck_bases()]
-            if self.cell.call == "discovery":
-                gone = [self.sim.discovery_url]
-                self.sim._discovery.swallow()
-            for index in self._struck_bases():
-                self.sim.swallow_base(index)
-            self.world.impatient = lambda call, base: base in gone
-
-        self._when_called(strike)
-
-    def _move(self) -> None:
-        self._when_called(self.world.move_bases)
-
-    def _spoil(self) -> None:
-        self.sim.spoil(self.seeded[0]["id"], "token", "null")
-
-    def _spoil_another(self) -> None:
-        self.sim.spoil(self.others[0]["id"], "monthly_cost", '""')
-
-    def _mask(self) -> None:
-        self.sim.settings.mask_tokens = True
-
-    def _struck_bases(self) -> list[int]:
-        if self.cell.call == "discovery":
-            return []
-        return [0] if self.cell.place == "one" else list(range(len(self.sim.base_urls)))
-
-    def _mend(self) -> None:
-        self.sim.clear_faults()
-        self.world.before = None
-        self.world.impatient = lambda call, base: False
-        self.world.unresolved.clear()
-        self.sim.settings.mask_tokens = False
-        for account in self.sim.accounts():
-            self.sim.spoil(account["id"], "token", None)
-            self.sim.spoil(account["id"], "monthly_cost", None)
-        self.sim.start_discovery()
-        for index in range(len(self.sim.base_urls)):
-            self.sim.start_base(index)
-
     # --- What is promised ---
 
     def _ends_as_promised(self, result: Any, error: BaseException | None) -> None:
@@ -265,6 +176,9 @@ class _Run:
             ill = self.fault.proof is not Proof.HARMLESS
             served = [url for url in self.sim.base_urls[int(ill) :] if not ill or self.cell.place == "one"]
             assert result == (served[0] if served else None)
+        if self.fault.proof is Proof.HARMLESS and self.task != "health":
+            bases = {sent.base for sent in self.world.wire if sent.call != "links"}
+            assert bases == {self.sim.base_urls[0]}, "it left a base that is well"
         if error is None:
             if self.task == "create":
                 assert len(result) == WANTED
@@ -286,6 +200,8 @@ class _Run:
             in_doubt = [each for each in sent if each.outcome.name == "UNKNOWN" and not each.is_stale]
             assert not in_doubt, "a write is in doubt, and the error does not say so"
         assert re.search(said, text), text
+        if wanted_error is Declined and self.call == "create":
+            assert re.search(rf"has [12] of {WANTED} sub-accounts: ids \[1", text), text
         if wanted_error is UnreadableAccount:
             self._names_the_spoiled(text)
         elif wanted_error is MaskedKeys:

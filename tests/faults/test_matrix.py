@@ -1,5 +1,5 @@
 """
-The fault matrix: every cell keeps its promises (``fault_matrix.py``), and sends what ``wire_traces.txt`` says.
+The fault matrix: each cell keeps its promises (``fault_matrix.py``) and sends what ``wire_traces.txt`` says.
 
 Where a trace changes and is meant to, ``python scripts/renew_traces.py`` writes the file anew: read its diff.
 """

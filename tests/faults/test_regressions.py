@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from fault_machine import Deployment, Spec, Trouble
+from fault_deployment import Deployment, Spec, Trouble
 from fault_world import World
 
 from airflow_provider_closeai.client.errors import OutcomeUnknown
@@ -57,7 +57,7 @@ def test_a_post_that_had_to_wait_is_younger_than_its_note(dies: int) -> None:
     them again.
     """
     with deployment() as host:
-        waits = (("create", "rate_limit", None, 1, 0, 45),)
+        waits = (("create", "rate_limit", None, 1, 0, {"retry_after": 45}),)
         host.run([host.task(ENSURE)], Trouble(faults=waits, crashes=(dies,)))
         [(accounts, error)] = host.run([host.task(ENSURE)])
         assert error is None
@@ -83,7 +83,7 @@ def test_a_merge_after_one_whose_reading_back_failed() -> None:
     with deployment() as host:
         host.seed("team")
         host.seed("team")
-        no_listing = Trouble(faults=(("list", "cut_before", None, None, 1, None),))
+        no_listing = Trouble(faults=(("list", "cut_before", None, None, 1, {}),))
         [(_, error)] = host.run([host.task(Spec("merge", model="m1"))], no_listing)
         assert isinstance(error, OutcomeUnknown)
         host.run([host.task(Spec("merge", model="m2"))])
@@ -114,7 +114,7 @@ def test_a_merge_into_one_account_does_not_forget_what_was_sent_to_another() -> 
 def test_a_merge_that_was_never_sent_makes_nobody_wait() -> None:
     with deployment() as host:
         host.seed("team")
-        refused = Trouble(faults=(("update", "rate_limit", None, 99, 0, 600),))
+        refused = Trouble(faults=(("update", "rate_limit", None, 99, 0, {"retry_after": 600}),))
         [(_, error)] = host.run([host.task(Spec("merge", model="m1"))], refused)
         assert error is not None
         begin = host.world.clock.now
@@ -129,7 +129,10 @@ def test_a_write_whose_first_answer_was_lost_is_not_said_to_have_changed_nothing
     """
     with deployment(lag=0.0) as host:
         host.seed("team")
-        faults = (("update", "cut_after", None, 1, 0, None), ("update", "rate_limit", None, 99, 0, 7))
+        faults = (
+            ("update", "cut_after", None, 1, 0, {}),
+            ("update", "rate_limit", None, 99, 0, {"retry_after": 7}),
+        )
         [(accounts, error)] = host.run([host.task(Spec("merge", model="m1"))], Trouble(faults=faults))
         assert error is None
         assert [set(account.pricing) for account in accounts] == prices(host) == [{"m0", "m1"}]
@@ -144,8 +147,8 @@ def test_a_write_in_doubt_is_not_forgotten_when_reading_back_fails(kind: str, ca
     with deployment(lag=0.0) as host:
         host.seed("team")
         lost, no_listing = (
-            (call, "cut_after", None, None, 0, None),
-            ("list", "rate_limit", None, None, 1, 600),
+            (call, "cut_after", None, None, 0, {}),
+            ("list", "rate_limit", None, None, 1, {"retry_after": 600}),
         )
         [(_, error)] = host.run([host.task(Spec(kind, count=2))], Trouble(faults=(lost, no_listing)))
         assert isinstance(error, OutcomeUnknown)

@@ -1,0 +1,108 @@
+"""A base that swallows connections, or of which nothing is known: one process at a time finds out."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from support import Clock, Sleeps, config_of, fixed_client, platform
+
+from airflow_provider_closeai.client.bases import is_lost
+from airflow_provider_closeai.client.cache import Cache, Knowledge
+from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.client.errors import CloseAIError
+from airflow_provider_closeai.client.models import ApiBase
+from airflow_provider_closeai.client.pool import BasePool
+from airflow_provider_closeai.client.retry import Progress
+from airflow_provider_closeai.client.transport import Transport
+from airflow_provider_closeai.simulator import Simulator
+
+
+def test_only_one_process_at_a_time_risks_a_base_of_which_nothing_is_known(sim: Simulator) -> None:
+    sim.swallow_base(0)
+    config = config_of(sim, connect_timeout=30)
+    pools = [BasePool(config, Transport(config), Cache(config)) for _ in range(3)]
+    with pools[0].choose(Progress(end=0)) as first, pools[1].choose(Progress(end=0)) as second:
+        assert [first, second] == sim.base_urls
+        client = CloseAIClient(config)
+        client.pool.report(
+            client._transport.attempt("GET", second, "/api/v1/healthy", decode=bytes, seconds=5)
+        )
+        with pools[2].choose(Progress(end=0)) as third:
+            assert third == second
+    with pools[2].choose(Progress(end=0)) as fourth:
+        assert fourth == sim.base_urls[0], "a risk that is over is taken by the next"
+
+
+def pool_of(sim: Simulator, **how: Any) -> BasePool:
+    config = config_of(sim)
+    now = how.get("now")
+    cache = Cache(config, now=now) if now else Cache(config)
+    return BasePool(config, Transport(config), cache, **how)
+
+
+def ask(pool: BasePool, base: str) -> None:
+    pool.report(pool._transport.attempt("GET", base, "/api/v1/healthy", decode=bytes, seconds=5))
+
+
+def test_who_waits_takes_no_base_that_was_found_ill_meanwhile(sim: Simulator) -> None:
+    first, second = sim.base_urls
+    found = [first, second]
+
+    def sleep(seconds: float) -> None:
+        ask(pool_of(sim), found.pop(0))
+
+    sim.stop_base(0)
+    with contextlib.ExitStack() as held:
+        assert held.enter_context(pool_of(sim).choose(Progress(end=0))) == first
+        assert held.enter_context(pool_of(sim).choose(Progress(end=0))) == second
+        assert held.enter_context(pool_of(sim, sleep=sleep).choose(Progress(end=0))) == second
+    assert found == []
+
+
+def test_the_wait_for_others_ends_whatever_the_clock_does(sim: Simulator, clock: Clock) -> None:
+    sleeps = Sleeps()
+    with contextlib.ExitStack() as held:
+        for _ in range(2):
+            held.enter_context(pool_of(sim).choose(Progress(end=0)))
+        waiting = pool_of(sim, now=clock, sleep=sleeps).choose(Progress(end=0))
+        assert held.enter_context(waiting) == sim.base_urls[0]
+    assert round(sum(sleeps.asked)) == config_of(sim).connect_timeout
+
+
+def test_who_waited_long_enough_takes_no_base_that_is_known_to_be_ill(sim: Simulator) -> None:
+    first, second = sim.base_urls
+    with contextlib.ExitStack() as held:
+        for _ in range(2):
+            held.enter_context(pool_of(sim).choose(Progress(end=0)))
+        sim.stop_base(0)
+        ask(pool_of(sim), first)
+        assert held.enter_context(pool_of(sim, sleep=Sleeps()).choose(Progress(end=0))) == second
+
+
+@pytest.mark.parametrize(
+    ("status", "lost"), [(302, True), (403, True), (404, True), (200, True), (500, False), (429, False)]
+)
+def test_bases_for_which_somebody_else_answers_are_lost(status: int, lost: bool) -> None:
+    with platform(lambda asked: (status, b"<html>")) as (origin, _):
+        client = fixed_client(origin, max_attempts=1)
+        with pytest.raises(CloseAIError):
+            list(client.iter_sub_accounts())
+        [verdict] = client.cache.read().verdicts.values() or [None]
+    known = Knowledge(bases=(ApiBase(origin),), verdicts={origin: verdict} if verdict else {})
+    assert is_lost(known) is lost
+
+
+def test_bases_that_answered_badly_and_then_went_away_are_lost(sim: Simulator) -> None:
+    pool = pool_of(sim)
+    pool.known()
+    sim.fault("healthy", "error_before", times=None)
+    for base in sim.base_urls:
+        ask(pool, base)
+    cache = Cache(config_of(sim))
+    assert not is_lost(cache.read())
+    for index, base in enumerate(sim.base_urls):
+        sim.stop_base(index)
+        ask(pool, base)
+    assert is_lost(cache.read())
