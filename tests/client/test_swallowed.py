@@ -6,12 +6,12 @@ import contextlib
 from typing import Any
 
 import pytest
-from support import Clock, Sleeps, clock_with, config_of, fixed_client, platform
+from support import Asked, Clock, Sleeps, clock_with, config_of, fixed_client, platform
 
 from airflow_provider_closeai.client.bases import is_lost
 from airflow_provider_closeai.client.cache import Cache, Knowledge
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import CloseAIError
+from airflow_provider_closeai.client.errors import AuthenticationFailed, CloseAIError, OutcomeUnknown
 from airflow_provider_closeai.client.models import ApiBase
 from airflow_provider_closeai.client.pool import BasePool
 from airflow_provider_closeai.client.retry import Progress
@@ -73,12 +73,37 @@ def test_the_wait_for_others_ends_whatever_the_clock_does(sim: Simulator, clock:
 
 def test_who_waited_long_enough_takes_no_base_that_is_known_to_be_ill(sim: Simulator) -> None:
     first, second = sim.base_urls
+    asked: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        if not asked:
+            ask(pool_of(sim), first)
+        asked.append(seconds)
+
+    sim.stop_base(0)
     with contextlib.ExitStack() as held:
         for _ in range(2):
             held.enter_context(pool_of(sim).choose(Progress(end=0)))
-        sim.stop_base(0)
-        ask(pool_of(sim), first)
-        assert held.enter_context(pool_of(sim, sleep=Sleeps()).choose(Progress(end=0))) == second
+        assert held.enter_context(pool_of(sim, sleep=sleep).choose(Progress(end=0))) == second
+    assert len(asked) > 1
+
+
+def test_an_answer_that_is_only_renewed_puts_nothing_off(sim: Simulator, clock: Clock) -> None:
+    pool = pool_of(sim, now=clock)
+    for number in range(1, 4):
+        pool.known()
+        assert sim.count("links") == number
+        clock.now += 3600
+
+
+def test_a_base_that_fails_after_a_probe_that_proved_nothing_comes_last(sim: Simulator) -> None:
+    sim.fault("healthy", "rate_limit", base=0, times=None)
+    pool = pool_of(sim)
+    pool.check_health()
+    sim.fault("list", "error_before", base=0)
+    client = CloseAIClient(config_of(sim))
+    list(client.iter_sub_accounts())
+    assert [base.api for base in pool.known()] == sim.base_urls[::-1]
 
 
 @pytest.mark.parametrize(
@@ -106,3 +131,17 @@ def test_bases_that_answered_badly_and_then_went_away_are_lost(sim: Simulator) -
         sim.stop_base(index)
         ask(pool, base)
     assert is_lost(cache.read())
+
+
+def test_a_key_is_not_blamed_before_every_base_was_asked(sim: Simulator) -> None:
+    sim.fault("list", "foreign", times=None, status=401)
+    with pytest.raises(OutcomeUnknown):
+        list(CloseAIClient(config_of(sim, max_attempts=1)).iter_sub_accounts())
+
+
+def test_the_platforms_own_401_needs_no_second_cause() -> None:
+    def reply(asked: Asked) -> tuple[int, Any]:
+        return (200, b"healthy") if asked.path.endswith("healthy") else (401, {"message": "unknown"})
+
+    with platform(reply) as (origin, _), pytest.raises(AuthenticationFailed, match="not known there"):
+        list(fixed_client(origin).iter_sub_accounts())

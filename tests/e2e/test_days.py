@@ -248,7 +248,7 @@ def test_a_backfill_of_keys_makes_nothing_and_one_of_costs_records_nothing(week:
     calls, ledger = Counter(week.simulator.counts()), week.ledger()
     dags = "team_keys", "closeai_monthly_cost", "closeai_costs_daily"
     for dag_id in dags:
-        week.backfill_three_days(dag_id, "2026-11-20", "2026-11-23")
+        week.backfill(dag_id, "2026-11-20", "2026-11-21", "2026-11-22")
 
     told = {dag_id: [line for line in week.told(dag_id) if line.startswith("backfill")] for dag_id in dags}
     assert told == {
