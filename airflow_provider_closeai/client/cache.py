@@ -27,7 +27,7 @@ MAX_PUT_OFF = 24 * 3600.0
 _SKEW = 60.0
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class HealthCheckResult(msgspec.Struct, frozen=True):
     """
     What was last seen of a base.
 
@@ -45,7 +45,7 @@ class Verdict(msgspec.Struct, frozen=True):
     is_proof: bool = True
 
 
-class Knowledge(msgspec.Struct, frozen=True):
+class PoolState(msgspec.Struct, frozen=True):
     """
     All that the processes share.
 
@@ -69,7 +69,7 @@ class Knowledge(msgspec.Struct, frozen=True):
     ask_again_at: float = 0.0
     why: str = ""
     refused: bool = False
-    verdicts: dict[str, Verdict] = {}
+    verdicts: dict[str, HealthCheckResult] = {}
     found_shapes: tuple[tuple[str, ...], ...] = ()
     ask_key_again_at: float = 0.0
     key_refused: str = ""
@@ -97,9 +97,9 @@ class Cache:
         self.name = hashlib.sha256(self._mac_key).hexdigest()[:24]
         self._store = (store or FileStore)(self.name)
         self._clock = clock
-        self._last: tuple[str, Knowledge] | None = None
+        self._last: tuple[str, PoolState] | None = None
 
-    def read(self) -> Knowledge:
+    def read(self) -> PoolState:
         """Return what is known; nothing known, where the store's text cannot be verified."""
         text = None
         try:
@@ -107,9 +107,9 @@ class Cache:
         except Exception as problem:
             warn_once(f"The shared cache of bases cannot be read ({reason(problem)}).")
         text = self._unshared.get(self.name, text)
-        return self._verified(text) or Knowledge()
+        return self._verified(text) or PoolState()
 
-    def change(self, edit: Callable[[Knowledge], Knowledge]) -> Knowledge:
+    def change(self, edit: Callable[[PoolState], PoolState]) -> PoolState:
         """
         Change what is known, one process of the host at a time.
 
@@ -142,7 +142,7 @@ class Cache:
     def _mac(self, payload: str) -> str:
         return hmac.new(self._mac_key, payload.encode(errors="replace"), "sha256").hexdigest()
 
-    def _verified(self, text: str | None) -> Knowledge | None:
+    def _verified(self, text: str | None) -> PoolState | None:
         if not isinstance(text, str) or len(text) > MAX_BYTES:
             return None
         if self._last is not None and self._last[0] == text:
@@ -152,13 +152,13 @@ class Cache:
             warn_once(f"The cache of bases {self.name} is not ours or was changed: ignored, asked anew.")
             return None
         try:
-            known = msgspec.json.decode(payload, type=Knowledge)
+            known = msgspec.json.decode(payload, type=PoolState)
         except msgspec.DecodeError:
             return None
         self._last = (text, known)
         return self._without_future(known)
 
-    def _without_future(self, known: Knowledge) -> Knowledge | None:
+    def _without_future(self, known: PoolState) -> PoolState | None:
         now = self._clock.now()
         if known.discovered_at > now + _SKEW or known.ask_again_at > now + MAX_PUT_OFF + _SKEW:
             return None  # a clock was wrong: then nothing of it can be dated

@@ -9,7 +9,7 @@ from typing import cast
 import msgspec
 
 from airflow_provider_closeai.client.bases import Require, base_to_use
-from airflow_provider_closeai.client.cache import Knowledge
+from airflow_provider_closeai.client.cache import PoolState
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import AuthenticationFailed, CloseAIError, PermissionDenied
 from airflow_provider_closeai.provisioning import inputs
@@ -66,7 +66,7 @@ def _check_key(client: CloseAIClient) -> None:
         raise AuthenticationFailed(known.key_refused, call="list")
 
 
-def _ask_about_key(client: CloseAIClient) -> Knowledge:
+def _ask_about_key(client: CloseAIClient) -> PoolState:
     refused, wait = "", client.config.discovery_ttl
     try:
         client.page(1, 1)
@@ -76,7 +76,7 @@ def _ask_about_key(client: CloseAIClient) -> Knowledge:
         log.warning("Whether the key is accepted is not known: %s", error)
         wait = client.config.health_ttl
 
-    def learn(old: Knowledge) -> Knowledge:
+    def learn(old: PoolState) -> PoolState:
         return msgspec.structs.replace(old, ask_key_again_at=client.clock.now() + wait, key_refused=refused)
 
     return client.cache.change(learn)

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 from support import config_of, raw_server, read_request
 
-from airflow_provider_closeai.client.cache import STALE_FOR, Cache, Knowledge, Verdict
+from airflow_provider_closeai.client.cache import STALE_FOR, Cache, HealthCheckResult, PoolState
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import DiscoveryError
@@ -51,8 +51,8 @@ class Scene:
     def forged(self, key: str = "sk-of-the-attacker-0123", age: float = 0.0, **known: Any) -> str:
         """Write a cache that sends everything to the attacker, signed with a key."""
         now = time.time() - age
-        verdicts = {self.evil: Verdict(healthy=True, at=now, detail="served a call")}
-        knowledge = Knowledge(bases=(ApiBase(self.evil, priority=99),), discovered_at=now, verdicts=verdicts)
+        verdicts = {self.evil: HealthCheckResult(healthy=True, at=now, detail="served a call")}
+        knowledge = PoolState(bases=(ApiBase(self.evil, priority=99),), discovered_at=now, verdicts=verdicts)
         payload = msgspec.json.encode(msgspec.structs.replace(knowledge, **known)).decode()
         signer = Cache(msgspec.structs.replace(config_of(self.sim), key=config_from(password=key).key))
         return f"{signer._mac(payload)} {payload}"
@@ -192,7 +192,10 @@ def test_a_file_of_last_week_is_not_even_an_emergency_answer(scene: Scene) -> No
 
 
 def test_replayed_verdicts_cost_the_order_only(scene: Scene) -> None:
-    bad = {url: Verdict(healthy=False, at=time.time(), detail="replayed") for url in scene.sim.base_urls}
+    bad = {
+        url: HealthCheckResult(healthy=False, at=time.time(), detail="replayed")
+        for url in scene.sim.base_urls
+    }
     cache = Cache(config_of(scene.sim))
     cache.change(lambda old: msgspec.structs.replace(old, verdicts=bad))
     want = CreateRequest.parse("a", {"gpt-4": 1}, 10, 2, settle=0)

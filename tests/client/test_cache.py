@@ -18,8 +18,8 @@ from airflow_provider_closeai.client.cache import (
     MAX_PUT_OFF,
     STALE_FOR,
     Cache,
-    Knowledge,
-    Verdict,
+    HealthCheckResult,
+    PoolState,
 )
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.models import ApiBase
@@ -88,7 +88,7 @@ def forge(sim: Simulator, evil: str, key: str | None = None) -> str:
     config = config_of(sim)
     if key is not None:
         config = msgspec.structs.replace(config, key=config_from(password=key).key)
-    known = Knowledge(bases=(ApiBase(evil, priority=99),), discovered_at=time.time())
+    known = PoolState(bases=(ApiBase(evil, priority=99),), discovered_at=time.time())
     forger = Cache(config)
     payload = msgspec.json.encode(known).decode()
     return f"{forger._mac(payload)} {payload}"
@@ -188,7 +188,7 @@ def test_a_broken_store_costs_nothing_but_sharing(sim: Simulator) -> None:
     assert cache.read().failures == 3
 
 
-def changed(sim: Simulator, **fields: object) -> Knowledge:
+def changed(sim: Simulator, **fields: object) -> PoolState:
     cache = Cache(config_of(sim))
     cache.change(lambda old: msgspec.structs.replace(old, **fields))
     return Cache(config_of(sim)).read()
@@ -198,12 +198,12 @@ def test_what_is_dated_in_the_future_is_not_believed(warm: Simulator) -> None:
     now = time.time()
     assert changed(warm).bases
     assert changed(warm, ask_again_at=now + MAX_PUT_OFF).bases
-    assert changed(warm, discovered_at=now + 3600) == Knowledge()
+    assert changed(warm, discovered_at=now + 3600) == PoolState()
     client_of(warm).list_bases()
     assert warm.count("links") == 2
-    assert changed(warm, ask_again_at=now + 2 * MAX_PUT_OFF) == Knowledge()
+    assert changed(warm, ask_again_at=now + 2 * MAX_PUT_OFF) == PoolState()
     assert changed(warm, discovered_at=now - STALE_FOR, bases=(ApiBase("https://x"),)).bases
-    good, bad = Verdict(True, now - 5, ""), Verdict(True, now + 3600, "")
+    good, bad = HealthCheckResult(True, now - 5, ""), HealthCheckResult(True, now + 3600, "")
     assert changed(warm, verdicts={"https://a": good, "https://b": bad}).verdicts == {"https://a": good}
 
 

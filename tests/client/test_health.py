@@ -18,7 +18,7 @@ from support import (
 )
 
 from airflow_provider_closeai.client.answers import Attempt, Outcome
-from airflow_provider_closeai.client.cache import Cache, Knowledge
+from airflow_provider_closeai.client.cache import Cache, PoolState
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import NoHealthyBase
@@ -36,7 +36,7 @@ def bases_of(sim: Simulator, clock: Clock, **extra: Any) -> BasePool:
     )
 
 
-def seen_of(sim: Simulator) -> Knowledge:
+def seen_of(sim: Simulator) -> PoolState:
     return Cache(config_of(sim)).read()
 
 

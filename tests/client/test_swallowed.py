@@ -9,7 +9,7 @@ import pytest
 from support import Asked, Clock, Sleeps, clock_with, config_of, fixed_client, platform
 
 from airflow_provider_closeai.client.bases import is_lost
-from airflow_provider_closeai.client.cache import Cache, Knowledge
+from airflow_provider_closeai.client.cache import Cache, PoolState
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import AuthenticationFailed, CloseAIError, OutcomeUnknown
 from airflow_provider_closeai.client.models import ApiBase
@@ -115,7 +115,7 @@ def test_bases_for_which_somebody_else_answers_are_lost(status: int, lost: bool)
         with pytest.raises(CloseAIError):
             list(client.iter_sub_accounts())
         [verdict] = client.cache.read().verdicts.values() or [None]
-    known = Knowledge(bases=(ApiBase(origin),), verdicts={origin: verdict} if verdict else {})
+    known = PoolState(bases=(ApiBase(origin),), verdicts={origin: verdict} if verdict else {})
     assert is_lost(known) is lost
 
 
