@@ -57,6 +57,11 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         "Per call, over all attempts and waits. Default: 120.",
         {"type": ["integer", "null"], "minimum": 1},
     ),
+    "max_late": _field(
+        "Max late (s)",
+        "How long after a request was sent the platform may still execute it. Default: 60.",
+        {"type": ["integer", "null"], "minimum": 1},
+    ),
     "page_size": _field(
         "Page size",
         "Accounts per page of a listing; -1: everything in one answer. Default: 500.",

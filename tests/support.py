@@ -19,14 +19,20 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from airflow_provider_closeai import local_state
 from airflow_provider_closeai.client import cache
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import ClientConfig, config_from
+from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.local_state import folder
+from airflow_provider_closeai.provisioning import runner
+from airflow_provider_closeai.provisioning.requests import CreateRequest
 from airflow_provider_closeai.simulator import Request, Simulator
 
 HANG = 30  # seconds after which a test counts as hanging
 KEY = "sk-test-0123456789abcdef"
 GPT4 = {"gpt-4": 1}
+MAX_LATE = 0.1
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 _processes = multiprocessing.get_context("forkserver")
@@ -51,7 +57,7 @@ def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     monkeypatch.setattr(tempfile, "tempdir", place)
     monkeypatch.setenv("TMPDIR", place)
     monkeypatch.setattr(cache.Cache, "_unshared", {})
-    cache._warn_once.cache_clear()
+    folder.warn_once.cache_clear()
     for name in PROXY_VARIABLES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -60,18 +66,43 @@ def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 
 
 def config_of(sim: Simulator, **extra: Any) -> ClientConfig:
-    return config_from(password=sim.key, host=sim.discovery_url, extra=extra)
+    return config_from(password=sim.key, host=sim.discovery_url, extra={"max_late": MAX_LATE, **extra})
 
 
 def client_of(sim: Simulator, sleep: Callable[[float], None] | None = None, **extra: Any) -> CloseAIClient:
-    config = config_of(sim, **extra)
-    return CloseAIClient(config) if sleep is None else CloseAIClient(config, sleep=sleep)
+    return CloseAIClient(config_of(sim, **extra), clock=clock_with(sleep))
 
 
 def fixed_client(*bases: str, key: str = KEY, sleep: Callable[[float], None] | None = None, **extra: Any):
     """Make a client of a fixed list of bases: no discovery."""
-    config = config_from(password=key, extra={"api_bases": list(bases), **extra})
-    return CloseAIClient(config) if sleep is None else CloseAIClient(config, sleep=sleep)
+    config = config_from(password=key, extra={"api_bases": list(bases), "max_late": MAX_LATE, **extra})
+    return CloseAIClient(config, clock=clock_with(sleep))
+
+
+def clock_with(
+    sleep: Callable[[float], None] | None = None, now: Callable[[], float] | None = None
+) -> local_state.Clock:
+    """Make the machine's clock, with a ``sleep`` or a ``now`` of the test's own."""
+    given = {"sleep": sleep, "now": now}
+    return local_state.Clock(**{name: value for name, value in given.items() if value is not None})
+
+
+def run_create(
+    client: CloseAIClient,
+    request: CreateRequest,
+    *,
+    first_try: bool = True,
+    task: str = "",
+    own_journal: local_state.Store | None = None,
+    needs_keys: bool = False,
+) -> list[SubAccount]:
+    """Run one try of a create."""
+    this_try = runner.Try(
+        task=task,
+        is_retry=not first_try,
+        own_journal=None if own_journal is None else lambda alias: own_journal,
+    )
+    return runner.create(client, request, this_try, needs_keys=needs_keys)
 
 
 class Sleeps:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from airflow_provider_closeai.client.cache import MAX_PUT_OFF, Knowledge, Verdict
+from airflow_provider_closeai.client.cache import MAX_PUT_OFF, HealthCheckResult, PoolState
 from airflow_provider_closeai.client.config import clean_origin, without_v1
 from airflow_provider_closeai.client.decoding import loads
 from airflow_provider_closeai.client.errors import safe_text
@@ -30,7 +30,7 @@ def ranked(bases: Iterable[ApiBase]) -> list[ApiBase]:
     return sorted(bases, key=lambda base: (base.status != "ok", -base.priority))
 
 
-def ordered(bases: Iterable[ApiBase], verdicts: dict[str, Verdict]) -> list[ApiBase]:
+def ordered(bases: Iterable[ApiBase], verdicts: dict[str, HealthCheckResult]) -> list[ApiBase]:
     """Order bases for a call: as recommended, those with a bad verdict last."""
     return sorted(ranked(bases), key=lambda base: is_bad(verdicts.get(base.api)))
 
@@ -47,7 +47,7 @@ def discovery_wait(failures: int, retry_after: float | None) -> float:
     return min(MAX_WAIT, FIRST_WAIT * 2.0 ** min(failures - 1, 10))
 
 
-def is_lost(known: Knowledge) -> bool:
+def is_lost(known: PoolState) -> bool:
     """
     Whether no base can be reached: each failed by transport, or somebody else answered for it.
 
@@ -97,7 +97,7 @@ def usable(links: Iterable[ApiBase], allowed_hosts: Sequence[str]) -> tuple[ApiB
     return tuple(kept.values())
 
 
-def is_bad(verdict: Verdict | None) -> bool:
+def is_bad(verdict: HealthCheckResult | None) -> bool:
     """
     Whether a base is known to be ill.
 

@@ -7,16 +7,15 @@ mean by "create", "reprice" and "delete" is one floor up, in :mod:`airflow_provi
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
-from airflow_provider_closeai.client import alias_filter, failures, retry
+from airflow_provider_closeai.client import alias_filter, errors, failures, retry
 from airflow_provider_closeai.client.answers import Attempt, Outcome
-from airflow_provider_closeai.client.cache import Cache, Store
+from airflow_provider_closeai.client.cache import Cache
 from airflow_provider_closeai.client.config import ClientConfig
 from airflow_provider_closeai.client.decoding import decode_page, decoder
 from airflow_provider_closeai.client.listing import read_all
@@ -34,11 +33,15 @@ from airflow_provider_closeai.client.models import (
 )
 from airflow_provider_closeai.client.pool import BasePool
 from airflow_provider_closeai.client.transport import Transport
+from airflow_provider_closeai.local_state.clock import SYSTEM_CLOCK, Clock
+from airflow_provider_closeai.local_state.stores import Store
 
 log = logging.getLogger(__name__)
 
 _ACCOUNTS = "/api/v1/account/sub-account"
 _MOST_SHAPES = 50
+_FEW = 20  # aliases that are asked for one by one, whatever the number of accounts
+_CALLS_PER_PAGE = 0.25  # what a call for one alias costs beside a full page
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -76,7 +79,7 @@ class CloseAIClient:
 
     :param config: the connection, from :func:`~airflow_provider_closeai.client.config.config_from`.
     :param store: where the knowledge of bases is shared; default: a file of this host's user.
-    :param sleep: waits between attempts.
+    :param clock: says what the time is, and waits.
     """
 
     def __init__(
@@ -84,14 +87,14 @@ class CloseAIClient:
         config: ClientConfig,
         *,
         store: Callable[[str], Store] | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.config = config
-        self.sleep = sleep
+        self.clock = clock
         self._transport = Transport(config)
         self._found_shapes: set[tuple[str, ...]] = set()
-        self.cache = Cache(config, store)
-        self.pool = BasePool(config, self._transport, self.cache, sleep=sleep)
+        self.cache = Cache(config, store, clock)
+        self.pool = BasePool(config, self._transport, self.cache, now=clock.now, sleep=clock.sleep)
 
     def list_bases(self) -> list[ApiBase]:
         """Return the bases, best first, from the shared cache while it is fresh."""
@@ -125,6 +128,51 @@ class CloseAIClient:
             may_be_unnamed = isinstance(item, UnreadableItem) and item.alias is None
             if alias in (None, item.alias) or may_be_unnamed:
                 yield item
+
+    def iter_aliases(self, aliases: Collection[str]) -> Iterator[SubAccount | UnreadableItem]:
+        """
+        Stream the accounts of several aliases, and (perhaps twice) entries whose alias cannot be read.
+
+        The platform's filter is asked for each alias, where that is less work than one listing of all; one
+        such listing finds what the filter cannot be trusted with.
+
+        :param aliases: each matches exactly.
+        """
+        left = set(aliases)
+        if len(left) == 1:
+            yield from self.iter_listing(left.pop())
+            return
+        if len(left) <= _FEW or len(left) * _CALLS_PER_PAGE < self._count_pages():
+            for alias in sorted(left):
+                found = self._find(alias)
+                if found is not None:
+                    left.discard(alias)
+                    yield from found
+        if left:
+            for item in self.iter_listing():
+                if item.alias in left or (item.alias is None and isinstance(item, UnreadableItem)):
+                    yield item
+
+    def _find(self, alias: str) -> list[SubAccount | UnreadableItem] | None:
+        """Return what the platform's filter finds; ``None`` where it cannot be trusted to find all."""
+        if not alias_filter.is_sendable(alias):
+            return None
+        try:
+            items = [
+                item
+                for item in read_all(self.page, self.config.page_size, alias)
+                if item.alias in (alias, None)
+            ]
+        except errors.CloseAIError:
+            if alias_filter.is_trusted(alias, self._shapes(alias)):
+                raise
+            return None  # the filter cannot take such an alias
+        is_found = any(item.alias == alias for item in items)
+        return items if is_found or alias_filter.is_trusted(alias, self._shapes(alias)) else None
+
+    def _count_pages(self) -> float:
+        total = self.page(1, 1).total
+        return 1.0 if total is None or self.config.page_size < 1 else total / self.config.page_size
 
     def iter_sub_accounts(self, alias: str | None = None, sk: str | None = None) -> Iterator[SubAccount]:
         """
@@ -233,9 +281,9 @@ class CloseAIClient:
         return grants.total_used
 
     def _call(self, call: Call, *, query: Mapping[str, str] | None = None, body: object = None) -> Any:
-        progress = retry.Progress(end=time.monotonic() + self.config.deadline)
+        progress = retry.Progress(end=self.clock.monotonic() + self.config.deadline)
         policy = retry.Policy(repeatable=call.repeatable, max_attempts=self.config.max_attempts)
-        for step in retry.retrying(policy, progress, time.monotonic, self.sleep):
+        for step in retry.retrying(policy, progress, self.clock.monotonic, self.clock.sleep):
             step.retry_state.set_result(self._attempt(call, progress, query, body))
         last = progress.attempts[-1]
         if last.outcome is Outcome.EXECUTED:
@@ -248,7 +296,7 @@ class CloseAIClient:
         self, call: Call, progress: retry.Progress, query: Mapping[str, str] | None, body: object
     ) -> Attempt:
         def send(base: str, *, fresh: bool) -> Attempt:
-            left = max(progress.end - time.monotonic(), 0.001)  # discovery may have taken some
+            left = max(progress.end - self.clock.monotonic(), 0.001)  # discovery may have taken some
             attempt = self._transport.attempt(
                 call.method,
                 base,

@@ -33,6 +33,7 @@ EXTRA_LABELS = {
     "read_timeout": "Read timeout (s)",
     "max_attempts": "Max attempts",
     "deadline": "Deadline (s)",
+    "max_late": "Max late (s)",
     "page_size": "Page size",
     "verify": "Verify TLS",
     "proxies": "Proxies",
@@ -68,6 +69,8 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     :param read_timeout: seconds to wait for bytes, per attempt.
     :param max_attempts: attempts per call, over all bases.
     :param deadline: seconds per call, over all attempts and waits.
+    :param max_late: longest time, in seconds, after a request was sent in which the platform may still
+        execute it.
     :param page_size: accounts per page of a listing; -1: everything in one answer.
     :param verify: as requests takes it: True, False, or the path of a CA bundle.
     :param proxies: as requests takes it; ``None``: the environment's.
@@ -84,6 +87,7 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     read_timeout: float = 60
     max_attempts: int = 5
     deadline: float = 120
+    max_late: float = 60
     page_size: int = 500
     verify: bool | str = True
     proxies: dict[str, str] | None = None
@@ -125,7 +129,7 @@ def config_from(
             near = difflib.get_close_matches(name, EXTRA_LABELS, n=1, cutoff=0)
             raise ConfigError(f"Connection extra {name!r} is unknown; did you mean {near[0]!r}?")
     settings: dict[str, Any] = {}
-    for name in ("discovery_ttl", "health_ttl", "connect_timeout", "read_timeout", "deadline"):
+    for name in ("discovery_ttl", "health_ttl", "connect_timeout", "read_timeout", "deadline", "max_late"):
         if name in given:
             settings[name] = _seconds(name, given[name])
     for name, allowed in (

@@ -26,7 +26,7 @@ from airflow_provider_closeai.client.bases import (
     ranked,
     usable,
 )
-from airflow_provider_closeai.client.cache import STALE_FOR, Cache, Knowledge, Verdict
+from airflow_provider_closeai.client.cache import STALE_FOR, Cache, HealthCheckResult, PoolState
 from airflow_provider_closeai.client.config import ClientConfig
 from airflow_provider_closeai.client.models import ApiBase, BaseHealth
 from airflow_provider_closeai.client.transport import Transport
@@ -37,7 +37,7 @@ LINKS_PATH = "/api/v1/links"
 HEALTH_PATH = "/api/v1/healthy"
 _PROBE_SECONDS = 10.0
 _LOOK_AGAIN = 0.05
-_NOT_PROBED = Verdict(healthy=False, at=0.0, detail="another process is still probing it")
+_NOT_PROBED = HealthCheckResult(healthy=False, at=0.0, detail="another process is still probing it")
 
 
 class BasePool:
@@ -65,7 +65,7 @@ class BasePool:
         self._cache = cache
         self._now = now
         self._sleep = sleep
-        self._seen: dict[str, Verdict | None] = {}  # of the bases that calls are under way to
+        self._seen: dict[str, HealthCheckResult | None] = {}  # of the bases that calls are under way to
 
     def known(self) -> list[ApiBase]:
         """
@@ -84,7 +84,7 @@ class BasePool:
         Raises as :meth:`known`. A fixed list of bases is returned as it is.
         """
         if not self._config.api_bases:
-            with self._cache.sole("discovery", wait=self._config.deadline):
+            with self._cache.try_lock("discovery", wait=self._config.deadline):
                 self._discover(self._cache.read())
         return self.known()
 
@@ -107,7 +107,7 @@ class BasePool:
             self._seen[base] = known.verdicts.get(base)
             yield base
 
-    def _risked(self, bases: Sequence[str], known: Knowledge, risk: contextlib.ExitStack) -> str:
+    def _risked(self, bases: Sequence[str], known: PoolState, risk: contextlib.ExitStack) -> str:
         for _ in range(max(1, round(self._config.connect_timeout / _LOOK_AGAIN))):
             untried = [base for base in bases if self._is_old(known.verdicts.get(base))]
             for base in bases:
@@ -117,7 +117,7 @@ class BasePool:
                     continue
                 name = hashlib.sha256(base.encode()).hexdigest()[:8]
                 with contextlib.ExitStack() as mine:
-                    if mine.enter_context(self._cache.sole(f"risk-{name}")):
+                    if mine.enter_context(self._cache.try_lock(f"risk-{name}")):
                         risk.push(mine.pop_all())
                         return base
             if not untried:
@@ -126,7 +126,7 @@ class BasePool:
             known = self._cache.read()
         return min(bases, key=lambda base: is_bad(known.verdicts.get(base)))
 
-    def _known_for_a_call(self) -> Knowledge:
+    def _known_for_a_call(self) -> PoolState:
         """
         Return what is known; raises as :meth:`known`.
 
@@ -163,7 +163,7 @@ class BasePool:
         if not healthy:
             log.warning("Base %s: %s. It comes last until it is healthy.", attempt.base, attempt.detail)
         detail = "served a call" if healthy else attempt.detail
-        self._learn({attempt.base: Verdict(healthy, self._now(), detail, reached)})
+        self._learn({attempt.base: HealthCheckResult(healthy, self._now(), detail, reached)})
 
     def check_health(self) -> list[BaseHealth]:
         """
@@ -194,13 +194,13 @@ class BasePool:
             )
         return base
 
-    def _current(self) -> Knowledge:
+    def _current(self) -> PoolState:
         known = self._with_fixed(self._cache.read())
         if self._config.api_bases:
             return known
         if self._is_due(known):
             wait = 0.0 if self._is_usable(known) else self._config.deadline
-            with self._cache.sole("discovery", wait=wait) as mine:
+            with self._cache.try_lock("discovery", wait=wait) as mine:
                 known = self._cache.read()
                 if mine and self._is_due(known):
                     known = self._discover(known)
@@ -208,23 +208,23 @@ class BasePool:
             return known
         raise self._nothing_known(known)
 
-    def _with_fixed(self, known: Knowledge) -> Knowledge:
+    def _with_fixed(self, known: PoolState) -> PoolState:
         fixed = self._config.api_bases
         if not fixed:
             return known
         bases = tuple(ApiBase(api, priority=len(fixed) - rank) for rank, api in enumerate(fixed))
         return msgspec.structs.replace(known, bases=bases)
 
-    def _is_due(self, known: Knowledge) -> bool:
+    def _is_due(self, known: PoolState) -> bool:
         now = self._now()
         age = now - known.discovered_at
         too_old = age >= self._config.discovery_ttl or (age > FIRST_WAIT and is_lost(known))
         return too_old and now >= known.ask_again_at
 
-    def _is_usable(self, known: Knowledge) -> bool:
+    def _is_usable(self, known: PoolState) -> bool:
         return bool(known.bases) and self._now() - known.discovered_at < STALE_FOR
 
-    def _discover(self, known: Knowledge) -> Knowledge:
+    def _discover(self, known: PoolState) -> PoolState:
         """Ask discovery once, and share the answer or the failure with every process."""
         asked = self._ask_discovery()
         told = asked.retry_after
@@ -235,10 +235,10 @@ class BasePool:
         now = self._now()
         if bases:
 
-            def renew(old: Knowledge) -> Knowledge:
+            def renew(old: PoolState) -> PoolState:
                 listed = {base.api for base in bases}
                 verdicts = {base: seen for base, seen in old.verdicts.items() if base in listed}
-                renewed = Knowledge(
+                renewed = PoolState(
                     bases=bases, discovered_at=now, verdicts=verdicts, found_shapes=old.found_shapes
                 )
                 if not is_lost(old) or listed != {base.api for base in old.bases}:
@@ -251,7 +251,7 @@ class BasePool:
         why = asked.detail if asked.outcome is not Outcome.EXECUTED else self._why_none(asked.value)
         log.warning("Discovery at %s failed: %s.", self._config.origin, why)
 
-        def put_off(old: Knowledge) -> Knowledge:
+        def put_off(old: PoolState) -> PoolState:
             return msgspec.structs.replace(
                 old,
                 failures=old.failures + 1,
@@ -275,7 +275,7 @@ class BasePool:
             "GET", config.origin, LINKS_PATH, decode=decode_links, seconds=seconds, fresh=True
         )
 
-    def _nothing_known(self, known: Knowledge) -> errors.CloseAIError:
+    def _nothing_known(self, known: PoolState) -> errors.CloseAIError:
         origin, why = self._config.origin, known.why or "another process is still asking"
         if known.refused:
             return errors.AuthenticationFailed(
@@ -294,9 +294,9 @@ class BasePool:
             retry_after=wait,
         )
 
-    def _probe(self, bases: Sequence[ApiBase], wait: float) -> Knowledge:
+    def _probe(self, bases: Sequence[ApiBase], wait: float) -> PoolState:
         """Probe those of the bases whose verdict is too old, if no other process is doing it."""
-        with self._cache.sole("health", wait=wait) as mine:
+        with self._cache.try_lock("health", wait=wait) as mine:
             known = self._current()
             old = [base for base in bases if self._is_old(known.verdicts.get(base.api))] if mine else []
             if old:
@@ -305,7 +305,7 @@ class BasePool:
                 known = msgspec.structs.replace(known, verdicts={**known.verdicts, **learned.verdicts})
         return self._with_fixed(known)
 
-    def _verdict(self, base: ApiBase, known: Knowledge) -> Verdict:
+    def _verdict(self, base: ApiBase, known: PoolState) -> HealthCheckResult:
         probe = self._ask_health(base.api)
         last = known.verdicts.get(base.api)
         if probe.status == 429 and last is not None:
@@ -315,7 +315,7 @@ class BasePool:
         if not healthy:
             log.warning("Base %s is not healthy: %s.", base.api, detail)
         is_proof = probe.outcome is not Outcome.REJECTED
-        return Verdict(healthy, self._now(), detail, probe.reached_platform, is_proof)
+        return HealthCheckResult(healthy, self._now(), detail, probe.reached_platform, is_proof)
 
     def _ask_health(self, base: str) -> Attempt:
         probe = self._transport.attempt(
@@ -332,11 +332,11 @@ class BasePool:
             return msgspec.structs.replace(probe, outcome=Outcome.UNKNOWN, detail=detail)
         return probe
 
-    def _learn(self, verdicts: dict[str, Verdict]) -> Knowledge:
-        def edit(old: Knowledge) -> Knowledge:
+    def _learn(self, verdicts: dict[str, HealthCheckResult]) -> PoolState:
+        def edit(old: PoolState) -> PoolState:
             return msgspec.structs.replace(old, verdicts={**old.verdicts, **verdicts})
 
         return self._cache.change(edit)
 
-    def _is_old(self, verdict: Verdict | None) -> bool:
+    def _is_old(self, verdict: HealthCheckResult | None) -> bool:
         return verdict is None or self._now() - verdict.at >= self._config.health_ttl

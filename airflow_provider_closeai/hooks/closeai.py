@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,13 +14,21 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import ApiBase, BaseHealth, SubAccount
-from airflow_provider_closeai.provisioning.accounts import select
-from airflow_provider_closeai.provisioning.create import SETTLE, Wanted, ensure_sub_accounts, wanted
-from airflow_provider_closeai.provisioning.delete import delete_sub_accounts, deletion
-from airflow_provider_closeai.provisioning.pricing import repricing, update_pricing
-from airflow_provider_closeai.provisioning.selection import selection
+from airflow_provider_closeai.provisioning import runner
+from airflow_provider_closeai.provisioning.reading import select
+from airflow_provider_closeai.provisioning.requests import (
+    CreateOptions,
+    CreateRequest,
+    DeleteOptions,
+    DeleteRequest,
+    RepriceOptions,
+    RepriceRequest,
+)
+from airflow_provider_closeai.provisioning.selection import Selection
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from airflow.providers.common.compat.sdk import Connection, Context
 
 _TEST_SECONDS = 20.0
@@ -134,8 +142,7 @@ class CloseAIHook(BaseHook):
 
         :param sub_accounts: ids, or the records that other tasks returned.
         """
-        wanted_accounts = selection(sub_accounts, None, None)
-        return select(self.get_conn(), wanted_accounts, missing="ignore")
+        return select(self.get_conn(), Selection.parse(sub_accounts), missing="ignore")
 
     def get_sub_account(self, account_id: int) -> SubAccount | None:
         """
@@ -152,10 +159,8 @@ class CloseAIHook(BaseHook):
         balance: Any,
         count: int | str = 1,
         *,
-        if_exists: str = "ensure",
-        batch_size: int = 100,
-        settle: float = SETTLE,
         context: Context | None = None,
+        **options: Unpack[CreateOptions],
     ) -> list[SubAccount]:
         """
         Make it so that exactly ``count`` sub-accounts of the alias exist; see docs/operators/create.md.
@@ -164,39 +169,31 @@ class CloseAIHook(BaseHook):
         :param model_pricing: models and factors; a model that is not in it has no permission.
         :param balance: virtual balance of each new account; existing ones keep theirs.
         :param count: how many shall exist.
-        :param if_exists: ``ensure``, ``update``, ``match`` or ``fail``.
-        :param batch_size: accounts per post.
-        :param settle: seconds for which the listing must stay the same before absence is believed.
         :param context: the task's context; default: that of the task under way, if there is one. A try
             after the first waits before it believes that nothing is there.
+        :param options: ``if_exists``, ``batch_size``, ``settle``.
         :returns: the accounts, keys included: ``account.token.reveal()``.
         """
-        want = wanted(alias, model_pricing, balance, count, if_exists, batch_size, settle)
-        return self.ensure_sub_accounts(want, context=context)
+        request = CreateRequest.parse(alias, model_pricing, balance, count, **options)
+        return runner.create(self.get_conn(), request, this_try(context))
 
-    def ensure_sub_accounts(
-        self, want: Wanted, *, needs_keys: bool = False, context: Context | None = None
-    ) -> list[SubAccount]:
+    def create_many(
+        self, wanted: Iterable[Mapping[str, Any]], *, context: Context | None = None
+    ) -> list[list[SubAccount]]:
         """
-        Do what :meth:`create_sub_accounts` does, for parameters that were read already.
+        Do what :meth:`create_sub_accounts` does for many aliases, with shared listings and waits.
 
-        :param want: what is asked for.
-        :param needs_keys: refuse accounts whose keys the listing hides: they are about to be delivered.
+        :param wanted: for each alias the parameters of :meth:`create_sub_accounts`.
         :param context: as there.
+        :returns: the accounts of each alias, in the order of ``wanted``.
+        :raises CloseAIError: the first that went wrong, once all others are made.
         """
-        now = context or _context_now()
-        ti = now.get("ti")
-        if ti is None:
-            return ensure_sub_accounts(self.get_conn(), want, needs_keys=needs_keys)
-        states = now.get("task_state_store")  # Airflow 3.3 and later
-        return ensure_sub_accounts(
-            self.get_conn(),
-            want,
-            first_try=ti.try_number <= 1,
-            task=f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}",
-            own_journal=None if states is None else TaskJournal(states, want.alias),
-            needs_keys=needs_keys,
-        )
+        requests = [CreateRequest.parse(**each) for each in wanted]
+        results = runner.create_all(self.get_conn(), requests, this_try(context))
+        for result in results:
+            if isinstance(result, CloseAIError):
+                raise result
+        return [result for result in results if isinstance(result, list)]
 
     def update_pricing(
         self,
@@ -204,9 +201,7 @@ class CloseAIHook(BaseHook):
         sub_accounts: Any = None,
         alias: str | None = None,
         sks: Any = None,
-        mode: str = "merge",
-        batch_size: int = 100,
-        dry_run: bool | str = False,
+        **options: Unpack[RepriceOptions],
     ) -> list[SubAccount]:
         """
         Set prices without renaming an account or losing a model; see docs/operators/pricing.md.
@@ -215,24 +210,20 @@ class CloseAIHook(BaseHook):
         :param sub_accounts: ids or records. Give exactly one of ``sub_accounts``, ``alias`` and ``sks``.
         :param alias: all accounts with exactly this alias.
         :param sks: keys.
-        :param mode: ``merge`` keeps models that are not named; ``replace`` takes their permission.
-        :param batch_size: accounts per post.
-        :param dry_run: only tell.
+        :param options: ``mode``, ``batch_size``, ``dry_run``.
         :returns: the selected accounts as they are afterwards.
         """
-        asked = repricing(model_pricing, sub_accounts, alias, sks, mode, batch_size, dry_run)
-        return update_pricing(self.get_conn(), asked)
+        request = RepriceRequest.parse(model_pricing, sub_accounts, alias, sks, **options)
+        return runner.reprice(self.get_conn(), request)
 
     def delete_sub_accounts(
         self,
         sub_accounts: Any = None,
         alias: str | None = None,
         sks: Any = None,
-        missing: str = "ignore",
-        max_delete: int | str | None = None,
-        batch_size: int = 100,
-        dry_run: bool | str = False,
+        *,
         record: Callable[[Sequence[SubAccount]], None] | None = None,
+        **options: Unpack[DeleteOptions],
     ) -> list[SubAccount]:
         """
         Delete accounts after a look at them; see docs/operators/delete.md.
@@ -240,15 +231,12 @@ class CloseAIHook(BaseHook):
         :param sub_accounts: ids or records. Give exactly one of ``sub_accounts``, ``alias`` and ``sks``.
         :param alias: all accounts with exactly this alias.
         :param sks: keys.
-        :param missing: ``ignore`` or ``fail``, when an account is not listed.
-        :param max_delete: refuse to delete more than this many.
-        :param batch_size: accounts per call.
-        :param dry_run: only tell.
         :param record: is given the accounts just before they are deleted.
+        :param options: ``missing``, ``max_delete``, ``batch_size``, ``dry_run``.
         :returns: the accounts as they were just before.
         """
-        asked = deletion(sub_accounts, alias, sks, missing, max_delete, batch_size, dry_run)
-        return delete_sub_accounts(self.get_conn(), asked, record)
+        request = DeleteRequest.parse(sub_accounts, alias, sks, **options)
+        return runner.delete(self.get_conn(), request, record)
 
 
 class VariableStore:
@@ -311,6 +299,24 @@ def client_from(connection: Connection, longest: float | None = None) -> CloseAI
     if longest is not None:
         config = msgspec.structs.replace(config, deadline=min(config.deadline, longest))
     return CloseAIClient(config, store=VariableStore if config.cache == "variable" else None)
+
+
+def this_try(context: Context | None = None) -> runner.Try:
+    """
+    Return which try of which task this is.
+
+    :param context: the task's; default: that of the task under way, if there is one.
+    """
+    now = context or _context_now()
+    ti = now.get("ti")
+    if ti is None:
+        return runner.Try()
+    states = now.get("task_state_store")  # Airflow 3.3 and later
+    return runner.Try(
+        task=f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}",
+        is_retry=ti.try_number > 1,
+        own_journal=None if states is None else lambda alias: TaskJournal(states, alias),
+    )
 
 
 def _context_now() -> Mapping[str, Any]:

@@ -93,22 +93,24 @@ class CreateSubAccountsOperator(CloseAIOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Create what is missing; see docs/operators/create.md."""
-        from airflow_provider_closeai.provisioning.create import wanted
+        from airflow_provider_closeai.hooks.closeai import this_try
+        from airflow_provider_closeai.provisioning import runner
+        from airflow_provider_closeai.provisioning.requests import CreateRequest
         from airflow_provider_closeai.sinks.base import check_sink, deliver_all
 
         with self.hook() as hook:
-            want = wanted(
+            request = CreateRequest.parse(
                 self.alias,
                 self.model_pricing,
                 self.balance,
                 self.count,
-                self.if_exists,
-                self.batch_size,
-                self.settle,
+                if_exists=self.if_exists,
+                batch_size=self.batch_size,
+                settle=self.settle,
             )
             sink = check_sink(self.deliver_to)
-            accounts = hook.ensure_sub_accounts(want, needs_keys=sink is not None, context=context)
-            records = [want.record(account) for account in accounts]
+            accounts = runner.create(hook.get_conn(), request, this_try(context), needs_keys=sink is not None)
+            records = [request.record(account) for account in accounts]
             if sink is not None:
                 references = deliver_all(sink, accounts)
                 records = [record | {"delivered_to": references[record["id"]]} for record in records]
@@ -201,14 +203,18 @@ class UpdatePricingOperator(_Selects):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Reprice; see docs/operators/pricing.md."""
+        from airflow_provider_closeai.provisioning import runner
+        from airflow_provider_closeai.provisioning.requests import RepriceRequest
+
         with self.hook() as hook:
-            accounts = hook.update_pricing(
+            request = RepriceRequest.parse(
                 self.model_pricing,
                 **self._selection(context),
                 mode=self.mode,
                 batch_size=self.batch_size,
                 dry_run=self.is_dry_run,
             )
+            accounts = runner.reprice(hook.get_conn(), request)
         return [account.record() for account in accounts]
 
 
@@ -270,16 +276,19 @@ class DeleteSubAccountsOperator(_Selects):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Delete; see docs/operators/delete.md."""
         from airflow_provider_closeai.operators.costs import deletion_recorder
+        from airflow_provider_closeai.provisioning import runner
+        from airflow_provider_closeai.provisioning.requests import DeleteRequest
 
         with self.hook() as hook:
-            accounts = hook.delete_sub_accounts(
+            request = DeleteRequest.parse(
                 **self._selection(context),
                 missing=self.missing,
                 max_delete=self.max_delete,
                 batch_size=self.batch_size,
                 dry_run=self.is_dry_run,
-                record=deletion_recorder(self.ledger, context, self.time_zone),
             )
+            recorder = deletion_recorder(self.ledger, context, self.time_zone)
+            accounts = runner.delete(hook.get_conn(), request, recorder)
         return [account.record() for account in accounts]
 
 
@@ -307,17 +316,16 @@ class ListSubAccountsOperator(CloseAIOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """List; see docs/operators/list.md."""
-        from airflow_provider_closeai.provisioning.accounts import count_of, format_ids
-        from airflow_provider_closeai.provisioning.selection import selection
+        from airflow_provider_closeai.provisioning.selection import Selection
+        from airflow_provider_closeai.provisioning.texts import count_of, ids_of
 
         with self.hook() as hook:
             if self.sub_accounts is not None and self.alias is None:
                 accounts = hook.find_sub_accounts(self.sub_accounts)
             else:
                 if self._is_narrowed:
-                    selection(self.sub_accounts, self.alias, None)  # raises, but for a good alias
+                    Selection.parse(self.sub_accounts, self.alias)  # raises, but for a good alias
                 accounts = list(hook.iter_sub_accounts(alias=self.alias))
         which = "" if self.alias is None else f" with exactly the alias {self.alias!r}"
-        ids = format_ids([account.id for account in accounts])
-        log.info("Listed %s%s: ids %s.", count_of(accounts), which, ids)
+        log.info("Listed %s%s: ids %s.", count_of(accounts), which, ids_of(accounts))
         return [account.record() for account in accounts]

@@ -1,391 +1,317 @@
-"""Exact create: after any crash, cut, timeout or retry, exactly ``count`` accounts of an alias.
+"""Decides what an exact create does next: after any crash, cut, timeout or retry, exactly ``count`` accounts.
 
-The API has no idempotency key, so the listing is the only witness. It is believed at once when it shows
-an account, and when it shows none only if nothing is in doubt: after an unknown outcome, on a retry, or
-soon after anybody on this host created under the alias, it must have been the same for ``settle`` seconds.
+The API has no idempotency key, so the listing is the only witness. It is believed at once when it shows an
+account. When it shows none although one may have been asked for, it is believed once the platform can no
+longer execute what was sent (``max_late``), every base would show it (``settle``), and the listing has been
+the same for ``settle`` seconds. No I/O and no clock here: times come in as values, in seconds of one
+monotonic clock.
 """
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Container, Mapping, Sequence
-from decimal import Decimal
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import msgspec
 
-from airflow_provider_closeai.client.cache import FileStore, Store
-from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import (
-    CloseAIError,
-    Declined,
-    OutcomeUnknown,
-    UnreadableAccount,
-)
-from airflow_provider_closeai.client.models import SubAccount, factor_json, same_pricing
-from airflow_provider_closeai.provisioning import inputs
-from airflow_provider_closeai.provisioning.accounts import (
-    count_of,
-    format_ids,
-    read_alias,
-    read_until,
-    require_keys,
-    sole_writer,
-    with_doubt,
-)
-from airflow_provider_closeai.provisioning.errors import (
-    AliasExists,
-    MissingAccounts,
-    NotConfirmed,
-    PricingDiffers,
-    TooManyAccounts,
-    UnexpectedAnswer,
-)
-from airflow_provider_closeai.provisioning.journal import Journal
-from airflow_provider_closeai.provisioning.pricing import reprice, repricing
+from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown
+from airflow_provider_closeai.client.models import SubAccount, UnreadableItem, same_pricing
+from airflow_provider_closeai.provisioning import refusals
+from airflow_provider_closeai.provisioning.refusals import Accounts
+from airflow_provider_closeai.provisioning.requests import CreateRequest
+from airflow_provider_closeai.provisioning.texts import count_of, ids_of, prices_of, pricing_text
 
 log = logging.getLogger(__name__)
 
-SETTLE = 30.0
-_MAX_UNKNOWN = 3
+_MAX_FRUITLESS = 3
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked for, validated."""
+class List(msgspec.Struct, frozen=True):
+    """List the alias's accounts now."""
 
-    alias: str
-    pricing: dict[str, Decimal]
-    balance: Decimal
+
+class Wait(msgspec.Struct, frozen=True):
+    """Wait; then ask again."""
+
+    seconds: float
+
+
+class Post(msgspec.Struct, frozen=True):
+    """Note that a post may be executed from now on, and send one."""
+
     count: int
-    if_exists: str
-    batch_size: int
-    settle: float
-
-    def record(self, account: SubAccount) -> dict[str, Any]:
-        """
-        Return an account's record, with ``pricing_differs: true`` where its prices are not those asked for.
-
-        :param account: of the alias.
-        """
-        differs = not same_pricing(account.pricing, self.pricing)
-        return account.record() | ({"pricing_differs": True} if differs else {})
 
 
-def wanted(
-    alias: object,
-    model_pricing: object,
-    balance: object,
-    count: object = 1,
-    if_exists: object = "ensure",
-    batch_size: object = 100,
-    settle: object = SETTLE,
-) -> Wanted:
+class Done(msgspec.Struct, frozen=True):
+    """All is there: the accounts, oldest id first."""
+
+    accounts: tuple[SubAccount, ...]
+
+
+class Fail(msgspec.Struct, frozen=True):
+    """It cannot be done."""
+
+    error: CloseAIError
+
+
+Step = List | Wait | Post | Done | Fail
+
+
+class CreateDecision:
     """
-    Validate the parameters of a create; see :func:`ensure_sub_accounts`.
+    One try of one create. Ask :meth:`next_step`, do what it says, and report what came of it.
 
-    :param if_exists: what of accounts that exist. ``ensure``: they count, and stay as they are. ``update``:
-        their prices become those asked for, too. ``match``: other prices are an error. ``fail``: any that
-        existed before the task are an error.
-    :raises InvalidParameter: naming the first that is wrong.
+    :param request: what is asked for.
+    :param max_late: seconds after it was sent in which the platform may still execute a post.
+    :param believe_from: the time from which absence may be believed, where an earlier post may have been
+        executed; ``None``: there was none.
+    :param before: ids that were there before the task's first post; ``None``: not known.
+    :param needs_keys: the accounts' keys will be used.
     """
-    return Wanted(
-        alias=inputs.new_alias(alias),
-        pricing=inputs.pricing(model_pricing),
-        balance=inputs.amount("balance", balance),
-        count=inputs.whole("count", count, 1),
-        if_exists=inputs.choice("if_exists", if_exists, ("ensure", "update", "match", "fail")),
-        batch_size=inputs.whole("batch_size", batch_size, 1),
-        settle=inputs.seconds("settle", settle),
-    )
 
-
-def ensure_sub_accounts(
-    client: CloseAIClient,
-    want: Wanted,
-    *,
-    first_try: bool = True,
-    task: str = "",
-    own_journal: Store | None = None,
-    needs_keys: bool = False,
-) -> list[SubAccount]:
-    """
-    Make it so that exactly ``count`` sub-accounts of the alias exist.
-
-    :param client: the API.
-    :param want: what is asked for.
-    :param first_try: False when an earlier try of the same task may have created something.
-    :param task: names the task over all its tries.
-    :param own_journal: kept for all tries of the task; a retry that finds there that nothing was posted
-        need not wait. With ``if_exists="fail"`` a retry recognises by it what its earlier try made;
-        without it only on the same host.
-    :param needs_keys: the accounts' keys will be used: refuse accounts whose keys the listing hides.
-    :returns: the accounts, oldest id first.
-    :raises TooManyAccounts: more than ``count`` exist; none is changed or deleted.
-    :raises PricingDiffers: ``if_exists="match"``, and some exist with other prices.
-    :raises AliasExists: ``if_exists="fail"``, and some existed before.
-    :raises MaskedKeys: keys are needed, and the listing hides them; nothing was sent.
-    :raises UnreadableAccount: an entry of the alias cannot be read: it may be one that is wanted.
-    :raises UnexpectedAnswer: the platform created under another alias or with other prices.
-    :raises NotConfirmed: another task deleted some meanwhile.
-    :raises Declined: the platform said no, and not all that is wanted is there.
-    :raises OutcomeUnknown: three creates in a row ended unknown, and nothing appeared.
-    """
-    with sole_writer(client, f"alias:{want.alias}") as name:
-        notes, deadline = FileStore(f"{name}.note"), client.config.deadline
-        journal = Journal(notes, own_journal, task, first_try, want.settle, deadline)
-        ensure = _Ensure(client, want, journal, needs_keys)
-        try:
-            return ensure.run()
-        except CloseAIError as error:
-            raise with_doubt(error, ensure.doubt) from None
-
-
-class _Ensure:
-    def __init__(self, client: CloseAIClient, want: Wanted, journal: Journal, needs_keys: bool) -> None:
-        self._client = client
-        self._want = want
-        self._journal = journal
-        self._in_doubt = journal.in_doubt
+    def __init__(
+        self,
+        request: CreateRequest,
+        *,
+        max_late: float,
+        believe_from: float | None = None,
+        before: Collection[int] | None = None,
+        needs_keys: bool = False,
+    ) -> None:
+        self._request = request
+        self._max_late = max_late
+        self._believe_from = believe_from
         self._needs_keys = needs_keys
-        self._posted = False
-        self.doubt: OutcomeUnknown | None = None  # of a post that the listing has not settled yet
+        #: Ids that were there before the task's first post; ``None`` before the first listing.
+        self.before = None if before is None else frozenset(before)
+        self._at_first: frozenset[int] = frozenset()
+        self._listed: Accounts | None = None
+        self._listed_at = 0.0
+        self._unchanged_since = 0.0
+        self._made: dict[int, SubAccount] = {}
+        self._has_posted = False
+        self._may_have_made_more = False  # a post of this try had no clear answer
+        self._fruitless = 0  # posts in a row after which nothing new was there
+        self._last_failure: CloseAIError | None = None
+        self._must_list = True
+        self._confirm_until: float | None = None
+        self._pause = _FIRST_PAUSE
+        self._failure: CloseAIError | None = None
 
-    def run(self) -> list[SubAccount]:
-        want = self._want
-        present = self._listed()
-        there_at_first = frozenset(present)
-        made: dict[int, SubAccount] = {}
-        unknown = 0
-        self._refuse_existing(present)
-        if self._journal.before is None:
-            self._journal.before = there_at_first
-        while True:
-            if self._in_doubt and len(present) < want.count:
-                present = self._settled() | made
-            self._in_doubt, self.doubt = False, None
-            if unknown:  # what has appeared since then was made here, though no answer says so
-                self._refuse_other_prices(_without(present, there_at_first))
-            self._judge(present, made)
-            missing = min(want.count - len(present), want.batch_size)
-            if missing == 0:
-                break
-            self._journal.begin_post()
-            self._posted = True
-            try:
-                answer = self._client.create(want.alias, want.pricing, want.balance, missing)
-            except OutcomeUnknown as error:
-                unknown += 1
-                if unknown >= _MAX_UNKNOWN:
-                    raise
-                log.warning("%s Waiting until the listing has settled for %g s.", error, want.settle)
-                self._in_doubt, self.doubt = True, error
-                continue
-            except Declined as error:  # it may have been done in part, or by an earlier post: look once
-                unknown += 1
-                present = self._listed() | made
-                if len(present) < want.count:
-                    raise self._declined(error, present) from None
-                continue
-            except CloseAIError:  # proven not executed
-                if not unknown and not made:
-                    self._journal.not_posted()
-                raise
-            new = {account.id: account for account in answer}
-            self._refuse_other_alias(new)
-            self._refuse_other_prices(new)
-            made |= new
-            grown = len(present | new) - len(present)
-            unknown += grown == 0
-            if unknown >= _MAX_UNKNOWN:
-                raise UnexpectedAnswer(
-                    f"The platform says that it created accounts of alias {want.alias!r}, and names no new "
-                    f"one: {len(present)} of {want.count} are there. Has the main account reached a limit?",
-                    call="create",
-                )
-            present = present | new
-            self._in_doubt = grown < missing
-            log.info("Created %s of alias %r: ids %s.", count_of(new), want.alias, format_ids(sorted(new)))
-        if made:
-            listed = self._read_back(made)
-            present = listed | made
-            self._judge(present, made)
-            if len(present) < want.count:
-                raise NotConfirmed(
-                    f"Alias {want.alias!r} had {want.count} sub-accounts, and has {len(present)} now: "
-                    f"ids {format_ids(sorted(present))}. Does another task delete some? A retry creates what "
-                    "is missing.",
-                    call="create",
-                )
-            if made.keys() <= listed.keys() and not unknown:
-                self._journal.settled()
-        changed = self._differing(present)
-        if want.if_exists == "update":
-            present |= self._update(_without(present, made))
-        self._close(present, len(present.keys() - there_at_first), len(changed))
-        return [present[key] for key in sorted(present)]
+    # --- What came of a step ---------------------------------------------------------------------------
 
-    def _listed(self) -> dict[int, SubAccount]:
-        accounts, unreadable = read_alias(self._client, self._want.alias)
+    def listed(
+        self,
+        accounts: Sequence[SubAccount],
+        unreadable: Sequence[UnreadableItem],
+        began: float,
+        ended: float,
+    ) -> None:
+        """
+        Take a listing of the alias.
+
+        :param accounts: with exactly this alias.
+        :param unreadable: entries of this alias that cannot be read.
+        :param began: when it was begun.
+        :param ended: when it was complete.
+        """
+        there = {account.id: account for account in accounts if not account.is_other}
+        if self._listed is None:
+            self._at_first = frozenset(there)
+            if self._request.if_exists == "fail":
+                existing = self._at_first if self.before is None else self._at_first & self.before
+                self._failure = refusals.existing(self._request, existing)
+            self.before = self._at_first if self.before is None else self.before
+        if self._listed is None or there.keys() != self._listed.keys():
+            self._unchanged_since = ended
+        if there.keys() - self._known.keys():
+            self._fruitless = 0
+        self._listed, self._listed_at, self._must_list = there, began, False
         if unreadable:
-            told = "; ".join(f"id {item.id}: {item.problem}" for item in unreadable[:20])
-            raise UnreadableAccount(
-                f"Alias {self._want.alias!r} has sub-accounts that are listed in a form that cannot be read "
-                f"({told}). They may be what is wanted, so no {'more ' * self._posted}were created. Look at "
-                "them in the platform's console; a retry looks again.",
-                call="create",
-            )
-        return {account.id: account for account in accounts if not account.is_other}
+            self._failure = refusals.unreadable(self._request, unreadable, more=self._has_posted)
 
-    def _settled(self) -> dict[int, SubAccount]:
-        """Read until enough is there, or the same was there for ``settle`` seconds."""
-        settle = self._want.settle
-        pause = min(5.0, settle / 6)
-        present = self._listed()
-        since = time.monotonic()
-        while len(present) < self._want.count and time.monotonic() - since < settle:
-            self._client.sleep(pause)
-            newest = self._listed()
-            if newest.keys() != present.keys():
-                since = time.monotonic()
-            present = newest
-        return present
+    def answered(self, accounts: Sequence[SubAccount], asked: int, at: float) -> None:
+        """
+        Take the answer of a post.
 
-    def _read_back(self, made: dict[int, SubAccount]) -> dict[int, SubAccount]:
-        """Wait until the listing shows what was made, so that the next task finds it."""
-        listed, complete = read_until(
-            self._client, self._listed, lambda seen: made.keys() <= seen.keys(), self._want.settle
-        )
-        if not complete:
+        :param accounts: that it names.
+        :param asked: how many were asked for.
+        :param at: when it came.
+        """
+        self._has_posted = True
+        new = {account.id: account for account in accounts}
+        grown = len(new.keys() - self._known.keys())
+        self._made |= new
+        self._failure = refusals.other_alias(self._request, new) or refusals.other_prices(self._request, new)
+        if grown < asked:  # it names fewer: they are looked for before more are made
+            self._doubt(at)
+        self._fruitless = 0 if grown else self._fruitless + 1
+        if self._fruitless >= _MAX_FRUITLESS and self._failure is None:
+            self._failure = refusals.nothing_new(self._request, len(self._known))
+
+    def unknown(self, error: OutcomeUnknown, at: float) -> None:
+        """
+        Take that a post may have been executed.
+
+        :param error: how it ended.
+        :param at: when; it was sent before.
+        """
+        self._has_posted = True
+        self._doubt(at)
+        self._fruitless += 1
+        self._last_failure = error
+
+    def declined(self, error: Declined, at: float) -> None:
+        """
+        Take that the platform said no to a post. It may have done a part, so it is looked for once.
+
+        :param error: what it said.
+        :param at: when.
+        """
+        self._has_posted = True
+        self._doubt(at)
+        self._last_failure = error
+
+    def not_executed(self, error: CloseAIError) -> None:
+        """
+        Take that a post was proven not to have been executed.
+
+        :param error: why.
+        """
+        self._failure = error
+
+    # --- What to do next -------------------------------------------------------------------------------
+
+    def next_step(self, now: float) -> Step:
+        """
+        Say what to do next.
+
+        :param now: the time.
+        """
+        if self._failure is not None:
+            return Fail(self._failure)
+        if self._listed is None or self._must_list:
+            return List()
+        present = self._known
+        refusal = self._refusal(present)
+        if refusal is not None:
+            return Fail(refusal)
+        if self._confirm_until is not None:
+            return self._confirm(present, self._confirm_until)
+        if len(present) >= self._request.count:
+            if not self._made:
+                return _done(present)
+            self._confirm_until, self._pause = now + self._request.settle, _FIRST_PAUSE
+            return List()  # until it shows what was made, so that the next task finds it
+        if isinstance(self._last_failure, Declined):
+            return Fail(refusals.still_missing(self._request, self._last_failure, present))
+        if self._last_failure is not None and self._fruitless >= _MAX_FRUITLESS:
+            return Fail(self._last_failure)
+        if self._believe_from is not None:
+            left = max(self._believe_from, self._unchanged_since + self._request.settle) - self._listed_at
+            if left > 0:
+                return self._look_again(left)
+            self._believe_from = None
+        return Post(min(self._request.count - len(present), self._request.batch_size))
+
+    @property
+    def doubt(self) -> OutcomeUnknown | None:
+        """The failure of a post that no listing has settled yet."""
+        is_open = self._believe_from is not None and self._confirm_until is None
+        return self._last_failure if is_open and isinstance(self._last_failure, OutcomeUnknown) else None
+
+    @property
+    def posted_nothing(self) -> bool:
+        """Whether it is proven that nothing was executed in this try."""
+        return not self._made and not self._may_have_made_more
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a listing has shown all that this try posted."""
+        shown = self._listed or {}
+        return bool(self._made) and not self._may_have_made_more and self._made.keys() <= shown.keys()
+
+    @property
+    def created(self) -> int:
+        """How many accounts are there that were not at first."""
+        return len(self._known.keys() - self._at_first)
+
+    @property
+    def _known(self) -> dict[int, SubAccount]:
+        return {**(self._listed or {}), **self._made}
+
+    def kept(self, accounts: Sequence[SubAccount]) -> list[SubAccount]:
+        """
+        Return the accounts that no answer of this try named: those whose prices may differ.
+
+        :param accounts: of the alias.
+        """
+        return [account for account in accounts if account.id not in self._made]
+
+    def _doubt(self, at: float) -> None:
+        self._believe_from = at + self._max_late + self._request.settle
+        self._may_have_made_more = self._must_list = True
+        self._pause = _FIRST_PAUSE
+
+    def _look_again(self, left: float) -> Wait:
+        seconds, self._pause = min(self._pause, left), min(self._pause * 2, _LONGEST_PAUSE)
+        self._must_list = True
+        return Wait(seconds)
+
+    def _confirm(self, present: Accounts, until: float) -> Step:
+        unseen = sorted(self._made.keys() - (self._listed or {}).keys())
+        if unseen and self._listed_at < until:
+            return self._look_again(until - self._listed_at)
+        if len(present) < self._request.count:
+            return Fail(refusals.vanished(self._request, present))
+        if unseen:
             log.warning(
                 "The listing does not show the new accounts %s yet, %g s after they were created.",
-                sorted(made.keys() - listed.keys()),
-                self._want.settle,
+                unseen,
+                self._request.settle,
             )
-        return listed
+        return _done(present)
 
-    def _update(self, accounts: dict[int, SubAccount]) -> dict[int, SubAccount]:
-        """Give accounts that were there the prices asked for; returns them as they are listed then."""
-        want = self._want
-        if not accounts:
-            return {}
+    def _refusal(self, present: Accounts) -> CloseAIError | None:
+        if self._may_have_made_more and self._confirm_until is None:
+            # What has appeared was made here, though no answer says so.
+            appeared = {key: each for key, each in present.items() if key not in self._at_first}
+            refusal = refusals.other_prices(self._request, appeared)
+            if refusal is not None:
+                return refusal
+        refusal = refusals.surplus(self._request, present)
+        kept = {key: each for key, each in present.items() if key not in self._made}
+        if refusal is None and self._request.if_exists == "match":
+            refusal = refusals.prices_to_match(self._request, kept)
+        if refusal is None and not self._has_posted:  # keys in an answer must get out, whatever is hidden
+            refusal = refusals.hidden_keys(self._request, kept, self._needs_keys)
+        return refusal
 
-        def read() -> list[SubAccount]:
-            listed, _ = read_until(
-                self._client, self._listed, lambda seen: accounts.keys() <= seen.keys(), want.settle
-            )
-            gone = sorted(accounts.keys() - listed.keys())
-            if gone:
-                raise MissingAccounts(
-                    f"Sub-accounts {format_ids(gone)} of alias {want.alias!r} are not listed any more, and "
-                    "their prices were not updated. Does another task delete them? A retry looks again.",
-                    call="update",
-                )
-            return [listed[key] for key in sorted(accounts)]
 
-        asked = repricing(want.pricing, list(accounts), mode="replace", batch_size=want.batch_size)
-        return {account.id: account for account in reprice(self._client, read, asked)}
+def _done(present: Accounts) -> Done:
+    return Done(tuple(present[key] for key in sorted(present)))
 
-    def _close(self, present: dict[int, SubAccount], created: int, changed: int) -> None:
-        want = self._want
-        differing = self._differing(present)
-        if differing:
-            log.info(
-                "Other prices than asked for (%s) are left as they are, since if_exists is %r: %s.",
-                _pricing_text(want.pricing),
-                want.if_exists,
-                _prices_of(differing),
-            )
-        log.info(
-            "Alias %r has %s (%d created%s now): ids %s.",
-            want.alias,
-            count_of(present),
-            created,
-            f", {changed} repriced" if want.if_exists == "update" else "",
-            format_ids(sorted(present)),
+
+def closing_lines(
+    request: CreateRequest, accounts: Sequence[SubAccount], created: int, repriced: int
+) -> list[str]:
+    """
+    Say what is so now, for the log.
+
+    :param request: what was asked for.
+    :param accounts: that are there.
+    :param created: how many of them are new.
+    :param repriced: how many were repriced.
+    """
+    lines = []
+    differing = [each for each in accounts if not same_pricing(each.pricing, request.pricing)]
+    if differing:
+        lines.append(
+            f"Other prices than asked for ({pricing_text(request.pricing)}) are left as they are, since "
+            f"if_exists is {request.if_exists!r}: {prices_of(differing)}."
         )
-
-    def _refuse_existing(self, present: dict[int, SubAccount]) -> None:
-        before = self._journal.before
-        others = present.keys() if before is None else present.keys() & before
-        if self._want.if_exists == "fail" and others:
-            raise AliasExists(
-                f"Alias {self._want.alias!r} has sub-accounts already: ids {format_ids(sorted(others))}. "
-                "Nothing was created. if_exists='ensure' keeps them; so it does with those that an earlier "
-                "try of this task made on another host.",
-                call="create",
-            )
-
-    def _judge(self, present: dict[int, SubAccount], made: dict[int, SubAccount]) -> None:
-        want = self._want
-        if len(present) > want.count:
-            raise TooManyAccounts(
-                f"Alias {want.alias!r} has {len(present)} sub-accounts, {want.count} were asked for: ids "
-                f"{sorted(present)}. None was changed or deleted: find out which are in use, and delete the "
-                "others by id (DeleteSubAccountsOperator), or ask for a larger count. Tasks on several "
-                "hosts that share an alias need a pool of one slot.",
-                call="create",
-            )
-        differing = self._differing(_without(present, made))
-        if want.if_exists == "match" and differing:
-            raise PricingDiffers(
-                f"Alias {want.alias!r} exists with other prices than asked for "
-                f"({_pricing_text(want.pricing)}): {_prices_of(differing)}. No more were created, since "
-                "if_exists is 'match'. 'update' gives them these prices, 'ensure' leaves them as they are.",
-                call="create",
-            )
-        if self._posted:
-            return  # the keys in an answer must get out, even if the listing hides others
-        if self._needs_keys:
-            require_keys(present.values())
-        if want.if_exists == "update":
-            require_keys(differing)
-
-    def _differing(self, accounts: Mapping[int, SubAccount]) -> list[SubAccount]:
-        return [each for each in accounts.values() if not same_pricing(each.pricing, self._want.pricing)]
-
-    def _refuse_other_prices(self, new: dict[int, SubAccount]) -> None:
-        differing = self._differing(new)
-        if differing:
-            raise UnexpectedAnswer(
-                f"Alias {self._want.alias!r} was asked for with {_pricing_text(self._want.pricing)}, and the "
-                f"platform created: {_prices_of(differing)}. Does it know these models? Correct "
-                "model_pricing; UpdatePricingOperator changes the accounts that are there.",
-                call="create",
-            )
-
-    def _refuse_other_alias(self, new: dict[int, SubAccount]) -> None:
-        others = {account.id: account.alias for account in new.values() if account.alias != self._want.alias}
-        if others:
-            raise UnexpectedAnswer(
-                f"Alias {self._want.alias!r} was asked for, and the platform created {others} (id: alias). A "
-                "retry would create them again: choose an alias that the platform keeps as it is, and delete "
-                "these by id.",
-                call="create",
-            )
-
-    def _declined(self, error: Declined, present: dict[int, SubAccount]) -> Declined:
-        return Declined(
-            f"{error} Alias {self._want.alias!r} has {len(present)} of {self._want.count} sub-accounts: ids "
-            f"{format_ids(sorted(present))}. A retry looks again, and creates only what is missing.",
-            call="create",
-            base=error.base,
-            status=error.status,
-            retry_after=error.retry_after,
-        )
-
-
-def _without(accounts: Mapping[int, SubAccount], ids: Container[int]) -> dict[int, SubAccount]:
-    return {key: account for key, account in accounts.items() if key not in ids}
-
-
-def _prices_of(accounts: Sequence[SubAccount]) -> str:
-    told = "; ".join(f"id {each.id} has {_pricing_text(each.pricing)}" for each in accounts[:5])
-    return told + (f" and {len(accounts) - 5} more" if len(accounts) > 5 else "")
-
-
-def _pricing_text(pricing: Mapping[str, Any]) -> str:
-    factors = {
-        model: "no factor" if factor is None else factor_json(factor) for model, factor in pricing.items()
-    }
-    return ", ".join(f"{model}: {factors[model]}" for model in sorted(factors)) or "no models"
+    repricings = f", {repriced} repriced" if request.if_exists == "update" else ""
+    changes = f"{created} created{repricings} now"
+    lines.append(f"Alias {request.alias!r} has {count_of(accounts)} ({changes}): ids {ids_of(accounts)}.")
+    return lines

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from airflow_provider_closeai.client.errors import CloseAIError
+import logging
+
+from airflow_provider_closeai.client.errors import (
+    CloseAIError,
+    NotSent,
+    OutcomeUnknown,
+    RateLimited,
+    RequestTimedOut,
+)
+
+log = logging.getLogger(__name__)
 
 
 class TooManyAccounts(CloseAIError):
@@ -57,3 +67,24 @@ class NotConfirmed(CloseAIError):
 
 class AliasBusy(CloseAIError):
     """Another task on this host has been working on the same accounts for too long."""
+
+
+def with_doubt(error: CloseAIError, doubt: OutcomeUnknown | None) -> CloseAIError:
+    """
+    Return the error of a try whose earlier call is still in doubt: that nothing was changed is then not true.
+
+    :param error: of a later call.
+    :param doubt: the earlier call's, where there is one.
+    """
+    says_unchanged = isinstance(error, NotSent | RateLimited | RequestTimedOut | OutcomeUnknown)
+    if doubt is None or error is doubt or not says_unchanged:
+        return error
+    log.warning("%s", error)
+    return OutcomeUnknown(
+        f"{doubt} Then {error.call!r} failed, too ({type(error).__name__}). A retry looks first, and does "
+        "only what is missing.",
+        call=doubt.call,
+        base=doubt.base,
+        status=doubt.status,
+        retry_after=error.retry_after,
+    )

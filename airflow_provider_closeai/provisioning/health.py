@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from typing import cast
 
 import msgspec
 
 from airflow_provider_closeai.client.bases import Require, base_to_use
-from airflow_provider_closeai.client.cache import Knowledge
+from airflow_provider_closeai.client.cache import PoolState
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import AuthenticationFailed, CloseAIError, PermissionDenied
 from airflow_provider_closeai.provisioning import inputs
@@ -58,16 +57,16 @@ def _check_key(client: CloseAIClient) -> None:
     nothing about the key.
     """
     known = client.cache.read()
-    if time.time() >= known.ask_key_again_at:
-        with client.cache.sole("key", wait=client.config.deadline) as mine:
+    if client.clock.now() >= known.ask_key_again_at:
+        with client.cache.try_lock("key", wait=client.config.deadline) as mine:
             known = client.cache.read()
-            if mine and time.time() >= known.ask_key_again_at:
+            if mine and client.clock.now() >= known.ask_key_again_at:
                 known = _ask_about_key(client)
     if known.key_refused:
         raise AuthenticationFailed(known.key_refused, call="list")
 
 
-def _ask_about_key(client: CloseAIClient) -> Knowledge:
+def _ask_about_key(client: CloseAIClient) -> PoolState:
     refused, wait = "", client.config.discovery_ttl
     try:
         client.page(1, 1)
@@ -77,7 +76,7 @@ def _ask_about_key(client: CloseAIClient) -> Knowledge:
         log.warning("Whether the key is accepted is not known: %s", error)
         wait = client.config.health_ttl
 
-    def learn(old: Knowledge) -> Knowledge:
-        return msgspec.structs.replace(old, ask_key_again_at=time.time() + wait, key_refused=refused)
+    def learn(old: PoolState) -> PoolState:
+        return msgspec.structs.replace(old, ask_key_again_at=client.clock.now() + wait, key_refused=refused)
 
     return client.cache.change(learn)

@@ -1,4 +1,4 @@
-"""What was begun: written before a post, so that whoever comes next knows what to wait for.
+"""What was begun: noted before it is sent, so that whoever comes next knows what to wait for.
 
 Of creates there are two journals, each enough to be exact with, and together faster: this host's, which every
 task here can read, and the task's own, where Airflow keeps one for all its tries (task state store, Airflow
@@ -10,21 +10,37 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import time
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from decimal import Decimal
+from typing import TypeVar
 
 import msgspec
 
-from airflow_provider_closeai.client.cache import Store
 from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.local_state.stores import Store
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """
+    How long things may take, in seconds.
+
+    :param settle: until every base lists a change.
+    :param max_late: after it was sent, until the platform has executed a request or never will.
+    :param deadline: after it was noted, until a call is sent for the last time: it may have to wait first.
+    """
+
+    settle: float
+    max_late: float
+    deadline: float
 
 
 class Entry(msgspec.Struct, frozen=True):
     """
-    The last thing that was begun.
+    The last create that was begun under an alias.
 
     :param at: when (epoch seconds).
     :param task: by which task, over all its tries.
@@ -40,75 +56,106 @@ class Entry(msgspec.Struct, frozen=True):
     settled: bool = False
 
 
-class Journal:
+def believe_from(
+    here: Entry | None, own: Entry | None, *, is_retry: bool, now: float, limits: Limits
+) -> float | None:
     """
-    Says what is in doubt when a try begins, and notes what the try does.
+    Return the time from which absence may be believed; ``None`` where nothing was ever sent, or long ago.
 
-    :param host: this host's entry for the alias.
-    :param own: the task's own entry, where there is such a store.
+    :param here: this host's entry.
+    :param own: the task's own, where one can be read.
+    :param is_retry: an earlier try of the task may have posted, perhaps on another host.
+    :param now: epoch seconds.
+    :param limits: how long things may take.
+    """
+
+    def over(entry: Entry) -> float:
+        at = min(entry.at, now)  # a clock was wrong
+        if entry.settled:
+            return at + limits.settle
+        return min(at + limits.deadline, now) + limits.max_late + limits.settle
+
+    times = []
+    if here is not None and here.posted and over(here) > now:
+        times.append(over(here))
+    if is_retry and own is None:
+        times.append(now + limits.max_late + limits.settle)
+    elif is_retry and own is not None and own.posted and (not own.settled or over(own) > now):
+        times.append(over(own))  # even where it is over, another host's clock said so
+    return max(times, default=None)
+
+
+class CreateJournal:
+    """
+    The journals of one alias for one try.
+
+    :param here: this host's.
+    :param own: the task's own, where there is such a store.
     :param task: names the task over all its tries.
-    :param first_try: False when an earlier try of the task may have posted.
-    :param settle: seconds after which every base's listing shows what was created.
-    :param deadline: seconds that a post may be on its way after it was noted: it may have to wait first.
+    :param is_retry: an earlier try may have posted.
+    :param limits: how long things may take.
+    :param now: says the time, in epoch seconds.
     """
 
     def __init__(
-        self, host: Store, own: Store | None, task: str, first_try: bool, settle: float, deadline: float
+        self,
+        here: Store,
+        own: Store | None,
+        *,
+        task: str,
+        is_retry: bool,
+        limits: Limits,
+        now: Callable[[], float],
     ) -> None:
-        self._host = host
+        self._here = here
         self._own = own
         self._task = task
-        here = _read(host)
-        mine = _read(own) if own is not None and not first_try else None
+        self._now = now
+        there = _read(here, Entry)
+        mine = _read(own, Entry) if own is not None and is_retry else None
+        time = now()
+        until = believe_from(there, mine, is_retry=is_retry, now=time, limits=limits)
+        #: Seconds from now in which absence must not be believed; ``None``: nothing is in doubt.
+        self.doubt: float | None = None if until is None else until - time
+        #: Ids that were there before the task's first post; ``None`` where that is not known.
+        self.before: tuple[int, ...] | None = None
+        for entry in (there, mine):
+            if is_retry and entry is not None and entry.posted and entry.task == task != "":
+                self.before = entry.before
+        if not is_retry:
+            self._write_own(Entry(time, task, posted=False))
 
-        def recent(entry: Entry) -> bool:
-            return abs(time.time() - entry.at) < settle + (0.0 if entry.settled else deadline)
+    def begin_post(self, before: Collection[int]) -> None:
+        """
+        Note that a post may be executed from now on. Raises where the task's own store does.
 
-        begun = not first_try and (mine is None or (mine.posted and (not mine.settled or recent(mine))))
-        #: Whether something may be on its way that the listing does not show yet.
-        self.in_doubt = begun or (here is not None and here.posted and recent(here))
-        #: Ids that were there before the task's first try; ``None`` where that is not known.
-        self.before: frozenset[int] | None = None
-        if not first_try:
-            for entry in (mine, here):
-                if entry is not None and entry.posted and entry.task == task != "":
-                    self.before = frozenset(entry.before)
-                    break
-        if first_try and own is not None:
-            with contextlib.suppress(Exception):  # unwritten, the next try waits as if it had posted
-                own.write(self._text(posted=False, settled=False))
-
-    def begin_post(self) -> None:
-        """Note that a post may have been executed from now on. Raises where the task's own store does."""
-        text = self._text(posted=True, settled=False)
+        :param before: ids that were there before the task's first post.
+        """
+        entry = self._entry(before)
         if self._own is not None:
-            self._own.write(text)
-        self._write_here(text)
+            self._own.write(_text(entry))
+        _write(self._here, entry)
 
-    def not_posted(self) -> None:
+    def not_posted(self, before: Collection[int]) -> None:
         """Take back what this try noted: nothing was executed. What was in doubt before it still is."""
-        if self.in_doubt:
-            return
-        text = self._text(posted=False, settled=False)
-        self._write_here(text)
-        if self._own is not None:
-            with contextlib.suppress(Exception):  # unwritten, the next try waits as if it had posted
-                self._own.write(text)
+        if self.doubt is None:
+            entry = self._entry(before, posted=False)
+            _write(self._here, entry)
+            self._write_own(entry)
 
-    def settled(self) -> None:
+    def settled(self, before: Collection[int]) -> None:
         """Note that the listing has shown everything that was posted; another base's may still lag."""
-        text = self._text(posted=True, settled=True)
-        self._write_here(text)
+        entry = self._entry(before, settled=True)
+        _write(self._here, entry)
+        self._write_own(entry)
+
+    def _entry(self, before: Collection[int], *, posted: bool = True, settled: bool = False) -> Entry:
+        return Entry(self._now(), self._task, tuple(sorted(before)), posted, settled)
+
+    def _write_own(self, entry: Entry) -> None:
         if self._own is not None:
-            with contextlib.suppress(Exception):  # unwritten, a later try waits once more
-                self._own.write(text)
-
-    def _write_here(self, text: str) -> None:
-        _write(self._host, text)
-
-    def _text(self, posted: bool, settled: bool) -> str:
-        before = tuple(sorted(self.before or ()))
-        return msgspec.json.encode(Entry(time.time(), self._task, before, posted, settled)).decode()
+            with contextlib.suppress(Exception):  # unwritten, a later try waits as if nothing were proven
+                self._own.write(_text(entry))
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -124,21 +171,16 @@ class PriceJournal:
     """
     What was lately sent from this host. A merge into an older state would take back what that changed.
 
-    :param host: this host's entry for the main account.
-    :param lag: seconds after which every base's listing shows a change.
-    :param deadline: seconds that a change may be on its way after it was noted.
+    :param here: this host's entry for the main account.
+    :param limits: how long things may take.
+    :param now: says the time, in epoch seconds.
     """
 
-    def __init__(self, host: Store, lag: float, deadline: float) -> None:
-        self._host = host
-        self._lag = lag
-        self._deadline = deadline
-        try:
-            text = host.read()
-            self._sent = [] if text is None else msgspec.json.decode(text, type=list[Sent])
-        except Exception as problem:
-            log.debug("The journal of prices cannot be read (%s).", type(problem).__name__)
-            self._sent = []
+    def __init__(self, here: Store, limits: Limits, now: Callable[[], float]) -> None:
+        self._here = here
+        self._limits = limits
+        self._now = now
+        self._sent = _read(here, list[Sent]) or []
 
     def behind(self, accounts: Iterable[SubAccount]) -> list[int]:
         """
@@ -159,7 +201,7 @@ class PriceJournal:
         groups: dict[str, list[int]] = {}
         for account_id, pricing in targets.items():
             groups.setdefault(_digest(pricing), []).append(account_id)
-        now = time.time()
+        now = self._now()
         self._replace(targets, [Sent(now, prices, tuple(ids), shown) for prices, ids in groups.items()])
 
     def forget(self, account_ids: Iterable[int]) -> None:
@@ -176,33 +218,38 @@ class PriceJournal:
             for old in self._recent()
         ]
         self._sent = [old for old in left if old.ids] + sent
-        _write(self._host, msgspec.json.encode(self._sent).decode())
+        _write(self._here, self._sent)
 
     def _recent(self) -> list[Sent]:
-        now = time.time()
+        limits, now = self._limits, self._now()
+        on_its_way = limits.deadline + limits.max_late
         return [
             sent
             for sent in self._sent
-            if abs(now - sent.at) < self._lag + (0.0 if sent.shown else self._deadline)
+            if abs(now - sent.at) < limits.settle + (0.0 if sent.shown else on_its_way)
         ]
 
 
 def _digest(pricing: Mapping[str, Decimal | None]) -> str:
-    told = sorted((model, None if factor is None else float(factor)) for model, factor in pricing.items())
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+    listed = sorted((model, None if factor is None else float(factor)) for model, factor in pricing.items())
+    return hashlib.sha256(repr(listed).encode()).hexdigest()[:16]
 
 
-def _write(store: Store, text: str) -> None:
+def _text(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _write(store: Store, value: object) -> None:
     try:
-        store.write(text)
+        store.write(_text(value))
     except OSError as problem:
         log.debug("No note for the next task on this host (%s).", problem)
 
 
-def _read(store: Store) -> Entry | None:
+def _read(store: Store, kind: type[_T]) -> _T | None:
     try:
         text = store.read()
-        return None if text is None else msgspec.json.decode(text, type=Entry)
+        return None if text is None else msgspec.json.decode(text, type=kind)
     except Exception as problem:  # a store that cannot be read proves nothing: as if there were no entry
         log.debug("A journal cannot be read (%s).", type(problem).__name__)
         return None

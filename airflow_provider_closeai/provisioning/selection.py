@@ -18,38 +18,50 @@ _ID_CURE = "give ids, or the records that another task returned (create.output)"
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which accounts: by exactly one of ids, alias, keys."""
+    """
+    Which accounts are meant: by exactly one of ids, alias, keys.
+
+    :param ids: of the accounts.
+    :param aliases: where each of the ids came in a record: the aliases that they had then.
+    :param alias: of all accounts that are meant.
+    :param tokens: their keys.
+    """
 
     ids: tuple[int, ...] = ()
+    aliases: tuple[str, ...] = ()
     alias: str | None = None
     tokens: tuple[SecretToken, ...] = ()
 
+    @classmethod
+    def parse(cls, sub_accounts: object = None, alias: object = None, sks: object = None) -> Selection:
+        """
+        Read which accounts are meant: exactly one of the three, and not empty.
 
-def selection(sub_accounts: object, alias: object, sks: object) -> Selection:
-    """
-    Read which accounts are meant: exactly one of the three, and not empty.
-
-    :param sub_accounts: ids, or the records that other tasks returned; lists of them too, as mapped tasks
-        return them.
-    :param alias: an exact alias.
-    :param sks: keys.
-    """
-    named = {"sub_accounts": sub_accounts, "alias": alias, "sks": sks}
-    given = [name for name, value in named.items() if value is not None]
-    if not given:
-        raise bad("sub_accounts, alias, sks", "select the accounts, and none is given", _NONE_CURE)
-    if len(given) > 1:
-        raise bad(
-            "sub_accounts, alias, sks",
-            f"select the accounts, and {' and '.join(given)} are given",
-            "give exactly one of the three",
-        )
-    if alias is not None:
-        return Selection(alias=alias_text(alias))
-    if sks is not None:
-        return Selection(tokens=_tokens(sks))
-    items = _items("sub_accounts", sub_accounts)
-    return Selection(ids=tuple(dict.fromkeys(_account_id(item) for item in items)))
+        :param sub_accounts: ids, or the records that other tasks returned; lists of them too, as mapped
+            tasks return them.
+        :param alias: an exact alias.
+        :param sks: keys.
+        :raises InvalidParameter: naming what is wrong.
+        """
+        named = {"sub_accounts": sub_accounts, "alias": alias, "sks": sks}
+        given = [name for name, value in named.items() if value is not None]
+        if not given:
+            raise bad("sub_accounts, alias, sks", "select the accounts, and none is given", _NONE_CURE)
+        if len(given) > 1:
+            raise bad(
+                "sub_accounts, alias, sks",
+                f"select the accounts, and {' and '.join(given)} are given",
+                "give exactly one of the three",
+            )
+        if alias is not None:
+            return cls(alias=alias_text(alias))
+        if sks is not None:
+            return cls(tokens=_tokens(sks))
+        items = _items("sub_accounts", sub_accounts)
+        ids = tuple(dict.fromkeys(_account_id(item) for item in items))
+        aliases = [_alias_of(item) for item in items]
+        known = tuple(dict.fromkeys(alias for alias in aliases if alias)) if all(aliases) else ()
+        return cls(ids=ids, aliases=known)
 
 
 def _tokens(value: object) -> tuple[SecretToken, ...]:
@@ -122,3 +134,11 @@ def _account_id(item: object) -> int:
             _ID_CURE,
         )
     return number
+
+
+def _alias_of(item: object) -> str | None:
+    """Return the alias that a record names: where to look first for its account."""
+    alias = item.alias if isinstance(item, SubAccount) else None
+    if isinstance(item, Mapping):
+        alias = item.get("alias")
+    return alias if isinstance(alias, str) else None

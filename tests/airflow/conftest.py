@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import json
 import os
 import re
 import tempfile
@@ -48,8 +49,10 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 @pytest.fixture
-def sim(database: None, closeai_connection: Simulator) -> Simulator:
+def sim(database: None, closeai_connection: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
     """Give the platform, with ``closeai_default`` leading to it, and a database to run DAGs with."""
+    connection = {**closeai_connection.connection(), "extra": {"max_late": 0.1}}
+    monkeypatch.setenv("AIRFLOW_CONN_CLOSEAI_DEFAULT", json.dumps(connection))
     return closeai_connection
 
 

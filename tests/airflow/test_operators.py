@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import tempfile
 import warnings
@@ -19,6 +20,7 @@ from airflow_provider_closeai.operators.sub_accounts import (
     ListSubAccountsOperator,
     UpdatePricingOperator,
 )
+from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RepriceRequest
 from airflow_provider_closeai.simulator import Request, Simulator
 
 Create, Update = CreateSubAccountsOperator, UpdatePricingOperator
@@ -675,3 +677,15 @@ def test_the_cell_is_the_one_that_was_meant() -> None:
     import airflow
 
     assert airflow.__version__ == ".".join(map(str, AIRFLOW))
+
+
+@pytest.mark.parametrize(
+    ("operator", "request_type"),
+    [(Create, CreateRequest), (Update, RepriceRequest), (Delete, DeleteRequest)],
+)
+def test_defaults_are_those_of_the_requests(operator: Any, request_type: Any) -> None:
+    shown = inspect.signature(operator.__init__).parameters
+    parsed = inspect.signature(request_type.parse).parameters
+    assert set(parsed) <= set(shown)
+    defaults = {name: each.default for name, each in parsed.items()}
+    assert {name: shown[name].default for name in parsed} == defaults

@@ -18,19 +18,22 @@ import msgspec
 import pytest
 from support import config_of, raw_server, read_request
 
-from airflow_provider_closeai.client.cache import STALE_FOR, Cache, Knowledge, Verdict, private_directory
+from airflow_provider_closeai.client.cache import STALE_FOR, Cache, HealthCheckResult, PoolState
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import DiscoveryError
 from airflow_provider_closeai.client.models import ApiBase
-from airflow_provider_closeai.provisioning.create import ensure_sub_accounts, wanted
-from airflow_provider_closeai.provisioning.delete import delete_sub_accounts, deletion
+from airflow_provider_closeai.local_state import Clock, private_directory
+from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.health import look
-from airflow_provider_closeai.provisioning.pricing import repricing, update_pricing
+from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RepriceRequest
 from airflow_provider_closeai.simulator import Simulator
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
+
+
+NO_WAITS = Clock(sleep=lambda seconds: None)
 
 
 @dataclass
@@ -48,20 +51,20 @@ class Scene:
     def forged(self, key: str = "sk-of-the-attacker-0123", age: float = 0.0, **known: Any) -> str:
         """Write a cache that sends everything to the attacker, signed with a key."""
         now = time.time() - age
-        verdicts = {self.evil: Verdict(healthy=True, at=now, detail="served a call")}
-        knowledge = Knowledge(bases=(ApiBase(self.evil, priority=99),), discovered_at=now, verdicts=verdicts)
+        verdicts = {self.evil: HealthCheckResult(healthy=True, at=now, detail="served a call")}
+        knowledge = PoolState(bases=(ApiBase(self.evil, priority=99),), discovered_at=now, verdicts=verdicts)
         payload = msgspec.json.encode(msgspec.structs.replace(knowledge, **known)).decode()
         signer = Cache(msgspec.structs.replace(config_of(self.sim), key=config_from(password=key).key))
         return f"{signer._mac(payload)} {payload}"
 
     def run_tasks(self, client: Callable[[], CloseAIClient] | None = None) -> None:
         """Run one task of each kind, each with a client of its own."""
-        make = client or (lambda: CloseAIClient(config_of(self.sim), sleep=lambda seconds: None))
-        want = wanted("a", {"gpt-4": 1}, 10, 2, settle=0)
-        assert len(ensure_sub_accounts(make(), want)) == 2
-        assert len(update_pricing(make(), repricing({"gpt-4o": 2}, alias="a"))) == 2
+        make = client or (lambda: CloseAIClient(config_of(self.sim), clock=NO_WAITS))
+        want = CreateRequest.parse("a", {"gpt-4": 1}, 10, 2, settle=0)
+        assert len(runner.create(make(), want)) == 2
+        assert len(runner.reprice(make(), RepriceRequest.parse({"gpt-4o": 2}, alias="a"))) == 2
         assert look(make, "any") in self.sim.base_urls
-        assert len(delete_sub_accounts(make(), deletion(alias="a"))) == 2
+        assert len(runner.delete(make(), DeleteRequest.parse(alias="a"))) == 2
         assert self.sim.accounts() == []
 
 
@@ -189,11 +192,14 @@ def test_a_file_of_last_week_is_not_even_an_emergency_answer(scene: Scene) -> No
 
 
 def test_replayed_verdicts_cost_the_order_only(scene: Scene) -> None:
-    bad = {url: Verdict(healthy=False, at=time.time(), detail="replayed") for url in scene.sim.base_urls}
+    bad = {
+        url: HealthCheckResult(healthy=False, at=time.time(), detail="replayed")
+        for url in scene.sim.base_urls
+    }
     cache = Cache(config_of(scene.sim))
     cache.change(lambda old: msgspec.structs.replace(old, verdicts=bad))
-    want = wanted("a", {"gpt-4": 1}, 10, 2, settle=0)
-    assert len(ensure_sub_accounts(CloseAIClient(config_of(scene.sim)), want)) == 2
+    want = CreateRequest.parse("a", {"gpt-4": 1}, 10, 2, settle=0)
+    assert len(runner.create(CloseAIClient(config_of(scene.sim)), want)) == 2
 
 
 def test_planted_again_before_every_request(scene: Scene) -> None:
@@ -290,7 +296,7 @@ def test_an_edited_variable_costs_no_key_and_no_task(scene: Scene, edit: str) ->
     variable = Shared()
 
     def client() -> CloseAIClient:
-        made = CloseAIClient(config_of(scene.sim), store=variable.store, sleep=lambda seconds: None)
+        made = CloseAIClient(config_of(scene.sim), store=variable.store, clock=NO_WAITS)
         if isinstance(variable.value, str):
             signed.append(variable.value)
         variable.value = EDITS[edit](scene, signed[-1])
@@ -308,9 +314,7 @@ def test_a_variable_that_breaks_in_the_middle_costs_no_task(scene: Scene) -> Non
         variable.failing = not variable.failing
 
     scene.sim.on_request = turn
-    scene.run_tasks(
-        lambda: CloseAIClient(config_of(scene.sim), store=variable.store, sleep=lambda seconds: None)
-    )
+    scene.run_tasks(lambda: CloseAIClient(config_of(scene.sim), store=variable.store, clock=NO_WAITS))
 
 
 def test_the_hooks_own_variable_edited_by_somebody_else(

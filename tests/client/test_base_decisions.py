@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_closeai.client.bases import base_to_use, discovery_wait, ordered, ranked, usable
-from airflow_provider_closeai.client.cache import Verdict
+from airflow_provider_closeai.client.cache import HealthCheckResult
 from airflow_provider_closeai.client.models import ApiBase, BaseHealth
 
 
@@ -50,9 +50,9 @@ def test_order() -> None:
         ApiBase("https://high2", priority=10),
     ]
     assert [base.api[8:] for base in ranked(bases)] == ["high", "high2", "low", "down", "odd"]
-    bad = {"https://high": Verdict(False, 0, ""), "https://low": Verdict(True, 0, "")}
+    bad = {"https://high": HealthCheckResult(False, 0, ""), "https://low": HealthCheckResult(True, 0, "")}
     assert [base.api[8:] for base in ordered(bases, bad)] == ["high2", "low", "down", "odd", "high"]
-    all_bad = {base.api: Verdict(False, 0, "") for base in bases}
+    all_bad = {base.api: HealthCheckResult(False, 0, "") for base in bases}
     assert ordered(bases, all_bad) == ranked(bases)
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import tempfile
-import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,18 +14,16 @@ import msgspec
 import pytest
 from support import client_of, config_of, in_processes, in_threads, platform
 
-from airflow_provider_closeai.client import cache as cache_module
 from airflow_provider_closeai.client.cache import (
     MAX_PUT_OFF,
     STALE_FOR,
     Cache,
-    FileStore,
-    Knowledge,
-    Verdict,
-    lock,
+    HealthCheckResult,
+    PoolState,
 )
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.models import ApiBase
+from airflow_provider_closeai.local_state import lock
 from airflow_provider_closeai.simulator import Simulator
 
 EMPTY = {"items": [], "total": 0}
@@ -90,7 +88,7 @@ def forge(sim: Simulator, evil: str, key: str | None = None) -> str:
     config = config_of(sim)
     if key is not None:
         config = msgspec.structs.replace(config, key=config_from(password=key).key)
-    known = Knowledge(bases=(ApiBase(evil, priority=99),), discovered_at=cache_module.time.time())
+    known = PoolState(bases=(ApiBase(evil, priority=99),), discovered_at=time.time())
     forger = Cache(config)
     payload = msgspec.json.encode(known).decode()
     return f"{forger._mac(payload)} {payload}"
@@ -190,22 +188,22 @@ def test_a_broken_store_costs_nothing_but_sharing(sim: Simulator) -> None:
     assert cache.read().failures == 3
 
 
-def changed(sim: Simulator, **fields: object) -> Knowledge:
+def changed(sim: Simulator, **fields: object) -> PoolState:
     cache = Cache(config_of(sim))
     cache.change(lambda old: msgspec.structs.replace(old, **fields))
     return Cache(config_of(sim)).read()
 
 
 def test_what_is_dated_in_the_future_is_not_believed(warm: Simulator) -> None:
-    now = cache_module.time.time()
+    now = time.time()
     assert changed(warm).bases
     assert changed(warm, ask_again_at=now + MAX_PUT_OFF).bases
-    assert changed(warm, discovered_at=now + 3600) == Knowledge()
+    assert changed(warm, discovered_at=now + 3600) == PoolState()
     client_of(warm).list_bases()
     assert warm.count("links") == 2
-    assert changed(warm, ask_again_at=now + 2 * MAX_PUT_OFF) == Knowledge()
+    assert changed(warm, ask_again_at=now + 2 * MAX_PUT_OFF) == PoolState()
     assert changed(warm, discovered_at=now - STALE_FOR, bases=(ApiBase("https://x"),)).bases
-    good, bad = Verdict(True, now - 5, ""), Verdict(True, now + 3600, "")
+    good, bad = HealthCheckResult(True, now - 5, ""), HealthCheckResult(True, now + 3600, "")
     assert changed(warm, verdicts={"https://a": good, "https://b": bad}).verdicts == {"https://a": good}
 
 
@@ -244,39 +242,6 @@ def test_no_change_is_lost_between_processes() -> None:
 def test_no_change_is_lost_between_threads() -> None:
     in_threads(8, lambda _: _count("sk-count", 10))
     assert Cache(config_from(password="sk-count")).read().failures == 80
-
-
-def test_readers_never_see_half_a_file() -> None:
-    store, stop, broken = FileStore("x"), threading.Event(), []
-    store.write("0" * 20_000)
-
-    def read() -> None:
-        while not stop.is_set():
-            text = store.read() or ""
-            if len(text) != 20_000 or len(set(text)) != 1:
-                broken.append(text[:20])
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    for number in range(100):
-        store.write(str(number % 10) * 20_000)
-    stop.set()
-    reader.join()
-    assert broken == []
-
-
-def test_a_lock_is_held_by_one_and_ends_with_its_holder() -> None:
-    with lock("x", wait=0) as first:
-        assert first
-        with lock("x", wait=0) as second, lock("y", wait=0) as other:
-            assert not second
-            assert other
-        waits: list[float] = []
-        with lock("x", wait=0.05, sleep=waits.append) as third:
-            assert not third
-        assert waits
-    with lock("x", wait=0) as again:
-        assert again
 
 
 def test_the_file_is_json_behind_its_signature(warm: Simulator) -> None:

@@ -38,6 +38,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "connect_timeout": 5,
         "read_timeout": 60,
         "max_attempts": 5,
+        "max_late": 60,
         "deadline": 120,
         "page_size": 500,
         "verify": True,

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from support import Clock, Sleeps, client_of, config_of, in_processes, in_threads, platform
+from support import Clock, Sleeps, client_of, clock_with, config_of, in_processes, in_threads, platform
 
 from airflow_provider_closeai.client.cache import STALE_FOR, Cache
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -20,7 +20,13 @@ from airflow_provider_closeai.simulator import Request, Simulator
 
 def bases_of(sim: Simulator, clock: Clock, sleep: Any = None, **extra: Any) -> BasePool:
     config = config_of(sim, **extra)
-    return BasePool(config, Transport(config), Cache(config, now=clock), now=clock, sleep=sleep or Sleeps())
+    return BasePool(
+        config,
+        Transport(config),
+        Cache(config, clock=clock_with(now=clock)),
+        now=clock,
+        sleep=sleep or Sleeps(),
+    )
 
 
 def origins(bases: BasePool) -> list[str]:

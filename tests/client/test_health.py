@@ -5,10 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support import Clock, Sleeps, client_of, config_of, fixed_client, in_processes, in_threads, platform
+from support import (
+    Clock,
+    Sleeps,
+    client_of,
+    clock_with,
+    config_of,
+    fixed_client,
+    in_processes,
+    in_threads,
+    platform,
+)
 
 from airflow_provider_closeai.client.answers import Attempt, Outcome
-from airflow_provider_closeai.client.cache import Cache, Knowledge
+from airflow_provider_closeai.client.cache import Cache, PoolState
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import NoHealthyBase
@@ -21,10 +31,12 @@ from airflow_provider_closeai.simulator import Request, Simulator
 
 def bases_of(sim: Simulator, clock: Clock, **extra: Any) -> BasePool:
     config = config_of(sim, **extra)
-    return BasePool(config, Transport(config), Cache(config, now=clock), now=clock, sleep=Sleeps())
+    return BasePool(
+        config, Transport(config), Cache(config, clock=clock_with(now=clock)), now=clock, sleep=Sleeps()
+    )
 
 
-def seen_of(sim: Simulator) -> Knowledge:
+def seen_of(sim: Simulator) -> PoolState:
     return Cache(config_of(sim)).read()
 
 
@@ -272,4 +284,4 @@ def test_knowledge_of_bases_that_are_gone_is_dropped(sim: Simulator, clock: Cloc
     sim.set_links([{"api": sim.base_urls[1], "priority": 1, "status": "ok"}])
     clock.now += 4000
     bases.known()
-    assert set(Cache(config_of(sim), now=clock).read().verdicts) == {sim.base_urls[1]}
+    assert set(Cache(config_of(sim), clock=clock_with(now=clock)).read().verdicts) == {sim.base_urls[1]}

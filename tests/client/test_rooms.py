@@ -23,6 +23,7 @@ print([name for name in sys.modules if name.startswith(start)])
 @pytest.mark.parametrize(
     ("room", "others"),
     [
+        ("local_state", "client,provisioning,costs,hooks,operators,sensors,triggers"),
         ("client", "provisioning,costs,hooks,operators"),
         ("provisioning", "costs,hooks,operators,sensors,triggers"),
     ],

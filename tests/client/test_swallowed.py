@@ -7,10 +7,20 @@ import socket
 from typing import Any
 
 import pytest
-from support import Asked, Clock, Sleeps, config_of, fixed_client, platform, raw_server, read_request
+from support import (
+    Asked,
+    Clock,
+    Sleeps,
+    clock_with,
+    config_of,
+    fixed_client,
+    platform,
+    raw_server,
+    read_request,
+)
 
 from airflow_provider_closeai.client.bases import is_lost
-from airflow_provider_closeai.client.cache import Cache, Knowledge
+from airflow_provider_closeai.client.cache import Cache, PoolState
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import AuthenticationFailed, CloseAIError, OutcomeUnknown
 from airflow_provider_closeai.client.models import ApiBase
@@ -39,7 +49,7 @@ def test_only_one_process_at_a_time_risks_a_base_of_which_nothing_is_known(sim: 
 def pool_of(sim: Simulator, **how: Any) -> BasePool:
     config = config_of(sim)
     now = how.get("now")
-    cache = Cache(config, now=now) if now else Cache(config)
+    cache = Cache(config, clock=clock_with(now=now)) if now else Cache(config)
     return BasePool(config, Transport(config), cache, **how)
 
 
@@ -123,7 +133,7 @@ def test_bases_for_which_somebody_else_answers_are_lost(status: int, lost: bool)
         with pytest.raises(CloseAIError):
             list(client.iter_sub_accounts())
         [verdict] = client.cache.read().verdicts.values() or [None]
-    known = Knowledge(bases=(ApiBase(origin),), verdicts={origin: verdict} if verdict else {})
+    known = PoolState(bases=(ApiBase(origin),), verdicts={origin: verdict} if verdict else {})
     assert is_lost(known) is lost
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from support import Clock, Sleeps, client_of, config_of, fixed_client
+from support import Clock, Sleeps, client_of, clock_with, config_of, fixed_client
 
 from airflow_provider_closeai.client import errors
 from airflow_provider_closeai.client.cache import Cache
@@ -183,7 +183,8 @@ def test_a_create_has_a_connection_of_its_own(sim: Simulator) -> None:
 
 def pool_of(sim: Simulator, clock: Clock, **extra: Any) -> BasePool:
     config = config_of(sim, **extra)
-    return BasePool(config, Transport(config), Cache(config, now=clock), now=clock, sleep=Sleeps())
+    cache = Cache(config, clock=clock_with(now=clock))
+    return BasePool(config, Transport(config), cache, now=clock, sleep=Sleeps())
 
 
 def fail_everywhere(pool: BasePool, sim: Simulator) -> None:

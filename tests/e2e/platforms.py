@@ -32,7 +32,7 @@ class Platform:
         self.simulator.on_request = self._on_request
         self.script: Callable[[Request], None] | None = None
         self.problems: list[BaseException] = []
-        self._extra, self._key = extra or {}, key or self.simulator.key
+        self._extra, self._key = {"max_late": 1, **(extra or {})}, key or self.simulator.key
         self._secrets = {self.simulator.key, self._key}
         self._lock = threading.Lock()
 

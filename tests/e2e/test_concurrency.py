@@ -11,12 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support import HANG, in_processes, isolated, process  # noqa: F401
+from support import HANG, in_processes, isolated, process, run_create  # noqa: F401
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
-from airflow_provider_closeai.provisioning.create import ensure_sub_accounts, wanted
 from airflow_provider_closeai.provisioning.errors import TooManyAccounts
+from airflow_provider_closeai.provisioning.requests import CreateRequest
 from airflow_provider_closeai.simulator import Request, Simulator
 
 pytestmark = pytest.mark.e2e
@@ -34,8 +34,8 @@ def sim() -> Iterator[Simulator]:
 def ensure(key: str, origin: str, alias: str, count: int, first_try: bool = True) -> list[int]:
     """Ensure one alias with a connection object of this process's own; gives the ids."""
     client = CloseAIClient(config_from(password=key, host=origin, extra={"deadline": 60}))
-    want = wanted(alias, {"gpt-4": 1}, 1, count, batch_size=2, settle=SETTLE)
-    return [account.id for account in ensure_sub_accounts(client, want, first_try=first_try)]
+    want = CreateRequest.parse(alias, {"gpt-4": 1}, 1, count, batch_size=2, settle=SETTLE)
+    return [account.id for account in run_create(client, want, first_try=first_try)]
 
 
 def ensure_all(key: str, origin: str) -> dict[str, list[int]]:

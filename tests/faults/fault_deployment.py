@@ -21,8 +21,7 @@ from airflow_provider_closeai.client.errors import (
     Rejected,
     UnreadableAccount,
 )
-from airflow_provider_closeai.provisioning.create import ensure_sub_accounts, wanted
-from airflow_provider_closeai.provisioning.delete import delete_sub_accounts, deletion
+from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.errors import (
     MissingAccounts,
     NotASubAccount,
@@ -30,7 +29,7 @@ from airflow_provider_closeai.provisioning.errors import (
     TooManyAccounts,
     TooManySelected,
 )
-from airflow_provider_closeai.provisioning.pricing import repricing, update_pricing
+from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RepriceRequest
 
 ALIASES = ("team", "team-a", "other b")  # the first is part of the second
 PRICES = {"m0": 1}
@@ -85,25 +84,29 @@ class Task:
         if spec.kind == "list":
             return list(client.iter_sub_accounts(alias=spec.alias))
         if spec.kind == "ensure":
-            return ensure_sub_accounts(
+            return runner.create(
                 client,
-                wanted(spec.alias, self.prices, 100, spec.count, batch_size=spec.batch_size, settle=SETTLE),
-                first_try=first_try,
-                task=f"dag/run-{self.number}/create/-1",
-                own_journal=self.journal if spec.own_journal else None,
+                CreateRequest.parse(
+                    spec.alias, self.prices, 100, spec.count, batch_size=spec.batch_size, settle=SETTLE
+                ),
+                runner.Try(
+                    task=f"dag/run-{self.number}/create/-1",
+                    is_retry=not first_try,
+                    own_journal=(lambda alias: self.journal) if spec.own_journal else None,
+                ),
             )
         if spec.kind == "delete":
-            asked = deletion(
+            asked = DeleteRequest.parse(
                 **self._selection(),
                 max_delete=spec.max_delete,
                 batch_size=spec.batch_size,
                 dry_run=spec.dry_run,
             )
-            return delete_sub_accounts(client, asked)
+            return runner.delete(client, asked)
         prices = {spec.model: spec.factor} if spec.kind == "merge" else PRICES
-        return update_pricing(
+        return runner.reprice(
             client,
-            repricing(
+            RepriceRequest.parse(
                 prices,
                 **self._selection(),
                 mode=spec.kind,

@@ -27,10 +27,9 @@ from airflow_provider_closeai.client.errors import (
     RateLimited,
     UnreadableAccount,
 )
-from airflow_provider_closeai.provisioning.create import ensure_sub_accounts, wanted
-from airflow_provider_closeai.provisioning.delete import delete_sub_accounts, deletion
+from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.health import look
-from airflow_provider_closeai.provisioning.pricing import repricing, update_pricing
+from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RepriceRequest
 
 TRACES = Path(__file__).parent / "wire_traces.txt"
 
@@ -131,15 +130,13 @@ class _Run(Strikes):
         if self.task == "create":
             # A part of a batch needs a batch of two.
             size = 2 if self.cell.fault == "no_after_a_part" else 1
-            want = wanted(ALIAS, OLD, 100, WANTED, batch_size=size)
-            first, keys = self.number == 1, self.cell.call == "delivery"
-            return ensure_sub_accounts(
-                client, want, first_try=first, task="dag/run/create/-1", needs_keys=keys
-            )
+            request = CreateRequest.parse(ALIAS, OLD, 100, WANTED, batch_size=size)
+            this_try = runner.Try(task="dag/run/create/-1", is_retry=self.number > 1)
+            return runner.create(client, request, this_try, needs_keys=self.cell.call == "delivery")
         if self.task == "update":
-            return update_pricing(client, repricing(NEW, alias=ALIAS, batch_size=1))
+            return runner.reprice(client, RepriceRequest.parse(NEW, alias=ALIAS, batch_size=1))
         if self.task == "delete":
-            return delete_sub_accounts(client, deletion(alias=ALIAS, batch_size=1))
+            return runner.delete(client, DeleteRequest.parse(alias=ALIAS, batch_size=1))
         return look(lambda: client, "any")
 
     def _try(self) -> tuple[Any, BaseException | None, float]:

@@ -18,26 +18,25 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 from msgspec.structs import replace
 
 from airflow_provider_closeai.client import cache, retry
-from airflow_provider_closeai.client import client as client_module
 from airflow_provider_closeai.client.answers import Attempt
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.transport import Transport
-from airflow_provider_closeai.provisioning import accounts, create, delete, journal, pricing
+from airflow_provider_closeai.local_state import Clock as ClientClock
+from airflow_provider_closeai.local_state import folder
 from airflow_provider_closeai.simulator import Simulator
 from airflow_provider_closeai.simulator import state as simulator_state
 
 HANG = 60  # real seconds after which something counts as hanging
 _MOMENT = 0.1  # real seconds for which it is waited where nothing will come
 _EPOCH = 1_800_000_000.0
-_TIMED = (cache, client_module, accounts, create, delete, journal, pricing, simulator_state)
 _ACCOUNT = "/api/v1/account/sub-account"
 NAMES = {
     ("GET", "/api/v1/links"): "links",
@@ -204,7 +203,7 @@ class World(contextlib.ExitStack):
         self.enter_context(mock.patch.object(tempfile, "tempdir", self._directory))
         self.use_host(0)
         self.enter_context(mock.patch.object(cache.Cache, "_unshared", {}))
-        cache._warn_once.cache_clear()
+        folder.warn_once.cache_clear()
         self._take_the_clocks()
         self._take_the_wire()
         self._keep_the_log()
@@ -218,8 +217,8 @@ class World(contextlib.ExitStack):
         """Make a client as a new process would."""
         settings = {"connect_timeout": HANG, "read_timeout": HANG, **extra}
         config = config_from(password=self.sim.key, host=self.sim.discovery_url, extra=settings)
-        client = CloseAIClient(config, sleep=self.clock.sleep)
-        client.pool._now = client.cache._now = self.clock.time
+        clock = ClientClock(now=self.clock.time, monotonic=self.clock.monotonic, sleep=self.clock.sleep)
+        client = CloseAIClient(config, clock=clock)
         self._sessions.append(client._transport._session)
         return client
 
@@ -265,16 +264,8 @@ class World(contextlib.ExitStack):
 
     def _take_the_clocks(self) -> None:
         shim = SimpleNamespace(monotonic=self.clock.monotonic, time=self.clock.time, sleep=self.clock.sleep)
-        for module in _TIMED:
-            if isinstance(getattr(module, "time", None), ModuleType):
-                self.enter_context(mock.patch.object(module, "time", shim))
+        self.enter_context(mock.patch.object(simulator_state, "time", shim))
         self.enter_context(mock.patch.object(retry, "random", SimpleNamespace(random=lambda: 0.5)))
-        lock = cache.lock
-
-        def virtual_lock(name: str, wait: float, sleep: Callable[[float], None] = self.clock.sleep) -> Any:
-            return lock(name, wait, sleep)
-
-        self.enter_context(mock.patch.object(cache, "lock", virtual_lock))
 
     def _take_the_wire(self) -> None:
         real = Transport.attempt

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from support import GPT4, Sleeps, client_of, in_processes, process, run_and_kill
+from support import GPT4, Sleeps, client_of, in_processes, process, run_and_kill, run_create
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
@@ -20,7 +20,7 @@ from airflow_provider_closeai.client.errors import (
     Rejected,
 )
 from airflow_provider_closeai.client.models import SubAccount
-from airflow_provider_closeai.provisioning.create import ensure_sub_accounts, wanted
+from airflow_provider_closeai.provisioning.requests import CreateRequest
 from airflow_provider_closeai.simulator import Request, Simulator
 
 SETTLE = 0.2
@@ -28,8 +28,8 @@ SETTLE = 0.2
 
 def ensure(client: CloseAIClient, alias: str = "a", count: int = 1, **options: Any) -> list[SubAccount]:
     tries = {name: options.pop(name) for name in ("first_try", "task") if name in options}
-    want = wanted(alias, GPT4, 1, count, **{"settle": SETTLE, **options})
-    return ensure_sub_accounts(client, want, **tries)
+    want = CreateRequest.parse(alias, GPT4, 1, count, **{"settle": SETTLE, **options})
+    return run_create(client, want, **tries)
 
 
 def alias_ids(sim: Simulator, alias: str = "a") -> list[int]:

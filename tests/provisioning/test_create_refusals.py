@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support import GPT4, Asked, client_of, fixed_client, item, platform
+from support import GPT4, Asked, client_of, fixed_client, item, platform, run_create
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.models import SubAccount
-from airflow_provider_closeai.provisioning.create import ensure_sub_accounts, wanted
 from airflow_provider_closeai.provisioning.errors import (
     AliasExists,
     PricingDiffers,
     TooManyAccounts,
     UnexpectedAnswer,
 )
+from airflow_provider_closeai.provisioning.requests import CreateRequest
 from airflow_provider_closeai.simulator import Simulator
 
 PRICING = [{"model": "gpt-4", "pricing_factor": 1}]
@@ -29,8 +29,8 @@ def ensure(
     task: str = "",
     **options: Any,
 ) -> list[SubAccount]:
-    want = wanted("a", pricing, 1, count, **{"settle": 0.2, **options})
-    return ensure_sub_accounts(client, want, first_try=first_try, task=task)
+    want = CreateRequest.parse("a", pricing, 1, count, **{"settle": 0.2, **options})
+    return run_create(client, want, first_try=first_try, task=task)
 
 
 def test_a_surplus_is_told_with_its_ids_and_left_alone(sim: Simulator) -> None:

@@ -12,19 +12,20 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import AuthenticationFailed, OutcomeUnknown, Rejected
 from airflow_provider_closeai.client.models import SubAccount
-from airflow_provider_closeai.provisioning import delete as delete_module
-from airflow_provider_closeai.provisioning.delete import delete_sub_accounts, deletion
+from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.errors import (
     MissingAccounts,
     NotASubAccount,
     NotConfirmed,
     TooManySelected,
 )
+from airflow_provider_closeai.provisioning.requests import DeleteRequest
+from airflow_provider_closeai.provisioning.runner import locking
 from airflow_provider_closeai.simulator import Request, Simulator
 
 
 def delete(client: CloseAIClient, **options: Any) -> list[SubAccount]:
-    return delete_sub_accounts(client, deletion(**options))
+    return runner.delete(client, DeleteRequest.parse(**options))
 
 
 def fill(sim: Simulator, number: int, alias: str = "a") -> list[int]:
@@ -41,7 +42,7 @@ def posts(sim: Simulator) -> list[int]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delete_module, "CONFIRM_WITHIN", 0.2)
+    monkeypatch.setattr(locking, "CONFIRM_WITHIN", 0.2)
 
 
 def test_it_returns_the_last_amounts(sim: Simulator, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,17 +6,14 @@ import json
 from typing import Any
 
 import pytest
-from support import Asked, fixed_client, item, platform
+from support import Asked, fixed_client, item, platform, run_create
 
 from airflow_provider_closeai.client.errors import Declined, MaskedKeys, UnreadableAccount
 from airflow_provider_closeai.client.models import SubAccount
-from airflow_provider_closeai.provisioning import accounts as accounts_module
-from airflow_provider_closeai.provisioning import delete as delete_module
-from airflow_provider_closeai.provisioning import pricing as pricing_module
-from airflow_provider_closeai.provisioning.create import ensure_sub_accounts, wanted
-from airflow_provider_closeai.provisioning.delete import delete_sub_accounts, deletion
+from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.errors import MissingAccounts
-from airflow_provider_closeai.provisioning.pricing import repricing, update_pricing
+from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RepriceRequest
+from airflow_provider_closeai.provisioning.runner import locking
 
 GPT4 = {"gpt-4": 1}
 NO = [
@@ -85,14 +82,13 @@ class Platform:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (accounts_module, delete_module, pricing_module):
-        monkeypatch.setattr(module, "CONFIRM_WITHIN", 0.2)
+    monkeypatch.setattr(locking, "CONFIRM_WITHIN", 0.2)
 
 
 def ensure(origin: str, count: int = 2, **options: Any) -> list[SubAccount]:
     tries = {name: options.pop(name) for name in ("first_try", "task", "needs_keys") if name in options}
-    want = wanted("a", GPT4, 1, count, **{"settle": 0.2, **options})
-    return ensure_sub_accounts(fixed_client(origin), want, **tries)
+    want = CreateRequest.parse("a", GPT4, 1, count, **{"settle": 0.2, **options})
+    return run_create(fixed_client(origin), want, **tries)
 
 
 # --- It says no ------------------------------------------------------------------------------------------
@@ -149,7 +145,7 @@ def test_an_update_that_is_declined_is_told_and_not_repeated(impatient: None) ->
     there = Platform(item(1), item(2), declines=9)
     with platform(there) as (origin, _):
         with pytest.raises(Declined, match="quota exceeded") as caught:
-            update_pricing(fixed_client(origin), repricing({"gpt-4": 5}, alias="a", batch_size=1))
+            runner.reprice(fixed_client(origin), RepriceRequest.parse({"gpt-4": 5}, alias="a", batch_size=1))
         assert not caught.value.permanent
         assert there.count("POST", update=True) == 1
 
@@ -157,7 +153,7 @@ def test_an_update_that_is_declined_is_told_and_not_repeated(impatient: None) ->
 def test_an_update_that_is_declined_and_done_all_the_same_ends_well() -> None:
     there = Platform(item(1), declines=1, does=1)
     with platform(there) as (origin, _):
-        [after] = update_pricing(fixed_client(origin), repricing({"gpt-4": 5}, alias="a"))
+        [after] = runner.reprice(fixed_client(origin), RepriceRequest.parse({"gpt-4": 5}, alias="a"))
         assert after.pricing == {"gpt-4": 5}
         assert there.count("POST", update=True) == 1
 
@@ -170,15 +166,15 @@ def test_a_retry_after_a_declined_update_does_not_wait() -> None:
 
     with platform(there) as (origin, _):
         with pytest.raises(Declined):
-            update_pricing(fixed_client(origin), repricing({"gpt-4": 5}, alias="a"))
-        update_pricing(fixed_client(origin, sleep=never), repricing({"gpt-4": 5}, alias="a"))
+            runner.reprice(fixed_client(origin), RepriceRequest.parse({"gpt-4": 5}, alias="a"))
+        runner.reprice(fixed_client(origin, sleep=never), RepriceRequest.parse({"gpt-4": 5}, alias="a"))
 
 
 def test_a_delete_that_is_declined_is_told_and_not_repeated(impatient: None) -> None:
     there = Platform(item(1), declines=9)
     with platform(there) as (origin, _):
         with pytest.raises(Declined, match="quota exceeded") as caught:
-            delete_sub_accounts(fixed_client(origin), deletion(alias="a"))
+            runner.delete(fixed_client(origin), DeleteRequest.parse(alias="a"))
         assert not caught.value.permanent
         assert there.count("DELETE") == 1
 
@@ -187,7 +183,7 @@ def test_a_delete_that_is_declined_is_told_and_not_repeated(impatient: None) -> 
 def test_a_delete_that_is_declined_since_keys_are_gone_ends_well(does: int) -> None:
     there = Platform(item(1), item(2), item(3), declines=1, does=does)
     with platform(there) as (origin, _):
-        assert len(delete_sub_accounts(fixed_client(origin), deletion(alias="a"))) == 3
+        assert len(runner.delete(fixed_client(origin), DeleteRequest.parse(alias="a"))) == 3
         assert there.items == []
 
 
@@ -201,18 +197,20 @@ def test_keys_that_are_hidden_change_and_record_nothing() -> None:
         client = fixed_client(origin)
         key = there.items[0]["token"]
         tries = [
-            lambda: update_pricing(client, repricing({"gpt-4": 5}, alias="a")),
-            lambda: update_pricing(client, repricing({"gpt-4": 5}, sub_accounts=[1])),
-            lambda: update_pricing(client, repricing({"gpt-4": 5}, sks=[key])),
-            lambda: update_pricing(client, repricing({"gpt-4": 5}, sks=[key], dry_run=True)),
-            lambda: delete_sub_accounts(client, deletion(alias="a"), recorded.append),
-            lambda: delete_sub_accounts(client, deletion(sub_accounts=[1, 77]), recorded.append),
-            lambda: delete_sub_accounts(client, deletion(sks=[key]), recorded.append),
-            lambda: delete_sub_accounts(client, deletion(sks=[key], dry_run=True)),
+            lambda: runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, alias="a")),
+            lambda: runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, sub_accounts=[1])),
+            lambda: runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, sks=[key])),
+            lambda: runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, sks=[key], dry_run=True)),
+            lambda: runner.delete(client, DeleteRequest.parse(alias="a"), recorded.append),
+            lambda: runner.delete(client, DeleteRequest.parse(sub_accounts=[1, 77]), recorded.append),
+            lambda: runner.delete(client, DeleteRequest.parse(sks=[key]), recorded.append),
+            lambda: runner.delete(client, DeleteRequest.parse(sks=[key], dry_run=True)),
             lambda: ensure(origin, needs_keys=True),
             lambda: ensure(origin, 3, needs_keys=True),
             lambda: ensure(origin, 3, needs_keys=True, first_try=False),
-            lambda: ensure_sub_accounts(client, wanted("a", {"gpt-4": 5}, 1, 3, "update", settle=0.1)),
+            lambda: run_create(
+                client, CreateRequest.parse("a", {"gpt-4": 5}, 1, 3, if_exists="update", settle=0.1)
+            ),
         ]
         for number, act in enumerate(tries):
             with pytest.raises(MaskedKeys, match="hides") as caught:
@@ -226,10 +224,10 @@ def test_what_needs_no_key_goes_on_where_keys_are_hidden() -> None:
     there = Platform(item(1), item(2), masks=True)
     with platform(there) as (origin, _):
         client = fixed_client(origin)
-        assert len(update_pricing(client, repricing({"gpt-4": 5}, alias="a", dry_run=True))) == 2
-        assert len(update_pricing(client, repricing(GPT4, alias="a"))) == 2  # right already
-        assert len(delete_sub_accounts(client, deletion(alias="a", dry_run=True))) == 2
-        assert delete_sub_accounts(client, deletion(alias="nobody")) == []
+        assert len(runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, alias="a", dry_run=True))) == 2
+        assert len(runner.reprice(client, RepriceRequest.parse(GPT4, alias="a"))) == 2  # right already
+        assert len(runner.delete(client, DeleteRequest.parse(alias="a", dry_run=True))) == 2
+        assert runner.delete(client, DeleteRequest.parse(alias="nobody")) == []
         assert len(ensure(origin, 3)) == 3
         assert len(ensure(origin, 3, if_exists="update")) == 3
 
@@ -253,14 +251,14 @@ def test_an_unreadable_account_costs_what_selects_it_and_nothing_else(broken: di
         client = fixed_client(origin)
         for selection in ({"alias": "x"}, {"sub_accounts": [1]}, {"sub_accounts": [2, 1]}):
             with pytest.raises(UnreadableAccount, match="id 1"):
-                update_pricing(client, repricing({"gpt-4": 5}, **selection))
+                runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, **selection))
             with pytest.raises(UnreadableAccount, match="id 1"):
-                delete_sub_accounts(client, deletion(**selection))
+                runner.delete(client, DeleteRequest.parse(**selection))
         with pytest.raises(UnreadableAccount, match="id 1"):
-            ensure_sub_accounts(client, wanted("x", GPT4, 1, 2, settle=0.1))
+            run_create(client, CreateRequest.parse("x", GPT4, 1, 2, settle=0.1))
         assert {asked.method for asked in there.asked} == {"GET"}
-        assert len(update_pricing(client, repricing({"gpt-4": 5}, alias="b"))) == 2
-        assert len(delete_sub_accounts(client, deletion(sub_accounts=[2]))) == 1
+        assert len(runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, alias="b"))) == 2
+        assert len(runner.delete(client, DeleteRequest.parse(sub_accounts=[2]))) == 1
         assert len(ensure(origin, 2)) == 2
         assert [each["id"] for each in there.items] == [1, 3, 4, 5]
 
@@ -270,8 +268,8 @@ def test_a_key_that_may_be_that_of_an_unreadable_account_is_not_gone() -> None:
     with platform(there) as (origin, _):
         client = fixed_client(origin)
         with pytest.raises(UnreadableAccount):
-            delete_sub_accounts(client, deletion(sks=["sk-looked-for-1234"]))
-        assert len(delete_sub_accounts(client, deletion(sks=[there.items[1]["token"]]))) == 1
+            runner.delete(client, DeleteRequest.parse(sks=["sk-looked-for-1234"]))
+        assert len(runner.delete(client, DeleteRequest.parse(sks=[there.items[1]["token"]]))) == 1
 
 
 def test_an_entry_without_an_id_is_in_doubt_only_where_an_id_is_missing() -> None:
@@ -279,8 +277,8 @@ def test_an_entry_without_an_id_is_in_doubt_only_where_an_id_is_missing() -> Non
     with platform(there) as (origin, _):
         client = fixed_client(origin)
         with pytest.raises(UnreadableAccount, match="no id"):
-            delete_sub_accounts(client, deletion(sub_accounts=[2, 9]))
-        assert len(update_pricing(client, repricing({"gpt-4": 5}, sub_accounts=[2]))) == 1
+            runner.delete(client, DeleteRequest.parse(sub_accounts=[2, 9]))
+        assert len(runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, sub_accounts=[2]))) == 1
 
 
 def test_a_deleted_account_that_is_listed_unreadably_is_not_gone(impatient: None) -> None:
@@ -293,7 +291,7 @@ def test_a_deleted_account_that_is_listed_unreadably_is_not_gone(impatient: None
         return there(asked)
 
     with platform(reply) as (origin, _), pytest.raises(Exception, match=r"still lists \[1\]"):
-        delete_sub_accounts(fixed_client(origin), deletion(alias="a"))
+        runner.delete(fixed_client(origin), DeleteRequest.parse(alias="a"))
 
 
 def test_an_account_that_a_create_made_and_cannot_be_read_is_not_made_again() -> None:
@@ -340,9 +338,11 @@ def test_any_alias_that_exists_is_repriced_and_deleted_by_its_name(alias: str) -
 
     with platform(trimming) as (origin, _):
         client = fixed_client(origin)
-        assert [each.id for each in update_pricing(client, repricing({"gpt-4": 5}, alias=alias))] == [1]
+        assert [
+            each.id for each in runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, alias=alias))
+        ] == [1]
         assert [each.id for each in client.iter_sub_accounts(alias=alias)] == [1]
-        assert [each.id for each in delete_sub_accounts(client, deletion(alias=alias))] == [1]
+        assert [each.id for each in runner.delete(client, DeleteRequest.parse(alias=alias))] == [1]
         assert [each["id"] for each in there.items] == [2, 3]
         with pytest.raises(MissingAccounts):
-            update_pricing(client, repricing({"gpt-4": 5}, alias=alias))
+            runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, alias=alias))

@@ -6,21 +6,20 @@ import logging
 from typing import Any
 
 import pytest
-from support import Asked, client_of, fixed_client, item, platform, process, run_and_kill
+from support import Asked, client_of, fixed_client, item, platform, process, run_and_kill, run_create
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import Rejected
 from airflow_provider_closeai.client.models import SubAccount
-from airflow_provider_closeai.provisioning.create import ensure_sub_accounts, wanted
-from airflow_provider_closeai.provisioning.delete import delete_sub_accounts, deletion
+from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.errors import (
     AliasExists,
     PricingDiffers,
     TooManyAccounts,
     UnexpectedAnswer,
 )
-from airflow_provider_closeai.provisioning.pricing import repricing, update_pricing
+from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RepriceRequest
 from airflow_provider_closeai.simulator import Simulator
 
 ASKED = {"gpt-4": 1, "gpt-4o": "1.5"}
@@ -32,7 +31,9 @@ DEAD = [{"model": "gpt-4", "prompt_price": 1, "completion_price": 1}]
 
 def ensure(client: CloseAIClient, count: int = 2, **options: Any) -> list[SubAccount]:
     tries = {name: options.pop(name) for name in ("first_try", "task", "needs_keys") if name in options}
-    return ensure_sub_accounts(client, wanted("a", ASKED, 1, count, **{"settle": 0.2, **options}), **tries)
+    return run_create(
+        client, CreateRequest.parse("a", ASKED, 1, count, **{"settle": 0.2, **options}), **tries
+    )
 
 
 def prices(sim: Simulator) -> list[dict[str, Any]]:
@@ -52,7 +53,7 @@ def test_create_and_reprice_are_green_on_every_run(sim: Simulator) -> None:
     """The README's DAG, seven times."""
     for _ in range(7):
         made = ensure(client_of(sim), 3)
-        update_pricing(client_of(sim), repricing({"gpt-4o": "1.2"}, [each.id for each in made]))
+        runner.reprice(client_of(sim), RepriceRequest.parse({"gpt-4o": "1.2"}, [each.id for each in made]))
     assert len(prices(sim)) == 3
     assert prices(sim) == [{"gpt-4": 1, "gpt-4o": 1.2}] * 3
     assert (sim.count("create"), sim.count("update")) == (1, 1)
@@ -61,8 +62,12 @@ def test_create_and_reprice_are_green_on_every_run(sim: Simulator) -> None:
 def test_create_reprice_delete_are_green_on_every_run(sim: Simulator) -> None:
     for really in (False, True, True):
         made = ensure(client_of(sim), 2)
-        after = update_pricing(client_of(sim), repricing({"gpt-4o": "1.2"}, [each.id for each in made]))
-        gone = delete_sub_accounts(client_of(sim), deletion([each.id for each in after], dry_run=not really))
+        after = runner.reprice(
+            client_of(sim), RepriceRequest.parse({"gpt-4o": "1.2"}, [each.id for each in made])
+        )
+        gone = runner.delete(
+            client_of(sim), DeleteRequest.parse([each.id for each in after], dry_run=not really)
+        )
         assert len(gone) == 2
     assert prices(sim) == []
     assert (sim.count("create"), sim.count("delete")) == (2, 2)
@@ -77,7 +82,7 @@ def test_ensure_leaves_what_is_there_and_creates_with_the_prices_asked(
     made = ensure(client_of(sim))
     assert prices(sim) == [before, {"gpt-4": 1, "gpt-4o": 1.5}]
     assert sim.count("update") == 0
-    want = wanted("a", ASKED, 1, 2)
+    want = CreateRequest.parse("a", ASKED, 1, 2)
     assert [want.record(each).get("pricing_differs") for each in made] == [True, None]
     assert "Other prices than asked for (gpt-4: 1, gpt-4o: 1.5) are left as they are" in told.text
     assert f"id {old} has" in told.text
@@ -94,7 +99,7 @@ def test_update_brings_what_is_there_to_the_prices_asked(
     made = ensure(client_of(sim), 2, if_exists="update")
     assert prices(sim) == [{"gpt-4": 1, "gpt-4o": 1.5}] * 2
     assert [each.pricing for each in made] == [
-        {"gpt-4": 1, "gpt-4o": wanted("a", ASKED, 1).pricing["gpt-4o"]}
+        {"gpt-4": 1, "gpt-4o": CreateRequest.parse("a", ASKED, 1).pricing["gpt-4o"]}
     ] * 2
     assert sim.accounts("b")[0]["model_pricing"] == elsewhere["model_pricing"]
     assert ("loses permission for: o1" in told.text) == (there is MORE)
@@ -175,12 +180,12 @@ def test_a_factor_that_is_the_same_double_is_the_same(if_exists: str) -> None:
         return 200, _odd({"items": items, "total": len(items), "page": 1, "pageSize": 500})
 
     with platform(reply) as (origin, asked):
-        want = wanted("a", {"m": "0.30"}, 1, if_exists=if_exists, settle=0.1)
-        [made] = ensure_sub_accounts(fixed_client(origin), want)
+        want = CreateRequest.parse("a", {"m": "0.30"}, 1, if_exists=if_exists, settle=0.1)
+        [made] = run_create(fixed_client(origin), want)
         assert "pricing_differs" not in want.record(made)
         if if_exists != "fail":
-            ensure_sub_accounts(fixed_client(origin), want)
-        update_pricing(fixed_client(origin), repricing({"m": 0.3}, alias="a", mode="replace"))
+            run_create(fixed_client(origin), want)
+        runner.reprice(fixed_client(origin), RepriceRequest.parse({"m": 0.3}, alias="a", mode="replace"))
         assert sum(request.method == "POST" for request in asked) == 1
 
 
@@ -215,7 +220,7 @@ def test_what_an_earlier_try_made_and_another_task_repriced_is_no_failure(sim: S
     with pytest.raises(Rejected):
         ensure(client_of(sim), 2, task="t")
     sim.clear_faults()
-    update_pricing(client_of(sim), repricing({"gpt-4o": 3}, alias="a"))
+    runner.reprice(client_of(sim), RepriceRequest.parse({"gpt-4o": 3}, alias="a"))
     assert len(ensure(client_of(sim), 2, task="t", first_try=False)) == 2
     assert prices(sim) == [{"gpt-4": 1, "gpt-4o": 3}] * 2
 
@@ -239,4 +244,4 @@ def test_an_update_waits_for_a_repricing_that_the_listing_does_not_show_yet() ->
 
 def _reprice_in_process(key: str, host: str) -> None:
     client = CloseAIClient(config_from(password=key, host=host))
-    update_pricing(client, repricing({"gpt-4o": 7}, alias="a"))
+    runner.reprice(client, RepriceRequest.parse({"gpt-4o": 7}, alias="a"))

@@ -7,15 +7,14 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from support import client_of
+from support import client_of, run_create
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.client.models import SecretToken
-from airflow_provider_closeai.provisioning.create import ensure_sub_accounts, wanted
-from airflow_provider_closeai.provisioning.delete import delete_sub_accounts, deletion
+from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.inputs import pricing
-from airflow_provider_closeai.provisioning.pricing import repricing, update_pricing
-from airflow_provider_closeai.provisioning.selection import Selection, selection
+from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RepriceRequest
+from airflow_provider_closeai.provisioning.selection import Selection
 from airflow_provider_closeai.simulator import Simulator
 
 NAN, INF = float("nan"), float("inf")
@@ -180,17 +179,19 @@ Run = Callable[[Simulator, dict[str, Any]], object]
 
 def create(sim: Simulator, given: dict[str, Any]) -> object:
     usual = {"alias": "a", "model_pricing": {"a": 1}, "balance": 1}
-    return ensure_sub_accounts(client_of(sim), wanted(**{**usual, **given}))
+    return run_create(client_of(sim), CreateRequest.parse(**{**usual, **given}))
 
 
 def update(sim: Simulator, given: dict[str, Any]) -> object:
     chosen = {} if {"sub_accounts", "sks", "alias"} & set(given) else {"alias": "a"}
-    return update_pricing(client_of(sim), repricing(**{"model_pricing": {"a": 1}, **chosen, **given}))
+    return runner.reprice(
+        client_of(sim), RepriceRequest.parse(**{"model_pricing": {"a": 1}, **chosen, **given})
+    )
 
 
 def delete(sim: Simulator, given: dict[str, Any]) -> object:
     chosen = {} if {"sub_accounts", "sks", "alias"} & set(given) else {"alias": "a"}
-    return delete_sub_accounts(client_of(sim), deletion(**{**chosen, **given}))
+    return runner.delete(client_of(sim), DeleteRequest.parse(**{**chosen, **given}))
 
 
 CASES: dict[str, list[tuple[Run, list[Any]]]] = {
@@ -246,7 +247,7 @@ def test_selecting_nothing_or_twice(sim: Simulator, run: Run, given: dict[str, A
 @pytest.mark.parametrize("value", [["sk-secretsecret", 5], '["sk-secretsecret"', "[sk-secretsecret]"])
 def test_an_error_shows_no_key(value: Any) -> None:
     with pytest.raises(InvalidParameter) as caught:
-        selection(None, None, value)
+        Selection.parse(None, None, value)
     assert "secretsecret" not in str(caught.value)
 
 
@@ -304,21 +305,21 @@ def test_the_pages_own_example_is_taken_with_a_warning() -> None:
     ],
 )
 def test_good_selections(given: dict[str, Any], want: Selection) -> None:
-    assert selection(**{"sub_accounts": None, "alias": None, "sks": None, **given}) == want
+    assert Selection.parse(**{"sub_accounts": None, "alias": None, "sks": None, **given}) == want
 
 
 def test_texts_of_templates_are_taken() -> None:
-    made = wanted("a", '{"m": 1}', "1.5", "3", "fail", "10", "0")
+    made = CreateRequest.parse("a", '{"m": 1}', "1.5", "3", if_exists="fail", batch_size="10", settle="0")
     assert (made.balance, made.count, made.batch_size, made.settle) == (Decimal("1.5"), 3, 10, 0)
-    assert deletion(alias="a", max_delete="0", dry_run="true").dry_run is True
-    assert repricing({"m": 1}, alias="a", dry_run=" False ").dry_run is False
+    assert DeleteRequest.parse(alias="a", max_delete="0", dry_run="true").dry_run is True
+    assert RepriceRequest.parse({"m": 1}, alias="a", dry_run=" False ").dry_run is False
 
 
 @pytest.mark.parametrize("value", [3, 3.0, "3", " 3 ", "3.0", "\uff13", Decimal("3.00"), Whole(3), "3e0"])
 def test_whole_numbers_of_any_type_are_taken(value: Any) -> None:
-    assert wanted("a", {"m": 1}, value, value).count == 3
-    assert wanted("a", {"m": value}, value).pricing == {"m": 3}
-    assert deletion(alias="a", max_delete=value, batch_size=value).max_delete == 3
+    assert CreateRequest.parse("a", {"m": 1}, value, value).count == 3
+    assert CreateRequest.parse("a", {"m": value}, value).pricing == {"m": 3}
+    assert DeleteRequest.parse(alias="a", max_delete=value, batch_size=value).max_delete == 3
 
 
 @pytest.mark.parametrize(
@@ -338,7 +339,7 @@ def test_whole_numbers_of_any_type_are_taken(value: Any) -> None:
     ],
 )
 def test_new_aliases_that_people_read_are_taken(alias: str) -> None:
-    assert wanted(alias, {"m": 1}, 1).alias == alias
+    assert CreateRequest.parse(alias, {"m": 1}, 1).alias == alias
 
 
 @pytest.mark.parametrize(
@@ -358,21 +359,21 @@ def test_new_aliases_that_people_read_are_taken(alias: str) -> None:
 )
 def test_an_error_names_the_cure(given: dict[str, Any], cure: str) -> None:
     with pytest.raises(InvalidParameter) as caught:
-        wanted(**{"alias": "a", "model_pricing": {"a": 1}, "balance": 1, **given})
+        CreateRequest.parse(**{"alias": "a", "model_pricing": {"a": 1}, "balance": 1, **given})
     assert cure in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [None, "None", "null", ""])
 def test_a_task_that_returned_nothing_is_named_with_the_cure(value: Any) -> None:
     with pytest.raises(InvalidParameter, match=r"returned nothing .*marked success.*select by alias"):
-        selection(value, None, None)
+        Selection.parse(value, None, None)
 
 
 def test_text_of_a_template_names_the_cure_and_shows_nothing() -> None:
     with pytest.raises(InvalidParameter, match="tojson"):
-        selection("[{'id': 1, 'alias': 'a'}]", None, None)
+        Selection.parse("[{'id': 1, 'alias': 'a'}]", None, None)
 
 
 @pytest.mark.parametrize("balance", [1, "100", "12.50", 0.1, Decimal("7")])
 def test_a_balance_travels_as_it_is_written(balance: Any) -> None:
-    assert str(wanted("a", {"m": 1}, balance).balance) == str(balance)
+    assert str(CreateRequest.parse("a", {"m": 1}, balance).balance) == str(balance)

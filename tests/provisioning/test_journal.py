@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import GPT4, client_of
+from support import GPT4, client_of, run_create
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import RateLimited, Rejected
 from airflow_provider_closeai.client.models import SubAccount
-from airflow_provider_closeai.provisioning.create import ensure_sub_accounts, wanted
 from airflow_provider_closeai.provisioning.errors import AliasExists
+from airflow_provider_closeai.provisioning.requests import CreateRequest
 from airflow_provider_closeai.simulator import Simulator
 
 
@@ -36,8 +36,8 @@ class Store:
 
 
 def ensure(client: CloseAIClient, store: Store | None, first_try: bool, **options: Any) -> list[SubAccount]:
-    want = wanted("a", GPT4, 1, 2, **{"settle": 0.6, **options})
-    return ensure_sub_accounts(client, want, first_try=first_try, task="t", own_journal=store)
+    want = CreateRequest.parse("a", GPT4, 1, 2, **{"settle": 0.6, **options})
+    return run_create(client, want, first_try=first_try, task="t", own_journal=store)
 
 
 def another_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import OutcomeUnknown, Rejected
 from airflow_provider_closeai.client.models import SubAccount
-from airflow_provider_closeai.provisioning import pricing as pricing_module
+from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.errors import MissingAccounts, NotConfirmed, UnconvertedPricing
-from airflow_provider_closeai.provisioning.pricing import repricing, update_pricing
+from airflow_provider_closeai.provisioning.requests import RepriceRequest
+from airflow_provider_closeai.provisioning.runner import locking
 from airflow_provider_closeai.simulator import Request, Simulator
 
 PRICING = [{"model": "gpt-4", "pricing_factor": 1}, {"model": "gpt-4o", "pricing_factor": 2}]
@@ -24,7 +25,7 @@ FOLLOWS = [{"model": "old", "prompt_price": 0, "completion_price": 0, "auto_foll
 
 
 def update(client: CloseAIClient, pricing: Any, **options: Any) -> list[SubAccount]:
-    return update_pricing(client, repricing(pricing, **options))
+    return runner.reprice(client, RepriceRequest.parse(pricing, **options))
 
 
 def truth(sim: Simulator, account_id: int) -> dict[str, Any]:
@@ -152,7 +153,7 @@ def test_an_unknown_outcome_is_resolved_by_reading_back(sim: Simulator, kind: st
 
 def _soon(function: Any, *args: Any, **options: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pricing_module, "CONFIRM_WITHIN", 0.2)
+        patch.setattr(locking, "CONFIRM_WITHIN", 0.2)
         return function(*args, **options)
 
 

@@ -1,0 +1,73 @@
+"""Removes from the private folder what no longer matters.
+
+The text ``<name>.json`` is written under the lock ``<name>.lock``, so it is removed under it too, and so is
+the lock itself: whoever opened that file before finds out when it has the lock (:mod:`.locks`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+from airflow_provider_closeai.local_state.locks import try_path
+
+#: Seconds for which a file is kept: bases are used for 7 days at most, and Airflow retries sooner.
+KEEP = 7 * 24 * 3600.0
+_EVERY = 3600.0
+_MARK = ".cleaned"
+_next_look: dict[Path, float] = {}
+
+
+def clean_now_and_then(directory: Path) -> None:
+    """
+    Clean the folder, at most once an hour over all processes. Whatever goes wrong stops nothing.
+
+    :param directory: the private folder.
+    """
+    if time.monotonic() < _next_look.get(directory, 0.0):
+        return
+    _next_look[directory] = time.monotonic() + _EVERY
+    mark = directory / _MARK
+    with contextlib.suppress(OSError):
+        if mark.exists() and abs(time.time() - mark.stat().st_mtime) < _EVERY:
+            return
+        mark.touch(mode=0o600)
+        os.utime(mark)
+        clean(directory)
+
+
+def clean(directory: Path) -> None:
+    """
+    Remove files that nobody has written for :data:`KEEP` seconds, unless their lock is held.
+
+    :param directory: the private folder.
+    """
+    with os.scandir(directory) as entries:
+        old = [Path(entry.path) for entry in entries if _is_old(entry.stat(follow_symlinks=False))]
+    for path in old:
+        with contextlib.suppress(OSError):
+            if path.suffix in (".json", ".lock"):
+                _remove_under_its_lock(path)
+            elif path.name.startswith(".new-"):
+                path.unlink()
+
+
+def _is_old(seen: os.stat_result) -> bool:
+    return time.time() - seen.st_mtime > KEEP
+
+
+def _remove_under_its_lock(path: Path) -> None:
+    lock = path.with_suffix(".lock")
+    descriptor = try_path(lock)
+    if descriptor is None:
+        return
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            text = path.with_suffix(".json")
+            if _is_old(text.lstat()):
+                text.unlink()
+        lock.unlink()
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,47 @@
+"""The private folder: nobody but this user may read it, or have written to it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+def private_directory() -> Path:
+    """
+    Return this user's directory of this host, made when missing.
+
+    :raises PermissionError: where somebody else owns it, or could write to it.
+    """
+    directory = Path(tempfile.gettempdir()) / f"airflow-provider-closeai-{os.geteuid()}"
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    seen = os.lstat(directory)
+    if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.geteuid() or seen.st_mode & 0o077:
+        raise PermissionError(f"{directory} is not a directory of this user alone: remove it")
+    return directory
+
+
+@functools.lru_cache(maxsize=64)
+def warn_once(message: str) -> None:
+    """
+    Log a warning, the first time only.
+
+    :param message: the warning.
+    """
+    log.warning(message)
+
+
+def reason(problem: Exception) -> str:
+    """
+    Describe a problem of a store: in full where the system says it, else by its kind only.
+
+    :param problem: what was raised.
+    """
+    return str(problem) if isinstance(problem, OSError) else type(problem).__name__

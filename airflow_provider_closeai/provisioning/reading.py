@@ -1,0 +1,158 @@
+"""Reads accounts so that a decision can rest on them: the selected ones, and the same ones again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from airflow_provider_closeai.client import failures
+from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
+from airflow_provider_closeai.provisioning.errors import MissingAccounts
+from airflow_provider_closeai.provisioning.selection import Selection
+from airflow_provider_closeai.provisioning.texts import format_ids
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_Item = SubAccount | UnreadableItem
+
+
+def select(client: CloseAIClient, selection: Selection, missing: str) -> list[SubAccount]:
+    """
+    Find the accounts that are meant.
+
+    :param client: the API.
+    :param selection: which.
+    :param missing: ``fail``: an account that is not listed is an error. ``ignore``: it is left out.
+    :returns: they, in the order of the listing, or of their ids.
+    :raises MissingAccounts: naming ids or the keys' last characters.
+    :raises MaskedKeys: keys are given, and the listing hides those it would be compared with.
+    :raises UnreadableAccount: one of them is listed and cannot be read, or may be one that cannot.
+    """
+    if selection.alias is not None:
+        [(found, unreadable)] = read_aliases(client, [selection.alias]).values()
+        if unreadable:
+            raise failures.unreadable(unreadable)
+        absent = "" if found else f"No sub-account has exactly the alias {selection.alias!r}."
+    else:
+        found, absent = _select_each(client, selection)
+    if absent and missing == "fail":
+        raise MissingAccounts(
+            f"{absent} Nothing was changed. If they were created moments ago, a retry finds them.",
+            call="list",
+        )
+    return found
+
+
+def _select_each(client: CloseAIClient, selection: Selection) -> tuple[list[SubAccount], str]:
+    """Find accounts by ids or keys, first where records say that they are, and say which are absent."""
+    ids, tokens = set(selection.ids), set(selection.tokens)
+    found, masked, broken = [], [], []
+    listings = [client.iter_aliases(selection.aliases)] if selection.aliases else []
+    for item in (item for listing in [*listings, client.iter_listing()] for item in listing):
+        if isinstance(item, UnreadableItem):
+            broken.append(item)
+        elif item.id in ids or item.token in tokens:
+            found.append(item)
+            ids.discard(item.id)
+            tokens.discard(item.token)
+        elif tokens and item.token.is_masked:
+            masked.append(item)
+        if not ids and not tokens:
+            break
+    if tokens and masked:
+        raise failures.masked_keys(masked)
+    may_be_meant = [item for item in broken if item.id in ids or tokens or (ids and item.id is None)]
+    if may_be_meant:
+        raise failures.unreadable(may_be_meant)
+    absent = [str(absent_id) for absent_id in selection.ids if absent_id in ids]
+    absent += [token.hint for token in selection.tokens if token in tokens]
+    if selection.aliases:
+        found.sort(key=lambda account: account.id)
+    what = f"{len(absent)} of the selected sub-accounts are not listed: {format_ids(absent)}."
+    return found, what if absent else ""
+
+
+def read_aliases(
+    client: CloseAIClient, aliases: Collection[str]
+) -> dict[str, tuple[list[SubAccount], list[UnreadableItem]]]:
+    """
+    Read the accounts with exactly these aliases, and the entries of them that cannot be read.
+
+    :param client: the API.
+    :param aliases: which.
+    :returns: both, by alias.
+    """
+    read: dict[str, tuple[list[SubAccount], list[UnreadableItem]]] = {alias: ([], []) for alias in aliases}
+    for item in client.iter_aliases(aliases):
+        if isinstance(item, SubAccount):
+            read[item.alias or ""][0].append(item)
+        elif item.alias in read:
+            read[item.alias][1].append(item)
+        else:
+            log.warning("Sub-account %s is left out: it cannot be read (%s).", item.id, item.problem)
+    return read
+
+
+def listed_again(client: CloseAIClient, accounts: Sequence[SubAccount]) -> list[SubAccount]:
+    """
+    Return those of the accounts that are listed now and can be read, as they are now.
+
+    :param client: the API.
+    :param accounts: which.
+    """
+    return [item for item in _entries_of(client, accounts) if isinstance(item, SubAccount)]
+
+
+def still_listed(client: CloseAIClient, accounts: Sequence[SubAccount]) -> list[SubAccount]:
+    """
+    Return those of the accounts that are listed now, as they were given.
+
+    :param client: the API.
+    :param accounts: which.
+    """
+    listed = {item.id for item in _entries_of(client, accounts)}
+    return [account for account in accounts if account.id in listed]
+
+
+def _entries_of(client: CloseAIClient, accounts: Sequence[SubAccount]) -> Iterator[_Item]:
+    ids = {account.id for account in accounts}
+    return (item for item in client.iter_aliases({each.alias or "" for each in accounts}) if item.id in ids)
+
+
+def require_keys(accounts: Iterable[SubAccount]) -> None:
+    """
+    Refuse accounts whose keys the listing hides.
+
+    :param accounts: whose keys are needed.
+    :raises MaskedKeys: naming the ids.
+    """
+    masked = [account for account in accounts if account.token.is_masked]
+    if masked:
+        raise failures.masked_keys(masked)
+
+
+def read_until(
+    client: CloseAIClient, read: Callable[[], _T], is_right: Callable[[_T], bool], seconds: float
+) -> tuple[_T, bool]:
+    """
+    Read again until what is read is right, or the time is over.
+
+    :param client: whose clock counts.
+    :param read: reads.
+    :param is_right: judges.
+    :param seconds: how long at most.
+    :returns: what was read last, and whether it is right.
+    """
+    clock = client.clock
+    end = clock.monotonic() + seconds
+    pause = 0.2
+    while True:
+        seen = read()
+        left = end - clock.monotonic()
+        if is_right(seen) or left <= 0:
+            return seen, is_right(seen)
+        clock.sleep(min(pause, left))
+        pause = min(pause * 2, 5.0)

@@ -1,0 +1,137 @@
+"""What an exact create refuses, each as the error for a person; ``None`` where there is nothing to refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from airflow_provider_closeai.client import failures
+from airflow_provider_closeai.client.errors import CloseAIError, Declined, UnreadableAccount
+from airflow_provider_closeai.client.models import SubAccount, UnreadableItem, same_pricing
+from airflow_provider_closeai.provisioning.errors import (
+    AliasExists,
+    NotConfirmed,
+    PricingDiffers,
+    TooManyAccounts,
+    UnexpectedAnswer,
+)
+from airflow_provider_closeai.provisioning.requests import CreateRequest
+from airflow_provider_closeai.provisioning.texts import format_ids, prices_of, pricing_text
+
+Accounts = Mapping[int, SubAccount]
+
+
+def existing(request: CreateRequest, ids: Collection[int]) -> CloseAIError | None:
+    """Refuse accounts that were there before the task (``if_exists="fail"``)."""
+    if not ids:
+        return None
+    return AliasExists(
+        f"Alias {request.alias!r} has sub-accounts already: ids {format_ids(sorted(ids))}. "
+        "Nothing was created. if_exists='ensure' keeps them; so it does with those that an earlier "
+        "try of this task made on another host.",
+        call="create",
+    )
+
+
+def surplus(request: CreateRequest, present: Accounts) -> CloseAIError | None:
+    """Refuse more accounts than were asked for: nobody knows which are in use."""
+    if len(present) <= request.count:
+        return None
+    return TooManyAccounts(
+        f"Alias {request.alias!r} has {len(present)} sub-accounts, {request.count} were asked for: ids "
+        f"{sorted(present)}. None was changed or deleted: find out which are in use, and delete the "
+        "others by id (DeleteSubAccountsOperator), or ask for a larger count. Tasks on several "
+        "hosts that share an alias need a pool of one slot.",
+        call="create",
+    )
+
+
+def prices_to_match(request: CreateRequest, kept: Accounts) -> CloseAIError | None:
+    """Refuse accounts with other prices than asked for (``if_exists="match"``)."""
+    differing = _differing(request, kept)
+    if not differing:
+        return None
+    return PricingDiffers(
+        f"Alias {request.alias!r} exists with other prices than asked for "
+        f"({pricing_text(request.pricing)}): {prices_of(differing)}. No more were created, since "
+        "if_exists is 'match'. 'update' gives them these prices, 'ensure' leaves them as they are.",
+        call="create",
+    )
+
+
+def hidden_keys(request: CreateRequest, kept: Accounts, needs_keys: bool) -> CloseAIError | None:
+    """Refuse accounts whose keys the listing hides, where they are needed."""
+    needed = list(kept.values()) if needs_keys else []
+    needed += _differing(request, kept) if request.if_exists == "update" else []
+    masked = [account for account in needed if account.token.is_masked]
+    return failures.masked_keys(masked) if masked else None
+
+
+def other_prices(request: CreateRequest, new: Accounts) -> CloseAIError | None:
+    """Refuse new accounts with other prices than asked for."""
+    differing = _differing(request, new)
+    if not differing:
+        return None
+    return UnexpectedAnswer(
+        f"Alias {request.alias!r} was asked for with {pricing_text(request.pricing)}, and the "
+        f"platform created: {prices_of(differing)}. Does it know these models? Correct "
+        "model_pricing; UpdatePricingOperator changes the accounts that are there.",
+        call="create",
+    )
+
+
+def other_alias(request: CreateRequest, new: Accounts) -> CloseAIError | None:
+    """Refuse new accounts of another alias than asked for."""
+    others = {key: account.alias for key, account in new.items() if account.alias != request.alias}
+    if not others:
+        return None
+    return UnexpectedAnswer(
+        f"Alias {request.alias!r} was asked for, and the platform created {others} (id: alias). A "
+        "retry would create them again: choose an alias that the platform keeps as it is, and delete "
+        "these by id.",
+        call="create",
+    )
+
+
+def nothing_new(request: CreateRequest, present: int) -> CloseAIError:
+    """Refuse to go on where answers of success name no new account."""
+    return UnexpectedAnswer(
+        f"The platform says that it created accounts of alias {request.alias!r}, and names no new "
+        f"one: {present} of {request.count} are there. Has the main account reached a limit?",
+        call="create",
+    )
+
+
+def unreadable(request: CreateRequest, items: Sequence[UnreadableItem], *, more: bool) -> CloseAIError:
+    """Refuse entries of the alias that cannot be read."""
+    shown = "; ".join(f"id {item.id}: {item.problem}" for item in items[:20])
+    return UnreadableAccount(
+        f"Alias {request.alias!r} has sub-accounts that are listed in a form that cannot be read "
+        f"({shown}). They may be what is wanted, so no {'more ' * more}were created. Look at "
+        "them in the platform's console; a retry looks again.",
+        call="create",
+    )
+
+
+def vanished(request: CreateRequest, present: Accounts) -> CloseAIError:
+    """Say that accounts were there, and are not any more."""
+    return NotConfirmed(
+        f"Alias {request.alias!r} had {request.count} sub-accounts, and has {len(present)} now: "
+        f"ids {format_ids(sorted(present))}. Does another task delete some? A retry creates what is missing.",
+        call="create",
+    )
+
+
+def still_missing(request: CreateRequest, error: Declined, present: Accounts) -> CloseAIError:
+    """Say what is there after the platform said no."""
+    return Declined(
+        f"{error} Alias {request.alias!r} has {len(present)} of {request.count} sub-accounts: ids "
+        f"{format_ids(sorted(present))}. A retry looks again, and creates only what is missing.",
+        call="create",
+        base=error.base,
+        status=error.status,
+        retry_after=error.retry_after,
+    )
+
+
+def _differing(request: CreateRequest, accounts: Accounts) -> list[SubAccount]:
+    return [each for each in accounts.values() if not same_pricing(each.pricing, request.pricing)]

@@ -1,0 +1,158 @@
+"""Decides what a repricing sends: no account is renamed, no model is lost by merging. No I/O here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import cast
+
+import msgspec
+
+from airflow_provider_closeai.client.models import (
+    ModelPricing,
+    SubAccount,
+    factor_json,
+    same_factor,
+    same_pricing,
+)
+from airflow_provider_closeai.provisioning.errors import UnconvertedPricing
+from airflow_provider_closeai.provisioning.requests import RepriceRequest
+from airflow_provider_closeai.provisioning.texts import count_of, ids_of
+
+log = logging.getLogger(__name__)
+
+Pricing = dict[str, Decimal]
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """One post: accounts of one alias that get the same price list."""
+
+    alias: str | None
+    pricing: Pricing
+    accounts: list[SubAccount]
+
+
+class RepricePlan(msgspec.Struct, frozen=True):
+    """
+    What a repricing sends.
+
+    :param targets: the price list that each selected account shall have, by id.
+    :param changing: the accounts that have another one.
+    :param batches: the posts.
+    """
+
+    targets: dict[int, Pricing]
+    changing: list[SubAccount]
+    batches: list[Batch]
+
+    def missing(self, listed: Sequence[SubAccount]) -> list[int]:
+        """
+        Return the ids of changing accounts that do not have the right prices in a listing.
+
+        :param listed: the accounts as they are listed.
+        """
+        right = {each.id for each in listed if same_pricing(each.pricing, self.targets[each.id])}
+        return [each.id for each in self.changing if each.id not in right]
+
+    def as_planned(self, accounts: Sequence[SubAccount]) -> list[SubAccount]:
+        """
+        Return accounts as they would be.
+
+        :param accounts: the selected ones.
+        """
+        return [
+            msgspec.structs.replace(
+                each, model_pricing=tuple(ModelPricing(*entry) for entry in self.targets[each.id].items())
+            )
+            for each in accounts
+        ]
+
+
+def plan_repricing(accounts: Sequence[SubAccount], request: RepriceRequest) -> RepricePlan:
+    """
+    Decide what to send.
+
+    :param accounts: the selected ones, as they are.
+    :param request: what is asked for.
+    :raises UnconvertedPricing: where merging would have to keep dead prices, which cannot be sent.
+    """
+    targets = {account.id: target_pricing(account, request.pricing, request.mode) for account in accounts}
+    changing = [account for account in accounts if not same_pricing(account.pricing, targets[account.id])]
+    groups: dict[tuple[str | None, frozenset[tuple[str, Decimal]]], list[SubAccount]] = {}
+    for account in changing:
+        groups.setdefault((account.alias, frozenset(targets[account.id].items())), []).append(account)
+    batches = [
+        Batch(alias, targets[members[0].id], members[start : start + request.batch_size])
+        for (alias, _), members in groups.items()
+        for start in range(0, len(members), request.batch_size)
+    ]
+    return RepricePlan(targets, changing, batches)
+
+
+def target_pricing(account: SubAccount, pricing: Mapping[str, Decimal], mode: str) -> Pricing:
+    """
+    Decide the whole price list that an account shall have.
+
+    :param account: as it is.
+    :param pricing: what is asked for.
+    :param mode: ``merge`` or ``replace``.
+    :raises UnconvertedPricing: where merging would have to keep dead prices, which cannot be sent.
+    """
+    if mode == "replace":
+        return dict(pricing)
+    merged: dict[str, Decimal | None] = {**account.pricing, **pricing}
+    dead = [model for model, factor in merged.items() if factor is None]
+    if dead:
+        raise UnconvertedPricing(
+            f"Sub-account {account.id} ({account.alias!r}) still has dead prices, and no pricing_factor, for "
+            f"{', '.join(dead)}. Merging cannot keep what cannot be sent: name these models in "
+            "model_pricing, or use mode='replace'. Nothing was changed.",
+            call="update",
+        )
+    return cast("Pricing", merged)
+
+
+def log_changes(planned: RepricePlan, dry_run: bool) -> None:
+    """
+    Log what changes, account by account; a lost permission is a warning.
+
+    :param planned: what is sent.
+    :param dry_run: whether it is not.
+    """
+    for account in planned.changing:
+        target, there = planned.targets[account.id], account.pricing
+        changed = [
+            f"{model} {_factor_text(there, model)} -> {factor_json(factor)}"
+            for model, factor in target.items()
+            if model not in there or not same_factor(there[model], factor)
+        ]
+        changes, loses = ("would change", "would lose") if dry_run else ("changes", "loses")
+        text = ", ".join(changed) or "-"
+        log.info("Sub-account %s (%r) %s: %s.", account.id, account.alias, changes, text)
+        lost = ", ".join(model for model in there if model not in target)
+        if lost:
+            log.warning("Sub-account %s (%r) %s permission for: %s.", account.id, account.alias, loses, lost)
+
+
+def closing_line(accounts: Sequence[SubAccount], changed: int, dry_run: bool) -> str:
+    """
+    Say what is so now, for the log.
+
+    :param accounts: that were selected.
+    :param changed: how many had other prices.
+    :param dry_run: whether nothing was changed.
+    """
+    what = f"{count_of(accounts)} selected, "
+    if dry_run:
+        what += f"{changed} would change (dry run, nothing was changed)"
+    else:
+        what += f"all have the prices asked for ({changed} changed now)"
+    return f"{what}: ids {ids_of(accounts)}."
+
+
+def _factor_text(pricing: Mapping[str, Decimal | None], model: str) -> object:
+    if model not in pricing:
+        return "new"
+    factor = factor_json(pricing[model])
+    return "without a factor" if factor is None else factor

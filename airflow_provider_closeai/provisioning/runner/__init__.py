@@ -1,0 +1,7 @@
+"""Does the I/O of all writes: reads, sends, waits and notes as the decisions say, by the client's clock."""
+
+from airflow_provider_closeai.provisioning.runner.creating import Try, create, create_all
+from airflow_provider_closeai.provisioning.runner.deleting import delete
+from airflow_provider_closeai.provisioning.runner.repricing import reprice
+
+__all__ = ["Try", "create", "create_all", "delete", "reprice"]

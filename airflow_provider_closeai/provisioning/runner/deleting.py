@@ -1,0 +1,104 @@
+"""Runs deletions: look first, record what is lost, refuse what was not meant, read back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown, Rejected
+from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.provisioning.delete import batches, closing_line, last_state, refuse
+from airflow_provider_closeai.provisioning.errors import NotConfirmed, with_doubt
+from airflow_provider_closeai.provisioning.reading import read_until, require_keys, select, still_listed
+from airflow_provider_closeai.provisioning.requests import DeleteRequest
+from airflow_provider_closeai.provisioning.runner import locking
+from airflow_provider_closeai.provisioning.texts import ids_of
+
+log = logging.getLogger(__name__)
+
+
+def delete(
+    client: CloseAIClient,
+    request: DeleteRequest,
+    record: Callable[[Sequence[SubAccount]], None] | None = None,
+) -> list[SubAccount]:
+    """
+    Delete accounts, and return their last state: money is not forgotten.
+
+    :param client: the API.
+    :param request: what is asked for.
+    :param record: is given the accounts just before they are deleted; what it raises stops the deletion.
+    :returns: the accounts as they were just before (with ``dry_run``: that would be deleted).
+    :raises MissingAccounts: ``missing="fail"``, and one is not listed. Nothing was deleted.
+    :raises NotASubAccount: one is something else. Nothing was deleted.
+    :raises TooManySelected: more than ``max_delete``. Nothing was deleted.
+    :raises MaskedKeys: the listing hides their keys. Nothing was deleted or recorded.
+    :raises Declined: the platform said no, and they are still listed.
+    :raises NotConfirmed: the listing still shows some 30 seconds later.
+    """
+    accounts = select(client, request.accounts, missing=request.missing)
+    refuse(accounts, request.max_delete)
+    if not request.dry_run:
+        require_keys(accounts)
+    for account in accounts:
+        log.info("%s", last_state(account, request.dry_run))
+    if accounts and not request.dry_run:
+        if record is not None:
+            record(accounts)
+        doubt: OutcomeUnknown | None = None
+        try:
+            for batch in batches(accounts, request):
+                doubt = _delete_batch(client, batch) or doubt
+            _confirm_gone(client, accounts, doubt)
+        except CloseAIError as error:
+            raise with_doubt(error, doubt) from None
+    log.info("%s", closing_line(accounts, request.dry_run))
+    return accounts
+
+
+def _delete_batch(client: CloseAIClient, batch: Sequence[SubAccount]) -> OutcomeUnknown | None:
+    """
+    Delete one batch. What a platform says of keys that are gone already is not known: the listing decides.
+    """
+    while batch:
+        try:
+            client.delete(batch)
+        except OutcomeUnknown as error:
+            log.warning("%s Reading back shows whether it was.", error)
+            return error
+        except (Rejected, Declined) as error:
+            left = batch if error.status in (401, 403) else _left_of(client, batch, at_most=len(batch) - 1)
+            if len(left) == len(batch):
+                raise
+            log.info("%d of %d were gone already; deleting the others.", len(batch) - len(left), len(batch))
+            batch = left
+        else:
+            break
+    return None
+
+
+def _confirm_gone(
+    client: CloseAIClient, accounts: Sequence[SubAccount], doubt: OutcomeUnknown | None
+) -> None:
+    left = _left_of(client, accounts, at_most=0)
+    if not left:
+        return
+    if doubt is not None:
+        raise doubt
+    raise NotConfirmed(
+        f"The platform accepted the deletion, and {locking.CONFIRM_WITHIN:g} s later still lists "
+        f"{ids_of(left)}. A retry deletes them again, which does no harm.",
+        call="delete",
+    )
+
+
+def _left_of(client: CloseAIClient, accounts: Sequence[SubAccount], *, at_most: int) -> Sequence[SubAccount]:
+    """Return the accounts that are still listed, once they are few enough or the time is over."""
+    left, _ = read_until(
+        client,
+        lambda: still_listed(client, accounts),
+        lambda listed: len(listed) <= at_most,
+        locking.CONFIRM_WITHIN,
+    )
+    return left

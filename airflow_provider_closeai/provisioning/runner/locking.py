@@ -1,0 +1,36 @@
+"""One task of a host at a time; and how long every write waits for the listing."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+
+from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.local_state.locks import lock
+from airflow_provider_closeai.provisioning.errors import AliasBusy
+
+#: Seconds for which the listing may lag behind a change before that counts as not confirmed.
+CONFIRM_WITHIN = 30.0
+_LOCK_WAIT = 15 * 60.0
+
+
+@contextlib.contextmanager
+def alias_lock(client: CloseAIClient, what: str) -> Iterator[str]:
+    """
+    Let one task of this host at a time change something of this main account.
+
+    :param client: the API.
+    :param what: ``pricing``, or an alias behind ``alias:``.
+    :returns: the name of a store that may be written meanwhile.
+    :raises AliasBusy: after 15 minutes.
+    """
+    name = hashlib.sha256(f"{client.cache.name} {what}".encode()).hexdigest()[:24] + ".note"
+    with lock(name, _LOCK_WAIT, client.clock) as is_held:
+        if not is_held:
+            raise AliasBusy(
+                f"Another task on this host has been changing {what} for {_LOCK_WAIT / 60:.0f} minutes. "
+                "Nothing was changed. Look for a task that hangs; an Airflow pool of one slot keeps tasks "
+                "from waiting here."
+            )
+        yield name

@@ -1,0 +1,63 @@
+"""How accounts and prices are written in logs and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal
+
+from airflow_provider_closeai.client.models import SubAccount, factor_json
+
+_SHOWN = 20
+_PRICES_SHOWN = 5
+
+
+def format_ids(ids: Collection[object]) -> str:
+    """
+    Write ids: all of a few, the first of many.
+
+    :param ids: in the order to show.
+    """
+    shown = ", ".join(str(each) for each in list(ids)[:_SHOWN])
+    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
+    return f"[{shown}]{more}"
+
+
+def ids_of(accounts: Collection[SubAccount]) -> str:
+    """
+    Write the ids of accounts.
+
+    :param accounts: in the order to show.
+    """
+    return format_ids([account.id for account in accounts])
+
+
+def count_of(accounts: Collection[object]) -> str:
+    """
+    Write how many sub-accounts there are.
+
+    :param accounts: they, or their ids.
+    """
+    return f"{len(accounts)} sub-account{'s' * (len(accounts) != 1)}"
+
+
+def pricing_text(pricing: Mapping[str, Decimal | None]) -> str:
+    """
+    Write a price list in one line.
+
+    :param pricing: factor by model.
+    """
+    factors = {
+        model: "no factor" if factor is None else factor_json(factor) for model, factor in pricing.items()
+    }
+    return ", ".join(f"{model}: {factors[model]}" for model in sorted(factors)) or "no models"
+
+
+def prices_of(accounts: Sequence[SubAccount]) -> str:
+    """
+    Write the prices of accounts, by id.
+
+    :param accounts: of whom.
+    """
+    shown = [f"id {each.id} has {pricing_text(each.pricing)}" for each in accounts[:_PRICES_SHOWN]]
+    more = f" and {len(accounts) - len(shown)} more" if len(accounts) > len(shown) else ""
+    return "; ".join(shown) + more

@@ -1,0 +1,399 @@
+"""The decision of a create against a small model of the platform: exactly ``count``, without a simulator."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_closeai.client.errors import Declined, OutcomeUnknown, RateLimited
+from airflow_provider_closeai.client.models import ModelPricing, SecretToken, SubAccount
+from airflow_provider_closeai.provisioning.create import CreateDecision, Done, Fail, List, Post, Wait
+from airflow_provider_closeai.provisioning.errors import NotConfirmed, TooManyAccounts, UnexpectedAnswer
+from airflow_provider_closeai.provisioning.journal import CreateJournal, Entry, Limits, believe_from
+from airflow_provider_closeai.provisioning.requests import CreateRequest
+
+SETTLE, MAX_LATE, DEADLINE = 30.0, 60.0, 120.0
+LIMITS = Limits(SETTLE, MAX_LATE, DEADLINE)
+UNKNOWN = OutcomeUnknown("cut", call="create")
+
+
+def account(number: int, factor: int = 1) -> SubAccount:
+    pricing = (ModelPricing("m", Decimal(factor)),)
+    return SubAccount(
+        id=number, token=SecretToken(f"sk-{number}"), alias="a", token_type="slave", model_pricing=pricing
+    )
+
+
+def accounts(*numbers: int) -> list[SubAccount]:
+    return [account(number) for number in numbers]
+
+
+def decision(count: int = 2, **options: Any) -> CreateDecision:
+    request = {"batch_size": 100, "settle": SETTLE}
+    request |= {name: options.pop(name) for name in ("batch_size", "if_exists") if name in options}
+    return CreateDecision(
+        CreateRequest.parse("a", {"m": 1}, 1, count, **request), max_late=MAX_LATE, **options
+    )
+
+
+def look(made: CreateDecision, at: float, *numbers: int) -> Any:
+    made.listed(accounts(*numbers), [], at, at)
+    return made.next_step(at)
+
+
+# --- The steps, as a table --------------------------------------------------------------------------------
+
+
+def test_with_nothing_in_doubt_it_looks_posts_looks_and_is_done() -> None:
+    made = decision()
+    assert made.next_step(0) == List()
+    assert look(made, 0) == Post(2)
+    made.answered(accounts(1, 2), 2, 1)
+    assert made.next_step(1) == List()
+    assert look(made, 2, 1, 2) == Done(tuple(accounts(1, 2)))
+    assert (made.created, made.is_settled) == (2, True)
+
+
+def test_enough_is_enough_at_once_even_where_something_is_in_doubt() -> None:
+    assert isinstance(look(decision(believe_from=1000.0), 0, 1, 2), Done)
+
+
+def test_batches_follow_each_other_without_a_listing() -> None:
+    made = decision(5, batch_size=2)
+    assert look(made, 0) == Post(2)
+    made.answered(accounts(1, 2), 2, 1)
+    assert made.next_step(1) == Post(2)
+    made.answered(accounts(3, 4), 2, 2)
+    assert made.next_step(2) == Post(1)
+
+
+def wait_out(made: CreateDecision, at: float, *numbers: int) -> float:
+    """Follow the decision while it waits and lists the same; gives the time when it does something else."""
+    while True:
+        step = made.next_step(at)
+        if isinstance(step, Wait):
+            assert step.seconds > 0
+            at += step.seconds
+        elif isinstance(step, List):
+            made.listed(accounts(*numbers), [], at, at)
+        else:
+            return at
+
+
+def test_after_an_unknown_outcome_absence_is_believed_when_nothing_can_be_late_any_more() -> None:
+    made = decision()
+    look(made, 0)
+    made.unknown(UNKNOWN, 10)
+    at = wait_out(made, 10)
+    assert at >= 10 + MAX_LATE + SETTLE
+    assert at < 10 + MAX_LATE + SETTLE + 1
+    assert made.next_step(at) == Post(2)
+
+
+def test_absence_is_not_believed_while_the_listing_changes() -> None:
+    made = decision(5)
+    look(made, 0)
+    made.unknown(UNKNOWN, 0)
+    assert isinstance(look(made, MAX_LATE + SETTLE, 1), Wait)
+    at = wait_out(made, MAX_LATE + SETTLE, 1)
+    assert at >= MAX_LATE + SETTLE + SETTLE
+    assert made.next_step(at) == Post(4)
+
+
+def test_a_doubt_from_before_is_waited_for_and_one_that_is_over_must_still_be_steady() -> None:
+    assert wait_out(decision(believe_from=50.0), 0) >= 50
+    assert wait_out(decision(believe_from=-1000.0), 0) >= SETTLE
+
+
+def test_what_was_proven_not_executed_costs_no_wait() -> None:
+    made = decision()
+    look(made, 0)
+    error = RateLimited("later", call="create")
+    made.not_executed(error)
+    assert made.next_step(0) == Fail(error)
+    assert made.posted_nothing
+
+
+def test_a_no_is_looked_into_once() -> None:
+    made = decision()
+    look(made, 0)
+    made.declined(Declined("no quota", call="create"), 1)
+    assert made.next_step(1) == List()
+    step = look(made, 1, 7)
+    assert isinstance(step, Fail)
+    assert "no quota" in str(step.error)
+    assert "1 of 2" in str(step.error)
+    done = decision()
+    look(done, 0)
+    done.declined(Declined("no quota", call="create"), 1)
+    assert isinstance(look(done, 1, 7, 8), Done)
+
+
+def test_three_unknown_posts_that_bring_nothing_end_it() -> None:
+    made = decision()
+    at = 0.0
+    for _ in range(3):
+        at = wait_out(made, at)
+        assert made.next_step(at) == Post(2)
+        made.unknown(UNKNOWN, at)
+    wait_out(made, at)
+    assert made.next_step(at) == Fail(UNKNOWN)
+
+
+def test_unknown_posts_that_bring_something_do_not() -> None:
+    made = decision(6, batch_size=1)
+    at = 0.0
+    for there in range(6):
+        at = wait_out(made, at, *range(1, there + 1))
+        assert made.next_step(at) == Post(1)
+        made.unknown(UNKNOWN, at)
+    wait_out(made, at, *range(1, 7))
+    assert isinstance(made.next_step(at), Done)
+
+
+def test_answers_that_name_nothing_new_end_it() -> None:
+    made = decision()
+    at = 0.0
+    for _ in range(3):
+        at = wait_out(made, at)
+        made.answered([], 2, at)
+    step = made.next_step(at)
+    assert isinstance(step, Fail)
+    assert isinstance(step.error, UnexpectedAnswer)
+
+
+def test_a_surplus_is_refused_and_so_is_what_vanishes() -> None:
+    step = look(decision(1), 0, 1, 2)
+    assert isinstance(step, Fail)
+    assert isinstance(step.error, TooManyAccounts)
+    made = decision(3)
+    look(made, 0, 1)
+    made.answered(accounts(2, 3), 2, 1)
+    assert made.next_step(1) == List()
+    step = look(made, 2, 2, 3)
+    assert isinstance(step, Fail)
+    assert isinstance(step.error, NotConfirmed)
+
+
+def test_a_base_that_does_not_show_yet_what_was_made_is_waited_for() -> None:
+    made = decision(3)
+    look(made, 0, 1)
+    made.answered(accounts(2, 3), 2, 1)
+    made.next_step(1)
+    assert isinstance(look(made, 2), Wait), "it shows neither the old nor the new"
+    made.next_step(3)
+    assert isinstance(look(made, 3, 1, 2, 3), Done)
+
+
+@pytest.mark.parametrize("hidden", [0, 1])
+def test_what_is_never_shown_ends_after_settle(hidden: int) -> None:
+    made = decision(2)
+    look(made, 0)
+    made.answered(accounts(1, 2), 2, 0)
+    at = wait_out(made, 0, *range(1, 1 + hidden))
+    assert at >= SETTLE
+    assert isinstance(made.next_step(at), Done)
+    assert not made.is_settled
+
+
+# --- The journals ------------------------------------------------------------------------------------------
+
+NOW = 1000.0
+ON_ITS_WAY = DEADLINE + MAX_LATE + SETTLE
+
+
+@pytest.mark.parametrize(
+    ("here", "own", "is_retry", "expected"),
+    [
+        (None, None, False, None),
+        (Entry(NOW - 1, "t", posted=False), None, False, None),
+        (Entry(NOW - 1, "t"), None, False, NOW + MAX_LATE + SETTLE),
+        (Entry(NOW - 130, "t"), None, False, NOW - 130 + ON_ITS_WAY),
+        (Entry(NOW - ON_ITS_WAY, "t"), None, False, None),
+        (Entry(NOW + 9e9, "t"), None, False, NOW + MAX_LATE + SETTLE),
+        (Entry(NOW - 1, "t", settled=True), None, False, NOW - 1 + SETTLE),
+        (Entry(NOW - SETTLE, "t", settled=True), None, False, None),
+        (None, None, True, NOW + MAX_LATE + SETTLE),
+        (None, Entry(NOW - 1, "t", posted=False), True, None),
+        (None, Entry(NOW - 1, "t"), True, NOW + MAX_LATE + SETTLE),
+        (None, Entry(NOW - 5000, "t"), True, NOW - 5000 + ON_ITS_WAY),
+        (None, Entry(NOW - 5000, "t", settled=True), True, None),
+        (Entry(NOW - 1, "t"), Entry(NOW - 1, "t", posted=False), True, NOW + MAX_LATE + SETTLE),
+    ],
+)
+def test_from_when_absence_may_be_believed(
+    here: Entry | None, own: Entry | None, is_retry: bool, expected: float | None
+) -> None:
+    assert believe_from(here, own, is_retry=is_retry, now=NOW, limits=LIMITS) == expected
+
+
+# --- Against a model of the platform -----------------------------------------------------------------------
+
+
+class Text:
+    def __init__(self) -> None:
+        self.text: str | None = None
+
+    def read(self) -> str | None:
+        return self.text
+
+    def write(self, text: str) -> None:
+        self.text = text
+
+
+class Killed(Exception):
+    pass
+
+
+class Model:
+    """A platform that executes late, lists late and differently by base, and loses answers."""
+
+    def __init__(self, lags: list[float]) -> None:
+        self.now = 10_000.0
+        self.lags = lags
+        self.born: list[float] = []  # by id, from 1
+        self.here, self.own = Text(), Text()
+
+    def listing(self, base: int) -> list[SubAccount]:
+        lag = self.lags[base % len(self.lags)]
+        return [account(number) for number, at in enumerate(self.born, 1) if at + lag <= self.now]
+
+    def run(self, count: int, batch: int, troubles: Troubles, *, is_retry: bool, own: bool) -> Any:
+        self.now += troubles.wait
+        journal = CreateJournal(
+            self.here,
+            self.own if own else None,
+            task="t",
+            is_retry=is_retry,
+            limits=LIMITS,
+            now=lambda: self.now,
+        )
+        made = decision(
+            count,
+            batch_size=batch,
+            believe_from=None if journal.doubt is None else self.now + journal.doubt,
+            before=journal.before,
+        )
+        for number in range(500):
+            if number == troubles.dies_after:
+                raise Killed
+            step = made.next_step(self.now)
+            if isinstance(step, Wait):
+                self.now += step.seconds
+            elif isinstance(step, List):
+                base = troubles.bases[number % len(troubles.bases)]
+                self.now += 0.1
+                made.listed(self.listing(base), [], self.now, self.now)
+            elif isinstance(step, Post):
+                journal.begin_post(made.before or ())
+                self._post(made, journal, step.count, troubles)
+            elif isinstance(step, Done):
+                if made.is_settled:
+                    journal.settled(made.before or ())
+                return step.accounts
+            else:
+                raise step.error
+        raise AssertionError("it goes on for ever")
+
+    def _post(self, made: CreateDecision, journal: CreateJournal, count: int, troubles: Troubles) -> None:
+        kind, late = troubles.next_post()
+        if kind == "refused":
+            if made.posted_nothing:
+                journal.not_posted(made.before or ())
+            made.not_executed(RateLimited("later", call="create"))
+            return
+        if kind == "waits":
+            self.now += DEADLINE - 1  # a 429 first
+        executed = count // 2 if kind in ("half", "no and half") else 0 if kind == "lost" else count
+        first = len(self.born) + 1
+        self.born += [self.now + (late if kind != "answered" else 0.0)] * executed
+        if kind == "killed":
+            raise Killed
+        if kind == "no and half":
+            made.declined(Declined("no", call="create"), self.now)
+        elif kind in ("answered", "half") and not late:
+            made.answered([account(number) for number in range(first, first + executed)], count, self.now)
+        else:
+            made.unknown(UNKNOWN, self.now)
+
+
+class Troubles:
+    def __init__(
+        self, posts: list[tuple[str, float]], bases: list[int], dies_after: int | None, wait: float
+    ) -> None:
+        self.posts, self.bases, self.dies_after, self.wait = posts, bases, dies_after, wait
+        self._number = 0
+
+    def next_post(self) -> tuple[str, float]:
+        self._number += 1
+        return self.posts[self._number - 1] if self._number <= len(self.posts) else ("answered", 0.0)
+
+    def __repr__(self) -> str:
+        return json.dumps([self.posts, self.bases, self.dies_after, self.wait])
+
+
+KINDS = ("answered", "half", "unknown", "lost", "refused", "waits", "killed", "no and half")
+TROUBLES = st.builds(
+    Troubles,
+    posts=st.lists(
+        st.tuples(st.sampled_from(KINDS), st.sampled_from((0.0, 6.0, 31.0, MAX_LATE))), max_size=3
+    ),
+    bases=st.lists(st.integers(0, 1), min_size=1, max_size=3),
+    dies_after=st.one_of(st.none(), st.integers(0, 12)),
+    wait=st.sampled_from((0.0, 1.0, 29.0, 61.0, 95.0, 300.0)),
+)
+
+
+@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    count=st.integers(1, 5),
+    batch=st.sampled_from((1, 2, 100)),
+    lags=st.lists(st.sampled_from((0.0, 5.0, 29.0)), min_size=1, max_size=2),
+    tries=st.lists(TROUBLES, max_size=4),
+    retries=st.lists(st.booleans(), min_size=5, max_size=5),
+)
+def test_exactly_count_whatever_happens(
+    count: int, batch: int, lags: list[float], tries: list[Troubles], retries: list[bool]
+) -> None:
+    """``tries``: of one task, or of several of one host, one after the other, the last without trouble."""
+    model = Model(lags)
+    last = Troubles([], [0, 1], None, 0.0)
+    for number, troubles in enumerate([*tries, last]):
+        try:
+            found = model.run(count, batch, troubles, is_retry=number > 0 and retries[number], own=False)
+        except (Killed, OutcomeUnknown, RateLimited, Declined, NotConfirmed):
+            assert troubles is not last
+        else:
+            assert len(found) == count
+        assert len(model.born) <= count
+    assert len(model.born) == count
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    count=st.integers(1, 4),
+    batch=st.sampled_from((1, 100)),
+    lags=st.lists(st.sampled_from((0.0, 29.0)), min_size=1, max_size=2),
+    tries=st.lists(TROUBLES, max_size=4),
+    own=st.booleans(),
+)
+def test_exactly_count_where_each_try_runs_on_another_host(
+    count: int, batch: int, lags: list[float], tries: list[Troubles], own: bool
+) -> None:
+    """Of one task: only its own journal goes with it, where there is one."""
+    model = Model(lags)
+    last = Troubles([], [0, 1], None, 0.0)
+    for number, troubles in enumerate([*tries, last]):
+        model.here = Text()
+        try:
+            found = model.run(count, batch, troubles, is_retry=number > 0, own=own)
+        except (Killed, OutcomeUnknown, RateLimited, Declined, NotConfirmed):
+            assert troubles is not last
+        else:
+            assert len(found) == count
+    assert len(model.born) == count
