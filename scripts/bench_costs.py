@@ -169,9 +169,10 @@ def _duckdb(folder: Path, extension: str, *, movements: bool) -> Decimal:
 
 
 def _snapshot(folder: Path, extension: str) -> Decimal:
+    from airflow_provider_closeai.costs.snapshot import take_snapshot
+
     from airflow_provider_closeai.client.client import CloseAIClient
     from airflow_provider_closeai.client.config import config_from
-    from airflow_provider_closeai.costs.snapshot import take_snapshot
 
     origin, key = (folder / "simulator").read_text().split()
     config = config_from(

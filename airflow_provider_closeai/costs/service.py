@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 import msgspec
 
+from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
-from airflow_provider_closeai.costs import defaults
 from airflow_provider_closeai.costs.accounting import closing, listing
 from airflow_provider_closeai.costs.accounting.aggregate import aggregate
 from airflow_provider_closeai.costs.accounting.alerts import Alert, reached_alerts

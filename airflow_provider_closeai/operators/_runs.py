@@ -29,13 +29,13 @@ def run_of(context: Mapping[str, Any]) -> Run:
     ti = context["ti"]
     return Run(
         key=run_key(ti.dag_id, ti.run_id, ti.task_id, ti.map_index),
-        due=_due(context),
-        is_first=_is_first(context),
+        due=due(context),
+        is_first=is_first(context),
         is_asset_triggered=_kind(context) in _ASSET_TRIGGERED,
     )
 
 
-def _due(context: Mapping[str, Any]) -> datetime | None:
+def due(context: Mapping[str, Any]) -> datetime | None:
     """
     Return the time that a run stands for; ``None`` where it stands for none.
 
@@ -47,7 +47,7 @@ def _due(context: Mapping[str, Any]) -> datetime | None:
     return found or getattr(context.get("dag_run"), "run_after", None)
 
 
-def _is_first(context: Mapping[str, Any]) -> bool:
+def is_first(context: Mapping[str, Any]) -> bool:
     """
     Return whether this is the first try of a scheduled run, and no run of its DAG succeeded before it.
 

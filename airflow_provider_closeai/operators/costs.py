@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
-from airflow_provider_closeai.costs import defaults
+from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.operators import _arguments, _runs
 from airflow_provider_closeai.operators._assets import describe_outlets, ledger_asset, set_outlet
 from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink, translate_errors

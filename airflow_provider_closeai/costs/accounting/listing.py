@@ -68,8 +68,8 @@ def refuse_empty(name: str, rows: int, left: Sequence[int]) -> None:
             f"The listing is empty, and {name} has {rows} sub-accounts, of which {len(left)} were not "
             f"deleted by this provider (ids {', '.join(map(str, left[:_SHOWN]))}). That is rather a fault of "
             "the platform or another main account's key than the truth. Nothing was recorded. Look at the "
-            "connection; if they were really all deleted elsewhere, pause this DAG: their last snapshot stays their last "
-            "figure."
+            "connection; if they were really all deleted elsewhere, pause this DAG: their last "
+            "snapshot stays their last figure."
         )
 
 

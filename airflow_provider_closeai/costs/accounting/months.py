@@ -16,8 +16,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
 
+from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs import defaults
 
 _SHOWN = 5
 

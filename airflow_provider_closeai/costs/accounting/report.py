@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from airflow_provider_closeai.costs import defaults
+from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment, Closing
 from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
 from airflow_provider_closeai.costs.accounting.money import ESTIMATE, EXACT, ZERO

@@ -1,4 +1,4 @@
-"""Defaults of the requests and of the operators' parameters, each written once. Cheap to import."""
+"""Defaults of the cost requests and operators, each written once. Not in costs/, which DAG files do not import."""
 
 from __future__ import annotations
 
