@@ -1,4 +1,4 @@
-"""Defaults of the cost requests and operators, each written once. Not in costs/, which DAG files do not import."""
+"""Defaults of the cost requests and operators, each once. DAG files import this, and not costs/."""
 
 from __future__ import annotations
 

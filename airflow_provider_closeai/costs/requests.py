@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs import arguments, defaults
+from airflow_provider_closeai.costs import arguments
 from airflow_provider_closeai.costs.accounting.alerts import Threshold, parse_thresholds
 from airflow_provider_closeai.costs.accounting.money import parse_amount, parse_currency
 from airflow_provider_closeai.costs.accounting.months import require_month, zone_name
