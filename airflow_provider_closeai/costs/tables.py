@@ -231,15 +231,17 @@ def _require(header: Sequence[str], wanted: Sequence[Column]) -> None:
         )
 
 
-def _amounts(cells: Iterable[str]) -> list[Decimal | None]:
-    amounts = [Decimal(cell) if cell else None for cell in cells]
-    if not all(amount is None or amount.is_finite() for amount in amounts):
+def _amounts(cells: Sequence[str]) -> list[Decimal | None]:
+    amounts: list[Decimal | None] = (
+        list(map(Decimal, cells)) if all(cells) else [Decimal(cell) if cell else None for cell in cells]
+    )
+    if not all(map(Decimal.is_finite, filter(None, amounts))):
         raise ValueError("an amount is no finite number")
     return amounts
 
 
-def _integers(cells: Iterable[str]) -> list[int | None]:
-    return [int(cell) if cell else None for cell in cells]
+def _integers(cells: Sequence[str]) -> list[int | None]:
+    return list(map(int, cells)) if all(cells) else [int(cell) if cell else None for cell in cells]
 
 
 def _unguarded(cells: Sequence[str]) -> Sequence[str]:
