@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from airflow_provider_closeai.costs.accounting.history import WHILE_DELETING
 from airflow_provider_closeai.costs.accounting.money import ZERO
@@ -66,7 +66,7 @@ def _files(ledger: Ledger, month: Month) -> Iterator[ObservedFile]:
             yield ObservedFile(file.name, file.at, is_complete, observations)
 
 
-def _read(ledger: Ledger, file: LedgerFile, month: Month) -> Iterable[Observation]:
+def _read(ledger: Ledger, file: LedgerFile, month: Month) -> Sequence[Observation]:
     """Read a file, which must be of that month in the reader's time zone."""
     own = month_of(file.at, month.zone)
     if own.name != file.month:
@@ -79,7 +79,7 @@ def _read(ledger: Ledger, file: LedgerFile, month: Month) -> Iterable[Observatio
         raise DamagedFile(f"The ledger's file {file.name} holds lines of {', '.join(sorted(others))}.")
     if None in columns[0]:
         raise DamagedFile(f"The ledger's file {file.name} has a line without a sub_account_id.")
-    return map(Observation, *columns)
+    return list(map(Observation, *columns))
 
 
 def _previous_month(ledger: Ledger, month: Month) -> PreviousMonth:
