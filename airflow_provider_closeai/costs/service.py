@@ -11,17 +11,15 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
-import msgspec
-
 from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
 from airflow_provider_closeai.costs.accounting import closing, listing
 from airflow_provider_closeai.costs.accounting.aggregate import aggregate
-from airflow_provider_closeai.costs.accounting.alerts import Alert, reached_alerts
+from airflow_provider_closeai.costs.accounting.alerts import reached_alerts
 from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment
 from airflow_provider_closeai.costs.accounting.late_runs import Decision, decide_report, decide_snapshot
-from airflow_provider_closeai.costs.accounting.money import format_amount, total
+from airflow_provider_closeai.costs.accounting.money import total
 from airflow_provider_closeai.costs.accounting.months import Month, month_of, parse_month
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.accounting.report import build_report
@@ -36,6 +34,7 @@ from airflow_provider_closeai.costs.requests import (
     Run,
     SnapshotRequest,
 )
+from airflow_provider_closeai.costs.results import ReportResult, SnapshotResult
 from airflow_provider_closeai.costs.store import booked, observations
 from airflow_provider_closeai.costs.store.files import atomic_write
 from airflow_provider_closeai.costs.store.kinds import CONTROL, DELETED, SNAPSHOTS
@@ -59,60 +58,6 @@ class Client(Protocol):
 
     def main_usage(self) -> Decimal:
         """Return what the main account consumed this month."""
-
-
-class SnapshotResult(msgspec.Struct, frozen=True):
-    """
-    A snapshot that was recorded.
-
-    :param file: its file.
-    :param total: the sum of its ``monthly_cost``.
-    :param main_usage: what the main account used, where the platform said so.
-    """
-
-    file: LedgerFile
-    total: Decimal
-    main_usage: Decimal | None
-
-    def record(self) -> dict[str, Any]:
-        """Return it as plain JSON, for XCom and for the asset's metadata."""
-        return {
-            "file": self.file.name,
-            "billing_month": self.file.month,
-            "observed_at": self.file.at.isoformat(),
-            "sub_accounts": self.file.rows,
-            "total": format_amount(self.total),
-            "main_usage": None if self.main_usage is None else format_amount(self.main_usage),
-        }
-
-
-class ReportResult(msgspec.Struct, frozen=True):
-    """
-    A report that was written.
-
-    :param report: its figures.
-    :param files: the paths of its files, by what is in them: ``html``, ``owners.csv`` ...
-    :param alerts: those that no other run has reported.
-    """
-
-    report: Report
-    files: dict[str, str]
-    alerts: list[Alert]
-
-    def record(self) -> dict[str, Any]:
-        """Return its main figures as plain JSON, for XCom and for the asset's metadata."""
-        report = self.report
-        return {
-            "billing_month": report.month.name,
-            "currency": report.currency,
-            "status": report.status,
-            "closed": report.closing is not None,
-            "total": format_amount(report.totals.month_to_date),
-            "forecast": None if report.forecast is None else format_amount(report.forecast),
-            "files": self.files,
-            "warnings": report.warnings,
-            "alerts": [alert.record() for alert in self.alerts],
-        }
 
 
 def snapshot(
