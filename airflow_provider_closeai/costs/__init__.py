@@ -19,9 +19,8 @@ if TYPE_CHECKING:
         Run,
         SnapshotRequest,
     )
+    from airflow_provider_closeai.costs.results import ReportResult, SnapshotResult
     from airflow_provider_closeai.costs.service import (
-        ReportResult,
-        SnapshotResult,
         close,
         compute,
         record_correction,
@@ -50,12 +49,19 @@ __all__ = [
     "run_key",
     "snapshot",
 ]
-_REST = {"Ledger": "store.ledger", "run_key": "store.ledger", "Report": "accounting.report_model"}
+_MODULES = {
+    "Ledger": "store.ledger",
+    "run_key": "store.ledger",
+    "Report": "accounting.report_model",
+    "Run": "requests",
+    **{name: "requests" for name in __all__ if name.endswith("Request")},
+    **{name: "results" for name in __all__ if name.endswith("Result")},
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use: DAG files are parsed every few seconds."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _REST.get(name) or ("requests" if name.endswith("Request") or name == "Run" else "service")
+    module = _MODULES.get(name, "service")
     return getattr(importlib.import_module(f"{__name__}.{module}"), name)
