@@ -305,6 +305,9 @@ def _proxies(value: object) -> dict[str, str]:
         isinstance(scheme, str) and isinstance(url, str) for scheme, url in value.items()
     ):
         raise _bad("proxies", 'must be an object such as {"https": "http://proxy.example:3128"}')
+    for scheme in value:
+        if not re.fullmatch(r"http|https|all|no_proxy|(http|https|all)://.+", scheme):
+            raise _bad("proxies", f"has the key {scheme!r}, which is not one of http, https, all, no_proxy")
     return value
 
 

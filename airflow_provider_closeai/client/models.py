@@ -16,6 +16,7 @@ import msgspec
 
 #: The page's ``token_type`` of a sub-account.
 SUB_ACCOUNT_TOKEN_TYPE = "slave"  # noqa: S105
+_AMOUNT_DIGITS = 60  # costs are summed exactly, with 200 digits: "1e400" is no amount
 _HINT_FROM = len("sk-") + 8  # shorter keys would be half shown by their last four characters
 # What no key holds, what consoles put in place of its middle ("sk-abc****wxyz", "sk-abc…", "sk-xxxxxxxx",
 # "sk-abc----wxyz"), or in place of the whole.
@@ -123,8 +124,8 @@ class SubAccount(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     updated_at: str | None = None
 
     def __post_init__(self) -> None:
-        _require_finite("balance", self.balance)
-        _require_finite("monthly_cost", self.monthly_cost)
+        _require_amount("balance", self.balance)
+        _require_amount("monthly_cost", self.monthly_cost)
 
     @property
     def is_sub_account(self) -> bool:
@@ -175,6 +176,11 @@ class UnreadableItem(msgspec.Struct, frozen=True):
     problem: str
     digest: str = ""
 
+    @property
+    def name(self) -> str:
+        """The entry, for a message."""
+        return "A sub-account without an id" if self.id is None else f"Sub-account {self.id}"
+
 
 class SubAccountPage(msgspec.Struct, frozen=True):
     """
@@ -216,7 +222,7 @@ class CreditGrants(msgspec.Struct, frozen=True):
     total_used: Decimal
 
     def __post_init__(self) -> None:
-        _require_finite("total_used", self.total_used)
+        _require_amount("total_used", self.total_used)
 
 
 class ApiBase(msgspec.Struct, frozen=True):
@@ -292,6 +298,12 @@ def pricing_body(pricing: Mapping[str, Decimal]) -> list[dict[str, Any]]:
 def _require_finite(name: str, amount: Decimal | None) -> None:
     if amount is not None and not amount.is_finite():
         raise ValueError(f"{name} is not a finite number")
+
+
+def _require_amount(name: str, amount: Decimal | None) -> None:
+    _require_finite(name, amount)
+    if amount is not None and max(amount.adjusted(), -int(amount.as_tuple().exponent)) > _AMOUNT_DIGITS:
+        raise ValueError(f"{name} has more than {_AMOUNT_DIGITS} digits before or after the point")
 
 
 #: Writes request bodies: a ``Decimal`` becomes the same JSON number, digit by digit.

@@ -9,7 +9,7 @@ import re
 from datetime import UTC, datetime
 
 LONGEST = 24 * 3600.0
-_FIRST_EPOCH = 1e9  # so many seconds are no wait but a time since 1970, as some gateways send it
+_FIRST_EPOCH = 1.5e9  # from here on (2017) it is no wait but a time since 1970, as some gateways send it
 
 # Also with the fraction, sign or unit that RFC 9110 does not have; of several headers the first counts.
 _SECONDS = re.compile(

@@ -92,7 +92,7 @@ def read_aliases(
         elif item.alias in read:
             read[item.alias][1].append(item)
         else:
-            log.warning("Sub-account %s is left out: it cannot be read (%s).", item.id, item.problem)
+            log.warning("%s is left out: it cannot be read (%s).", item.name, item.problem)
     return read
 
 

@@ -87,13 +87,19 @@ def test_a_quoted_key_is_not_shown_in_part(before: int) -> None:
     ("field", "raw"),
     [
         ("balance", "1e99999999999999999999"),
+        ("balance", "1e400"),
+        ("monthly_cost", '"1e400"'),
+        ("monthly_cost", '"0e400"'),
+        ("monthly_cost", '"1e-400"'),
         ("id", "9" * 5000),
         ("id", '"' + "9" * 5000 + '"'),
         ("balance", "NaN"),
         ("enabled", "{}"),
     ],
 )
-def test_a_number_that_no_account_has_costs_that_account(field: str, raw: str) -> None:
+def test_a_number_that_no_account_has_costs_that_account(
+    field: str, raw: str, caplog: pytest.LogCaptureFixture
+) -> None:
     fields = item(2)
     del fields[field]
     broken = json.dumps(fields)[:-1] + f', "{field}": {raw}}}'
@@ -101,6 +107,8 @@ def test_a_number_that_no_account_has_costs_that_account(field: str, raw: str) -
     with raw_server(always(whole(200, body))) as (port, _):
         client = fixed_client(f"http://127.0.0.1:{port}")
         assert [account.id for account in client.iter_sub_accounts()] == [1, 3]
+    name = "A sub-account without an id" if field == "id" else "Sub-account 2"
+    assert f"{name} is left out: it cannot be read" in caplog.text
 
 
 @pytest.mark.parametrize("field", ["total", "page", "pageSize"])

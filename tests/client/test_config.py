@@ -104,6 +104,7 @@ BAD = [
     *(("allowed_hosts", value) for value in ([], [" "], 5, "[1]", "[")),
     *(("verify", value) for value in (1, 0, [], {})),
     *(("proxies", value) for value in ("http://p:1", [], {"https": 1}, "[1]", "{", True)),
+    *(("proxies", {key: "http://p:1"}) for key in ("htps", "HTTPS", "", "代理", "no-proxy")),
 ]
 
 
