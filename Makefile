@@ -114,6 +114,7 @@ lint: .venv/lint/.stamp ## ruff, mypy --strict and the arrows between rooms, wit
 	.venv/lint/bin/ruff check .
 	.venv/lint/bin/ruff format --check .
 	.venv/lint/bin/mypy
+	for file in tests/*/conftest.py; do .venv/lint/bin/mypy --no-error-summary $$file || exit 1; done
 	.venv/lint/bin/lint-imports --no-logo --no-cache
 
 .PHONY: bench

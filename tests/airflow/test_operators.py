@@ -567,7 +567,7 @@ def test_the_retry_policy_waits_as_told_within_reason() -> None:
 
     own = Own()
     assert List(task_id="own", retry_policy=own).retry_policy is own
-    policy = List(task_id="task").retry_policy
+    policy: Any = List(task_id="task").retry_policy
     for error in (NotSent("x"), RuntimeError("x"), RateLimited("x", retry_after=0)):
         assert policy.evaluate(error, 1, 3).action is RetryAction.DEFAULT
     for told, waits in ((7, 7), (1e9, 86400), (float("inf"), 86400)):

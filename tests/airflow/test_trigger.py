@@ -178,7 +178,8 @@ def test_one_that_is_cancelled_disturbs_no_other(sim: Simulator, victim: int) ->
         tasks[victim].cancel()
         await asyncio.wait([tasks[victim]])
         held.released.set()
-        return await asyncio.gather(*tasks, return_exceptions=True)
+        results: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
+        return results
 
     found = in_loop(main())
     assert isinstance(found.pop(victim), asyncio.CancelledError)

@@ -34,7 +34,8 @@ from airflow_provider_closeai.provisioning.requests import CreateRequest, Delete
 TRACES = Path(__file__).parent / "wire_traces.txt"
 
 ALIAS, WANTED = "team-a", 3
-OLD, NEW = {"gpt-4": 1, "claude-3": "0.5"}, {"gpt-4o": "1.5"}
+OLD: dict[str, int | str] = {"gpt-4": 1, "claude-3": "0.5"}
+NEW = {"gpt-4o": "1.5"}
 LAG = 10.0  # the listing shows a change so many seconds later; create's settle is 30
 SOON = 5.0  # seconds between tries: sooner than the listing tells the truth
 AIRFLOW = 300.0  # Airflow's default between tries
@@ -192,6 +193,7 @@ class _Run(Strikes):
         if wanted_error is OutcomeUnknown:
             said = "Nothing was changed: it only reads" if self.call == "list" else "may have been executed"
         else:
+            assert wanted_error is not None
             said = _SAYS[wanted_error]
             sent = [each.attempt for each in self.world.wire if each.call in WRITES]
             in_doubt = [each for each in sent if each.outcome.name == "UNKNOWN" and not each.is_stale]

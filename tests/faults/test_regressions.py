@@ -129,7 +129,7 @@ def test_a_write_whose_first_answer_was_lost_is_not_said_to_have_changed_nothing
     """
     with deployment(lag=0.0) as host:
         host.seed("team")
-        faults = (
+        faults: tuple[Any, ...] = (
             ("update", "cut_after", None, 1, 0, {}),
             ("update", "rate_limit", None, 99, 0, {"retry_after": 7}),
         )
@@ -146,10 +146,8 @@ def test_a_write_in_doubt_is_not_forgotten_when_reading_back_fails(kind: str, ca
     """
     with deployment(lag=0.0) as host:
         host.seed("team")
-        lost, no_listing = (
-            (call, "cut_after", None, None, 0, {}),
-            ("list", "rate_limit", None, None, 1, {"retry_after": 600}),
-        )
+        lost: Any = (call, "cut_after", None, None, 0, {})
+        no_listing: Any = ("list", "rate_limit", None, None, 1, {"retry_after": 600})
         [(_, error)] = host.run([host.task(Spec(kind, count=2))], Trouble(faults=(lost, no_listing)))
         assert isinstance(error, OutcomeUnknown)
         assert "may have been executed" in str(error)
