@@ -126,7 +126,7 @@ def test_one_folder_is_one_asset_however_it_is_written() -> None:
 
 @pytest.mark.parametrize("wrong", ["", " ", None, 5, "{{ var.value.x }}", "/x/{% if a %}b{% endif %}"])
 def test_what_is_no_folder_is_told_where_it_is_asked_for(wrong: Any) -> None:
-    with pytest.raises(ValueError, match=r"is no folder\. Give the folder itself"):
+    with pytest.raises(ValueError, match=r"is not a folder\. Give the folder itself"):
         ledger_asset(wrong)
 
 

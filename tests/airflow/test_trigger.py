@@ -63,7 +63,7 @@ def nothing_left_behind() -> Iterator[None]:
     yield
     from airflow_provider_closeai.triggers import health
 
-    assert not health._looks
+    assert not health._running
 
 
 def test_it_survives_being_stored() -> None:
@@ -202,7 +202,7 @@ def test_a_look_that_nobody_awaits_any_more_fails_quietly(
         task.cancel()
         await asyncio.wait([task])
         held.released.set()
-        await until(lambda: not health._looks)
+        await until(lambda: not health._running)
 
     in_loop(main())
     assert "never retrieved" not in caplog.text

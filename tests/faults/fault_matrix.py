@@ -28,7 +28,7 @@ from airflow_provider_closeai.client.errors import (
     UnreadableAccount,
 )
 from airflow_provider_closeai.provisioning import runner
-from airflow_provider_closeai.provisioning.health import look
+from airflow_provider_closeai.provisioning.health import check_bases
 from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RepriceRequest
 
 TRACES = Path(__file__).parent / "wire_traces.txt"
@@ -138,7 +138,7 @@ class _Run(Strikes):
             return runner.reprice(client, RepriceRequest.parse(NEW, alias=ALIAS, batch_size=1))
         if self.task == "delete":
             return runner.delete(client, DeleteRequest.parse(alias=ALIAS, batch_size=1))
-        return look(lambda: client, "any")
+        return check_bases(lambda: client, "any")
 
     def _try(self) -> tuple[Any, BaseException | None, float]:
         """Run the task as a process of its own would, and see how long it waited."""

@@ -1,4 +1,4 @@
-"""The rooms and their front doors; which may import which is in pyproject.toml (import-linter, ``make lint``)."""
+"""The front doors of the rooms; which room may import which: import-linter, in ``make lint``."""
 
 from __future__ import annotations
 
