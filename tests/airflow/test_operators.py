@@ -254,7 +254,7 @@ def test_mapped_operators(sim: Simulator, dag: Any) -> None:
         (Delete, {"alias": "a", "dry_run": None}, "dry_run is None"),
         (Delete, {"alias": "a", "dry_run": 0}, "dry_run is 0"),
         (List, {"alias": ""}, "alias is empty"),
-        (List, {"alias": 1}, "alias is 1, no text"),
+        (List, {"alias": 1}, "alias is 1, not text"),
         (List, {"alias": "a", "sub_accounts": [1]}, "sub_accounts and alias are given"),
         (List, {"sub_accounts": []}, "sub_accounts is an empty list"),
     ],

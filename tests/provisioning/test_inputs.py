@@ -244,6 +244,16 @@ def test_selecting_nothing_or_twice(sim: Simulator, run: Run, given: dict[str, A
     assert sim.requests == []
 
 
+@pytest.mark.parametrize("parameters", [("sub_accounts", "alias"), ("sub_accounts",)])
+def test_an_error_names_no_parameter_that_the_user_cannot_give(parameters: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidParameter, match=f"{', '.join(parameters)} selects?.*none is given") as caught:
+        Selection.parse(parameters=parameters)
+    assert "sks" not in str(caught.value)
+    with pytest.raises(InvalidParameter, match="sub_accounts is 'None'") as caught:
+        Selection.parse("None", parameters=parameters)
+    assert "sks" not in str(caught.value)
+
+
 @pytest.mark.parametrize("value", [["sk-secretsecret", 5], '["sk-secretsecret"', "[sk-secretsecret]"])
 def test_an_error_shows_no_key(value: Any) -> None:
     with pytest.raises(InvalidParameter) as caught:
