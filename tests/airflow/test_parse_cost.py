@@ -55,7 +55,7 @@ def test_operators_and_sensors_load_nothing_but_themselves() -> None:
         "airflow_provider_closeai.sensors.health",
     } <= set(names)
     package = "airflow_provider_closeai"
-    own = (f"{package}.operators", f"{package}.sensors")
+    own = (f"{package}.operators", f"{package}.sensors", f"{package}.cost_defaults")
     assert [name for name in loaded if name != package and not name.startswith(own)] == []
 
 
