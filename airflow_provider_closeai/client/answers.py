@@ -78,7 +78,7 @@ def judge(
     :param status: HTTP status.
     :param content: the body.
     :param retry_after: seconds that the answer asks to wait.
-    :param decode: makes the value of a success; what it raises means that this is no success.
+    :param decode: makes the value of a success; what it raises means that this is not a success.
     :param key: the key that was sent: in no text.
     :param may_miss: whether the request names what may be missing, so that a 404 can be the platform's word.
     """

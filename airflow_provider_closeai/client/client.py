@@ -188,7 +188,7 @@ class CloseAIClient:
         token = SecretToken(sk) if sk is not None else None
         for item in self.iter_listing(alias):
             if isinstance(item, UnreadableItem):
-                log.warning("Sub-account %s is left out: it cannot be read (%s).", item.id, item.problem)
+                log.warning("A sub-account is left out: it cannot be read (%s).", item)
             elif token is None:
                 yield item
             elif item.token.is_masked:

@@ -171,6 +171,9 @@ class UnreadableItem(msgspec.Struct, frozen=True):
     problem: str
     digest: str = ""
 
+    def __str__(self) -> str:
+        return f"{'no id' if self.id is None else f'id {self.id}'}: {self.problem}"
+
 
 class SubAccountPage(msgspec.Struct, frozen=True):
     """

@@ -38,8 +38,9 @@ class CloseAIHook(BaseHook):
     """
     Talk to the CloseAI platform through an Airflow connection of type ``closeai``.
 
-    Its methods are those of the platform's open API, made safe: discovery is asked once per deployment and
-    TTL, a base that dies is left out, a create is exact, a delete is guarded. See docs/connection.md.
+    Its methods are those of the platform's open API, made safe: discovery is asked once per host and TTL (per
+    deployment with ``"cache": "variable"``), a base that dies is left out, a create is exact, a delete is
+    guarded. See docs/connection.md.
 
     :param closeai_conn_id: the connection; its password is the main account's sk.
     """
@@ -142,7 +143,9 @@ class CloseAIHook(BaseHook):
 
         :param sub_accounts: ids, or the records that other tasks returned.
         """
-        return select(self.get_conn(), Selection.parse(sub_accounts), missing="ignore")
+        return select(
+            self.get_conn(), Selection.parse(sub_accounts, parameters=("sub_accounts",)), missing="ignore"
+        )
 
     def get_sub_account(self, account_id: int) -> SubAccount | None:
         """
@@ -226,7 +229,7 @@ class CloseAIHook(BaseHook):
         **options: Unpack[DeleteOptions],
     ) -> list[SubAccount]:
         """
-        Delete accounts after a look at them; see docs/operators/delete.md.
+        Read accounts, check them, and delete them; see docs/operators/delete.md.
 
         :param sub_accounts: ids or records. Give exactly one of ``sub_accounts``, ``alias`` and ``sks``.
         :param alias: all accounts with exactly this alias.

@@ -109,7 +109,7 @@ class CreateDecision:
         ended: float,
     ) -> None:
         """
-        Take a listing of the alias.
+        Record a listing of the alias.
 
         :param accounts: with exactly this alias.
         :param unreadable: entries of this alias that cannot be read.
@@ -133,7 +133,7 @@ class CreateDecision:
 
     def answered(self, accounts: Sequence[SubAccount], asked: int, at: float) -> None:
         """
-        Take the answer of a post.
+        Record the answer of a post.
 
         :param accounts: that it names.
         :param asked: how many were asked for.
@@ -152,7 +152,7 @@ class CreateDecision:
 
     def unknown(self, error: OutcomeUnknown, at: float) -> None:
         """
-        Take that a post may have been executed.
+        Record that a post may have been executed.
 
         :param error: how it ended.
         :param at: when; it was sent before.
@@ -164,7 +164,7 @@ class CreateDecision:
 
     def declined(self, error: Declined, at: float) -> None:
         """
-        Take that the platform said no to a post. It may have done a part, so it is looked for once.
+        Record that the platform said no to a post. It may have done a part, so the listing is read once.
 
         :param error: what it said.
         :param at: when.
@@ -175,7 +175,7 @@ class CreateDecision:
 
     def not_executed(self, error: CloseAIError) -> None:
         """
-        Take that a post was proven not to have been executed.
+        Record that a post was proven not to have been executed.
 
         :param error: why.
         """

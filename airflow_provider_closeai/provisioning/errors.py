@@ -28,7 +28,7 @@ class AliasExists(CloseAIError):
 
 
 class PricingDiffers(CloseAIError):
-    """Accounts of the alias exist with other prices than those asked for. Nothing was created."""
+    """Accounts of the alias exist with other prices than those asked for. No more were created."""
 
     permanent = True
 

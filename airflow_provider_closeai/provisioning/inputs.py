@@ -222,7 +222,7 @@ def alias_text(value: object) -> str:
     if not isinstance(value, str):
         raise bad(
             "alias",
-            f"is {_shown(value)}, no text but of type {type(value).__name__}",
+            f"is {_shown(value)}, not text but of type {type(value).__name__}",
             "write it in quotes. Where templates are rendered as native objects "
             "(render_template_as_native_obj), text that looks like a number becomes one: put quotes inside "
             "the template, as in '\"{{ params.alias }}\"'",
@@ -250,7 +250,8 @@ def new_alias(value: object) -> str:
     """
     alias = alias_text(value)
     cure = (
-        "choose one that people can read and type. Existing accounts are listed, repriced and deleted by any"
+        "choose one that people can read and type. Accounts that have such an alias already can be listed, "
+        "repriced and deleted"
     )
     if alias != alias.strip():
         raise bad("alias", f"is {alias!r}, with spaces around it", cure)
@@ -266,7 +267,7 @@ def new_alias(value: object) -> str:
 
 def from_json(name: str, value: object) -> object:
     """
-    Read text as JSON; what is no text is returned as it is.
+    Read text as JSON; return anything else as it is.
 
     :param name: the parameter, for the error.
     :param value: JSON text, or the value itself.

@@ -1,4 +1,4 @@
-"""The simulator as tests hold it."""
+"""The public API of the simulator, for tests."""
 
 from __future__ import annotations
 

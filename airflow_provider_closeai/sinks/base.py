@@ -43,7 +43,7 @@ def check_sink(sink: Any) -> TokenSink | None:
     if isinstance(sink, type) or not callable(getattr(sink, "deliver", None)):
         what = f"the class {sink.__name__}" if isinstance(sink, type) else f"of type {type(sink).__name__}"
         raise InvalidParameter(
-            f"deliver_to is {what}, and no sink: give an object with a method deliver(account), such as "
+            f"deliver_to is {what}, not a sink: give an object with a method deliver(account), such as "
             "EncryptedFileSink(...); see docs/keys.md. Nothing was sent."
         )
     return cast("TokenSink", sink)

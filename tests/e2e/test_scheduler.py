@@ -172,6 +172,7 @@ def crashed(world: World) -> dict[str, Scene]:
 def test_a_killed_task_is_recovered_exactly(crashed: dict[str, Scene], name: str) -> None:
     scene = crashed[name]
     crash, platform, run = scene.crash, scene.platform, scene.run
+    assert run is not None
     run.ended()
 
     assert not platform.problems

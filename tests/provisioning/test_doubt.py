@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -196,7 +197,7 @@ def test_keys_that_are_hidden_change_and_record_nothing() -> None:
     with platform(there) as (origin, _):
         client = fixed_client(origin)
         key = there.items[0]["token"]
-        tries = [
+        tries: list[Callable[[], object]] = [
             lambda: runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, alias="a")),
             lambda: runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, sub_accounts=[1])),
             lambda: runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, sks=[key])),

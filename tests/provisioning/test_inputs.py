@@ -67,7 +67,7 @@ FACTORS = [
     "1,5",
 ]
 FACTORS += ["0.12345678901234567890", Decimal("NaN"), b"1"]
-PRICINGS = [
+PRICINGS: list[Any] = [
     None,
     "",
     "gpt-4",
