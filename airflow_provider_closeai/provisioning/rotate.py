@@ -25,6 +25,7 @@ Held = Mapping[int, datetime | None]
 
 _CLOCKS_AGREE = timedelta(minutes=10)
 _MOMENT = timedelta(minutes=1)
+_LATE = 1.5  # times ``every``: a key of that age was not rotated when it became old
 
 
 class RotatePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,7 +132,7 @@ def _keys(request: RotateRequest, accounts: Sequence[SubAccount], held: Held, no
             continue
         age, is_held, since = now - created, account.id in held, held.get(account.id)
         is_settled = is_held and (since is None or now - since >= request.grace)
-        is_late = age >= request.every + request.grace
+        is_late = age >= _LATE * request.every
         keys.append(
             _Key(
                 account=account,
@@ -145,19 +146,17 @@ def _keys(request: RotateRequest, accounts: Sequence[SubAccount], held: Held, no
 
 
 def _going(request: RotateRequest, keys: Sequence[_Key], untouched: int) -> list[_Key]:
-    """Return the old ones that have enough newer ones behind them, oldest first; of adopted ones a few."""
+    """Return the old ones that have enough newer ones behind them, oldest first."""
     needed = max(request.wanted.count - untouched, 1)
     left = sum(key.is_ready for key in keys)
     going: list[_Key] = []
-    adopted = 0
     for key in keys:
         left -= key.is_ready  # how many newer ones are ready
         if not key.is_old or left < needed:
             break
-        adopted += key.is_adopted
-        if not key.is_adopted or adopted <= request.max_rotate:
-            going.append(key)
-    return going
+        going.append(key)
+    is_crowd = len(keys) + untouched > 2 * request.wanted.count  # of which others made some
+    return going[: request.max_rotate] if is_crowd else going
 
 
 def _missing(
@@ -216,7 +215,7 @@ def next_due(
         if created is not None:
             moments |= {
                 created + request.every,
-                created + request.every + request.grace,
+                created + _LATE * request.every,
                 created + request.grace,
             }
         since = held.get(account.id)
