@@ -29,7 +29,9 @@ def request(count: int = 1, **options: Any) -> RotateRequest:
 def account(number: int, age: float | str | None, **fields: Any) -> SubAccount:
     created = age if age is None or isinstance(age, str) else (NOW - day(age)).isoformat()
     key = SecretToken(f"sk-{number:012}")
-    return SubAccount(id=number, token=key, alias="a", created_at=created, **{"token_type": "slave", **fields})
+    return SubAccount(
+        id=number, token=key, alias="a", created_at=created, **{"token_type": "slave", **fields}
+    )
 
 
 def plan_of(
@@ -183,7 +185,10 @@ def test_clocks_must_agree(minutes: float | None, newest: float, agrees: bool) -
     ("options", "message"),
     [
         ({"grace": "59m"}, "grace is 0:59:00: give at least 1 h"),
-        ({"every": "13d"}, "every is 13 days, 0:00:00, and grace is 7 days, 0:00:00: give every as at least 2 x"),
+        (
+            {"every": "13d"},
+            "every is 13 days, 0:00:00, and grace is 7 days, 0:00:00: give every as at least 2 x",
+        ),
         ({"every": 90}, "every is 90, no span of time"),
         ({"every": "90"}, "every is '90', no span of time"),
         ({"every": "xd"}, "every is 'xd'"),
@@ -218,7 +223,15 @@ def test_spans_are_text_too(text: str, span: timedelta) -> None:
 
 @pytest.mark.parametrize(
     ("value", "count", "number"),
-    [("10%", 40, 4), ("10 %", 1, 1), ("10%", 19, 1), ("100%", 3, 3), (5, 1, 5), ("5", 1, 5), ("12.5%", 40, 5)],
+    [
+        ("10%", 40, 4),
+        ("10 %", 1, 1),
+        ("10%", 19, 1),
+        ("100%", 3, 3),
+        (5, 1, 5),
+        ("5", 1, 5),
+        ("12.5%", 40, 5),
+    ],
 )
 def test_max_rotate_is_a_number_or_a_share_of_count(value: Any, count: int, number: int) -> None:
     assert request(count, max_rotate=value).max_rotate == number

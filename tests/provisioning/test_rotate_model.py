@@ -45,7 +45,7 @@ class Account:
             id=self.id,
             token=SecretToken("sk-of-a-model"),
             alias="a",
-            token_type="slave",  # noqa: S106
+            token_type="slave",
             created_at=self.created.isoformat(),
         )
 
@@ -76,7 +76,9 @@ class Model:
             if step == 0:
                 self._deliver([each for each in seen if each.id not in going])
             elif step in (1, 2):  # one after the other: it may die between the two
-                for each in [each for each in seen if each.id in going][step - 1 : step if step == 1 else None]:
+                for each in [each for each in seen if each.id in going][
+                    step - 1 : step if step == 1 else None
+                ]:
                     self._check_successors(each)
                     each.gone = each.gone or self.now
             elif step == 3 and plan.create:
@@ -135,7 +137,12 @@ def worlds(draw: st.DrawFn) -> Any:
     return model, longest
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), phases=set(Phase) - {Phase.shrink})
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=set(Phase) - {Phase.shrink},
+)
 @given(world=worlds(), seed=st.integers(0, 2**32), crashes=st.sampled_from([0.0, 0.3, 0.7]))
 def test_there_is_always_a_key_that_works_and_in_the_end_no_old_one(
     world: tuple[Model, timedelta], seed: int, crashes: float
