@@ -13,6 +13,7 @@ from airflow_provider_closeai.client.models import SubAccount, same_pricing
 from airflow_provider_closeai.provisioning import inputs
 from airflow_provider_closeai.provisioning.inputs import bad
 from airflow_provider_closeai.provisioning.selection import Selection
+from airflow_provider_closeai.provisioning.texts import span_text
 
 _MODES = ("merge", "replace")
 _IF_EXISTS = ("ensure", "update", "match", "fail")
@@ -221,10 +222,16 @@ class RotateRequest(msgspec.Struct, frozen=True, kw_only=True):
         life, overlap = inputs.span("every", every), inputs.span("grace", grace)
         if overlap < _SHORTEST_GRACE:
             raise bad(
-                "grace", f"is {overlap}", "give at least 1 h: the time in which all users of a key reload"
+                "grace",
+                f"is {span_text(overlap)}",
+                "give at least 1 h: in it, all users of a key reload it",
             )
         if life < 2 * overlap:
-            raise bad("every", f"is {life}, and grace is {overlap}", "give every as at least 2 x grace")
+            raise bad(
+                "every",
+                f"is {span_text(life)}, and grace is {span_text(overlap)}",
+                "give every as at least 2 x grace",
+            )
         return cls(
             wanted=wanted,
             every=life,

@@ -18,7 +18,7 @@ from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.provisioning.errors import ClockDisagrees
 from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RotateRequest
 from airflow_provider_closeai.provisioning.selection import Selection
-from airflow_provider_closeai.provisioning.texts import format_ids, ids_of
+from airflow_provider_closeai.provisioning.texts import count_of, format_ids, ids_of, span_text
 
 #: Since when a sink has held the keys that it holds, by account id; ``None``: it cannot say.
 Held = Mapping[int, datetime | None]
@@ -183,18 +183,17 @@ def _missing(
 def _reasons(
     request: RotateRequest, deliver: Collection[int], going: Sequence[_Key], create: int
 ) -> tuple[str, ...]:
+    count, every, grace = request.wanted.count, span_text(request.every), span_text(request.grace)
     reasons = []
     if deliver:
-        reasons.append(f"Delivering the keys of {format_ids(deliver)}: the sink does not hold them.")
+        reasons.append(f"Deliver the keys of {format_ids(deliver)}: the sink does not hold them.")
     if going:
         reasons.append(
-            f"Deleting {ids_of([key.account for key in going])}: older than {request.every}, and "
-            f"{request.wanted.count} newer keys have been in use for {request.grace}."
+            f"Delete {ids_of([key.account for key in going])}: older than {every}, and enough newer keys "
+            f"({count}) have been in the sink for {grace}."
         )
     if create:
-        reasons.append(
-            f"Creating {create}: fewer than {request.wanted.count} are younger than {request.every}."
-        )
+        reasons.append(f"Create {create}: fewer keys than wanted ({count}) are younger than {every}.")
     return tuple(reasons)
 
 
@@ -300,12 +299,12 @@ def closing_line(
     :param now: the time.
     """
     plan = decide(request, accounts, {}, now)
-    old = f", {len(plan.old)} of them older than {request.every}" if plan.old else ""
+    old = f", {len(plan.old)} of them older than {span_text(request.every)}" if plan.old else ""
     created, delivered, deleted = done
     line = (
-        f"Alias {request.wanted.alias!r} has {len(accounts)} of {request.wanted.count} sub-accounts{old} "
-        f"({created} created, {delivered} delivered, {deleted} deleted now): ids {ids_of(accounts)}."
+        f"Alias {request.wanted.alias!r} has {count_of(accounts)}{old} ({request.wanted.count} wanted; "
+        f"{created} created, {delivered} delivered, {deleted} deleted now): ids {ids_of(accounts)}."
     )
     if due is None:
         return f"{line} Nothing is due."
-    return f"{line} Due next, at {time_text(due[0])}: {' '.join(due[1].reasons)}"
+    return f"{line} Next, at {time_text(due[0])}: {' '.join(due[1].reasons)}"
