@@ -22,8 +22,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_closeai.costs.ledger import SNAPSHOTS, Ledger, run_key
-from airflow_provider_closeai.costs.months import Month, month_of
+from airflow_provider_closeai.costs import Ledger, run_key
+from airflow_provider_closeai.costs.accounting.months import Month, month_of
+from airflow_provider_closeai.costs.accounting.observations import Observation
+from airflow_provider_closeai.costs.store.kinds import SNAPSHOTS
 
 MONTH = Month("2026-10")
 TEAMS = 40
@@ -31,7 +33,7 @@ COLUMNS = ["sub_account_id", "alias", "monthly_cost"]
 PRICING = '[{"model":"gpt-4","pricing_factor":1},{"model":"gpt-3.5-turbo","pricing_factor":1.2}]'
 
 
-def observations(accounts: int, days: int) -> Iterator[tuple[datetime, list[tuple[Any, ...]]]]:
+def observations(accounts: int, days: int) -> Iterator[tuple[datetime, list[Observation]]]:
     """Yield a month of snapshots: at 23:55 of each day, the counters of all accounts."""
     draw = random.Random(1)
     rates = [draw.randrange(0, 5_000_000_000) for _ in range(accounts)]
@@ -44,16 +46,14 @@ def observations(accounts: int, days: int) -> Iterator[tuple[datetime, list[tupl
         yield (
             at,
             [
-                (
-                    at,
-                    MONTH.name,
+                Observation(
                     number + 1,
                     f"team-{number % TEAMS:02d}.app-{number}",
+                    Decimal(counter).scaleb(-8),
+                    "2026-01-05T10:00:00.000001+08:00",
                     True,
                     Decimal(100_000_00000000 - counter).scaleb(-8),
-                    Decimal(counter).scaleb(-8),
                     PRICING,
-                    "2026-01-05T10:00:00.000001+08:00",
                 )
                 for number, counter in enumerate(counters)
             ],
@@ -65,37 +65,39 @@ def generate(folder: Path, accounts: int, days: int, extensions: list[str]) -> N
     before = MONTH.end - timedelta(days=31, minutes=5)
     for at, rows in observations(accounts, days):
         if at == MONTH.start + timedelta(hours=23, minutes=55):
-            _write(folder, before, [(before, month_of(before).name, *row[2:]) for row in rows], extensions)
+            _write(folder, before, rows, extensions)
         _write(folder, at, rows, extensions)
 
 
-def _write(folder: Path, at: datetime, rows: list[tuple[Any, ...]], extensions: list[str]) -> None:
+def _write(folder: Path, at: datetime, rows: list[Observation], extensions: list[str]) -> None:
     for extension in extensions:
         ledger = Ledger(folder / extension)
         ledger.write(SNAPSHOTS, month_of(at).name, at, run_key(at), rows, extension=extension)
 
 
 def _report(folder: Path, extension: str, formats: list[str]) -> Decimal:
-    from airflow_provider_closeai.costs.owners import budgets_of, owners_of
-    from airflow_provider_closeai.costs.publish import publish
-    from airflow_provider_closeai.costs.report import build_report
+    from airflow_provider_closeai.costs import CloseRequest, ReportRequest, compute, report
 
-    owners = owners_of({f"team-{number:02d}.*": f"Team {number:02d}" for number in range(TEAMS)})
-    budgets = budgets_of({f"Team {number:02d}": 1_000_000 for number in range(TEAMS)}, "CNY")
-    ledger = Ledger(folder / extension)
-    report = build_report(ledger, MONTH, currency="CNY", owners=owners, budgets=budgets)
-    if formats:
-        publish(report, ledger, folder / "out", formats, account="bench")
-    return report.totals.month_to_date
+    month = {
+        "ledger": folder / extension,
+        "month": MONTH.name,
+        "currency": "CNY",
+        "owners": {f"team-{number:02d}.*": f"Team {number:02d}" for number in range(TEAMS)},
+        "budgets": {f"Team {number:02d}": 1_000_000 for number in range(TEAMS)},
+    }
+    if not formats:
+        return compute(CloseRequest.parse(**month)).totals.month_to_date
+    request = ReportRequest.parse(output=folder / "out", formats=formats, thresholds=(), **month)
+    return report(request).report.totals.month_to_date
 
 
 def _history(folder: Path, extension: str) -> Decimal:
-    from airflow_provider_closeai.costs.fold import read_history
-    from airflow_provider_closeai.costs.months import total
+    from airflow_provider_closeai.costs.accounting.aggregate import aggregate
+    from airflow_provider_closeai.costs.accounting.money import total
+    from airflow_provider_closeai.costs.store.observations import read_month
 
-    return total(
-        account.cost for account in read_history(Ledger(folder / extension), MONTH).accounts.values()
-    )
+    history = aggregate(read_month(Ledger(folder / extension), MONTH))
+    return total(account.cost for account in history.accounts.values())
 
 
 def _verified(folder: Path, extension: str) -> list[bytes]:
@@ -171,14 +173,14 @@ def _duckdb(folder: Path, extension: str, *, movements: bool) -> Decimal:
 def _snapshot(folder: Path, extension: str) -> Decimal:
     from airflow_provider_closeai.client.client import CloseAIClient
     from airflow_provider_closeai.client.config import config_from
-    from airflow_provider_closeai.costs.snapshot import take_snapshot
+    from airflow_provider_closeai.costs import SnapshotRequest, snapshot
 
     origin, key = (folder / "simulator").read_text().split()
     config = config_from(
         password=key, host=origin, schema=None, port=None, extra={"cache": "file", "page_size": 1000}
     )
-    ledger = Ledger(folder / f"snapshot-{extension}")
-    return take_snapshot(CloseAIClient(config), ledger, run=run_key("bench"), extension=extension).total
+    request = SnapshotRequest.parse(ledger=folder / f"snapshot-{extension}", file_format=extension)
+    return snapshot(request, lambda: CloseAIClient(config)).total
 
 
 def _simulator(folder: Path, accounts: int) -> None:

@@ -16,14 +16,17 @@ from pathlib import Path
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
-from airflow_provider_closeai.costs import months
-from airflow_provider_closeai.costs.figures import OPEN, Report
-from airflow_provider_closeai.costs.ledger import Ledger, run_key
-from airflow_provider_closeai.costs.months import Month, text_of
-from airflow_provider_closeai.costs.owners import budgets_of, owners_of
-from airflow_provider_closeai.costs.publish import publish
-from airflow_provider_closeai.costs.report import build_report
-from airflow_provider_closeai.costs.snapshot import record_deleted, take_snapshot
+from airflow_provider_closeai.costs import (
+    DeletionRequest,
+    Report,
+    ReportRequest,
+    Run,
+    SnapshotRequest,
+    record_deleted,
+    report,
+    run_key,
+    snapshot,
+)
 from airflow_provider_closeai.simulator import Simulator
 
 FIRST, LAST = date(2026, 10, 31), date(2026, 12, 20)
@@ -55,9 +58,8 @@ class Demo:
         config = config_from(password=simulator.key, host=simulator.discovery_url, extra={})
         self.client = CloseAIClient(config)
         self.folder = folder
-        self.ledger = Ledger(folder / "ledger")
+        self.ledger = folder / "ledger"
         self.draw = random.Random(3)
-        months.now = lambda: simulator.clock.now().astimezone(UTC)
         for alias in KEYS:
             simulator.add_account(alias, created_at="2026-03-01T00:00:00+08:00")
 
@@ -71,8 +73,12 @@ class Demo:
     def at(self, day: date, hour: int, minute: int) -> None:
         self.simulator.clock.set(datetime(day.year, day.month, day.day, hour, minute))
 
+    def now(self) -> datetime:
+        return self.simulator.clock.now().astimezone(UTC)
+
     def snapshot(self) -> None:
-        take_snapshot(self.client, self.ledger, run=run_key(months.now()))
+        request = SnapshotRequest.parse(ledger=self.ledger)
+        snapshot(request, lambda: self.client, run=Run(key=run_key(self.now())), clock=self.now)
 
     def events(self, day: date) -> None:
         """Do what happens on that day."""
@@ -83,7 +89,8 @@ class Demo:
             self.client.update([found["trial"]], "ads.trial", {"gpt-4": Decimal(1)})
         elif day == date(2026, 12, 8):
             gone = [found["ads.creative"]]
-            record_deleted(self.ledger, gone, months.now(), run=run_key(day))
+            request = DeletionRequest.parse(ledger=self.ledger)
+            record_deleted(request, gone, self.now(), run=Run(key=run_key(day)), clock=self.now)
             self.client.delete(gone)
 
     def run(self) -> Iterator[Report]:
@@ -106,16 +113,18 @@ class Demo:
         yield self.report(f"{LAST:%Y-%m}")
 
     def report(self, month: str) -> Report:
-        built = build_report(
-            self.ledger,
-            Month(month),
+        request = ReportRequest.parse(
+            ledger=self.ledger,
+            month=month,
+            output=self.folder,
             currency="CNY",
-            owners=owners_of(OWNERS),
-            budgets=budgets_of(BUDGETS, "CNY"),
+            owners=OWNERS,
+            budgets=BUDGETS,
+            thresholds=(),
+            formats=["html", "csv", "json", "focus"],
+            account="A simulated main account",
         )
-        formats = ["html", "csv", "json", "focus"]
-        publish(built, self.ledger, self.folder, formats, account="A simulated main account")
-        return built
+        return report(request, clock=self.now).report
 
 
 def main() -> int:
@@ -132,19 +141,23 @@ def main() -> int:
     return 0 if len(reports) == 2 and all(reports) else 1
 
 
+def plain(amount: Decimal) -> str:
+    return format(amount, "f")
+
+
 def tell(report: Report, simulator: Simulator, folder: Path) -> bool:
     """Print what a report found beside the platform's own books; False where money is missing."""
     name, total = report.month.name, report.totals.month_to_date
     books = sum(cost for (_, month), cost in simulator.truth.by_month.items() if month == name)
-    print(f"{name}, {report.status}: {len(report.accounts)} keys spent {text_of(total)} {report.currency}")
-    if report.status == OPEN:
-        print(f"  the platform's own books at this moment: {text_of(books)}")
+    print(f"{name}, {report.status}: {len(report.accounts)} keys spent {plain(total)} {report.currency}")
+    if report.status == "open":
+        print(f"  the platform's own books at this moment: {plain(books)}")
     else:
-        print(f"  {report.gap_minutes} minutes before the turn are in no counter: {text_of(books - total)}")
+        print(f"  {report.gap_minutes} minutes before the turn are in no counter: {plain(books - total)}")
     for warning in report.warnings:
         print(f"  {warning}")
     print(f"  {(folder / f'closeai-costs-{name}.html').as_uri()}\n", flush=True)
-    return total == books or report.status != OPEN
+    return total == books or report.status != "open"
 
 
 if __name__ == "__main__":

@@ -308,7 +308,7 @@ def _causes(error: BaseException | None) -> list[BaseException]:
     return found
 
 
-@functools.cache  # it reads the packages' metadata
+@functools.cache  # reading a distribution's metadata takes milliseconds
 def user_agent() -> str:
     """Name this package, Airflow (where it is installed) and Python, with their versions."""
     parts = []

@@ -1,4 +1,4 @@
-"""What can be wrong with a ledger or with what was asked of it."""
+"""The errors of a ledger, and of what is asked of it."""
 
 from __future__ import annotations
 
@@ -59,5 +59,11 @@ class NotWritten(CloseAIError):
     """A file could not be stored: there is no such bucket, no right to write, or no space."""
 
 
-class NotTold(CloseAIError, RuntimeError):
-    """A notifier did not take the alerts: a retry tells them again."""
+class NotifierFailed(CloseAIError, RuntimeError):
+    """A notifier did not take the alerts: a retry sends them again."""
+
+
+class NothingToDo(CloseAIError):
+    """There is nothing to record or to report, and nothing is lost by it. Airflow skips the task."""
+
+    permanent = True

@@ -1,6 +1,7 @@
 """Tables as files and back: CSV for everyone, Parquet where pyarrow is installed.
 
-Text cells that a spreadsheet would run as a formula get an apostrophe in front; reading takes it away again.
+A table is a list of :class:`Column`, each with the function that takes its cell out of a row. Text cells that
+a spreadsheet would run as a formula get an apostrophe in front; reading takes it away again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import io
 import itertools
 import operator
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import IO, Any
@@ -20,8 +21,8 @@ from typing import IO, Any
 import msgspec
 
 from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.costs.accounting.money import format_amount
 from airflow_provider_closeai.costs.errors import DamagedFile, MissingLibrary, TooManyDigits
-from airflow_provider_closeai.costs.months import text_of
 
 FORMATS = ("csv", "parquet")
 _BATCH = 50_000
@@ -30,16 +31,33 @@ _MAX_DIGITS = 38
 _FORMULA_STARTS = tuple("=+-@＝＋－＠")  # noqa: RUF001
 
 
+class Constant(msgspec.Struct, frozen=True):
+    """The getter of a column that has the same cell in every row."""
+
+    value: Any
+
+    def __call__(self, row: object) -> Any:
+        """Return the cell."""
+        return self.value
+
+
 class Column(msgspec.Struct, frozen=True):
     """
     A column.
 
     :param name: its name.
-    :param kind: ``text``, ``amount`` (exact decimals), ``whole``, ``flag``, ``time`` or ``day``.
+    :param kind: ``text``, ``amount`` (exact decimals), ``integer``, ``flag``, ``time`` or ``day``.
+    :param cell: returns the cell of a row, or names the row's attribute; the column's own name by default.
     """
 
     name: str
     kind: str = "text"
+    cell: Callable[[Any], Any] | str = ""
+
+    @property
+    def getter(self) -> Callable[[Any], Any]:
+        """The function that returns the cell of a row."""
+        return operator.attrgetter(self.cell or self.name) if isinstance(self.cell, str) else self.cell
 
 
 def guarded(text: str) -> str:
@@ -63,7 +81,7 @@ def utc_text(moment: datetime) -> str:
 
 
 def places_of(amounts: Iterable[Decimal | None]) -> int:
-    """Tell how many decimals the longest of some amounts has, 8 at least."""
+    """Return how many decimals the longest of some amounts has, 8 at least."""
     found = _MIN_PLACES
     for amount in amounts:
         if amount is not None:
@@ -71,29 +89,41 @@ def places_of(amounts: Iterable[Decimal | None]) -> int:
     return found
 
 
-def write_csv(file: IO[bytes], columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
+def write_csv(file: IO[bytes], columns: Sequence[Column], rows: Iterable[Any]) -> None:
     """
-    Write a table as CSV: UTF-8, lines that end with CRLF as RFC 4180 has it, so that a cell with either is
-    quoted (Python 3.11 and 3.12 look at no other characters).
+    Write a table as CSV, UTF-8.
+
+    Lines end with CRLF as RFC 4180 has it, so that a cell with either is quoted (Python 3.11 and 3.12 look at
+    no other characters).
 
     :param file: where to.
     :param columns: its columns.
-    :param rows: its rows, in the columns' order.
+    :param rows: its rows.
     """
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow([column.name for column in columns])
-    texts = [_WRITE[column.kind] for column in columns]
-    writer.writerows(
-        [text_of_cell(cell) for text_of_cell, cell in zip(texts, row, strict=True)] for row in rows
-    )
+    writer.writerows(_csv_lines(columns, rows))
     text.flush()
     text.detach()
 
 
-def write_parquet(
-    file: IO[bytes], columns: Sequence[Column], rows: Iterable[Sequence[Any]], places: int
-) -> None:
+def _csv_lines(columns: Sequence[Column], rows: Iterable[Any]) -> Iterator[list[str]]:
+    """Yield one list again and again: the writer is done with it, and constant cells are made once."""
+    line = [""] * len(columns)
+    changing = []
+    for index, column in enumerate(columns):
+        if isinstance(column.cell, Constant):
+            line[index] = _WRITE[column.kind](column.cell.value)
+        else:
+            changing.append((index, column.getter, _WRITE[column.kind]))
+    for row in rows:
+        for index, cell, write in changing:
+            line[index] = write(cell(row))
+        yield line
+
+
+def write_parquet(file: IO[bytes], columns: Sequence[Column], rows: Iterable[Any], places: int) -> None:
     """
     Write a table as Parquet; amounts are decimals.
 
@@ -112,19 +142,19 @@ def write_parquet(
     kinds = {
         "text": pa.string(),
         "amount": pa.decimal128(_MAX_DIGITS, places),
-        "whole": pa.int64(),
+        "integer": pa.int64(),
         "flag": pa.bool_(),
         "time": pa.timestamp("us", tz="UTC"),
         "day": pa.date32(),
     }
     schema = pa.schema([(column.name, kinds[column.kind]) for column in columns])
-    lines = iter(rows)
+    remaining = iter(rows)
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-        while batch := list(itertools.islice(lines, _BATCH)):
-            cells = zip(*batch, strict=True)
+        while batch := list(itertools.islice(remaining, _BATCH)):
             try:
                 arrays = [
-                    pa.array(column, type=field.type) for column, field in zip(cells, schema, strict=True)
+                    pa.array(map(column.getter, batch), type=field.type, size=len(batch))
+                    for column, field in zip(columns, schema, strict=True)
                 ]
             except (pa.ArrowInvalid, OverflowError) as error:
                 raise TooManyDigits(f"Parquet holds {_MAX_DIGITS} digits ({error}): use CSV.") from error
@@ -136,7 +166,7 @@ def read_csv(data: bytes, wanted: Sequence[Column]) -> list[Sequence[Any]]:
     Read some columns of a CSV file.
 
     :param data: the file.
-    :param wanted: the columns. Amounts come as ``Decimal``, whole numbers as ``int``, both as ``None`` where
+    :param wanted: the columns. Amounts come as ``Decimal``, integers as ``int``, both as ``None`` where
         the cell is empty; all others as text.
     :raises DamagedFile: a column is missing, a line is short, or a cell is no number.
     """
@@ -177,7 +207,7 @@ def read_parquet(data: bytes, wanted: Sequence[Column]) -> list[Sequence[Any]]:
         raise DamagedFile(f"it cannot be read as Parquet ({error})") from error
 
 
-def file_format(name: str, value: object) -> str:
+def parse_file_format(name: str, value: object) -> str:
     """
     Read the name of a format of the ledger.
 
@@ -201,15 +231,17 @@ def _require(header: Sequence[str], wanted: Sequence[Column]) -> None:
         )
 
 
-def _amounts(cells: Iterable[str]) -> list[Decimal | None]:
-    amounts = [Decimal(cell) if cell else None for cell in cells]
-    if not all(amount is None or amount.is_finite() for amount in amounts):
+def _amounts(cells: Sequence[str]) -> list[Decimal | None]:
+    amounts: list[Decimal | None] = (
+        list(map(Decimal, cells)) if all(cells) else [Decimal(cell) if cell else None for cell in cells]
+    )
+    if not all(map(Decimal.is_finite, filter(None, amounts))):
         raise ValueError("an amount is no finite number")
     return amounts
 
 
-def _wholes(cells: Iterable[str]) -> list[int | None]:
-    return [int(cell) if cell else None for cell in cells]
+def _integers(cells: Sequence[str]) -> list[int | None]:
+    return list(map(int, cells)) if all(cells) else [int(cell) if cell else None for cell in cells]
 
 
 def _unguarded(cells: Sequence[str]) -> Sequence[str]:
@@ -221,7 +253,7 @@ def _time_text(moment: datetime | None) -> str:
 
 
 def _amount_text(amount: Decimal | None) -> str:
-    return "" if amount is None else text_of(amount)
+    return "" if amount is None else format_amount(amount)
 
 
 def _flag_text(flag: bool | None) -> str:
@@ -239,14 +271,14 @@ def _guarded_text(text: str | None) -> str:
 
 _READ: dict[str, Callable[[Any], Sequence[Any]]] = {
     "amount": _amounts,
-    "whole": _wholes,
+    "integer": _integers,
     "text": _unguarded,
 }
 # Cells of one column are often the same for many lines.
 _WRITE: dict[str, Callable[[Any], str]] = {
     "text": _guarded_text,
     "amount": _amount_text,
-    "whole": _plain_text,
+    "integer": _plain_text,
     "flag": _flag_text,
     "time": functools.lru_cache(4096)(_time_text),
     "day": functools.lru_cache(4096)(_plain_text),
@@ -256,7 +288,7 @@ _WRITE: dict[str, Callable[[Any], str]] = {
 def _arrow_cells(pa: Any, cells: Any, kind: str) -> Sequence[Any]:
     if kind == "amount":  # by way of text: faster than pyarrow's own Decimals, and as exact
         return _amounts(cells.cast(pa.string()).to_pylist())
-    if kind == "whole":
+    if kind == "integer":
         return list(cells.to_pylist())
     return [value or "" for value in cells.cast(pa.string()).to_pylist()]
 

@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_provider_closeai.costs import Run
 
 _SCHEDULED = ("scheduled", "backfill", "backfill_job")
 _ASSET_TRIGGERED = ("asset_triggered", "dataset_triggered")
+
+
+def now() -> datetime:
+    """Return the time. The clock of the cost operators, which tests and simulations replace."""
+    return datetime.now(UTC)
+
+
+def run_of(context: Mapping[str, Any]) -> Run:
+    """
+    Return what the cost service needs to know of a run.
+
+    :param context: the task's.
+    """
+    from airflow_provider_closeai.costs import Run, run_key
+
+    ti = context["ti"]
+    return Run(
+        key=run_key(ti.dag_id, ti.run_id, ti.task_id, ti.map_index),
+        due=due(context),
+        is_first=is_first(context),
+        is_asset_triggered=_kind(context) in _ASSET_TRIGGERED,
+    )
 
 
 def due(context: Mapping[str, Any]) -> datetime | None:
@@ -31,27 +56,6 @@ def is_first(context: Mapping[str, Any]) -> bool:
     is_first_try = getattr(context["ti"], "try_number", 1) == 1
     is_scheduled = _kind(context) == "scheduled"
     return is_first_try and is_scheduled and not context.get("prev_start_date_success", True)
-
-
-def is_asset_triggered(context: Mapping[str, Any]) -> bool:
-    """
-    Return whether an asset's event started the run.
-
-    :param context: the task's.
-    """
-    return _kind(context) in _ASSET_TRIGGERED
-
-
-def key(context: Mapping[str, Any]) -> str:
-    """
-    Return the task run's short name in a ledger, the same for all its tries.
-
-    :param context: the task's.
-    """
-    from airflow_provider_closeai.costs.ledger import run_key
-
-    ti = context["ti"]
-    return run_key(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
 
 
 def _kind(context: Mapping[str, Any]) -> str:

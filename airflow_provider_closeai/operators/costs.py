@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
+from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.operators import _arguments, _runs
 from airflow_provider_closeai.operators._assets import describe_outlets, ledger_asset, set_outlet
 from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink, translate_errors
@@ -17,10 +19,6 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseNotifier, BaseOperatorLink, Context
 
     from airflow_provider_closeai.client.models import SubAccount
-    from airflow_provider_closeai.costs.figures import Report
-    from airflow_provider_closeai.costs.late_runs import Decision
-    from airflow_provider_closeai.costs.ledger import Ledger
-    from airflow_provider_closeai.costs.months import Month
 
 __all__ = ["CostReportOperator", "SnapshotCostsOperator", "deletion_recorder", "ledger_asset"]
 
@@ -52,9 +50,9 @@ class SnapshotCostsOperator(CloseAIOperator):
         self,
         *,
         ledger: str | os.PathLike[str],
-        file_format: Literal["csv", "parquet"] | str = "csv",
-        time_zone: str | tzinfo = "Asia/Shanghai",
-        max_lag: timedelta | float = timedelta(hours=6),
+        file_format: Literal["csv", "parquet"] | str = defaults.FILE_FORMAT,
+        time_zone: str | tzinfo = defaults.TIME_ZONE,
+        max_lag: timedelta | float = defaults.MAX_LAG,
         control_total: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -68,35 +66,19 @@ class SnapshotCostsOperator(CloseAIOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Take a snapshot; see docs/operators/snapshot_costs.md."""
-        from airflow_provider_closeai.costs import late_runs, months, snapshot
-        from airflow_provider_closeai.costs.tables import file_format
-        from airflow_provider_closeai.provisioning import inputs
+        from airflow_provider_closeai.costs import SnapshotRequest, snapshot
 
-        with self.hook() as hook:
-            zone = months.zone_name(self.time_zone)
-            max_lag = _arguments.span("max_lag", self.max_lag)
-            extension = file_format("file_format", self.file_format)
-            with_main_usage = inputs.flag("control_total", self.control_total)
-            ledger, due, at = _ledger(self.ledger), _runs.due(context), months.now()
-            is_late = due is not None and at - due > max_lag
-            decision = late_runs.decide_snapshot(
-                due=due,
-                at=at,
-                max_lag=max_lag,
-                zone=zone,
-                seen=late_runs.snapshot_times(ledger, due, zone) if due and is_late else (),
-                is_first_run=is_late and _runs.is_first(context),
+        with self.hook() as hook, _skips(self):
+            request = SnapshotRequest.parse(
+                ledger=self.ledger,
+                time_zone=self.time_zone,
+                file_format=self.file_format,
+                max_lag=self.max_lag,
+                control_total=self.control_total,
+                open_path=_arguments.folder,
             )
-            _heed(self, decision)
-            taken = snapshot.take_snapshot(
-                hook.get_conn(),
-                ledger,
-                run=_runs.key(context),
-                zone=zone,
-                extension=extension,
-                with_main_usage=with_main_usage,
-            )
-        record = taken.record()
+            result = snapshot(request, hook.get_conn, run=_runs.run_of(context), clock=_runs.now)
+        record = result.record()
         describe_outlets(self, context, record)
         number = record["sub_accounts"]
         self.log.info(
@@ -105,7 +87,7 @@ class SnapshotCostsOperator(CloseAIOperator):
             "s" * (number != 1),
             record["total"],
             record["billing_month"],
-            ledger.root,
+            request.ledger.root,
             record["file"],
         )
         return record
@@ -161,16 +143,16 @@ class CostReportOperator(BaseOperator):
         month: str,
         output: str | os.PathLike[str],
         currency: str,
-        formats: Sequence[str] | str = ("html", "csv", "json"),
+        formats: Sequence[str] | str = defaults.FORMATS,
         owners: Any = None,
         budgets: Any = None,
-        thresholds: Sequence[str] | str = ("80%", "100%", "forecast 100%"),
+        thresholds: Sequence[str] | str = defaults.THRESHOLDS,
         notifiers: BaseNotifier | Sequence[BaseNotifier] | None = (),
         close: bool = False,
-        final_within: timedelta | float = timedelta(minutes=15),
-        time_zone: str | tzinfo = "Asia/Shanghai",
-        account: str | int = "CloseAI",
-        billed_cost: Literal["effective", "zero"] | str = "effective",
+        final_within: timedelta | float = defaults.FINAL_WITHIN,
+        time_zone: str | tzinfo = defaults.TIME_ZONE,
+        account: str | int = defaults.ACCOUNT,
+        billed_cost: Literal["effective", "zero"] | str = defaults.BILLED_COST,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -192,48 +174,34 @@ class CostReportOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Report; see docs/operators/cost_report.md."""
-        from airflow_provider_closeai.costs import alerts, late_runs, months
-        from airflow_provider_closeai.costs.closing import close_month
-        from airflow_provider_closeai.costs.ledger import SNAPSHOTS
-        from airflow_provider_closeai.costs.outputs import formats_of
-        from airflow_provider_closeai.costs.publish import publish, result_of
-        from airflow_provider_closeai.provisioning import inputs
+        from airflow_provider_closeai.costs import ReportRequest, report
 
-        with translate_errors():
+        with translate_errors(), _skips(self):
             _arguments.require_notifiers(self.notifiers)
-            owners, budgets = (_arguments.rules(name, getattr(self, name)) for name in ("owners", "budgets"))
-            formats = formats_of(self.formats)
-            thresholds = alerts.thresholds_of(self.thresholds)
-            closes = inputs.flag("close", self.close)
-            account = _arguments.label("account", self.account)
-            ledger, folder = _ledger(self.ledger), _arguments.folder("output", self.output_folder)
-            # A run that is cleared later still speaks of its own time.
-            asked = written = str(self.month).strip()
-            if asked == "latest":
-                newest = ledger.newest(SNAPSHOTS)
-                asked = newest.month if newest else "current"
-            month = months.asked_month(asked, months.zone_name(self.time_zone), _runs.due(context))
-            _heed(
-                self,
-                late_runs.decide_report(
-                    written,
-                    month,
-                    ledger,
-                    closes=closes,
-                    is_asset_triggered=_runs.is_asset_triggered(context),
-                ),
+            request = ReportRequest.parse(
+                ledger=self.ledger,
+                month=self.month,
+                output=self.output_folder,
+                currency=self.currency,
+                formats=self.formats,
+                owners=self.owners,
+                budgets=self.budgets,
+                thresholds=self.thresholds,
+                close=self.close,
+                final_within=self.final_within,
+                time_zone=self.time_zone,
+                account=self.account,
+                billed_cost=self.billed_cost,
+                open_path=_arguments.folder,
             )
-            report = self._report(ledger, month, owners, budgets)
-            for warning in report.warnings:
-                self.log.warning("%s", warning)
-            if closes and close_month(ledger, report, run=_runs.key(context)):
-                report = self._report(ledger, month, owners, budgets)
-            files = publish(report, ledger, folder, formats, account=account, billed=self.billed_cost)
-            new = alerts.untold(ledger, report, thresholds, run=_runs.key(context))
-            record = result_of(report, files, new)
-            describe_outlets(self, context, record)
-            self._notify(context, record)
-            alerts.remember(ledger, report, new, run=_runs.key(context))
+            result = report(
+                request,
+                run=_runs.run_of(context),
+                notify=lambda record: self._notify(context, record),
+                clock=_runs.now,
+            )
+        record = result.record()
+        describe_outlets(self, context, record)
         self.log.info(
             "%s is %s%s: %s %s. New alerts: %s. Written: %s",
             record["billing_month"],
@@ -242,47 +210,30 @@ class CostReportOperator(BaseOperator):
             record["total"],
             record["currency"],
             len(record["alerts"]),
-            ", ".join(files.values()),
+            ", ".join(record["files"].values()),
         )
         return record
 
-    def _report(self, ledger: Ledger, month: Month, owners: Any, budgets: Any) -> Report:
-        from airflow_provider_closeai.costs import months
-        from airflow_provider_closeai.costs.owners import budgets_of, owners_of
-        from airflow_provider_closeai.costs.report import build_report
-
-        currency = months.currency_of(self.currency)
-        return build_report(
-            ledger,
-            month,
-            currency=currency,
-            owners=owners_of(owners),
-            budgets=budgets_of(budgets, currency),
-            final_within=_arguments.span("final_within", self.final_within),
-        )
-
     def _notify(self, context: Context, record: dict[str, Any]) -> None:
         from airflow_provider_closeai.client.errors import safe_text
-        from airflow_provider_closeai.costs.errors import NotTold
+        from airflow_provider_closeai.costs.errors import NotifierFailed
 
-        if not record["alerts"]:
-            return
         for alert in record["alerts"]:
             self.log.warning("%s", alert["text"])
-        told: Any = context
-        told["closeai_alerts"], told["closeai_report"] = record["alerts"], record
+        shown: Any = context
+        shown["closeai_alerts"], shown["closeai_report"] = record["alerts"], record
         failed = []
         for notifier in self.notifiers:
             try:
                 # Airflow 2's own call only logs what a notifier raises.
-                notifier._update_context(told)
-                notifier.render_template_fields(told)
-                notifier.notify(told)
+                notifier._update_context(shown)
+                notifier.render_template_fields(shown)
+                notifier.notify(shown)
             except Exception as error:  # whatever it says
                 self.log.debug("%s failed.", type(notifier).__name__, exc_info=True)
                 failed.append(f"{type(notifier).__name__}: {safe_text(str(error)) or type(error).__name__}")
         if failed:
-            raise NotTold(
+            raise NotifierFailed(
                 f"The report is written, but {len(failed)} of {len(self.notifiers)} notifiers failed: "
                 f"{'; '.join(failed)}. The alerts count as not told: a retry, or the next report, tells them "
                 "again. Correct the notifier's connection."
@@ -290,7 +241,7 @@ class CostReportOperator(BaseOperator):
 
 
 def deletion_recorder(
-    ledger: str | os.PathLike[str] | None, context: Context, time_zone: str | tzinfo = "Asia/Shanghai"
+    ledger: str | os.PathLike[str] | None, context: Context, time_zone: str | tzinfo = defaults.TIME_ZONE
 ) -> Callable[[Sequence[SubAccount]], None] | None:
     """
     Return what records accounts in a ledger just before they are deleted; ``None`` without a ledger.
@@ -300,34 +251,28 @@ def deletion_recorder(
     :param ledger: the ledger's folder.
     :param context: the task's.
     :param time_zone: where the billing month turns.
-    :raises InvalidParameter: the ledger or the time zone is none.
+    :raises InvalidParameter: the ledger or the time zone is not valid.
     """
     if ledger is None:
         return None
-    from airflow_provider_closeai.costs import months
-    from airflow_provider_closeai.costs.snapshot import record_deleted
+    from airflow_provider_closeai.costs import DeletionRequest, record_deleted
 
-    began, zone, opened = months.now(), months.zone_name(time_zone), _ledger(ledger)
+    request = DeletionRequest.parse(ledger=ledger, time_zone=time_zone, open_path=_arguments.folder)
+    began, run = _runs.now(), _runs.run_of(context)
 
     def record(accounts: Sequence[SubAccount]) -> None:
-        record_deleted(opened, accounts, began, run=_runs.key(context), zone=zone)
+        record_deleted(request, accounts, began, run=run, clock=_runs.now)
 
     return record
 
 
-def _ledger(folder: Any) -> Ledger:
-    from airflow_provider_closeai.costs.ledger import ledger_at
+@contextlib.contextmanager
+def _skips(operator: BaseOperator) -> Iterator[None]:
+    """Skip the task where there is nothing to do."""
+    from airflow_provider_closeai.costs.errors import NothingToDo
 
-    return ledger_at(_arguments.folder("ledger", folder))
-
-
-def _heed(operator: BaseOperator, decision: Decision) -> None:
-    if decision.action == "skip":
-        operator.log.info("%s", decision.reason)
-        raise AirflowSkipException(decision.reason)
-    if decision.action == "fail":
-        from airflow_provider_closeai.costs.errors import TooLate
-
-        raise TooLate(decision.reason)
-    if decision.reason:
-        operator.log.warning("%s", decision.reason)
+    try:
+        yield
+    except NothingToDo as nothing:
+        operator.log.info("%s", nothing)
+        raise AirflowSkipException(str(nothing)) from None

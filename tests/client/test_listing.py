@@ -375,3 +375,9 @@ def test_a_page_that_fails_is_asked_again_elsewhere(sim: Simulator) -> None:
         "base-0",
         "base-1",
     ]
+
+
+def test_entries_that_are_all_alike_are_all_counted() -> None:
+    with platform(lambda asked: (200, {"items": [None] * 3, "total": 3, "pageSize": 500})) as (origin, asked):
+        assert len(list(fixed_client(origin).iter_listing())) == 3
+        assert len(asked) == 1

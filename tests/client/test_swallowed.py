@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from typing import Any
 
 import pytest
-from support import Asked, Clock, Sleeps, clock_with, config_of, fixed_client, platform
+from support import (
+    Asked,
+    Clock,
+    Sleeps,
+    clock_with,
+    config_of,
+    fixed_client,
+    platform,
+    raw_server,
+    read_request,
+)
 
 from airflow_provider_closeai.client.bases import is_lost
 from airflow_provider_closeai.client.cache import Cache, PoolState
@@ -94,6 +105,13 @@ def test_an_answer_that_is_only_renewed_puts_nothing_off(sim: Simulator, clock: 
         pool.known()
         assert sim.count("links") == number
         clock.now += 3600
+    pool.known()
+    for index, base in enumerate(sim.base_urls):
+        sim.stop_base(index)
+        ask(pool, base)
+    clock.now += 61
+    pool.known()
+    assert sim.count("links") == 5, "no answer of a platform that was well counts as one of a lost one"
 
 
 def test_a_base_that_fails_after_a_probe_that_proved_nothing_comes_last(sim: Simulator) -> None:
@@ -145,3 +163,21 @@ def test_the_platforms_own_401_needs_no_second_cause() -> None:
 
     with platform(reply) as (origin, _), pytest.raises(AuthenticationFailed, match="not known there"):
         list(fixed_client(origin).iter_sub_accounts())
+
+
+def test_an_answer_that_is_cut_half_way_is_no_kept_connection_that_died() -> None:
+    page = b'{"items": [], "total": 0}'
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(page)
+
+    def serve(connection: socket.socket, number: int) -> None:
+        read_request(connection)
+        connection.sendall(head + page)
+        read_request(connection)
+        connection.sendall(head + page[:5])
+
+    with raw_server(serve) as (port, seen):
+        client = fixed_client(f"http://127.0.0.1:{port}", max_attempts=1)
+        assert list(client.iter_sub_accounts()) == []
+        with pytest.raises(OutcomeUnknown):
+            list(client.iter_sub_accounts())
+        assert len(seen) == 1

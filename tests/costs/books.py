@@ -5,15 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
-from airflow_provider_closeai.costs import months
-from airflow_provider_closeai.costs.figures import Report
-from airflow_provider_closeai.costs.ledger import CONTROL, DELETED, SNAPSHOTS, Ledger, run_key
-from airflow_provider_closeai.costs.months import Month, month_of
-from airflow_provider_closeai.costs.owners import budgets_of, owners_of
-from airflow_provider_closeai.costs.report import build_report
+from airflow_provider_closeai.costs import (
+    CloseRequest,
+    CorrectionRequest,
+    Ledger,
+    Report,
+    ReportRequest,
+    ReportResult,
+    Run,
+    close,
+    compute,
+    record_correction,
+    report,
+    run_key,
+)
+from airflow_provider_closeai.costs.accounting.months import month_of
+from airflow_provider_closeai.costs.accounting.observations import ControlTotal, Observation
+from airflow_provider_closeai.costs.store.kinds import CONTROL, DELETED, SNAPSHOTS
+from airflow_provider_closeai.costs.store.ledger import LedgerFile
 
 SHANGHAI = timezone(timedelta(hours=8))
 OLD = "2026-01-05T10:00:00.000001+08:00"
@@ -35,8 +46,9 @@ class Clock:
 class Book:
     """Writes observations: ``book.seen("11-24 09:00", {1: "0.5"})``."""
 
-    def __init__(self, root: Path, extension: str = "csv") -> None:
+    def __init__(self, root: Any, clock: Clock | None = None, extension: str = "csv") -> None:
         self.ledger = Ledger(root)
+        self.clock = clock or Clock()
         self.extension = extension
 
     def seen(
@@ -50,17 +62,10 @@ class Book:
             cost, alias, created = (
                 (*value, None, None)[:3] if isinstance(value, tuple) else (value, None, None)
             )
+            amount = None if cost is None else Decimal(cost)
             rows.append(
-                (
-                    moment,
-                    month,
-                    account_id,
-                    alias or f"a-{account_id}",
-                    True,
-                    Decimal(100),
-                    None if cost is None else Decimal(cost),
-                    "[]",
-                    created or OLD,
+                Observation(
+                    account_id, alias or f"a-{account_id}", amount, created or OLD, True, Decimal(100), "[]"
                 )
             )
         key = run or run_key(moment, kind)
@@ -74,15 +79,32 @@ class Book:
     def control(self, at: str, used: str) -> None:
         moment = local(at)
         month = month_of(moment).name
-        self.ledger.write(CONTROL, month, moment, run_key(moment), [(moment, month, Decimal(used))])
+        self.ledger.write(CONTROL, month, moment, run_key(moment), [ControlTotal(moment, Decimal(used))])
 
     def report(self, month: str = "2026-11", **options: Any) -> Report:
-        currency = options.pop("currency", "CNY")
-        return build_report(
-            self.ledger,
-            Month(month, options.pop("zone", months.DEFAULT_ZONE)),
-            currency=currency,
-            owners=owners_of(options.pop("owners", None)),
-            budgets=budgets_of(options.pop("budgets", None), currency),
-            **options,
+        """Compute a month."""
+        return compute(self._month(month, options), clock=self.clock)
+
+    def close(self, month: str = "2026-11", run: str = "c" * 12, **options: Any) -> LedgerFile | None:
+        """Close a month."""
+        return close(self._month(month, options), run=Run(key=run), clock=self.clock)
+
+    def correct(self, month: str = "2026-11", **fields: Any) -> LedgerFile | None:
+        """Book a note."""
+        fields = {"currency": "CNY", "reason": "note", **fields}
+        request = CorrectionRequest.parse(ledger=self.ledger.root, month=month, **fields)
+        return record_correction(request, clock=self.clock)
+
+    def publish(
+        self, output: Any, formats: Any, month: str = "2026-11", run: str | None = None, **options: Any
+    ) -> ReportResult:
+        """Write a report's files, and find its new alerts."""
+        options = {"currency": "CNY", "account": "main", **options}
+        request = ReportRequest.parse(
+            ledger=self.ledger.root, month=month, output=output, formats=formats, **options
         )
+        return report(request, run=Run(key=run) if run else None, clock=self.clock)
+
+    def _month(self, month: str, options: dict[str, Any]) -> CloseRequest:
+        options = {"currency": "CNY", **options}
+        return CloseRequest.parse(ledger=self.ledger.root, month=month, **options)

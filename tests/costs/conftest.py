@@ -8,21 +8,21 @@ from pathlib import Path
 import pytest
 from books import Book, Clock
 
-from airflow_provider_closeai.costs import months
+from airflow_provider_closeai.operators import _runs
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(months, "now", clock)
+    monkeypatch.setattr(_runs, "now", clock)
     return clock
 
 
 @pytest.fixture
 def book(tmp_path: Path, clock: Clock) -> Book:
-    return Book(tmp_path / "ledger")
+    return Book(tmp_path / "ledger", clock)
 
 
 @pytest.fixture
 def new_book(tmp_path: Path, clock: Clock) -> Callable[[str], Book]:
-    return lambda name: Book(tmp_path / name)
+    return lambda name: Book(tmp_path / name, clock)

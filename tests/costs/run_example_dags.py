@@ -23,7 +23,7 @@ from airflow_cell import AIRFLOW, ON_3, Run, sync  # noqa: E402
 
 from airflow_provider_closeai.client.client import CloseAIClient  # noqa: E402
 from airflow_provider_closeai.client.config import config_from  # noqa: E402
-from airflow_provider_closeai.costs import months  # noqa: E402
+from airflow_provider_closeai.operators import _runs  # noqa: E402
 from airflow_provider_closeai.simulator import Simulator  # noqa: E402
 
 DAGS = (
@@ -108,7 +108,7 @@ def main(costs: str) -> dict[str, Any]:
     initdb()
     dags = load()
     with Simulator(bases=1, seed=5, start=datetime(2026, 10, 31, 23, 50)) as sim:
-        months.now = lambda: sim.clock.now().astimezone(UTC)
+        _runs.now = lambda: sim.clock.now().astimezone(UTC)
         os.environ["AIRFLOW_CONN_CLOSEAI_DEFAULT"] = json.dumps(sim.connection())
         world = World(sim, dags)
         number = {

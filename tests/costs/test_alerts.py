@@ -9,9 +9,8 @@ import pytest
 from books import Book
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.alerts import reached, remember, thresholds_of, untold
-from airflow_provider_closeai.costs.closing import record_correction
-from airflow_provider_closeai.costs.ledger import ALERTS
+from airflow_provider_closeai.costs.accounting.alerts import parse_thresholds, reached_alerts
+from airflow_provider_closeai.costs.store.kinds import ALERTS
 
 
 @pytest.mark.parametrize(
@@ -27,8 +26,8 @@ from airflow_provider_closeai.costs.ledger import ALERTS
 def test_thresholds_are_exact(book: Book, cost: str, names: list[str]) -> None:
     book.seen("11-01 12:00", {1: cost})  # too early for a forecast
     report = book.report(owners={"*": "A"}, budgets={"A": 10})
-    thresholds = thresholds_of(["80%", "100%", "forecast 100%", "80.0 %"])
-    assert [alert.threshold for alert in reached(report, thresholds)] == names
+    thresholds = parse_thresholds(["80%", "100%", "forecast 100%", "80.0 %"])
+    assert [alert.threshold for alert in reached_alerts(report, thresholds)] == names
 
 
 def test_the_forecast_must_be_above(book: Book) -> None:
@@ -36,9 +35,9 @@ def test_the_forecast_must_be_above(book: Book) -> None:
     book.seen("11-16 00:00", {1: "5"})
     report = book.report(owners={"*": "A"}, budgets={"A": "10"})
     assert report.forecast == 10
-    assert reached(report, thresholds_of(["forecast 100%"])) == []
+    assert reached_alerts(report, parse_thresholds(["forecast 100%"])) == []
     report = book.report(owners={"*": "A"}, budgets={"A": "9.99"})
-    [alert] = reached(report, thresholds_of("forecast 100 %"))
+    [alert] = reached_alerts(report, parse_thresholds("forecast 100 %"))
     assert alert.text == (
         "A is forecast to spend 10.00 CNY in 2026-11: 100.1 % of its budget of 9.99 CNY (threshold forecast "
         "100%)."
@@ -60,7 +59,9 @@ def test_each_account_goes_on_at_its_own_rate(book: Book) -> None:
     report = book.report(owners={"new": "A"}, budgets={"A": 50})
     assert report.forecast == 100, "1.5 days of ten"
     assert [line.observed_days for line in report.accounts] == [1, 1]
-    assert [alert.threshold for alert in reached(report, thresholds_of("forecast 100%"))] == ["forecast 100%"]
+    assert [alert.threshold for alert in reached_alerts(report, parse_thresholds("forecast 100%"))] == [
+        "forecast 100%"
+    ]
 
 
 def test_forecasts_add_up(book: Book) -> None:
@@ -68,7 +69,7 @@ def test_forecasts_add_up(book: Book) -> None:
     book.seen("11-10 00:00", {1: "3.00000001", 2: "1", 3: "0.1"})
     book.deleted("11-10 00:01", {2: "1"})
     book.seen("11-11 00:00", {1: "3.00000001", 3: "0.1"})
-    record_correction(book.ledger, "2026-11", sub_account_id=3, amount="-0.03", reason="note", currency="CNY")
+    book.correct(sub_account_id=3, amount="-0.03")
     report = book.report(owners={"a-1": "A"}, budgets={"A": 10, "Nobody": 1})
     assert {line.sub_account_id: line.observed_days for line in report.accounts} == {1: 2, 2: 1, 3: 2}
     # Ten of thirty days: what lives triples, what is gone and what was appended stays as it is.
@@ -86,10 +87,15 @@ def test_forecasts_add_up(book: Book) -> None:
 
 
 def once(book: Book, run: str) -> list[str]:
-    report = book.report(owners={"*": "A"}, budgets={"A": 10})
-    new = untold(book.ledger, report, thresholds_of(["80%", "100%"]), run=run)
-    remember(book.ledger, report, new, run=run)
-    return [alert.threshold for alert in new]
+    result = book.publish(
+        book.ledger.root.parent,
+        "json",
+        run=run,
+        owners={"*": "A"},
+        budgets={"A": 10},
+        thresholds=["80%", "100%"],
+    )
+    return [alert.threshold for alert in result.alerts]
 
 
 def test_each_once(book: Book) -> None:
@@ -115,16 +121,16 @@ def test_a_damaged_memory_tells_again(book: Book, caplog: pytest.LogCaptureFixtu
 @pytest.mark.parametrize("bad", ["80", "eighty%", "forecast", "-5%", ""])
 def test_no_threshold(bad: Any) -> None:
     with pytest.raises(InvalidParameter, match=r"thresholds: .* is none"):
-        thresholds_of([bad])
+        parse_thresholds([bad])
 
 
 def test_spellings_of_a_threshold() -> None:
-    assert [item.name for item in thresholds_of("80 %, 100.0%, forecast  120%")] == [
+    assert [item.name for item in parse_thresholds("80 %, 100.0%, forecast  120%")] == [
         "80%",
         "100%",
         "forecast 120%",
     ]
-    assert thresholds_of(["80%"])[0].percent == Decimal(80)
+    assert parse_thresholds(["80%"])[0].percent == Decimal(80)
 
 
 def test_a_run_that_is_cleared_forgets_nothing_it_told(book: Book) -> None:

@@ -16,8 +16,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseNotifi
 from books import Clock, local
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.months import zone_name
-from airflow_provider_closeai.costs.owners import budgets_of
+from airflow_provider_closeai.costs.accounting.months import zone_name
+from airflow_provider_closeai.costs.accounting.owners import parse_budgets
 from airflow_provider_closeai.operators.costs import (
     CostReportOperator,
     SnapshotCostsOperator,
@@ -242,7 +242,7 @@ def test_owners_and_budgets(sim: Simulator, tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("number", ["0.3", 0.3, Decimal("0.3"), " 0.3 "])
 def test_a_budget_is_the_number_that_was_written(number: Any) -> None:
-    assert budgets_of({"Ads": number}, "CNY").amounts == {"Ads": Decimal("0.3")}
+    assert parse_budgets({"Ads": number}, "CNY") == {"Ads": Decimal("0.3")}
 
 
 @pytest.mark.parametrize("account", [7, "7", " 7 ", Decimal(7)])

@@ -9,13 +9,8 @@ import pytest
 from books import Book, Clock, local
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.closing import close_month, record_correction
 from airflow_provider_closeai.costs.errors import CloseRefused, CurrencyConflict, DamagedFile
-from airflow_provider_closeai.costs.ledger import CLOSED, CORRECTIONS, LedgerFile
-
-
-def close(book: Book, run: str = "c" * 12, currency: str = "CNY", owners: Any = None) -> LedgerFile | None:
-    return close_month(book.ledger, book.report(currency=currency, owners=owners), run=run)
+from airflow_provider_closeai.costs.store.kinds import ADJUSTMENTS, CLOSED
 
 
 @pytest.fixture
@@ -27,11 +22,11 @@ def november(book: Book, clock: Clock) -> Book:
 
 
 def test_closing_once(november: Book, clock: Clock) -> None:
-    file = close(november)
+    file = november.close()
     assert file is not None
     assert file.kind == CLOSED
-    assert close(november) is None
-    assert close(november, run="d" * 12) is None
+    assert november.close() is None
+    assert november.close(run="d" * 12) is None
     report = november.report()
     assert report.closing is not None
     assert (report.closing.total, report.closing.status) == (Decimal("15.5"), "final")
@@ -39,7 +34,7 @@ def test_closing_once(november: Book, clock: Clock) -> None:
 
 
 def test_late_evidence_changes_nothing_until_it_is_appended(november: Book, clock: Clock) -> None:
-    close(november)
+    november.close()
     november.deleted("11-30 23:58", {2: "3.25"})
     november.deleted("11-12 10:00", {9: ("0.5", "gone", "2026-11-12T09:00:00+08:00")})
     report = november.report()
@@ -50,10 +45,10 @@ def test_late_evidence_changes_nothing_until_it_is_appended(november: Book, cloc
         in report.warnings[-1]
     )
     clock.at = local("12-05 09:00")
-    file = close(november)
+    file = november.close()
     assert file is not None
-    assert (file.kind, file.rows) == (CORRECTIONS, 2)
-    assert close(november) is None
+    assert (file.kind, file.rows) == (ADJUSTMENTS, 2)
+    assert november.close() is None
     report = november.report()
     assert (report.totals.month_to_date, report.totals.adjustments) == (Decimal("16.25"), 0)
     assert [(line.sub_account_id, line.amount, line.source) for line in report.appended] == [
@@ -65,44 +60,42 @@ def test_late_evidence_changes_nothing_until_it_is_appended(november: Book, cloc
 
 
 def test_a_file_damaged_after_the_closing_takes_nothing_away(november: Book) -> None:
-    close(november)
+    november.close()
     [_, last] = november.ledger.files("snapshots", "2026-11")
     (november.ledger.root / last.name).write_bytes(b"")
     report = november.report()
     assert report.totals.month_to_date == Decimal("15.5")
     assert report.totals.adjustments == Decimal("4.5")
     with pytest.raises(CloseRefused, match="files of its ledger are damaged"):
-        close(november)
+        november.close()
 
 
 def test_a_month_that_goes_on_is_not_closed(november: Book, clock: Clock) -> None:
     clock.at = local("11-30 23:59")
     with pytest.raises(CloseRefused, match="2026-11 is not over"):
-        close(november)
+        november.close()
 
 
 def test_a_line_by_hand(november: Book, clock: Clock) -> None:
-    close(november)
+    november.close()
     clock.at = local("12-10 09:00")
     options = {"sub_account_id": 2, "amount": "-0.50000001", "currency": "CNY", "alias": "a-2"}
-    assert record_correction(november.ledger, "2026-11", reason="credit note 7", **options) is not None
-    assert record_correction(november.ledger, "2026-11", reason="credit note 7", **options) is None
+    assert november.correct(reason="credit note 7", **options) is not None
+    assert november.correct(reason="credit note 7", **options) is None
     report = november.report()
     assert report.totals.month_to_date == Decimal("14.99999999")
     assert report.totals.adjustments == Decimal("-0.50000001")
-    assert close(november) is None  # it is no difference of the observations
+    assert november.close() is None  # it is no difference of the observations
     assert [line.source for line in report.appended] == ["manual"]
     assert not any("closed" in warning for warning in report.warnings)
     with pytest.raises(InvalidParameter, match="reason: it is empty"):
-        record_correction(november.ledger, "2026-11", reason=" ", **options)
+        november.correct(reason=" ", **options)
     with pytest.raises(InvalidParameter, match="2027-01 is in the future"):
-        record_correction(november.ledger, "2027-01", reason="x", **options)
+        november.correct("2027-01", reason="x", **options)
 
 
 def test_a_line_of_an_unknown_account(november: Book) -> None:
-    record_correction(
-        november.ledger, "2026-11", sub_account_id=77, amount="2", reason="r", currency="CNY", alias="ads.x"
-    )
+    november.correct(sub_account_id=77, amount="2", alias="ads.x")
     report = november.report(owners={"ads.*": "Ads", "a-*": "A"})
     assert [(line.owner.team, line.month_to_date) for line in report.owners] == [
         ("A", Decimal("15.5")),
@@ -112,13 +105,13 @@ def test_a_line_of_an_unknown_account(november: Book) -> None:
 
 
 def test_two_currencies_are_refused(november: Book) -> None:
-    close(november)
+    november.close()
     with pytest.raises(CurrencyConflict, match="2026-11 was closed in CNY, and the report is in USD"):
         november.report(currency="USD")
 
 
 def test_two_currencies_of_corrections(november: Book) -> None:
-    record_correction(november.ledger, "2026-11", sub_account_id=1, amount="2", reason="r", currency="USD")
+    november.correct(sub_account_id=1, amount="2", reason="r", currency="USD")
     with pytest.raises(
         CurrencyConflict, match=r"A correction of 2026-11 \(.*\) is in USD, and the report is in CNY"
     ):
@@ -126,7 +119,7 @@ def test_two_currencies_of_corrections(november: Book) -> None:
 
 
 def test_a_damaged_closing_is_an_error(november: Book) -> None:
-    file = close(november)
+    file = november.close()
     assert file is not None
     (november.ledger.root / file.name).write_bytes(b"x")
     with pytest.raises(DamagedFile, match="closed/billing_month=2026-11/"):
@@ -136,14 +129,14 @@ def test_a_damaged_closing_is_an_error(november: Book) -> None:
 def test_a_month_without_accounts_is_closed_too(book: Book, clock: Clock) -> None:
     book.seen("11-30 23:50", {})
     clock.at = local("12-01 00:05")
-    close(book)
+    book.close()
     report = book.report()
     assert report.closing is not None
     assert (report.closing.total, report.totals.month_to_date, report.accounts) == (0, 0, [])
 
 
 def test_who_paid_when_it_was_closed_stands(november: Book, clock: Clock) -> None:
-    close(november, owners={"a-1": {"team": "Search", "cost_center": "CC-1"}, "a-2": "Ads"})
+    november.close(owners={"a-1": {"team": "Search", "cost_center": "CC-1"}, "a-2": "Ads"})
     report = november.report(owners={"a-*": "Ads"})
     assert {line.owner.team: str(line.month_to_date) for line in report.owners} == {
         "Search": "12.5",
@@ -162,21 +155,21 @@ def test_who_paid_when_it_was_closed_stands(november: Book, clock: Clock) -> Non
         ({"sub_account_id": None}, "sub_account_id: None is no whole number"),
         ({"currency": "rmb"}, "For the renminbi that is CNY"),
         ({"currency": "USD"}, "2026-11 was closed in CNY"),
-        ({"month": "0000-05"}, "is no month"),
-        ({"month": "previous"}, "'previous' is no month"),
+        ({"month": "0000-05"}, "is not a valid month"),
+        ({"month": "previous"}, "'previous' is not a valid month"),
     ],
 )
 def test_a_line_by_hand_breaks_no_month(november: Book, wrong: dict[str, Any], told: str) -> None:
-    close(november)
+    november.close()
     fields = {"sub_account_id": 1, "amount": "-1", "reason": "note", "currency": "CNY", **wrong}
     with pytest.raises((InvalidParameter, CurrencyConflict), match=told):
-        record_correction(november.ledger, fields.pop("month", "2026-11"), **fields)
+        november.correct(**fields)
     assert november.report().appended == []
 
 
 def test_a_reason_is_booked_with_one_amount(november: Book) -> None:
     fields: dict[str, Any] = {"sub_account_id": 1, "reason": "note", "currency": "CNY"}
-    assert record_correction(november.ledger, "2026-11", amount="-1", **fields)
-    assert record_correction(november.ledger, "2026-11", amount="-1.0", **fields) is None
+    assert november.correct(amount="-1", **fields)
+    assert november.correct(amount="-1.0", **fields) is None
     with pytest.raises(InvalidParameter, match="'note' is booked already"):
-        record_correction(november.ledger, "2026-11", amount="-5", **fields)
+        november.correct(amount="-5", **fields)

@@ -10,17 +10,18 @@ from typing import Any
 import pytest
 from books import Book, Clock, local
 
+from airflow_provider_closeai.costs import Report
+from airflow_provider_closeai.costs.accounting.report_model import AccountCosts
 from airflow_provider_closeai.costs.errors import NoObservation
-from airflow_provider_closeai.costs.figures import AccountLine, Report
 
 
-def line(report: Report, account_id: int = 1) -> AccountLine:
+def line(report: Report, account_id: int = 1) -> AccountCosts:
     [found] = [item for item in report.accounts if item.sub_account_id == account_id]
     return found
 
 
 def figures(item: Any) -> tuple[str, ...]:
-    names = ("month_to_date", "opening", "increases", "corrections", "adjustments")
+    names = ("month_to_date", "opening", "increases", "falls", "adjustments")
     amounts = [getattr(item, name) for name in names]
     assert amounts[0] == sum(amounts[1:])
     return tuple(format(amount.normalize(), "f") if amount else "0" for amount in amounts)
@@ -206,7 +207,7 @@ def test_final_open_or_estimated(
     clock.at = local(now)
     report = book.report()
     assert (report.status, report.gap_minutes) == (status, gap)
-    assert any("nothing was invented" in warning for warning in report.warnings) is (status == "estimated")
+    assert any("not estimated" in warning for warning in report.warnings) is (status == "estimated")
 
 
 def test_a_month_without_a_snapshot(book: Book) -> None:
@@ -221,7 +222,7 @@ def test_another_zone_turns_elsewhere(book: Book, clock: Clock) -> None:
     report = book.report("2026-12")
     assert report.totals.month_to_date == 10
     with pytest.raises(NoObservation, match="Give the snapshot and the report the same time_zone"):
-        book.report("2026-12", zone="America/New_York")
+        book.report("2026-12", time_zone="America/New_York")
 
 
 def test_sums_are_exact_beyond_any_context(book: Book) -> None:

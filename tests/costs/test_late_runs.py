@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from books import Book, local
 
-from airflow_provider_closeai.costs.late_runs import decide_report, decide_snapshot, duration_text
-from airflow_provider_closeai.costs.months import Month
+from airflow_provider_closeai.costs.accounting.late_runs import decide_report, decide_snapshot, duration_text
+from airflow_provider_closeai.costs.accounting.months import Month
+from airflow_provider_closeai.costs.store.ledger import Ledger
+from airflow_provider_closeai.costs.store.observations import is_empty_of
 
 ZONE = "Asia/Shanghai"
 
@@ -115,6 +117,18 @@ def test_a_pendulum_duration_is_told_as_any_other() -> None:
     assert "7 h late (max_lag is 6 h)" in found.reason
 
 
+def decide(ledger: Ledger, asked: str, *, closes: bool, by_asset: bool = False) -> str:
+    month = Month("2026-11")
+    return decide_report(
+        asked,
+        month,
+        ledger=str(ledger.root),
+        is_empty=is_empty_of(ledger, month.name),
+        closes=closes,
+        is_asset_triggered=by_asset,
+    ).action
+
+
 @pytest.mark.parametrize(
     ("asked", "closes", "by_asset", "action"),
     [
@@ -130,14 +144,9 @@ def test_a_pendulum_duration_is_told_as_any_other() -> None:
 def test_reports_of_an_empty_ledger(
     book: Book, asked: str, closes: bool, by_asset: bool, action: str
 ) -> None:
-    def decide() -> str:
-        month = Month("2026-11")
-        found = decide_report(asked, month, book.ledger, closes=closes, is_asset_triggered=by_asset)
-        return found.action
-
-    assert decide() == action
+    assert decide(book.ledger, asked, closes=closes, by_asset=by_asset) == action
     book.seen("11-24 09:00", {1: "1"})
-    assert decide() == "record"
+    assert decide(book.ledger, asked, closes=closes, by_asset=by_asset) == "record"
 
 
 def test_a_month_of_which_something_is_there_is_closed_or_told(book: Book, tmp_path: Path) -> None:
@@ -147,5 +156,4 @@ def test_a_month_of_which_something_is_there_is_closed_or_told(book: Book, tmp_p
     file = tmp_path / "other" / other.seen("11-24 09:00", {1: "1"}).name
     file.rename(file.with_name("renamed.csv"))
     for ledger in (book.ledger, other.ledger):
-        found = decide_report("previous", Month("2026-11"), ledger, closes=True, is_asset_triggered=False)
-        assert found.action == "record"
+        assert decide(ledger, "previous", closes=True) == "record"

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from books import OLD, Book, Clock, local
+from msgspec.structs import replace
 
 from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.costs.accounting.observations import Observation
 from airflow_provider_closeai.costs.errors import (
     MissingLibrary,
     NoObservation,
@@ -18,15 +20,13 @@ from airflow_provider_closeai.costs.errors import (
     NotWritten,
     TooManyDigits,
 )
-from airflow_provider_closeai.costs.ledger import CONTROL, SNAPSHOTS, Ledger, ledger_at, run_key
-from airflow_provider_closeai.costs.months import Month
-from airflow_provider_closeai.costs.owners import budgets_of, owners_of
-from airflow_provider_closeai.costs.publish import publish
-from airflow_provider_closeai.costs.report import build_report
+from airflow_provider_closeai.costs.requests import SnapshotRequest
+from airflow_provider_closeai.costs.store.kinds import CONTROL, SNAPSHOTS
+from airflow_provider_closeai.costs.store.ledger import Ledger, run_key
 from airflow_provider_closeai.costs.tables import guarded, unguarded
 
 AT = datetime(2026, 11, 24, 1, 0, 3, 5, tzinfo=UTC)
-ROW = (AT, "2026-11", 7, "a", True, Decimal("-0.5"), Decimal("0.44000013"), "[]", OLD)
+ROW = Observation(7, "a", Decimal("0.44000013"), OLD, True, Decimal("-0.5"), "[]")
 ALIASES = [
     "=1+1",
     "+x",
@@ -50,8 +50,8 @@ def test_what_is_written_is_read(tmp_path: Path, extension: str) -> None:
     if extension == "parquet":
         pytest.importorskip("pyarrow")
     ledger = Ledger(tmp_path)
-    rows = [(*ROW[:2], number, alias, *ROW[4:]) for number, alias in enumerate(ALIASES)]
-    rows.append((AT, "2026-11", 99, "none", False, None, None, "[]", None))
+    rows = [replace(ROW, sub_account_id=number, alias=alias) for number, alias in enumerate(ALIASES)]
+    rows.append(Observation(99, "none", None, "", False, None, "[]"))
     file = ledger.write(SNAPSHOTS, "2026-11", AT, run_key("a"), rows, extension=extension)
     assert file.name.startswith("snapshots/billing_month=2026-11/20261124T010003_000005Z-15-")
     assert ledger.files(SNAPSHOTS, "2026-11") == [file]
@@ -64,7 +64,7 @@ def test_what_is_written_is_read(tmp_path: Path, extension: str) -> None:
 
 def test_csv_is_safe_in_a_spreadsheet(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    rows = [(*ROW[:3], alias, *ROW[4:]) for alias in ALIASES]
+    rows = [replace(ROW, alias=alias) for alias in ALIASES]
     text = (tmp_path / ledger.write(SNAPSHOTS, "2026-11", AT, "0" * 12, rows).name).read_text()
     assert ",=1" not in text
     for alias in ALIASES:
@@ -97,11 +97,11 @@ def test_of_one_run_the_newest_counts(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_crash_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = Ledger(tmp_path)
 
-    def replace(path: Path, target: Path) -> None:
+    def rename(path: Path, target: Path) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", replace)
+        patch.setattr(Path, "replace", rename)
         with pytest.raises(KeyboardInterrupt):
             ledger.write(SNAPSHOTS, "2026-11", AT, run_key("mine"), [ROW])
     assert ledger.files(SNAPSHOTS, "2026-11") == []
@@ -168,7 +168,7 @@ def test_a_file_of_another_shape_is_named(book: Book, text: str, told: str) -> N
     assert report.history.is_damaged
 
 
-def test_strangers_in_the_folder_are_named(book: Book) -> None:
+def test_unrecognized_files_are_named(book: Book) -> None:
     book.seen("11-05 09:00", {1: "10"})
     folder = book.ledger.root / "snapshots/billing_month=2026-11"
     for name in ("notes.txt", "20269999T010000_000000Z-1-0123456789ab-0123456789abcdef.csv", ".x.partial"):
@@ -222,7 +222,7 @@ def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_ledger_has_a_folder() -> None:
     for empty in ("", None, "  "):
         with pytest.raises(InvalidParameter, match="ledger: it is empty"):
-            ledger_at(empty)
+            SnapshotRequest.parse(ledger=empty)
 
 
 def test_an_object_store(clock: Clock) -> None:
@@ -235,12 +235,9 @@ def test_an_object_store(clock: Clock) -> None:
     mine = ledger.write(SNAPSHOTS, "2026-11", AT.replace(minute=5), run_key("mine"), [ROW], replace=True)
     assert ledger.months(SNAPSHOTS) == ["2026-11"]
     assert ledger.files(SNAPSHOTS, "2026-11") == [mine]
-    report = build_report(
-        ledger, Month("2026-11"), currency="CNY", owners=owners_of(None), budgets=budgets_of(None, "CNY")
-    )
-    assert report.totals.month_to_date == Decimal("0.44000013")
-    files = publish(report, ledger, UPath("memory://bucket/out"), ["html", "csv", "json"], account="m")
-    assert {UPath(path).exists() for path in files.values()} == {True}
+    result = Book(ledger.root, clock).publish(UPath("memory://bucket/out"), ["html", "csv", "json"])
+    assert result.report.totals.month_to_date == Decimal("0.44000013")
+    assert {UPath(path).exists() for path in result.files.values()} == {True}
 
 
 def test_a_folder_that_takes_nothing(tmp_path: Path) -> None:
@@ -252,7 +249,7 @@ def test_a_folder_that_takes_nothing(tmp_path: Path) -> None:
 def test_a_price_list_of_thousands_of_models(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     prices = "[" + ",".join(['{"model":"m","pricing_factor":1}'] * 9000) + "]"
-    file = ledger.write(SNAPSHOTS, "2026-11", AT, "0" * 12, [(*ROW[:7], prices, OLD)])
+    file = ledger.write(SNAPSHOTS, "2026-11", AT, "0" * 12, [replace(ROW, model_pricing=prices)])
     assert ledger.rows(file)[0][7] == prices
 
 
@@ -267,7 +264,7 @@ def test_an_amount_that_is_no_number_is_damage(book: Book) -> None:
 @pytest.mark.parametrize("amount", ["1E-40", "1e35"])
 def test_amounts_that_parquet_does_not_hold(tmp_path: Path, amount: str) -> None:
     pytest.importorskip("pyarrow")
-    row = (*ROW[:6], Decimal(amount), "[]", OLD)
+    row = replace(ROW, monthly_cost=Decimal(amount))
     with pytest.raises(TooManyDigits, match="Parquet holds 38 digits"):
         Ledger(tmp_path).write(SNAPSHOTS, "2026-11", AT, "0" * 12, [row], extension="parquet")
     assert not list(tmp_path.rglob("*.parquet*"))

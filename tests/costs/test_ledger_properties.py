@@ -16,12 +16,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from airflow_provider_closeai.costs import months
-from airflow_provider_closeai.costs.closing import close_month, record_correction
-from airflow_provider_closeai.costs.figures import Report
-from airflow_provider_closeai.costs.focus import Issuer, write_focus
-from airflow_provider_closeai.costs.ledger import run_key
-from airflow_provider_closeai.costs.outputs import tables_of
+from airflow_provider_closeai.costs import Report, run_key
+from airflow_provider_closeai.costs.render.outputs import tables_of
 
 AMOUNTS = st.integers(0, 10**10).map(lambda number: Decimal(number).scaleb(-8))
 MONTHS = ("2026-10", "2026-11")
@@ -35,10 +31,8 @@ class Months(RuleBasedStateMachine):
     def begin(self) -> None:
         self.at = local("10-30 23:55")
         self.clock = Clock()
-        self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(months, "now", self.clock)
         self.folder = tempfile.TemporaryDirectory()
-        self.book = Book(Path(self.folder.name))
+        self.book = Book(Path(self.folder.name) / "ledger", self.clock)
         self.counters: dict[int, Decimal] = {1: Decimal(0), 2: Decimal(0), 3: Decimal(0)}
         self.aliases = {1: "n1", 2: "x2", 3: "n3"}
         self.created: dict[int, str] = {}
@@ -53,7 +47,6 @@ class Months(RuleBasedStateMachine):
         if hasattr(self, "folder"):
             self.check()
             self.folder.cleanup()
-            self.patch.undo()
 
     @property
     def month(self) -> str:
@@ -118,14 +111,7 @@ class Months(RuleBasedStateMachine):
             self.notes += 1
             amount = -amount if is_less else amount
             self.by_hand[name] += amount
-            record_correction(
-                self.book.ledger,
-                name,
-                sub_account_id=number,
-                amount=amount,
-                reason=f"note {self.notes}",
-                currency="CNY",
-            )
+            self.book.correct(name, sub_account_id=number, amount=amount, reason=f"note {self.notes}")
 
     @rule(number=st.integers(1, 5), amount=AMOUNTS)
     def late_evidence(self, number: int, amount: Decimal) -> None:
@@ -142,7 +128,7 @@ class Months(RuleBasedStateMachine):
 
     def _close(self, name: str) -> None:
         if self.month > name or self.clock.at > local("11-30 23:59"):
-            close_month(self.book.ledger, self._report(name), run=run_key(self.at))
+            self.book.close(name, run=run_key(self.at), owners=OWNERS)
 
     def _report(self, name: str) -> Report:
         return self.book.report(name, owners=OWNERS)
@@ -164,26 +150,25 @@ class Months(RuleBasedStateMachine):
             )
             assert total == sum(amount for _, amount in days)
             assert report.totals.opening == sum(amount for kind, amount in days if kind == "opening")
-            assert report.totals.corrections == sum(amount for kind, amount in days if kind == "correction")
-            assert report.totals.increases + report.totals.corrections == sum(report.daily.values())
+            assert report.totals.falls == sum(amount for kind, amount in days if kind == "correction")
+            assert report.totals.increases + report.totals.falls == sum(report.daily.values())
             assert {line.owner.team for line in report.owners} <= {"Numbers", "Three", "Unallocated"}
             since = sum(
                 item.amount
                 for item in report.appended
                 if report.closing is not None and item.recorded_at >= report.closing.at
             )
-            assert total == sum(self._focus(report)) + since
+            assert total == sum(self._focus(name)) + since
 
     @staticmethod
     def _column(report: Report, table: str, column: str) -> list[Any]:
         [found] = [one for one in tables_of(report) if one.name == table]
-        index = [one.name for one in found.columns].index(column)
-        return [row[index] for row in found.rows()]
+        [cell] = [one.getter for one in found.columns if one.name == column]
+        return [cell(row) for row in found.rows()]
 
-    def _focus(self, report: Report) -> list[Decimal]:
-        file = io.BytesIO()
-        write_focus(file, report, self.book.ledger, Issuer("main"))
-        rows = csv.DictReader(io.StringIO(file.getvalue().decode(), newline=""))
+    def _focus(self, name: str) -> list[Decimal]:
+        written = self.book.publish(self.book.ledger.root.parent, "focus", name, owners=OWNERS).files["focus"]
+        rows = csv.DictReader(io.StringIO(Path(written).read_bytes().decode(), newline=""))
         return [Decimal(row["EffectiveCost"]) for row in rows if not row["ChargeClass"]]
 
 

@@ -9,7 +9,8 @@ import pytest
 from books import Clock, local
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.months import Month, asked_month, minutes, money, month_of, text_of, total
+from airflow_provider_closeai.costs.accounting.money import format_amount, parse_amount, total
+from airflow_provider_closeai.costs.accounting.months import Month, minutes, month_of, parse_month
 
 
 def test_a_month_turns_in_its_zone() -> None:
@@ -47,18 +48,18 @@ def test_the_day_of_an_interval() -> None:
 )
 def test_the_month_asked_for(clock: Clock, asked: str, name: str) -> None:
     clock.at = local("12-01 00:00")
-    assert asked_month(asked, "Asia/Shanghai").name == name
+    assert parse_month(asked, "Asia/Shanghai", now=clock()).name == name
     clock.at = local("12-31 00:00")
-    assert asked_month(asked, "Asia/Shanghai", local("12-01 00:05")).name == name
+    assert parse_month(asked, "Asia/Shanghai", now=clock(), due=local("12-01 00:05")).name == name
 
 
 @pytest.mark.parametrize(
     ("asked", "zone", "told"),
     [
         ("2027-01", "Asia/Shanghai", "month: 2027-01 is in the future"),
-        ("2026-13", "Asia/Shanghai", "month: '2026-13' is no month"),
-        ("", "Asia/Shanghai", "month: '' is no month"),
-        (None, "Asia/Shanghai", "month: None is no month"),
+        ("2026-13", "Asia/Shanghai", "month: '2026-13' is not a valid month"),
+        ("", "Asia/Shanghai", "month: '' is not a valid month"),
+        (None, "Asia/Shanghai", "month: None is not a valid month"),
         ("2026-11", "Shanghai", "time_zone: there is no zone 'Shanghai'"),
         ("2026-11", "", "time_zone: there is no zone ''"),
         ("2026-12", "UTC", "month: 2026-12 is in the future"),
@@ -67,20 +68,20 @@ def test_the_month_asked_for(clock: Clock, asked: str, name: str) -> None:
 def test_no_month(clock: Clock, asked: object, zone: str, told: str) -> None:
     clock.at = local("12-01 00:00")
     with pytest.raises(InvalidParameter, match=told.replace("(", r"\(")) as caught:
-        asked_month(asked, zone)
+        parse_month(asked, zone, now=clock())
     assert caught.value.permanent
 
 
 def test_amounts() -> None:
-    assert money("budget", "1250.50") == Decimal("1250.50")
-    assert money("budget", 0.1) == Decimal("0.1")
-    assert text_of(Decimal("1E-8")) == "0.00000001"
-    assert text_of(Decimal("0E-8")) == "0"
-    assert text_of(Decimal("1E+3")) == "1000"
+    assert parse_amount("budget", "1250.50") == Decimal("1250.50")
+    assert parse_amount("budget", 0.1) == Decimal("0.1")
+    assert format_amount(Decimal("1E-8")) == "0.00000001"
+    assert format_amount(Decimal("0E-8")) == "0"
+    assert format_amount(Decimal("1E+3")) == "1000"
     assert format(total([Decimal("1e30"), Decimal("1e-30")]), "f").endswith("000001")
     for bad in ("1,000.5", "¥5", "", None, True, "NaN", "Infinity", float("nan")):
         with pytest.raises(InvalidParameter, match=r"budget: .* is no amount"):
-            money("budget", bad)
+            parse_amount("budget", bad)
 
 
 def test_gaps_are_never_told_smaller() -> None:

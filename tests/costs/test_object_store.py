@@ -17,7 +17,7 @@ from books import Clock, local
 from moto.server import ThreadedMotoServer
 
 from airflow_provider_closeai.costs.errors import NotWritten
-from airflow_provider_closeai.costs.files import whole
+from airflow_provider_closeai.costs.store.files import atomic_write
 from airflow_provider_closeai.operators.costs import CostReportOperator, SnapshotCostsOperator
 from airflow_provider_closeai.operators.sub_accounts import DeleteSubAccountsOperator
 from airflow_provider_closeai.simulator import Simulator
@@ -117,7 +117,10 @@ def test_an_error_leaves_no_half_object(s3: Any) -> None:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
     s3.create_bucket(Bucket="finance")
-    with contextlib.suppress(ZeroDivisionError), whole(ObjectStoragePath(f"{ROOT}/report.csv")) as file:
+    with (
+        contextlib.suppress(ZeroDivisionError),
+        atomic_write(ObjectStoragePath(f"{ROOT}/report.csv")) as file,
+    ):
         file.write(b"half of it")
         raise ZeroDivisionError
     assert names(s3, "") == []
@@ -138,7 +141,10 @@ def test_a_part_that_fails_leaves_no_object(s3: Any, monkeypatch: pytest.MonkeyP
         return await call(self, method, *args, **kwargs)
 
     monkeypatch.setattr(S3FileSystem, "_call_s3", second_part_fails)
-    with pytest.raises(NotWritten, match="in the middle"), whole(ObjectStoragePath(f"{ROOT}/x.csv")) as file:
+    with (
+        pytest.raises(NotWritten, match="in the middle"),
+        atomic_write(ObjectStoragePath(f"{ROOT}/x.csv")) as file,
+    ):
         file.write(bytes(120 << 20))
     assert len(parts) >= 2
     assert names(s3, "") == []

@@ -15,11 +15,9 @@ import pytest
 from books import Book, Clock, local
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.closing import close_month, record_correction
-from airflow_provider_closeai.costs.files import whole
-from airflow_provider_closeai.costs.months import currency_of
-from airflow_provider_closeai.costs.outputs import formats_of
-from airflow_provider_closeai.costs.publish import publish
+from airflow_provider_closeai.costs.accounting.money import parse_currency
+from airflow_provider_closeai.costs.render.files import parse_formats
+from airflow_provider_closeai.costs.store.files import atomic_write
 
 EVIL = '=HYPERLINK("http://evil.example","x")'
 
@@ -31,15 +29,13 @@ def rich(book: Book) -> Book:
         "11-05 09:00",
         {1: ("1.00000001", "search.a"), 2: ("1.5", EVIL), 3: ("0.1", '多,"x"', "2026-11-04T10:00:00+08:00")},
     )
-    record_correction(book.ledger, "2026-11", sub_account_id=3, amount="-0.05", reason="note", currency="CNY")
+    book.correct(sub_account_id=3, amount="-0.05")
     return book
 
 
 def written(book: Book, folder: Path, *formats: str, **options: Any) -> dict[str, Path]:
-    report = book.report(
-        owners={"search.*": {"team": "Search", "cost_center": "CC-1"}}, budgets={"Search": 4}
-    )
-    files = publish(report, book.ledger, folder, formats, account="main", **options)
+    owners = {"search.*": {"team": "Search", "cost_center": "CC-1"}}
+    files = book.publish(folder, formats, owners=owners, budgets={"Search": 4}, **options).files
     return {name: Path(path) for name, path in files.items()}
 
 
@@ -155,7 +151,7 @@ FOCUS_MANDATORY = [
 
 
 def test_focus_layout(rich: Book, tmp_path: Path) -> None:
-    lines = table(written(rich, tmp_path, "focus", billed="zero")["focus"])
+    lines = table(written(rich, tmp_path, "focus", billed_cost="zero")["focus"])
     assert set(FOCUS_MANDATORY) <= set(lines[0])
     assert [name for name in lines[0] if name not in FOCUS_MANDATORY and name.startswith("x_")] == [
         "x_Completeness",
@@ -175,12 +171,11 @@ def test_focus_layout(rich: Book, tmp_path: Path) -> None:
     search = next(line for line in lines if line["SubAccountId"] == "1")
     assert json.loads(search["Tags"]) == {"team": "Search", "cost_center": "CC-1"}
     with pytest.raises(InvalidParameter, match="billed_cost: 'some' is not one of effective, zero"):
-        written(rich, tmp_path, "focus", billed="some")
+        written(rich, tmp_path, "focus", billed_cost="some")
 
 
 def focus(book: Book, month: str, folder: Path) -> list[dict[str, str]]:
-    report = book.report(month)
-    return table(Path(publish(report, book.ledger, folder, ["focus"], account="m")["focus"]))
+    return table(Path(book.publish(folder, ["focus"], month).files["focus"]))
 
 
 def amounts(lines: list[dict[str, str]]) -> list[tuple[str, str, str]]:
@@ -191,9 +186,7 @@ def test_focus_counts_nothing_twice(book: Book, clock: Clock, tmp_path: Path) ->
     """Corrections of a closed month are rows of the open one, and the closed one's rows stay."""
 
     def correct(amount: str, reason: str) -> None:
-        record_correction(
-            book.ledger, "2026-11", sub_account_id=1, amount=amount, reason=reason, currency="CNY"
-        )
+        book.correct(sub_account_id=1, amount=amount, reason=reason)
 
     book.seen("11-30 23:50", {1: "10"})
     clock.at = local("12-01 00:05")
@@ -202,7 +195,7 @@ def test_focus_counts_nothing_twice(book: Book, clock: Clock, tmp_path: Path) ->
     book.seen("12-01 00:05", {1: "0"})
     assert amounts(focus(book, "2026-12", tmp_path)) == []
     clock.at = local("12-01 00:06")
-    close_month(book.ledger, book.report("2026-11"), run="c" * 12)
+    book.close()
     clock.at = local("12-03 09:00")
     book.seen("12-03 09:00", {1: "1"})
     correct("-2", "credit note")
@@ -228,27 +221,27 @@ def test_focus_counts_nothing_twice(book: Book, clock: Clock, tmp_path: Path) ->
 )
 def test_unknown_formats(source: Any, told: str) -> None:
     with pytest.raises(InvalidParameter, match=f"formats: {told}; there are html, csv"):
-        formats_of(source)
-    assert formats_of("html, CSV,html") == ["html", "csv"]
+        parse_formats(source)
+    assert parse_formats("html, CSV,html") == ("html", "csv")
 
 
 @pytest.mark.parametrize("bad", [None, "", "RMB", "rmb", "cny", "¥", "CNYX", 5])
 def test_a_currency_is_required(bad: Any) -> None:
     with pytest.raises(InvalidParameter, match="currency: "):
-        currency_of(bad)
-    assert currency_of("CNY") == "CNY"
+        parse_currency(bad)
+    assert parse_currency("CNY") == "CNY"
 
 
 def test_budgets_may_have_more_decimals_than_costs(book: Book, tmp_path: Path) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
     book.seen("11-05 09:00", {1: "10"})
-    report = book.report(owners={"*": "A"}, budgets={"A": "12.0000000001"})
-    files = publish(report, book.ledger, tmp_path / "out", ["parquet"], account="m")
+    budgets = {"A": "12.0000000001"}
+    files = book.publish(tmp_path / "out", ["parquet"], owners={"*": "A"}, budgets=budgets).files
     assert pq.read_table(files["budgets.parquet"])["budget"].to_pylist() == [Decimal("12.0000000001")]
 
 
 def test_an_error_leaves_no_part_of_a_file(tmp_path: Path) -> None:
-    with contextlib.suppress(ZeroDivisionError), whole(tmp_path / "report.csv") as file:
+    with contextlib.suppress(ZeroDivisionError), atomic_write(tmp_path / "report.csv") as file:
         file.write(b"half of it")
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())
@@ -265,27 +258,26 @@ def test_days_are_exact_however_long(book: Book) -> None:
 
 
 def test_two_writers_of_one_file_leave_one_of_theirs(tmp_path: Path) -> None:
-    with whole(tmp_path / "r.html") as first, whole(tmp_path / "r.html") as second:
+    with atomic_write(tmp_path / "r.html") as first, atomic_write(tmp_path / "r.html") as second:
         first.write(b"first")
         second.write(b"second, longer")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"first"]
 
 
 def test_what_goes_wrong_elsewhere_is_not_the_files_fault(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="elsewhere"), whole(tmp_path / "x.csv"):
+    with pytest.raises(FileNotFoundError, match="elsewhere"), atomic_write(tmp_path / "x.csv"):
         (tmp_path / "elsewhere").read_bytes()
 
 
 def test_focus_without_what_is_damaged(book: Book, clock: Clock, tmp_path: Path) -> None:
     book.seen("10-31 23:55", {1: "10"})
     clock.at = local("11-01 00:06")
-    close_month(book.ledger, book.report("2026-10"), run="c" * 12)
+    book.close("2026-10")
     clock.at = local("11-05 09:00")
-    record_correction(book.ledger, "2026-10", sub_account_id=1, amount="-1", reason="note", currency="CNY")
+    book.correct("2026-10", sub_account_id=1, amount="-1")
     [file] = book.ledger.files("corrections", "2026-10")
     (book.ledger.root / file.name).write_bytes(b"")
     book.seen("11-05 09:00", {1: "1"})
-    report = book.report()
-    files = publish(report, book.ledger, tmp_path / "out", ["html", "focus"], account="m")
-    assert "Not in the FOCUS file: corrections of 2026-10." in report.warnings[-1]
-    assert "Not in the FOCUS file" in Path(files["html"]).read_text()
+    result = book.publish(tmp_path / "out", ["html", "focus"])
+    assert "Not in the FOCUS file: corrections of 2026-10." in result.report.warnings[-1]
+    assert "Not in the FOCUS file" in Path(result.files["html"]).read_text()

@@ -9,19 +9,22 @@ import pytest
 from books import Book
 
 from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.costs.accounting.owners import Owner, Owners, parse_budgets, parse_owners
+from airflow_provider_closeai.costs.arguments import read_rules
 from airflow_provider_closeai.costs.errors import CurrencyConflict
-from airflow_provider_closeai.costs.owners import Owner, budgets_of, owners_of, read_rules
 
 
 def test_who_pays() -> None:
-    owners = owners_of(
-        {
-            "search.*": {"team": "Search", "cost_center": "CC-1"},
-            "search.lab": "Lab",
-            "id:7": "Ads",
-            8: {"team": "Ads", "cost_center": "CC-2"},
-            "[ab]-?": "Letters",
-        }
+    owners = Owners(
+        parse_owners(
+            {
+                "search.*": {"team": "Search", "cost_center": "CC-1"},
+                "search.lab": "Lab",
+                "id:7": "Ads",
+                8: {"team": "Ads", "cost_center": "CC-2"},
+                "[ab]-?": "Letters",
+            }
+        )
     )
     assert owners.of(1, "search.web") == Owner("Search", "CC-1")
     assert owners.of(2, "Search.web") == Owner("Unallocated")
@@ -32,7 +35,8 @@ def test_who_pays() -> None:
 
 
 def test_rules_that_match_nothing_or_overlap_are_named() -> None:
-    owners = owners_of({"search.*": "Search", "*.web": "Web", "old-*": "Nobody", "search.a*": "Search"})
+    rules = {"search.*": "Search", "*.web": "Web", "old-*": "Nobody", "search.a*": "Search"}
+    owners = Owners(parse_owners(rules))
     for number in range(1, 8):
         assert owners.of(number, "search.web").team == "Search"
     owners.of(9, "search.api")
@@ -62,7 +66,7 @@ def test_rules_that_match_nothing_or_overlap_are_named() -> None:
 )
 def test_wrong_rules(rules: Any, told: str) -> None:
     with pytest.raises(InvalidParameter, match=told):
-        owners_of(rules)
+        parse_owners(rules)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +79,7 @@ def test_wrong_rules(rules: Any, told: str) -> None:
     ],
 )
 def test_files(path: str, text: str) -> None:
-    owners = owners_of(read_rules("owners", path, text.encode()))
+    owners = Owners(parse_owners(read_rules("owners", path, text.encode())))
     assert owners.of(1, "search.web") == Owner("Search", "007")
     assert owners.of(7, "x") == Owner("Ads")
 
@@ -100,9 +104,9 @@ def test_files_that_cannot_be_read(path: str, data: bytes, told: str) -> None:
 
 def test_budgets_keep_what_was_written() -> None:
     read = read_rules("budgets", "b.yaml", b"Search: 1000.10\nAds: '0.00000001'\n")
-    assert budgets_of(read, "CNY").amounts == {"Search": Decimal("1000.10"), "Ads": Decimal("0.00000001")}
+    assert parse_budgets(read, "CNY") == {"Search": Decimal("1000.10"), "Ads": Decimal("0.00000001")}
     read = read_rules("budgets", "b.csv", b"team,budget,currency\nSearch,10,CNY\nAds,20,\n")
-    assert budgets_of(read, "CNY").amounts == {"Search": Decimal(10), "Ads": Decimal(20)}
+    assert parse_budgets(read, "CNY") == {"Search": Decimal(10), "Ads": Decimal(20)}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +129,7 @@ def test_budgets_keep_what_was_written() -> None:
 )
 def test_wrong_budgets(budgets: Any, error: type[Exception], told: str) -> None:
     with pytest.raises(error, match=told):
-        budgets_of(budgets, "CNY")
+        parse_budgets(budgets, "CNY")
 
 
 def test_the_unallocated_line_makes_the_totals_meet(book: Book) -> None:
@@ -138,7 +142,7 @@ def test_the_unallocated_line_makes_the_totals_meet(book: Book) -> None:
 
 
 def test_an_alias_with_brackets_is_itself_too() -> None:
-    owners = owners_of({"team[1]": "A", "id:2": "B", "b": "C"})
+    owners = Owners(parse_owners({"team[1]": "A", "id:2": "B", "b": "C"}))
     assert owners.of(1, "team[1]").team == "A"
     assert owners.of(2, "b").team == "B"
     assert owners.warnings() == [], "the rule of b matches, though an id rule comes first"
@@ -148,7 +152,7 @@ def test_nothing_in_yaml_is_nothing() -> None:
     rules = read_rules(
         "owners", "o.yaml", b"a: {team: A, cost_center: null}\nb: {team: B, cost_center: 'null'}\n"
     )
-    owners = owners_of(rules)
+    owners = Owners(parse_owners(rules))
     assert (owners.of(1, "a").cost_center, owners.of(2, "b").cost_center) == ("", "null")
     with pytest.raises(InvalidParameter, match="team is missing"):
-        owners_of(read_rules("owners", "o.yaml", b"a: null\n"))
+        parse_owners(read_rules("owners", "o.yaml", b"a: null\n"))

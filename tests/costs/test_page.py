@@ -12,9 +12,8 @@ import pytest
 from books import Book, Clock, local
 from browser import NAMES, Browser, browser, chromium
 
-from airflow_provider_closeai.costs.closing import record_correction
-from airflow_provider_closeai.costs.figures import Report
-from airflow_provider_closeai.costs.page import Money, render
+from airflow_provider_closeai.costs import Report
+from airflow_provider_closeai.costs.render.page import Money, render
 
 EVIL = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>"
 LONG = "data-platform." + "nightly-embedding-refresh-" * 4 + "production"
@@ -41,9 +40,7 @@ def report(book: Book, clock: Clock) -> Report:
         if day != 9:
             book.seen(f"11-{day:02} 23:55", costs)
     book.control("11-30 23:55", "600")
-    record_correction(
-        book.ledger, "2026-11", sub_account_id=1, amount="-2.5", reason="<b>note</b>", currency="CNY"
-    )
+    book.correct(sub_account_id=1, amount="-2.5", reason="<b>note</b>")
     clock.at = local("12-01 00:05")
     return book.report(
         owners={

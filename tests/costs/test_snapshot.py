@@ -15,10 +15,16 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import ListingUnstable, NotSent, UnreadableAccount
 from airflow_provider_closeai.client.models import ModelPricing, SecretToken, SubAccount, UnreadableItem
-from airflow_provider_closeai.costs import months
+from airflow_provider_closeai.costs import (
+    DeletionRequest,
+    Ledger,
+    Run,
+    SnapshotRequest,
+    record_deleted,
+    snapshot,
+)
 from airflow_provider_closeai.costs.errors import SnapshotRefused
-from airflow_provider_closeai.costs.ledger import CONTROL, DELETED, SNAPSHOTS, Ledger
-from airflow_provider_closeai.costs.snapshot import record_deleted, take_snapshot
+from airflow_provider_closeai.costs.store.kinds import CONTROL, DELETED, SNAPSHOTS
 from airflow_provider_closeai.simulator import Simulator
 
 KEY = "sk-do-not-write-me-down-0123456789"
@@ -66,12 +72,29 @@ def ledger(tmp_path: Path, clock: Clock) -> Ledger:
     return Ledger(tmp_path / "ledger")
 
 
-def take(ledger: Ledger, *accounts: SubAccount | UnreadableItem, run: str = "a" * 12, **options: Any) -> Any:
-    return take_snapshot(Platform(*accounts, usage="7"), ledger, run=run, **options)
+class Recorder:
+    """Records into a ledger, at the clock's time."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self.ledger, self.clock = ledger, clock
+
+    def take(self, client: Any, run: str = "a" * 12, **options: Any) -> Any:
+        request = SnapshotRequest.parse(ledger=self.ledger.root, **options)
+        return snapshot(request, lambda: client, run=Run(key=run), clock=self.clock)
+
+    def deleted(self, accounts: list[SubAccount], listed_at: Any = None, run: str = "a" * 12) -> Any:
+        request = DeletionRequest.parse(ledger=self.ledger.root)
+        at = listed_at or self.clock()
+        return record_deleted(request, accounts, at, run=Run(key=run), clock=self.clock)
 
 
-def test_the_columns(ledger: Ledger) -> None:
-    taken = take(ledger, account(2, alias="=b"), account(1, "0.1", enabled=False))
+@pytest.fixture
+def recorder(ledger: Ledger, clock: Clock) -> Recorder:
+    return Recorder(ledger, clock)
+
+
+def test_the_columns(recorder: Recorder, ledger: Ledger) -> None:
+    taken = recorder.take(Platform(account(2, alias="=b"), account(1, "0.1", enabled=False), usage="7"))
     text = (ledger.root / taken.file.name).read_text()
     assert text.splitlines() == [
         "observed_at,billing_month,sub_account_id,alias,enabled,balance,monthly_cost,model_pricing,created_at",
@@ -93,64 +116,70 @@ def test_the_columns(ledger: Ledger) -> None:
     assert "sk-" not in text
 
 
-def test_only_sub_accounts(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
-    assert take(ledger, account(1), account(2, token_type="master")).file.rows == 1
+def test_only_sub_accounts(recorder: Recorder, ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    assert recorder.take(Platform(account(1), account(2, token_type="master"), usage="7")).file.rows == 1
     assert "1 listed entries are no sub-accounts" in caplog.text
 
 
-def test_a_missing_cost_stays_empty(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
-    taken = take(ledger, account(1), account(2, None))
+def test_a_missing_cost_stays_empty(
+    recorder: Recorder, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken = recorder.take(Platform(account(1), account(2, None), usage="7"))
     assert ledger.read(taken.file, ["monthly_cost"])[0] == [Decimal("0.44000013"), None]
     assert "gave no monthly_cost of [2]" in caplog.text
 
 
-def test_a_listing_over_the_turn_is_refused(ledger: Ledger, clock: Clock) -> None:
+def test_a_listing_over_the_turn_is_refused(recorder: Recorder, ledger: Ledger, clock: Clock) -> None:
     clock.at = local("11-30 23:59")
     platform = Platform(account(1), usage="1", clock=clock)
     platform.takes = timedelta(minutes=1)
     with pytest.raises(SnapshotRefused, match="ended after the month's turn in Asia/Shanghai") as caught:
-        take_snapshot(platform, ledger, run="a" * 12)
+        recorder.take(platform)
     assert not caught.value.permanent  # a retry reads the new month
     assert ledger.months(SNAPSHOTS) == []
-    assert take_snapshot(platform, ledger, run="a" * 12).file.month == "2026-12"
+    assert recorder.take(platform).file.month == "2026-12"
 
 
-def test_an_empty_listing_is_refused_unless_it_was_empty(ledger: Ledger, clock: Clock) -> None:
-    assert take(ledger).file.rows == 0
-    take(ledger, account(1), account(2), run="b" * 12)
+def test_an_empty_listing_is_refused_unless_it_was_empty(
+    recorder: Recorder, ledger: Ledger, clock: Clock
+) -> None:
+    assert recorder.take(Platform(usage="7")).file.rows == 0
+    recorder.take(Platform(account(1), account(2), usage="7"), run="b" * 12)
     clock.at = local("12-02 09:00")
     with pytest.raises(
         SnapshotRefused, match=r"The listing is empty, and .* has 2 sub-accounts, of which 2 were not"
     ):
-        take(ledger, run="c" * 12)
+        recorder.take(Platform(usage="7"), run="c" * 12)
     assert ledger.months(SNAPSHOTS) == ["2026-11"]
-    record_deleted(ledger, [account(1)], months.now(), run="d" * 12)
+    recorder.deleted([account(1)], run="d" * 12)
     with pytest.raises(SnapshotRefused, match=r"of which 1 were not deleted by this provider \(ids 2\)"):
-        take(ledger, run="c" * 12)
-    record_deleted(ledger, [account(2)], months.now(), run="d" * 12)
-    assert take(ledger, run="c" * 12).file.rows == 0
+        recorder.take(Platform(usage="7"), run="c" * 12)
+    recorder.deleted([account(2)], run="d" * 12)
+    assert recorder.take(Platform(usage="7"), run="c" * 12).file.rows == 0
 
 
 def test_a_control_total_that_fails_costs_no_snapshot(
-    ledger: Ledger, clock: Clock, caplog: pytest.LogCaptureFixture
+    recorder: Recorder, ledger: Ledger, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     platform = Platform(account(1), usage=NotSent("credit_grants is down"))
-    assert take_snapshot(platform, ledger, run="a" * 12).main_usage is None
+    assert recorder.take(platform).main_usage is None
     assert "No control total this time: credit_grants is down" in caplog.text
-    assert take(ledger, account(1), run="b" * 12, with_main_usage=False).main_usage is None
+    assert (
+        recorder.take(Platform(account(1), usage="7"), run="b" * 12, control_total=False).main_usage is None
+    )
     assert ledger.files(CONTROL, "2026-11") == []
 
 
-def test_last_records_are_never_replaced(ledger: Ledger, clock: Clock) -> None:
-    assert record_deleted(ledger, [], months.now(), run="a" * 12) is None
-    record_deleted(ledger, [account(1), account(2)], months.now(), run="a" * 12)
+def test_last_records_are_never_replaced(recorder: Recorder, ledger: Ledger, clock: Clock) -> None:
+    assert recorder.deleted([]) is None
+    recorder.deleted([account(1), account(2)])
     clock.at += timedelta(minutes=1)
-    record_deleted(ledger, [account(2)], months.now(), run="a" * 12)
+    recorder.deleted([account(2)])
     assert [file.rows for file in ledger.files(DELETED, "2026-11")] == [2, 1]
 
 
 def test_a_listing_that_lies_about_its_total(
-    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recorder: Recorder, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with Simulator(bases=1, seed=1) as sim:
@@ -166,55 +195,55 @@ def test_a_listing_that_lies_about_its_total(
 
         monkeypatch.setattr(client, "page", page)
         with pytest.raises(ListingUnstable, match="5 accounts read, total 6"):
-            take_snapshot(client, ledger, run="a" * 12)
+            recorder.take(client)
     assert ledger.months(SNAPSHOTS) == []
 
 
 def test_paging_brings_every_account_once(
-    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recorder: Recorder, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with Simulator(bases=1, seed=1) as sim:
         for number in range(25):
             sim.add_account(f"a-{number}", monthly_cost=f"0.0000000{number % 9}")
         client = CloseAIClient(config_from(password=sim.key, host=sim.discovery_url, extra={"page_size": 10}))
-        taken = take_snapshot(client, ledger, run="a" * 12)
+        taken = recorder.take(client)
         listed: Iterable[dict[str, Any]] = sim.accounts()
     assert taken.file.rows == 25
     assert taken.total == sum(Decimal(item["monthly_cost"]) for item in listed)
 
 
-def test_a_deletion_across_the_turn_is_not_recorded(ledger: Ledger, clock: Clock) -> None:
+def test_a_deletion_across_the_turn_is_not_recorded(recorder: Recorder, ledger: Ledger, clock: Clock) -> None:
     clock.at = local("12-01 00:00")
     with pytest.raises(SnapshotRefused, match="Nothing was recorded or deleted"):
-        record_deleted(ledger, [account(1, "500")], local("11-30 23:59"), run="a" * 12)
+        recorder.deleted([account(1, "500")], local("11-30 23:59"))
     assert ledger.months(DELETED) == []
 
 
-def test_last_records_are_of_the_time_of_their_listing(ledger: Ledger) -> None:
-    file = record_deleted(ledger, [account(1)], local("11-24 08:58"), run="a" * 12)
+def test_last_records_are_of_the_time_of_their_listing(recorder: Recorder, ledger: Ledger) -> None:
+    file = recorder.deleted([account(1)], local("11-24 08:58"))
     assert file is not None
     assert file.at == local("11-24 08:58")
 
 
-def test_an_entry_that_does_not_say_what_it_is_counts(ledger: Ledger) -> None:
-    taken = take(ledger, account(1, token_type=""), account(2, token_type="master"))
+def test_an_entry_that_does_not_say_what_it_is_counts(recorder: Recorder, ledger: Ledger) -> None:
+    taken = recorder.take(Platform(account(1, token_type=""), account(2, token_type="master"), usage="7"))
     assert [row[2] for row in ledger.rows(taken.file)] == [1]
 
 
-def test_the_snapshot_stands_whatever_the_control_total_does(ledger: Ledger) -> None:
+def test_the_snapshot_stands_whatever_the_control_total_does(recorder: Recorder, ledger: Ledger) -> None:
     with pytest.raises(TimeoutError):
-        take_snapshot(Platform(account(1), usage=TimeoutError()), ledger, run="a" * 12)
+        recorder.take(Platform(account(1), usage=TimeoutError()))
     assert [file.rows for file in ledger.files(SNAPSHOTS, "2026-11")] == [1]
 
 
-def test_an_account_that_cannot_be_read_is_not_counted_around(ledger: Ledger) -> None:
+def test_an_account_that_cannot_be_read_is_not_counted_around(recorder: Recorder, ledger: Ledger) -> None:
     unreadable = [
         UnreadableItem(7, "search.web", "monthly_cost: not a number"),
         UnreadableItem(None, None, "id: missing"),
     ]
     told = r"7 \(monthly_cost: not a number\); an entry without an id \(id: missing\)\..*nothing was recorded"
     with pytest.raises(UnreadableAccount, match=told) as caught:
-        take(ledger, account(1), *unreadable)
+        recorder.take(Platform(account(1), *unreadable, usage="7"))
     assert not caught.value.permanent  # a retry may read it
     assert ledger.months(SNAPSHOTS) == ledger.months(CONTROL) == []

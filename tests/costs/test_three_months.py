@@ -13,13 +13,18 @@ import pytest
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
-from airflow_provider_closeai.costs import months
-from airflow_provider_closeai.costs.figures import Report
-from airflow_provider_closeai.costs.ledger import Ledger, run_key
-from airflow_provider_closeai.costs.months import Month, month_of
-from airflow_provider_closeai.costs.owners import budgets_of, owners_of
-from airflow_provider_closeai.costs.report import build_report
-from airflow_provider_closeai.costs.snapshot import record_deleted, take_snapshot
+from airflow_provider_closeai.costs import (
+    CloseRequest,
+    DeletionRequest,
+    Report,
+    Run,
+    SnapshotRequest,
+    compute,
+    record_deleted,
+    run_key,
+    snapshot,
+)
+from airflow_provider_closeai.costs.accounting.months import month_of
 from airflow_provider_closeai.simulator import Simulator
 
 UNIT = Decimal("0.00000001")
@@ -31,7 +36,7 @@ class World:
 
     def __init__(self, root: Path, sim: Simulator) -> None:
         self.sim = sim
-        self.ledger = Ledger(root / "ledger")
+        self.ledger = root / "ledger"
         config = config_from(password=sim.key, host=sim.discovery_url, extra={})
         self.client = CloseAIClient(config)
         self.seen: dict[tuple[int, str], Decimal] = {}
@@ -48,7 +53,8 @@ class World:
 
     def observe(self) -> None:
         self.runs += 1
-        take_snapshot(self.client, self.ledger, run=run_key(self.runs))
+        request = SnapshotRequest.parse(ledger=self.ledger)
+        snapshot(request, lambda: self.client, run=Run(key=run_key(self.runs)), clock=self.now)
         self.remember(account["id"] for account in self.sim.accounts())
 
     def remember(self, account_ids: Iterator[int]) -> None:
@@ -57,25 +63,24 @@ class World:
 
     def delete(self, number: int) -> None:
         [account] = [item for item in self.client.iter_sub_accounts() if item.id == number]
-        record_deleted(self.ledger, [account], months.now(), run="0" * 12)
+        request = DeletionRequest.parse(ledger=self.ledger)
+        record_deleted(request, [account], self.now(), run=Run(key="0" * 12), clock=self.now)
         self.remember(iter([number]))
         self.client.delete([account])
 
     def report(self, month: str) -> Report:
-        return build_report(
-            self.ledger,
-            Month(month),
-            currency="CNY",
-            owners=owners_of({"search.*": "Search", "ads.*": "Ads"}),
-            budgets=budgets_of(None, "CNY"),
-        )
+        owners = {"search.*": "Search", "ads.*": "Ads"}
+        request = CloseRequest.parse(ledger=self.ledger, month=month, currency="CNY", owners=owners)
+        return compute(request, clock=self.now)
+
+    def now(self) -> datetime:
+        return self.sim.clock.now().astimezone(UTC)
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with Simulator(bases=1, seed=5, start=START) as sim:
-        monkeypatch.setattr(months, "now", lambda: sim.clock.now().astimezone(UTC))
         yield World(tmp_path, sim)
 
 
@@ -199,8 +204,8 @@ def test_it_ties_out(world: World) -> None:
 
     renamed = next(line for line in november.accounts if line.sub_account_id == bids)
     assert (renamed.alias, renamed.former_aliases, renamed.owner.team) == ("ads.bids", ["trial"], "Ads")
-    assert november.totals.corrections == Decimal("-30.00000007") + Decimal("1.00000001") * 24
-    assert january.totals.corrections == 0
+    assert november.totals.falls == Decimal("-30.00000007") + Decimal("1.00000001") * 24
+    assert january.totals.falls == 0
 
 
 def test_the_control_total_is_of_the_same_moment(world: World) -> None:

@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, timedelta
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -26,11 +26,9 @@ from hunt import Hunt
 from platforms import Platform
 from vault_standin import Vault
 
+from airflow_provider_closeai import costs
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
-from airflow_provider_closeai.costs import months
-from airflow_provider_closeai.costs.ledger import ledger_at, run_key
-from airflow_provider_closeai.costs.snapshot import take_snapshot
 from airflow_provider_closeai.simulator import Request
 
 AIRFLOW = tuple(int(part) for part in version("apache-airflow").split(".")[:2])
@@ -285,12 +283,16 @@ def observe_last_month(world: World) -> None:
     """Record a snapshot of the month before this one, as its last minute's: the counter of now, redated."""
     world.examples.simulator.add_account("team-old", monthly_cost="12.5")
     config = config_from(password=world.examples.simulator.key, host=world.examples.simulator.discovery_url)
-    first = months.now().astimezone(ZoneInfo(months.DEFAULT_ZONE)).replace(day=1, hour=0, minute=0, second=0)
+    first = datetime.now(ZoneInfo("Asia/Shanghai")).replace(day=1, hour=0, minute=0, second=0)
     place = world.airflow.home / "costs" / "ledger"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(world.airflow.temporary))
-        patch.setattr(months, "now", lambda: (first - timedelta(minutes=1)).astimezone(UTC))
-        take_snapshot(CloseAIClient(config), ledger_at(place), run=run_key("seed", "run", "task", -1))
+        costs.snapshot(
+            costs.SnapshotRequest.parse(ledger=place),
+            lambda: CloseAIClient(config),
+            run=costs.Run(key=costs.run_key("seed", "run", "task", -1)),
+            clock=lambda: first - timedelta(minutes=1),
+        )
 
 
 def run_all(world: World) -> None:

@@ -1,34 +1,31 @@
-"""The figures of a month, as finance reads them: exact, and adding up."""
+"""Build a month's report from its history: exact, and adding up."""
 
 from __future__ import annotations
 
 import decimal
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from airflow_provider_closeai.costs import months
-from airflow_provider_closeai.costs.closing import MANUAL, Closing, Correction, read_closing, read_corrections
-from airflow_provider_closeai.costs.figures import (
-    ESTIMATE,
+from airflow_provider_closeai import cost_defaults as defaults
+from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment, Closing
+from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
+from airflow_provider_closeai.costs.accounting.money import ESTIMATE, EXACT, ZERO
+from airflow_provider_closeai.costs.accounting.months import format_ids, minutes, zone_of
+from airflow_provider_closeai.costs.accounting.owners import UNALLOCATED, Owner, Owners, Rule
+from airflow_provider_closeai.costs.accounting.report_model import (
     ESTIMATED,
     FINAL,
     OPEN,
-    AccountLine,
-    BudgetLine,
-    Figures,
-    OwnerLine,
+    AccountCosts,
+    Amounts,
+    BudgetUse,
+    OwnerCosts,
     Report,
 )
-from airflow_provider_closeai.costs.fold import read_history
-from airflow_provider_closeai.costs.history import Account, History
-from airflow_provider_closeai.costs.ledger import Ledger
-from airflow_provider_closeai.costs.months import EXACT, ZERO, Month, minutes, named, zone_of
-from airflow_provider_closeai.costs.owners import UNALLOCATED, Budgets, Owner, Owners
 
-FINAL_WITHIN = timedelta(minutes=15)
 _MIN_FORECAST = timedelta(days=1)
 _MICROSECOND = timedelta(microseconds=1)
 _SHOWN = 5
@@ -36,38 +33,38 @@ _ROUNDED = Decimal("1e-8")
 
 
 def build_report(
-    ledger: Ledger,
-    month: Month,
+    history: History,
     *,
+    now: datetime,
     currency: str,
-    owners: Owners,
-    budgets: Budgets,
-    final_within: timedelta = FINAL_WITHIN,
+    closing: Closing | None = None,
+    adjustments: Sequence[Adjustment] = (),
+    owners: Sequence[Rule] = (),
+    budgets: Mapping[str, Decimal] | None = None,
+    final_within: timedelta = defaults.FINAL_WITHIN,
 ) -> Report:
     """
-    Compute a month's figures from the ledger. Changes nothing.
+    Build a month's report.
 
-    :param ledger: where from.
-    :param month: which.
-    :param currency: of every amount in it (:func:`.months.currency_of`).
+    :param history: the month.
+    :param now: the time.
+    :param currency: of every amount in it.
+    :param closing: the figures of the month as they were closed.
+    :param adjustments: the lines that were appended to it.
     :param owners: who pays.
     :param budgets: by team.
     :param final_within: how close to the month's end a snapshot makes it final.
-    :raises NoObservation: where there is no usable snapshot of it.
     """
-    at = months.now()
+    matcher, month = Owners(owners), history.month
     with decimal.localcontext(EXACT):
-        history = read_history(ledger, month)
-        closing = read_closing(ledger, month.name, currency)
-        appended = read_corrections(ledger, month.name, currency)
-        status, gap = _status(history, at, final_within)
-        accounts, moved = _accounts(history, owners, closing, appended)
+        status, gap = _status(history, now, final_within)
+        accounts, moved = _accounts(history, matcher, closing, adjustments)
         if status == OPEN and history.last_snapshot - history.began >= _MIN_FORECAST:
             for account in accounts:
                 account.forecast = _forecast(account, history)
-        lines = _owner_lines(accounts)
-        totals = Figures()
-        for line in lines:
+        by_owner = _by_owner(accounts)
+        totals = Amounts()
+        for line in by_owner:
             totals.add(line)
         difference = None
         if history.control is not None:
@@ -76,67 +73,69 @@ def build_report(
             month=month,
             currency=currency,
             status=status,
-            generated_at=at,
+            generated_at=now,
             gap_minutes=gap,
             history=history,
             totals=totals,
-            forecast=_sum(line.forecast for line in lines),
-            owners=lines,
+            forecast=_sum(line.forecast for line in by_owner),
+            owners=by_owner,
             accounts=accounts,
-            budgets=_budget_lines(lines, budgets),
+            budgets=_budget_uses(by_owner, budgets or {}),
             closing=closing,
-            appended=appended,
+            appended=list(adjustments),
             control=history.control,
             main_difference=difference,
             warnings=[],
         )
-        report.warnings = history.warnings + owners.warnings() + _remarks(report)
+        report.warnings = history.warnings + matcher.warnings() + _remarks(report)
         if moved:
             report.warnings.append(
-                f"{month.name} is closed, and the owner rules now give {named(moved)} to somebody else. Who "
-                "paid when it was closed stands."
+                f"{month.name} is closed, and the owner rules now give {format_ids(moved)} to somebody else. "
+                "Who paid when it was closed stands."
             )
     return report
 
 
 def _accounts(
-    history: History, owners: Owners, closing: Closing | None, appended: Iterable[Correction]
-) -> tuple[list[AccountLine], list[int]]:
-    """Give the lines, and the accounts that the rules now give to somebody else than when it was closed."""
-    booked: dict[int, Decimal] = {}
-    aliases: dict[int, str] = {}
-    for correction in appended:
-        booked[correction.sub_account_id] = booked.get(correction.sub_account_id, ZERO) + correction.amount
-        aliases[correction.sub_account_id] = correction.alias
+    history: History, owners: Owners, closing: Closing | None, adjustments: Iterable[Adjustment]
+) -> tuple[list[AccountCosts], list[int]]:
+    """Return the accounts, and those that the rules now give to somebody else than when it was closed."""
+    appended: defaultdict[int, list[Adjustment]] = defaultdict(list)
+    for item in adjustments:
+        appended[item.sub_account_id].append(item)
+    aliases = {number: items[-1].alias for number, items in appended.items()}
     closed = closing.accounts if closing else {}
     aliases.update((number, one.alias) for number, one in closed.items())
     count_days = _day_counter(history)
-    lines = [_observed(history, account, owners, count_days) for account in history.accounts.values()]
-    known = set(history.accounts)
-    for account_id in sorted({*booked, *closed} - known):
-        alias = aliases.get(account_id, "")
-        owner = owners.of(account_id, alias)
-        lines.append(AccountLine(sub_account_id=account_id, alias=alias, owner=owner, state="unobserved"))
+    accounts = [_observed(history, account, owners, count_days) for account in history.accounts.values()]
+    for number in sorted(aliases.keys() - history.accounts.keys()):
+        owner = owners.of(number, aliases[number])
+        accounts.append(
+            AccountCosts(sub_account_id=number, alias=aliases[number], owner=owner, state="unobserved")
+        )
     moved: list[int] = []
-    for line in lines:
-        computed = base = line.month_to_date
+    for account in accounts:
+        number = account.sub_account_id
+        computed = base = account.month_to_date
         if closing is not None:
-            one = closed.get(line.sub_account_id)
-            base = one.cost if one else ZERO
-            if one and one.owner != line.owner:
-                moved.append(line.sub_account_id)
-                line.owner = one.owner
-        line.month_to_date = base + booked.get(line.sub_account_id, ZERO)
-        line.adjustments = line.month_to_date - computed
-    return sorted(lines, key=lambda line: (-line.month_to_date, line.sub_account_id)), sorted(moved)
+            one = closed.get(number)
+            base = one.amount if one else ZERO
+            if one and one.owner != account.owner:
+                moved.append(number)
+                account.owner = one.owner
+        account.appended = appended.get(number, [])
+        account.month_to_date = base + sum((item.amount for item in account.appended), ZERO)
+        account.adjustments = account.month_to_date - computed
+    accounts.sort(key=lambda account: (-account.month_to_date, account.sub_account_id))
+    return accounts, sorted(moved)
 
 
-def _owner_lines(accounts: Iterable[AccountLine]) -> list[OwnerLine]:
-    lines: dict[Owner, OwnerLine] = {}
+def _by_owner(accounts: Iterable[AccountCosts]) -> list[OwnerCosts]:
+    lines: dict[Owner, OwnerCosts] = {}
     for account in accounts:
         line = lines.get(account.owner)
         if line is None:
-            line = lines[account.owner] = OwnerLine(owner=account.owner, daily=defaultdict(Decimal))
+            line = lines[account.owner] = OwnerCosts(owner=account.owner, daily=defaultdict(Decimal))
         line.add(account)
         line.accounts += 1
         line.forecast = _sum((line.forecast, account.forecast))
@@ -146,7 +145,7 @@ def _owner_lines(accounts: Iterable[AccountLine]) -> list[OwnerLine]:
                 daily[span.day] += amount
     for line in lines.values():
         line.daily = dict(sorted(line.daily.items()))
-    return sorted(lines.values(), key=_by_cost)
+    return sorted(lines.values(), key=_rank)
 
 
 def _day_counter(history: History) -> Callable[[datetime, datetime], int]:
@@ -157,8 +156,8 @@ def _day_counter(history: History) -> Callable[[datetime, datetime], int]:
 
 
 def _observed(
-    history: History, account: Account, owners: Owners, count_days: Callable[[datetime, datetime], int]
-) -> AccountLine:
+    history: History, account: AccountHistory, owners: Owners, count_days: Callable[[datetime, datetime], int]
+) -> AccountCosts:
     state, gap = "live", 0
     if history.is_gone(account):
         lost = history.lost_from(account)
@@ -166,7 +165,7 @@ def _observed(
     elif account.valued != account.seen:
         known = history.times[account.valued] if account.valued >= 0 else history.month.start
         gap = minutes(history.times[account.seen] - known)
-    return AccountLine(
+    return AccountCosts(
         sub_account_id=account.id,
         alias=account.alias,
         owner=owners.of(account.id, account.alias),
@@ -179,8 +178,8 @@ def _observed(
         history=account,
         month_to_date=account.cost,
         opening=account.opening,
-        increases=account.cost - account.opening - account.corrections,
-        corrections=account.corrections,
+        increases=account.cost - account.opening - account.falls,
+        falls=account.falls,
     )
 
 
@@ -193,15 +192,15 @@ def _total_at(history: History, at: datetime) -> Decimal:
     return sums
 
 
-def _status(history: History, at: datetime, final_within: timedelta) -> tuple[str, int | None]:
-    if at < history.month.end:
+def _status(history: History, now: datetime, final_within: timedelta) -> tuple[str, int | None]:
+    if now < history.month.end:
         return OPEN, None
     gap = history.month.end - history.valued_until
     is_final = gap <= final_within and not history.is_reset_elsewhere
     return FINAL if is_final else ESTIMATED, minutes(gap)
 
 
-def _forecast(line: AccountLine, history: History) -> Decimal:
+def _forecast(line: AccountCosts, history: History) -> Decimal:
     """
     Carry an account's rate so far on to the month's end.
 
@@ -223,16 +222,16 @@ def _sum(forecasts: Iterable[Decimal | None]) -> Decimal | None:
     return sum(known, ZERO) if known else None
 
 
-def _budget_lines(lines: Sequence[OwnerLine], budgets: Budgets) -> list[BudgetLine]:
+def _budget_uses(lines: Sequence[OwnerCosts], budgets: Mapping[str, Decimal]) -> list[BudgetUse]:
     found = []
-    for team, budget in budgets.amounts.items():
+    for team, budget in budgets.items():
         own = [line for line in lines if line.owner.team == team]
         actual = sum((line.month_to_date for line in own), ZERO)
-        found.append(BudgetLine(team, budget, actual, _sum(line.forecast for line in own)))
+        found.append(BudgetUse(team, budget, actual, _sum(line.forecast for line in own)))
     return found
 
 
-def _by_cost(line: OwnerLine) -> tuple[bool, Decimal, Owner]:
+def _rank(line: OwnerCosts) -> tuple[bool, Decimal, Owner]:
     return line.owner.team == UNALLOCATED, -line.month_to_date, line.owner
 
 
@@ -244,8 +243,8 @@ def _remarks(report: Report) -> list[str]:
     vanished = {line.sub_account_id: line.gap_minutes for line in report.accounts if line.state == "vanished"}
     if vanished:
         remarks.append(
-            f"Not listed any more, and no deletion was recorded: {named(list(vanished))}. What they spent in "
-            f"their last {max(vanished.values())} minutes at most is missing. Delete with "
+            f"Not listed any more, and no deletion was recorded: {format_ids(list(vanished))}. What they "
+            f"spent in their last {max(vanished.values())} minutes at most is missing. Delete with "
             "DeleteSubAccountsOperator(ledger=...)."
         )
     if report.missed_days:
@@ -257,17 +256,21 @@ def _remarks(report: Report) -> list[str]:
     if report.status == ESTIMATED and not report.history.is_reset_elsewhere:
         remarks.append(
             f"The last snapshot with the costs of all accounts lies {report.gap_minutes} minutes before the "
-            "month's end: what was spent then is in no figure, and nothing was invented for it."
+            "month's end: what was spent then is not included and not estimated."
         )
-    by_hand: dict[int, Decimal] = {}
-    for booked in report.appended:
-        if booked.source == MANUAL:
-            by_hand[booked.sub_account_id] = by_hand.get(booked.sub_account_id, ZERO) + booked.amount
-    drift = [line for line in report.accounts if line.adjustments != by_hand.get(line.sub_account_id, ZERO)]
-    if report.closing is not None and drift:
+    if report.closing is not None and (drift := _count_drifted(report)):
         remarks.append(
-            f"{report.month.name} is closed, and the observations of {len(drift)} accounts say something "
-            "else now. The closed figures stand. To book the difference as corrections, run the report "
-            "with close=True."
+            f"{report.month.name} is closed, and the observations of {drift} accounts say something else "
+            "now. The closed figures stand. To book the difference as corrections, run the report with "
+            "close=True."
         )
     return remarks
+
+
+def _count_drifted(report: Report) -> int:
+    """Count the accounts that are adjusted by something else than notes."""
+    notes: defaultdict[int, Decimal] = defaultdict(Decimal)
+    for item in report.appended:
+        if item.source == NOTE:
+            notes[item.sub_account_id] += item.amount
+    return sum(account.adjustments != notes.get(account.sub_account_id, 0) for account in report.accounts)

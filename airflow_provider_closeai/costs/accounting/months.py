@@ -1,42 +1,28 @@
-"""Billing months, days and exact money: the few facts that everything else stands on.
+"""Billing months, their days and their time zone.
 
 The platform does not say when ``monthly_cost`` starts again from 0. Its times are written in ``+08:00``, so
-the default time zone is Asia/Shanghai: an assumption that :mod:`.fold` checks against the counters.
+the default time zone is Asia/Shanghai: an assumption that :mod:`.aggregate` checks against the counters.
 """
 
 from __future__ import annotations
 
 import contextlib
-import decimal
 import difflib
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from decimal import Decimal
 from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
 
+from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.client.errors import InvalidParameter
 
-DEFAULT_ZONE = "Asia/Shanghai"
-ZERO = Decimal(0)
-_NAMED = 5
-_PLACES = 18
+_SHOWN = 5
 
-#: Sums in it are exact or fail: nothing is ever rounded on the way.
-EXACT = decimal.Context(
-    prec=200, traps=[decimal.Inexact, decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow]
-)
-_CURRENCY = re.compile(r"[A-Z]{3}")
 _OFFSET = re.compile(r"(?:UTC|GMT)?\s*([+-]\d{1,2})(?::?00)?")
 _MONTH = re.compile(r"(2\d{3})-(0[1-9]|1[0-2])")
-
-
-def now() -> datetime:
-    """Tell the time, in UTC. The one clock of this package, so that a test can move it."""
-    return datetime.now(UTC)
 
 
 def zone_name(zone: object) -> str:
@@ -55,7 +41,7 @@ def zone_name(zone: object) -> str:
     if found is None:
         raise InvalidParameter(
             f"time_zone: there is no zone {zone!r}.{_nearest_zone(str(zone))} Give an IANA name such as "
-            f"{DEFAULT_ZONE!r}, or a zone of zoneinfo or pendulum."
+            f"{defaults.TIME_ZONE!r}, or a zone of zoneinfo or pendulum."
         )
     return found
 
@@ -97,7 +83,7 @@ class Month(msgspec.Struct, frozen=True, order=True):
     """
 
     name: str
-    zone: str = DEFAULT_ZONE
+    zone: str = defaults.TIME_ZONE
 
     @property
     def start(self) -> datetime:
@@ -125,7 +111,7 @@ class Month(msgspec.Struct, frozen=True, order=True):
 
     def day(self, start: datetime, end: datetime) -> date:
         """
-        Tell the local day on which an interval's increase is booked: the one in the interval's middle.
+        Return the local day on which an interval's increase is booked: the one in the interval's middle.
 
         An interval inside one day is that day's, one from midnight to midnight too, and one from 00:05 to
         00:05 is the first day's, whose it mostly is. No amount is ever split: that would be invented.
@@ -145,9 +131,9 @@ class Month(msgspec.Struct, frozen=True, order=True):
         return datetime(first.year, first.month, first.day, tzinfo=zone_of(self.zone)).astimezone(UTC)
 
 
-def month_of(moment: datetime, zone: str = DEFAULT_ZONE) -> Month:
+def month_of(moment: datetime, zone: str = defaults.TIME_ZONE) -> Month:
     """
-    Tell the billing month of a moment.
+    Return the billing month of a moment.
 
     :param moment: an aware time.
     :param zone: the time zone in which months turn.
@@ -155,24 +141,25 @@ def month_of(moment: datetime, zone: str = DEFAULT_ZONE) -> Month:
     return Month(f"{moment.astimezone(zone_of(zone)):%Y-%m}", zone)
 
 
-def asked_month(month: object, zone: str, at: datetime | None = None) -> Month:
+def parse_month(month: object, zone: str, *, now: datetime, due: datetime | None = None) -> Month:
     """
     Read the ``month`` parameter.
 
     :param month: ``YYYY-MM``, ``current`` or ``previous``.
     :param zone: the time zone in which months turn.
-    :param at: the time to which ``current`` and ``previous`` are relative; now, unless given.
-    :raises InvalidParameter: no month, or one in the future.
+    :param now: the time.
+    :param due: the time to which ``current`` and ``previous`` are relative; ``now``, unless given.
+    :raises InvalidParameter: not a valid month, or one in the future.
     """
     zone_of(zone)
-    current, present = month_of(at or now(), zone), month_of(now(), zone)
+    current, present = month_of(due or now, zone), month_of(now, zone)
     text = str(month).strip()
     if text in ("current", "previous"):
         text = current.name if text == "current" else current.step(-1).name
     if not _MONTH.fullmatch(text):
         raise InvalidParameter(
-            f"month: {month!r} is no month. Give it as YYYY-MM, for instance {current.name!r}, or 'current', "
-            "'previous' or 'latest'."
+            f"month: {month!r} is not a valid month. Give it as YYYY-MM, for instance {current.name!r}, or "
+            "'current', 'previous' or 'latest'."
         )
     if text > present.name:
         raise InvalidParameter(
@@ -182,67 +169,30 @@ def asked_month(month: object, zone: str, at: datetime | None = None) -> Month:
     return Month(text, zone)
 
 
-def money(name: str, value: object) -> Decimal:
+def require_month(month: object) -> str:
     """
-    Read an amount that a person wrote.
+    Return the name of a month that must be given as ``YYYY-MM``.
 
-    :param name: what it is, for the error.
-    :param value: text, a whole number or a ``Decimal``. Of a float its shortest text is taken: what was
-        typed.
-    :raises InvalidParameter: no finite number.
+    :param month: its name.
+    :raises InvalidParameter: not a valid month.
     """
-    text = "" if isinstance(value, bool) else str(value).strip()
-    try:
-        amount = Decimal(text)
-    except decimal.InvalidOperation:
-        amount = Decimal("NaN")
-    if not amount.is_finite():
-        raise InvalidParameter(
-            f"{name}: {value!r} is no amount. Write a plain number such as 1250.50, without a thousands "
-            "separator or a currency sign."
-        )
-    if amount.adjusted() >= _PLACES or int(amount.as_tuple().exponent) < -_PLACES:
-        raise InvalidParameter(
-            f"{name}: {value!r} is out of range. Write an amount with at most {_PLACES} digits before the "
-            f"point and {_PLACES} after it."
-        )
-    return amount
+    if not isinstance(month, str) or not _MONTH.fullmatch(month):
+        raise InvalidParameter(f"month: {month!r} is not a valid month. Give it as YYYY-MM.")
+    return month
 
 
-def currency_of(value: object) -> str:
-    """
-    Read the ``currency`` parameter: required, for no page of the platform says which one it is.
-
-    :param value: its ISO 4217 code.
-    :raises InvalidParameter: no such code.
-    """
-    value = value.strip() if isinstance(value, str) else value
-    if not isinstance(value, str) or not _CURRENCY.fullmatch(value):
-        hint = " For the renminbi that is CNY." if str(value).upper() == "RMB" else ""
-        raise InvalidParameter(f"currency: {value!r} is no ISO 4217 code, such as CNY or USD.{hint}")
-    if value == "RMB":
-        raise InvalidParameter("currency: RMB is no ISO 4217 code. For the renminbi that is CNY.")
-    return value
-
-
-def text_of(amount: Decimal) -> str:
-    """Write an amount in plain digits with all its decimals, never as ``1E-8``; 0 as ``0``."""
-    return format(amount, "f") if amount else "0"
-
-
-def total(amounts: Iterable[Decimal]) -> Decimal:
-    """Add amounts up, exactly."""
-    with decimal.localcontext(EXACT):
-        return sum(amounts, ZERO)
-
-
-def named(accounts: Sequence[int]) -> str:
-    """Name some accounts by their ids, for a person: the first few of many."""
-    more = f" and {len(accounts) - _NAMED} more" if len(accounts) > _NAMED else ""
+def format_ids(accounts: Sequence[int]) -> str:
+    """Write the ids of some accounts for a person: the first few of many."""
+    more = f" and {len(accounts) - _SHOWN} more" if len(accounts) > _SHOWN else ""
     word = "account" if len(accounts) == 1 else "accounts"
-    return f"{word} {', '.join(map(str, accounts[:_NAMED]))}{more}"
+    return f"{word} {', '.join(map(str, accounts[:_SHOWN]))}{more}"
 
 
 def minutes(span: timedelta) -> int:
-    """Give a span in whole minutes, rounded up: a gap is never told smaller than it is."""
+    """Return a span in minutes, rounded up: a gap is never shown smaller than it is."""
     return -(-span // timedelta(minutes=1))
+
+
+def format_local(moment: datetime, zone: str) -> str:
+    """Write a time as the zone's clocks show it, to the minute."""
+    return f"{moment.astimezone(zone_of(zone)):%Y-%m-%d %H:%M}"

@@ -1,16 +1,19 @@
-"""One month of every account, as its observations tell it; :mod:`.fold` reads it from the ledger."""
+"""One month of every account, as its observations show it; :mod:`.aggregate` makes it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 import msgspec
 
-from airflow_provider_closeai.costs.evidence import WHILE_DELETING, Control
-from airflow_provider_closeai.costs.ledger import LedgerFile
-from airflow_provider_closeai.costs.months import ZERO, Month
+from airflow_provider_closeai.costs.accounting.money import ZERO
+from airflow_provider_closeai.costs.accounting.months import Month
+from airflow_provider_closeai.costs.accounting.observations import ControlTotal
+
+#: How long after the record of an account's deletion a snapshot may still list the account.
+WHILE_DELETING = timedelta(minutes=15)
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -26,14 +29,6 @@ class Span(msgspec.Struct, frozen=True):
     end: datetime
     day: date | None
 
-    def kind(self, amount: Decimal) -> str:
-        """
-        Name a movement: ``opening``, ``increase`` or ``correction``.
-
-        :param amount: by how much the counter moved.
-        """
-        return "opening" if self.day is None else "increase" if amount > 0 else "correction"
-
 
 class Rename(msgspec.Struct, frozen=True):
     """An account got another alias, seen at ``at``."""
@@ -43,7 +38,7 @@ class Rename(msgspec.Struct, frozen=True):
     new: str
 
 
-class Account(msgspec.Struct, kw_only=True):
+class AccountHistory(msgspec.Struct, kw_only=True):
     """
     One account's month.
 
@@ -54,7 +49,7 @@ class Account(msgspec.Struct, kw_only=True):
     :param valued: the number of the one that last had its cost; -1: none yet.
     :param spans: when its counter moved, and by how much: ``amounts``, in the same order.
     :param opening: what of ``cost`` it had at first sight, on a day that is not known.
-    :param corrections: the falls of its counter: 0 or below.
+    :param falls: the sum of its counter's falls: 0 or below.
     :param deleted_at: when it was recorded just before its deletion.
     """
 
@@ -69,22 +64,22 @@ class Account(msgspec.Struct, kw_only=True):
     amounts: list[Decimal] = []
     renames: list[Rename] = []
     opening: Decimal = ZERO
-    corrections: Decimal = ZERO
+    falls: Decimal = ZERO
     deleted_at: datetime | None = None
 
     def movements(self) -> Iterator[tuple[Span, Decimal]]:
-        """Yield each movement of its counter: when, and by how much."""
+        """Iterate over the movements of its counter: when, and by how much."""
         return zip(self.spans, self.amounts, strict=True)
 
 
 class History(msgspec.Struct, kw_only=True):
     """
-    A month as its observations tell it.
+    A month as its observations show it.
 
     :param times: when each observation was made, oldest first.
     :param complete: which of them are complete listings.
-    :param files: theirs.
-    :param goes_on: the ledger has snapshots of earlier months.
+    :param files: the names of theirs.
+    :param has_earlier_months: the ledger has snapshots of earlier months.
     :param without_cost: accounts that were listed at times without a cost.
     :param warnings: what is odd, for a person.
     :param is_reset_elsewhere: the counters seem to start from 0 at another time than the turn.
@@ -93,14 +88,14 @@ class History(msgspec.Struct, kw_only=True):
     month: Month
     times: list[datetime] = []
     complete: list[bool] = []
-    files: list[LedgerFile] = []
-    accounts: dict[int, Account] = {}
-    goes_on: bool = False
+    files: list[str] = []
+    accounts: dict[int, AccountHistory] = {}
+    has_earlier_months: bool = False
     without_cost: set[int] = set()
     warnings: list[str] = []
     is_damaged: bool = False
     is_reset_elsewhere: bool = False
-    control: Control | None = None
+    control: ControlTotal | None = None
 
     @property
     def snapshots(self) -> list[datetime]:
@@ -129,9 +124,9 @@ class History(msgspec.Struct, kw_only=True):
         created = [account.created_at or self.month.start for account in self.accounts.values()]
         return max(self.month.start, min(created, default=self.month.start))
 
-    def lost_from(self, account: Account) -> tuple[datetime, datetime] | None:
+    def lost_from(self, account: AccountHistory) -> tuple[datetime, datetime] | None:
         """
-        Tell when an account vanished that nobody recorded: after the first time, before the second.
+        Return between which two times an account vanished that nobody recorded; ``None`` if it did not.
 
         :param account: which.
         """
@@ -147,7 +142,7 @@ class History(msgspec.Struct, kw_only=True):
         is_recorded = account.deleted_at is not None and last - account.deleted_at <= WHILE_DELETING
         return None if is_recorded or not absent else (last, absent[0])
 
-    def is_gone(self, account: Account) -> bool:
-        """Tell whether an account is not in the last complete listing, or was recorded deleted after it."""
+    def is_gone(self, account: AccountHistory) -> bool:
+        """Return whether an account is not in the last complete listing, or was recorded deleted after it."""
         last = self.times[account.seen]
         return last < self.last_snapshot or account.deleted_at == last

@@ -4,8 +4,8 @@
 
     <ledger>/<kind>/billing_month=2026-11/20261124T010003_000000Z-1200-<run>-<digest>.csv
 
-A file's name tells when it was observed, how many lines it has, which task run wrote it, and the SHA-256 of
-its bytes: a file that was cut or edited is found out, and a run that is tried again replaces its own.
+A file's name has the time of its observation, the number of its lines, the task run that wrote it, and its
+SHA-256: a file that was cut or edited is found out, and a run that is tried again replaces its own.
 """
 
 from __future__ import annotations
@@ -21,67 +21,12 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs import files, tables
+from airflow_provider_closeai.costs import tables
 from airflow_provider_closeai.costs.errors import DamagedFile, NotRead
-from airflow_provider_closeai.costs.tables import Column
+from airflow_provider_closeai.costs.store.files import atomic_write
+from airflow_provider_closeai.costs.store.kinds import columns_of
 
 log = logging.getLogger(__name__)
-
-#: Complete listings. ``DELETED``: the last state of accounts just before they were deleted, same columns.
-SNAPSHOTS, DELETED = "snapshots", "deleted"
-#: What the platform says the main account used.
-CONTROL = "control"
-#: Figures of months that were closed, lines that correct those months, and alerts that were raised.
-CLOSED, CORRECTIONS, ALERTS = "closed", "corrections", "alerts"
-
-OBSERVED_COLUMNS = (
-    Column("observed_at", "time"),
-    Column("billing_month"),
-    Column("sub_account_id", "whole"),
-    Column("alias"),
-    Column("enabled", "flag"),
-    Column("balance", "amount"),
-    Column("monthly_cost", "amount"),
-    Column("model_pricing"),
-    Column("created_at"),
-)
-COLUMNS: dict[str, tuple[Column, ...]] = {
-    SNAPSHOTS: OBSERVED_COLUMNS,
-    DELETED: OBSERVED_COLUMNS,
-    CONTROL: (
-        Column("observed_at", "time"),
-        Column("billing_month"),
-        Column("total_used", "amount"),
-    ),
-    CLOSED: (
-        Column("closed_at", "time"),
-        Column("billing_month"),
-        Column("currency"),
-        Column("sub_account_id", "whole"),
-        Column("alias"),
-        Column("team"),
-        Column("cost_center"),
-        Column("amount", "amount"),
-        Column("status"),
-    ),
-    CORRECTIONS: (
-        Column("recorded_at", "time"),
-        Column("billing_month"),
-        Column("currency"),
-        Column("sub_account_id", "whole"),
-        Column("alias"),
-        Column("amount", "amount"),
-        Column("source"),
-        Column("reason"),
-    ),
-    ALERTS: (
-        Column("raised_at", "time"),
-        Column("billing_month"),
-        Column("team"),
-        Column("threshold"),
-    ),
-}
 
 _STAMP = "%Y%m%dT%H%M%S_%fZ"
 _NAME = re.compile(r"(\d{8}T\d{6}_\d{6}Z)-(\d+)-([0-9a-f]{12})-([0-9a-f]{16})\.(csv|parquet)")
@@ -91,7 +36,7 @@ _PARTITION_NAME = re.compile(_PARTITION + r"(2\d{3}-(?:0[1-9]|1[0-2]))")
 
 class LedgerFile(msgspec.Struct, frozen=True):
     """
-    One file, as its name tells it.
+    One file, as its name describes it.
 
     :param kind: for instance ``snapshots``.
     :param month: its billing month, ``YYYY-MM``.
@@ -143,28 +88,28 @@ class Ledger:
         month: str,
         at: datetime,
         run: str,
-        rows: Sequence[Sequence[Any]],
+        rows: Sequence[Any],
         *,
         extension: str = "csv",
         replace: bool = False,
     ) -> LedgerFile:
         """
-        Write a file, whole or not at all.
+        Write a complete file, or none.
 
         :param kind: for instance ``snapshots``.
         :param month: its billing month.
         :param at: when it was observed.
         :param run: which task run writes it (:func:`run_key`).
-        :param rows: its lines, in the order of ``COLUMNS[kind]``.
+        :param rows: its lines: objects with the attributes of the kind's columns.
         :param extension: ``csv`` or ``parquet``.
         :param replace: afterwards take away what an earlier try of the same run wrote for this month.
         :raises NotWritten: the folder or the store does not take it.
         """
-        data = _encoded(kind, rows, extension)
+        data = _encode(kind, month, at, rows, extension)
         digest = hashlib.sha256(data).hexdigest()[:16]
         file = LedgerFile(kind, month, at, len(rows), run, digest, extension)
         earlier = [other for other in self._listed(kind, month) if other.run == run] if replace else []
-        with files.whole(self.root / file.name) as target:
+        with atomic_write(self.root / file.name) as target:
             target.write(data)
         for other in earlier:
             if other.name != file.name:
@@ -201,9 +146,9 @@ class Ledger:
         names = _names(self.root / kind)
         return sorted(found[1] for found in map(_PARTITION_NAME.fullmatch, names) if found)
 
-    def strangers(self, kind: str, month: str) -> list[str]:
+    def unrecognized_files(self, kind: str, month: str) -> list[str]:
         """
-        List the tables among a month's files that have no name of the ledger: renamed, or somebody else's.
+        List tables whose names are not ledger names: renamed, or somebody else's.
 
         :param kind: for instance ``snapshots``.
         :param month: the billing month.
@@ -217,7 +162,7 @@ class Ledger:
 
     def read(self, file: LedgerFile, wanted: Sequence[str]) -> list[Sequence[Any]]:
         """
-        Read columns of a file, whole or not at all; see :func:`~.tables.read_csv`.
+        Read columns of a file, completely or not at all; see :func:`~.tables.read_csv`.
 
         :param file: which.
         :param wanted: names of its columns.
@@ -226,7 +171,7 @@ class Ledger:
         """
         path = self.root / file.name
         try:
-            return _decoded(path.read_bytes(), file, wanted)
+            return _decode(path.read_bytes(), file, wanted)
         except DamagedFile as error:
             raise DamagedFile(f"The ledger's file {path} is damaged: {error}.") from error
         except OSError as error:
@@ -236,12 +181,12 @@ class Ledger:
 
     def rows(self, file: LedgerFile) -> list[tuple[Any, ...]]:
         """
-        Read all of a file, line by line.
+        Read all of a file, line by line, in the order of its columns.
 
         :param file: which.
         :raises DamagedFile: naming the file and what is wrong with it.
         """
-        return list(zip(*self.read(file, [column.name for column in COLUMNS[file.kind]]), strict=True))
+        return list(zip(*self.read(file, [column.name for column in columns_of(file.kind)]), strict=True))
 
     def _listed(self, kind: str, month: str) -> list[LedgerFile]:
         names = sorted(_names(self.root / f"{kind}/{_PARTITION}{month}"))
@@ -254,40 +199,25 @@ class Ledger:
             log.warning("%s, of an earlier try, is not needed any more but stays: %s.", file.name, error)
 
 
-def ledger_at(root: Any) -> Ledger:
-    """
-    Open a ledger; makes nothing.
-
-    :param root: its folder.
-    :raises InvalidParameter: where that is empty.
-    """
-    if not str(root or "").strip():
-        raise InvalidParameter(
-            "ledger: it is empty. Give the folder of the ledger, for instance '/data/closeai/ledger' or "
-            "'s3://aws_default@finance/closeai/ledger'."
-        )
-    return Ledger(root)
-
-
-def _encoded(kind: str, rows: Sequence[Sequence[Any]], extension: str) -> bytes:
+def _encode(kind: str, month: str, at: datetime, rows: Sequence[Any], extension: str) -> bytes:
     buffer = io.BytesIO()
-    columns = COLUMNS[kind]
+    columns = columns_of(kind, at, month)
     if extension == "csv":
         tables.write_csv(buffer, columns, rows)
     else:
-        amounts = [index for index, column in enumerate(columns) if column.kind == "amount"]
-        places = tables.places_of(row[index] for row in rows for index in amounts)
+        amounts = [column.getter for column in columns if column.kind == "amount"]
+        places = tables.places_of(amount(row) for row in rows for amount in amounts)
         tables.write_parquet(buffer, columns, rows, places)
     return buffer.getvalue()
 
 
-def _decoded(data: bytes, file: LedgerFile, wanted: Sequence[str]) -> list[Sequence[Any]]:
+def _decode(data: bytes, file: LedgerFile, wanted: Sequence[str]) -> list[Sequence[Any]]:
     found = hashlib.sha256(data).hexdigest()[:16]
     if found != file.digest:
         raise DamagedFile(
             f"its content is not what was written (SHA-256 begins with {found}): it was cut or edited"
         )
-    known = {column.name: column for column in COLUMNS[file.kind]}
+    known = {column.name: column for column in columns_of(file.kind)}
     read = tables.read_csv if file.extension == "csv" else tables.read_parquet
     columns = read(data, [known[name] for name in wanted])
     if len(columns[0]) != file.rows:

@@ -8,13 +8,15 @@ from collections.abc import Iterable
 from datetime import date, datetime
 from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
 from importlib import resources
+from typing import IO
 
 import jinja2
 import msgspec
 
-from airflow_provider_closeai.costs import charts
-from airflow_provider_closeai.costs.figures import AccountLine, Report, share
-from airflow_provider_closeai.costs.months import ZERO, minutes, text_of, total, zone_of
+from airflow_provider_closeai.costs.accounting.money import ZERO, format_amount, percent, total
+from airflow_provider_closeai.costs.accounting.months import minutes, zone_of
+from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Report
+from airflow_provider_closeai.costs.render import charts
 
 _MINUS = "\N{MINUS SIGN}"
 _SHOWN = 200
@@ -40,28 +42,39 @@ class Money:
     def __call__(self, amount: Decimal | None) -> str:
         return "–" if amount is None else f"{self.rounded(amount):,f}".replace("-", _MINUS)
 
-    def residue(self, amounts: Iterable[Decimal], whole: Decimal) -> Decimal:
-        """Tell by how much the exact total is more than the rounded lines together."""
-        return total([whole, *(-self.rounded(amount) for amount in amounts)])
+    def residue(self, amounts: Iterable[Decimal], exact: Decimal) -> Decimal:
+        """Return by how much the exact total is more than the rounded lines together."""
+        return total([exact, *(-self.rounded(amount) for amount in amounts)])
 
 
 class Change(msgspec.Struct, frozen=True):
     """Something that happened to an account."""
 
     at: datetime
-    account: AccountLine
-    told: str
+    account: AccountCosts
+    message: str
+
+
+def write_page(file: IO[bytes], report: Report, *, account: str) -> None:
+    """
+    Write a month's page.
+
+    :param file: where to.
+    :param report: the month.
+    :param account: the main account's name.
+    """
+    file.write(render(report, account=account).encode())
 
 
 def render(report: Report, *, account: str) -> str:
     """
-    Render a month's page.
+    Return a month's page.
 
     :param report: the month.
     :param account: the main account's name.
     """
-    whole = report.totals.month_to_date
-    money = Money(2 if abs(whole) >= _FINE_BELOW else 4)
+    month_to_date = report.totals.month_to_date
+    money = Money(2 if abs(month_to_date) >= _FINE_BELOW else 4)
     zone = zone_of(report.month.zone)
     changes = _changes(report, money)
     budget, budgeted = (
@@ -73,18 +86,18 @@ def render(report: Report, *, account: str) -> str:
         month_name=f"{report.month.days[0]:%B %Y}",
         status=_status(report),
         money=money,
-        exact=text_of,
+        exact=format_amount,
         percent=lambda value: "–" if value is None else f"{value:.1f} %",
-        share=lambda amount: share(amount, whole),
+        share=lambda amount: percent(amount, month_to_date),
         local=lambda moment: f"{moment.astimezone(zone):%d %b %Y, %H:%M}",
-        owner_bars=charts.owner_bars(report.owners, whole),
+        owner_bars=charts.owner_bars(report.owners, month_to_date),
         day_chart=charts.day_chart(report.daily, report),
         budget_bars=charts.budget_bars(report.budgets),
         budget=budget,
         budgeted=budgeted,
-        budget_used=share(budgeted, budget),
+        budget_used=percent(budgeted, budget),
         appended_total=total(item.amount for item in report.appended),
-        residue=money.residue((line.month_to_date for line in report.owners), whole),
+        residue=money.residue((line.month_to_date for line in report.owners), month_to_date),
         accounts=report.accounts[:_SHOWN],
         others=report.accounts[_SHOWN:],
         others_total=total(line.month_to_date for line in report.accounts[_SHOWN:]),
@@ -106,7 +119,7 @@ def _template() -> jinja2.Template:
 
 
 def _status(report: Report) -> tuple[str, str, str]:
-    """Give the badge's level and word, and a sentence."""
+    """Return the badge's level and word, and a sentence."""
     zone = zone_of(report.month.zone)
     last = f"{report.history.last_snapshot.astimezone(zone):%d %b %Y, %H:%M}"
     if report.status == "open":
@@ -121,8 +134,7 @@ def _status(report: Report) -> tuple[str, str, str]:
         "warn",
         "Estimated",
         f"The last snapshot is of {last}: what was spent in the last {report.gap_minutes} minutes of the "
-        "month is "
-        "in no figure.",
+        "month is not included.",
     )
 
 
@@ -136,7 +148,7 @@ def _counts(report: Report) -> dict[str, int]:
 
 
 def _average(report: Report) -> tuple[Decimal, int] | None:
-    """Give the cost per day, and over how many days: a figure may cover several."""
+    """Return the cost per day, and over how many days: a figure may cover several."""
     dated = (
         span.start for line in report.accounts if line.history for span in line.history.spans[:2] if span.day
     )
@@ -152,23 +164,23 @@ def _changes(report: Report, money: Money) -> list[Change]:
             found.append(Change(line.created_at, line, "created"))
         if line.state == "deleted" and line.last_seen is not None:
             value = money(line.history.cost if line.history else None)
-            told = f"deleted; its last value of {value} was recorded just before"
-            found.append(Change(line.last_seen, line, told))
+            message = f"deleted; its last value of {value} was recorded just before"
+            found.append(Change(line.last_seen, line, message))
         if line.state == "vanished" and line.last_seen is not None:
-            told = f"not listed any more; up to {line.gap_minutes} minutes of its spending are missing"
-            found.append(Change(line.last_seen, line, told))
+            message = f"not listed any more; up to {line.gap_minutes} minutes of its spending are missing"
+            found.append(Change(line.last_seen, line, message))
         if line.history is None:
             continue
         for rename in line.history.renames:
-            told = f"renamed from {rename.old!r} to {rename.new!r}"
-            found.append(Change(rename.at, line, told))
-        for span, amount in line.history.movements() if line.corrections else ():
+            message = f"renamed from {rename.old!r} to {rename.new!r}"
+            found.append(Change(rename.at, line, message))
+        for span, amount in line.history.movements() if line.falls else ():
             if amount < ZERO and span.day is not None:
                 found.append(Change(span.end, line, f"corrected by {money(amount)}"))
     by_id = {line.sub_account_id: line for line in report.accounts}
     for item in report.appended:
-        told = f"{money(item.amount)} appended ({item.source}): {item.reason}"
-        found.append(Change(item.recorded_at, by_id[item.sub_account_id], told))
+        message = f"{money(item.amount)} appended ({item.source}): {item.reason}"
+        found.append(Change(item.recorded_at, by_id[item.sub_account_id], message))
     return sorted(found, key=lambda change: (change.at, change.account.sub_account_id))
 
 

@@ -1,4 +1,4 @@
-"""Decide what a run is still good for that comes after its time. The rules are a table in docs/costs.md."""
+"""Decide what a late run may still do. The rules are a table in docs/costs.md."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from airflow_provider_closeai.costs.ledger import CLOSED, DELETED, SNAPSHOTS, Ledger
-from airflow_provider_closeai.costs.months import Month, month_of, zone_of
+from airflow_provider_closeai.costs.accounting.months import Month, format_local, month_of
 
 _UNITS = (("days", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
@@ -19,7 +18,7 @@ class Decision(msgspec.Struct, frozen=True):
     What a run should do.
 
     :param action: ``record``, ``skip`` (green: nothing is lost by it), or ``fail``.
-    :param reason: why, for a person; with ``record`` only where something is to be known.
+    :param reason: why, for a person; with ``record`` it is a warning, and mostly empty.
     """
 
     action: Literal["record", "skip", "fail"]
@@ -42,17 +41,6 @@ def duration_text(span: timedelta) -> str:
         if number or found:
             found.append(f"{number} {unit}" if number != 1 else f"1 {unit.removesuffix('s') or unit}")
     return " ".join(text for text in found[:2] if not text.startswith("0 ")) or "0 s"
-
-
-def snapshot_times(ledger: Ledger, due: datetime, zone: str) -> list[datetime]:
-    """
-    List when the snapshots of a time's month were made.
-
-    :param ledger: where from.
-    :param due: the time.
-    :param zone: the IANA name of the zone in which the billing month turns.
-    """
-    return [file.at for file in ledger.files(SNAPSHOTS, month_of(due, zone).name)]
 
 
 def decide_snapshot(
@@ -81,29 +69,29 @@ def decide_snapshot(
     has_turned = at >= month.end
     if late <= max_lag:
         return _across_the_turn(month, due, late) if has_turned else RECORD
-    told = (
+    intro = (
         f"This run was due at {_local(due, zone)} and comes {duration_text(late)} late (max_lag is "
         f"{duration_text(max_lag)})."
     )
     times = sorted(moment for moment in seen if moment < month.end)
     if times and times[-1] >= due:
         reason = f"The snapshot of {_local(times[-1], zone)} has all that it had."
-        return Decision("skip", f"{told} {reason} Nothing was recorded, nothing is lost.")
+        return Decision("skip", f"{intro} {reason} Nothing was recorded, nothing is lost.")
     if not has_turned:
         reason = f"{month.name} still goes on: its next snapshot has all that this one had."
-        return Decision("skip", f"{told} {reason} Nothing was recorded, nothing is lost.")
+        return Decision("skip", f"{intro} {reason} Nothing was recorded, nothing is lost.")
     if not times:
         reason = f"{month.name} is over, and the ledger has no snapshot of it: nothing of it was kept."
-        return Decision("skip", f"{told} {reason} Nothing was recorded.")
+        return Decision("skip", f"{intro} {reason} Nothing was recorded.")
     gap = f"what was spent after its last snapshot ({_local(times[-1], zone)})"
     if is_first_run:
         reason = (
             f"{month.name} is over, and this DAG had not succeeded before: {gap} was not asked for in time."
         )
-        return Decision("skip", f"{told} {reason} The month's report names the gap. Nothing was recorded.")
+        return Decision("skip", f"{intro} {reason} The month's report names the gap. Nothing was recorded.")
     return Decision(
         "fail",
-        f"{told} {month.name} is over and its counters were reset: {gap} is in no counter any more, and "
+        f"{intro} {month.name} is over and its counters were reset: {gap} is in no counter any more, and "
         "today's values would be false in its place. Nothing was recorded, and no retry can. The month's "
         "report names the gap. Mark this task as success; if an invoice shows the amount, book it with "
         "record_correction (docs/costs.md).",
@@ -111,32 +99,29 @@ def decide_snapshot(
 
 
 def decide_report(
-    asked: str, month: Month, ledger: Ledger, *, closes: bool, is_asset_triggered: bool
+    asked: str, month: Month, *, ledger: str, is_empty: bool, closes: bool, is_asset_triggered: bool
 ) -> Decision:
     """
     Decide whether there is anything to report or to close.
 
     :param asked: the ``month`` parameter.
     :param month: what it means for this run.
-    :param ledger: where from.
+    :param ledger: the ledger's folder, for the message.
+    :param is_empty: whether the ledger has nothing of the month.
     :param closes: whether the month is to be closed.
     :param is_asset_triggered: whether a new snapshot started the run: then an empty ledger is a mistake.
     """
-    if any(ledger.files(kind, month.name) for kind in (SNAPSHOTS, DELETED, CLOSED)):
-        return RECORD
-    if ledger.strangers(SNAPSHOTS, month.name):
-        return RECORD  # the report names them
-    if asked == "latest" and not is_asset_triggered:
+    if is_empty and asked == "latest" and not is_asset_triggered:
         return Decision(
             "skip",
-            f"The ledger {ledger.root} has no snapshot yet: there is nothing to report. If there should be "
-            "one, give the report the snapshot's ledger.",
+            f"The ledger {ledger} has no snapshot yet: there is nothing to report. If there should be one, "
+            "give the report the snapshot's ledger.",
         )
-    if closes and asked == "previous":
+    if is_empty and closes and asked == "previous":
         return Decision(
             "skip",
-            f"The ledger {ledger.root} has nothing of {month.name}: there is nothing to close. If there "
-            "should be, give the report the snapshot's ledger.",
+            f"The ledger {ledger} has nothing of {month.name}: there is nothing to close. If there should "
+            "be, give the report the snapshot's ledger.",
         )
     return RECORD
 
@@ -151,4 +136,4 @@ def _across_the_turn(month: Month, due: datetime, late: timedelta) -> Decision:
 
 
 def _local(moment: datetime, zone: str) -> str:
-    return f"{moment.astimezone(zone_of(zone)):%Y-%m-%d %H:%M} {zone}"
+    return f"{format_local(moment, zone)} {zone}"

@@ -1,4 +1,4 @@
-"""The geometry of the page's charts, in per cent of their width so that text keeps its size on a phone."""
+"""The geometry of the page's charts, as percentages of their width so that text keeps its size on a phone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from decimal import Decimal
 
 import msgspec
 
-from airflow_provider_closeai.costs.figures import BudgetLine, OwnerLine, Report, share
-from airflow_provider_closeai.costs.months import ZERO, total
+from airflow_provider_closeai.costs.accounting.money import ZERO, percent, total
+from airflow_provider_closeai.costs.accounting.report_model import BudgetUse, OwnerCosts, Report
+from airflow_provider_closeai.costs.render.outputs import forecast_percent
 
 _MAX_OWNERS = 12
 _PLOT = 180
@@ -17,7 +18,7 @@ _STEPS = (1, 2, 5, 10)
 
 
 class OwnerBar(msgspec.Struct, frozen=True):
-    """One team's bar: ``width`` in per cent of the chart, the largest is 100."""
+    """One team's bar: ``width`` as percentages of the chart, the largest is 100."""
 
     label: str
     amount: Decimal
@@ -55,9 +56,9 @@ class DayChart(msgspec.Struct, frozen=True):
 
 
 class BudgetBar(msgspec.Struct, frozen=True):
-    """A team's budget: all lengths in per cent of one scale, whose 100 is the longest of this team."""
+    """A team's budget: all lengths as percentages of one scale, whose 100 is the longest of this team."""
 
-    line: BudgetLine
+    line: BudgetUse
     used: Decimal
     forecast_used: Decimal | None
     actual: Decimal
@@ -67,12 +68,12 @@ class BudgetBar(msgspec.Struct, frozen=True):
     level: str
 
 
-def owner_bars(owners: Sequence[OwnerLine], whole: Decimal) -> list[OwnerBar]:
+def owner_bars(owners: Sequence[OwnerCosts], month_to_date: Decimal) -> list[OwnerBar]:
     """
     Lay out the cost by owner; the smallest of many share one bar.
 
     :param owners: the largest first.
-    :param whole: the month's total.
+    :param month_to_date: the month's total.
     """
     amounts: dict[str, Decimal] = {}
     for line in owners:
@@ -82,7 +83,10 @@ def owner_bars(owners: Sequence[OwnerLine], whole: Decimal) -> list[OwnerBar]:
         rest = shown[_MAX_OWNERS - 1 :]
         shown = [*shown[: _MAX_OWNERS - 1], (f"{len(rest)} others", total(amount for _, amount in rest))]
     largest = max((amount for _, amount in shown), default=ZERO)
-    return [OwnerBar(label, amount, share(amount, whole), _width(amount, largest)) for label, amount in shown]
+    return [
+        OwnerBar(label, amount, percent(amount, month_to_date), _width(amount, largest))
+        for label, amount in shown
+    ]
 
 
 def day_chart(daily: Mapping[date, Decimal], report: Report) -> DayChart:
@@ -119,7 +123,7 @@ def day_chart(daily: Mapping[date, Decimal], report: Report) -> DayChart:
     return DayChart(bars, ticks, pixels(ZERO), gutter=8 * longest + 8)
 
 
-def budget_bars(budgets: Sequence[BudgetLine]) -> list[BudgetBar]:
+def budget_bars(budgets: Sequence[BudgetUse]) -> list[BudgetBar]:
     """
     Lay out what was spent against the budgets.
 
@@ -128,8 +132,8 @@ def budget_bars(budgets: Sequence[BudgetLine]) -> list[BudgetBar]:
     bars = []
     for line in budgets:
         longest = max(line.budget, line.actual, line.forecast or ZERO)
-        used = share(line.actual, line.budget) or ZERO
-        forecast_used = None if line.forecast is None else share(line.forecast, line.budget)
+        used = percent(line.actual, line.budget) or ZERO
+        forecast_used = forecast_percent(line)
         verdict, level = _verdict(used, forecast_used)
         bars.append(
             BudgetBar(
@@ -157,11 +161,11 @@ def _verdict(used: Decimal, forecast_used: Decimal | None) -> tuple[str, str]:
 
 
 def _width(amount: Decimal, longest: Decimal) -> Decimal:
-    return max(share(amount, longest) or ZERO, ZERO)
+    return max(percent(amount, longest) or ZERO, ZERO)
 
 
 def _step(span: Decimal) -> Decimal:
-    """Choose a round distance of lines, of which some four cross the chart."""
+    """Choose a tick step that gives about four grid lines."""
     if span <= 0:
         return Decimal(1)
     rough = span / 4

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, in a local folder or in an object store."""
+"""Files that appear complete or not at all, in a local folder or in an object store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_closeai.costs.errors import NotWritten
 
 
 @contextlib.contextmanager
-def whole(target: Any) -> Iterator[IO[bytes]]:
+def atomic_write(target: Any) -> Iterator[IO[bytes]]:
     """
     Open a file for writing. It appears under its name when all of it is written; an error leaves none.
 
@@ -22,28 +22,28 @@ def whole(target: Any) -> Iterator[IO[bytes]]:
     if getattr(target, "protocol", "") in ("", "file", "local"):
         partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")  # beside other writers
         try:
-            with _telling(target):
+            with _translate_errors(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 file = partial.open("wb")
             with file:
                 yield file
-            with _telling(target):
+            with _translate_errors(target):
                 partial.replace(target)
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
         return
-    # Sent when it is whole: what is written to an open object of fsspec is stored even after an error. And no
-    # folder is made: s3fs would make a bucket whose name was mistyped.
+    # Sent when it is complete: what is written to an open object of fsspec is stored even after an error.
+    # And no folder is made: s3fs would make a bucket whose name was mistyped.
     with tempfile.NamedTemporaryFile() as file:
         yield file
         file.flush()
-        with _telling(target):
+        with _translate_errors(target):
             target.fs.put_file(file.name, target.path)
 
 
 @contextlib.contextmanager
-def _telling(target: Any) -> Iterator[None]:
+def _translate_errors(target: Any) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import fnmatch
 import functools
-import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.costs.accounting.money import parse_amount
+from airflow_provider_closeai.costs.accounting.months import format_ids
 from airflow_provider_closeai.costs.errors import CurrencyConflict
-from airflow_provider_closeai.costs.months import money, named
-from airflow_provider_closeai.costs.tables import unguarded
 
 #: The team of accounts that no rule names.
 UNALLOCATED = "Unallocated"
@@ -47,7 +45,7 @@ class Rule(msgspec.Struct, frozen=True):
     alias: str | None = None
 
     @property
-    def told(self) -> str:
+    def message(self) -> str:
         """The rule, for a person."""
         what = f"id {self.id}" if self.id is not None else f"alias {self.alias!r}"
         return f"{self.place} ({what} -> {self.owner.team!r})"
@@ -55,7 +53,9 @@ class Rule(msgspec.Struct, frozen=True):
 
 class Owners:
     """
-    The rules. An id comes before any alias; of aliases the first that matches, in the order written.
+    Finds who pays, and remembers which rules were of use.
+
+    An id comes before any alias; of aliases the first that matches counts, in the order written.
 
     :param rules: in their order.
     """
@@ -77,7 +77,7 @@ class Owners:
 
     def of(self, account_id: int, alias: str) -> Owner:
         """
-        Tell who pays for an account.
+        Return who pays for an account.
 
         :param account_id: its id.
         :param alias: its alias.
@@ -96,14 +96,14 @@ class Owners:
     def warnings(self) -> list[str]:
         """Name the rules that matched nothing, and those that contradict each other, after all accounts."""
         idle = [
-            f"No account of this month matches {rule.told}: a typing error, or a rule that is not needed any "
-            "more."
+            f"No account of this month matches {rule.message}: a typing error, or a rule that is not needed "
+            "any more."
             for rule in self.rules
             if id(rule) not in self._used
         ]
         overlaps = [
-            f"Both {first.told} and {other.told} match {named(accounts)}: the first one counts. Make one of "
-            "them narrower, or name these accounts by id."
+            f"Both {first.message} and {other.message} match {format_ids(accounts)}: the first one counts. "
+            "Make one of them narrower, or name these accounts by id."
             for (first, other), accounts in self._overlaps.items()
         ]
         return idle + overlaps
@@ -112,17 +112,7 @@ class Owners:
         return [rule for matches, rule in self._patterns if rule.alias == alias or matches(alias)]
 
 
-class Budgets(msgspec.Struct, frozen=True):
-    """
-    A month's budgets by team.
-
-    :param amounts: by team.
-    """
-
-    amounts: dict[str, Decimal]
-
-
-def owners_of(source: object) -> Owners:
+def parse_owners(source: object) -> list[Rule]:
     """
     Read owner rules.
 
@@ -131,7 +121,7 @@ def owners_of(source: object) -> Owners:
     :raises InvalidParameter: naming the rule that is wrong.
     """
     if source is None:
-        return Owners([])
+        return []
     rules = []
     if isinstance(source, Mapping):
         for number, (key, value) in enumerate(source.items(), 1):
@@ -147,12 +137,12 @@ def owners_of(source: object) -> Owners:
             rules.append(_rule(value, f"owners rule {number}"))
     else:
         raise InvalidParameter(f"owners: {type(source).__name__} is neither a mapping nor a list of rules.")
-    return Owners(rules)
+    return rules
 
 
-def budgets_of(source: object, currency: str) -> Budgets:
+def parse_budgets(source: object, currency: str) -> dict[str, Decimal]:
     """
-    Read budgets.
+    Read the budgets of a month, by team.
 
     :param source: ``None``; a mapping ``{"Search": "1200.50"}``; or a list of mappings with ``team``,
         ``budget`` and perhaps ``currency``.
@@ -161,7 +151,7 @@ def budgets_of(source: object, currency: str) -> Budgets:
     :raises CurrencyConflict: where an entry is in another currency.
     """
     if source is None:
-        return Budgets({})
+        return {}
     if isinstance(source, Mapping):
         source = [{"team": team, "budget": budget} for team, budget in source.items()]
     if not isinstance(source, Sequence) or isinstance(source, str):
@@ -179,7 +169,7 @@ def budgets_of(source: object, currency: str) -> Budgets:
                 f"{place} ({team!r}) is in {other}, and the report is in {currency}. Nothing is converted "
                 "here: give the budget in the currency of monthly_cost."
             )
-        amount = money(f"{place} ({team!r})", entry.get("budget"))
+        amount = parse_amount(f"{place} ({team!r})", entry.get("budget"))
         if amount <= 0:
             raise InvalidParameter(
                 f"{place} ({team!r}): a budget is above 0, not {amount}. Leave the team out if it has none."
@@ -187,58 +177,7 @@ def budgets_of(source: object, currency: str) -> Budgets:
         if team in amounts:
             raise InvalidParameter(f"{place}: {team!r} has a budget already.")
         amounts[team] = amount
-    return Budgets(amounts)
-
-
-def read_rules(name: str, path: str, data: bytes) -> object:
-    """
-    Read a YAML or CSV file of owners or budgets, every value as text.
-
-    :param name: the parameter, for the error.
-    :param path: its path; the ending tells what it is.
-    :param data: its content.
-    :raises InvalidParameter: where it cannot be read.
-    """
-    if not path.endswith((".yaml", ".yml", ".csv")):
-        raise InvalidParameter(f"{name}: {path} ends neither in .yaml, .yml nor .csv.")
-    try:
-        text = data.decode("utf-8-sig")
-        found = list(_csv_rows(text)) if path.endswith(".csv") else _yaml(text)
-    except Exception as error:  # whatever the parser of the file says
-        raise InvalidParameter(f"{name}: the file {path} cannot be read: {error}.") from error
-    if not found:
-        raise InvalidParameter(f"{name}: the file {path} has no rules.")
-    return found
-
-
-def _csv_rows(text: str) -> Iterator[dict[str, str]]:
-    """Read a table that a person keeps in a spreadsheet: rows of empty cells are none."""
-    lines = csv.reader(io.StringIO(text), strict=True)
-    header = next(lines, [])
-    for cells in lines:
-        if not any(cells):
-            continue
-        if any(cells[len(header) :]):
-            raise ValueError(f"line {lines.line_num} has more cells than the first line has names")
-        yield {key: unguarded(cell) for key, cell in zip(header, cells, strict=False) if key}
-
-
-def _yaml(text: str) -> object:
-    """Read YAML: every scalar as text, so no amount becomes a float, but null; a key twice is an error."""
-    import yaml  # type: ignore[import-untyped]
-
-    class Loader(yaml.BaseLoader):  # type: ignore[misc]
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            names = [key.value for key, _ in node.value]
-            if twice := [key for key in names if names.count(key) > 1]:
-                raise ValueError(f"{twice[0]!r} is there twice{node.start_mark}")
-            return super().construct_mapping(node, deep)
-
-        def construct_scalar(self, node: Any) -> Any:
-            is_nothing = node.style is None and node.value in ("", "~", "null", "Null", "NULL")
-            return None if is_nothing else super().construct_scalar(node)
-
-    return yaml.load(text, Loader=Loader)  # noqa: S506  # BaseLoader makes nothing but text
+    return amounts
 
 
 def _rule(entry: Mapping[Any, Any], place: str) -> Rule:

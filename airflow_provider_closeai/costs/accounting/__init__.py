@@ -1,0 +1,1 @@
+"""From observations to a month's report: no I/O, no clock, no Airflow. Internal."""

@@ -1,0 +1,73 @@
+"""What was booked in a ledger: closed figures, and the lines that were appended to months."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+import msgspec
+
+from airflow_provider_closeai.costs.accounting.money import total
+from airflow_provider_closeai.costs.accounting.owners import Owner
+
+#: Sources of an adjustment, as the ledger and the report write them.
+NOTE, DIFFERENCE = "manual", "evidence"
+
+
+class Adjustment(msgspec.Struct, frozen=True):
+    """
+    A line that was appended to a month: a note or a difference.
+
+    :param source: ``manual``: a note that somebody booked by hand. ``evidence``: a closing's difference: the
+        observations say something else than when the month was closed.
+    """
+
+    recorded_at: datetime
+    billing_month: str
+    currency: str
+    sub_account_id: int
+    alias: str
+    amount: Decimal
+    source: str
+    reason: str
+
+
+class ClosedCost(msgspec.Struct, frozen=True):
+    """
+    An account's cost in a closed month, as its counter said, and who pays it.
+
+    :param sub_account_id: ``None`` in the one line of a month without accounts.
+    :param status: of the month when it was closed: ``final`` or ``estimated``.
+    """
+
+    currency: str
+    sub_account_id: int | None
+    alias: str
+    team: str
+    cost_center: str
+    amount: Decimal
+    status: str
+
+    @property
+    def owner(self) -> Owner:
+        """Who pays it."""
+        return Owner(self.team, self.cost_center)
+
+
+class Closing(msgspec.Struct, frozen=True):
+    """
+    The figures of a month as they were closed.
+
+    :param at: when.
+    :param status: ``final`` or ``estimated``, at that time.
+    :param accounts: by id.
+    """
+
+    at: datetime
+    status: str
+    accounts: dict[int, ClosedCost]
+
+    @property
+    def total(self) -> Decimal:
+        """What the counters said, together."""
+        return total(account.amount for account in self.accounts.values())

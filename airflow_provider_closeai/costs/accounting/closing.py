@@ -1,0 +1,110 @@
+"""Closing a month: what is written when it is closed, and what may be appended afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+
+from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE, NOTE, Adjustment, ClosedCost
+from airflow_provider_closeai.costs.accounting.money import ZERO, format_amount, total
+from airflow_provider_closeai.costs.accounting.report_model import Report
+from airflow_provider_closeai.costs.errors import CloseRefused
+
+
+def require_closable(report: Report, now: datetime) -> None:
+    """
+    Check that a month can be closed.
+
+    :param report: the month.
+    :param now: the time.
+    :raises CloseRefused: the month is not over, or its files are damaged.
+    """
+    month = report.month
+    if now < month.end:
+        raise CloseRefused(
+            f"{month.name} is not over ({month.zone}): it cannot be closed. Run the close after the turn, "
+            "with month='previous'."
+        )
+    if report.history.is_damaged:
+        raise CloseRefused(
+            f"{month.name} is not closed, because files of its ledger are damaged (see the warnings). "
+            "Restore them from a backup; or move them out of the ledger, and close without them."
+        )
+
+
+def closed_costs(report: Report) -> list[ClosedCost]:
+    """
+    Return the figures with which a month is closed. Without accounts that is one line that names none.
+
+    :param report: the month.
+    """
+    return [
+        ClosedCost(
+            report.currency,
+            account.sub_account_id,
+            account.alias,
+            account.owner.team,
+            account.owner.cost_center,
+            account.history.cost,
+            report.status,
+        )
+        for account in sorted(report.accounts, key=lambda account: account.sub_account_id)
+        if account.history
+    ] or [ClosedCost(report.currency, None, "", "", "", ZERO, report.status)]
+
+
+def differences(report: Report, now: datetime) -> list[Adjustment]:
+    """
+    Return what the observations of a closed month say differently now, as lines to append.
+
+    :param report: the month.
+    :param now: the time.
+    """
+    closed = report.closing.accounts if report.closing else {}
+    booked: dict[int, list[Decimal]] = {number: [one.amount] for number, one in closed.items()}
+    for item in report.appended:
+        if item.source == DIFFERENCE:
+            booked.setdefault(item.sub_account_id, []).append(item.amount)
+    observed = {account.sub_account_id: account for account in report.accounts if account.history}
+    found = []
+    for number in sorted({*observed, *booked}):
+        account = observed.get(number)
+        one = account or closed.get(number)
+        cost = account.history.cost if account and account.history else ZERO
+        difference = total([cost, *(-amount for amount in booked.get(number, ()))])
+        if difference:
+            found.append(
+                Adjustment(
+                    now,
+                    report.month.name,
+                    report.currency,
+                    number,
+                    one.alias if one else "",
+                    difference,
+                    DIFFERENCE,
+                    f"the observations say {format_amount(cost)} since",
+                )
+            )
+    return found
+
+
+def is_booked(note: Adjustment, appended: Sequence[Adjustment]) -> bool:
+    """
+    Return whether a note was booked already: its reason names it.
+
+    :param note: a line that somebody books by hand.
+    :param appended: the lines of its month.
+    :raises InvalidParameter: with another amount.
+    """
+    for line in appended:
+        if (line.source, line.sub_account_id, line.reason) != (NOTE, note.sub_account_id, note.reason):
+            continue
+        if line.amount != note.amount:
+            raise InvalidParameter(
+                f"reason: {note.reason!r} is booked already for this account and month, with {line.amount}. "
+                "Give this line a reason of its own."
+            )
+        return True
+    return False

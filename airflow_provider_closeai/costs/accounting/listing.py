@@ -1,0 +1,93 @@
+"""What a listing must be to be recorded, and its accounts as observations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from airflow_provider_closeai.client.errors import UnreadableAccount
+from airflow_provider_closeai.client.models import SubAccount, UnreadableItem, pricing_record
+from airflow_provider_closeai.costs.accounting.months import Month
+from airflow_provider_closeai.costs.accounting.observations import Observation
+from airflow_provider_closeai.costs.errors import SnapshotRefused
+
+_SHOWN = 10
+
+
+def require_readable(listing: Iterable[SubAccount | UnreadableItem]) -> list[SubAccount]:
+    """
+    Return the entries of a listing.
+
+    :param listing: all of it.
+    :raises UnreadableAccount: an entry cannot be read.
+    """
+    items = list(listing)
+    unreadable = [item for item in items if isinstance(item, UnreadableItem)]
+    if unreadable:
+        shown = "; ".join(
+            f"{'an entry without an id' if item.id is None else item.id} ({item.problem})"
+            for item in unreadable[:_SHOWN]
+        )
+        more = f" and {len(unreadable) - _SHOWN} more" if len(unreadable) > _SHOWN else ""
+        raise UnreadableAccount(
+            f"The listing has sub-accounts that cannot be read: {shown}{more}. A snapshot counts all "
+            "accounts or none: nothing was recorded. A retry reads them again; if it lasts, ask the platform "
+            "about these accounts. The next snapshot of the month has all that this one would have had."
+        )
+    return [item for item in items if isinstance(item, SubAccount)]
+
+
+def require_within(month: Month, ended: datetime) -> None:
+    """
+    Check that a listing lies within one month.
+
+    :param month: in which it began.
+    :param ended: when it ended.
+    :raises SnapshotRefused: the month has turned meanwhile.
+    """
+    if ended >= month.end:
+        raise SnapshotRefused(
+            f"The listing began in {month.name} and ended after the month's turn in {month.zone}: some "
+            "counters are of the old month, some of the new one. Nothing was recorded or deleted; a retry "
+            "reads the new month. Let what runs before the turn begin earlier."
+        )
+
+
+def refuse_empty(name: str, rows: int, left: Sequence[int]) -> None:
+    """
+    Refuse an empty listing where accounts should be left.
+
+    :param name: the last snapshot's file.
+    :param rows: how many accounts it has.
+    :param left: those of which no deletion was recorded.
+    :raises SnapshotRefused: there are some.
+    """
+    if left:
+        raise SnapshotRefused(
+            f"The listing is empty, and {name} has {rows} sub-accounts, of which {len(left)} were not "
+            f"deleted by this provider (ids {', '.join(map(str, left[:_SHOWN]))}). That is rather a fault of "
+            "the platform or another main account's key than the truth. Nothing was recorded. Look at the "
+            "connection; if they were really all deleted elsewhere, pause this DAG: their last "
+            "snapshot stays their last figure."
+        )
+
+
+def observations_of(accounts: Iterable[SubAccount]) -> list[Observation]:
+    """
+    Return accounts as observations, in the order of their ids.
+
+    :param accounts: as they were listed.
+    """
+    return [
+        Observation(
+            account.id,
+            account.alias or "",
+            account.monthly_cost,
+            account.created_at or "",
+            account.enabled,
+            account.balance,
+            json.dumps(pricing_record(account.pricing), ensure_ascii=False, separators=(",", ":")),
+        )
+        for account in sorted(accounts, key=lambda account: account.id)
+    ]

@@ -1,0 +1,85 @@
+"""Exact money: amounts are never rounded on the way, and a sum that could not be exact is an error."""
+
+from __future__ import annotations
+
+import decimal
+import re
+from collections.abc import Iterable
+from decimal import Decimal
+
+from airflow_provider_closeai.client.errors import InvalidParameter
+
+ZERO = Decimal(0)
+_PLACES = 18
+_CURRENCY = re.compile(r"[A-Z]{3}")
+
+#: Sums are exact in this context, or they fail.
+EXACT = decimal.Context(
+    prec=200, traps=[decimal.Inexact, decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow]
+)
+#: For quotients, which are rounded.
+ESTIMATE = decimal.Context(prec=250)
+
+
+def parse_amount(name: str, value: object) -> Decimal:
+    """
+    Read an amount that a person wrote.
+
+    :param name: what it is, for the error.
+    :param value: text, an integer or a ``Decimal``. Of a float its shortest text is taken: what was typed.
+    :raises InvalidParameter: not a finite number.
+    """
+    text = "" if isinstance(value, bool) else str(value).strip()
+    try:
+        amount = Decimal(text)
+    except decimal.InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite():
+        raise InvalidParameter(
+            f"{name}: {value!r} is no amount. Write a plain number such as 1250.50, without a thousands "
+            "separator or a currency sign."
+        )
+    if amount.adjusted() >= _PLACES or int(amount.as_tuple().exponent) < -_PLACES:
+        raise InvalidParameter(
+            f"{name}: {value!r} is out of range. Write an amount with at most {_PLACES} digits before the "
+            f"point and {_PLACES} after it."
+        )
+    return amount
+
+
+def parse_currency(value: object) -> str:
+    """
+    Read the ``currency`` parameter. It is required: the platform names no currency.
+
+    :param value: an ISO 4217 code.
+    :raises InvalidParameter: not such a code.
+    """
+    value = value.strip() if isinstance(value, str) else value
+    if not isinstance(value, str) or not _CURRENCY.fullmatch(value):
+        hint = " For the renminbi that is CNY." if str(value).upper() == "RMB" else ""
+        raise InvalidParameter(f"currency: {value!r} is no ISO 4217 code, such as CNY or USD.{hint}")
+    if value == "RMB":
+        raise InvalidParameter("currency: RMB is no ISO 4217 code. For the renminbi that is CNY.")
+    return value
+
+
+def format_amount(amount: Decimal) -> str:
+    """Write an amount in plain digits with all its decimals, never as ``1E-8``; 0 as ``0``."""
+    return format(amount, "f") if amount else "0"
+
+
+def total(amounts: Iterable[Decimal]) -> Decimal:
+    """Add amounts up, exactly."""
+    with decimal.localcontext(EXACT):
+        return sum(amounts, ZERO)
+
+
+def percent(part: Decimal, base: Decimal) -> Decimal | None:
+    """
+    Return ``part`` as a percentage of ``base``, with 4 decimals; ``None`` where the base is not above 0.
+
+    :param part: an amount.
+    :param base: what 100 % is.
+    """
+    with decimal.localcontext(ESTIMATE):
+        return (part * 100 / base).quantize(Decimal("0.0001")) if base > 0 else None

@@ -1,0 +1,91 @@
+"""What was seen of a month: the counters of its accounts, file by file, as the store reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+
+import msgspec
+
+from airflow_provider_closeai.costs.accounting.months import Month
+
+
+class Observation(msgspec.Struct, frozen=True, gc=False):
+    """
+    One account as one listing showed it.
+
+    :param monthly_cost: its counter; ``None``: the platform gave none.
+    :param created_at: as the platform wrote it.
+    :param enabled: this and what follows is recorded, and not read for a report.
+    :param model_pricing: its prices, as JSON.
+    """
+
+    sub_account_id: int
+    alias: str
+    monthly_cost: Decimal | None
+    created_at: str
+    enabled: bool | None = None
+    balance: Decimal | None = None
+    model_pricing: str = ""
+
+
+class ControlTotal(msgspec.Struct, frozen=True):
+    """What the platform said the main account used, and when."""
+
+    at: datetime
+    used: Decimal
+
+
+class PreviousMonth(msgspec.Struct, frozen=True):
+    """
+    The last usable snapshot of the month before.
+
+    :param at: when it was made; ``None``: there is none.
+    :param costs: its counters.
+    :param deleted: which of its accounts were recorded deleted since.
+    """
+
+    at: datetime | None = None
+    costs: dict[int, Decimal] = {}
+    deleted: set[int] = set()
+
+
+class ObservedFile(msgspec.Struct, frozen=True):
+    """
+    One file of observations.
+
+    :param name: its path inside the ledger.
+    :param at: when its counters were read.
+    :param is_complete: a listing of all accounts; otherwise a record of accounts before their deletion.
+    :param observations: ``None`` where the file is damaged.
+    :param damage: what is wrong with it.
+    """
+
+    name: str
+    at: datetime
+    is_complete: bool
+    observations: Iterable[Observation] | None = None
+    damage: str = ""
+
+
+class ObservedMonth(msgspec.Struct, frozen=True):
+    """
+    All that a ledger has of a month.
+
+    :param ledger: the ledger's folder, for messages.
+    :param known_months: the months of which the ledger has snapshots, in order.
+    :param files: in the order of time; read while they are iterated, so that few are in memory.
+    :param unrecognized_files: tables whose names are not ledger names.
+    :param control: the newest control total.
+    :param control_warnings: what is wrong with newer ones.
+    """
+
+    month: Month
+    ledger: str
+    known_months: list[str]
+    files: Iterable[ObservedFile]
+    unrecognized_files: list[str]
+    previous: PreviousMonth
+    control: ControlTotal | None
+    control_warnings: list[str]

@@ -1,0 +1,222 @@
+"""The structs of a report: amounts that add up, by account, by owner, by day and against budgets."""
+
+from __future__ import annotations
+
+import decimal
+from collections.abc import Iterator
+from datetime import date, datetime
+from decimal import Decimal
+
+import msgspec
+
+from airflow_provider_closeai.costs.accounting.booked import Adjustment, Closing
+from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
+from airflow_provider_closeai.costs.accounting.money import EXACT, ZERO, total
+from airflow_provider_closeai.costs.accounting.months import Month, zone_of
+from airflow_provider_closeai.costs.accounting.observations import ControlTotal
+from airflow_provider_closeai.costs.accounting.owners import Owner
+
+#: ``open``: the month goes on. ``final``: a snapshot lies close to its end. ``estimated``: none does.
+OPEN, FINAL, ESTIMATED = "open", "final", "estimated"
+#: Kinds of movements, as the report writes them: a fall is a "correction" there. ``KEPT``: what keeps a
+#: closed month as it was closed.
+OPENING, INCREASE, FALL, KEPT = "opening", "increase", "correction", "closed"
+
+
+class Movement(msgspec.Struct, frozen=True, gc=False):
+    """
+    A row of the one table of which all other figures are sums.
+
+    :param kind: ``increase``, ``opening`` or ``correction`` (a fall) of a counter; ``manual`` (a note) or
+        ``evidence`` (a difference), which were appended; ``closed``: what keeps a closed month as it was.
+    :param day: the local day on which it is booked; ``None``: on no day.
+    :param start: of the interval in which it was spent; ``None``, as ``end``: the month.
+    :param recorded_at: when it was appended; ``None``: it was not.
+    :param reason: why it was appended.
+    """
+
+    sub_account_id: int
+    alias: str
+    owner: Owner
+    kind: str
+    amount: Decimal
+    day: date | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    recorded_at: datetime | None = None
+    reason: str = ""
+
+
+class Amounts(msgspec.Struct, kw_only=True):
+    """
+    Sums of movements: ``month_to_date = opening + increases + falls + adjustments``.
+
+    :param opening: spent this month before the account was first seen, on a day that is not known.
+    :param increases: rises of the counter.
+    :param falls: falls of the counter inside the month: below 0.
+    :param adjustments: lines that were appended to the month, and what keeps a closed month as it was closed.
+    """
+
+    month_to_date: Decimal = ZERO
+    opening: Decimal = ZERO
+    increases: Decimal = ZERO
+    falls: Decimal = ZERO
+    adjustments: Decimal = ZERO
+
+    def add(self, other: Amounts) -> None:
+        """Add another's amounts to these."""
+        self.month_to_date += other.month_to_date
+        self.opening += other.opening
+        self.increases += other.increases
+        self.falls += other.falls
+        self.adjustments += other.adjustments
+
+
+class AccountCosts(Amounts, kw_only=True):
+    """
+    One account's month.
+
+    :param state: ``live``; ``deleted``: its last value was recorded just before; ``vanished``: it was not
+        listed any more, so what it spent in its last ``gap_minutes`` at most is missing; ``unobserved``: only
+        appended lines name it.
+    :param gap_minutes: also of a live account that was listed without a cost since.
+    :param observed_days: the local days with a snapshot between its first and its last sight.
+    :param forecast: of the complete month at the rate so far; ``None`` where there is none.
+    :param history: its observations; ``None``: unobserved.
+    :param appended: the lines that were appended to it.
+    """
+
+    sub_account_id: int
+    alias: str
+    owner: Owner
+    state: str
+    created_at: datetime | None = None
+    first_seen: datetime | None = None
+    last_seen: datetime | None = None
+    gap_minutes: int = 0
+    observed_days: int = 0
+    forecast: Decimal | None = None
+    history: AccountHistory | None = None
+    appended: list[Adjustment] = []
+
+    @property
+    def former_aliases(self) -> list[str]:
+        """The aliases that it had earlier this month."""
+        return [rename.old for rename in self.history.renames] if self.history else []
+
+    def counter_movements(self) -> Iterator[Movement]:
+        """Yield the movements of its counter, oldest first."""
+        account_id, alias, owner = self.sub_account_id, self.alias, self.owner
+        for span, amount in self.history.movements() if self.history else ():
+            kind = OPENING if span.day is None else INCREASE if amount > 0 else FALL
+            yield Movement(account_id, alias, owner, kind, amount, span.day, span.start, span.end)
+
+    def movements(self) -> Iterator[Movement]:
+        """Yield all that makes its cost: the movements of its counter, and what was appended."""
+        yield from self.counter_movements()
+        for item in self.appended:
+            yield appended_movement(item, self.owner)
+        kept = total([self.adjustments, *(-item.amount for item in self.appended)])
+        if kept:
+            yield Movement(self.sub_account_id, self.alias, self.owner, KEPT, kept, reason="as closed")
+
+    def daily(self) -> dict[date, Decimal]:
+        """Its cost by day; without opening and adjustments, which are on no day."""
+        days: dict[date, Decimal] = {}
+        with decimal.localcontext(EXACT):
+            for span, amount in self.history.movements() if self.history else ():
+                if span.day is not None:
+                    days[span.day] = days[span.day] + amount if span.day in days else amount
+        return days
+
+
+class OwnerCosts(Amounts, kw_only=True):
+    """One team and cost centre: the sums of its accounts, and its cost by day."""
+
+    owner: Owner
+    accounts: int = 0
+    forecast: Decimal | None = None
+    daily: dict[date, Decimal] = {}
+
+
+class BudgetUse(msgspec.Struct, frozen=True):
+    """A team's budget, what it spent, and what the complete month is forecast to cost."""
+
+    team: str
+    budget: Decimal
+    actual: Decimal
+    forecast: Decimal | None
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """
+    A month's report. Every amount is exact but a forecast, which is an estimate anyway.
+
+    :param gap_minutes: from the last snapshot to the month's end: what was spent then is not included.
+        ``None`` while the month is open.
+    :param main_difference: what the main account used and no sub-account shows, at the same moment.
+    """
+
+    month: Month
+    currency: str
+    status: str
+    generated_at: datetime
+    gap_minutes: int | None
+    history: History
+    totals: Amounts
+    forecast: Decimal | None
+    owners: list[OwnerCosts]
+    accounts: list[AccountCosts]
+    budgets: list[BudgetUse]
+    closing: Closing | None
+    appended: list[Adjustment]
+    control: ControlTotal | None
+    main_difference: Decimal | None
+    warnings: list[str]
+
+    @property
+    def daily(self) -> dict[date, Decimal]:
+        """The cost of all accounts by day of the month; days without a figure are absent."""
+        days: dict[date, Decimal] = {}
+        with decimal.localcontext(EXACT):
+            for line in self.owners:
+                for day, amount in line.daily.items():
+                    days[day] = days.get(day, ZERO) + amount
+        return dict(sorted(days.items()))
+
+    @property
+    def observed_days(self) -> list[date]:
+        """The local days on which a snapshot was made."""
+        zone = zone_of(self.month.zone)
+        return sorted({at.astimezone(zone).date() for at in self.history.snapshots})
+
+    @property
+    def missed_days(self) -> list[date]:
+        """The days before the last snapshot without one; of the ledger's first month, from its first on."""
+        seen = self.observed_days
+        first = self.month.days[0] if self.history.has_earlier_months else seen[0]
+        return [day for day in self.month.days if first <= day < seen[-1] and day not in seen]
+
+
+def appended_movement(
+    item: Adjustment, owner: Owner, *, start: datetime | None = None, end: datetime | None = None
+) -> Movement:
+    """
+    Return an appended line as a movement.
+
+    :param item: the line.
+    :param owner: who pays it.
+    :param start: of its month, where that is not the report's.
+    :param end: of its month.
+    """
+    return Movement(
+        item.sub_account_id,
+        item.alias,
+        owner,
+        item.source,
+        item.amount,
+        start=start,
+        end=end,
+        recorded_at=item.recorded_at,
+        reason=item.reason,
+    )

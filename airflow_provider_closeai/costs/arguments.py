@@ -1,0 +1,167 @@
+"""Read what people pass: paths, spans of time, flags, and files of owners and budgets."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.costs.tables import unguarded
+
+#: Opens a path: takes the parameter's name, for the error, and what was given.
+OpenPath = Callable[[str, Any], Any]
+
+
+def local_path(name: str, value: Any) -> Any:
+    """
+    Return a path object; text is a local path.
+
+    :param name: the parameter, for the error.
+    :param value: text, or a ``pathlib.Path``, a ``UPath`` or an ``ObjectStoragePath``, which stays as it is.
+    :raises InvalidParameter: it is empty, not a path, or the address of a store.
+    """
+    if hasattr(type(value), "joinpath"):
+        return value
+    text = os.fspath(value).strip() if isinstance(value, str | os.PathLike) else ""
+    if not text or "://" in text:
+        what = f"{text!r} is no local folder" if text else "it is empty"
+        raise InvalidParameter(
+            f"{name}: {what}. Give a folder, for instance '/data/closeai/ledger', or for a store a path "
+            "object such as ObjectStoragePath('s3://aws_default@finance/closeai/ledger')."
+        )
+    return Path(text).expanduser()
+
+
+def parse_span(name: str, value: Any) -> timedelta:
+    """
+    Return a span of time.
+
+    :param name: the parameter, for the error.
+    :param value: a ``timedelta``, or a number of seconds.
+    :raises InvalidParameter: neither, or below 0.
+    """
+    found = value
+    if not isinstance(value, timedelta):
+        try:
+            is_number = isinstance(value, int | float | Decimal | str) and not isinstance(value, bool)
+            found = timedelta(seconds=float(value)) if is_number else None
+        except (ValueError, OverflowError):
+            found = None
+    if found is None or found < timedelta(0):
+        raise InvalidParameter(f"{name}: {value!r} is no timedelta of 0 or more, and no number of seconds.")
+    return timedelta(seconds=found.total_seconds())  # pendulum's prints in words of its own
+
+
+def parse_flag(name: str, value: Any) -> bool:
+    """
+    Return a boolean; a template gives ``"True"`` or ``"false"``.
+
+    :param name: the parameter, for the error.
+    :param value: a boolean, or text of one.
+    :raises InvalidParameter: anything else.
+    """
+    found = {"true": True, "false": False}.get(value.strip().lower()) if isinstance(value, str) else value
+    if not isinstance(found, bool):
+        raise InvalidParameter(f"{name} is {value!r}: give True or False. Nothing was sent.")
+    return found
+
+
+def parse_label(name: str, value: Any) -> str:
+    """
+    Return a short text, such as a number that stands for a name.
+
+    :param name: the parameter, for the error.
+    :param value: text or a number.
+    :raises InvalidParameter: empty, or anything else.
+    """
+    text = str(value).strip() if isinstance(value, str | int | float | Decimal) else ""
+    if not text or isinstance(value, bool):
+        raise InvalidParameter(f"{name}: {value!r} is no text. Give a name, for instance 'CloseAI'.")
+    return text
+
+
+def load_rules(name: str, source: Any, open_path: OpenPath) -> Any:
+    """
+    Return owners or budgets: read from their file where a path is given, or from JSON text.
+
+    :param name: the parameter, for the error.
+    :param source: a mapping, a list, JSON text of either, or the path of a YAML or CSV file.
+    :param open_path: opens the path.
+    :raises InvalidParameter: the file or the JSON cannot be read.
+    """
+    if not isinstance(source, str | os.PathLike) and not hasattr(type(source), "joinpath"):
+        return source
+    text = str(source)
+    if text.strip()[:1] in ("{", "["):
+        try:
+            return json.loads(text, parse_float=Decimal)
+        except ValueError:
+            raise InvalidParameter(
+                f"{name}: it is text that is not JSON. In a template write "
+                f"{{{{ params.{name} | tojson }}}}, or give a mapping whose values are templates."
+            ) from None
+    if not text.strip():
+        raise InvalidParameter(f"{name}: it is empty. Give a mapping, the path of a file, or None.")
+    try:
+        data = open_path(name, source).read_bytes()
+    except OSError as error:
+        raise InvalidParameter(f"{name}: the file {text} cannot be read: {error}.") from error
+    return read_rules(name, text.strip(), data)
+
+
+def read_rules(name: str, path: str, data: bytes) -> object:
+    """
+    Read a YAML or CSV file of owners or budgets, every value as text.
+
+    :param name: the parameter, for the error.
+    :param path: its path; its ending says what it is.
+    :param data: its content.
+    :raises InvalidParameter: where it cannot be read.
+    """
+    if not path.endswith((".yaml", ".yml", ".csv")):
+        raise InvalidParameter(f"{name}: {path} ends neither in .yaml, .yml nor .csv.")
+    try:
+        text = data.decode("utf-8-sig")
+        found = list(_csv_rows(text)) if path.endswith(".csv") else _yaml(text)
+    except Exception as error:  # whatever the parser of the file says
+        raise InvalidParameter(f"{name}: the file {path} cannot be read: {error}.") from error
+    if not found:
+        raise InvalidParameter(f"{name}: the file {path} has no rules.")
+    return found
+
+
+def _csv_rows(text: str) -> Iterator[dict[str, str]]:
+    """Read a table that a person keeps in a spreadsheet: rows of empty cells are none."""
+    lines = csv.reader(io.StringIO(text), strict=True)
+    header = next(lines, [])
+    for cells in lines:
+        if not any(cells):
+            continue
+        if any(cells[len(header) :]):
+            raise ValueError(f"line {lines.line_num} has more cells than the first line has names")
+        yield {key: unguarded(cell) for key, cell in zip(header, cells, strict=False) if key}
+
+
+def _yaml(text: str) -> object:
+    """Read YAML: every scalar as text, so no amount becomes a float, but null; a key twice is an error."""
+    import yaml  # type: ignore[import-untyped]
+
+    class Loader(yaml.BaseLoader):  # type: ignore[misc]
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            names = [key.value for key, _ in node.value]
+            if twice := [key for key in names if names.count(key) > 1]:
+                raise ValueError(f"{twice[0]!r} is there twice{node.start_mark}")
+            return super().construct_mapping(node, deep)
+
+        def construct_scalar(self, node: Any) -> Any:
+            is_nothing = node.style is None and node.value in ("", "~", "null", "Null", "NULL")
+            return None if is_nothing else super().construct_scalar(node)
+
+    return yaml.load(text, Loader=Loader)  # noqa: S506  # BaseLoader makes nothing but text

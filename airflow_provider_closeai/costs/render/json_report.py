@@ -1,0 +1,143 @@
+"""A report as JSON."""
+
+from __future__ import annotations
+
+import functools
+import json
+from datetime import date, datetime
+from decimal import Decimal
+from typing import IO, Any
+
+import msgspec
+
+from airflow_provider_closeai.costs import tables
+from airflow_provider_closeai.costs.accounting.money import format_amount
+from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Amounts, Report
+from airflow_provider_closeai.costs.render.outputs import (
+    AMOUNTS,
+    forecast_percent,
+    percent_of_budget,
+    share_of,
+    used_percent,
+)
+
+_AMOUNTS = tuple((column.name, column.getter) for column in AMOUNTS)
+
+
+def write_json(file: IO[bytes], report: Report) -> None:
+    """
+    Write a complete report as JSON; amounts are strings. One account per line.
+
+    :param file: where to.
+    :param report: the month.
+    """
+    head = json.dumps(_plain(summary(report)), ensure_ascii=False, indent=1)
+    file.write(head.removesuffix("\n}").encode() + b',\n "accounts": [')
+    mark = b"\n  "
+    share, budgets = share_of(report), {line.team: line.budget for line in report.budgets}
+    for line in report.accounts:
+        file.write(mark + msgspec.json.encode(_account(line, share(line), budgets)))
+        mark = b",\n  "
+    file.write(b"\n ]\n}\n")
+
+
+def summary(report: Report) -> dict[str, Any]:
+    """
+    Return everything of a report but its accounts.
+
+    :param report: the month.
+    """
+    history, closing, share = report.history, report.closing, share_of(report)
+    return {
+        "billing_month": report.month.name,
+        "time_zone": report.month.zone,
+        "currency": report.currency,
+        "status": report.status,
+        "gap_minutes": report.gap_minutes,
+        "generated_at": report.generated_at,
+        "first_snapshot": history.snapshots[0],
+        "last_snapshot": history.snapshots[-1],
+        "observed_days": len(report.observed_days),
+        "missed_days": report.missed_days,
+        "totals": _amounts(report.totals),
+        "forecast": report.forecast,
+        "daily": report.daily,
+        "owners": [
+            {
+                **msgspec.structs.asdict(line.owner),
+                "accounts": line.accounts,
+                **_amounts(line),
+                "share_percent": share(line),
+                "forecast": line.forecast,
+                "daily": line.daily,
+            }
+            for line in report.owners
+        ],
+        "budgets": [
+            {
+                **msgspec.structs.asdict(line),
+                "used_percent": used_percent(line),
+                "forecast_percent": forecast_percent(line),
+            }
+            for line in report.budgets
+        ],
+        "closed": None
+        if closing is None
+        else {"at": closing.at, "status": closing.status, "total": closing.total},
+        "appended": [msgspec.structs.asdict(line) for line in report.appended],
+        "main_account": report.control
+        and {
+            "at": report.control.at,
+            "used": report.control.used,
+            "not_in_sub_accounts": report.main_difference,
+        },
+        "warnings": report.warnings,
+        "evidence": history.files,
+    }
+
+
+def _account(line: AccountCosts, share: Decimal | None, budgets: dict[str, Decimal]) -> dict[str, Any]:
+    return {
+        "sub_account_id": line.sub_account_id,
+        "alias": line.alias,
+        "former_aliases": line.former_aliases,
+        "team": line.owner.team,
+        "cost_center": line.owner.cost_center,
+        "state": line.state,
+        **{name: format_amount(amount) for name, amount in _amounts(line).items()},
+        "share_percent": _plain(share),
+        "team_budget": _plain(budgets.get(line.owner.team)),
+        "team_budget_percent": _plain(percent_of_budget(line, budgets)),
+        "forecast": _plain(line.forecast),
+        "observed_days": line.observed_days,
+        "created_at": _plain(line.created_at),
+        "first_seen": _plain(line.first_seen),
+        "last_seen": _plain(line.last_seen),
+        "gap_minutes": line.gap_minutes,
+        "daily": {_day_text(day): format_amount(amount) for day, amount in line.daily().items()},
+    }
+
+
+def _amounts(line: Amounts) -> dict[str, Decimal]:
+    return {name: get(line) for name, get in _AMOUNTS}
+
+
+@functools.lru_cache(64)
+def _day_text(day: date) -> str:
+    return day.isoformat()
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Decimal():
+            return format_amount(value)
+        case datetime():
+            return tables.utc_text(value)
+        case date():
+            return value.isoformat()
+        case dict():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case _:
+            return value

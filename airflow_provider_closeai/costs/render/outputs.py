@@ -1,0 +1,179 @@
+"""A report as tables: every amount has all its decimals; nothing is rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
+from typing import IO, Any
+
+import msgspec
+
+from airflow_provider_closeai.costs import tables
+from airflow_provider_closeai.costs.accounting.money import percent
+from airflow_provider_closeai.costs.accounting.report_model import (
+    AccountCosts,
+    BudgetUse,
+    Movement,
+    OwnerCosts,
+    Report,
+)
+from airflow_provider_closeai.costs.tables import Column, Constant
+
+_BOM = b"\xef\xbb\xbf"
+_OWNER = (Column("team", cell="owner.team"), Column("cost_center", cell="owner.cost_center"))
+#: The sums of movements. A counter's falls are "corrections" in the files.
+AMOUNTS = (
+    Column("month_to_date", "amount"),
+    Column("opening", "amount"),
+    Column("increases", "amount"),
+    Column("corrections", "amount", "falls"),
+    Column("adjustments", "amount"),
+)
+
+
+class Table(msgspec.Struct, frozen=True):
+    """
+    A table of a report.
+
+    :param name: of its file.
+    :param columns: its columns.
+    :param rows: makes its rows.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    rows: Callable[[], Iterable[Any]]
+
+
+def tables_of(report: Report) -> list[Table]:
+    """
+    Return a report as tables: by owner, by account, by account and day, and budgets.
+
+    :param report: the month.
+    """
+    month = (
+        Column("billing_month", cell=Constant(report.month.name)),
+        Column("currency", cell=Constant(report.currency)),
+        Column("status", cell=Constant(report.status)),
+    )
+    forecast = (
+        Column("forecast", "amount"),
+        Column("observed_days", "integer", Constant(len(report.observed_days))),
+    )
+    share = Column("share_percent", "amount", share_of(report))
+    budgets = {line.team: line.budget for line in report.budgets}
+    return [
+        Table(
+            "owners",
+            (*month, *_OWNER, Column("accounts", "integer"), *AMOUNTS, share, *forecast),
+            lambda: report.owners,
+        ),
+        Table(
+            "accounts",
+            (
+                *month,
+                *_OWNER,
+                Column("sub_account_id", "integer"),
+                Column("alias"),
+                Column("former_aliases", cell=lambda line: ", ".join(line.former_aliases)),
+                Column("state"),
+                *AMOUNTS,
+                share,
+                Column("team_budget", "amount", lambda line: budgets.get(line.owner.team)),
+                Column("team_budget_percent", "amount", lambda line: percent_of_budget(line, budgets)),
+                Column("forecast", "amount"),
+                Column("observed_days", "integer"),
+                Column("created_at", "time"),
+                Column("first_seen", "time"),
+                Column("last_seen", "time"),
+                Column("gap_minutes", "integer"),
+            ),
+            lambda: report.accounts,
+        ),
+        Table(
+            "days",
+            (
+                *month,
+                Column("day", "day"),
+                Column("kind"),
+                *_OWNER,
+                Column("sub_account_id", "integer"),
+                Column("alias"),
+                Column("amount", "amount"),
+                Column("observed_from", "time", "start"),
+                Column("observed_to", "time", "end"),
+            ),
+            lambda: _days(report),
+        ),
+        Table(
+            "budgets",
+            (
+                *month,
+                Column("team"),
+                Column("budget", "amount"),
+                Column("actual", "amount"),
+                Column("used_percent", "amount", used_percent),
+                *forecast,
+                Column("forecast_percent", "amount", forecast_percent),
+            ),
+            lambda: report.budgets,
+        ),
+    ]
+
+
+def share_of(report: Report) -> Callable[[AccountCosts | OwnerCosts], Decimal | None]:
+    """Return the function that gives the share of an account or owner in a report's total."""
+    month_to_date = report.totals.month_to_date
+    return lambda line: percent(line.month_to_date, month_to_date)
+
+
+def percent_of_budget(account: AccountCosts, budgets: dict[str, Decimal]) -> Decimal | None:
+    """Return how much of its team's budget an account used."""
+    budget = budgets.get(account.owner.team)
+    return None if budget is None else percent(account.month_to_date, budget)
+
+
+def used_percent(line: BudgetUse) -> Decimal | None:
+    """Return how much of a budget is spent."""
+    return percent(line.actual, line.budget)
+
+
+def forecast_percent(line: BudgetUse) -> Decimal | None:
+    """Return how much of a budget is forecast to be spent."""
+    return None if line.forecast is None else percent(line.forecast, line.budget)
+
+
+def write_csv(file: IO[bytes], table: Table) -> None:
+    """
+    Write a table for a spreadsheet: with a byte order mark, by which it knows UTF-8.
+
+    :param file: where to.
+    :param table: which.
+    """
+    file.write(_BOM)
+    tables.write_csv(file, table.columns, table.rows())
+
+
+def write_parquet(file: IO[bytes], table: Table, report: Report) -> None:
+    """
+    Write a table as Parquet.
+
+    :param file: where to.
+    :param table: which.
+    :param report: whose.
+    """
+    costs = (line.month_to_date for line in report.accounts)
+    moved = (amount for line in report.accounts if line.history for amount in line.history.amounts)
+    budgets = (line.budget for line in report.budgets)
+    places = max(map(tables.places_of, (costs, moved, budgets)))
+    tables.write_parquet(file, table.columns, table.rows(), places)
+
+
+def _days(report: Report) -> Iterator[Movement]:
+    """Yield every movement of every counter, and each account's adjustments as one: the month's total."""
+    for account in report.accounts:
+        yield from account.counter_movements()
+        if account.adjustments:
+            yield Movement(
+                account.sub_account_id, account.alias, account.owner, "adjustment", account.adjustments
+            )

@@ -1,0 +1,251 @@
+"""What can be asked of the service: each a frozen struct, made and validated by its one ``parse``."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime, timedelta, tzinfo
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from airflow_provider_closeai import cost_defaults as defaults
+from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.costs import arguments
+from airflow_provider_closeai.costs.accounting.alerts import Threshold, parse_thresholds
+from airflow_provider_closeai.costs.accounting.money import parse_amount, parse_currency
+from airflow_provider_closeai.costs.accounting.months import require_month, zone_name
+from airflow_provider_closeai.costs.accounting.owners import Rule, parse_budgets, parse_owners
+from airflow_provider_closeai.costs.arguments import OpenPath, local_path
+from airflow_provider_closeai.costs.render.files import parse_formats
+from airflow_provider_closeai.costs.render.focus import parse_billed_cost
+from airflow_provider_closeai.costs.store.ledger import Ledger, run_key
+from airflow_provider_closeai.costs.tables import parse_file_format
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The run in which something is asked for.
+
+    :param key: its short name in the ledger, the same for all its tries (:func:`.run_key`).
+    :param due: the time that it stands for; ``None``: for none.
+    :param is_first: whether no earlier run of its DAG succeeded.
+    :param is_asset_triggered: whether a new snapshot started it.
+    """
+
+    key: str = msgspec.field(default_factory=lambda: run_key(uuid.uuid4()))
+    due: datetime | None = None
+    is_first: bool = False
+    is_asset_triggered: bool = False
+
+
+class SnapshotRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Record one complete listing; see :meth:`parse`."""
+
+    ledger: Ledger
+    time_zone: str
+    file_format: str
+    max_lag: timedelta
+    control_total: bool
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        ledger: Any,
+        time_zone: str | tzinfo = defaults.TIME_ZONE,
+        file_format: str = defaults.FILE_FORMAT,
+        max_lag: timedelta | float = defaults.MAX_LAG,
+        control_total: bool = True,
+        open_path: OpenPath = local_path,
+    ) -> SnapshotRequest:
+        """
+        Validate a request.
+
+        :param ledger: the ledger's folder: a path object, or text.
+        :param time_zone: where the billing month turns: an IANA name, or a zone of ``zoneinfo`` or
+            ``pendulum``.
+        :param file_format: ``csv`` or ``parquet``.
+        :param max_lag: how long after its time a run may still record.
+        :param control_total: also record what the platform says the main account used.
+        :param open_path: makes a path object of a path.
+        :raises InvalidParameter: naming the one that is wrong.
+        """
+        return cls(
+            time_zone=zone_name(time_zone),
+            max_lag=arguments.parse_span("max_lag", max_lag),
+            file_format=parse_file_format("file_format", file_format),
+            control_total=arguments.parse_flag("control_total", control_total),
+            ledger=Ledger(open_path("ledger", ledger)),
+        )
+
+
+class DeletionRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Record the last state of accounts that are about to be deleted; see :meth:`parse`."""
+
+    ledger: Ledger
+    time_zone: str
+
+    @classmethod
+    def parse(
+        cls, *, ledger: Any, time_zone: str | tzinfo = defaults.TIME_ZONE, open_path: OpenPath = local_path
+    ) -> DeletionRequest:
+        """
+        Validate a request.
+
+        :param ledger: the ledger's folder.
+        :param time_zone: where the billing month turns.
+        :param open_path: makes a path object of a path.
+        :raises InvalidParameter: naming the one that is wrong.
+        """
+        return cls(time_zone=zone_name(time_zone), ledger=Ledger(open_path("ledger", ledger)))
+
+
+class CloseRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Close a month, or compute its figures; see :meth:`parse`."""
+
+    ledger: Ledger
+    month: str
+    currency: str
+    owners: tuple[Rule, ...]
+    budgets: dict[str, Decimal]
+    final_within: timedelta
+    time_zone: str
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        ledger: Any,
+        month: str,
+        currency: str,
+        owners: Any = None,
+        budgets: Any = None,
+        final_within: timedelta | float = defaults.FINAL_WITHIN,
+        time_zone: str | tzinfo = defaults.TIME_ZONE,
+        open_path: OpenPath = local_path,
+    ) -> CloseRequest:
+        """
+        Validate a request.
+
+        :param ledger: the ledger's folder.
+        :param month: ``YYYY-MM``, ``current``, ``previous``, or ``latest``: of the newest snapshot.
+        :param currency: ISO 4217 code of the platform's amounts.
+        :param owners: who pays: a mapping, a list, JSON text, or the path of a YAML or CSV file.
+        :param budgets: by team: as ``owners``.
+        :param final_within: how close to the month's end a snapshot makes it final.
+        :param time_zone: where the billing month turns.
+        :param open_path: makes a path object of a path.
+        :raises InvalidParameter: naming the one that is wrong.
+        """
+        code = parse_currency(currency)
+        return cls(
+            owners=tuple(parse_owners(arguments.load_rules("owners", owners, open_path))),
+            budgets=parse_budgets(arguments.load_rules("budgets", budgets, open_path), code),
+            ledger=Ledger(open_path("ledger", ledger)),
+            month=str(month).strip(),
+            currency=code,
+            final_within=arguments.parse_span("final_within", final_within),
+            time_zone=zone_name(time_zone),
+        )
+
+
+class ReportRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Report a month; see :meth:`parse`."""
+
+    month: CloseRequest
+    output: Any
+    formats: tuple[str, ...]
+    thresholds: tuple[Threshold, ...]
+    close: bool
+    account: str
+    billed_cost: str
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        output: Any,
+        formats: Sequence[str] | str = defaults.FORMATS,
+        thresholds: Sequence[str] | str = defaults.THRESHOLDS,
+        close: bool = False,
+        account: str | int = defaults.ACCOUNT,
+        billed_cost: str = defaults.BILLED_COST,
+        open_path: OpenPath = local_path,
+        **month: Any,
+    ) -> ReportRequest:
+        """
+        Validate a request.
+
+        :param output: the folder of the report's files.
+        :param formats: some of ``html``, ``csv``, ``json``, ``parquet``, ``focus``.
+        :param thresholds: of the budget, at which a team is reported: ``80%``, ``forecast 100%``.
+        :param close: also close the month.
+        :param account: the main account's name.
+        :param billed_cost: FOCUS ``BilledCost``: ``effective`` or ``zero``.
+        :param open_path: makes a path object of a path.
+        :param month: the parameters of :meth:`CloseRequest.parse`.
+        :raises InvalidParameter: naming the one that is wrong.
+        """
+        return cls(
+            formats=parse_formats(formats),
+            thresholds=tuple(parse_thresholds(thresholds)),
+            close=arguments.parse_flag("close", close),
+            account=arguments.parse_label("account", account),
+            billed_cost=parse_billed_cost(billed_cost),
+            output=open_path("output", output),
+            month=CloseRequest.parse(open_path=open_path, **month),
+        )
+
+
+class CorrectionRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Book a note by hand; see :meth:`parse`."""
+
+    ledger: Ledger
+    month: str
+    sub_account_id: int
+    amount: Decimal
+    reason: str
+    currency: str
+    alias: str
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        ledger: Any,
+        month: str,
+        sub_account_id: int,
+        amount: Decimal | str,
+        reason: str,
+        currency: str,
+        alias: str = "",
+        open_path: OpenPath = local_path,
+    ) -> CorrectionRequest:
+        """
+        Validate a request.
+
+        :param ledger: the ledger's folder.
+        :param month: the month that it is booked in, ``YYYY-MM``.
+        :param sub_account_id: whose cost.
+        :param amount: below 0: less.
+        :param reason: why, for the reader of the report.
+        :param currency: of the amount.
+        :param alias: the account's, for the reader.
+        :param open_path: makes a path object of a path.
+        :raises InvalidParameter: naming the one that is wrong.
+        """
+        if not str(reason).strip():
+            raise InvalidParameter("reason: it is empty. Say why, for the reader of the report.")
+        if isinstance(sub_account_id, bool) or not isinstance(sub_account_id, int):
+            raise InvalidParameter(f"sub_account_id: {sub_account_id!r} is no whole number.")
+        return cls(
+            sub_account_id=sub_account_id,
+            reason=reason,
+            currency=parse_currency(currency),
+            month=require_month(month),
+            amount=parse_amount("amount", amount),
+            alias=alias,
+            ledger=Ledger(open_path("ledger", ledger)),
+        )

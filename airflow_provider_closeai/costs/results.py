@@ -1,0 +1,67 @@
+"""What the service returns, and each as plain JSON."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from airflow_provider_closeai.costs.accounting.alerts import Alert
+from airflow_provider_closeai.costs.accounting.money import format_amount
+from airflow_provider_closeai.costs.accounting.report_model import Report
+from airflow_provider_closeai.costs.store.ledger import LedgerFile
+
+
+class SnapshotResult(msgspec.Struct, frozen=True):
+    """
+    A snapshot that was recorded.
+
+    :param file: its file.
+    :param total: the sum of its ``monthly_cost``.
+    :param main_usage: what the main account used, where the platform said so.
+    """
+
+    file: LedgerFile
+    total: Decimal
+    main_usage: Decimal | None
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain JSON, for XCom and for the asset's metadata."""
+        return {
+            "file": self.file.name,
+            "billing_month": self.file.month,
+            "observed_at": self.file.at.isoformat(),
+            "sub_accounts": self.file.rows,
+            "total": format_amount(self.total),
+            "main_usage": None if self.main_usage is None else format_amount(self.main_usage),
+        }
+
+
+class ReportResult(msgspec.Struct, frozen=True):
+    """
+    A report that was written.
+
+    :param report: its figures.
+    :param files: the paths of its files, by what is in them: ``html``, ``owners.csv`` ...
+    :param alerts: those that no other run has reported.
+    """
+
+    report: Report
+    files: dict[str, str]
+    alerts: list[Alert]
+
+    def record(self) -> dict[str, Any]:
+        """Return its main figures as plain JSON, for XCom and for the asset's metadata."""
+        report = self.report
+        return {
+            "billing_month": report.month.name,
+            "currency": report.currency,
+            "status": report.status,
+            "closed": report.closing is not None,
+            "total": format_amount(report.totals.month_to_date),
+            "forecast": None if report.forecast is None else format_amount(report.forecast),
+            "files": self.files,
+            "warnings": report.warnings,
+            "alerts": [alert.record() for alert in self.alerts],
+        }

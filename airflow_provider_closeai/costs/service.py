@@ -1,0 +1,319 @@
+"""What costs can do: snapshot, report, close, record deletions and corrections.
+
+Operators, the demo and Python users call the same functions. Each takes a request, and the clock.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Protocol
+
+from airflow_provider_closeai import cost_defaults as defaults
+from airflow_provider_closeai.client.errors import CloseAIError
+from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
+from airflow_provider_closeai.costs.accounting import closing, listing
+from airflow_provider_closeai.costs.accounting.aggregate import aggregate
+from airflow_provider_closeai.costs.accounting.alerts import reached_alerts
+from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment
+from airflow_provider_closeai.costs.accounting.late_runs import Decision, decide_report, decide_snapshot
+from airflow_provider_closeai.costs.accounting.money import total
+from airflow_provider_closeai.costs.accounting.months import Month, month_of, parse_month
+from airflow_provider_closeai.costs.accounting.observations import ControlTotal
+from airflow_provider_closeai.costs.accounting.report import build_report
+from airflow_provider_closeai.costs.accounting.report_model import Movement, Report
+from airflow_provider_closeai.costs.errors import NothingToDo, TooLate
+from airflow_provider_closeai.costs.render.files import files_of
+from airflow_provider_closeai.costs.requests import (
+    CloseRequest,
+    CorrectionRequest,
+    DeletionRequest,
+    ReportRequest,
+    Run,
+    SnapshotRequest,
+)
+from airflow_provider_closeai.costs.results import ReportResult, SnapshotResult
+from airflow_provider_closeai.costs.store import booked, observations
+from airflow_provider_closeai.costs.store.files import atomic_write
+from airflow_provider_closeai.costs.store.kinds import CONTROL, DELETED, SNAPSHOTS
+from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile, run_key
+
+log = logging.getLogger(__name__)
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
+
+
+class Client(Protocol):
+    """What is asked of the client: a complete listing, and the control total."""
+
+    def iter_listing(self) -> Iterable[SubAccount | UnreadableItem]:
+        """Stream all sub-accounts, each once, and the entries that cannot be read."""
+
+    def main_usage(self) -> Decimal:
+        """Return what the main account consumed this month."""
+
+
+def snapshot(
+    request: SnapshotRequest, connect: Callable[[], Client], *, run: Run | None = None, clock: Clock = utc_now
+) -> SnapshotResult:
+    """
+    Record one complete listing.
+
+    :param request: what to record, and where.
+    :param connect: returns the client, for instance ``hook.get_conn``; not called where the run is late.
+    :param run: tried again, it replaces its file.
+    :param clock: returns the time.
+    :raises NothingToDo: the run is late, and another snapshot has all that it had.
+    :raises TooLate: the run is late, and what it should have recorded is lost.
+    :raises ListingUnstable: the listing does not agree with its own total. Nothing was recorded.
+    :raises UnreadableAccount: an entry cannot be read. Nothing was recorded.
+    :raises SnapshotRefused: it spans the month's turn, or is empty while the last one was not.
+    """
+    run, ledger = run or Run(), request.ledger
+    _heed(_decide_snapshot(request, run, clock()))
+    client, began = connect(), clock()
+    month = month_of(began, request.time_zone)
+    listed = listing.require_readable(client.iter_listing())
+    accounts = [account for account in listed if not account.is_other]
+    if len(accounts) < len(listed):
+        log.warning("%d listed entries are no sub-accounts: left out.", len(listed) - len(accounts))
+    listing.require_within(month, clock())
+    if not accounts:
+        last, left = observations.accounts_left(ledger, month)
+        if last is not None:
+            listing.refuse_empty(last.name, last.rows, left)
+    rows = listing.observations_of(accounts)
+    without = [account.id for account in accounts if account.monthly_cost is None]
+    if without:
+        log.warning("The platform gave no monthly_cost of %s: these stay empty.", without[:20])
+    file = ledger.write(
+        SNAPSHOTS, month.name, began, run.key, rows, extension=request.file_format, replace=True
+    )
+    used = _main_usage(client, month, clock) if request.control_total else None
+    if used is not None:
+        ledger.write(CONTROL, month.name, began, run.key, [ControlTotal(began, used)], replace=True)
+    costs = total(row.monthly_cost for row in rows if row.monthly_cost is not None)
+    return SnapshotResult(file, costs, used)
+
+
+def compute(request: CloseRequest, *, run: Run | None = None, clock: Clock = utc_now) -> Report:
+    """
+    Compute a month's figures. Writes nothing.
+
+    :param request: the month; the ``month`` of a ``ReportRequest`` is one.
+    :param run: the time that it stands for.
+    :param clock: returns the time.
+    :raises NoObservation: where there is no usable snapshot of it.
+    """
+    return _compute(request, _month(request, run or Run(), clock), clock)
+
+
+def report(
+    request: ReportRequest,
+    *,
+    run: Run | None = None,
+    notify: Callable[[dict[str, Any]], None] | None = None,
+    clock: Clock = utc_now,
+) -> ReportResult:
+    """
+    Report a month, and close it where that is asked for. Files of an earlier report are replaced, one by one.
+
+    :param request: the month, and what to write.
+    :param run: tried again, it finds its own alerts unreported: none is lost.
+    :param notify: takes the result's record where there are alerts. They count as reported once it returns.
+    :param clock: returns the time.
+    :raises NothingToDo: the ledger is empty, and the run need not have found anything.
+    :raises NoObservation: where there is no usable snapshot of the month.
+    :raises NotWritten: a folder or a store does not take a file.
+    """
+    run, asked = run or Run(), request.month
+    month, ledger = _month(asked, run, clock), asked.ledger
+    _heed(
+        decide_report(
+            asked.month,
+            month,
+            ledger=str(ledger.root),
+            is_empty=observations.is_empty_of(ledger, month.name),
+            closes=request.close,
+            is_asset_triggered=run.is_asset_triggered,
+        )
+    )
+    computed = _compute(asked, month, clock)
+    for warning in computed.warnings:
+        log.warning("%s", warning)
+    if request.close and _close(ledger, computed, run, clock()):
+        computed = _compute(asked, month, clock)
+    files = _write(computed, request)
+    reached = reached_alerts(computed, request.thresholds)
+    new = booked.unreported(ledger, month.name, reached, run=run.key)
+    result = ReportResult(computed, files, new)
+    if new:
+        if notify is not None:
+            notify(result.record())
+        booked.mark_reported(ledger, new, at=computed.generated_at, run=run.key)
+    return result
+
+
+def close(request: CloseRequest, *, run: Run | None = None, clock: Clock = utc_now) -> LedgerFile | None:
+    """
+    Close a month; of one that is closed, append what the observations say differently now.
+
+    :param request: the month.
+    :param run: of one run only the newest closing is read.
+    :param clock: returns the time.
+    :returns: what was written; ``None`` where there was no difference.
+    :raises CloseRefused: the month is not over, or its files are damaged.
+    """
+    run = run or Run()
+    return _close(request.ledger, compute(request, run=run, clock=clock), run, clock())
+
+
+def record_deleted(
+    request: DeletionRequest,
+    accounts: Sequence[SubAccount],
+    listed_at: datetime,
+    *,
+    run: Run | None = None,
+    clock: Clock = utc_now,
+) -> LedgerFile | None:
+    """
+    Record the last state of accounts that are about to be deleted: their counters go with them.
+
+    Call it after the look at them and before the deletion. Records of an earlier try are never replaced: what
+    it deleted is not listed any more.
+
+    :param request: where to.
+    :param accounts: as they were just listed.
+    :param listed_at: when that listing began: their counters are of this time.
+    :param run: the task run.
+    :param clock: returns the time.
+    :raises SnapshotRefused: the month has turned since. Nothing was recorded, so nothing may be deleted.
+    :returns: the file; ``None`` without accounts.
+    """
+    if not accounts:
+        return None
+    month = month_of(listed_at, request.time_zone)
+    listing.require_within(month, clock())
+    key = run_key((run or Run()).key, listed_at, *(account.id for account in accounts))
+    rows = listing.observations_of(accounts)
+    file = request.ledger.write(DELETED, month.name, listed_at, key, rows)
+    log.info("%s: the last records of %d sub-accounts.", file.name, file.rows)
+    return file
+
+
+def record_correction(request: CorrectionRequest, *, clock: Clock = utc_now) -> LedgerFile | None:
+    """
+    Book a note by hand, for instance a refund that came after the month's end.
+
+    The same line twice is two notes: give each its own reason, such as the number of a credit note; a line
+    whose reason was booked already for this account is not booked again.
+
+    :param request: what to book.
+    :param clock: returns the time.
+    :raises InvalidParameter: the month is in the future, or the reason is booked with another amount.
+    :raises CurrencyConflict: the month was closed, or has lines, in another currency.
+    :returns: the file; ``None`` where this reason was booked already.
+    """
+    ledger, currency, now = request.ledger, request.currency, clock()
+    month = parse_month(request.month, defaults.TIME_ZONE, now=now).name
+    booked.read_closing(ledger, month, currency)  # closed in another currency: an error
+    note = Adjustment(
+        now, month, currency, request.sub_account_id, request.alias, request.amount, NOTE, request.reason
+    )
+    if closing.is_booked(note, booked.read_adjustments(ledger, month, currency)):
+        log.info("The correction %r of %s is booked already.", note.reason, month)
+        return None
+    return booked.append_adjustments(ledger, month, [note])
+
+
+def _decide_snapshot(request: SnapshotRequest, run: Run, now: datetime) -> Decision:
+    is_late = run.due is not None and now - run.due > request.max_lag
+    seen = []
+    if run.due is not None and is_late:
+        month = month_of(run.due, request.time_zone).name
+        seen = [file.at for file in request.ledger.files(SNAPSHOTS, month)]
+    return decide_snapshot(
+        due=run.due,
+        at=now,
+        max_lag=request.max_lag,
+        zone=request.time_zone,
+        seen=seen,
+        is_first_run=is_late and run.is_first,
+    )
+
+
+def _heed(decision: Decision) -> None:
+    if decision.action == "skip":
+        raise NothingToDo(decision.reason)
+    if decision.action == "fail":
+        raise TooLate(decision.reason)
+    if decision.reason:
+        log.warning("%s", decision.reason)
+
+
+def _main_usage(client: Client, month: Month, clock: Clock) -> Decimal | None:
+    try:
+        used = client.main_usage()
+    except CloseAIError as error:
+        log.warning("No control total this time: %s", error)
+        return None
+    if clock() >= month.end:
+        log.warning("No control total this time: it came after the month's turn.")
+        return None
+    return used
+
+
+def _month(request: CloseRequest, run: Run, clock: Clock) -> Month:
+    """Return the month asked for. A run that is cleared later still means its own time."""
+    asked = request.month
+    if asked == "latest":
+        newest = request.ledger.newest(SNAPSHOTS)
+        asked = newest.month if newest else "current"
+    return parse_month(asked, request.time_zone, now=clock(), due=run.due)
+
+
+def _compute(request: CloseRequest, month: Month, clock: Clock) -> Report:
+    ledger, currency, now = request.ledger, request.currency, clock()
+    return build_report(
+        aggregate(observations.read_month(ledger, month)),
+        now=now,
+        currency=currency,
+        closing=booked.read_closing(ledger, month.name, currency),
+        adjustments=booked.read_adjustments(ledger, month.name, currency),
+        owners=request.owners,
+        budgets=request.budgets,
+        final_within=request.final_within,
+    )
+
+
+def _close(ledger: Ledger, computed: Report, run: Run, now: datetime) -> LedgerFile | None:
+    closing.require_closable(computed, now)
+    month = computed.month.name
+    if computed.closing is not None:
+        return booked.append_adjustments(ledger, month, closing.differences(computed, now))
+    file = booked.write_closing(ledger, month, closing.closed_costs(computed), at=now, run=run.key)
+    log.info("%s is closed as %s: %s.", month, computed.status, file.name)
+    return file
+
+
+def _write(computed: Report, request: ReportRequest) -> dict[str, str]:
+    late: list[Movement] = []
+    if "focus" in request.formats:
+        late, warnings = booked.read_late_adjustments(request.month.ledger, computed)
+        computed.warnings += warnings
+    written = {}
+    for output in files_of(
+        computed, request.formats, late=late, account=request.account, billed_cost=request.billed_cost
+    ):
+        target = request.output / output.name
+        with atomic_write(target) as file:
+            output.write(file)
+        written[output.label] = str(target)
+    return written

@@ -1,0 +1,176 @@
+"""Read and write what was booked: closed months, lines appended to months, and alerts that were reported."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import msgspec
+
+from airflow_provider_closeai.costs.accounting.alerts import Alert
+from airflow_provider_closeai.costs.accounting.booked import Adjustment, ClosedCost, Closing
+from airflow_provider_closeai.costs.accounting.months import Month, month_of
+from airflow_provider_closeai.costs.accounting.owners import Owner
+from airflow_provider_closeai.costs.accounting.report_model import Movement, Report, appended_movement
+from airflow_provider_closeai.costs.errors import CurrencyConflict, DamagedFile
+from airflow_provider_closeai.costs.store.kinds import ADJUSTMENTS, ALERTS, CLOSED
+from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile, run_key
+
+log = logging.getLogger(__name__)
+
+
+class _Reported(msgspec.Struct, frozen=True):
+    """An alert that was reported, as the ledger keeps it."""
+
+    team: str
+    threshold: str
+
+
+def read_closing(ledger: Ledger, month: str, currency: str) -> Closing | None:
+    """
+    Read a month's closed figures; ``None`` where it is not closed.
+
+    :param ledger: where from.
+    :param month: ``YYYY-MM``.
+    :param currency: the report's.
+    :raises CurrencyConflict: it was closed in another currency.
+    :raises DamagedFile: naming the file.
+    """
+    files = ledger.files(CLOSED, month)
+    if not files:
+        return None
+    lines = [ClosedCost(*cells) for _, _, *cells in ledger.rows(files[0])]
+    for line in lines:
+        _require_currency(line.currency, currency, f"{month} was closed")
+    accounts = {line.sub_account_id: line for line in lines if line.sub_account_id is not None}
+    return Closing(files[0].at, lines[-1].status if lines else "", accounts)
+
+
+def read_adjustments(ledger: Ledger, month: str, currency: str) -> list[Adjustment]:
+    """
+    Read the lines that were appended to a month, oldest first.
+
+    :param ledger: where from.
+    :param month: ``YYYY-MM``.
+    :param currency: the report's.
+    :raises CurrencyConflict: one is in another currency.
+    :raises DamagedFile: naming the file.
+    """
+    found = []
+    for file in ledger.files(ADJUSTMENTS, month):
+        for _, _, *cells in ledger.rows(file):
+            line = Adjustment(file.at, month, *cells)
+            _require_currency(line.currency, currency, f"A correction of {month} ({file.name}) is")
+            found.append(line)
+    return found
+
+
+def read_late_adjustments(ledger: Ledger, report: Report) -> tuple[list[Movement], list[str]]:
+    """
+    Read the lines that were appended to earlier, closed months while the report's month went on.
+
+    :param ledger: where from.
+    :param report: the month in which they were booked.
+    :returns: the lines, and what is damaged.
+    """
+    month, owners = report.month, {line.sub_account_id: line.owner for line in report.accounts}
+    found: list[Movement] = []
+    warnings: list[str] = []
+    for earlier in (Month(name, month.zone) for name in ledger.months(ADJUSTMENTS)):
+        try:
+            closing = read_closing(ledger, earlier.name, report.currency) if earlier < month else None
+            lines = read_adjustments(ledger, earlier.name, report.currency) if closing else []
+        except DamagedFile as error:
+            warnings.append(f"Not in the FOCUS file: corrections of {earlier.name}. {error}")
+            continue
+        for line in lines:
+            is_booked_here = month_of(line.recorded_at, month.zone) == month
+            if closing and is_booked_here and line.recorded_at >= closing.at:
+                closed = closing.accounts.get(line.sub_account_id)
+                owner = closed.owner if closed else owners.get(line.sub_account_id, Owner(""))
+                found.append(appended_movement(line, owner, start=earlier.start, end=earlier.end))
+    return found, warnings
+
+
+def write_closing(
+    ledger: Ledger, month: str, lines: Sequence[ClosedCost], *, at: datetime, run: str
+) -> LedgerFile:
+    """
+    Write the figures of a month that is closed.
+
+    :param ledger: where to.
+    :param month: ``YYYY-MM``.
+    :param lines: its figures.
+    :param at: when it is closed.
+    :param run: the task run.
+    """
+    return ledger.write(CLOSED, month, at, run, lines)
+
+
+def append_adjustments(ledger: Ledger, month: str, lines: Sequence[Adjustment]) -> LedgerFile | None:
+    """
+    Append lines to a month.
+
+    :param ledger: where to.
+    :param month: ``YYYY-MM``.
+    :param lines: the lines, recorded at one time.
+    :returns: the file; ``None`` without lines.
+    """
+    if not lines:
+        return None
+    # Two tasks that find the same differences at once write one file's worth: of one key only one is read.
+    known = [file.name for file in ledger.files(ADJUSTMENTS, month)]
+    key = run_key(*known, *((line.sub_account_id, line.amount, line.reason) for line in lines))
+    file = ledger.write(ADJUSTMENTS, month, lines[0].recorded_at, key, lines)
+    log.warning("%s: %d lines correct %s.", file.name, file.rows, month)
+    return file
+
+
+def unreported(ledger: Ledger, month: str, alerts: Iterable[Alert], *, run: str) -> list[Alert]:
+    """
+    Return the alerts that no other run has reported.
+
+    :param ledger: where it is recorded what was reported.
+    :param month: ``YYYY-MM``.
+    :param alerts: of that month.
+    :param run: the task run. Tried again, or cleared, it finds its own alerts unreported: none is lost.
+    """
+    reported = _reported(ledger, month).items()
+    known = {line for file, lines in reported if file.run != run for line in lines}
+    return [alert for alert in alerts if _Reported(alert.team, alert.threshold) not in known]
+
+
+def mark_reported(ledger: Ledger, alerts: Sequence[Alert], *, at: datetime, run: str) -> None:
+    """
+    Record that alerts were reported. Call it after the notifiers: what one of them refused is sent again.
+
+    :param ledger: where.
+    :param alerts: of one month.
+    :param at: when.
+    :param run: the task run; what an earlier try of it reported stays recorded.
+    """
+    if not alerts:
+        return
+    month = alerts[0].billing_month
+    own = [line for file, lines in _reported(ledger, month).items() if file.run == run for line in lines]
+    own += [_Reported(alert.team, alert.threshold) for alert in alerts]
+    ledger.write(ALERTS, month, at, run, list(dict.fromkeys(own)), replace=True)
+
+
+def _reported(ledger: Ledger, month: str) -> dict[LedgerFile, list[_Reported]]:
+    found: dict[LedgerFile, list[_Reported]] = {}
+    for file in ledger.files(ALERTS, month):
+        try:
+            found[file] = list(map(_Reported, *ledger.read(file, ["team", "threshold"])))
+        except DamagedFile as error:
+            log.warning("%s Its alerts may be reported again.", error)
+    return found
+
+
+def _require_currency(found: str, currency: str, what: str) -> None:
+    if found != currency:
+        raise CurrencyConflict(
+            f"{what} in {found}, and the report is in {currency}. Nothing is converted here: use one "
+            "currency for one ledger, that of monthly_cost."
+        )

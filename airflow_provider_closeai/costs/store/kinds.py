@@ -1,0 +1,70 @@
+"""The kinds of files in a ledger, and their columns: each declared once, for writing and for reading."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from airflow_provider_closeai.costs.tables import Column, Constant
+
+#: Complete listings. ``DELETED``: the last state of accounts just before they were deleted, same columns.
+SNAPSHOTS, DELETED = "snapshots", "deleted"
+#: What the platform says the main account used.
+CONTROL = "control"
+#: Figures of months that were closed, lines that were appended to months, and alerts that were reported.
+CLOSED, ADJUSTMENTS, ALERTS = "closed", "corrections", "alerts"
+
+_OBSERVATION = (
+    Column("sub_account_id", "integer"),
+    Column("alias"),
+    Column("enabled", "flag"),
+    Column("balance", "amount"),
+    Column("monthly_cost", "amount"),
+    Column("model_pricing"),
+    Column("created_at"),
+)
+#: By kind: the name of the column with the file's time, and the columns of a line's own.
+_KINDS: dict[str, tuple[str, tuple[Column, ...]]] = {
+    SNAPSHOTS: ("observed_at", _OBSERVATION),
+    DELETED: ("observed_at", _OBSERVATION),
+    CONTROL: ("observed_at", (Column("total_used", "amount", "used"),)),
+    CLOSED: (
+        "closed_at",
+        (
+            Column("currency"),
+            Column("sub_account_id", "integer"),
+            Column("alias"),
+            Column("team"),
+            Column("cost_center"),
+            Column("amount", "amount"),
+            Column("status"),
+        ),
+    ),
+    ADJUSTMENTS: (
+        "recorded_at",
+        (
+            Column("currency"),
+            Column("sub_account_id", "integer"),
+            Column("alias"),
+            Column("amount", "amount"),
+            Column("source"),
+            Column("reason"),
+        ),
+    ),
+    ALERTS: ("raised_at", (Column("team"), Column("threshold"))),
+}
+
+
+def columns_of(kind: str, at: datetime | None = None, month: str = "") -> tuple[Column, ...]:
+    """
+    Return the columns of a kind of files.
+
+    :param kind: for instance ``snapshots``.
+    :param at: the time of the file that is written.
+    :param month: its billing month.
+    """
+    time_column, columns = _KINDS[kind]
+    return (
+        Column(time_column, "time", Constant(at)),
+        Column("billing_month", "text", Constant(month)),
+        *columns,
+    )
