@@ -1,4 +1,4 @@
-"""A rotation in which a call goes wrong, or which dies there: what is promised holds, and the next run ends it."""
+"""A rotation in which a call goes wrong, or which dies there: promises hold, and the next run ends it."""
 
 from __future__ import annotations
 
