@@ -17,11 +17,20 @@ from airflow_provider_closeai.operators._mapping import (
     with_named_sink,
 )
 from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink
+from airflow_provider_closeai.operators.rotate import RotateSubAccountsOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_closeai.sinks.base import TokenSink
+
+__all__ = [
+    "CreateSubAccountsOperator",
+    "DeleteSubAccountsOperator",
+    "ListSubAccountsOperator",
+    "RotateSubAccountsOperator",
+    "UpdatePricingOperator",
+]
 
 log = logging.getLogger(__name__)
 
