@@ -26,8 +26,9 @@ class HealthSensor(BaseSensorOperator):
     Wait until enough bases are healthy, and return the base to use.
 
     Verdicts are shared by the processes of a host (of the deployment with ``"cache": "variable"``): however
-    many sensors wait, a base is probed once per ``health_ttl``, and traffic that is served counts as a probe. A
-    key that is refused fails the sensor at once; what may pass (a base or discovery that is down) is waited for.
+    many sensors wait, a base is probed once per ``health_ttl``, and traffic that is served counts as a
+    probe. A key that is refused fails the sensor at once; what may pass (a base or discovery that is down)
+    is waited for.
 
     :param require: ``any`` base healthy; ``primary``: the best-ranked one; ``all`` of them (templated).
     :param deferrable: wait in the triggerer instead of a worker; default: ``[operators]
