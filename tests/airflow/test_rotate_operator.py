@@ -87,9 +87,10 @@ def test_a_rotation_in_a_dag(
 
 
 def test_without_a_sink_nothing_is_sent(sim: Simulator, dag: Any) -> None:
+    nobody: Any = None
     with dag:
         RotateSubAccountsOperator(
-            task_id="rotate", alias="a", model_pricing={"m": 1}, balance=1, deliver_to=None, retries=2
+            task_id="rotate", alias="a", model_pricing={"m": 1}, balance=1, deliver_to=nobody, retries=2
         )
     assert run(dag).task("rotate") == "failed 1", "it is not worth a retry"
     assert not sim.requests

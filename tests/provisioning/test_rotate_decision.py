@@ -137,7 +137,7 @@ def test_the_create_counts_all_but_the_old() -> None:
     accounts = [account(1, 100), account(2, 95), account(3, 30), account(4, None)]
     plan = decide(request(4), accounts, {}, NOW)
     create = plan.creation(request(4))
-    assert (plan.create, create.count, create.besides) == (1, 3, {1, 2}), "adopted: one at a time"
+    assert (plan.create, create.count, create.besides) == (1, 3, frozenset({1, 2})), "adopted: one at a time"
 
 
 @pytest.mark.parametrize(
