@@ -93,6 +93,8 @@ class CloseAIClient:
         self.clock = clock
         self._transport = Transport(config)
         self._found_shapes: set[tuple[str, ...]] = set()
+        #: The platform's time in its last answer to a listing (``Date``), in seconds since the epoch.
+        self.platform_time: float | None = None
         self.cache = Cache(config, store, clock)
         self.pool = BasePool(config, self._transport, self.cache, now=clock.now, sleep=clock.sleep)
 
@@ -287,6 +289,8 @@ class CloseAIClient:
             step.retry_state.set_result(self._attempt(call, progress, query, body))
         last = progress.attempts[-1]
         if last.outcome is Outcome.EXECUTED:
+            if call is LIST:
+                self.platform_time = last.date
             return last.value
         if not call.writes and self._is_shut_out(progress):
             raise failures.shut_out(call.name, progress.attempts)

@@ -171,11 +171,17 @@ class BasePool:
 
         One process of the host probes, the others wait for what it finds. Raises as :meth:`known`.
         """
+        known = self._probe_all()
+        if not self._config.api_bases and self._is_due(known):
+            known = self._probe_all()  # none of them is there any more: of those that discovery lists now
+        verdicts = [(base, known.verdicts.get(base.api, _NOT_PROBED)) for base in ranked(known.bases)]
+        return [BaseHealth(base, seen.healthy, seen.at, seen.detail) for base, seen in verdicts]
+
+    def _probe_all(self) -> PoolState:
         known = self._current()
         if any(self._is_old(known.verdicts.get(base.api)) for base in known.bases):
             known = self._probe(known.bases, wait=_PROBE_SECONDS * (len(known.bases) + 1))
-        verdicts = [(base, known.verdicts.get(base.api, _NOT_PROBED)) for base in ranked(known.bases)]
-        return [BaseHealth(base, seen.healthy, seen.at, seen.detail) for base, seen in verdicts]
+        return known
 
     def to_use(self) -> str:
         """

@@ -9,19 +9,28 @@ from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_closeai.operators._arguments import path_text
-from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink
-from airflow_provider_closeai.operators.mapping import (
+from airflow_provider_closeai.operators._mapping import (
     CheckedPartial,
     NamedSink,
     is_from_task,
     refuse_keys,
     with_named_sink,
 )
+from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink
+from airflow_provider_closeai.operators.rotate import RotateSubAccountsOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_closeai.sinks.base import TokenSink
+
+__all__ = [
+    "CreateSubAccountsOperator",
+    "DeleteSubAccountsOperator",
+    "ListSubAccountsOperator",
+    "RotateSubAccountsOperator",
+    "UpdatePricingOperator",
+]
 
 log = logging.getLogger(__name__)
 

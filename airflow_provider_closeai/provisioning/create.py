@@ -19,7 +19,7 @@ from airflow_provider_closeai.client.models import SubAccount, UnreadableItem, s
 from airflow_provider_closeai.provisioning import refusals
 from airflow_provider_closeai.provisioning.refusals import Accounts
 from airflow_provider_closeai.provisioning.requests import CreateRequest
-from airflow_provider_closeai.provisioning.texts import count_of, ids_of, prices_of, pricing_text
+from airflow_provider_closeai.provisioning.texts import count_of, format_ids, ids_of, prices_of, pricing_text
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,8 @@ class CreateDecision:
         :param began: when it was begun.
         :param ended: when it was complete.
         """
-        there = {account.id: account for account in accounts if not account.is_other}
+        besides = self._request.besides
+        there = {each.id: each for each in accounts if not each.is_other and each.id not in besides}
         if self._listed is None:
             self._at_first = frozenset(there)
             if self._request.if_exists == "fail":
@@ -313,5 +314,8 @@ def closing_lines(
         )
     repricings = f", {repriced} repriced" if request.if_exists == "update" else ""
     changes = f"{created} created{repricings} now"
-    lines.append(f"Alias {request.alias!r} has {count_of(accounts)} ({changes}): ids {ids_of(accounts)}.")
+    besides = f" besides {format_ids(sorted(request.besides))}" if request.besides else ""
+    lines.append(
+        f"Alias {request.alias!r} has {count_of(accounts)}{besides} ({changes}): ids {ids_of(accounts)}."
+    )
     return lines

@@ -69,6 +69,10 @@ class AliasBusy(CloseAIError):
     """Another task on this host has been working on the same accounts for too long."""
 
 
+class ClockDisagrees(CloseAIError):
+    """This machine's clock and the platform's differ: ages cannot be told. Nothing was changed."""
+
+
 def with_doubt(error: CloseAIError, doubt: OutcomeUnknown | None) -> CloseAIError:
     """
     Return the error of a try whose earlier call is still in doubt: that nothing was changed is then not true.

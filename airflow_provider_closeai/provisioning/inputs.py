@@ -13,6 +13,7 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -25,6 +26,7 @@ _MAX_ALIAS = 255
 _MAX_DIGITS = 15  # of whole numbers: more is a slip, and no longer exact in a float
 _MAX_SHOWN = 60
 _DIGITS_OF_A_DOUBLE = 17
+_UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes"}
 # Control, format, lone surrogate, line and paragraph separator: nobody sees them.
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _SPACES = " \u3000"
@@ -182,6 +184,46 @@ def seconds(name: str, value: object) -> float:
     :param value: a number, or text of one.
     """
     return float(amount(name, value))
+
+
+def span(name: str, value: object) -> timedelta:
+    """
+    Read a span of time.
+
+    :param name: the parameter, for the error.
+    :param value: a ``timedelta``, or text such as ``90d``, ``12h``, ``30m``, ``2w``.
+    """
+    if isinstance(value, timedelta):
+        return timedelta(seconds=value.total_seconds())  # pendulum's prints in words of its own
+    text = value.strip().lower() if isinstance(value, str) else ""
+    number = _number(text[:-1].rstrip()) if text[-1:] in _UNITS else None
+    try:
+        if number is not None and number.is_finite():
+            return timedelta(**{_UNITS[text[-1]]: float(number)})
+    except OverflowError:
+        pass
+    raise bad(
+        name, f"is {_shown(value)}, no span of time", "give a timedelta, or text such as '90d' or '12h'"
+    )
+
+
+def moment(name: str, value: object) -> datetime:
+    """
+    Read a moment, with its time zone.
+
+    :param name: the parameter, for the error.
+    :param value: an aware ``datetime``, or text of one in ISO 8601.
+    """
+    found = value
+    if isinstance(value, str):
+        try:
+            found = datetime.fromisoformat(value.strip())
+        except ValueError:
+            found = None
+    if not isinstance(found, datetime) or found.utcoffset() is None:
+        cure = "give a datetime with a time zone, such as '2027-01-01T00:00:00+08:00'"
+        raise bad(name, f"is {_shown(value)}, no moment", cure)
+    return found
 
 
 def flag(name: str, value: object) -> bool:

@@ -273,7 +273,7 @@ def test_the_examples_of_the_documents_run(sim: Simulator) -> None:
     assert names["key"].startswith("sk-")
     assert names["ok"]
     assert sim.accounts() == []
-    assert (sim.count("create"), sim.count("update"), sim.count("delete")) == (1, 1, 1)
+    assert (sim.count("create"), sim.count("update"), sim.count("delete")) == (1 + 3, 1, 2)
 
 
 # --- Bases --------------------------------------------------------------------------------------------------

@@ -218,6 +218,26 @@ def test_within_one_call_the_new_bases_are_found(sim: Simulator, monkeypatch: py
     assert sim.count("links") == 2
 
 
+def test_a_look_at_health_finds_the_new_bases_too(sim: Simulator, clock: Clock) -> None:
+    pool = pool_of(sim, clock)
+    pool.check_health()
+    sim.move_bases()
+    clock.now += 301
+    assert pool.to_use() == sim.base_urls[0]
+    assert (sim.count("links"), sim.count("healthy")) == (2, 4)
+
+
+def test_a_look_at_health_of_bases_that_are_all_gone_asks_once(sim: Simulator, clock: Clock) -> None:
+    pool = pool_of(sim, clock)
+    pool.check_health()
+    for index in range(2):
+        sim.stop_base(index)
+    clock.now += 301
+    for _ in range(3):
+        assert [health.healthy for health in pool.check_health()] == [False, False]
+    assert sim.count("links") == 2
+
+
 def test_an_unchanged_answer_doubles_the_wait(sim: Simulator, clock: Clock) -> None:
     pool = pool_of(sim, clock)
     pool.known()

@@ -33,7 +33,7 @@ def sim() -> Iterator[Simulator]:
 
 def ensure(key: str, origin: str, alias: str, count: int, first_try: bool = True) -> list[int]:
     """Ensure one alias with a connection object of this process's own; gives the ids."""
-    client = CloseAIClient(config_from(password=key, host=origin, extra={"deadline": 60}))
+    client = CloseAIClient(config_from(password=key, host=origin, extra={"deadline": 60, "max_late": 1}))
     want = CreateRequest.parse(alias, {"gpt-4": 1}, 1, count, batch_size=2, settle=SETTLE)
     return [account.id for account in run_create(client, want, first_try=first_try)]
 

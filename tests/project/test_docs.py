@@ -12,6 +12,7 @@ import pytest
 
 from airflow_provider_closeai import operators, sensors
 from airflow_provider_closeai.operators.costs import CostReportOperator, SnapshotCostsOperator
+from airflow_provider_closeai.operators.rotate import RotateSubAccountsOperator
 from airflow_provider_closeai.operators.sub_accounts import (
     CreateSubAccountsOperator,
     DeleteSubAccountsOperator,
@@ -154,6 +155,7 @@ PAGES = {
     "operators/create.md": CreateSubAccountsOperator,
     "operators/pricing.md": UpdatePricingOperator,
     "operators/delete.md": DeleteSubAccountsOperator,
+    "operators/rotate.md": RotateSubAccountsOperator,
     "operators/list.md": ListSubAccountsOperator,
     "operators/snapshot_costs.md": SnapshotCostsOperator,
     "operators/cost_report.md": CostReportOperator,
@@ -162,7 +164,7 @@ PAGES = {
 
 
 def test_every_operator_has_a_page() -> None:
-    modules = [operators.sub_accounts, operators.costs, sensors.health]
+    modules = [operators.rotate, operators.sub_accounts, operators.costs, sensors.health]
     public = {
         name
         for module in modules
