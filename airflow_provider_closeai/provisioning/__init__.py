@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from airflow_provider_closeai.provisioning.errors import (
         AliasBusy,
         AliasExists,
+        ClockDisagrees,
         MissingAccounts,
         NotASubAccount,
         NotConfirmed,
@@ -22,12 +23,18 @@ if TYPE_CHECKING:
         UnconvertedPricing,
         UnexpectedAnswer,
     )
-    from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RepriceRequest
+    from airflow_provider_closeai.provisioning.requests import (
+        CreateRequest,
+        DeleteRequest,
+        RepriceRequest,
+        RotateRequest,
+    )
     from airflow_provider_closeai.provisioning.selection import Selection
 
 __all__ = [
     "AliasBusy",
     "AliasExists",
+    "ClockDisagrees",
     "CreateRequest",
     "DeleteRequest",
     "MissingAccounts",
@@ -35,6 +42,7 @@ __all__ = [
     "NotConfirmed",
     "PricingDiffers",
     "RepriceRequest",
+    "RotateRequest",
     "Selection",
     "TooManyAccounts",
     "TooManySelected",

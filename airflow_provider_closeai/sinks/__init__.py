@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_provider_closeai.sinks.aws import SecretsManagerSink
-    from airflow_provider_closeai.sinks.base import DeliveryFailed, TokenSink
+    from airflow_provider_closeai.sinks.base import DatedTokenSink, DeliveryFailed, TokenSink
     from airflow_provider_closeai.sinks.file import EncryptedFileSink
     from airflow_provider_closeai.sinks.vault import VaultSink
 
-__all__ = ["DeliveryFailed", "EncryptedFileSink", "SecretsManagerSink", "TokenSink", "VaultSink"]
+__all__ = [
+    "DatedTokenSink",
+    "DeliveryFailed",
+    "EncryptedFileSink",
+    "SecretsManagerSink",
+    "TokenSink",
+    "VaultSink",
+]
 _MODULES = {"EncryptedFileSink": "file", "SecretsManagerSink": "aws", "VaultSink": "vault"}
 
 

@@ -102,7 +102,13 @@ def test_every_page_is_in_the_index() -> None:
     assert "](docs/README.md)" in (ROOT / "README.md").read_text()
 
 
-PUBLIC_MODULES = {"operators.sub_accounts", "operators.costs", "sensors.health", "hooks.closeai"}
+PUBLIC_MODULES = {
+    "operators.sub_accounts",
+    "operators.rotate",
+    "operators.costs",
+    "sensors.health",
+    "hooks.closeai",
+}
 ROOMS = ("client", "costs", "provisioning", "simulator", "sinks")
 
 

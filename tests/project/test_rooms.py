@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -13,7 +14,15 @@ import airflow_provider_closeai
 
 PACKAGE = Path(airflow_provider_closeai.__file__).parent
 ROOMS = ("client", "costs", "local_state", "provisioning", "simulator", "sinks")
-DECISIONS = ("create.py", "delete.py", "refusals.py", "reprice.py", "requests.py", "selection.py")
+DECISIONS = (
+    "create.py",
+    "delete.py",
+    "refusals.py",
+    "reprice.py",
+    "requests.py",
+    "rotate.py",
+    "selection.py",
+)
 
 PROBE = """
 import importlib, pkgutil, sys
@@ -38,6 +47,15 @@ def test_every_public_name_is_there_without_airflow_and_nothing_is_loaded_before
     assert re.fullmatch(r"\d+ \[\] \[\]\n", done.stdout), done.stdout
     if room != "local_state":  # no DAG file imports it
         assert done.stdout.startswith("0 ")
+
+
+def test_every_error_is_public() -> None:
+    """Whoever catches an error must be able to import it."""
+    for room in ROOMS:
+        public = importlib.import_module(f"airflow_provider_closeai.{room}").__all__
+        source = "".join(path.read_text() for path in (PACKAGE / room).rglob("*.py"))
+        errors = re.findall(r"^class (\w+)\((?:CloseAIError|Rejected)\b", source, re.MULTILINE)
+        assert [name for name in errors if name not in public] == [], room
 
 
 def test_decisions_ask_no_clock() -> None:
