@@ -110,7 +110,7 @@ def test_keys_given_as_sks_are_shown_nowhere(
         assert key not in stored
         assert key not in logged
     assert "sks" not in done.rendered("listed")
-    assert "is not listed: [sk-…" in logged
+    assert "are not listed: [sk-…" in logged
 
 
 @pytest.mark.parametrize(
