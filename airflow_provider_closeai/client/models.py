@@ -17,8 +17,12 @@ import msgspec
 #: The page's ``token_type`` of a sub-account.
 SUB_ACCOUNT_TOKEN_TYPE = "slave"  # noqa: S105
 _HINT_FROM = len("sk-") + 8  # shorter keys would be half shown by their last four characters
-# What no key holds, and what consoles put in place of its middle: "sk-abc****wxyz", "sk-abc…", "sk-xxxxxxxx".
-_MASK = re.compile(r"[^A-Za-z0-9_.~+/=:-]|\.\.|[xX]{8}")
+# What no key holds, what consoles put in place of its middle ("sk-abc****wxyz", "sk-abc…", "sk-xxxxxxxx",
+# "sk-abc----wxyz"), or in place of the whole.
+_MASK = re.compile(
+    r"[^A-Za-z0-9_.~+/=:-]|\.\.|[xX]{8}|[_-]{4}|^(sk-)?(hidden|masked|redacted|secret|none|null)$",
+    re.IGNORECASE,
+)
 
 
 class SecretToken:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import calendar
+import contextlib
 import email.utils
 import re
+from datetime import UTC, datetime
 
 LONGEST = 24 * 3600.0
+_FIRST_EPOCH = 1e9  # so many seconds are no wait but a time since 1970, as some gateways send it
 
 # Also with the fraction, sign or unit that RFC 9110 does not have; of several headers the first counts.
 _SECONDS = re.compile(
@@ -16,7 +19,7 @@ _SECONDS = re.compile(
 
 def parse_retry_after(value: str | None, now: float) -> float | None:
     """
-    Read a ``Retry-After`` header (RFC 9110, 10.2.3): seconds, or a date.
+    Read a ``Retry-After`` header (RFC 9110, 10.2.3): seconds, or a date; also one of ISO 8601 or since 1970.
 
     A date is in UTC unless it says otherwise, whatever this host's time zone.
 
@@ -26,13 +29,20 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     """
     text = (value or "").strip().strip("\"'")
     seconds = _SECONDS.fullmatch(text)
-    if seconds:
-        return min(float(seconds[1]), LONGEST)
-    try:
-        parts = email.utils.parsedate_tz(text)  # knows all three forms of HTTP dates
-        if parts is None:
-            return None
-        at = calendar.timegm(parts[:9]) - (parts[9] or 0)
-    except (ValueError, TypeError, IndexError, OverflowError):
+    at = float(seconds[1]) if seconds else _date(text)
+    if at is None:
         return None
-    return min(max(0.0, at - now), LONGEST)
+    wait = at if seconds and at < _FIRST_EPOCH else at - now
+    return min(max(0.0, wait), LONGEST)
+
+
+def _date(text: str) -> float | None:
+    """Return the seconds since the epoch of a date; ``None`` where there is none."""
+    with contextlib.suppress(ValueError, OverflowError):
+        at = datetime.fromisoformat(text)
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    with contextlib.suppress(ValueError, TypeError, IndexError, OverflowError):
+        parts = email.utils.parsedate_tz(text)  # knows all three forms of HTTP dates
+        if parts is not None:
+            return float(calendar.timegm(parts[:9]) - (parts[9] or 0))
+    return None
