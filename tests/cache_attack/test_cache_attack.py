@@ -320,7 +320,7 @@ def test_a_variable_that_breaks_in_the_middle_costs_no_task(scene: Scene) -> Non
 def test_the_hooks_own_variable_edited_by_somebody_else(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closeai = pytest.importorskip("airflow_provider_closeai.hooks.closeai")
+    stores = pytest.importorskip("airflow_provider_closeai.hooks.stores")
     values: dict[str, str] = {}
 
     class Variable:
@@ -335,6 +335,6 @@ def test_the_hooks_own_variable_edited_by_somebody_else(
             assert scene.sim.key not in value
             values[key] = value
 
-    monkeypatch.setattr(closeai, "Variable", Variable)
-    scene.run_tasks(lambda: CloseAIClient(config_of(scene.sim), store=closeai.VariableStore))
+    monkeypatch.setattr(stores, "Variable", Variable)
+    scene.run_tasks(lambda: CloseAIClient(config_of(scene.sim), store=stores.VariableStore))
     assert list(values) == [f"closeai_bases_{Cache(config_of(scene.sim)).name}"]

@@ -237,7 +237,7 @@ def test_a_broken_notifier_keeps_no_other_from_being_told(
     snapshot(tmp_path)
     good, broken = Notifier(), Notifier(is_broken=True)
     operator = report_operator(tmp_path, owners={"*": "A"}, budgets={"A": 10}, notifiers=[broken, good])
-    told = r"Notifier: no mail server.*a retry, or the next report, tells them again"
+    told = r"Notifier: no mail server.*a retry, or the next report, sends them again"
     with pytest.raises(RuntimeError, match=told):
         operator.execute(context_of())
     assert good.told == ["2 alerts of 2026-11"]
