@@ -109,11 +109,13 @@ test-deep: .venv/tools/.stamp ## the long property tests
 	@CLOSEAI_DEEP=1 $(MATRIX) $(MAIN_CELL) -- -m deep $(ARGS)
 
 .PHONY: lint
-lint: .venv/lint/.stamp ## ruff and mypy --strict, with Airflow installed
+lint: .venv/lint/.stamp ## ruff, mypy --strict and the arrows between rooms, with Airflow installed
 	@AIRFLOW_HOME='$(CURDIR)/.venv/lint/airflow' .venv/lint/bin/python -c 'import airflow'
 	.venv/lint/bin/ruff check .
 	.venv/lint/bin/ruff format --check .
 	.venv/lint/bin/mypy
+	for file in tests/*/conftest.py; do .venv/lint/bin/mypy --no-error-summary $$file || exit 1; done
+	.venv/lint/bin/lint-imports --no-logo --no-cache
 
 .PHONY: bench
 bench: .venv/$$(MAIN_CELL)/.stamp ## speed and memory, measured

@@ -78,7 +78,7 @@ def _write(folder: Path, at: datetime, rows: list[Observation], extensions: list
 def _report(folder: Path, extension: str, formats: list[str]) -> Decimal:
     from airflow_provider_closeai.costs import CloseRequest, ReportRequest, compute, report
 
-    month = {
+    month: dict[str, Any] = {
         "ledger": folder / extension,
         "month": MONTH.name,
         "currency": "CNY",

@@ -65,7 +65,7 @@ def demo(simulator: Simulator, home: Path, started: float) -> int:
         if name in STORY:
             print(f"  {name:<13} {STORY[name]:<62} {wire(calls)}")
     print()
-    bad = [name for name, *check in checks(simulator, tokens, home) if not print_check(name, *check)]
+    bad = [check for check in checks(simulator, tokens, home) if not print_check(*check)]
     print(f"\n  {time.monotonic() - started:.0f} s. Next: the README's DAG to copy, and docs/.")
     return 1 if bad or not set(STORY) <= {name for name, *_ in tasks} else 0
 

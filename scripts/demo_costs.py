@@ -148,7 +148,8 @@ def plain(amount: Decimal) -> str:
 def tell(report: Report, simulator: Simulator, folder: Path) -> bool:
     """Print what a report found beside the platform's own books; False where money is missing."""
     name, total = report.month.name, report.totals.month_to_date
-    books = sum(cost for (_, month), cost in simulator.truth.by_month.items() if month == name)
+    of_month = [cost for (_, month), cost in simulator.truth.by_month.items() if month == name]
+    books = sum(of_month, Decimal(0))
     print(f"{name}, {report.status}: {len(report.accounts)} keys spent {plain(total)} {report.currency}")
     if report.status == "open":
         print(f"  the platform's own books at this moment: {plain(books)}")

@@ -73,7 +73,9 @@ def client_of(sim: Simulator, sleep: Callable[[float], None] | None = None, **ex
     return CloseAIClient(config_of(sim, **extra), clock=clock_with(sleep))
 
 
-def fixed_client(*bases: str, key: str = KEY, sleep: Callable[[float], None] | None = None, **extra: Any):
+def fixed_client(
+    *bases: str, key: str = KEY, sleep: Callable[[float], None] | None = None, **extra: Any
+) -> CloseAIClient:
     """Make a client of a fixed list of bases: no discovery."""
     config = config_from(password=key, extra={"api_bases": list(bases), "max_late": MAX_LATE, **extra})
     return CloseAIClient(config, clock=clock_with(sleep))
@@ -83,7 +85,7 @@ def clock_with(
     sleep: Callable[[float], None] | None = None, now: Callable[[], float] | None = None
 ) -> local_state.Clock:
     """Make the machine's clock, with a ``sleep`` or a ``now`` of the test's own."""
-    given = {"sleep": sleep, "now": now}
+    given: dict[str, Any] = {"sleep": sleep, "now": now}
     return local_state.Clock(**{name: value for name, value in given.items() if value is not None})
 
 
@@ -197,7 +199,7 @@ class Asked:
         parts = urlsplit(path)
         self.method, self.path, self.headers = method, parts.path, headers
         self.query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        self.body = json.loads(body) if body else None
+        self.body: Any = json.loads(body) if body else None
 
 
 Reply = Callable[[Asked], tuple[int, Any] | tuple[int, Any, dict[str, str]]]
@@ -231,7 +233,7 @@ def platform(reply: Reply, tls: ssl.SSLContext | None = None) -> Iterator[tuple[
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    server.handle_error = lambda request, address: None  # type: ignore[method-assign]
+    server.handle_error = lambda request, address: None  # type: ignore[method-assign, assignment]
     scheme = "http"
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
 class Vault:
-    """The KV version 2 engine of a Vault, as far as the hook uses it."""
+    """The KV engine of a Vault, version 1 or 2, as far as the hook uses it."""
 
     def __init__(self) -> None:
         self.secrets: dict[str, dict[str, Any]] = {}
+        self.written: dict[str, str] = {}
         self.writes = 0
         self.down = False
         vault = self
@@ -32,17 +34,21 @@ class Vault:
             def _serve(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
                 body = json.loads(self.rfile.read(length) or b"{}")
-                path = self.path.partition("?")[0].removeprefix("/v1/secret/data/")
+                path = self.path.partition("?")[0].removeprefix("/v1/secret/")
+                has_versions = path.startswith("data/")
+                path = path.removeprefix("data/")
                 if vault.down:
                     self._answer(503, {"errors": ["Vault is sealed"]})
                 elif self.path.startswith("/v1/auth/token/lookup-self"):
                     self._answer(200, {"data": {"id": "root"}})
                 elif self.command == "GET" and path in vault.secrets:
-                    data = {"data": vault.secrets[path], "metadata": {"version": 1}}
-                    self._answer(200, {"data": data})
+                    metadata = {"version": 1, "created_time": vault.written[path]}
+                    data = {"data": vault.secrets[path], "metadata": metadata}
+                    self._answer(200, {"data": data if has_versions else vault.secrets[path]})
                 elif self.command in ("POST", "PUT"):
                     vault.writes += 1
-                    vault.secrets[path] = body["data"]
+                    vault.secrets[path] = body["data"] if has_versions else body
+                    vault.written[path] = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}789Z"
                     self._answer(200, {"data": {"version": 1}})
                 else:
                     self._answer(404, {"errors": []})

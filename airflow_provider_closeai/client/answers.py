@@ -44,6 +44,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     :param value: the decoded answer of an executed attempt.
     :param is_foreign: whether somebody else answered for the platform.
     :param is_stale: whether a kept connection was cut before the answer began, which proves no ill.
+    :param date: the answer's own time (its ``Date``), in seconds since the epoch, where it has one.
     """
 
     base: str
@@ -54,6 +55,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     value: Any = None
     is_foreign: bool = False
     is_stale: bool = False
+    date: float | None = None
 
     @property
     def reached_platform(self) -> bool:
@@ -78,7 +80,7 @@ def judge(
     :param status: HTTP status.
     :param content: the body.
     :param retry_after: seconds that the answer asks to wait.
-    :param decode: makes the value of a success; what it raises means that this is no success.
+    :param decode: makes the value of a success; what it raises means that this is not a success.
     :param key: the key that was sent: in no text.
     :param may_miss: whether the request names what may be missing, so that a 404 can be the platform's word.
     """

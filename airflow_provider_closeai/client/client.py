@@ -93,6 +93,8 @@ class CloseAIClient:
         self.clock = clock
         self._transport = Transport(config)
         self._found_shapes: set[tuple[str, ...]] = set()
+        #: The platform's time in its last answer to a listing (``Date``), in seconds since the epoch.
+        self.platform_time: float | None = None
         self.cache = Cache(config, store, clock)
         self.pool = BasePool(config, self._transport, self.cache, now=clock.now, sleep=clock.sleep)
 
@@ -188,7 +190,7 @@ class CloseAIClient:
         token = SecretToken(sk) if sk is not None else None
         for item in self.iter_listing(alias):
             if isinstance(item, UnreadableItem):
-                log.warning("%s is left out: it cannot be read (%s).", item.name, item.problem)
+                log.warning("A sub-account is left out: it cannot be read (%s).", item)
             elif token is None:
                 yield item
             elif item.token.is_masked:
@@ -287,6 +289,8 @@ class CloseAIClient:
             step.retry_state.set_result(self._attempt(call, progress, query, body))
         last = progress.attempts[-1]
         if last.outcome is Outcome.EXECUTED:
+            if call is LIST:
+                self.platform_time = last.date
             return last.value
         if not call.writes and self._is_shut_out(progress):
             raise failures.shut_out(call.name, progress.attempts)

@@ -156,7 +156,7 @@ def config_from(
 
 
 def _settings(extra: object) -> Mapping[str, Any]:
-    """Read an extra. Airflow itself takes what is no JSON object for "nothing", and allowed_hosts with it."""
+    """Read an extra. Airflow reads anything but a JSON object as empty, and loses allowed_hosts."""
     if extra is None:
         return {}
     if isinstance(extra, str):

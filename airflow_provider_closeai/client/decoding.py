@@ -73,7 +73,7 @@ def decode_page(content: bytes) -> SubAccountPage:
     Decode a page of a listing. An entry that cannot be read costs only itself.
 
     :param content: the answer.
-    :raises ValueError: or ``msgspec.DecodeError``, where it is no page at all, or says no.
+    :raises ValueError: or ``msgspec.DecodeError``, where it is not a page at all, or says no.
     """
     try:
         page: SubAccountPage = _decode_page(content)
@@ -106,7 +106,7 @@ def _decode_item_by_item(content: bytes) -> SubAccountPage:
 
 def loads(content: bytes) -> Any:
     """
-    Read JSON that msgspec refuses as a whole for one value: half an emoji, bytes that are no text, NaN.
+    Read JSON that msgspec refuses as a whole for one value: half an emoji, bytes that are not text, NaN.
 
     :param content: the answer.
     :raises ValueError: where it is not JSON.

@@ -21,8 +21,8 @@ def safe_text(text: str, key: str = "") -> str:
     :param text: what a platform, a proxy or a library said.
     :param key: the key that was sent, which a platform may quote, whatever it looks like.
     """
-    told = text.replace(key, _HIDDEN) if key else text
-    printable = "".join(char if char.isprintable() else " " for char in _KEY_LIKE.sub(_HIDDEN, told))
+    keyless = text.replace(key, _HIDDEN) if key else text
+    printable = "".join(char if char.isprintable() else " " for char in _KEY_LIKE.sub(_HIDDEN, keyless))
     line = " ".join(printable.split())
     return line if len(line) <= _MAX_TEXT else line[: _MAX_TEXT - 1] + "…"
 

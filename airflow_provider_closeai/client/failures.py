@@ -30,11 +30,11 @@ def unreadable(items: Sequence[UnreadableItem]) -> errors.UnreadableAccount:
 
     :param items: which.
     """
-    told = "; ".join(
-        f"{'no id' if item.id is None else f'id {item.id}'}: {item.problem}" for item in items[:20]
-    )
+    shown = "; ".join(str(item) for item in items[:20])
+    is_or_are = "is" if len(items) == 1 else "are"
     return errors.UnreadableAccount(
-        f"{len(items)} of the selected sub-accounts are listed in a form that cannot be read ({told}). "
+        f"{len(items)} of the selected sub-accounts {is_or_are} listed in a form that cannot be read "
+        f"({shown}). "
         "Nothing was changed. Look at them in the platform's console; other accounts are not affected.",
         call="list",
     )
@@ -95,8 +95,8 @@ def failed_call(call: str, attempts: Sequence[Attempt], *, writes: bool) -> erro
 
 
 def _tried(call: str, attempts: Sequence[Attempt]) -> str:
-    told = "; ".join(f"{attempt.base}: {attempt.detail}" for attempt in attempts[-4:])
-    return f"{call!r} failed after {len(attempts)} attempt{'s' * (len(attempts) > 1)} ({told})."
+    shown = "; ".join(f"{attempt.base}: {attempt.detail}" for attempt in attempts[-4:])
+    return f"{call!r} failed after {len(attempts)} attempt{'s' * (len(attempts) > 1)} ({shown})."
 
 
 _OTHER_REJECTION: tuple[type[errors.CloseAIError], str] = (

@@ -51,13 +51,14 @@ def read_all(
     previous: _Ids | None = None
     for reading in readings:
         is_believed = reading.alias is None or is_trusted
+        seen_nameless = frozenset(nameless)
         try:
             for item in reading:
                 is_believed = is_believed or item.alias == alias
                 if item.id is not None:
                     is_known = any(item.id in ids for ids in seen)
                 else:
-                    is_known = item.digest in nameless
+                    is_known = item.digest in seen_nameless
                     nameless.add(item.digest)
                 if not is_known:
                     yield item

@@ -176,10 +176,8 @@ class UnreadableItem(msgspec.Struct, frozen=True):
     problem: str
     digest: str = ""
 
-    @property
-    def name(self) -> str:
-        """The entry, for a message."""
-        return "A sub-account without an id" if self.id is None else f"Sub-account {self.id}"
+    def __str__(self) -> str:
+        return f"{'no id' if self.id is None else f'id {self.id}'}: {self.problem}"
 
 
 class SubAccountPage(msgspec.Struct, frozen=True):

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 LINKS_PATH = "/api/v1/links"
 HEALTH_PATH = "/api/v1/healthy"
 _PROBE_SECONDS = 10.0
-_LOOK_AGAIN = 0.05
+_POLL_EVERY = 0.05
 _NOT_PROBED = HealthCheckResult(healthy=False, at=0.0, detail="another process is still probing it")
 
 
@@ -96,7 +96,7 @@ class BasePool:
         A base of which nothing fresh is known is risked by one process at a time, while the others take the
         next one: what swallows connections costs one connect timeout, not one for every task.
 
-        :param progress: of the call; is told how many bases there are.
+        :param progress: of the call; gets the number of bases.
         """
         known = self._known_for_a_call()
         candidates = [base.api for base in ordered(known.bases, known.verdicts)]
@@ -108,7 +108,7 @@ class BasePool:
             yield base
 
     def _risked(self, bases: Sequence[str], known: PoolState, risk: contextlib.ExitStack) -> str:
-        for _ in range(max(1, round(self._config.connect_timeout / _LOOK_AGAIN))):
+        for _ in range(max(1, round(self._config.connect_timeout / _POLL_EVERY))):
             untried = [base for base in bases if self._is_old(known.verdicts.get(base))]
             for base in bases:
                 if base not in untried:
@@ -122,7 +122,7 @@ class BasePool:
                         return base
             if not untried:
                 break
-            self._sleep(_LOOK_AGAIN)  # others are finding out about each of them
+            self._sleep(_POLL_EVERY)  # others are finding out about each of them
             known = self._cache.read()
         return min(bases, key=lambda base: is_bad(known.verdicts.get(base)))
 
@@ -233,9 +233,9 @@ class BasePool:
     def _discover(self, known: PoolState) -> PoolState:
         """Ask discovery once, and share the answer or the failure with every process."""
         asked = self._ask_discovery()
-        told = asked.retry_after
-        if told is not None and told < self._config.deadline / 2 and not self._is_usable(known):
-            self._sleep(told)  # there is nothing else to go on with
+        wait = asked.retry_after
+        if wait is not None and wait < self._config.deadline / 2 and not self._is_usable(known):
+            self._sleep(wait)  # there is nothing else to go on with
             asked = self._ask_discovery()
         bases = usable(asked.value, self._config.allowed_hosts) if asked.value else ()
         now = self._now()

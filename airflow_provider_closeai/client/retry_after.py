@@ -9,7 +9,7 @@ import re
 from datetime import UTC, datetime
 
 LONGEST = 24 * 3600.0
-_FIRST_EPOCH = 1.5e9  # from here on (2017) it is no wait but a time since 1970, as some gateways send it
+_NEAR = 7 * 24 * 3600.0  # a number this near to now is a time since 1970, as some gateways send it
 
 # Also with the fraction, sign or unit that RFC 9110 does not have; of several headers the first counts.
 _SECONDS = re.compile(
@@ -32,7 +32,8 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     at = float(seconds[1]) if seconds else _date(text)
     if at is None:
         return None
-    wait = at if seconds and at < _FIRST_EPOCH else at - now
+    is_time = not seconds or abs(at - now) <= _NEAR
+    wait = at - now if is_time else at
     return min(max(0.0, wait), LONGEST)
 
 

@@ -18,9 +18,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import msgspec
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
@@ -230,7 +232,8 @@ class Transport:
         else:
             wait = parse_retry_after(headers.get("Retry-After"), time.time())
             key = self._config.key.reveal()
-            return judge(base, status, content, wait, decode, key=key, may_miss=may_miss)
+            attempt = judge(base, status, content, wait, decode, key=key, may_miss=may_miss)
+            return msgspec.structs.replace(attempt, date=_date(headers.get("Date")))
         finally:
             watchdog.cancel()
         outcome = Outcome.UNKNOWN if _wire.sent else Outcome.NOT_SENT
@@ -241,6 +244,13 @@ class Transport:
             status=status,
             is_stale=status is None and failure == _CUT and not _wire.connected,
         )
+
+
+def _date(text: str | None) -> float | None:
+    try:
+        return None if text is None else parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _new_session() -> requests.Session:

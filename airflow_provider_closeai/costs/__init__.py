@@ -1,7 +1,8 @@
 """Costs that finance can defend: snapshots of counters in a ledger, and reports of months from it.
 
-The names here are the public ones; all modules beneath are internal. ``store`` has the ledger's files,
-``accounting`` makes a report of observations, ``render`` makes files of a report, ``service`` joins them.
+The names here are the public ones; all modules beneath are internal (docs/stability.md). ``store``
+has the ledger's files, ``accounting`` makes a report of observations, ``render`` makes files of a report,
+``service`` joins them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_provider_closeai.costs.accounting.report_model import Report
+    from airflow_provider_closeai.costs.errors import (
+        CloseRefused,
+        CurrencyConflict,
+        DamagedFile,
+        MissingLibrary,
+        NoObservation,
+        NothingToDo,
+        NotifierFailed,
+        NotRead,
+        NotWritten,
+        SnapshotRefused,
+        TooLate,
+        TooManyDigits,
+    )
     from airflow_provider_closeai.costs.requests import (
         CloseRequest,
         CorrectionRequest,
@@ -31,16 +46,28 @@ if TYPE_CHECKING:
     from airflow_provider_closeai.costs.store.ledger import Ledger, run_key
 
 __all__ = [
+    "CloseRefused",
     "CloseRequest",
     "CorrectionRequest",
+    "CurrencyConflict",
+    "DamagedFile",
     "DeletionRequest",
     "Ledger",
+    "MissingLibrary",
+    "NoObservation",
+    "NotRead",
+    "NotWritten",
+    "NothingToDo",
+    "NotifierFailed",
     "Report",
     "ReportRequest",
     "ReportResult",
     "Run",
+    "SnapshotRefused",
     "SnapshotRequest",
     "SnapshotResult",
+    "TooLate",
+    "TooManyDigits",
     "close",
     "compute",
     "record_correction",
@@ -49,7 +76,9 @@ __all__ = [
     "run_key",
     "snapshot",
 ]
+_FUNCTIONS = ("close", "compute", "record_correction", "record_deleted", "report", "snapshot")
 _MODULES = {
+    **dict.fromkeys(_FUNCTIONS, "service"),
     "Ledger": "store.ledger",
     "run_key": "store.ledger",
     "Report": "accounting.report_model",
@@ -63,5 +92,5 @@ def __getattr__(name: str) -> Any:
     """Import on first use: DAG files are parsed every few seconds."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _MODULES.get(name, "service")
+    module = _MODULES.get(name, "errors")
     return getattr(importlib.import_module(f"{__name__}.{module}"), name)

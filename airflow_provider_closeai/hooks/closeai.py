@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from airflow.providers.common.compat.sdk import BaseHook, Variable, get_current_context
+from airflow.providers.common.compat.sdk import BaseHook, get_current_context
 
 from airflow_provider_closeai import get_provider_info
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import ApiBase, BaseHealth, SubAccount
+from airflow_provider_closeai.hooks.stores import TaskJournal, VariableStore
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.reading import select
 from airflow_provider_closeai.provisioning.requests import (
@@ -23,13 +23,18 @@ from airflow_provider_closeai.provisioning.requests import (
     DeleteRequest,
     RepriceOptions,
     RepriceRequest,
+    RotateOptions,
+    RotateRequest,
 )
 from airflow_provider_closeai.provisioning.selection import Selection
+from airflow_provider_closeai.sinks.base import SinkKeys, require_sink
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from airflow.providers.common.compat.sdk import Connection, Context
+
+    from airflow_provider_closeai.sinks.base import TokenSink
 
 _TEST_SECONDS = 20.0
 
@@ -38,8 +43,9 @@ class CloseAIHook(BaseHook):
     """
     Talk to the CloseAI platform through an Airflow connection of type ``closeai``.
 
-    Its methods are those of the platform's open API, made safe: discovery is asked once per deployment and
-    TTL, a base that dies is left out, a create is exact, a delete is guarded. See docs/connection.md.
+    Its methods are those of the platform's open API, made safe: discovery is asked once per host and TTL (per
+    deployment with ``"cache": "variable"``), a base that dies is left out, a create is exact, a delete is
+    guarded. See docs/connection.md.
 
     :param closeai_conn_id: the connection; its password is the main account's sk.
     """
@@ -142,7 +148,9 @@ class CloseAIHook(BaseHook):
 
         :param sub_accounts: ids, or the records that other tasks returned.
         """
-        return select(self.get_conn(), Selection.parse(sub_accounts), missing="ignore")
+        return select(
+            self.get_conn(), Selection.parse(sub_accounts, parameters=("sub_accounts",)), missing="ignore"
+        )
 
     def get_sub_account(self, account_id: int) -> SubAccount | None:
         """
@@ -226,7 +234,7 @@ class CloseAIHook(BaseHook):
         **options: Unpack[DeleteOptions],
     ) -> list[SubAccount]:
         """
-        Delete accounts after a look at them; see docs/operators/delete.md.
+        Read accounts, check them, and delete them; see docs/operators/delete.md.
 
         :param sub_accounts: ids or records. Give exactly one of ``sub_accounts``, ``alias`` and ``sks``.
         :param alias: all accounts with exactly this alias.
@@ -238,47 +246,33 @@ class CloseAIHook(BaseHook):
         request = DeleteRequest.parse(sub_accounts, alias, sks, **options)
         return runner.delete(self.get_conn(), request, record)
 
+    def rotate_sub_accounts(
+        self,
+        alias: str,
+        model_pricing: Mapping[str, Any] | list[dict[str, Any]] | str,
+        balance: Any,
+        deliver_to: TokenSink,
+        count: int | str = 1,
+        *,
+        record: Callable[[Sequence[SubAccount]], None] | None = None,
+        context: Context | None = None,
+        **options: Unpack[RotateOptions],
+    ) -> runner.Rotation:
+        """
+        Replace keys that are old, without an hour in which none works; see docs/operators/rotate.md.
 
-class VariableStore:
-    """
-    The shared cache as an Airflow Variable: one for the whole deployment. Nothing in it is secret.
-
-    :param name: of the cache.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._key = f"closeai_bases_{name}"
-
-    def read(self) -> str | None:
-        """Return the Variable's text."""
-        text: str | None = Variable.get(self._key, None)
-        return text
-
-    def write(self, text: str) -> None:
-        """Set the Variable."""
-        Variable.set(self._key, text, description="CloseAI: what is known of the API bases (signed)")
-
-
-class TaskJournal:
-    """
-    The journal of one task over all its tries, in Airflow's task state store.
-
-    :param states: ``context["task_state_store"]``.
-    :param alias: whose creation is journalled; a task may create under several.
-    """
-
-    def __init__(self, states: Any, alias: str) -> None:
-        self._states = states
-        self._key = f"closeai_create_{hashlib.sha256(alias.encode()).hexdigest()[:16]}"
-
-    def read(self) -> str | None:
-        """Return the entry's text."""
-        text: str | None = self._states.get(self._key)
-        return text
-
-    def write(self, text: str) -> None:
-        """Replace the entry."""
-        self._states.set(self._key, text)
+        :param alias: the accounts' alias.
+        :param model_pricing: models and factors of new accounts.
+        :param balance: virtual balance of each new account.
+        :param deliver_to: the sink that gets the keys.
+        :param count: how many accounts that are not old shall exist.
+        :param record: is given the accounts just before they are deleted.
+        :param context: as in :meth:`create_sub_accounts`.
+        :param options: ``every``, ``grace``, ``max_rotate``, ``rotate_from``, ``batch_size``, ``settle``.
+        """
+        request = RotateRequest.parse(alias, model_pricing, balance, count, **options)
+        keys = SinkKeys(require_sink(deliver_to))
+        return runner.rotate(self.get_conn(), request, keys, this_try(context), record)
 
 
 def client_from(connection: Connection, longest: float | None = None) -> CloseAIClient:

@@ -1,7 +1,7 @@
 """Locks among this user's processes and threads on one host. They end with their process.
 
 A lock is a file in the private folder, locked with ``flock``. Old ones are removed (:mod:`.cleaning`), so
-whoever gets a lock looks whether its file is still in its place, and tries again where it is not.
+whoever gets a lock checks whether its file is still in its place, and tries again where it is not.
 """
 
 from __future__ import annotations

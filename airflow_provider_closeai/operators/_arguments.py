@@ -47,11 +47,11 @@ def folder(name: str, value: Any) -> Any:
     if text is None or (isinstance(text, str) and not text.strip()):
         raise InvalidParameter(f"{name}: it is empty. {_FOLDERS}.")
     if not isinstance(text, str):
-        raise InvalidParameter(f"{name}: {text!r} is no folder. {_FOLDERS}.")
+        raise InvalidParameter(f"{name}: {text!r} is not a folder. {_FOLDERS}.")
     text = plain_path(text)
     local = os.path.expanduser(text)
     if local.startswith("~"):
-        raise InvalidParameter(f"{name}: {text!r}: this worker knows no such user. Give the whole path.")
+        raise InvalidParameter(f"{name}: {text!r}: this worker knows no such user. Give the full path.")
     return ObjectStoragePath(local)
 
 
@@ -78,7 +78,7 @@ def notifiers(value: Any) -> list[Any]:
 
 def require_notifiers(found: Iterable[Any]) -> None:
     """
-    Check that each can be told something.
+    Check that each is a notifier.
 
     :param found: what was given.
     :raises InvalidParameter: one cannot.
@@ -88,6 +88,6 @@ def require_notifiers(found: Iterable[Any]) -> None:
             from airflow_provider_closeai.client.errors import InvalidParameter
 
             raise InvalidParameter(
-                f"notifiers: {type(one).__name__} is no notifier. Give objects of Airflow's notifiers, for "
-                "instance SmtpNotifier(...)."
+                f"notifiers: {type(one).__name__} is not a notifier. Give objects of Airflow's notifiers, "
+                "for instance SmtpNotifier(...)."
             )

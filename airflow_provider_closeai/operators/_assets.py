@@ -25,7 +25,7 @@ def ledger_asset(ledger: str | os.PathLike[str]) -> Asset:
     Return the asset of a ledger or of a report's folder: the operators' outlet, and the schedule of a DAG.
 
     It has the same name and URI in every process and database: ASCII and at most 1500 characters. The
-    connection's name is no part of it.
+    connection's name is not part of it.
 
     :param ledger: the folder, as the operators take it.
     :raises ValueError: it is empty, or a template.
@@ -33,7 +33,7 @@ def ledger_asset(ledger: str | os.PathLike[str]) -> Asset:
     text = _arguments.path_text(ledger)
     if _arguments.is_template(text) or not text.strip():
         raise ValueError(
-            f"ledger_asset: {text!r} is no folder. Give the folder itself, as text or as a path: an asset "
+            f"ledger_asset: {text!r} is not a folder. Give the folder itself, as text or as a path: an asset "
             "must be known when the DAG file is parsed."
         )
     plain = _plain(_arguments.plain_path(text))

@@ -79,7 +79,7 @@ def refuse_keys(arguments: Any) -> Any:
 
 def is_from_task(value: Any) -> bool:
     """
-    Tell whether a parameter, or a part of it, is another task's result.
+    Return whether a parameter, or a part of it, is another task's result.
 
     :param value: the parameter.
     """

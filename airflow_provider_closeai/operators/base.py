@@ -1,4 +1,4 @@
-"""What the operators share: the connection, how a failure is told, and when Airflow tries again.
+"""What the operators share: the connection, how a failure is logged, and when Airflow tries again.
 
 DAG files are parsed every few seconds, so nothing here imports the client, requests or tenacity at the top.
 """
@@ -31,10 +31,10 @@ _LINE = 100  # characters of a line that Airflow's log view shows whole
 try:
     from airflow.providers.common.compat.sdk import RetryDecision, RetryPolicy
 except (ImportError, AttributeError):  # Airflow before 3.3: the task's own retry_delay counts
-    _WAIT_AS_TOLD = None
+    _WAIT_AS_ASKED = None
 else:
 
-    class _WaitAsTold(RetryPolicy):
+    class _WaitAsAsked(RetryPolicy):
         """Retry when the platform said it may be asked again, not before."""
 
         def evaluate(
@@ -46,7 +46,7 @@ else:
             wait = timedelta(seconds=min(seconds, _LONGEST_WAIT))
             return RetryDecision.retry(wait, "the platform asked to wait")
 
-    _WAIT_AS_TOLD = _WaitAsTold()
+    _WAIT_AS_ASKED = _WaitAsAsked()
 
 
 def docs_url(page: str) -> str:
@@ -61,7 +61,7 @@ def docs_url(page: str) -> str:
 @contextlib.contextmanager
 def translate_errors() -> Iterator[None]:
     """
-    Tell an error of ours in short lines, and let a permanent one leave as ``AirflowFailException``.
+    Log an error of ours in short lines, and let a permanent one leave as ``AirflowFailException``.
 
     The lines come first in the log and are whole in Airflow's log view, which cuts long ones. The exception
     keeps the same text, for callbacks. One that may pass leaves as itself, with its ``retry_after``.
@@ -118,8 +118,8 @@ class CloseAIOperator(BaseOperator):
     def __init__(self, *, closeai_conn_id: str = "closeai_default", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.closeai_conn_id = closeai_conn_id
-        if _WAIT_AS_TOLD is not None and self.retry_policy is None:
-            self.retry_policy = _WAIT_AS_TOLD
+        if _WAIT_AS_ASKED is not None and self.retry_policy is None:
+            self.retry_policy = _WAIT_AS_ASKED
 
     def pre_execute(self, context: Context) -> None:
         """Label a mapped task by its alias; Airflow ignores a default that is set in ``__init__``."""
@@ -132,7 +132,7 @@ class CloseAIOperator(BaseOperator):
 
     @contextlib.contextmanager
     def hook(self) -> Iterator[CloseAIHook]:
-        """Yield the hook; an error of ours is told as :func:`translate_errors` does."""
+        """Yield the hook; an error of ours is logged as :func:`translate_errors` does."""
         from airflow_provider_closeai.hooks.closeai import CloseAIHook
 
         with translate_errors():

@@ -235,8 +235,8 @@ class CostReportOperator(BaseOperator):
         if failed:
             raise NotifierFailed(
                 f"The report is written, but {len(failed)} of {len(self.notifiers)} notifiers failed: "
-                f"{'; '.join(failed)}. The alerts count as not told: a retry, or the next report, tells them "
-                "again. Correct the notifier's connection."
+                f"{'; '.join(failed)}. The alerts count as not reported: a retry, or the next report, sends "
+                "them again. Correct the notifier's connection."
             )
 
 

@@ -17,11 +17,20 @@ from airflow_provider_closeai.operators._mapping import (
     with_named_sink,
 )
 from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink
+from airflow_provider_closeai.operators.rotate import RotateSubAccountsOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_closeai.sinks.base import TokenSink
+
+__all__ = [
+    "CreateSubAccountsOperator",
+    "DeleteSubAccountsOperator",
+    "ListSubAccountsOperator",
+    "RotateSubAccountsOperator",
+    "UpdatePricingOperator",
+]
 
 log = logging.getLogger(__name__)
 
@@ -166,9 +175,9 @@ class UpdatePricingOperator(_Selects):
     :param alias: all accounts with exactly this alias (templated).
     :param sks: keys. Rendered when the task runs and shown nowhere; best from a secrets backend:
         ``"{{ var.value.keys }}"``.
-    :param mode: ``merge`` keeps models that are not named; ``replace`` takes their permission (templated).
+    :param mode: ``merge`` keeps other models; ``replace`` takes their permission (templated).
     :param batch_size: accounts per post, >= 1.
-    :param dry_run: only tell what would change, and return the records as they would be (templated).
+    :param dry_run: only log what would change, and return the records as they would be (templated).
     :param closeai_conn_id: the connection (templated).
     """
 
@@ -220,7 +229,7 @@ class UpdatePricingOperator(_Selects):
 
 class DeleteSubAccountsOperator(_Selects):
     """
-    Delete sub-accounts, after a look at them. Returns their last records: the money is not forgotten.
+    Read sub-accounts, check them, and delete them. Returns their last records, with what they cost.
 
     Give exactly one of ``sub_accounts``, ``alias``, ``sks``.
 
@@ -232,7 +241,7 @@ class DeleteSubAccountsOperator(_Selects):
         (templated).
     :param max_delete: refuse to delete more than this many (templated).
     :param batch_size: accounts per call, >= 1.
-    :param dry_run: only tell what would be deleted, and return it (templated).
+    :param dry_run: only log what would be deleted, and return it (templated).
     :param ledger: a cost ledger (docs/costs.md) that gets the last records before anything is deleted
         (templated).
     :param time_zone: where the ledger's billing month turns; the same as the snapshot's.
@@ -324,7 +333,8 @@ class ListSubAccountsOperator(CloseAIOperator):
                 accounts = hook.find_sub_accounts(self.sub_accounts)
             else:
                 if self._is_narrowed:
-                    Selection.parse(self.sub_accounts, self.alias)  # raises, but for a good alias
+                    parameters = ("sub_accounts", "alias")
+                    Selection.parse(self.sub_accounts, self.alias, parameters=parameters)  # raises, mostly
                 accounts = list(hook.iter_sub_accounts(alias=self.alias))
         which = "" if self.alias is None else f" with exactly the alias {self.alias!r}"
         log.info("Listed %s%s: ids %s.", count_of(accounts), which, ids_of(accounts))

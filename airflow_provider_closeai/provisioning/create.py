@@ -19,7 +19,7 @@ from airflow_provider_closeai.client.models import SubAccount, UnreadableItem, s
 from airflow_provider_closeai.provisioning import refusals
 from airflow_provider_closeai.provisioning.refusals import Accounts
 from airflow_provider_closeai.provisioning.requests import CreateRequest
-from airflow_provider_closeai.provisioning.texts import count_of, ids_of, prices_of, pricing_text
+from airflow_provider_closeai.provisioning.texts import count_of, format_ids, ids_of, prices_of, pricing_text
 
 log = logging.getLogger(__name__)
 
@@ -109,14 +109,15 @@ class CreateDecision:
         ended: float,
     ) -> None:
         """
-        Take a listing of the alias.
+        Record a listing of the alias.
 
         :param accounts: with exactly this alias.
         :param unreadable: entries of this alias that cannot be read.
         :param began: when it was begun.
         :param ended: when it was complete.
         """
-        there = {account.id: account for account in accounts if not account.is_other}
+        besides = self._request.besides
+        there = {each.id: each for each in accounts if not each.is_other and each.id not in besides}
         if self._listed is None:
             self._at_first = frozenset(there)
             if self._request.if_exists == "fail":
@@ -133,7 +134,7 @@ class CreateDecision:
 
     def answered(self, accounts: Sequence[SubAccount], asked: int, at: float) -> None:
         """
-        Take the answer of a post.
+        Record the answer of a post.
 
         :param accounts: that it names.
         :param asked: how many were asked for.
@@ -152,7 +153,7 @@ class CreateDecision:
 
     def unknown(self, error: OutcomeUnknown, at: float) -> None:
         """
-        Take that a post may have been executed.
+        Record that a post may have been executed.
 
         :param error: how it ended.
         :param at: when; it was sent before.
@@ -164,7 +165,7 @@ class CreateDecision:
 
     def declined(self, error: Declined, at: float) -> None:
         """
-        Take that the platform said no to a post. It may have done a part, so it is looked for once.
+        Record that the platform said no to a post. It may have done a part, so the listing is read once.
 
         :param error: what it said.
         :param at: when.
@@ -175,7 +176,7 @@ class CreateDecision:
 
     def not_executed(self, error: CloseAIError) -> None:
         """
-        Take that a post was proven not to have been executed.
+        Record that a post was proven not to have been executed.
 
         :param error: why.
         """
@@ -313,5 +314,8 @@ def closing_lines(
         )
     repricings = f", {repriced} repriced" if request.if_exists == "update" else ""
     changes = f"{created} created{repricings} now"
-    lines.append(f"Alias {request.alias!r} has {count_of(accounts)} ({changes}): ids {ids_of(accounts)}.")
+    besides = f" besides {format_ids(sorted(request.besides))}" if request.besides else ""
+    lines.append(
+        f"Alias {request.alias!r} has {count_of(accounts)}{besides} ({changes}): ids {ids_of(accounts)}."
+    )
     return lines

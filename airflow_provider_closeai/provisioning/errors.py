@@ -28,7 +28,7 @@ class AliasExists(CloseAIError):
 
 
 class PricingDiffers(CloseAIError):
-    """Accounts of the alias exist with other prices than those asked for. Nothing was created."""
+    """Accounts of the alias exist with other prices than those asked for. No more were created."""
 
     permanent = True
 
@@ -67,6 +67,10 @@ class NotConfirmed(CloseAIError):
 
 class AliasBusy(CloseAIError):
     """Another task on this host has been working on the same accounts for too long."""
+
+
+class ClockDisagrees(CloseAIError):
+    """This machine's clock and the platform's differ: ages cannot be told. Nothing was changed."""
 
 
 def with_doubt(error: CloseAIError, doubt: OutcomeUnknown | None) -> CloseAIError:

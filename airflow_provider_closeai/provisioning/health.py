@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 _REFUSED_FOR = 60.0  # seconds for which a refusal is believed: somebody may be mending it
 
 
-def look(make_client: Callable[[], CloseAIClient], require: str) -> str | None:
+def check_bases(make_client: Callable[[], CloseAIClient], require: str) -> str | None:
     """
-    Look once whether enough bases are healthy.
+    Check once whether enough bases are healthy.
 
     :param make_client: makes the client.
     :param require: ``any``, ``primary`` or ``all``.

@@ -13,6 +13,7 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -25,6 +26,7 @@ _MAX_ALIAS = 255
 _MAX_DIGITS = 15  # of whole numbers: more is a slip, and no longer exact in a float
 _MAX_SHOWN = 60
 _DIGITS_OF_A_DOUBLE = 17
+_UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes"}
 # Control, format, lone surrogate, line and paragraph separator: nobody sees them.
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _SPACES = " \u3000"
@@ -184,6 +186,46 @@ def seconds(name: str, value: object) -> float:
     return float(amount(name, value))
 
 
+def span(name: str, value: object) -> timedelta:
+    """
+    Read a span of time.
+
+    :param name: the parameter, for the error.
+    :param value: a ``timedelta``, or text such as ``90d``, ``12h``, ``30m``, ``2w``.
+    """
+    if isinstance(value, timedelta):
+        return timedelta(seconds=value.total_seconds())  # pendulum's prints in words of its own
+    text = value.strip().lower() if isinstance(value, str) else ""
+    number = _number(text[:-1].rstrip()) if text[-1:] in _UNITS else None
+    try:
+        if number is not None and number.is_finite():
+            return timedelta(**{_UNITS[text[-1]]: float(number)})
+    except OverflowError:
+        pass
+    raise bad(
+        name, f"is {_shown(value)}, no span of time", "give a timedelta, or text such as '90d' or '12h'"
+    )
+
+
+def moment(name: str, value: object) -> datetime:
+    """
+    Read a moment, with its time zone.
+
+    :param name: the parameter, for the error.
+    :param value: an aware ``datetime``, or text of one in ISO 8601.
+    """
+    found = value
+    if isinstance(value, str):
+        try:
+            found = datetime.fromisoformat(value.strip())
+        except ValueError:
+            found = None
+    if not isinstance(found, datetime) or found.utcoffset() is None:
+        cure = "give a datetime with a time zone, such as '2027-01-01T00:00:00+08:00'"
+        raise bad(name, f"is {_shown(value)}, no moment", cure)
+    return found
+
+
 def flag(name: str, value: object) -> bool:
     """
     Read a boolean; a template gives ``"True"`` or ``"false"``.
@@ -222,7 +264,7 @@ def alias_text(value: object) -> str:
     if not isinstance(value, str):
         raise bad(
             "alias",
-            f"is {_shown(value)}, no text but of type {type(value).__name__}",
+            f"is {_shown(value)}, not text but of type {type(value).__name__}",
             "write it in quotes. Where templates are rendered as native objects "
             "(render_template_as_native_obj), text that looks like a number becomes one: put quotes inside "
             "the template, as in '\"{{ params.alias }}\"'",
@@ -250,7 +292,8 @@ def new_alias(value: object) -> str:
     """
     alias = alias_text(value)
     cure = (
-        "choose one that people can read and type. Existing accounts are listed, repriced and deleted by any"
+        "choose one that people can read and type. Accounts that have such an alias already can be listed, "
+        "repriced and deleted"
     )
     if alias != alias.strip():
         raise bad("alias", f"is {alias!r}, with spaces around it", cure)
@@ -266,7 +309,7 @@ def new_alias(value: object) -> str:
 
 def from_json(name: str, value: object) -> object:
     """
-    Read text as JSON; what is no text is returned as it is.
+    Read text as JSON; return anything else as it is.
 
     :param name: the parameter, for the error.
     :param value: JSON text, or the value itself.

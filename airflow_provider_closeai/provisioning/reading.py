@@ -71,7 +71,8 @@ def _select_each(client: CloseAIClient, selection: Selection) -> tuple[list[SubA
     absent += [token.hint for token in selection.tokens if token in tokens]
     if selection.aliases:
         found.sort(key=lambda account: account.id)
-    what = f"{len(absent)} of the selected sub-accounts are not listed: {format_ids(absent)}."
+    is_or_are = "is" if len(absent) == 1 else "are"
+    what = f"{len(absent)} of the selected sub-accounts {is_or_are} not listed: {format_ids(absent)}."
     return found, what if absent else ""
 
 
@@ -92,7 +93,7 @@ def read_aliases(
         elif item.alias in read:
             read[item.alias][1].append(item)
         else:
-            log.warning("%s is left out: it cannot be read (%s).", item.name, item.problem)
+            log.warning("A sub-account is left out: it cannot be read (%s).", item)
     return read
 
 

@@ -103,7 +103,7 @@ def nothing_new(request: CreateRequest, present: int) -> CloseAIError:
 
 def unreadable(request: CreateRequest, items: Sequence[UnreadableItem], *, more: bool) -> CloseAIError:
     """Refuse entries of the alias that cannot be read."""
-    shown = "; ".join(f"id {item.id}: {item.problem}" for item in items[:20])
+    shown = "; ".join(str(item) for item in items[:20])
     return UnreadableAccount(
         f"Alias {request.alias!r} has sub-accounts that are listed in a form that cannot be read "
         f"({shown}). They may be what is wanted, so no {'more ' * more}were created. Look at "

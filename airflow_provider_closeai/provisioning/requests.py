@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypedDict
 
 import msgspec
 
+from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.client.models import SubAccount, same_pricing
 from airflow_provider_closeai.provisioning import inputs
+from airflow_provider_closeai.provisioning.inputs import bad
 from airflow_provider_closeai.provisioning.selection import Selection
+from airflow_provider_closeai.provisioning.texts import span_text
 
 _MODES = ("merge", "replace")
 _IF_EXISTS = ("ensure", "update", "match", "fail")
 _MISSING = ("ignore", "fail")
+_SHORTEST_GRACE = timedelta(hours=1)
 
 
 class CreateOptions(TypedDict, total=False):
@@ -25,7 +30,11 @@ class CreateOptions(TypedDict, total=False):
 
 
 class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Exactly ``count`` accounts of an alias shall exist."""
+    """
+    Exactly ``count`` accounts of an alias shall exist.
+
+    :param besides: ids of accounts that do not count: rotation replaces them.
+    """
 
     alias: str
     pricing: dict[str, Decimal]
@@ -34,6 +43,7 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
     if_exists: str
     batch_size: int
     settle: float
+    besides: frozenset[int] = frozenset()
 
     @classmethod
     def parse(
@@ -155,3 +165,100 @@ class DeleteRequest(msgspec.Struct, frozen=True, kw_only=True):
             batch_size=inputs.whole("batch_size", batch_size, 1),
             dry_run=inputs.flag("dry_run", dry_run),
         )
+
+
+class RotateOptions(TypedDict, total=False):
+    """The options of :meth:`RotateRequest.parse`."""
+
+    every: timedelta | str
+    grace: timedelta | str
+    max_rotate: int | str
+    rotate_from: datetime | str | None
+    batch_size: int | str
+    settle: float | str
+
+
+class RotateRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    ``count`` accounts of an alias shall exist that are younger than ``every``, without a gap.
+
+    :param wanted: the accounts that shall exist.
+    :param max_rotate: how many adopted keys may be on their way out at a time.
+    :param begins: nothing is replaced before.
+    :param expires: the accounts are not wanted from then on: nothing is replaced within ``grace`` of it.
+    """
+
+    wanted: CreateRequest
+    every: timedelta
+    grace: timedelta
+    max_rotate: int
+    begins: datetime | None = None
+    expires: datetime | None = None
+
+    @classmethod
+    def parse(
+        cls,
+        alias: object,
+        model_pricing: object,
+        balance: object,
+        count: object = 1,
+        *,
+        every: object = timedelta(days=90),
+        grace: object = timedelta(days=7),
+        max_rotate: object = "10%",
+        rotate_from: object = None,
+        expires: object = None,
+        batch_size: object = 100,
+        settle: object = 30.0,
+    ) -> RotateRequest:
+        """
+        Check the parameters; they are those of RotateSubAccountsOperator (docs/operators/rotate.md).
+
+        :raises InvalidParameter: naming the first that is wrong.
+        """
+        wanted = CreateRequest.parse(
+            alias, model_pricing, balance, count, batch_size=batch_size, settle=settle
+        )
+        life, overlap = inputs.span("every", every), inputs.span("grace", grace)
+        if overlap < _SHORTEST_GRACE:
+            raise bad(
+                "grace",
+                f"is {span_text(overlap)}",
+                "give at least 1 h: in it, all users of a key reload it",
+            )
+        if life < 2 * overlap:
+            raise bad(
+                "every",
+                f"is {span_text(life)}, and grace is {span_text(overlap)}",
+                "give every as at least 2 x grace",
+            )
+        return cls(
+            wanted=wanted,
+            every=life,
+            grace=overlap,
+            max_rotate=_share("max_rotate", max_rotate, wanted.count),
+            begins=None if rotate_from is None else inputs.moment("rotate_from", rotate_from),
+            expires=None if expires is None else inputs.moment("expires", expires),
+        )
+
+    def may_replace(self, now: datetime) -> bool:
+        """Whether it is time to replace anything at all."""
+        is_begun = self.begins is None or now >= self.begins
+        return is_begun and (self.expires is None or now + self.grace < self.expires)
+
+
+def _share(name: str, value: object, whole: int) -> int:
+    cure = "give a whole number >= 1, or a percentage of count such as '10%'"
+    text = value.strip() if isinstance(value, str) else ""
+    if not text.endswith("%"):
+        number = inputs.integer(value)
+        if number is None or number < 1:
+            raise bad(name, f"is {value!r}", cure)
+        return number
+    try:
+        percent = inputs.amount(name, text[:-1].strip())
+    except InvalidParameter:
+        percent = Decimal(0)
+    if not 0 < percent <= 100:
+        raise bad(name, f"is {value!r}", cure)
+    return max(int(whole * percent / 100), 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import msgspec
@@ -10,10 +10,12 @@ import msgspec
 from airflow_provider_closeai.client.models import SecretToken, SubAccount
 from airflow_provider_closeai.provisioning.inputs import alias_text, bad, from_json, integer
 
-_NONE_CURE = (
-    "give exactly one of sub_accounts, alias and sks. If it comes from another task, that task returned "
-    "nothing (it was skipped, or marked success by hand): clear that task, or select by alias instead"
+_PARAMETERS = ("sub_accounts", "alias", "sks")
+_FROM_TASK = (
+    "If it comes from another task, that task returned nothing (it was skipped, or marked success by hand): "
+    "clear that task, or select by alias instead"
 )
+_NOTHING_CURE = f"give the accounts. {_FROM_TASK}"
 _ID_CURE = "give ids, or the records that another task returned (create.output)"
 
 
@@ -33,7 +35,14 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     tokens: tuple[SecretToken, ...] = ()
 
     @classmethod
-    def parse(cls, sub_accounts: object = None, alias: object = None, sks: object = None) -> Selection:
+    def parse(
+        cls,
+        sub_accounts: object = None,
+        alias: object = None,
+        sks: object = None,
+        *,
+        parameters: Sequence[str] = _PARAMETERS,
+    ) -> Selection:
         """
         Read which accounts are meant: exactly one of the three, and not empty.
 
@@ -41,17 +50,19 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
             tasks return them.
         :param alias: an exact alias.
         :param sks: keys.
+        :param parameters: those of the three that the user may give.
         :raises InvalidParameter: naming what is wrong.
         """
-        named = {"sub_accounts": sub_accounts, "alias": alias, "sks": sks}
-        given = [name for name, value in named.items() if value is not None]
-        if not given:
-            raise bad("sub_accounts, alias, sks", "select the accounts, and none is given", _NONE_CURE)
-        if len(given) > 1:
+        values = dict(zip(_PARAMETERS, (sub_accounts, alias, sks), strict=True))
+        given = [name for name, value in values.items() if value is not None]
+        if len(given) != 1:
+            selects = "select the accounts, and" if len(parameters) > 1 else "selects the accounts, and"
+            what = "none is given" if not given else f"{' and '.join(given)} are given"
+            cure = f"give exactly one of {', '.join(parameters)}" if len(parameters) > 1 else "give it"
             raise bad(
-                "sub_accounts, alias, sks",
-                f"select the accounts, and {' and '.join(given)} are given",
-                "give exactly one of the three",
+                ", ".join(parameters),
+                f"{selects} {what}",
+                cure if given else f"{cure}. {_FROM_TASK}",
             )
         if alias is not None:
             return cls(alias=alias_text(alias))
@@ -101,7 +112,7 @@ def _items(name: str, value: object) -> list[Any]:
 def _refuse_nothing(name: str, value: object) -> None:
     """Refuse what a template makes of a task's result that is not there."""
     if isinstance(value, str) and value.strip() in ("", "None", "null"):
-        raise bad(name, f"is {value!r}, which selects nothing", _NONE_CURE)
+        raise bad(name, f"is {value!r}, which selects nothing", _NOTHING_CURE)
 
 
 def _is_list(value: object) -> TypeGuard[Iterable[Any]]:
@@ -120,7 +131,7 @@ def _account_id(item: object) -> int:
     if isinstance(item, SubAccount):
         return item.id
     if item is None:
-        raise bad("sub_accounts", "has an entry that is None", _NONE_CURE)
+        raise bad("sub_accounts", "has an entry that is None", _NOTHING_CURE)
     if isinstance(item, Mapping):
         if item.get("id") is None:
             raise bad("sub_accounts", "has an entry without an id", _ID_CURE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from decimal import Decimal
 
 from airflow_provider_closeai.client.models import SubAccount, factor_json
@@ -38,6 +39,22 @@ def count_of(accounts: Collection[object]) -> str:
     :param accounts: they, or their ids.
     """
     return f"{len(accounts)} sub-account{'s' * (len(accounts) != 1)}"
+
+
+def span_text(span: timedelta) -> str:
+    """
+    Write a span of time: ``90 days``, ``1 day 12 h``, ``90 min``.
+
+    :param span: the time.
+    """
+    days, rest = span.days, span - timedelta(days=span.days)
+    hours, minutes = divmod(int(rest.total_seconds() // 60), 60)
+    parts = [
+        f"{days} day{'s' * (days != 1)}" * bool(days),
+        f"{hours} h" * bool(hours),
+        f"{minutes} min" * bool(minutes),
+    ]
+    return " ".join(part for part in parts if part) or f"{span.total_seconds():g} s"
 
 
 def pricing_text(pricing: Mapping[str, Decimal | None]) -> str:

@@ -25,14 +25,14 @@ class HealthSensor(BaseSensorOperator):
     """
     Wait until enough bases are healthy, and return the base to use.
 
-    Verdicts are shared by the deployment: however many sensors wait, a base is probed once per
-    ``health_ttl``, and traffic that is served counts as a probe. A key that is refused fails the sensor at
-    once; what may pass (a base or discovery that is down) is waited for.
+    Verdicts are shared by the processes of a host (of the deployment with ``"cache": "variable"``): however
+    many sensors wait, a base is probed once per ``health_ttl``, and traffic that is served counts as a probe.
+    A refused key fails the sensor at once; what may pass (a base or discovery that is down) is waited for.
 
     :param require: ``any`` base healthy; ``primary``: the best-ranked one; ``all`` of them (templated).
     :param deferrable: wait in the triggerer instead of a worker; default: ``[operators]
         default_deferrable``.
-    :param poke_interval: seconds between looks; the platform suggests 300.
+    :param poke_interval: seconds between checks; the platform suggests 300.
     :param closeai_conn_id: the connection (templated).
     """
 
@@ -54,13 +54,13 @@ class HealthSensor(BaseSensorOperator):
         self.closeai_conn_id = closeai_conn_id
 
     def execute(self, context: Context) -> Any:
-        """Wait here, or look once and hand over to the triggerer."""
+        """Wait here, or check once and hand over to the triggerer."""
         if not self.deferrable:
             with self._failing_though_soft():
                 return super().execute(context)
-        look = self.poke(context)
-        if look.is_done:
-            return look.xcom_value
+        checked = self.poke(context)
+        if checked.is_done:
+            return checked.xcom_value
         from airflow_provider_closeai.triggers.health import HealthTrigger
 
         self.defer(
@@ -70,12 +70,12 @@ class HealthSensor(BaseSensorOperator):
         )
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once."""
+        """Check once."""
         from airflow_provider_closeai.hooks.closeai import CloseAIHook
-        from airflow_provider_closeai.provisioning.health import look
+        from airflow_provider_closeai.provisioning.health import check_bases
 
         with translate_errors():
-            base = look(CloseAIHook(self.closeai_conn_id).get_conn, self.require)
+            base = check_bases(CloseAIHook(self.closeai_conn_id).get_conn, self.require)
         return PokeReturnValue(is_done=base is not None, xcom_value=base)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -91,12 +91,12 @@ class HealthSensor(BaseSensorOperator):
         """
         from airflow_provider_closeai.client.errors import Rejected
 
-        told = event if isinstance(event, dict) else {}
-        if told.get("status") == "healthy" and told.get("base"):
-            self.log.info("Use %s.", told["base"])
-            return str(told["base"])
+        result = event if isinstance(event, dict) else {}
+        if result.get("status") == "healthy" and result.get("base"):
+            self.log.info("Use %s.", result["base"])
+            return str(result["base"])
         with translate_errors():
-            raise Rejected(str(told.get("message") or f"The trigger sent an unknown event: {event}."))
+            raise Rejected(str(result.get("message") or f"The trigger sent an unknown event: {event}."))
 
     @contextlib.contextmanager
     def _failing_though_soft(self) -> Iterator[None]:

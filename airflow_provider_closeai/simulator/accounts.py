@@ -56,7 +56,7 @@ class Account:
         return next((version for version in reversed(self.versions) if version.at <= until), None)
 
     def spent(self, since: datetime, until: datetime) -> int:
-        """Tell what a span costs.
+        """Return what a span costs.
 
         Costs are counted from one fixed hour, so a span costs the same however it is cut into pieces.
 

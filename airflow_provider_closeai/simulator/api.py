@@ -58,7 +58,7 @@ class Api:
         self._seen_lock = threading.Lock()
 
     def who(self, authorization: str | None) -> str:
-        """Tell whose key a request carries: main, sub, none or other.
+        """Return whose key a request carries: main, sub, none or other.
 
         :param authorization: The header.
         """

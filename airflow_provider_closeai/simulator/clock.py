@@ -28,7 +28,7 @@ class Clock:
         self._since = time.monotonic()
 
     def now(self) -> datetime:
-        """Tell the simulated time, aware, in +08:00."""
+        """Return the simulated time, aware, in +08:00."""
         with self._lock:
             return self._now()
 

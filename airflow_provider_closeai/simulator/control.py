@@ -6,17 +6,36 @@ import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from airflow_provider_closeai.simulator.answers import Answer, Refusal, encode
+from airflow_provider_closeai.simulator.clock import Clock
+from airflow_provider_closeai.simulator.log import Request
 from airflow_provider_closeai.simulator.options import Check, flag, maybe, span, text, whole
+from airflow_provider_closeai.simulator.settings import Settings
 from airflow_provider_closeai.simulator.values import dumps, hide, stamp
-
-if TYPE_CHECKING:
-    from airflow_provider_closeai.simulator.core import Simulator
 
 PREFIX = "/_simulator/"
 _DONE = {"success": True}
+
+
+class Simulator(Protocol):
+    """What is controlled; :class:`.core.Simulator` imports this module, and not the other way."""
+
+    clock: Clock
+    settings: Settings
+
+    @property
+    def requests(self) -> list[Request]: ...
+    def accounts(self) -> list[dict[str, Any]]: ...
+    def counts(self) -> dict[str, int]: ...
+    def fault(self, call: str, kind: str, **options: Any) -> object: ...
+    def clear_faults(self) -> None: ...
+    def start_base(self, index: int) -> None: ...
+    def stop_base(self, index: int) -> None: ...
+    def swallow_base(self, index: int) -> None: ...
+    def move_bases(self) -> None: ...
+    def spoil(self, account_id: int, field: str, raw: str | None) -> None: ...
 
 
 class _Fields:

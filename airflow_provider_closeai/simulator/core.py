@@ -1,4 +1,4 @@
-"""The simulator as tests hold it."""
+"""The public API of the simulator, for tests."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ class Simulator:
         self._log = RequestLog()
         self._links: list[dict[str, Any]] | None = None
         self._statuses = ["ok"] * bases
-        self._backend = Backend(Api(self._state, self._links_now), self._faults, self._log, Control(self))
+        api = Api(self._state, self._links_now)
+        self._backend = Backend(api, self._faults, self._log, Control(self), self.clock.now)
         if self._keeper:
             self._backend.keep = self._keeper.keep
         self._discovery = Host("discovery", self._backend, ports[0])

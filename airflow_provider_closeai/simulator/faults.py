@@ -31,7 +31,7 @@ class Fault:
         return self.how.name
 
     def take(self, call: str, host: str, reused: bool) -> bool:
-        """Tell whether a request meets this fault, and count it.
+        """Return whether a request meets this fault, and count it.
 
         :param call: The request's call.
         :param host: Where it came.

@@ -90,8 +90,8 @@ class Host:
             hint = (
                 "; end the program that has it, or choose another port" if error.errno == EADDRINUSE else ""
             )
-            told = f"{ADDRESS}:{self.port} ({self.name}): {error.strerror}{hint}"
-            raise OSError(error.errno, told) from None
+            message = f"{ADDRESS}:{self.port} ({self.name}): {error.strerror}{hint}"
+            raise OSError(error.errno, message) from None
         self.port = int(self._server.server_address[1])
         threading.Thread(target=self._server.serve_forever, args=(0.01,), name=self.name, daemon=True).start()
 

@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from datetime import datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
@@ -38,10 +39,18 @@ class Backend:
     :param faults: The planned faults.
     :param log: Where requests are noted.
     :param controls: The control interface of the discovery host.
+    :param now: The platform's time: that of the ``Date`` header, too.
     """
 
-    def __init__(self, api: Api, faults: Faults, log: RequestLog, controls: control.Control) -> None:
-        self.api, self.faults, self.log, self.controls = api, faults, log, controls
+    def __init__(
+        self,
+        api: Api,
+        faults: Faults,
+        log: RequestLog,
+        controls: control.Control,
+        now: Callable[[], datetime],
+    ) -> None:
+        self.api, self.faults, self.log, self.controls, self.now = api, faults, log, controls, now
         self.later = Later()
         self.keep: Callable[[], None] = lambda: None
         self.on_request: Callable[[Request], None] | None = None
@@ -215,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
         phrase = HTTPStatus(answer.status).phrase if answer.status in set(HTTPStatus) else "Status"
         lines = [
             f"HTTP/1.1 {answer.status} {phrase}",
-            f"Date: {self.date_time_string()}",
+            f"Date: {self.date_time_string(self.server.backend.now().timestamp())}",
             *([f"Content-Type: {answer.content_type}"] if answer.content_type else []),
             f"Content-Length: {len(answer.body)}",
             *(f"{name}: {value}" for name, value in answer.headers.items()),

@@ -67,7 +67,7 @@ class StateFile:
             except FileNotFoundError:
                 return None
             if not isinstance(found, dict) or found.get("format") != _FORMAT:
-                raise ValueError("it is no state file of this version")
+                raise ValueError("it is not a state file of this version")
             return found
 
     @contextlib.contextmanager

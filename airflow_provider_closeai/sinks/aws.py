@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,3 +49,16 @@ class SecretsManagerSink:
             if client.get_secret_value(SecretId=name)["SecretString"] != key:
                 client.put_secret_value(SecretId=name, SecretString=key)
         return name
+
+    def held(self, accounts: Sequence[SubAccount]) -> dict[int, datetime | None]:
+        """Return when each key became its secret's current value."""
+        from airflow.providers.amazon.aws.hooks.secrets_manager import SecretsManagerHook
+
+        client = SecretsManagerHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name).get_conn()
+        found: dict[int, datetime | None] = {}
+        for account in accounts:
+            with contextlib.suppress(client.exceptions.ResourceNotFoundException):
+                secret = client.get_secret_value(SecretId=f"{self.prefix}{account.id}")
+                if secret.get("SecretString") == account.token.reveal():
+                    found[account.id] = secret["CreatedDate"]  # of this version of the secret
+        return found

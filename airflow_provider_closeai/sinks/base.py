@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Protocol, cast
 
 from airflow_provider_closeai.client.errors import CloseAIError, InvalidParameter, MaskedKeys
@@ -27,6 +28,21 @@ class TokenSink(Protocol):
         """
 
 
+class DatedTokenSink(TokenSink, Protocol):
+    """A sink that can say what it holds; rotation asks it."""
+
+    def held(self, accounts: Sequence[SubAccount]) -> Mapping[int, datetime | None]:
+        """
+        Say which of these accounts' present keys are kept safe, and since when.
+
+        Raise where that cannot be found out: unknown is not absent.
+
+        :param accounts: whose keys.
+        :returns: by account id the time, with its zone, from which the key was there; ``None``: it is there,
+            and nobody knows since when. An account that is not in it is delivered.
+        """
+
+
 class DeliveryFailed(CloseAIError):
     """A sink did not take a key. The accounts exist; a retry delivers, and creates nothing."""
 
@@ -43,10 +59,26 @@ def check_sink(sink: Any) -> TokenSink | None:
     if isinstance(sink, type) or not callable(getattr(sink, "deliver", None)):
         what = f"the class {sink.__name__}" if isinstance(sink, type) else f"of type {type(sink).__name__}"
         raise InvalidParameter(
-            f"deliver_to is {what}, and no sink: give an object with a method deliver(account), such as "
+            f"deliver_to is {what}, not a sink: give an object with a method deliver(account), such as "
             "EncryptedFileSink(...); see docs/keys.md. Nothing was sent."
         )
     return cast("TokenSink", sink)
+
+
+def require_sink(sink: Any) -> TokenSink:
+    """
+    Return what ``deliver_to`` is given, if it is a sink.
+
+    :param sink: the parameter.
+    :raises InvalidParameter: it is none.
+    """
+    found = check_sink(sink)
+    if found is None:
+        raise InvalidParameter(
+            "deliver_to is None, and a rotation needs a sink: a key goes only once its successor is where "
+            "its users find it. Give a sink; see docs/keys.md. Nothing was sent."
+        )
+    return found
 
 
 def deliver_all(sink: TokenSink, accounts: Sequence[SubAccount]) -> dict[int, str]:
@@ -83,6 +115,50 @@ def deliver_all(sink: TokenSink, accounts: Sequence[SubAccount]) -> dict[int, st
             call="deliver",
         )
     return references
+
+
+class SinkKeys:
+    """
+    A sink as rotation needs it.
+
+    :param sink: the sink.
+    """
+
+    def __init__(self, sink: TokenSink) -> None:
+        self.name = f"{type(sink).__module__}.{type(sink).__qualname__}"
+        self._sink = sink
+
+    def held(self, accounts: Sequence[SubAccount]) -> dict[int, datetime | None] | None:
+        """
+        Say which keys the sink holds, and since when; ``None`` where it has no method for it.
+
+        :param accounts: whose keys.
+        :raises DeliveryFailed: it cannot say now.
+        """
+        ask = getattr(self._sink, "held", None)
+        if not callable(ask):
+            return None
+        problem = "it returned no mapping of account ids to times with a zone, or None"
+        with _no_bodies_in_logs():
+            try:
+                held = dict(ask(accounts))
+                if all(since is None or since.utcoffset() is not None for since in held.values()):
+                    return held
+            except Exception as error:
+                problem = error.__class__.__name__
+        raise DeliveryFailed(
+            f"{type(self._sink).__name__} could not say which keys it holds ({problem}). Nothing was "
+            "changed: a retry asks again. Check the sink's connection and permissions.",
+            call="deliver",
+        )
+
+    def deliver(self, accounts: Sequence[SubAccount]) -> dict[int, str]:
+        """
+        Deliver keys; see :func:`deliver_all`.
+
+        :param accounts: whose keys.
+        """
+        return deliver_all(self._sink, accounts)
 
 
 def _deliver(sink: TokenSink, account: SubAccount, before: int) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +64,16 @@ class EncryptedFileSink:
         from airflow_provider_closeai.client.models import SecretToken
 
         return SecretToken(self._fernet().decrypt(self._path(account_id).read_bytes()).decode())
+
+    def held(self, accounts: Sequence[SubAccount]) -> dict[int, datetime | None]:
+        """Return when each key's file was written."""
+        found: dict[int, datetime | None] = {}
+        for account in accounts:
+            with contextlib.suppress(FileNotFoundError):
+                if self.read(account.id) == account.token:
+                    written = self._path(account.id).stat().st_mtime
+                    found[account.id] = datetime.fromtimestamp(written, UTC)
+        return found
 
     def _path(self, account_id: int) -> Path:
         return Path(self.directory).expanduser() / f"sub-account-{account_id}.fernet"

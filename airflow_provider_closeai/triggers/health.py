@@ -21,12 +21,12 @@ class HealthTrigger(BaseTrigger):
     """
     Fire when enough bases are healthy.
 
-    Everything that may block runs in a thread, and triggers of one connection that look at the same time
-    look once. What may pass is waited for; a refused key or a wrong connection fires an error.
+    Everything that may block runs in a thread, and triggers of one connection that check at the same time
+    check once. What may pass is waited for; a refused key or a wrong connection fires an error.
 
     :param closeai_conn_id: the connection; only its id is stored, never its key.
     :param require: ``any``, ``primary`` or ``all``.
-    :param poke_interval: seconds between looks.
+    :param poke_interval: seconds between checks.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class HealthTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look until it is decided."""
+        """Check until it is decided."""
         while True:
             try:
-                base = await self._look()
+                base = await self._check()
             except CloseAIError as error:
                 yield TriggerEvent({"status": "error", "message": str(error)})
                 return
@@ -61,23 +61,23 @@ class HealthTrigger(BaseTrigger):
                 return
             await asyncio.sleep(self.poke_interval)
 
-    async def _look(self) -> str | None:
-        """Look, together with every other trigger that wants to know the same just now."""
+    async def _check(self) -> str | None:
+        """Check, together with every other trigger that wants to know the same just now."""
         loop = asyncio.get_running_loop()
         key = (loop, self.closeai_conn_id, self.require)
-        task = _looks.get(key)
+        task = _running.get(key)
         if task is None:
 
             def forget(done: asyncio.Task[str | None]) -> None:
-                del _looks[key]
+                del _running[key]
                 if not done.cancelled():
-                    done.exception()  # or asyncio complains that nobody asked for it, all being cancelled
+                    done.exception()  # or asyncio complains that its exception was never retrieved
 
-            task = _looks[key] = loop.create_task(self._look_alone())
+            task = _running[key] = loop.create_task(self._check_alone())
             task.add_done_callback(forget)
-        return await asyncio.shield(task)  # one trigger that is cancelled does not end the others' look
+        return await asyncio.shield(task)  # one trigger that is cancelled does not end the others' check
 
-    async def _look_alone(self) -> str | None:
+    async def _check_alone(self) -> str | None:
         try:
             connection = await get_async_connection(self.closeai_conn_id)
         except AirflowNotFoundException:
@@ -85,16 +85,16 @@ class HealthTrigger(BaseTrigger):
             connection = await sync_to_async(BaseHook.get_connection)(self.closeai_conn_id)
         # Not asyncio.to_thread: on Airflow 3.1 a Variable read in such a thread breaks the triggerer, since
         # only asgiref's threads lead the SDK's messages back to the loop that owns their socket.
-        in_thread = sync_to_async(_look_blocking, thread_sensitive=False)
+        in_thread = sync_to_async(_check_blocking, thread_sensitive=False)
         return await in_thread(connection, self.require)
 
 
-def _look_blocking(connection: Connection, require: str) -> str | None:
+def _check_blocking(connection: Connection, require: str) -> str | None:
     # Imported here: the triggerer loads trigger classes on its event loop, and these take a while.
     from airflow_provider_closeai.hooks.closeai import client_from
-    from airflow_provider_closeai.provisioning.health import look
+    from airflow_provider_closeai.provisioning.health import check_bases
 
-    return look(lambda: client_from(connection), require)
+    return check_bases(lambda: client_from(connection), require)
 
 
-_looks: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Task[str | None]] = {}
+_running: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Task[str | None]] = {}

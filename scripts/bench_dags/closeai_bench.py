@@ -48,7 +48,8 @@ with DAG("bench_http_operator", schedule=None, catchup=False, max_active_runs=1,
     def missing(there: list[int], params: dict[str, Any]) -> str:
         return body(params["alias"], COUNT - len(there)) if len(there) < COUNT else ""
 
-    made_body = missing(look.output)
+    make_body: Any = missing
+    made_body = make_body(look.output)
     create = HttpOperator(
         task_id="create",
         http_conn_id="bench_http_operator",

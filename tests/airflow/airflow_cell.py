@@ -25,7 +25,7 @@ def sync(dag: Any) -> None:
 
     with create_session() as session:
         if not ON_3:
-            SerializedDagModel.write_dag(dag, session=session)
+            SerializedDagModel.write_dag(dag, session=session)  # type: ignore[call-arg]
             return
         from airflow.models.dagbundle import DagBundleModel
         from airflow.serialization.serialized_objects import LazyDeserializedDAG
@@ -46,7 +46,7 @@ def serialized(dag: Any) -> str:
     if AIRFLOW >= (3, 2):
         from airflow.serialization.serialized_objects import DagSerialization as Serialization
     else:
-        from airflow.serialization.serialized_objects import SerializedDAG as Serialization
+        from airflow.serialization.serialized_objects import SerializedDAG as Serialization  # type: ignore[assignment]
     data = Serialization.to_dict(dag)
     assert Serialization.from_dict(json.loads(json.dumps(data))).dag_id == dag.dag_id
     return json.dumps(data)
@@ -92,7 +92,8 @@ class Run:
 
     def rendered(self, task_id: str) -> dict[str, Any]:
         ((fields,),) = self._rows("rendered_task_instance_fields", "rendered_fields", task_id)
-        return json.loads(fields) if isinstance(fields, str) else fields
+        rendered: dict[str, Any] = json.loads(fields) if isinstance(fields, str) else fields
+        return rendered
 
 
 def _value(stored: Any) -> Any:

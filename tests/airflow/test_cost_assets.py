@@ -77,7 +77,7 @@ def test_dags_of_any_folder_are_stored() -> None:
         assert "secret" not in serialized(dag).replace("user:secret@", "")  # the ledger itself is as written
         sync(dag)
     if not ON_3:
-        DAG.bulk_write_to_db([producer, consumer])  # registers the assets
+        DAG.bulk_write_to_db([producer, consumer])  # type: ignore[attr-defined]  # registers the assets
     stored = stored_assets()
     for asset in assets:
         assert asset.uri in stored
@@ -106,7 +106,7 @@ def test_a_person_reads_the_name() -> None:
 
 
 def test_one_folder_is_one_asset_however_it_is_written() -> None:
-    for spellings in (
+    folders: list[list[Any]] = [
         [
             "/data/财务",
             "/data/财务/",
@@ -118,14 +118,15 @@ def test_one_folder_is_one_asset_however_it_is_written() -> None:
         ["file:/data/x", "FILE:///data/x", ObjectStoragePath("file:///data/x"), "local:///data/x"],
         ["s3://finance/x", "s3://aws_default@finance/x", "S3://a:b@finance/x/"],
         ["~/ledger", "file://~/ledger", Path("~/ledger")],
-    ):
+    ]
+    for spellings in folders:
         first = ledger_asset(spellings[0])
         assert [ledger_asset(spelling) for spelling in spellings] == [first] * len(spellings)
 
 
 @pytest.mark.parametrize("wrong", ["", " ", None, 5, "{{ var.value.x }}", "/x/{% if a %}b{% endif %}"])
 def test_what_is_no_folder_is_told_where_it_is_asked_for(wrong: Any) -> None:
-    with pytest.raises(ValueError, match=r"is no folder\. Give the folder itself"):
+    with pytest.raises(ValueError, match=r"is not a folder\. Give the folder itself"):
         ledger_asset(wrong)
 
 
@@ -147,7 +148,7 @@ def test_a_snapshot_starts_the_report(sim: Simulator, dag: Any, tmp_path: Path) 
         SnapshotCostsOperator(task_id="snapshot", ledger=ledger)
     sync(dag)
     if not ON_3:
-        DAG.bulk_write_to_db([dag])
+        DAG.bulk_write_to_db([dag])  # type: ignore[attr-defined]
     assert run(dag).task("snapshot") == "success 1"
     [file] = (ledger / "snapshots").rglob("*.csv")
     kind = "asset" if ON_3 else "dataset"

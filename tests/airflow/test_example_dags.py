@@ -19,8 +19,8 @@ def load(dag_id: str) -> Any:
     if AIRFLOW >= (3, 2):
         from airflow.dag_processing.dagbag import DagBag
     else:
-        from airflow.models.dagbag import DagBag
-    options = {} if AIRFLOW >= (3, 2) else {"include_examples": False}
+        from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
+    options: dict[str, Any] = {} if AIRFLOW >= (3, 2) else {"include_examples": False}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         bag = DagBag(FOLDER / f"{dag_id}.py", **options)

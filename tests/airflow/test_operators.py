@@ -207,9 +207,9 @@ def test_mapped_operators(sim: Simulator, dag: Any) -> None:
         (Create, {"alias": ""}, "alias is empty"),
         (Create, {"alias": " a"}, "alias is ' a', with spaces around it"),
         (Create, {"alias": "a\u200bb"}, "U+200B (ZERO WIDTH SPACE)"),
-        (Create, {"alias": 7}, "alias is 7, no text but of type int"),
-        (Create, {"deliver_to": object()}, "deliver_to is of type object, and no sink"),
-        (Create, {"deliver_to": dict}, "deliver_to is the class dict, and no sink"),
+        (Create, {"alias": 7}, "alias is 7, not text but of type int"),
+        (Create, {"deliver_to": object()}, "deliver_to is of type object, not a sink"),
+        (Create, {"deliver_to": dict}, "deliver_to is the class dict, not a sink"),
         (Create, {"alias": None}, "alias is empty"),
         (Create, {"count": 0}, "count is 0"),
         (Create, {"count": "many"}, "count is 'many'"),
@@ -254,7 +254,7 @@ def test_mapped_operators(sim: Simulator, dag: Any) -> None:
         (Delete, {"alias": "a", "dry_run": None}, "dry_run is None"),
         (Delete, {"alias": "a", "dry_run": 0}, "dry_run is 0"),
         (List, {"alias": ""}, "alias is empty"),
-        (List, {"alias": 1}, "alias is 1, no text"),
+        (List, {"alias": 1}, "alias is 1, not text"),
         (List, {"alias": "a", "sub_accounts": [1]}, "sub_accounts and alias are given"),
         (List, {"sub_accounts": []}, "sub_accounts is an empty list"),
     ],
@@ -567,7 +567,7 @@ def test_the_retry_policy_waits_as_told_within_reason() -> None:
 
     own = Own()
     assert List(task_id="own", retry_policy=own).retry_policy is own
-    policy = List(task_id="task").retry_policy
+    policy: Any = List(task_id="task").retry_policy
     for error in (NotSent("x"), RuntimeError("x"), RateLimited("x", retry_after=0)):
         assert policy.evaluate(error, 1, 3).action is RetryAction.DEFAULT
     for told, waits in ((7, 7), (1e9, 86400), (float("inf"), 86400)):

@@ -48,14 +48,14 @@ def child(code: str) -> Any:
     return json.loads(lines[0].removeprefix("found "))
 
 
-def test_operators_and_sensors_load_nothing_but_themselves() -> None:
+def test_operators_and_sensors_load_nothing_but_themselves_and_their_defaults() -> None:
     names, loaded = child(LOAD)
     assert {
         "airflow_provider_closeai.operators.sub_accounts",
         "airflow_provider_closeai.sensors.health",
     } <= set(names)
     package = "airflow_provider_closeai"
-    own = (f"{package}.operators", f"{package}.sensors")
+    own = (f"{package}.operators", f"{package}.sensors", f"{package}.cost_defaults")
     assert [name for name in loaded if name != package and not name.startswith(own)] == []
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -75,7 +76,7 @@ def test_keys_given_as_sks_are_shown_nowhere(
     monkeypatch.setenv("AIRFLOW_VAR_SOME", json.dumps(keys[3:]))
     pricing = {"gpt-3.5-turbo": 2}
     with dag:
-        tasks = [
+        tasks: list[Any] = [
             UpdatePricingOperator(task_id="listed", sks=keys[:2], model_pricing=pricing),
             UpdatePricingOperator(task_id="text", sks=",".join(keys[:2]), model_pricing=pricing),
             UpdatePricingOperator(task_id="one", sks="{{ var.value.one }}", model_pricing=pricing),
@@ -120,10 +121,11 @@ def test_keys_given_as_sks_are_shown_nowhere(
 def test_keys_from_another_task_are_refused_while_the_dag_is_parsed(dag: Any, wrap: Any) -> None:
     with dag:
         other = ListSubAccountsOperator(task_id="other")
-        for operator, more in (
+        operators: list[tuple[Any, dict[str, Any]]] = [
             (DeleteSubAccountsOperator, {}),
             (UpdatePricingOperator, {"model_pricing": {"m": 1}}),
-        ):
+        ]
+        for operator, more in operators:
             with pytest.raises(ValueError, match="sks must not come from another task"):
                 operator(task_id=operator.__name__, sks=wrap(other.output), **more)
 
@@ -131,12 +133,11 @@ def test_keys_from_another_task_are_refused_while_the_dag_is_parsed(dag: Any, wr
 def test_keys_are_not_mapped_over(dag: Any) -> None:
     key = "sk-" + "abcdefgh" * 4
     with dag:
-        for number, mapped in enumerate(
-            [
-                lambda part: part.expand(sks=[[key]]),
-                lambda part: part.expand_kwargs([{"sks": [key]}]),
-            ]
-        ):
+        ways: list[Callable[[Any], Any]] = [
+            lambda part: part.expand(sks=[[key]]),
+            lambda part: part.expand_kwargs([{"sks": [key]}]),
+        ]
+        for number, mapped in enumerate(ways):
             with pytest.raises(ValueError, match="sks cannot be mapped"):
                 mapped(DeleteSubAccountsOperator.partial(task_id=f"mapped-{number}"))
         with pytest.raises(ValueError, match="sks cannot be mapped"):
@@ -233,5 +234,5 @@ def redact(text: str) -> Any:
         try:
             from airflow.sdk._shared.secrets_masker import redact as masked
         except ImportError:
-            from airflow.utils.log.secrets_masker import redact as masked
+            from airflow.utils.log.secrets_masker import redact as masked  # type: ignore[no-redef]
     return masked(text)

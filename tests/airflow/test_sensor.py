@@ -284,7 +284,8 @@ def test_a_refused_key_is_seen_whatever_the_sensor_forgives(
     extra = {"api_bases": sim.base_urls} if fixed else {}
     connect(monkeypatch, sim, password="sk-wrong-wrong-wrong", extra=extra)
     for mode, options in MODES.items():
-        assert outcome(HealthSensor(task_id=mode, **options, **{option: True})) == "failed"
+        forgiving: dict[str, Any] = {**options, option: True}
+        assert outcome(HealthSensor(task_id=mode, **forgiving)) == "failed"
 
 
 def test_a_key_that_is_refused_later(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ def nothing_left_behind() -> Iterator[None]:
     yield
     from airflow_provider_closeai.triggers import health
 
-    assert not health._looks
+    assert not health._running
 
 
 def test_it_survives_being_stored() -> None:
@@ -178,7 +178,8 @@ def test_one_that_is_cancelled_disturbs_no_other(sim: Simulator, victim: int) ->
         tasks[victim].cancel()
         await asyncio.wait([tasks[victim]])
         held.released.set()
-        return await asyncio.gather(*tasks, return_exceptions=True)
+        results: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
+        return results
 
     found = in_loop(main())
     assert isinstance(found.pop(victim), asyncio.CancelledError)
@@ -201,7 +202,7 @@ def test_a_look_that_nobody_awaits_any_more_fails_quietly(
         task.cancel()
         await asyncio.wait([task])
         held.released.set()
-        await until(lambda: not health._looks)
+        await until(lambda: not health._running)
 
     in_loop(main())
     assert "never retrieved" not in caplog.text

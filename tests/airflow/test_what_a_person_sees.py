@@ -125,7 +125,8 @@ def test_a_link_leads_to_the_documentation(sim: Simulator, dag: Any) -> None:
     else:
         from airflow.serialization.serialized_objects import SerializedDAG
 
-        read = SerializedDAG.from_dict(SerializedDAG.to_dict(dag)).get_task("task")
+        airflow2: Any = SerializedDAG
+        read = airflow2.from_dict(airflow2.to_dict(dag)).get_task("task")
         (link,) = read.operator_extra_links
         assert link == task.operator_extra_links[0]
     assert task.operator_extra_links[0].get_link(task, ti_key=None).startswith("https://")

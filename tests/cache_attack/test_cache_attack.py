@@ -25,7 +25,7 @@ from airflow_provider_closeai.client.errors import DiscoveryError
 from airflow_provider_closeai.client.models import ApiBase
 from airflow_provider_closeai.local_state import Clock, private_directory
 from airflow_provider_closeai.provisioning import runner
-from airflow_provider_closeai.provisioning.health import look
+from airflow_provider_closeai.provisioning.health import check_bases
 from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RepriceRequest
 from airflow_provider_closeai.simulator import Simulator
 
@@ -63,7 +63,7 @@ class Scene:
         want = CreateRequest.parse("a", {"gpt-4": 1}, 10, 2, settle=0)
         assert len(runner.create(make(), want)) == 2
         assert len(runner.reprice(make(), RepriceRequest.parse({"gpt-4o": 2}, alias="a"))) == 2
-        assert look(make, "any") in self.sim.base_urls
+        assert check_bases(make, "any") in self.sim.base_urls
         assert len(runner.delete(make(), DeleteRequest.parse(alias="a"))) == 2
         assert self.sim.accounts() == []
 
@@ -320,7 +320,7 @@ def test_a_variable_that_breaks_in_the_middle_costs_no_task(scene: Scene) -> Non
 def test_the_hooks_own_variable_edited_by_somebody_else(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closeai = pytest.importorskip("airflow_provider_closeai.hooks.closeai")
+    stores = pytest.importorskip("airflow_provider_closeai.hooks.stores")
     values: dict[str, str] = {}
 
     class Variable:
@@ -335,6 +335,6 @@ def test_the_hooks_own_variable_edited_by_somebody_else(
             assert scene.sim.key not in value
             values[key] = value
 
-    monkeypatch.setattr(closeai, "Variable", Variable)
-    scene.run_tasks(lambda: CloseAIClient(config_of(scene.sim), store=closeai.VariableStore))
+    monkeypatch.setattr(stores, "Variable", Variable)
+    scene.run_tasks(lambda: CloseAIClient(config_of(scene.sim), store=stores.VariableStore))
     assert list(values) == [f"closeai_bases_{Cache(config_of(scene.sim)).name}"]

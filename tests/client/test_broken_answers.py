@@ -107,8 +107,8 @@ def test_a_number_that_no_account_has_costs_that_account(
     with raw_server(always(whole(200, body))) as (port, _):
         client = fixed_client(f"http://127.0.0.1:{port}")
         assert [account.id for account in client.iter_sub_accounts()] == [1, 3]
-    name = "A sub-account without an id" if field == "id" else "Sub-account 2"
-    assert f"{name} is left out: it cannot be read" in caplog.text
+    name = "no id" if field == "id" else "id 2"
+    assert f"A sub-account is left out: it cannot be read ({name}: " in caplog.text
 
 
 @pytest.mark.parametrize("field", ["total", "page", "pageSize"])
@@ -202,7 +202,8 @@ def test_a_404_that_names_what_is_missing_is_the_platforms_word(message: str | N
     with platform(lambda asked: (404, body)) as (origin, asked):
         client = fixed_client(origin, max_attempts=2)
         expected = errors.Rejected if message else errors.OutcomeUnknown
-        for call in (lambda: client.update([], "a", {}), lambda: client.delete([])):
+        calls: list[Callable[[], None]] = [lambda: client.update([], "a", {}), lambda: client.delete([])]
+        for call in calls:
             with pytest.raises(expected, match=message or "somebody else"):
                 call()
         assert len(asked) == (2 if message else 4)

@@ -224,22 +224,21 @@ def test_fixed_bases_need_no_discovery(sim: Simulator) -> None:
 
 def test_bad_entries_are_dropped_one_by_one(sim: Simulator, clock: Clock) -> None:
     good = {"api": f"{sim.base_urls[0]}/", "desc": "x", "priority": "3", "status": "ok", "new": {"field": 1}}
-    sim.set_links(
-        [
-            {"api": "http://plain.example", "priority": 99},
-            {"api": "ftp://x.example", "priority": 98},
-            {"api": "https://user:pass@x.example"},
-            {"api": "https://x.example:99999"},
-            {"api": ""},
-            {"api": None},
-            {"priority": 5},
-            "https://x.example",
-            None,
-            good,
-            {"api": sim.base_urls[0], "priority": 1},
-            {"api": sim.base_urls[1], "desc": None, "priority": 2},
-        ]
-    )
+    links: list[Any] = [
+        {"api": "http://plain.example", "priority": 99},
+        {"api": "ftp://x.example", "priority": 98},
+        {"api": "https://user:pass@x.example"},
+        {"api": "https://x.example:99999"},
+        {"api": ""},
+        {"api": None},
+        {"priority": 5},
+        "https://x.example",
+        None,
+        good,
+        {"api": sim.base_urls[0], "priority": 1},
+        {"api": sim.base_urls[1], "desc": None, "priority": 2},
+    ]
+    sim.set_links(links)
     found = bases_of(sim, clock).known()
     assert [(base.api, base.priority) for base in found] == [(sim.base_urls[0], 3), (sim.base_urls[1], 2)]
 

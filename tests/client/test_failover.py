@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import time
+from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
@@ -76,7 +77,7 @@ def test_the_error_of_each_status(
 ) -> None:
     sim.fault(call, "status", status=status, times=None, body={"error": {"message": "because of this"}})
     client = client_of(sim, Sleeps(), max_attempts=2)
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "list": lambda: list(client.iter_sub_accounts()),
         "create": lambda: client.create("a", {"m": Decimal(1)}, Decimal(1), 1),
     }

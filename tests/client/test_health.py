@@ -25,7 +25,7 @@ from airflow_provider_closeai.client.errors import NoHealthyBase
 from airflow_provider_closeai.client.pool import BasePool
 from airflow_provider_closeai.client.retry import Progress
 from airflow_provider_closeai.client.transport import Transport
-from airflow_provider_closeai.provisioning.health import look
+from airflow_provider_closeai.provisioning.health import check_bases
 from airflow_provider_closeai.simulator import Request, Simulator
 
 
@@ -265,17 +265,17 @@ def test_look_decides_for_sensor_and_trigger(
 ) -> None:
     for index in bad:
         sim.fault("healthy", "unhealthy", base=index)
-    assert look(lambda: client_of(sim), require) == (None if use is None else sim.base_urls[use])
+    assert check_bases(lambda: client_of(sim), require) == (None if use is None else sim.base_urls[use])
 
 
 def test_look_goes_on_while_discovery_is_down_and_gives_up_on_a_refused_key(sim: Simulator) -> None:
     sim.fault("links", "error_before")
-    assert look(lambda: client_of(sim), "any") is None
+    assert check_bases(lambda: client_of(sim), "any") is None
     wrong = config_from(password="sk-wrong", host=sim.discovery_url)
     with pytest.raises(Exception, match="refuses the key"):
-        look(lambda: CloseAIClient(wrong), "any")
+        check_bases(lambda: CloseAIClient(wrong), "any")
     with pytest.raises(ValueError, match="require"):
-        look(lambda: client_of(sim), "most")
+        check_bases(lambda: client_of(sim), "most")
 
 
 def test_knowledge_of_bases_that_are_gone_is_dropped(sim: Simulator, clock: Clock) -> None:

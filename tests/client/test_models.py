@@ -28,6 +28,7 @@ def decoded(**fields: Any) -> SubAccount:
 
 def only(text: str) -> SubAccount:
     page = LIST.decode(text.encode())
+    account: SubAccount
     [account] = page.items
     assert page.unreadable == ()
     return account

@@ -7,6 +7,7 @@ import json
 import logging
 import pickle
 import traceback
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -155,7 +156,7 @@ def test_no_error_and_no_log_record_shows_a_secret(
         sim.fault(call, "status", status=200 if "200" in kind else 400, body=secret_body, times=None)
     else:
         sim.fault(call, kind, times=None, **FAULTS[kind])
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "list": lambda: list(client.iter_sub_accounts()),
         "create": lambda: client.create("a", {"m": Decimal(1)}, Decimal(1), 1),
         "update": lambda: client.update(accounts, "a", {"m": Decimal(1)}),

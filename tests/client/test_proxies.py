@@ -13,11 +13,12 @@ import pytest
 from socks_server import Tunnel, socks_server
 from support import KEY, PROXY_VARIABLES, fixed_client, platform
 
+from airflow_provider_closeai.client.answers import Attempt, Outcome
 from airflow_provider_closeai.client.client import LIST
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import ConfigError, NotSent, OutcomeUnknown
 from airflow_provider_closeai.client.proxies import proxies_for
-from airflow_provider_closeai.client.transport import Attempt, Outcome, Transport
+from airflow_provider_closeai.client.transport import Transport
 from airflow_provider_closeai.simulator import Simulator
 
 EMPTY = {"items": [], "total": 0}

@@ -38,12 +38,11 @@ def load() -> dict[str, Any]:
     if AIRFLOW >= (3, 2):
         from airflow.dag_processing.dagbag import DagBag
     else:
-        from airflow.models.dagbag import DagBag
+        from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
+    options: dict[str, Any] = {} if AIRFLOW >= (3, 2) else {"include_examples": False}
     found = {}
     for name in DAGS:
-        bag = DagBag(
-            ROOT / "example_dags" / f"{name}.py", **({} if AIRFLOW >= (3, 2) else {"include_examples": False})
-        )
+        bag = DagBag(ROOT / "example_dags" / f"{name}.py", **options)
         assert not bag.import_errors, bag.import_errors
         found.update(bag.dags)
         sync(bag.dags[name])
@@ -197,7 +196,9 @@ def assets() -> list[Any]:
     import sqlalchemy
     from airflow.utils.session import create_session
 
-    columns = [sqlalchemy.column(name) for name in ("source_dag_id", "source_task_id", "extra", "id")]
+    columns: list[Any] = [
+        sqlalchemy.column(name) for name in ("source_dag_id", "source_task_id", "extra", "id")
+    ]
     events = sqlalchemy.table("asset_event" if ON_3 else "dataset_event", *columns)
     with create_session() as session:
         rows = session.execute(sqlalchemy.select(*columns[:3]).select_from(events).order_by(columns[3]))

@@ -175,7 +175,8 @@ def test_a_run_that_is_cleared_later_closes_its_own_month(
 def test_a_folder_may_be_a_path(tmp_path: Path) -> None:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-    for folder in (tmp_path / "x", ObjectStoragePath(f"file://{tmp_path}/x"), f"{tmp_path}/x/"):
+    folders: list[Any] = [tmp_path / "x", ObjectStoragePath(f"file://{tmp_path}/x"), f"{tmp_path}/x/"]
+    for folder in folders:
         operator = SnapshotCostsOperator(task_id="t", ledger=folder)
         assert [asset.uri.removeprefix("file://") for asset in operator.outlets] == [f"{tmp_path}/x"]
     mine = Asset("mine")
@@ -183,9 +184,8 @@ def test_a_folder_may_be_a_path(tmp_path: Path) -> None:
         assert SnapshotCostsOperator(task_id="t", ledger="/x").outlets == [mine]
     with DAG("d", schedule=None):
         first = BaseOperator(task_id="first")
-        for number, unknown in enumerate(
-            (first.output, None, "{{ var.value.x }}", "{% if x %}/y{% endif %}")
-        ):
+        templates: list[Any] = [first.output, None, "{{ var.value.x }}", "{% if x %}/y{% endif %}"]
+        for number, unknown in enumerate(templates):
             assert SnapshotCostsOperator(task_id=f"t{number}", ledger=unknown).outlets == []
 
 
@@ -237,7 +237,7 @@ def test_a_broken_notifier_keeps_no_other_from_being_told(
     snapshot(tmp_path)
     good, broken = Notifier(), Notifier(is_broken=True)
     operator = report_operator(tmp_path, owners={"*": "A"}, budgets={"A": 10}, notifiers=[broken, good])
-    told = r"Notifier: no mail server.*a retry, or the next report, tells them again"
+    told = r"Notifier: no mail server.*a retry, or the next report, sends them again"
     with pytest.raises(RuntimeError, match=told):
         operator.execute(context_of())
     assert good.told == ["2 alerts of 2026-11"]
@@ -389,7 +389,7 @@ def test_every_task_ends_with_a_line_that_says_what_is_so(
     sim: Simulator, clock: Clock, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: Any
 ) -> None:
     def logged() -> str:
-        text = capfd.readouterr().out + caplog.text
+        text: str = capfd.readouterr().out + caplog.text
         caplog.clear()
         return text
 
@@ -426,7 +426,7 @@ def test_a_second_run_gives_the_same_result(sim: Simulator, clock: Clock, tmp_pa
     assert report.execute(context_of("other"))["alerts"] == [], "told by the first run"
     clock.at = local("12-01 00:05")
     close = report_operator(tmp_path, month="previous", close=True, **{**options, "thresholds": ()})
-    due = {"data_interval_end": local("12-01 00:05")}
+    due: dict[str, Any] = {"data_interval_end": local("12-01 00:05")}
     first = close.execute(context_of("close", **due))
     clock.at = local("12-20 00:05")
     for run_id in ("close", "backfilled"):

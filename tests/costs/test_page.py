@@ -307,4 +307,4 @@ def test_rounding_is_half_up_and_leaves_its_residue() -> None:
     ]
     assert money(None) == "–"
     parts = [Decimal("0.005"), Decimal("0.005"), Decimal("0.00000001")]
-    assert money.residue(parts, sum(parts)) == Decimal("-0.00999999")
+    assert money.residue(parts, sum(parts, Decimal(0))) == Decimal("-0.00999999")

@@ -87,10 +87,9 @@ class Scene:
         if (request.call, number) in self.crash.kills:
             self._kill()
         if request.call == "create" and number == 0:
-            if self.crash.work_at is not None:
-                wait_until(
-                    lambda: len(self.platform.requests("list")) >= self.crash.work_at, "the retry looks"
-                )
+            work_at = self.crash.work_at
+            if work_at is not None:
+                wait_until(lambda: len(self.platform.requests("list")) >= work_at, "the retry looks")
             if ("worked", 0) in self.crash.kills:
                 worker = threading.Thread(target=self._kill_when_worked)
                 self._workers.append(worker)

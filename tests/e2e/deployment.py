@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 import requests
@@ -229,7 +230,7 @@ class Run:
 
     def __init__(self, airflow: Deployment, dag_id: str, run_id: str) -> None:
         self.airflow, self.dag_id, self.run_id = airflow, dag_id, run_id
-        self.path = f"dags/{dag_id}/dagRuns/{requests.utils.quote(run_id, safe='')}"
+        self.path = f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
 
     @property
     def state(self) -> str:

@@ -299,4 +299,4 @@ def test_after_a_turn_that_airflow_slept_through_only_what_is_lost_is_red(week: 
         assert "Mark this task as success" in log
     closed = week.runs("closeai_costs_month_close")[-1].xcom("close")
     assert (closed["billing_month"], closed["status"], closed["closed"]) == ("2026-12", "estimated", True)
-    assert any("no figure" in warning for warning in closed["warnings"])
+    assert any("month's end" in warning for warning in closed["warnings"])

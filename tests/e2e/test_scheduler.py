@@ -172,6 +172,7 @@ def crashed(world: World) -> dict[str, Scene]:
 def test_a_killed_task_is_recovered_exactly(crashed: dict[str, Scene], name: str) -> None:
     scene = crashed[name]
     crash, platform, run = scene.crash, scene.platform, scene.run
+    assert run is not None
     run.ended()
 
     assert not platform.problems
@@ -240,22 +241,33 @@ def test_without_a_pool_the_surplus_of_several_hosts_is_named_and_kept(world: Wo
 def test_a_snapshot_starts_the_report(world: World) -> None:
     """By the ledger's asset, whose metadata is what the snapshot found."""
     airflow = world.airflow
+
+    def started(dag_id: str, *but: str) -> Run:
+        def found() -> Run | None:
+            runs = airflow.runs()
+            return next((run for run in runs if run.dag_id == dag_id and run.run_id not in but), None)
+
+        run: Run = wait_until(found, f"{dag_id} is started")
+        assert run.ended() == "success"
+        return run
+
+    # The schedule starts the last run that was missed, which records something where that was not long ago.
+    missed = started("closeai_costs_daily")
+    was_late = missed.task("snapshot")["state"] == "skipped"
+    earlier = [] if was_late else [started("closeai_costs_report").run_id]
     world.examples.simulator.add_account("search.web", monthly_cost="50.00000001")
     snapshot = airflow.trigger("closeai_costs_daily")
     assert snapshot.ended() == "success"
     taken = snapshot.xcom("snapshot")
 
-    def started() -> Run | None:
-        return next((run for run in airflow.runs() if run.dag_id == "closeai_costs_report"), None)
-
-    report = wait_until(started, "the report is started")
-    assert report.ended() == "success"
+    report = started("closeai_costs_report", *earlier)
     assert airflow.get(report.path)["run_type"] == "asset_triggered"
     (event,) = airflow.get(f"{report.path}/upstreamAssetEvents")["asset_events"]
     assert (event["source_dag_id"], event["extra"]) == ("closeai_costs_daily", taken)
     reported = report.xcom("report")
     assert reported["total"] == taken["total"] == "50.00000001"
-    (made,) = airflow.get("assets/events?source_dag_id=closeai_costs_report")["asset_events"]
+    events = airflow.get("assets/events?source_dag_id=closeai_costs_report")["asset_events"]
+    (made,) = [event for event in events if event["source_run_id"] == report.run_id]
     assert made["extra"] == reported
     assert report.outcome("tell") == "success 1"
     assert report.xcom("tell")[0].startswith("Search has spent 50.00 CNY")
@@ -332,8 +344,10 @@ def run_all(world: World) -> None:
     refused = run_examples(world, "refused")
     gate = refused["closeai_health_gate"]
     wait_until(lambda: gate.task("api_is_up")["state"] == "deferred", "the sensor waits in the triggerer")
-    assert airflow.call("PATCH", gate.path, {"state": "failed"}).ok
-    assert {name: run.ended() for name, run in refused.items()} == dict.fromkeys(refused, "failed")
+    assert airflow.call("PATCH", f"{gate.path}/taskInstances/api_is_up", {"new_state": "failed"}).ok
+    ended = {name: run.ended() for name, run in refused.items()}
+    # Started by hand, a report of a ledger that is not there has nothing to tell.
+    assert ended == dict.fromkeys(refused, "failed") | {"closeai_costs_report": "success"}
 
     for run in [*others.values(), *airflow.runs()]:  # those of a schedule and of an asset too
         run.ended()

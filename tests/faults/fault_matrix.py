@@ -28,13 +28,14 @@ from airflow_provider_closeai.client.errors import (
     UnreadableAccount,
 )
 from airflow_provider_closeai.provisioning import runner
-from airflow_provider_closeai.provisioning.health import look
+from airflow_provider_closeai.provisioning.health import check_bases
 from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RepriceRequest
 
 TRACES = Path(__file__).parent / "wire_traces.txt"
 
 ALIAS, WANTED = "team-a", 3
-OLD, NEW = {"gpt-4": 1, "claude-3": "0.5"}, {"gpt-4o": "1.5"}
+OLD: dict[str, int | str] = {"gpt-4": 1, "claude-3": "0.5"}
+NEW = {"gpt-4o": "1.5"}
 LAG = 10.0  # the listing shows a change so many seconds later; create's settle is 30
 SOON = 5.0  # seconds between tries: sooner than the listing tells the truth
 AIRFLOW = 300.0  # Airflow's default between tries
@@ -137,7 +138,7 @@ class _Run(Strikes):
             return runner.reprice(client, RepriceRequest.parse(NEW, alias=ALIAS, batch_size=1))
         if self.task == "delete":
             return runner.delete(client, DeleteRequest.parse(alias=ALIAS, batch_size=1))
-        return look(lambda: client, "any")
+        return check_bases(lambda: client, "any")
 
     def _try(self) -> tuple[Any, BaseException | None, float]:
         """Run the task as a process of its own would, and see how long it waited."""
@@ -192,6 +193,7 @@ class _Run(Strikes):
         if wanted_error is OutcomeUnknown:
             said = "Nothing was changed: it only reads" if self.call == "list" else "may have been executed"
         else:
+            assert wanted_error is not None
             said = _SAYS[wanted_error]
             sent = [each.attempt for each in self.world.wire if each.call in WRITES]
             in_doubt = [each for each in sent if each.outcome.name == "UNKNOWN" and not each.is_stale]

@@ -12,7 +12,7 @@ from fault_world import World
 
 from airflow_provider_closeai.client.errors import OutcomeUnknown
 from airflow_provider_closeai.provisioning.errors import NotConfirmed
-from airflow_provider_closeai.provisioning.health import look
+from airflow_provider_closeai.provisioning.health import check_bases
 
 ENSURE = Spec("ensure", count=2)
 
@@ -129,7 +129,7 @@ def test_a_write_whose_first_answer_was_lost_is_not_said_to_have_changed_nothing
     """
     with deployment(lag=0.0) as host:
         host.seed("team")
-        faults = (
+        faults: tuple[Any, ...] = (
             ("update", "cut_after", None, 1, 0, {}),
             ("update", "rate_limit", None, 99, 0, {"retry_after": 7}),
         )
@@ -146,10 +146,8 @@ def test_a_write_in_doubt_is_not_forgotten_when_reading_back_fails(kind: str, ca
     """
     with deployment(lag=0.0) as host:
         host.seed("team")
-        lost, no_listing = (
-            (call, "cut_after", None, None, 0, {}),
-            ("list", "rate_limit", None, None, 1, {"retry_after": 600}),
-        )
+        lost: Any = (call, "cut_after", None, None, 0, {})
+        no_listing: Any = ("list", "rate_limit", None, None, 1, {"retry_after": 600})
         [(_, error)] = host.run([host.task(Spec(kind, count=2))], Trouble(faults=(lost, no_listing)))
         assert isinstance(error, OutcomeUnknown)
         assert "may have been executed" in str(error)
@@ -195,7 +193,7 @@ def test_a_cache_that_vanishes_while_bases_are_probed() -> None:
                 client.cache.change(lambda old: type(old)())
 
         world.after = vanish
-        assert look(lambda: client, "all") == world.sim.base_urls[0]
+        assert check_bases(lambda: client, "all") == world.sim.base_urls[0]
         world.sim.stop_base(0)
         assert list(client.iter_sub_accounts()) == []
         world.sim.start_base(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 import threading
@@ -12,7 +13,6 @@ import pytest
 from support import HANG, clock_with, in_processes
 
 from airflow_provider_closeai.local_state import FileStore, cleaning, lock, private_directory
-from airflow_provider_closeai.local_state import locks as locks_module
 from airflow_provider_closeai.local_state.cleaning import KEEP, clean
 
 
@@ -137,7 +137,8 @@ def test_a_lock_whose_file_was_removed_while_it_was_opened_is_not_believed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Between opening the file and locking it, the cleaner removes it, and somebody else locks a new one."""
-    real, others = locks_module.fcntl.flock, []
+    real = fcntl.flock
+    others: list[int] = []
 
     def flock(descriptor: int, operation: int) -> None:
         if not others:
@@ -147,7 +148,7 @@ def test_a_lock_whose_file_was_removed_while_it_was_opened_is_not_believed(
             real(others[0], operation)
         real(descriptor, operation)
 
-    monkeypatch.setattr(locks_module.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     with lock("x", wait=0) as mine:
         assert not mine
     os.close(others[0])

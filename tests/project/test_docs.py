@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from airflow_provider_closeai import operators, sensors
 from airflow_provider_closeai.operators.costs import CostReportOperator, SnapshotCostsOperator
+from airflow_provider_closeai.operators.rotate import RotateSubAccountsOperator
 from airflow_provider_closeai.operators.sub_accounts import (
     CreateSubAccountsOperator,
     DeleteSubAccountsOperator,
@@ -100,10 +102,66 @@ def test_every_page_is_in_the_index() -> None:
     assert "](docs/README.md)" in (ROOT / "README.md").read_text()
 
 
+PUBLIC_MODULES = {
+    "operators.sub_accounts",
+    "operators.rotate",
+    "operators.costs",
+    "sensors.health",
+    "hooks.closeai",
+}
+ROOMS = ("client", "costs", "provisioning", "simulator", "sinks")
+
+
+def public_names(module: str) -> set[str]:
+    """Name what may be imported from a module of the package; nothing from one that is internal."""
+    found = importlib.import_module(f"airflow_provider_closeai.{module}") if module else None
+    if module in ROOMS:
+        return set(getattr(found, "__all__", ()))
+    return {name for name in vars(found) if not name.startswith("_")} if module in PUBLIC_MODULES else set()
+
+
+@pytest.mark.parametrize(
+    "document",
+    [*DOCUMENTS, *sorted((ROOT / "example_dags").glob("*.py"))],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_only_public_names_are_imported_in_documents(document: Path) -> None:
+    text = document.read_text()
+    imported = re.findall(
+        r"from airflow_provider_closeai\.?([\w.]*) import (\([^)]*\)|\w+(?:, \w+)*)", text, re.DOTALL
+    )
+    for module, names in imported:
+        for name in re.findall(r"\w+", names):
+            assert name in public_names(module), f"{document.name}: {module}.{name}"
+    for module, name in re.findall(r"`airflow_provider_closeai\.([\w.]+)\.([A-Za-z]\w*)`", text):
+        assert name in public_names(module), f"{document.name}: {module}.{name}"
+
+
+def test_classes_named_in_documents_are_public() -> None:
+    ours = {name for module in (*ROOMS, *PUBLIC_MODULES) for name in public_names(module)}
+    classes = set(re.findall(r"^class ([A-Z]\w+)", SOURCE, re.MULTILINE))
+    for document in DOCUMENTS:
+        if document.name not in ("architecture.md", "decisions.md"):  # of those who change the code
+            named = set(re.findall(r"`([A-Z][a-z]+[A-Z]\w+)[`(]", document.read_text()))
+            assert named & classes <= ours | {"HealthTrigger"}, document.name
+
+
+def test_the_architecture_names_files_that_exist_and_is_short() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    paths = set(re.findall(r"`([\w/]+/(?:\w+\.\w+)?|\w+\.toml)`", text))
+    paths |= {word for line in re.findall(r"^(?:\w+/ +)+", text, re.MULTILINE) for word in line.split()}
+    assert len(paths) > 40
+    roots = (ROOT, ROOT / "airflow_provider_closeai")
+    assert [path for path in sorted(paths) if not any((root / path).exists() for root in roots)] == []
+    way = text[: text.index("## Where to change what")]
+    assert len(way.splitlines()) <= 60
+
+
 PAGES = {
     "operators/create.md": CreateSubAccountsOperator,
     "operators/pricing.md": UpdatePricingOperator,
     "operators/delete.md": DeleteSubAccountsOperator,
+    "operators/rotate.md": RotateSubAccountsOperator,
     "operators/list.md": ListSubAccountsOperator,
     "operators/snapshot_costs.md": SnapshotCostsOperator,
     "operators/cost_report.md": CostReportOperator,
@@ -112,7 +170,7 @@ PAGES = {
 
 
 def test_every_operator_has_a_page() -> None:
-    modules = [operators.sub_accounts, operators.costs, sensors.health]
+    modules = [operators.rotate, operators.sub_accounts, operators.costs, sensors.health]
     public = {
         name
         for module in modules

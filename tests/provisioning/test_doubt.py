@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -196,7 +197,7 @@ def test_keys_that_are_hidden_change_and_record_nothing() -> None:
     with platform(there) as (origin, _):
         client = fixed_client(origin)
         key = there.items[0]["token"]
-        tries = [
+        tries: list[Callable[[], object]] = [
             lambda: runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, alias="a")),
             lambda: runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, sub_accounts=[1])),
             lambda: runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, sks=[key])),
@@ -279,6 +280,34 @@ def test_an_entry_without_an_id_is_in_doubt_only_where_an_id_is_missing() -> Non
         with pytest.raises(UnreadableAccount, match="no id"):
             runner.delete(client, DeleteRequest.parse(sub_accounts=[2, 9]))
         assert len(runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, sub_accounts=[2]))) == 1
+
+
+def test_an_entry_without_an_id_is_never_called_none(caplog: pytest.LogCaptureFixture) -> None:
+    there = Platform(item(2, "b"), {"alias": "x"}, {"what": "ever"})
+    with platform(there) as (origin, _):
+        client = fixed_client(origin)
+        selections: list[dict[str, Any]] = [{"alias": "x"}, {"sub_accounts": [2, 9]}]
+        for selection in selections:
+            with pytest.raises(UnreadableAccount, match="no id:") as caught:
+                runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, **selection))
+            assert "None" not in str(caught.value)
+        with pytest.raises(UnreadableAccount, match="no id:") as caught:
+            run_create(client, CreateRequest.parse("x", GPT4, 1, 1, settle=0.1))
+        assert "None" not in str(caught.value)
+        assert [account.id for account in client.iter_sub_accounts()] == [2]
+        assert [account.id for account in runner.reprice(client, RepriceRequest.parse(GPT4, alias="b"))] == [
+            2
+        ]
+    assert "left out: it cannot be read (no id: " in caplog.text
+    assert "None" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"), [([8, 9], "2 of the selected sub-accounts are not"), ([9], "is not")]
+)
+def test_one_is_and_two_are(ids: list[int], said: str) -> None:
+    with platform(Platform(item(2))) as (origin, _), pytest.raises(MissingAccounts, match=said):
+        runner.reprice(fixed_client(origin), RepriceRequest.parse({"gpt-4": 5}, sub_accounts=ids))
 
 
 def test_a_deleted_account_that_is_listed_unreadably_is_not_gone(impatient: None) -> None:

@@ -67,7 +67,7 @@ FACTORS = [
     "1,5",
 ]
 FACTORS += ["0.12345678901234567890", Decimal("NaN"), b"1"]
-PRICINGS = [
+PRICINGS: list[Any] = [
     None,
     "",
     "gpt-4",
@@ -242,6 +242,16 @@ def test_selecting_nothing_or_twice(sim: Simulator, run: Run, given: dict[str, A
     with pytest.raises(InvalidParameter, match="exactly one"):
         run(sim, given)
     assert sim.requests == []
+
+
+@pytest.mark.parametrize("parameters", [("sub_accounts", "alias"), ("sub_accounts",)])
+def test_an_error_names_no_parameter_that_the_user_cannot_give(parameters: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidParameter, match=f"{', '.join(parameters)} selects?.*none is given") as caught:
+        Selection.parse(parameters=parameters)
+    assert "sks" not in str(caught.value)
+    with pytest.raises(InvalidParameter, match="sub_accounts is 'None'") as caught:
+        Selection.parse("None", parameters=parameters)
+    assert "sks" not in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [["sk-secretsecret", 5], '["sk-secretsecret"', "[sk-secretsecret]"])

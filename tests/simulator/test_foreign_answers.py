@@ -133,8 +133,9 @@ def test_options_are_checked_at_once(sim: Simulator, kind: str, options: Any, me
 @pytest.mark.parametrize("field", ["times", "skip"])
 def test_times_and_skip_are_checked(sim: Simulator, field: str) -> None:
     for value in (-1, "1", True, 1.5):
+        options: dict[str, Any] = {field: value}
         with pytest.raises(ValueError, match=f"{field} must be a whole number"):
-            sim.fault("create", "bom", **{field: value})
+            sim.fault("create", "bom", **options)
 
 
 def test_made_is_of_create_only(sim: Simulator) -> None:

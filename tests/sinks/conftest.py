@@ -24,7 +24,7 @@ def create(closeai_connection: Simulator) -> Callable[..., list[dict[str, Any]]]
     """Run CreateSubAccountsOperator for two accounts of one alias, as one try of one task."""
     from airflow_provider_closeai.operators.sub_accounts import CreateSubAccountsOperator
 
-    def run(sink: object, try_number: int = 1, **options: Any) -> list[dict[str, Any]]:
+    def run(sink: Any, try_number: int = 1, **options: Any) -> list[dict[str, Any]]:
         operator = CreateSubAccountsOperator(
             task_id="create",
             alias="team",
@@ -35,7 +35,9 @@ def create(closeai_connection: Simulator) -> Callable[..., list[dict[str, Any]]]
             deliver_to=sink,
             **options,
         )
-        ti = SimpleNamespace(try_number=try_number, dag_id="d", run_id="r", task_id="create", map_index=-1)
+        ti: Any = SimpleNamespace(
+            try_number=try_number, dag_id="d", run_id="r", task_id="create", map_index=-1
+        )
         return operator.execute({"ti": ti})
 
     return run

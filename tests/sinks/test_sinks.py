@@ -6,6 +6,7 @@ import json
 import logging
 import stat
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from cryptography.fernet import Fernet, InvalidToken
 from support import Asked, item, platform
 from vault_standin import Vault
 
+from airflow_provider_closeai.client.models import SecretToken, SubAccount
 from airflow_provider_closeai.simulator import Simulator
 from airflow_provider_closeai.sinks.aws import SecretsManagerSink
-from airflow_provider_closeai.sinks.base import DeliveryFailed
+from airflow_provider_closeai.sinks.base import DeliveryFailed, SinkKeys
 from airflow_provider_closeai.sinks.file import EncryptedFileSink
 from airflow_provider_closeai.sinks.vault import VaultSink
 
@@ -268,3 +270,54 @@ def test_what_is_no_sink_is_refused_before_anything_is_sent(
         with pytest.raises(Exception, match=r"deliver_to is .*Nothing was sent"):
             create(sink)
     assert closeai_connection.requests == []
+
+
+# --- What a sink holds -------------------------------------------------------------------------------------
+
+
+def account(number: int, key: str = "sk-the-key-itself") -> SubAccount:
+    return SubAccount(id=number, token=SecretToken(key), alias="team")
+
+
+def check_held(sink: Any, before: datetime) -> None:
+    """Nothing, then what was delivered, since then; a key that differs is not held."""
+    keys = SinkKeys(sink)
+    assert keys.held([account(1), account(2)]) == {}
+    sink.deliver(account(1))
+    first = keys.held([account(1), account(2)])
+    assert first is not None
+    assert list(first) == [1]
+    since = first[1]
+    assert since is not None
+    assert before - timedelta(seconds=2) <= since <= datetime.now(UTC) + timedelta(seconds=2)
+    sink.deliver(account(1))
+    assert keys.held([account(1)]) == first, "it was written again"
+    assert keys.held([account(1, "sk-another-key")]) == {}
+
+
+def test_secrets_manager_says_what_it_holds(secrets_manager: Any) -> None:
+    check_held(SecretsManagerSink(), datetime.now(UTC))
+
+
+def test_vault_says_what_it_holds(vault: Vault) -> None:
+    check_held(VaultSink(), datetime.now(UTC))
+
+
+def test_a_vault_of_version_1_cannot_say_since_when(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = json.loads(vault.connection())
+    connection["extra"]["kv_engine_version"] = 1
+    monkeypatch.setenv("AIRFLOW_CONN_VAULT_DEFAULT", json.dumps(connection))
+    VaultSink().deliver(account(1))
+    assert SinkKeys(VaultSink()).held([account(1), account(2)]) == {1: None}
+
+
+def test_files_say_what_they_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = {"conn_type": "generic", "password": Fernet.generate_key().decode()}
+    monkeypatch.setenv("AIRFLOW_CONN_FILE_KEY", json.dumps(connection))
+    check_held(EncryptedFileSink(tmp_path / "keys", "file_key"), datetime.now(UTC))
+
+
+def test_a_sink_that_cannot_say_now_is_no_empty_sink(vault: Vault) -> None:
+    vault.down = True
+    with pytest.raises(DeliveryFailed, match="VaultSink could not say which keys it holds"):
+        SinkKeys(VaultSink()).held([account(1)])

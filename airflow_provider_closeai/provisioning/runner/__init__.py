@@ -3,5 +3,6 @@
 from airflow_provider_closeai.provisioning.runner.creating import Try, create, create_all
 from airflow_provider_closeai.provisioning.runner.deleting import delete
 from airflow_provider_closeai.provisioning.runner.repricing import reprice
+from airflow_provider_closeai.provisioning.runner.rotating import Rotation, rotate
 
-__all__ = ["Try", "create", "create_all", "delete", "reprice"]
+__all__ = ["Rotation", "Try", "create", "create_all", "delete", "reprice", "rotate"]

@@ -1,4 +1,4 @@
-"""Runs deletions: look first, record what is lost, refuse what was not meant, read back."""
+"""Runs deletions: list first, record what is lost, refuse what was not meant, read back."""
 
 from __future__ import annotations
 

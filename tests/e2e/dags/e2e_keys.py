@@ -19,12 +19,10 @@ from airflow_provider_closeai.operators.sub_accounts import (
     UpdatePricingOperator,
 )
 from airflow_provider_closeai.sensors.health import HealthSensor
-from airflow_provider_closeai.sinks.aws import SecretsManagerSink
-from airflow_provider_closeai.sinks.file import EncryptedFileSink
-from airflow_provider_closeai.sinks.vault import VaultSink
+from airflow_provider_closeai.sinks import EncryptedFileSink, SecretsManagerSink, TokenSink, VaultSink
 
 log = logging.getLogger(__name__)
-RETRY = {"retries": 1, "retry_delay": 0}
+RETRY: dict[str, Any] = {"retries": 1, "retry_delay": 0}
 WANTED: dict[str, Any] = {"model_pricing": {"gpt-4": 1}, "balance": 1, "settle": 1, **RETRY}
 
 
@@ -40,7 +38,7 @@ class TalkativeSink:
 
 
 with DAG("e2e_sinks", schedule=None, catchup=False):
-    sinks = {
+    sinks: dict[str, TokenSink] = {
         "aws": SecretsManagerSink(),
         "aws_down": SecretsManagerSink(aws_conn_id="aws_down"),
         "file": EncryptedFileSink(f"{os.environ.get('AIRFLOW_HOME')}/keys", "file_key"),

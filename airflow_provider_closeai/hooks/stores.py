@@ -1,0 +1,50 @@
+"""Where texts lie in Airflow: for all its processes, or for all tries of a task."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from airflow.providers.common.compat.sdk import Variable
+
+
+class VariableStore:
+    """
+    The shared cache as an Airflow Variable: one for the whole deployment. Nothing in it is secret.
+
+    :param name: of the cache.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._key = f"closeai_bases_{name}"
+
+    def read(self) -> str | None:
+        """Return the Variable's text."""
+        text: str | None = Variable.get(self._key, None)
+        return text
+
+    def write(self, text: str) -> None:
+        """Set the Variable."""
+        Variable.set(self._key, text, description="CloseAI: what is known of the API bases (signed)")
+
+
+class TaskJournal:
+    """
+    The journal of one task over all its tries, in Airflow's task state store.
+
+    :param states: ``context["task_state_store"]``.
+    :param alias: whose creation is journalled; a task may create under several.
+    """
+
+    def __init__(self, states: Any, alias: str) -> None:
+        self._states = states
+        self._key = f"closeai_create_{hashlib.sha256(alias.encode()).hexdigest()[:16]}"
+
+    def read(self) -> str | None:
+        """Return the entry's text."""
+        text: str | None = self._states.get(self._key)
+        return text
+
+    def write(self, text: str) -> None:
+        """Replace the entry."""
+        self._states.set(self._key, text)

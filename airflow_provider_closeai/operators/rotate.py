@@ -1,0 +1,126 @@
+"""Rotate the keys of an alias. Results are records without keys."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_closeai.operators._arguments import path_text
+from airflow_provider_closeai.operators._mapping import CheckedPartial, NamedSink, with_named_sink
+from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_closeai.sinks.base import TokenSink
+
+
+class RotateSubAccountsOperator(CloseAIOperator):
+    """
+    Replace the keys of an alias that are old, without an hour in which none works.
+
+    Run it as often as you like, daily or hourly: each run does what is due. What is missing of ``count``
+    accounts younger than ``every`` is created and delivered; an old one is deleted once ``count`` newer ones
+    are ``grace`` old and the sink has held their keys for ``grace``. Returns what is there now
+    (``sub_accounts``), what this run ``created``, ``delivered`` and ``deleted``, and what is due next.
+
+    :param alias: the accounts' exact alias (templated).
+    :param model_pricing: models and factors of new accounts (templated).
+    :param balance: virtual balance of each new account, a number >= 0 (templated).
+    :param deliver_to: a sink (airflow_provider_closeai.sinks) that gets the keys; best one that can say what
+        it holds, and since when.
+    :param count: how many accounts younger than ``every`` shall exist, >= 1 (templated).
+    :param every: the age from which a key is replaced: a timedelta, or text such as ``90d`` (templated).
+    :param grace: within it all users of a key have read its successor from the sink, >= 1 h (templated).
+    :param max_rotate: how many keys that were old before anybody rotated them may be on their way out at a
+        time: a number, or a percentage of ``count`` (templated).
+    :param rotate_from: nothing is replaced or deleted before (templated).
+    :param ledger: a cost ledger (docs/costs.md) that gets the last records before anything is deleted
+        (templated).
+    :param settle: see CreateSubAccountsOperator.
+    :param batch_size: accounts per call, >= 1.
+    :param time_zone: where the ledger's billing month turns; the same as the snapshot's.
+    :param closeai_conn_id: the connection (templated).
+    """
+
+    template_fields: Sequence[str] = (
+        "alias",
+        "model_pricing",
+        "balance",
+        "count",
+        "every",
+        "grace",
+        "max_rotate",
+        "rotate_from",
+        "ledger",
+        "closeai_conn_id",
+    )
+    template_fields_renderers = {"model_pricing": "json"}  # noqa: RUF012  # as Airflow declares it
+    operator_extra_links = (DocsLink("operators/rotate.md"),)
+
+    def __init__(
+        self,
+        *,
+        alias: str,
+        model_pricing: dict[str, Any] | list[dict[str, Any]] | str,
+        balance: Any,
+        deliver_to: TokenSink,
+        count: int | str = 1,
+        every: timedelta | str = timedelta(days=90),
+        grace: timedelta | str = timedelta(days=7),
+        max_rotate: int | str = "10%",
+        rotate_from: datetime | str | None = None,
+        ledger: str | os.PathLike[str] | None = None,
+        settle: float = 30,
+        batch_size: int = 100,
+        time_zone: str | tzinfo = "Asia/Shanghai",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.alias = alias
+        self.model_pricing = model_pricing
+        self.balance = balance
+        sink: Any = deliver_to
+        self.deliver_to = sink.sink if isinstance(sink, NamedSink) else sink
+        self.count = count
+        self.every = every
+        self.grace = grace
+        self.max_rotate = max_rotate
+        self.rotate_from = rotate_from
+        self.ledger = path_text(ledger)
+        self.settle = settle
+        self.batch_size = batch_size
+        self.time_zone = time_zone
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Map the operator; see Airflow's documentation."""
+        return CheckedPartial(super().partial(**with_named_sink(kwargs)), with_named_sink)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Rotate; see docs/operators/rotate.md."""
+        from airflow_provider_closeai.hooks.closeai import this_try
+        from airflow_provider_closeai.operators.costs import deletion_recorder
+        from airflow_provider_closeai.provisioning import runner
+        from airflow_provider_closeai.provisioning.requests import RotateRequest
+        from airflow_provider_closeai.sinks.base import SinkKeys, require_sink
+
+        with self.hook() as hook:
+            request = RotateRequest.parse(
+                self.alias,
+                self.model_pricing,
+                self.balance,
+                self.count,
+                every=self.every,
+                grace=self.grace,
+                max_rotate=self.max_rotate,
+                rotate_from=self.rotate_from,
+                batch_size=self.batch_size,
+                settle=self.settle,
+            )
+            keys = SinkKeys(require_sink(self.deliver_to))
+            recorder = deletion_recorder(self.ledger, context, self.time_zone)
+            done = runner.rotate(hook.get_conn(), request, keys, this_try(context), recorder)
+            return done.record(request)

@@ -1,0 +1,310 @@
+"""Decides what a rotation does next: old keys are replaced, and there is always one that works.
+
+A key is *old* from ``every`` on. It is *ready* to take over from an older one once it is ``grace`` old, and
+the sink has held it for ``grace``: whoever reads the sink within ``grace`` has it. What is missing of
+``count`` keys that are not old is created; an old one goes once ``count`` newer ones are ready. All of it
+follows from one listing, what the sink says and the time, so that a run may be killed anywhere, and the next
+one goes on. No I/O and no clock here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.provisioning.errors import ClockDisagrees
+from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RotateRequest
+from airflow_provider_closeai.provisioning.selection import Selection
+from airflow_provider_closeai.provisioning.texts import count_of, format_ids, ids_of, span_text
+
+#: Since when a sink has held the keys that it holds, by account id; ``None``: it cannot say.
+Held = Mapping[int, datetime | None]
+
+_CLOCKS_AGREE = timedelta(minutes=10)
+_MOMENT = timedelta(minutes=1)
+_LATE = 1.5  # times ``every``: a key of that age was not rotated when it became old
+
+
+class RotatePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What to do now, in this order.
+
+    :param deliver: ids whose keys the sink does not hold.
+    :param delete: old accounts that go, oldest first.
+    :param create: how many to create.
+    :param old: ids of all accounts that are old.
+    :param counted: how many accounts count beside those to create.
+    :param untouched: accounts that rotation leaves alone: it cannot tell how old they are.
+    :param reasons: for each thing to do why, for a person.
+    """
+
+    deliver: tuple[int, ...]
+    delete: tuple[SubAccount, ...]
+    create: int
+    old: frozenset[int]
+    counted: int
+    untouched: tuple[SubAccount, ...]
+    reasons: tuple[str, ...]
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self.deliver or self.delete or self.create)
+
+    def creation(self, request: RotateRequest) -> CreateRequest:
+        """
+        Return the create that this plan means: exact, whatever an earlier try left behind.
+
+        :param request: what is asked for.
+        """
+        count = self.counted + self.create
+        return msgspec.structs.replace(request.wanted, count=count, besides=self.old)
+
+    def deletion(self, request: RotateRequest) -> DeleteRequest:
+        """
+        Return the delete that this plan means.
+
+        :param request: what is asked for.
+        """
+        return DeleteRequest(
+            accounts=Selection(ids=tuple(each.id for each in self.delete), aliases=(request.wanted.alias,)),
+            missing="ignore",
+            max_delete=len(self.delete),
+            batch_size=request.wanted.batch_size,
+            dry_run=False,
+        )
+
+
+class _Key(msgspec.Struct, frozen=True):
+    """One account as rotation sees it; ``since``: ``None`` where the sink cannot say."""
+
+    account: SubAccount
+    created: datetime
+    is_old: bool
+    is_ready: bool
+    is_adopted: bool  # nobody rotated it when it became old
+
+
+def decide(request: RotateRequest, accounts: Sequence[SubAccount], held: Held, now: datetime) -> RotatePlan:
+    """
+    Decide what to do.
+
+    :param request: what is asked for.
+    :param accounts: all accounts of the alias.
+    :param held: what the sink holds. What is not in it is delivered.
+    :param now: the time.
+    """
+    keys = _keys(request, accounts, held, now)
+    dated = {key.account.id for key in keys}
+    untouched = tuple(account for account in accounts if account.id not in dated)
+    going = _going(request, keys, len(untouched)) if request.may_replace(now) else []
+    create = _missing(request, keys, going, len(untouched), now)
+    kept = [account for account in accounts if account.id not in {key.account.id for key in going}]
+    deliver = tuple(account.id for account in kept if account.id not in held)
+    if going and any(held.get(account.id, now) is None for account in kept):
+        # The sink cannot say since when: a run that delivers something deletes nothing.
+        undisturbed = _missing(request, keys, [], len(untouched), now)
+        if deliver or undisturbed:
+            going, create = [], undisturbed
+            deliver = tuple(account.id for account in accounts if account.id not in held)
+        else:
+            create = 0
+    return RotatePlan(
+        deliver=deliver,
+        delete=tuple(key.account for key in going),
+        create=create,
+        old=frozenset(key.account.id for key in keys if key.is_old),
+        counted=len(untouched) + sum(not key.is_old for key in keys),
+        untouched=untouched,
+        reasons=_reasons(request, deliver, going, create),
+    )
+
+
+def _keys(request: RotateRequest, accounts: Sequence[SubAccount], held: Held, now: datetime) -> list[_Key]:
+    """Return what can be rotated, oldest first."""
+    keys = []
+    for account in accounts:
+        created = created_at(account)
+        if created is None or not account.is_sub_account:
+            continue
+        age, is_held, since = now - created, account.id in held, held.get(account.id)
+        is_settled = is_held and (since is None or now - since >= request.grace)
+        is_late = age >= _LATE * request.every
+        keys.append(
+            _Key(
+                account=account,
+                created=created,
+                is_old=age >= request.every,
+                is_ready=age >= request.grace and is_settled and account.enabled is not False,
+                is_adopted=is_late or not is_held or (since or created) >= created + request.every,
+            )
+        )
+    return sorted(keys, key=lambda key: (key.created, key.account.id))
+
+
+def _going(request: RotateRequest, keys: Sequence[_Key], untouched: int) -> list[_Key]:
+    """Return the old ones that have enough newer ones behind them, oldest first."""
+    needed = max(request.wanted.count - untouched, 1)
+    left = sum(key.is_ready for key in keys)
+    going: list[_Key] = []
+    for key in keys:
+        left -= key.is_ready  # how many newer ones are ready
+        if not key.is_old or left < needed:
+            break
+        going.append(key)
+    is_crowd = len(keys) + untouched > 2 * request.wanted.count  # of which others made some
+    return going[: request.max_rotate] if is_crowd else going
+
+
+def _missing(
+    request: RotateRequest, keys: Sequence[_Key], going: Collection[_Key], untouched: int, now: datetime
+) -> int:
+    """Return how many to create once ``going`` are gone."""
+    count = request.wanted.count
+    wanted = max(count - untouched, 0)
+    gone = {key.account.id for key in going}
+    left = [key for key in keys if key.account.id not in gone]
+    old = [key for key in left if key.is_old]
+    if len(left) - len(old) >= wanted:
+        return 0
+    fill = max(wanted - len(left), 0)
+    if not request.may_replace(now):
+        return fill
+    under_way = max(len(left) - wanted, 0)  # so many of the oldest have been replaced already
+    adopted = sum(key.is_adopted for key in old[under_way:])
+    free = max(request.max_rotate - sum(key.is_adopted for key in old[:under_way]), 0)
+    replaced = len(old) - under_way - adopted + min(adopted, free)
+    return min(fill + replaced, max(2 * count - untouched - len(left), 0))
+
+
+def _reasons(
+    request: RotateRequest, deliver: Collection[int], going: Sequence[_Key], create: int
+) -> tuple[str, ...]:
+    count, every, grace = request.wanted.count, span_text(request.every), span_text(request.grace)
+    reasons = []
+    if deliver:
+        reasons.append(f"Deliver the keys of {format_ids(deliver)}: the sink does not hold them.")
+    if going:
+        reasons.append(
+            f"Delete {ids_of([key.account for key in going])}: older than {every}, and enough newer keys "
+            f"({count}) have been in the sink for {grace}."
+        )
+    if create:
+        reasons.append(f"Create {create}: fewer keys than wanted ({count}) are younger than {every}.")
+    return tuple(reasons)
+
+
+def next_due(
+    request: RotateRequest, accounts: Sequence[SubAccount], held: Held, now: datetime
+) -> tuple[datetime, RotatePlan] | None:
+    """
+    Return when there is something to do next, and what, if nothing changes until then.
+
+    :param request: what is asked for.
+    :param accounts: all accounts of the alias.
+    :param held: what the sink holds.
+    :param now: the time.
+    """
+    moments = {now} | ({request.begins} if request.begins else set())
+    for account in accounts:
+        created = created_at(account)
+        if created is not None:
+            moments |= {
+                created + request.every,
+                created + _LATE * request.every,
+                created + request.grace,
+            }
+        since = held.get(account.id)
+        if since is not None:
+            moments.add(since + request.grace)
+    later = {moment + _MOMENT - (moment - datetime.min.replace(tzinfo=UTC)) % _MOMENT for moment in moments}
+    for moment in sorted(each for each in later if each > now):
+        plan = decide(request, accounts, held, moment)
+        if not plan.is_idle:
+            return moment, plan
+    return None
+
+
+def created_at(account: SubAccount) -> datetime | None:
+    """
+    Return when an account was created; ``None`` where its time cannot be read.
+
+    :param account: as it is listed.
+    """
+    try:
+        created = datetime.fromisoformat(account.created_at or "")
+        return None if created.utcoffset() is None else created.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def check_clock(accounts: Sequence[SubAccount], platform_time: float | None, now: datetime) -> None:
+    """
+    Refuse to tell ages where clocks differ.
+
+    :param accounts: all accounts of the alias.
+    :param platform_time: the listing's own time.
+    :param now: this machine's time.
+    :raises ClockDisagrees: by more than 10 minutes.
+    """
+    cure = "Nothing was changed. Set this worker's clock right (NTP), and run the task again."
+    if platform_time is None:
+        raise ClockDisagrees(
+            "The listing has no Date header, so nobody can tell whether this worker's clock is right, and "
+            "how old keys are. Nothing was changed. Does a proxy or a gateway take that header away?",
+            call="list",
+        )
+    theirs = datetime.fromtimestamp(platform_time, UTC)
+    if abs(theirs - now) > _CLOCKS_AGREE:
+        raise ClockDisagrees(
+            f"This worker's clock says {time_text(now)}, and the platform's says {time_text(theirs)}: they "
+            f"differ by more than 10 minutes. {cure}",
+            call="list",
+        )
+    newest = max(((created_at(each), each.id) for each in accounts if created_at(each)), default=None)
+    if newest is not None and newest[0] is not None and newest[0] - now > _CLOCKS_AGREE:
+        raise ClockDisagrees(
+            f"Sub-account {newest[1]} was created at {time_text(newest[0])}, and this worker's clock says "
+            f"{time_text(now)}: more than 10 minutes before. {cure}",
+            call="list",
+        )
+
+
+def time_text(moment: datetime) -> str:
+    """
+    Write a time for a person.
+
+    :param moment: the time.
+    """
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def closing_line(
+    request: RotateRequest,
+    accounts: Sequence[SubAccount],
+    done: tuple[int, int, int],
+    due: tuple[datetime, RotatePlan] | None,
+    now: datetime,
+) -> str:
+    """
+    Say what is so now, and what is due next.
+
+    :param request: what was asked for.
+    :param accounts: that are there now.
+    :param done: how many were created, delivered and deleted.
+    :param due: from :func:`next_due`.
+    :param now: the time.
+    """
+    plan = decide(request, accounts, {}, now)
+    old = f", {len(plan.old)} of them older than {span_text(request.every)}" if plan.old else ""
+    created, delivered, deleted = done
+    line = (
+        f"Alias {request.wanted.alias!r} has {count_of(accounts)}{old} ({request.wanted.count} wanted; "
+        f"{created} created, {delivered} delivered, {deleted} deleted now): ids {ids_of(accounts)}."
+    )
+    if due is None:
+        return f"{line} Nothing is due."
+    return f"{line} Next, at {time_text(due[0])}: {' '.join(due[1].reasons)}"

@@ -1,0 +1,218 @@
+"""Runs rotations: a guarded delete and an exact create, and the keys delivered before anything goes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from airflow_provider_closeai.client import failures
+from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.local_state.stores import FileStore, Store
+from airflow_provider_closeai.provisioning.reading import read_aliases, require_keys
+from airflow_provider_closeai.provisioning.requests import RotateRequest
+from airflow_provider_closeai.provisioning.rotate import (
+    Held,
+    RotatePlan,
+    check_clock,
+    closing_line,
+    decide,
+    next_due,
+)
+from airflow_provider_closeai.provisioning.runner.creating import FIRST_TRY, Try, create
+from airflow_provider_closeai.provisioning.runner.deleting import delete
+from airflow_provider_closeai.provisioning.runner.locking import alias_lock
+from airflow_provider_closeai.provisioning.texts import ids_of
+
+log = logging.getLogger(__name__)
+
+
+class Keys(Protocol):
+    """Where the keys go."""
+
+    name: str
+
+    def held(self, accounts: Sequence[SubAccount]) -> Held | None:
+        """Say which keys it holds, and since when; ``None`` where it cannot say."""
+
+    def deliver(self, accounts: Sequence[SubAccount]) -> dict[int, str]:
+        """Take keys; returns the reference of each by account id."""
+
+
+class Rotation(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What came of a rotation.
+
+    :param accounts: that are there now, oldest id first.
+    :param references: under which the sink keeps their keys, by id.
+    :param created: ids that are new.
+    :param delivered: ids whose keys the sink did not hold before.
+    :param deleted: accounts that are gone, as they were just before.
+    :param untouched: ids that were left alone: nobody can tell how old they are.
+    :param due: when there is something to do next; ``None``: nothing.
+    :param next_steps: what will be due then, for a person.
+    """
+
+    accounts: tuple[SubAccount, ...]
+    references: dict[int, str]
+    created: tuple[int, ...]
+    delivered: tuple[int, ...]
+    deleted: tuple[SubAccount, ...]
+    untouched: tuple[int, ...]
+    due: datetime | None
+    next_steps: tuple[str, ...]
+
+    def record(self, request: RotateRequest) -> dict[str, Any]:
+        """
+        Return all of it as plain JSON, without keys.
+
+        :param request: what was asked for.
+        """
+        return {
+            "alias": request.wanted.alias,
+            "sub_accounts": [
+                request.wanted.record(each) | {"delivered_to": self.references[each.id]}
+                for each in self.accounts
+            ],
+            "created": list(self.created),
+            "delivered": list(self.delivered),
+            "deleted": [account.record() for account in self.deleted],
+            "untouched": list(self.untouched),
+            "next_due": None if self.due is None else self.due.isoformat(),
+            "next_steps": list(self.next_steps),
+        }
+
+
+def rotate(
+    client: CloseAIClient,
+    request: RotateRequest,
+    keys: Keys,
+    this_try: Try = FIRST_TRY,
+    record: Callable[[Sequence[SubAccount]], None] | None = None,
+) -> Rotation:
+    """
+    Do what is due of a rotation. Run it as often as you like.
+
+    :param client: the API.
+    :param request: what is asked for.
+    :param keys: where the keys go.
+    :param this_try: which try of which task this is.
+    :param record: is given the accounts just before they are deleted; what it raises stops the deletion.
+    :raises ClockDisagrees: nobody can tell how old the keys are. Nothing was changed.
+    :raises MaskedKeys: the listing hides the keys. Nothing was changed.
+    :raises UnreadableAccount: an entry of the alias cannot be read. Nothing was changed.
+    :raises CloseAIError: whatever delivering, :func:`delete` and :func:`create` raise.
+    """
+    alias = request.wanted.alias
+    with alias_lock(client, f"rotate:{alias}") as note:
+        listed, unreadable = read_aliases(client, [alias])[alias]
+        accounts = [account for account in listed if not account.is_other]
+        if unreadable:
+            raise failures.unreadable(unreadable)
+        now = _now(client)
+        check_clock(accounts, client.platform_time, now)
+        require_keys(accounts)
+        journal = DeliveryJournal(FileStore(note), keys.name)
+        said = keys.held(accounts)
+        held = journal.held if said is None else said
+        plan = decide(request, accounts, held, now)
+        _tell(plan)
+        going = {account.id for account in plan.delete}
+        kept = [account for account in accounts if account.id not in going]
+        references = keys.deliver(kept) if kept else {}
+        journal.note((each.id for each in accounts if each in kept or each.id in held), _now(client))
+        deleted = delete(client, plan.deletion(request), record) if plan.delete else []
+        new = _create(client, request, plan, accounts, this_try)
+        references |= keys.deliver(new) if new else {}
+        journal.note((each.id for each in [*kept, *new]), _now(client))
+        there = sorted([*kept, *new], key=lambda account: account.id)
+        fresh = [*plan.deliver, *(account.id for account in new)]
+        ends = _now(client)
+        is_dateless = bool(held) and all(since is None for since in held.values())
+        held_now = {**held, **dict.fromkeys(fresh, None if is_dateless else ends)}
+        due = next_due(request, there, held_now, ends)
+        log.info("%s", closing_line(request, there, (len(new), len(fresh), len(deleted)), due, ends))
+        return Rotation(
+            accounts=tuple(there),
+            references=references,
+            created=tuple(account.id for account in new),
+            delivered=tuple(fresh),
+            deleted=tuple(deleted),
+            untouched=tuple(account.id for account in plan.untouched),
+            due=None if due is None else due[0],
+            next_steps=() if due is None else due[1].reasons,
+        )
+
+
+def _create(
+    client: CloseAIClient,
+    request: RotateRequest,
+    plan: RotatePlan,
+    accounts: Sequence[SubAccount],
+    this_try: Try,
+) -> list[SubAccount]:
+    """Create what is missing; returns what was not listed before."""
+    if not plan.create:
+        return []
+    known = {account.id for account in accounts}
+    made = create(client, plan.creation(request), this_try, needs_keys=True)
+    return [account for account in made if account.id not in known]
+
+
+def _tell(plan: RotatePlan) -> None:
+    for reason in plan.reasons:
+        log.info("%s", reason)
+    if plan.untouched:
+        log.warning(
+            "The sub-accounts %s are left alone: nobody can tell how old they are (created_at), or whether "
+            "they are sub-accounts. They count as keys that need no replacement; look at them in the "
+            "platform's console.",
+            ids_of(plan.untouched),
+        )
+
+
+def _now(client: CloseAIClient) -> datetime:
+    return datetime.fromtimestamp(client.clock.now(), UTC)
+
+
+class _Note(msgspec.Struct):
+    sink: str
+    since: dict[int, float]
+
+
+class DeliveryJournal:
+    """
+    When this host delivered each key: what is known of a sink that cannot say what it holds.
+
+    :param store: where it lies.
+    :param sink: names the sink: another one holds nothing yet.
+    """
+
+    def __init__(self, store: Store, sink: str) -> None:
+        self._store = store
+        self._sink = sink
+        self._since: dict[int, float] = {}
+        with contextlib.suppress(Exception):  # what cannot be read proves nothing
+            note = msgspec.json.decode(store.read() or "", type=_Note)
+            self._since = note.since if note.sink == sink else {}
+
+    @property
+    def held(self) -> Held:
+        """Since when each key has been delivered, by account id."""
+        return {key: datetime.fromtimestamp(at, UTC) for key, at in self._since.items()}
+
+    def note(self, ids: Iterable[int], now: datetime) -> None:
+        """
+        Note that the sink has these keys now, and no others that matter.
+
+        :param ids: of their accounts.
+        :param now: the time.
+        """
+        self._since = {key: self._since.get(key, now.timestamp()) for key in ids}
+        with contextlib.suppress(OSError):
+            self._store.write(msgspec.json.encode(_Note(self._sink, self._since)).decode())
