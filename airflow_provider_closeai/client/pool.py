@@ -271,7 +271,7 @@ class BasePool:
     def _why_none(self, links: Sequence[ApiBase]) -> str:
         if links and self._config.allowed_hosts:
             hosts = ", ".join(sorted({urlsplit(link.api).hostname or "?" for link in links}))
-            return f"it lists {hosts}, and the connection's 'allowed_hosts' admits none of them"
+            return f"it lists {hosts}, and the connection's 'allowed_hosts' admits none: correct it"
         return "it lists no base that may be used"
 
     def _ask_discovery(self) -> Attempt:

@@ -276,7 +276,7 @@ def test_refreshing_asks_always(sim: Simulator) -> None:
 
 
 def test_allowed_hosts_that_admit_no_base_are_named(sim: Simulator) -> None:
-    with pytest.raises(errors.DiscoveryError, match=r"127\.0\.0\.1.*'allowed_hosts' admits none"):
+    with pytest.raises(errors.DiscoveryError, match=r"127\.0\.0\.1.*'allowed_hosts' admits none: correct it"):
         client_of(sim, allowed_hosts="*.example").list_bases()
 
 
