@@ -59,7 +59,7 @@ class Way:
 
     def __init__(self, dag_id: str) -> None:
         self.dag_id = dag_id
-        self.platform = Platform(dag_id)
+        self.platform = Platform(dag_id, {"max_late": 2 * LATE})
         self.runs: dict[str, Run] = {}
         self.tasks: list[dict[str, Any]] = []
         self.known: set[int] = set()
