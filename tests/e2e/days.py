@@ -133,6 +133,19 @@ class Days:
             problem.add_note("\n".join(f"{row['dag_run_id']}: {row['state']}" for row in self.rows()))
             raise
 
+    def wait_for_run_at(self, dag_id: str, at: str) -> None:
+        """Wait until the scheduled run of a time has ended, whether or not Airflow starts older ones before it."""
+
+        def is_done() -> bool:
+            found = [
+                row
+                for row in self.rows()
+                if row["dag_id"] == dag_id and datetime.fromisoformat(row["run_after"]) == moment(at)
+            ]
+            return any(row["run_type"] == "scheduled" and row["state"] in ENDED for row in found)
+
+        wait_until(is_done, f"the run of {dag_id} at {at}")
+
     def rows(self) -> list[dict[str, Any]]:
         """Give all DAG runs, as the API has them."""
         found: list[dict[str, Any]] = self.airflow.get("dags/~/dagRuns?limit=1000")["dag_runs"]
