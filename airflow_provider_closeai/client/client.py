@@ -193,10 +193,10 @@ class CloseAIClient:
                 log.warning("A sub-account is left out: it cannot be read (%s).", item)
             elif token is None:
                 yield item
-            elif item.token.is_masked:
-                raise failures.masked_keys([item])
-            elif item.token == token:
-                yield item
+            else:
+                failures.require_keys([item])
+                if item.token == token:
+                    yield item
 
     def get_sub_account(self, account_id: int) -> SubAccount | None:
         """
@@ -338,7 +338,5 @@ class CloseAIClient:
 
 
 def _sks(accounts: Sequence[SubAccount]) -> list[str]:
-    hidden = [account for account in accounts if account.token.is_masked]
-    if hidden:
-        raise failures.masked_keys(hidden)
+    failures.require_keys(accounts)
     return [account.token.reveal() for account in accounts]  # the one place where tokens leave their box

@@ -178,21 +178,12 @@ def _settings(extra: object) -> Mapping[str, Any]:
 
 
 def without_v1(origin: str) -> str:
-    """
-    Take ``/v1``, and what follows it, off a base: people know it from OpenAI clients.
-
-    :param origin: from :func:`clean_origin`.
-    """
+    """Take ``/v1``, and what follows it, off a base: people know it from OpenAI clients."""
     return re.sub(r"(/api)?/v1(/.*)?$", "", origin, flags=re.IGNORECASE)
 
 
 def clean_origin(text: str) -> str:
-    """
-    Normalise the origin of a base, with its path if it has one.
-
-    :param text: for instance ``https://api.example.org/``.
-    :raises ValueError: saying what is wrong with it.
-    """
+    """Normalise the origin of a base, with its path if it has one."""
     parts = urlsplit(text.strip())
     if parts.scheme not in ("https", "http") or not parts.hostname:
         raise ValueError("is not of the form https://host")

@@ -37,8 +37,6 @@ def read_all(
     """
     Stream the listing, each account once, until it is proven whole.
 
-    :param read_page: reads one page.
-    :param size: accounts per page.
     :param alias: the platform's own filter: a short cut, believed when its answer is proven whole.
         Otherwise accounts of other aliases come too.
     :param is_trusted: whether the filter is believed, too, where it finds no account of the alias.

@@ -66,10 +66,6 @@ def wait_before_next(attempts: Sequence[Attempt], bases: int, jitter: Callable[[
 
     A base that has not failed in this call is asked at once. When every base has failed, or the platform
     asks to wait, its Retry-After counts; without one the wait doubles with each round, jittered.
-
-    :param attempts: what happened so far, the newest last.
-    :param bases: how many bases there are.
-    :param jitter: a random number in [0, 1).
     """
     newest = attempts[-1]
     asked_to_wait = newest.outcome is Outcome.REJECTED
@@ -86,9 +82,6 @@ def preferred(candidates: Sequence[str], attempts: Sequence[Attempt]) -> list[st
     Order bases for the next attempt: those that failed least often in this call first.
 
     After a wait that the platform asked for, the same base is asked again.
-
-    :param candidates: bases, best first.
-    :param attempts: what happened so far.
     """
     if attempts and attempts[-1].outcome is Outcome.REJECTED:
         return [attempts[-1].base]
@@ -99,14 +92,7 @@ def preferred(candidates: Sequence[str], attempts: Sequence[Attempt]) -> list[st
 def retrying(
     policy: Policy, progress: Progress, clock: Callable[[], float], sleep: Callable[[float], None]
 ) -> tenacity.Retrying:
-    """
-    Return the loop of one call's attempts: until an outcome is final, attempts or the time run out.
-
-    :param policy: the bounds.
-    :param progress: to which the loop's body adds each attempt.
-    :param clock: monotonic seconds.
-    :param sleep: waits; must let a signal through, as :func:`time.sleep` does.
-    """
+    """Return the loop of one call's attempts: until an outcome is final, attempts or the time run out."""
 
     def is_over(state: tenacity.RetryCallState) -> bool:
         # A kept connection that died was tried once more on the same base: both are one attempt.

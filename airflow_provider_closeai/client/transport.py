@@ -182,17 +182,11 @@ class Transport:
         """
         Send one request and say what its outcome proves. Raises nothing for what the network does.
 
-        :param method: HTTP method.
-        :param base: origin to ask.
-        :param path: path below it.
-        :param decode: makes the value of a success; what it raises makes the outcome unknown.
         :param seconds: bound of the whole attempt, slow answers included.
         :param query: query parameters. Never a key: addresses end up in logs.
-        :param body: JSON body, Decimals allowed.
         :param auth: whether the main key goes with it.
         :param fresh: use a new connection, of this attempt alone; on an idle one that died, a lost answer
             and a request that was never read look the same.
-        :param may_miss: see :func:`~airflow_provider_closeai.client.answers.judge`.
         """
         if base not in self._proxies:
             self._proxies[base] = proxies_for(base, self._config.proxies)
