@@ -60,25 +60,22 @@ def translate_errors() -> Iterator[None]:
     Log an error of ours in short lines, and let a permanent one leave as ``AirflowFailException``.
 
     The lines come first in the log and are whole in Airflow's log view, which cuts long ones. The exception
-    keeps the same text, for callbacks. One that may pass leaves as itself, with its ``retry_after``.
+    is raised with the first sentence only, but for a wrong parameter or setting, whose text is short and has
+    the cure. One that may pass leaves as itself, with its ``retry_after``.
     """
     from airflow_provider_closeai.client.errors import CloseAIError
 
     try:
         yield
     except CloseAIError as error:
-        for line in _short_lines(str(error)):
-            log.error("%s", line)  # noqa: TRY400  # a traceback would bury the message
+        sentences = re.split(r"(?<=[.!?]) (?=[A-Z'])", " ".join(str(error).split()))
+        for sentence in sentences:
+            for line in textwrap.wrap(sentence, _LINE, break_on_hyphens=False):
+                log.error("%s", line)  # noqa: TRY400  # a traceback would bury the message
         log.error("Documentation: docs/troubleshooting.md, %s", docs_url("troubleshooting.md"))  # noqa: TRY400
-        if error.permanent:
-            raise AirflowFailException(str(error)) from None
-        raise error from None
-
-
-def _short_lines(text: str) -> list[str]:
-    """Break text between sentences, and long sentences between words."""
-    sentences = re.split(r"(?<=[.!?]) (?=[A-Z'])", " ".join(text.split()))
-    return [line for sentence in sentences for line in textwrap.wrap(sentence, _LINE, break_on_hyphens=False)]
+        if not isinstance(error, ValueError):
+            error.args = (sentences[0],)
+        raise (AirflowFailException(str(error)) if error.permanent else error) from None
 
 
 @attrs.define

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from airflow_cell import AIRFLOW, ON_3, run, serialized
 
-from airflow_provider_closeai.client.errors import CloseAIError, ConfigError, RateLimited
+from airflow_provider_closeai.client.errors import CloseAIError, ConfigError, RateLimited, Rejected
 from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink, translate_errors
 from airflow_provider_closeai.simulator import Simulator
 
@@ -43,11 +43,11 @@ def failure() -> type[BaseException]:
 
 
 def test_a_permanent_error_is_told_in_short_lines(caplog: pytest.LogCaptureFixture) -> None:
-    error = ConfigError(LONG)
+    error = Rejected(LONG)
     error.__cause__ = OSError("inside")
     with pytest.raises(failure()) as caught, translate_errors():
         raise error
-    assert str(caught.value) == LONG
+    assert str(caught.value) == "The key 'a' is refused by https://a.example/."
     assert (caught.value.__cause__, caught.value.__suppress_context__) == (None, True)
     lines = [record.getMessage() for record in caplog.records]
     assert {record.levelno for record in caplog.records} == {logging.ERROR}
@@ -59,11 +59,17 @@ def test_a_permanent_error_is_told_in_short_lines(caplog: pytest.LogCaptureFixtu
     assert "docs/troubleshooting.md, https://" in lines[-1]
 
 
+def test_a_wrong_setting_keeps_its_cure() -> None:
+    with pytest.raises(failure(), match="run it again!"), translate_errors():
+        raise ConfigError(LONG)
+
+
 def test_an_error_that_may_pass_leaves_as_itself(caplog: pytest.LogCaptureFixture) -> None:
     error = RateLimited("Too often. Wait.", retry_after=7)
     with pytest.raises(CloseAIError) as caught, translate_errors():
         raise error
     assert caught.value is error
+    assert str(error) == "Too often."
     assert caught.value.retry_after == 7
     assert [record.getMessage() for record in caplog.records][:2] == ["Too often.", "Wait."]
 
