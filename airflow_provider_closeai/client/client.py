@@ -283,9 +283,12 @@ class CloseAIClient:
         return grants.total_used
 
     def _call(self, call: Call, *, query: Mapping[str, str] | None = None, body: object = None) -> Any:
-        progress = retry.Progress(end=self.clock.monotonic() + self.config.deadline)
-        policy = retry.Policy(repeatable=call.repeatable, max_attempts=self.config.max_attempts)
-        for step in retry.retrying(policy, progress, self.clock.monotonic, self.clock.sleep):
+        progress = retry.Progress(
+            end=self.clock.monotonic() + self.config.deadline,
+            max_attempts=self.config.max_attempts,
+            repeatable=call.repeatable,
+        )
+        for step in retry.retrying(progress, self.clock):
             step.retry_state.set_result(self._attempt(call, progress, query, body))
         last = progress.attempts[-1]
         if last.outcome is Outcome.EXECUTED:

@@ -19,34 +19,27 @@ import msgspec
 import tenacity
 
 from airflow_provider_closeai.client.answers import Attempt, Outcome
+from airflow_provider_closeai.local_state.clock import Clock
 
 FIRST_BACKOFF = 0.5
 MAX_BACKOFF = 30.0
 _WAIT_AND_REPEAT = (408, 429)
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    The bounds of one call.
-
-    :param repeatable: whether the call may be sent again after an unknown outcome.
-    :param max_attempts: attempts over all bases.
-    """
-
-    repeatable: bool
-    max_attempts: int
-
-
 class Progress(msgspec.Struct, kw_only=True):
     """
-    How far one call has come.
+    The bounds of one call, and how far it has come.
 
     :param end: when its time is over, in monotonic seconds.
+    :param max_attempts: attempts over all bases.
+    :param repeatable: whether the call may be sent again after an unknown outcome.
     :param attempts: what was tried, the newest last.
     :param bases: how many bases there are.
     """
 
     end: float
+    max_attempts: int = 5
+    repeatable: bool = True
     attempts: list[Attempt] = []
     bases: int = 1
 
@@ -89,21 +82,23 @@ def preferred(candidates: Sequence[str], attempts: Sequence[Attempt]) -> list[st
     return sorted(candidates, key=failures.count)
 
 
-def retrying(
-    policy: Policy, progress: Progress, clock: Callable[[], float], sleep: Callable[[float], None]
-) -> tenacity.Retrying:
-    """Return the loop of one call's attempts: until an outcome is final, attempts or the time run out."""
+def retrying(progress: Progress, clock: Clock) -> tenacity.Retrying:
+    """
+    Return the loop of one call's attempts: until an outcome is final, attempts or the time run out.
+
+    Its body adds each attempt to the progress. The clock's sleep lets a signal through.
+    """
 
     def is_over(state: tenacity.RetryCallState) -> bool:
         # A kept connection that died was tried once more on the same base: both are one attempt.
         stale = any(attempt.is_stale for attempt in progress.attempts)
-        enough = len(progress.attempts) - stale >= policy.max_attempts
-        return enough or clock() + state.upcoming_sleep >= progress.end
+        enough = len(progress.attempts) - stale >= progress.max_attempts
+        return enough or clock.monotonic() + state.upcoming_sleep >= progress.end
 
     return tenacity.Retrying(
-        retry=tenacity.retry_if_result(lambda newest: may_help(newest, policy.repeatable)),
+        retry=tenacity.retry_if_result(lambda newest: may_help(newest, progress.repeatable)),
         wait=lambda state: wait_before_next(progress.attempts, progress.bases, random.random),  # noqa: S311
         stop=is_over,
-        sleep=sleep,
+        sleep=clock.sleep,
         retry_error_callback=lambda state: None,
     )
