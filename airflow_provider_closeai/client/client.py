@@ -126,9 +126,13 @@ class CloseAIClient:
         """
         sent = alias if alias is not None and alias_filter.is_sendable(alias) else None
         is_trusted = sent is None or alias_filter.is_trusted(sent, self._shapes(sent))
-        for item in read_all(self.page, self.config.page_size, sent, is_trusted=is_trusted):
+        items = read_all(self.page, self.config.page_size, sent, is_trusted=is_trusted)
+        if alias is None:
+            yield from items
+            return
+        for item in items:
             may_be_unnamed = isinstance(item, UnreadableItem) and item.alias is None
-            if alias in (None, item.alias) or may_be_unnamed:
+            if alias == item.alias or may_be_unnamed:
                 yield item
 
     def iter_aliases(self, aliases: Collection[str]) -> Iterator[SubAccount | UnreadableItem]:
