@@ -6,7 +6,6 @@ The names in errors are the labels that the connection form shows.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import ipaddress
 import json
 import math
@@ -126,6 +125,8 @@ def config_from(
     given = {name: value for name, value in _settings(extra).items() if value is not None and value != ""}
     for name in given:
         if name not in EXTRA_LABELS:
+            import difflib  # not before: it is only for errors
+
             near = difflib.get_close_matches(name, EXTRA_LABELS, n=1, cutoff=0)
             raise ConfigError(f"Connection extra {name!r} is unknown; did you mean {near[0]!r}?")
     settings: dict[str, Any] = {}

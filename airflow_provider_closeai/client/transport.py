@@ -227,11 +227,18 @@ class Transport:
 
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
-        self._session, self._fresh_session = _Session(fresh=False), _Session(fresh=True)
         self._proxies: dict[str, dict[str, str]] = {}
         self._verify = config.verify
         if config.verify is True:
             self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+
+    @functools.cached_property
+    def _session(self) -> _Session:
+        return _Session(fresh=False)  # made when needed: most looks of a sensor send nothing
+
+    @functools.cached_property
+    def _fresh_session(self) -> _Session:
+        return _Session(fresh=True)
 
     def attempt(
         self,
