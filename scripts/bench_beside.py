@@ -154,10 +154,11 @@ class Plain:
             yield from answer["items"]
             page, seen, total = page + 1, seen + len(answer["items"]), answer["total"]
 
-    def ensure(self, alias: str) -> None:
-        if not [account for account in self.accounts(alias=alias) if account["alias"] == alias]:
-            body = {"alias": alias, "model_pricing": PRICES, "balance": 10, "count": 1}
-            self._json("POST", "/token", json=body)
+    def ensure(self, aliases: list[str]) -> None:
+        for alias in aliases:
+            if not [account for account in self.accounts(alias=alias) if account["alias"] == alias]:
+                body = {"alias": alias, "model_pricing": PRICES, "balance": 10, "count": 1}
+                self._json("POST", "/token", json=body)
 
     def reprice(self, ids: set[int]) -> None:
         left = set(ids)
@@ -221,7 +222,7 @@ class Ensure:
     def __call__(self, address: Address) -> Callable[[], Any]:
         if self._how == "plain":
             plain = Plain(address)
-            return lambda: [plain.ensure(alias) for alias in self._aliases]
+            return lambda: plain.ensure(self._aliases)
         from airflow_provider_closeai.provisioning import CreateRequest, runner
 
         client = _client(address)
@@ -252,14 +253,15 @@ def look_plain(address: Address) -> Callable[[], Any]:
 
     session = requests.Session()
 
-    def look() -> None:
-        answer = session.get(f"{address.base}/api/v1/healthy", timeout=(5, 60))
-        answer.raise_for_status()
-        if answer.text != "healthy":
-            raise RuntimeError(answer.text)
+    def looks(number: int) -> None:
+        for _ in range(number):
+            answer = session.get(f"{address.base}/api/v1/healthy", timeout=(5, 60))
+            answer.raise_for_status()
+            if answer.content != b"healthy":
+                raise RuntimeError(answer.text)
 
-    look()
-    return lambda: [look() for _ in range(LOOKS)]
+    looks(1)
+    return lambda: looks(LOOKS)
 
 
 EXECUTE = """
