@@ -123,10 +123,14 @@ class Bench:
 # --- The ways ------------------------------------------------------------------------------------------
 
 
-def _client(address: Address) -> Any:
+def _new_client(address: Address) -> Any:
     from airflow_provider_closeai.client import CloseAIClient, config_from
 
-    client = CloseAIClient(config_from(password=address.key, host=address.discovery))
+    return CloseAIClient(config_from(password=address.key, host=address.discovery))
+
+
+def _client(address: Address) -> Any:
+    client = _new_client(address)
     client.page(1, 1)  # discovery is not part of what is measured, nor is the first connection
     return client
 
@@ -229,7 +233,7 @@ class Ensure:
         requests = [CreateRequest.parse(alias, PRICES, 10) for alias in self._aliases]
         if self._how == "one task":
             return lambda: runner.create_all(client, requests)
-        return lambda: [runner.create(_client(address), request) for request in requests]
+        return lambda: [runner.create(_new_client(address), request) for request in requests]
 
 
 LOOKS = 300
