@@ -9,16 +9,14 @@ is judged in :mod:`.answers`.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import http.client
-import math
 import os
 import platform
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -37,6 +35,7 @@ from airflow_provider_closeai.client.config import ClientConfig
 from airflow_provider_closeai.client.models import SecretToken, encode
 from airflow_provider_closeai.client.proxies import SOCKS_ERRORS, is_socks, proxies_for
 from airflow_provider_closeai.client.retry_after import parse_retry_after
+from airflow_provider_closeai.client.watchdog import Limit, ends
 
 _CUT = "the connection was cut before a whole answer came"
 
@@ -150,74 +149,6 @@ class _Auth(AuthBase):
         return request
 
 
-class _Limit:
-    """When an attempt must have ended, and what its thread has done to its connection."""
-
-    def __init__(self, at: float, wire: dict[str, Any]) -> None:
-        self.at = at
-        self._wire = wire
-        self.is_over = False
-
-    def cut(self) -> None:
-        """End the attempt, whatever it is waiting for."""
-        self.is_over = True
-        sock = self._wire.get("sock")
-        sock = getattr(sock, "socket", sock)  # urllib3's wrapper for TLS inside a proxy's TLS
-        if sock is not None:
-            with contextlib.suppress(OSError):  # already closed: the attempt has ended by itself
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-
-class _Watchdog:
-    """Ends the attempts whose time is over: one thread for all of a process."""
-
-    def __init__(self) -> None:
-        # Callers take the lock itself: in a Condition's own "with", a signal's handler could leave it taken.
-        self._lock = threading.Lock()
-        self._news = threading.Condition(self._lock)
-        self._limits: set[_Limit] = set()
-        self._wakes_at = math.inf
-        self._thread: threading.Thread | None = None
-
-    @contextlib.contextmanager
-    def ends(self, limit: _Limit) -> Iterator[None]:
-        """Cut an attempt once its time is over."""
-        with self._lock:
-            self._limits.add(limit)
-            if self._thread is None:
-                thread = threading.Thread(target=self._watch, name="closeai-watchdog", daemon=True)
-                thread.start()
-                self._thread = thread
-            elif limit.at < self._wakes_at:
-                self._news.notify()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._limits.discard(limit)
-
-    def _watch(self) -> None:
-        with self._lock:
-            while True:
-                now = time.monotonic()
-                for limit in [each for each in self._limits if each.at <= now]:
-                    self._limits.discard(limit)
-                    limit.cut()
-                self._wakes_at = min((each.at for each in self._limits), default=math.inf)
-                self._news.wait(None if self._wakes_at == math.inf else self._wakes_at - now)
-
-
-_watchdog = _Watchdog()
-
-
-def _renew_watchdog() -> None:
-    global _watchdog
-    _watchdog = _Watchdog()  # a fork takes no threads along, and perhaps a lock that is taken
-
-
-os.register_at_fork(after_in_child=_renew_watchdog)
-
-
 class Transport:
     """
     Sends one request at a time. Follows no redirect, retries nothing.
@@ -267,12 +198,12 @@ class Transport:
             self._proxies[base] = proxies_for(base, self._config.proxies)
         data = None if body is None else encode(body)
         _wire.sent, _wire.connected, _wire.sock = False, False, None
-        limit = _Limit(time.monotonic() + seconds, _wire.__dict__)
+        limit = Limit(time.monotonic() + seconds, _wire.__dict__)
         status: int | None = None
         timeouts = (min(self._config.connect_timeout, seconds), min(self._config.read_timeout, seconds))
         try:
             with (
-                _watchdog.ends(limit),
+                ends(limit),
                 (self._fresh_session if fresh else self._session).request(
                     method,
                     base + path,
