@@ -66,7 +66,8 @@ def translate_errors() -> Iterator[None]:
     Log an error of ours in short lines, and let a permanent one leave as ``AirflowFailException``.
 
     The lines come first in the log and are whole in Airflow's log view, which cuts long ones. The exception
-    is raised with its first sentences only, but for a wrong parameter or setting, whose text has the cure. One that may pass leaves as itself, with its ``retry_after``.
+    is raised with its first sentences only, but for a wrong parameter or setting, whose text has the cure.
+    One that may pass leaves as itself, with its ``retry_after``.
     """
     from airflow_provider_closeai.client.errors import CloseAIError
 

@@ -14,8 +14,8 @@ from airflow_provider_closeai.simulator import Simulator
 
 LONG = (
     "The key 'a' is refused by https://a.example/. Put the main account's sk into the connection's field, "
-    "which is in the form of the connection, where Airflow asks for a password, or where the environment of the "
-    "worker has it. Then run it again!"
+    "which is in the form of the connection, where Airflow asks for a password, or where the environment "
+    "of the worker has it. Then run it again!"
 )
 
 
