@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bench_beside import beside
 from bench_black_hole import black_hole
 from bench_costs import table_of
 from bench_side_by_side import COUNT, SCHEDULE, faults, side_by_side
@@ -26,6 +27,7 @@ ACCOUNTS, SMALL = 100_000, 1_000
 PARTS: dict[str, Callable[[], list[list[Any]]]] = {
     "side-by-side": side_by_side,
     "speed": lambda: list(speed()),
+    "beside": lambda: list(beside()),
     "black-hole": lambda: list(black_hole()),
     "costs": lambda: table_of(ACCOUNTS),
     "small-costs": lambda: table_of(SMALL),
@@ -78,6 +80,7 @@ def document(tables: dict[str, str]) -> str:
         faults=faults(),
         side_by_side=tables["side-by-side"],
         speed=tables["speed"],
+        beside=tables["beside"],
         black_hole=tables["black-hole"],
         accounts=ACCOUNTS,
         costs=tables["costs"],
@@ -119,6 +122,16 @@ until the listing shows what it made.
 ## Speed
 
 {speed}
+
+## Single jobs, beside the other way
+
+The simulator is a process of its own, and so is each way of doing each job; CPU seconds and calls are
+the client's. *requests and json* is a session that reads each page once and believes it, keeps no note
+of what it sends, and does not read back. A listing here is proven whole, and a create exact after any
+crash. A task's fixed cost is nearly all the import of requests (with urllib3 and charset_normalizer):
+here it is paid when a task runs, by the HTTP provider whenever the DAG file is parsed too.
+
+{beside}
 
 ## A base that swallows connections
 

@@ -1,4 +1,4 @@
-"""Speed: sensors, imports, listings, and what one call costs beside plain requests."""
+"""Speed: sensors, imports, and what one call costs beside plain requests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -21,7 +20,6 @@ def speed() -> Iterator[list[str]]:
     yield ["", "measured"]
     yield from sensors()
     yield from imports()
-    yield from listing()
     yield from overhead()
 
 
@@ -81,25 +79,6 @@ def client(simulator: Simulator, **extra: Any) -> Any:
     from airflow_provider_closeai.client.config import config_from
 
     return CloseAIClient(config_from(password=simulator.key, host=simulator.discovery_url, extra=extra))
-
-
-def listing(number: int = 10_000) -> Iterator[list[str]]:
-    with Simulator(bases=1) as simulator:
-        for index in range(number):
-            simulator.add_account(f"team-{index % 100}")
-        lister = client(simulator)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        began = time.monotonic()
-        found = sum(1 for _ in lister.iter_sub_accounts())
-        took = time.monotonic() - began
-        more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024
-        if found != number:
-            raise RuntimeError(f"{found} accounts listed")
-        pages = simulator.count("list")
-    yield [
-        f"listing {number:,} accounts, simulator in the same process",
-        f"{took:.2f} s, {pages} pages, {more:.0f} MB more",
-    ]
 
 
 def overhead(number: int = 400) -> Iterator[list[str]]:

@@ -5,8 +5,9 @@ The names here are the public ones; all modules beneath are internal (docs/stabi
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from airflow_provider_closeai._lazy import import_on_use
 
 if TYPE_CHECKING:
     from airflow_provider_closeai.client.client import CloseAIClient
@@ -63,17 +64,6 @@ __all__ = [
     "UnreadableItem",
     "config_from",
 ]
-_MODULES = {
-    "CloseAIClient": "client",
-    "ClientConfig": "config",
-    "config_from": "config",
-    **dict.fromkeys(("ApiBase", "BaseHealth", "SecretToken", "SubAccount", "UnreadableItem"), "models"),
-}
 
-
-def __getattr__(name: str) -> Any:
-    """Import on first use: DAG files are parsed every few seconds."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _MODULES.get(name, "errors")
-    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+if not TYPE_CHECKING:
+    __getattr__ = import_on_use(__name__, __all__, "models", "errors", "config", "client")

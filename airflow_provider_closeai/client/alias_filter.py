@@ -17,21 +17,12 @@ _MAX_LENGTH = 255  # of an alias in an address
 
 
 def is_sendable(alias: str) -> bool:
-    """
-    Whether an alias can be part of an address.
-
-    :param alias: any text.
-    """
+    """Whether an alias can be part of an address."""
     return 0 < len(alias) <= _MAX_LENGTH and not any(unicodedata.category(char)[0] == "C" for char in alias)
 
 
 def shape_of(alias: str) -> frozenset[str]:
-    """
-    Return what is not plain in an alias: letters and digits by their kind, all else as it is.
-
-    :param alias: any text.
-    :returns: empty for a plain alias.
-    """
+    """Return what is not plain in an alias: letters and digits by their kind, all else as it is."""
     shape = set()
     for char in set(alias):
         if not _PLAIN.fullmatch(char):
@@ -47,11 +38,6 @@ def shape_of(alias: str) -> frozenset[str]:
 
 
 def is_trusted(alias: str, found: Iterable[Iterable[str]]) -> bool:
-    """
-    Whether the filter is believed where it finds no account of an alias.
-
-    :param alias: the alias.
-    :param found: the shapes of aliases that the filter has found.
-    """
+    """Whether the filter is believed where it finds no account; ``found``: shapes that it has found."""
     shape = shape_of(alias)
     return not shape or any(shape <= set(other) for other in found)

@@ -76,10 +76,6 @@ def judge(
     """
     Say what a whole answer proves.
 
-    :param base: origin that was asked.
-    :param status: HTTP status.
-    :param content: the body.
-    :param retry_after: seconds that the answer asks to wait.
     :param decode: makes the value of a success; what it raises means that this is not a success.
     :param key: the key that was sent: in no text.
     :param may_miss: whether the request names what may be missing, so that a 404 can be the platform's word.
@@ -139,9 +135,6 @@ def _judge_success(base: str, status: int, body: bytes, decode: Callable[[bytes]
 def platform_message(body: bytes, key: str = "") -> str | None:
     """
     Return the platform's message for a person, fit for a log; ``None`` where the body is not in its form.
-
-    :param body: of an answer, without a byte order mark.
-    :param key: the key that was sent: not in the message.
     """
     answer = _json_object(body)
     error = answer.get("error")

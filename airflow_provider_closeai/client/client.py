@@ -126,9 +126,13 @@ class CloseAIClient:
         """
         sent = alias if alias is not None and alias_filter.is_sendable(alias) else None
         is_trusted = sent is None or alias_filter.is_trusted(sent, self._shapes(sent))
-        for item in read_all(self.page, self.config.page_size, sent, is_trusted=is_trusted):
+        items = read_all(self.page, self.config.page_size, sent, is_trusted=is_trusted)
+        if alias is None:
+            yield from items
+            return
+        for item in items:
             may_be_unnamed = isinstance(item, UnreadableItem) and item.alias is None
-            if alias in (None, item.alias) or may_be_unnamed:
+            if alias == item.alias or may_be_unnamed:
                 yield item
 
     def iter_aliases(self, aliases: Collection[str]) -> Iterator[SubAccount | UnreadableItem]:
@@ -193,10 +197,10 @@ class CloseAIClient:
                 log.warning("A sub-account is left out: it cannot be read (%s).", item)
             elif token is None:
                 yield item
-            elif item.token.is_masked:
-                raise failures.masked_keys([item])
-            elif item.token == token:
-                yield item
+            else:
+                failures.require_keys([item])
+                if item.token == token:
+                    yield item
 
     def get_sub_account(self, account_id: int) -> SubAccount | None:
         """
@@ -283,9 +287,12 @@ class CloseAIClient:
         return grants.total_used
 
     def _call(self, call: Call, *, query: Mapping[str, str] | None = None, body: object = None) -> Any:
-        progress = retry.Progress(end=self.clock.monotonic() + self.config.deadline)
-        policy = retry.Policy(repeatable=call.repeatable, max_attempts=self.config.max_attempts)
-        for step in retry.retrying(policy, progress, self.clock.monotonic, self.clock.sleep):
+        progress = retry.Progress(
+            end=self.clock.monotonic() + self.config.deadline,
+            max_attempts=self.config.max_attempts,
+            repeatable=call.repeatable,
+        )
+        for step in retry.retrying(progress, self.clock):
             step.retry_state.set_result(self._attempt(call, progress, query, body))
         last = progress.attempts[-1]
         if last.outcome is Outcome.EXECUTED:
@@ -338,7 +345,5 @@ class CloseAIClient:
 
 
 def _sks(accounts: Sequence[SubAccount]) -> list[str]:
-    hidden = [account for account in accounts if account.token.is_masked]
-    if hidden:
-        raise failures.masked_keys(hidden)
+    failures.require_keys(accounts)
     return [account.token.reveal() for account in accounts]  # the one place where tokens leave their box

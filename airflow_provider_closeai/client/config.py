@@ -6,7 +6,6 @@ The names in errors are the labels that the connection form shows.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import ipaddress
 import json
 import math
@@ -126,6 +125,8 @@ def config_from(
     given = {name: value for name, value in _settings(extra).items() if value is not None and value != ""}
     for name in given:
         if name not in EXTRA_LABELS:
+            import difflib  # not before: it is only for errors
+
             near = difflib.get_close_matches(name, EXTRA_LABELS, n=1, cutoff=0)
             raise ConfigError(f"Connection extra {name!r} is unknown; did you mean {near[0]!r}?")
     settings: dict[str, Any] = {}
@@ -178,21 +179,12 @@ def _settings(extra: object) -> Mapping[str, Any]:
 
 
 def without_v1(origin: str) -> str:
-    """
-    Take ``/v1``, and what follows it, off a base: people know it from OpenAI clients.
-
-    :param origin: from :func:`clean_origin`.
-    """
+    """Take ``/v1``, and what follows it, off a base: people know it from OpenAI clients."""
     return re.sub(r"(/api)?/v1(/.*)?$", "", origin, flags=re.IGNORECASE)
 
 
 def clean_origin(text: str) -> str:
-    """
-    Normalise the origin of a base, with its path if it has one.
-
-    :param text: for instance ``https://api.example.org/``.
-    :raises ValueError: saying what is wrong with it.
-    """
+    """Normalise the origin of a base, with its path if it has one."""
     parts = urlsplit(text.strip())
     if parts.scheme not in ("https", "http") or not parts.hostname:
         raise ValueError("is not of the form https://host")

@@ -31,21 +31,12 @@ _decode_refusal = msgspec.json.Decoder(_Refusal).decode
 
 
 def says_no(success: object, error: object) -> bool:
-    """
-    Whether an answer is a refusal, whatever its status.
-
-    :param success: its field of that name.
-    :param error: its field of that name.
-    """
+    """Whether an answer is a refusal, whatever its status."""
     return str(success).lower() in ("false", "0", "0.0", "no") or bool(error)
 
 
 def decoder(kind: Any) -> Callable[[bytes], Any]:
-    """
-    Make a decoder of answers of one kind. Its errors name the field, never the content.
-
-    :param kind: for instance :class:`~airflow_provider_closeai.client.models.SuccessAnswer`.
-    """
+    """Make a decoder of answers of one kind. Its errors name the field, never the content."""
     decode = msgspec.json.Decoder(kind, dec_hook=_decode_token).decode
 
     def decode_success(content: bytes) -> Any:
@@ -69,12 +60,7 @@ _decode_account = msgspec.json.Decoder(SubAccount, dec_hook=_decode_token).decod
 
 
 def decode_page(content: bytes) -> SubAccountPage:
-    """
-    Decode a page of a listing. An entry that cannot be read costs only itself.
-
-    :param content: the answer.
-    :raises ValueError: or ``msgspec.DecodeError``, where it is not a page at all, or says no.
-    """
+    """Decode a page of a listing. An entry that cannot be read costs only itself."""
     try:
         page: SubAccountPage = _decode_page(content)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -107,9 +93,6 @@ def _decode_item_by_item(content: bytes) -> SubAccountPage:
 def loads(content: bytes) -> Any:
     """
     Read JSON that msgspec refuses as a whole for one value: half an emoji, bytes that are not text, NaN.
-
-    :param content: the answer.
-    :raises ValueError: where it is not JSON.
     """
     return json.loads(
         content.decode("utf-8", "surrogateescape"),

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from airflow_provider_closeai.client import errors
 from airflow_provider_closeai.client.answers import Attempt, Outcome
 from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
 
 
-def masked_keys(accounts: Sequence[SubAccount]) -> errors.MaskedKeys:
-    """
-    Make the error of a listing that hides keys where they are needed.
-
-    :param accounts: whose.
-    """
-    ids = ", ".join(str(account.id) for account in accounts[:20])
+def masked_keys(accounts: Iterable[SubAccount]) -> errors.MaskedKeys | None:
+    """Make the error of accounts whose keys are needed and hidden by the listing; ``None``: none is."""
+    masked = [str(account.id) for account in accounts if account.token.is_masked]
+    if not masked:
+        return None
     return errors.MaskedKeys(
-        f"The listing hides the keys of its sub-accounts (seen at ids {ids}), and this needs the keys "
-        "themselves. Nothing was sent. Ask the platform to list keys in full: until then accounts can be "
-        "listed and created, but not repriced, deleted or delivered again.",
+        f"The listing hides the keys of its sub-accounts (seen at ids {', '.join(masked[:20])}), and this "
+        "needs the keys themselves. Nothing was sent. Ask the platform to list keys in full: until then "
+        "accounts can be listed and created, but not repriced, deleted or delivered again.",
         call="list",
     )
 
 
-def unreadable(items: Sequence[UnreadableItem]) -> errors.UnreadableAccount:
-    """
-    Make the error of selected accounts that cannot be read.
+def require_keys(accounts: Iterable[SubAccount]) -> None:
+    """Refuse accounts whose keys the listing hides."""
+    hidden = masked_keys(accounts)
+    if hidden is not None:
+        raise hidden
 
-    :param items: which.
-    """
+
+def unreadable(items: Sequence[UnreadableItem]) -> errors.UnreadableAccount:
+    """Make the error of selected accounts that cannot be read."""
     shown = "; ".join(str(item) for item in items[:20])
     is_or_are = "is" if len(items) == 1 else "are"
     return errors.UnreadableAccount(
@@ -41,12 +42,7 @@ def unreadable(items: Sequence[UnreadableItem]) -> errors.UnreadableAccount:
 
 
 def shut_out(call: str, attempts: Sequence[Attempt]) -> errors.AuthenticationFailed:
-    """
-    Make the error of a key that every healthy base refuses, in a form that is not the platform's.
-
-    :param call: its name.
-    :param attempts: all of them, the newest last.
-    """
+    """Make the error of a key that every healthy base refuses, in a form that is not the platform's."""
     last = attempts[-1]
     return errors.AuthenticationFailed(
         f"{_tried(call, attempts)} Every base is healthy and refuses this key, but not in the platform's "
@@ -60,13 +56,7 @@ def shut_out(call: str, attempts: Sequence[Attempt]) -> errors.AuthenticationFai
 
 
 def failed_call(call: str, attempts: Sequence[Attempt], *, writes: bool) -> errors.CloseAIError:
-    """
-    Make the error of a call from its attempts.
-
-    :param call: its name.
-    :param attempts: all of them, the newest last.
-    :param writes: whether the call changes anything.
-    """
+    """Make the error of a call from its attempts."""
     last = attempts[-1]
     sent = [attempt for attempt in attempts if attempt.outcome is Outcome.UNKNOWN]
     refused = last.outcome is Outcome.REJECTED

@@ -18,10 +18,11 @@ taken for full unless it is shorter than the size that the platform itself says 
 
 from __future__ import annotations
 
+import operator
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from airflow_provider_closeai.client.errors import CloseAIError, ListingUnstable
 from airflow_provider_closeai.client.models import SubAccount, SubAccountPage, UnreadableItem
@@ -37,8 +38,6 @@ def read_all(
     """
     Stream the listing, each account once, until it is proven whole.
 
-    :param read_page: reads one page.
-    :param size: accounts per page.
     :param alias: the platform's own filter: a short cut, believed when its answer is proven whole.
         Otherwise accounts of other aliases come too.
     :param is_trusted: whether the filter is believed, too, where it finds no account of the alias.
@@ -56,7 +55,7 @@ def read_all(
             for item in reading:
                 is_believed = is_believed or item.alias == alias
                 if item.id is not None:
-                    is_known = any(item.id in ids for ids in seen)
+                    is_known = bool(seen) and any(item.id in ids for ids in seen)
                 else:
                     is_known = item.digest in seen_nameless
                     nameless.add(item.digest)
@@ -91,17 +90,25 @@ class _Ids:
 
     def add(self, number: int) -> bool:
         """Add an id; says whether it is new."""
+        if self.extend([number]):
+            return True
         if self._others is None:
-            last = self._ordered[-1] if self._ordered else None
-            step = 0 if last is None else (number > last) - (number < last)
-            if last is None or (step and step == (self.step or step)):
-                self.step = step or self.step
-                self._ordered.append(number)
-                return True
             self._others = set(self._ordered)
         if number in self._others:
             return False
         self._others.add(number)
+        return True
+
+    def extend(self, numbers: Sequence[int]) -> bool:
+        """Add ids that go on rising, or falling; ``False``: they do not, and none was added."""
+        line = [*self._ordered[-1:], *numbers]
+        rises, falls = (all(map(compare, line, line[1:])) for compare in (operator.lt, operator.gt))
+        goes_on = {1: rises, -1: falls, 0: rises or falls}[self.step]
+        if self._others is not None or not goes_on:
+            return False
+        if rises != falls:
+            self.step = 1 if rises else -1
+        self._ordered.extend(numbers)
         return True
 
     @property
@@ -166,7 +173,7 @@ class _Reading:
         ahead = self._page(last) if last > 2 and self.ids.step >= 0 else None
         while not self._is_end(page):
             page = self._page(self._pages + 1)
-            news = list(self._news(page))
+            news = self._news(page)
             yield from news
             if not news:
                 break
@@ -182,23 +189,24 @@ class _Reading:
     def _page(self, number: int) -> SubAccountPage:
         return self._read_page(number, self._size, self.alias)
 
-    def _news(self, page: SubAccountPage) -> Iterator[Item]:
-        """Yield what is new on the next page, and note what the page says of the whole."""
+    def _news(self, page: SubAccountPage) -> list[Item]:
+        """Return what is new on the next page, and note what the page says of the whole."""
         self._pages += 1
-        before = self.count
-        for item in page.items or ():
-            if self.ids.add(item.id):
-                yield item
+        items = page.items or ()
+        news: list[Item] = list(items)
+        if not self.ids.extend([item.id for item in items]):
+            news = [item for item in items if self.ids.add(item.id)]
         alike: Counter[str] = Counter()
         for odd in page.unreadable:
             alike[odd.digest] += 1
             name = f"{odd.digest}:{alike[odd.digest]}"
             if odd.id is None and name not in self._nameless:
                 self._nameless.add(name)
-                yield odd
+                news.append(odd)
             elif odd.id is not None and self.ids.add(odd.id):
-                yield odd
-        self._note(page, self.count - before)
+                news.append(odd)
+        self._note(page, len(news))
+        return news
 
     def _note(self, page: SubAccountPage, new: int) -> None:
         length = _length(page)

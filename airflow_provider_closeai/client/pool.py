@@ -68,12 +68,7 @@ class BasePool:
         self._seen: dict[str, HealthCheckResult | None] = {}  # of the bases that calls are under way to
 
     def known(self) -> list[ApiBase]:
-        """
-        Return the bases in the order of use; asks discovery only when its answer is too old.
-
-        :raises DiscoveryError: where nothing is known, and discovery does not answer.
-        :raises AuthenticationFailed: where discovery refuses the key.
-        """
+        """Return the bases in the order of use; asks discovery only when its answer is too old."""
         known = self._current()
         return ordered(known.bases, known.verdicts)
 
@@ -95,8 +90,6 @@ class BasePool:
 
         A base of which nothing fresh is known is risked by one process at a time, while the others take the
         next one: what swallows connections costs one connect timeout, not one for every task.
-
-        :param progress: of the call; gets the number of bases.
         """
         known = self._known_for_a_call()
         candidates = [base.api for base in ordered(known.bases, known.verdicts)]
@@ -139,19 +132,11 @@ class BasePool:
         return self._probe(doubted, wait=0.0) if doubted else known
 
     def is_healthy_now(self, base: str) -> bool:
-        """
-        Probe one base, whatever is known of it, and share nothing of it.
-
-        :param base: its origin.
-        """
+        """Probe one base, whatever is known of it, and share nothing of it."""
         return self._ask_health(base).outcome is Outcome.EXECUTED
 
     def report(self, attempt: Attempt) -> None:
-        """
-        Learn from a real call: one that was served is a health check.
-
-        :param attempt: its outcome.
-        """
+        """Learn from a real call: one that was served is a health check."""
         if attempt.outcome in (Outcome.REJECTED, Outcome.DECLINED):
             return  # it answered, and this says nothing about the next call
         healthy = attempt.outcome is Outcome.EXECUTED
@@ -184,11 +169,7 @@ class BasePool:
         return known
 
     def to_use(self) -> str:
-        """
-        Return the base to use now: the best one that is healthy. Probes as :meth:`check_health`.
-
-        :raises NoHealthyBase: where none is.
-        """
+        """Return the base to use now: the best one that is healthy. Probes as :meth:`check_health`."""
         healths = self.check_health()
         base = base_to_use(healths, "any")
         if base is None:

@@ -30,10 +30,7 @@ def proxies_for(base: str, configured: Mapping[str, str] | None) -> dict[str, st
     """
     Return the proxies for a request, as requests takes them.
 
-    :param base: the origin that is asked.
-    :param configured: the connection's ``proxies``. They replace the environment's, unless they hold nothing
-        but ``no_proxy``.
-    :raises ConfigError: where the proxy cannot be used.
+    What is configured replaces the environment's, unless it holds nothing but ``no_proxy``.
     """
     own = dict(configured or {})
     no_proxy = own.pop("no_proxy", "")

@@ -19,34 +19,27 @@ import msgspec
 import tenacity
 
 from airflow_provider_closeai.client.answers import Attempt, Outcome
+from airflow_provider_closeai.local_state.clock import Clock
 
 FIRST_BACKOFF = 0.5
 MAX_BACKOFF = 30.0
 _WAIT_AND_REPEAT = (408, 429)
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    The bounds of one call.
-
-    :param repeatable: whether the call may be sent again after an unknown outcome.
-    :param max_attempts: attempts over all bases.
-    """
-
-    repeatable: bool
-    max_attempts: int
-
-
 class Progress(msgspec.Struct, kw_only=True):
     """
-    How far one call has come.
+    The bounds of one call, and how far it has come.
 
     :param end: when its time is over, in monotonic seconds.
+    :param max_attempts: attempts over all bases.
+    :param repeatable: whether the call may be sent again after an unknown outcome.
     :param attempts: what was tried, the newest last.
     :param bases: how many bases there are.
     """
 
     end: float
+    max_attempts: int = 5
+    repeatable: bool = True
     attempts: list[Attempt] = []
     bases: int = 1
 
@@ -66,10 +59,6 @@ def wait_before_next(attempts: Sequence[Attempt], bases: int, jitter: Callable[[
 
     A base that has not failed in this call is asked at once. When every base has failed, or the platform
     asks to wait, its Retry-After counts; without one the wait doubles with each round, jittered.
-
-    :param attempts: what happened so far, the newest last.
-    :param bases: how many bases there are.
-    :param jitter: a random number in [0, 1).
     """
     newest = attempts[-1]
     asked_to_wait = newest.outcome is Outcome.REJECTED
@@ -86,9 +75,6 @@ def preferred(candidates: Sequence[str], attempts: Sequence[Attempt]) -> list[st
     Order bases for the next attempt: those that failed least often in this call first.
 
     After a wait that the platform asked for, the same base is asked again.
-
-    :param candidates: bases, best first.
-    :param attempts: what happened so far.
     """
     if attempts and attempts[-1].outcome is Outcome.REJECTED:
         return [attempts[-1].base]
@@ -96,28 +82,23 @@ def preferred(candidates: Sequence[str], attempts: Sequence[Attempt]) -> list[st
     return sorted(candidates, key=failures.count)
 
 
-def retrying(
-    policy: Policy, progress: Progress, clock: Callable[[], float], sleep: Callable[[float], None]
-) -> tenacity.Retrying:
+def retrying(progress: Progress, clock: Clock) -> tenacity.Retrying:
     """
     Return the loop of one call's attempts: until an outcome is final, attempts or the time run out.
 
-    :param policy: the bounds.
-    :param progress: to which the loop's body adds each attempt.
-    :param clock: monotonic seconds.
-    :param sleep: waits; must let a signal through, as :func:`time.sleep` does.
+    Its body adds each attempt to the progress. The clock's sleep lets a signal through.
     """
 
     def is_over(state: tenacity.RetryCallState) -> bool:
         # A kept connection that died was tried once more on the same base: both are one attempt.
         stale = any(attempt.is_stale for attempt in progress.attempts)
-        enough = len(progress.attempts) - stale >= policy.max_attempts
-        return enough or clock() + state.upcoming_sleep >= progress.end
+        enough = len(progress.attempts) - stale >= progress.max_attempts
+        return enough or clock.monotonic() + state.upcoming_sleep >= progress.end
 
     return tenacity.Retrying(
-        retry=tenacity.retry_if_result(lambda newest: may_help(newest, policy.repeatable)),
+        retry=tenacity.retry_if_result(lambda newest: may_help(newest, progress.repeatable)),
         wait=lambda state: wait_before_next(progress.attempts, progress.bases, random.random),  # noqa: S311
         stop=is_over,
-        sleep=sleep,
+        sleep=clock.sleep,
         retry_error_callback=lambda state: None,
     )

@@ -22,10 +22,6 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     Read a ``Retry-After`` header (RFC 9110, 10.2.3): seconds, or a date; also one of ISO 8601 or since 1970.
 
     A date is in UTC unless it says otherwise, whatever this host's time zone.
-
-    :param value: the header's value.
-    :param now: seconds since the epoch.
-    :returns: seconds to wait, from 0 to a day; ``None`` where there is none that can be read.
     """
     text = (value or "").strip().strip("\"'")
     seconds = _SECONDS.fullmatch(text)

@@ -9,7 +9,6 @@ is judged in :mod:`.answers`.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import http.client
 import os
@@ -36,6 +35,7 @@ from airflow_provider_closeai.client.config import ClientConfig
 from airflow_provider_closeai.client.models import SecretToken, encode
 from airflow_provider_closeai.client.proxies import SOCKS_ERRORS, is_socks, proxies_for
 from airflow_provider_closeai.client.retry_after import parse_retry_after
+from airflow_provider_closeai.client.watchdog import Limit, ends
 
 _CUT = "the connection was cut before a whole answer came"
 
@@ -83,56 +83,55 @@ class _NotesSending:
         super().send(data)  # type: ignore[misc]
 
 
-class _HTTPConnection(_NotesSending, HTTPConnection):
-    pass
+class _KeepsNone:
+    """Pool mix-in: closes each connection once its answer is read, so that no request rides on an old one."""
 
-
-class _HTTPSConnection(_NotesSending, HTTPSConnection):
-    pass
-
-
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection
-
-
-_POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
+    def _put_conn(self, conn: HTTPConnection | None) -> None:
+        if conn is not None:
+            conn.close()
 
 
 @functools.cache
-def _socks_pools() -> dict[str, type[HTTPConnectionPool]]:
-    from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection  # needs PySocks
+def _pools(*, fresh: bool, socks: bool) -> dict[str, type[HTTPConnectionPool]]:
+    """Return the pool for each scheme; a fresh one keeps no connection."""
+    plain: type[HTTPConnection] = HTTPConnection
+    secure: type[HTTPConnection] = HTTPSConnection
+    if socks:
+        from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection  # needs PySocks
 
-    class Connection(_NotesSending, SOCKSConnection):
-        pass
+        plain, secure = SOCKSConnection, SOCKSHTTPSConnection
 
-    class SecureConnection(_NotesSending, SOCKSHTTPSConnection):
-        pass
+    def pool(kind: type[HTTPConnectionPool], connection: type[HTTPConnection]) -> type[HTTPConnectionPool]:
+        notes = type(connection.__name__, (_NotesSending, connection), {})
+        bases = (_KeepsNone, kind) if fresh else (kind,)
+        return type(kind.__name__, bases, {"ConnectionCls": notes})
 
-    class Pool(HTTPConnectionPool):
-        ConnectionCls = Connection
-
-    class SecurePool(HTTPSConnectionPool):
-        ConnectionCls = SecureConnection
-
-    return {"http": Pool, "https": SecurePool}
+    return {"http": pool(HTTPConnectionPool, plain), "https": pool(HTTPSConnectionPool, secure)}
 
 
 class _Adapter(HTTPAdapter):
+    def __init__(self, *, fresh: bool) -> None:
+        self._fresh = fresh
+        super().__init__()
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
+        self.poolmanager.pool_classes_by_scheme = _pools(fresh=self._fresh, socks=False)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> PoolManager:
         manager: PoolManager = super().proxy_manager_for(proxy, **kwargs)
-        manager.pool_classes_by_scheme = _socks_pools() if is_socks(proxy) else _POOLS
+        manager.pool_classes_by_scheme = _pools(fresh=self._fresh, socks=is_socks(proxy))
         return manager
 
 
 class _Session(requests.Session):
+    def __init__(self, *, fresh: bool) -> None:
+        super().__init__()
+        for scheme in ("https://", "http://"):
+            self.mount(scheme, _Adapter(fresh=fresh))
+        self.headers["User-Agent"] = user_agent()
+        self.trust_env = False  # proxies_for and Transport take what counts of it
+
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """Look at no ``Location``: a redirect is never followed, and a broken one must break nothing."""
         return None
@@ -159,11 +158,18 @@ class Transport:
 
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
-        self._session = _new_session()
         self._proxies: dict[str, dict[str, str]] = {}
         self._verify = config.verify
         if config.verify is True:
             self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+
+    @functools.cached_property
+    def _session(self) -> _Session:
+        return _Session(fresh=False)  # made when needed: most looks of a sensor send nothing
+
+    @functools.cached_property
+    def _fresh_session(self) -> _Session:
+        return _Session(fresh=True)
 
     def attempt(
         self,
@@ -182,51 +188,40 @@ class Transport:
         """
         Send one request and say what its outcome proves. Raises nothing for what the network does.
 
-        :param method: HTTP method.
-        :param base: origin to ask.
-        :param path: path below it.
-        :param decode: makes the value of a success; what it raises makes the outcome unknown.
         :param seconds: bound of the whole attempt, slow answers included.
         :param query: query parameters. Never a key: addresses end up in logs.
-        :param body: JSON body, Decimals allowed.
         :param auth: whether the main key goes with it.
         :param fresh: use a new connection, of this attempt alone; on an idle one that died, a lost answer
             and a request that was never read look the same.
-        :param may_miss: see :func:`~airflow_provider_closeai.client.answers.judge`.
         """
         if base not in self._proxies:
             self._proxies[base] = proxies_for(base, self._config.proxies)
         data = None if body is None else encode(body)
         _wire.sent, _wire.connected, _wire.sock = False, False, None
-        owner = _wire.__dict__  # this thread's part, for the watchdog's thread
-        late = threading.Event()
-        watchdog = threading.Timer(seconds, _cut, (owner, late))
-        watchdog.daemon = True
-        watchdog.start()
+        limit = Limit(time.monotonic() + seconds, _wire.__dict__)
         status: int | None = None
         timeouts = (min(self._config.connect_timeout, seconds), min(self._config.read_timeout, seconds))
         try:
-            with contextlib.ExitStack() as alone:
-                session = alone.enter_context(_new_session()) if fresh else self._session
-                response = alone.enter_context(
-                    session.request(
-                        method,
-                        base + path,
-                        params=query,
-                        data=data,
-                        headers={"Content-Type": "application/json"},
-                        proxies=self._proxies[base],
-                        auth=_Auth(self._config.key if auth else None),
-                        timeout=timeouts,
-                        allow_redirects=False,
-                        verify=self._verify,
-                        stream=True,
-                    )
-                )
+            with (
+                ends(limit),
+                (self._fresh_session if fresh else self._session).request(
+                    method,
+                    base + path,
+                    params=query,
+                    data=data,
+                    headers={"Content-Type": "application/json"},
+                    proxies=self._proxies[base],
+                    auth=_Auth(self._config.key if auth else None),
+                    timeout=timeouts,
+                    allow_redirects=False,
+                    verify=self._verify,
+                    stream=True,
+                ) as response,
+            ):
                 status = response.status_code
                 content, headers = response.content, response.headers
         except (requests.RequestException, HTTPError, ValueError) as error:
-            failure = _network_failure(error, late.is_set(), timeouts)
+            failure = _network_failure(error, limit.is_over, timeouts)
         except OSError:  # what requests raises for a CA bundle that is not there
             failure = "no connection; is the CA bundle that 'verify' names there?"
         else:
@@ -234,8 +229,6 @@ class Transport:
             key = self._config.key.reveal()
             attempt = judge(base, status, content, wait, decode, key=key, may_miss=may_miss)
             return msgspec.structs.replace(attempt, date=_date(headers.get("Date")))
-        finally:
-            watchdog.cancel()
         outcome = Outcome.UNKNOWN if _wire.sent else Outcome.NOT_SENT
         return Attempt(
             base=base,
@@ -251,25 +244,6 @@ def _date(text: str | None) -> float | None:
         return None if text is None else parsedate_to_datetime(text).timestamp()
     except (ValueError, OverflowError):
         return None
-
-
-def _new_session() -> requests.Session:
-    session = _Session()
-    session.mount("https://", _Adapter())
-    session.mount("http://", _Adapter())
-    session.headers["User-Agent"] = user_agent()
-    session.trust_env = False  # proxies_for and Transport take what counts of it
-    return session
-
-
-def _cut(wire: dict[str, Any], late: threading.Event) -> None:
-    """End an attempt whose time is over, whatever it is waiting for."""
-    late.set()
-    sock = wire.get("sock")
-    sock = getattr(sock, "socket", sock)  # urllib3's wrapper for TLS inside a proxy's TLS
-    if sock is not None:
-        with contextlib.suppress(OSError):  # already closed: the attempt has ended by itself
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def _network_failure(error: Exception, late: bool, timeouts: tuple[float, float]) -> str:

@@ -7,8 +7,9 @@ has the ledger's files, ``accounting`` makes a report of observations, ``render`
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from airflow_provider_closeai._lazy import import_on_use
 
 if TYPE_CHECKING:
     from airflow_provider_closeai.costs.accounting.report_model import Report
@@ -76,21 +77,15 @@ __all__ = [
     "run_key",
     "snapshot",
 ]
-_FUNCTIONS = ("close", "compute", "record_correction", "record_deleted", "report", "snapshot")
-_MODULES = {
-    **dict.fromkeys(_FUNCTIONS, "service"),
-    "Ledger": "store.ledger",
-    "run_key": "store.ledger",
-    "Report": "accounting.report_model",
-    "Run": "requests",
-    **{name: "requests" for name in __all__ if name.endswith("Request")},
-    **{name: "results" for name in __all__ if name.endswith("Result")},
-}
 
-
-def __getattr__(name: str) -> Any:
-    """Import on first use: DAG files are parsed every few seconds."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _MODULES.get(name, "errors")
-    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+if not TYPE_CHECKING:
+    __getattr__ = import_on_use(
+        __name__,
+        __all__,
+        "errors",
+        "requests",
+        "results",
+        "store.ledger",
+        "accounting.report_model",
+        "service",
+    )

@@ -12,33 +12,19 @@ _TEMPLATE = re.compile(r"{{|{%")
 
 
 def path_text(path: Any) -> Any:
-    """
-    Return a path as text, so that it is templated and shows as it was written; anything else as it is.
-
-    :param path: a ``pathlib.Path``, an ``ObjectStoragePath``, text, or what only a running task knows.
-    """
+    """Return a path as text, so that it is templated and shows as it was written; anything else as it is."""
     if hasattr(type(path), "joinpath"):  # os.fspath of an ObjectStoragePath would lose its store
         return str(path)
     return os.fspath(path) if isinstance(path, os.PathLike) else path
 
 
 def is_template(value: Any) -> bool:
-    """
-    Return whether only the running task knows the value.
-
-    :param value: what the DAG author gave.
-    """
+    """Return whether only the running task knows the value."""
     return not isinstance(value, str) or bool(_TEMPLATE.search(value))
 
 
 def folder(name: str, value: Any) -> Any:
-    """
-    Return a folder, or the path of a file, as an ``ObjectStoragePath``.
-
-    :param name: the parameter, for the error.
-    :param value: a path, or text; ``~`` is the home folder of the worker's user.
-    :raises InvalidParameter: no such thing.
-    """
+    """Return a folder, or the path of a file, as an ``ObjectStoragePath``."""
     from airflow.providers.common.compat.sdk import ObjectStoragePath  # not before: it loads fsspec
 
     from airflow_provider_closeai.client.errors import InvalidParameter
@@ -56,20 +42,12 @@ def folder(name: str, value: Any) -> Any:
 
 
 def plain_path(text: str) -> str:
-    """
-    Return a path without spaces around it, and ``file://~`` as ``~``.
-
-    :param text: as it was written.
-    """
+    """Return a path without spaces around it, and ``file://~`` as ``~``."""
     return re.sub(r"^file://(?=~)", "", text.strip())
 
 
 def notifiers(value: Any) -> list[Any]:
-    """
-    Return notifiers as a list.
-
-    :param value: one, several, or ``None``.
-    """
+    """Return notifiers as a list."""
     if value is None:
         return []
     is_many = isinstance(value, Iterable) and not isinstance(value, str) and not hasattr(value, "notify")
@@ -77,12 +55,7 @@ def notifiers(value: Any) -> list[Any]:
 
 
 def require_notifiers(found: Iterable[Any]) -> None:
-    """
-    Check that each is a notifier.
-
-    :param found: what was given.
-    :raises InvalidParameter: one cannot.
-    """
+    """Check that each is a notifier."""
     for one in found:
         if not callable(getattr(one, "notify", None)):
             from airflow_provider_closeai.client.errors import InvalidParameter

@@ -47,13 +47,7 @@ def ledger_asset(ledger: str | os.PathLike[str]) -> Asset:
 
 
 def set_outlet(operator: BaseOperator, folder: Any, kwargs: dict[str, Any]) -> None:
-    """
-    Let a folder be the operator's outlet where it is known now, and the user gave no outlets.
-
-    :param operator: whose.
-    :param folder: the parameter.
-    :param kwargs: of the operator.
-    """
+    """Let a folder be the operator's outlet where it is known now, and the user gave no outlets."""
     if operator.outlets or "outlets" in kwargs:
         return
     if isinstance(folder, str) and folder.strip() and not _arguments.is_template(folder):
@@ -64,13 +58,7 @@ def set_outlet(operator: BaseOperator, folder: Any, kwargs: dict[str, Any]) -> N
 
 
 def describe_outlets(operator: BaseOperator, context: Any, record: dict[str, Any]) -> None:
-    """
-    Attach a result to the events of the operator's assets.
-
-    :param operator: whose.
-    :param context: the task's.
-    :param record: the result.
-    """
+    """Attach a result to the events of the operator's assets."""
     for outlet in operator.outlets if "outlet_events" in context else ():
         if isinstance(outlet, Asset):
             context["outlet_events"][outlet].extra = record

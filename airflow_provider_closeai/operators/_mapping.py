@@ -24,11 +24,7 @@ class NamedSink:
 
 
 def with_named_sink(arguments: Any) -> Any:
-    """
-    Return arguments whose sinks, if not of this package, are known by their class's names.
-
-    :param arguments: of ``partial``, ``expand`` or ``expand_kwargs``.
-    """
+    """Return arguments whose sinks, if not of this package, are known by their class's names."""
     if not isinstance(arguments, Mapping) or "deliver_to" not in arguments:
         return arguments
     given = arguments["deliver_to"]
@@ -63,12 +59,7 @@ class CheckedPartial:
 
 
 def refuse_keys(arguments: Any) -> Any:
-    """
-    Return arguments that hold no keys.
-
-    :param arguments: of ``partial``, ``expand`` or ``expand_kwargs``.
-    :raises ValueError: ``sks`` is among them.
-    """
+    """Return arguments that hold no keys."""
     if isinstance(arguments, Mapping) and arguments.get("sks") is not None:
         raise ValueError(
             "sks cannot be mapped: Airflow stores what a mapped operator is given in plain text. Map over "
@@ -78,11 +69,7 @@ def refuse_keys(arguments: Any) -> Any:
 
 
 def is_from_task(value: Any) -> bool:
-    """
-    Return whether a parameter, or a part of it, is another task's result.
-
-    :param value: the parameter.
-    """
+    """Return whether a parameter, or a part of it, is another task's result."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple | set):

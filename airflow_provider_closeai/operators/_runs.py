@@ -19,11 +19,7 @@ def now() -> datetime:
 
 
 def run_of(context: Mapping[str, Any]) -> Run:
-    """
-    Return what the cost service needs to know of a run.
-
-    :param context: the task's.
-    """
+    """Return what the cost service needs to know of a run."""
     from airflow_provider_closeai.costs import Run, run_key
 
     ti = context["ti"]
@@ -36,11 +32,7 @@ def run_of(context: Mapping[str, Any]) -> Run:
 
 
 def due(context: Mapping[str, Any]) -> datetime | None:
-    """
-    Return the time that a run stands for; ``None`` where it stands for none.
-
-    :param context: the task's.
-    """
+    """Return the time that a run stands for; ``None`` where it stands for none."""
     # A manual run's interval is the last whole one, which may have ended long before it.
     field = "data_interval_end" if _kind(context) in _SCHEDULED else "logical_date"
     found: datetime | None = context.get(field)
@@ -48,11 +40,7 @@ def due(context: Mapping[str, Any]) -> datetime | None:
 
 
 def is_first(context: Mapping[str, Any]) -> bool:
-    """
-    Return whether this is the first try of a scheduled run, and no run of its DAG succeeded before it.
-
-    :param context: the task's.
-    """
+    """Return whether this is the first try of a scheduled run, and no run of its DAG succeeded before it."""
     is_first_try = getattr(context["ti"], "try_number", 1) == 1
     is_scheduled = _kind(context) == "scheduled"
     return is_first_try and is_scheduled and not context.get("prev_start_date_success", True)

@@ -52,11 +52,7 @@ else:
 
 
 def docs_url(page: str) -> str:
-    """
-    Return the address of a page of the documentation.
-
-    :param page: a file of docs/, for instance ``operators/create.md``.
-    """
+    """Return the address of a page of the documentation."""
     return DOCS_URL.format(page=page)
 
 

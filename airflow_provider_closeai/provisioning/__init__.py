@@ -5,8 +5,9 @@ The names here are the public ones; all modules beneath but ``runner`` are inter
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from airflow_provider_closeai._lazy import import_on_use
 
 if TYPE_CHECKING:
     from airflow_provider_closeai.provisioning import runner
@@ -50,17 +51,6 @@ __all__ = [
     "UnexpectedAnswer",
     "runner",
 ]
-_MODULES = {
-    "Selection": "selection",
-    **{name: "requests" for name in __all__ if name.endswith("Request")},
-}
 
-
-def __getattr__(name: str) -> Any:
-    """Import on first use: DAG files are parsed every few seconds."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "runner":
-        return importlib.import_module(f"{__name__}.runner")
-    module = _MODULES.get(name, "errors")
-    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+if not TYPE_CHECKING:
+    __getattr__ = import_on_use(__name__, __all__, "errors", "selection", "requests", "runner")

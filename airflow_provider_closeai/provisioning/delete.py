@@ -13,14 +13,7 @@ _SHOWN = 20
 
 
 def refuse(accounts: Sequence[SubAccount], max_delete: int | None) -> None:
-    """
-    Refuse what was not meant.
-
-    :param accounts: the selected ones.
-    :param max_delete: how many at most; ``None``: no bound.
-    :raises NotASubAccount: one is something else.
-    :raises TooManySelected: more than ``max_delete``.
-    """
+    """Refuse what was not meant: what is no sub-account, and more than ``max_delete``."""
     others = [account for account in accounts if not account.is_sub_account]
     if others:
         shown = ", ".join(f"{account.id} ({account.token_type!r})" for account in others[:_SHOWN])
@@ -39,23 +32,13 @@ def refuse(accounts: Sequence[SubAccount], max_delete: int | None) -> None:
 
 
 def batches(accounts: Sequence[SubAccount], request: DeleteRequest) -> list[Sequence[SubAccount]]:
-    """
-    Divide accounts into calls.
-
-    :param accounts: the selected ones.
-    :param request: what is asked for.
-    """
+    """Divide accounts into calls."""
     size = request.batch_size
     return [accounts[start : start + size] for start in range(0, len(accounts), size)]
 
 
 def last_state(account: SubAccount, dry_run: bool) -> str:
-    """
-    Write an account's last state: money is not forgotten.
-
-    :param account: that is deleted.
-    :param dry_run: whether it is not.
-    """
+    """Write an account's last state: money is not forgotten."""
     return (
         f"Sub-account {account.id} ({account.alias!r}, {account.token.hint}) "
         f"{'would be deleted' if dry_run else 'is deleted, last seen with'}: "
@@ -64,12 +47,7 @@ def last_state(account: SubAccount, dry_run: bool) -> str:
 
 
 def closing_line(accounts: Sequence[SubAccount], dry_run: bool) -> str:
-    """
-    Say what is so now, for the log.
-
-    :param accounts: that were selected.
-    :param dry_run: whether nothing was changed.
-    """
+    """Say what is so now, for the log."""
     if not accounts:
         return "Nothing to delete: none of the selected sub-accounts is listed."
     if dry_run:

@@ -76,9 +76,6 @@ class ClockDisagrees(CloseAIError):
 def with_doubt(error: CloseAIError, doubt: OutcomeUnknown | None) -> CloseAIError:
     """
     Return the error of a try whose earlier call is still in doubt: that nothing was changed is then not true.
-
-    :param error: of a later call.
-    :param doubt: the earlier call's, where there is one.
     """
     says_unchanged = isinstance(error, NotSent | RateLimited | RequestTimedOut | OutcomeUnknown)
     if doubt is None or error is doubt or not says_unchanged:

@@ -20,14 +20,7 @@ _REFUSED_FOR = 60.0  # seconds for which a refusal is believed: somebody may be 
 
 
 def check_bases(make_client: Callable[[], CloseAIClient], require: str) -> str | None:
-    """
-    Check once whether enough bases are healthy.
-
-    :param make_client: makes the client.
-    :param require: ``any``, ``primary`` or ``all``.
-    :returns: the base to use; ``None``: not yet.
-    :raises CloseAIError: for what waiting cannot mend, such as a refused key.
-    """
+    """Return the base to use, ``None``: not yet. Raises what waiting cannot mend, such as a refused key."""
     wanted = cast("Require", inputs.choice("require", require, ("any", "primary", "all")))
     try:
         client = make_client()

@@ -42,14 +42,7 @@ _TEXT_CURE = (
 
 
 def pricing(value: object) -> dict[str, Decimal]:
-    """
-    Read ``model_pricing``.
-
-    :param value: ``{"gpt-4": 1, "gpt-4o": "1.5"}``, the API's list of dicts, or JSON text of either.
-        ``auto_following: true`` of the dead parameters counts as factor 1, with a warning.
-    :returns: factor by model.
-    :raises InvalidParameter: naming the model and the problem.
-    """
+    """Read ``{"gpt-4": 1, "gpt-4o": "1.5"}``, or the API's list of dicts, as factor by model."""
     value = from_json("model_pricing", value)
     if isinstance(value, Mapping):
         entries: Iterable[Any] = [
@@ -111,19 +104,14 @@ def _factor(name: str, value: object) -> Decimal:
 
 
 def amount(name: str, value: object) -> Decimal:
-    """
-    Read a factor or a balance: a finite number >= 0 that a JSON number can carry exactly.
-
-    :param name: the parameter, for the error.
-    :param value: a number, or text of one. Not a boolean.
-    """
+    """Read a factor or a balance: a finite number >= 0 that a JSON number can carry exactly."""
     cure = "give a number >= 0, such as 1 or '1.5'"
     number = _number(value)
     if number is None:
-        problem = (
-            "is text, and not a number" if isinstance(value, str) else f"is of type {type(value).__name__}"
+        is_text = isinstance(value, str)
+        raise bad(
+            name, "is text, and not a number" if is_text else f"is of type {type(value).__name__}", cure
         )
-        raise bad(name, problem, cure)
     if not number.is_finite() or number < 0:
         raise bad(name, f"is {number}", cure)
     as_double = float(number) if number < Decimal("1e300") else math.inf
@@ -134,13 +122,7 @@ def amount(name: str, value: object) -> Decimal:
 
 
 def whole(name: str, value: object, minimum: int) -> int:
-    """
-    Read a whole number.
-
-    :param name: the parameter, for the error.
-    :param value: a whole number of any type (3, 3.0, "3"). Not a boolean.
-    :param minimum: the smallest allowed.
-    """
+    """Read a whole number of any type (3, 3.0, "3"), but no boolean."""
     number = integer(value)
     if number is None or number < minimum:
         raise bad(name, f"is {_shown(value)}", f"give a whole number >= {minimum}")
@@ -148,11 +130,7 @@ def whole(name: str, value: object, minimum: int) -> int:
 
 
 def integer(value: object) -> int | None:
-    """
-    Return the whole number that a value is; ``None`` where it is none.
-
-    :param value: anything. A boolean is none.
-    """
+    """Return the whole number that a value is; ``None`` where it is none."""
     number = _number(value)
     if number is None or not number.is_finite() or number.adjusted() > _MAX_DIGITS or number % 1:
         return None
@@ -176,23 +154,8 @@ def _number(value: object) -> Decimal | None:
         return None
 
 
-def seconds(name: str, value: object) -> float:
-    """
-    Read a number of seconds >= 0.
-
-    :param name: the parameter, for the error.
-    :param value: a number, or text of one.
-    """
-    return float(amount(name, value))
-
-
 def span(name: str, value: object) -> timedelta:
-    """
-    Read a span of time.
-
-    :param name: the parameter, for the error.
-    :param value: a ``timedelta``, or text such as ``90d``, ``12h``, ``30m``, ``2w``.
-    """
+    """Read a span of time: a ``timedelta``, or text such as ``90d``, ``12h``, ``30m``, ``2w``."""
     if isinstance(value, timedelta):
         return timedelta(seconds=value.total_seconds())  # pendulum's prints in words of its own
     text = value.strip().lower() if isinstance(value, str) else ""
@@ -208,12 +171,7 @@ def span(name: str, value: object) -> timedelta:
 
 
 def moment(name: str, value: object) -> datetime:
-    """
-    Read a moment, with its time zone.
-
-    :param name: the parameter, for the error.
-    :param value: an aware ``datetime``, or text of one in ISO 8601.
-    """
+    """Read a moment with its time zone: an aware ``datetime``, or text of one in ISO 8601."""
     found = value
     if isinstance(value, str):
         try:
@@ -227,12 +185,7 @@ def moment(name: str, value: object) -> datetime:
 
 
 def flag(name: str, value: object) -> bool:
-    """
-    Read a boolean; a template gives ``"True"`` or ``"false"``.
-
-    :param name: the parameter, for the error.
-    :param value: a boolean, or text of one.
-    """
+    """Read a boolean; a template gives ``"True"`` or ``"false"``."""
     if isinstance(value, str):
         value = {"true": True, "false": False}.get(value.strip().lower(), value)
     if not isinstance(value, bool):
@@ -241,24 +194,14 @@ def flag(name: str, value: object) -> bool:
 
 
 def choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
-    """
-    Read one of a few words.
-
-    :param name: the parameter, for the error.
-    :param value: the word.
-    :param allowed: the words.
-    """
+    """Read one of a few words."""
     if value not in allowed:
         raise bad(name, f"is {_shown(value)}", f"give one of {', '.join(map(repr, allowed))}")
     return str(value)
 
 
 def alias_text(value: object) -> str:
-    """
-    Read the alias of accounts that exist: any text that the platform can hold.
-
-    :param value: the alias.
-    """
+    """Read the alias of accounts that exist: any text that the platform can hold."""
     if value in ("", None):
         raise bad("alias", "is empty, which never means all", "give the accounts' exact alias")
     if not isinstance(value, str):
@@ -287,8 +230,6 @@ def new_alias(value: object) -> str:
     At most 255 characters, no spaces around it, and inside it none that a reader cannot see or takes for
     another: no control characters, no invisible or direction marks, no space but the plain and the
     ideographic one (U+3000). What joins an emoji, or letters of a script that joins them, is fine.
-
-    :param value: the alias.
     """
     alias = alias_text(value)
     cure = (
@@ -308,12 +249,7 @@ def new_alias(value: object) -> str:
 
 
 def from_json(name: str, value: object) -> object:
-    """
-    Read text as JSON; return anything else as it is.
-
-    :param name: the parameter, for the error.
-    :param value: JSON text, or the value itself.
-    """
+    """Read text as JSON; return anything else as it is."""
     if not isinstance(value, str):
         return value
     try:
@@ -328,11 +264,5 @@ def _shown(value: object) -> str:
 
 
 def bad(name: str, problem: str, cure: str) -> InvalidParameter:
-    """
-    Make the error of a parameter.
-
-    :param name: the parameter.
-    :param problem: what is wrong.
-    :param cure: what to give instead.
-    """
+    """Make the error of a parameter: what is wrong with it, and what to give instead."""
     return InvalidParameter(f"{name} {problem}: {cure}. Nothing was sent.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TypeVar
 
 from airflow_provider_closeai.client import failures
@@ -16,21 +16,10 @@ from airflow_provider_closeai.provisioning.texts import format_ids
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_Item = SubAccount | UnreadableItem
 
 
 def select(client: CloseAIClient, selection: Selection, missing: str) -> list[SubAccount]:
-    """
-    Find the accounts that are meant.
-
-    :param client: the API.
-    :param selection: which.
-    :param missing: ``fail``: an account that is not listed is an error. ``ignore``: it is left out.
-    :returns: they, in the order of the listing, or of their ids.
-    :raises MissingAccounts: naming ids or the keys' last characters.
-    :raises MaskedKeys: keys are given, and the listing hides those it would be compared with.
-    :raises UnreadableAccount: one of them is listed and cannot be read, or may be one that cannot.
-    """
+    """Find the accounts that are meant; one that is not listed is an error where ``missing`` is ``fail``."""
     if selection.alias is not None:
         [(found, unreadable)] = read_aliases(client, [selection.alias]).values()
         if unreadable:
@@ -58,12 +47,11 @@ def _select_each(client: CloseAIClient, selection: Selection) -> tuple[list[SubA
             found.append(item)
             ids.discard(item.id)
             tokens.discard(item.token)
-        elif tokens and item.token.is_masked:
+        elif item.token.is_masked:
             masked.append(item)
         if not ids and not tokens:
             break
-    if tokens and masked:
-        raise failures.masked_keys(masked)
+    failures.require_keys(masked if tokens else ())
     may_be_meant = [item for item in broken if item.id in ids or tokens or (ids and item.id is None)]
     if may_be_meant:
         raise failures.unreadable(may_be_meant)
@@ -79,13 +67,7 @@ def _select_each(client: CloseAIClient, selection: Selection) -> tuple[list[SubA
 def read_aliases(
     client: CloseAIClient, aliases: Collection[str]
 ) -> dict[str, tuple[list[SubAccount], list[UnreadableItem]]]:
-    """
-    Read the accounts with exactly these aliases, and the entries of them that cannot be read.
-
-    :param client: the API.
-    :param aliases: which.
-    :returns: both, by alias.
-    """
+    """Read the accounts with exactly these aliases, and the entries of them that cannot be read."""
     read: dict[str, tuple[list[SubAccount], list[UnreadableItem]]] = {alias: ([], []) for alias in aliases}
     for item in client.iter_aliases(aliases):
         if isinstance(item, SubAccount):
@@ -97,56 +79,18 @@ def read_aliases(
     return read
 
 
-def listed_again(client: CloseAIClient, accounts: Sequence[SubAccount]) -> list[SubAccount]:
-    """
-    Return those of the accounts that are listed now and can be read, as they are now.
-
-    :param client: the API.
-    :param accounts: which.
-    """
-    return [item for item in _entries_of(client, accounts) if isinstance(item, SubAccount)]
-
-
-def still_listed(client: CloseAIClient, accounts: Sequence[SubAccount]) -> list[SubAccount]:
-    """
-    Return those of the accounts that are listed now, as they were given.
-
-    :param client: the API.
-    :param accounts: which.
-    """
-    listed = {item.id for item in _entries_of(client, accounts)}
-    return [account for account in accounts if account.id in listed]
-
-
-def _entries_of(client: CloseAIClient, accounts: Sequence[SubAccount]) -> Iterator[_Item]:
+def entries_of(
+    client: CloseAIClient, accounts: Sequence[SubAccount]
+) -> Iterator[SubAccount | UnreadableItem]:
+    """Stream the accounts as they are listed now; an entry that cannot be read may come twice."""
     ids = {account.id for account in accounts}
     return (item for item in client.iter_aliases({each.alias or "" for each in accounts}) if item.id in ids)
-
-
-def require_keys(accounts: Iterable[SubAccount]) -> None:
-    """
-    Refuse accounts whose keys the listing hides.
-
-    :param accounts: whose keys are needed.
-    :raises MaskedKeys: naming the ids.
-    """
-    masked = [account for account in accounts if account.token.is_masked]
-    if masked:
-        raise failures.masked_keys(masked)
 
 
 def read_until(
     client: CloseAIClient, read: Callable[[], _T], is_right: Callable[[_T], bool], seconds: float
 ) -> tuple[_T, bool]:
-    """
-    Read again until what is read is right, or the time is over.
-
-    :param client: whose clock counts.
-    :param read: reads.
-    :param is_right: judges.
-    :param seconds: how long at most.
-    :returns: what was read last, and whether it is right.
-    """
+    """Read until what is read is right, or the time is over: return it, and whether it is right."""
     clock = client.clock
     end = clock.monotonic() + seconds
     pause = 0.2

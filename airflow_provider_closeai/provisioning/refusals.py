@@ -62,8 +62,7 @@ def hidden_keys(request: CreateRequest, kept: Accounts, needs_keys: bool) -> Clo
     """Refuse accounts whose keys the listing hides, where they are needed."""
     needed = list(kept.values()) if needs_keys else []
     needed += _differing(request, kept) if request.if_exists == "update" else []
-    masked = [account for account in needed if account.token.is_masked]
-    return failures.masked_keys(masked) if masked else None
+    return failures.masked_keys(needed)
 
 
 def other_prices(request: CreateRequest, new: Accounts) -> CloseAIError | None:

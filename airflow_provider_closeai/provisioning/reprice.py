@@ -47,20 +47,12 @@ class RepricePlan(msgspec.Struct, frozen=True):
     batches: list[Batch]
 
     def missing(self, listed: Sequence[SubAccount]) -> list[int]:
-        """
-        Return the ids of changing accounts that do not have the right prices in a listing.
-
-        :param listed: the accounts as they are listed.
-        """
+        """Return the ids of changing accounts that do not have the right prices in a listing."""
         right = {each.id for each in listed if same_pricing(each.pricing, self.targets[each.id])}
         return [each.id for each in self.changing if each.id not in right]
 
     def as_planned(self, accounts: Sequence[SubAccount]) -> list[SubAccount]:
-        """
-        Return accounts as they would be.
-
-        :param accounts: the selected ones.
-        """
+        """Return accounts as they would be."""
         return [
             msgspec.structs.replace(
                 each, model_pricing=tuple(ModelPricing(*entry) for entry in self.targets[each.id].items())
@@ -70,13 +62,7 @@ class RepricePlan(msgspec.Struct, frozen=True):
 
 
 def plan_repricing(accounts: Sequence[SubAccount], request: RepriceRequest) -> RepricePlan:
-    """
-    Decide what to send.
-
-    :param accounts: the selected ones, as they are.
-    :param request: what is asked for.
-    :raises UnconvertedPricing: where merging would have to keep dead prices, which cannot be sent.
-    """
+    """Decide what to send."""
     targets = {account.id: target_pricing(account, request.pricing, request.mode) for account in accounts}
     changing = [account for account in accounts if not same_pricing(account.pricing, targets[account.id])]
     groups: dict[tuple[str | None, frozenset[tuple[str, Decimal]]], list[SubAccount]] = {}
@@ -91,14 +77,7 @@ def plan_repricing(accounts: Sequence[SubAccount], request: RepriceRequest) -> R
 
 
 def target_pricing(account: SubAccount, pricing: Mapping[str, Decimal], mode: str) -> Pricing:
-    """
-    Decide the whole price list that an account shall have.
-
-    :param account: as it is.
-    :param pricing: what is asked for.
-    :param mode: ``merge`` or ``replace``.
-    :raises UnconvertedPricing: where merging would have to keep dead prices, which cannot be sent.
-    """
+    """Decide the whole price list that an account shall have; dead prices cannot be kept."""
     if mode == "replace":
         return dict(pricing)
     merged: dict[str, Decimal | None] = {**account.pricing, **pricing}
@@ -114,12 +93,7 @@ def target_pricing(account: SubAccount, pricing: Mapping[str, Decimal], mode: st
 
 
 def log_changes(planned: RepricePlan, dry_run: bool) -> None:
-    """
-    Log what changes, account by account; a lost permission is a warning.
-
-    :param planned: what is sent.
-    :param dry_run: whether it is not.
-    """
+    """Log what changes, account by account; a lost permission is a warning."""
     for account in planned.changing:
         target, there = planned.targets[account.id], account.pricing
         changed = [
@@ -136,13 +110,7 @@ def log_changes(planned: RepricePlan, dry_run: bool) -> None:
 
 
 def closing_line(accounts: Sequence[SubAccount], changed: int, dry_run: bool) -> str:
-    """
-    Say what is so now, for the log.
-
-    :param accounts: that were selected.
-    :param changed: how many had other prices.
-    :param dry_run: whether nothing was changed.
-    """
+    """Say what is so now, for the log."""
     what = f"{count_of(accounts)} selected, "
     if dry_run:
         what += f"{changed} would change (dry run, nothing was changed)"

@@ -69,7 +69,7 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
             count=inputs.whole("count", count, 1),
             if_exists=inputs.choice("if_exists", if_exists, _IF_EXISTS),
             batch_size=inputs.whole("batch_size", batch_size, 1),
-            settle=inputs.seconds("settle", settle),
+            settle=float(inputs.amount("settle", settle)),
         )
 
     def record(self, account: SubAccount) -> dict[str, Any]:

@@ -55,20 +55,12 @@ class RotatePlan(msgspec.Struct, frozen=True, kw_only=True):
         return not (self.deliver or self.delete or self.create)
 
     def creation(self, request: RotateRequest) -> CreateRequest:
-        """
-        Return the create that this plan means: exact, whatever an earlier try left behind.
-
-        :param request: what is asked for.
-        """
+        """Return the create that this plan means: exact, whatever an earlier try left behind."""
         count = self.counted + self.create
         return msgspec.structs.replace(request.wanted, count=count, besides=self.old)
 
     def deletion(self, request: RotateRequest) -> DeleteRequest:
-        """
-        Return the delete that this plan means.
-
-        :param request: what is asked for.
-        """
+        """Return the delete that this plan means."""
         return DeleteRequest(
             accounts=Selection(ids=tuple(each.id for each in self.delete), aliases=(request.wanted.alias,)),
             missing="ignore",
@@ -89,14 +81,7 @@ class _Key(msgspec.Struct, frozen=True):
 
 
 def decide(request: RotateRequest, accounts: Sequence[SubAccount], held: Held, now: datetime) -> RotatePlan:
-    """
-    Decide what to do.
-
-    :param request: what is asked for.
-    :param accounts: all accounts of the alias.
-    :param held: what the sink holds. What is not in it is delivered.
-    :param now: the time.
-    """
+    """Decide what to do with the accounts of the alias. What ``held`` does not name is delivered."""
     keys = _keys(request, accounts, held, now)
     dated = {key.account.id for key in keys}
     untouched = tuple(account for account in accounts if account.id not in dated)
@@ -200,14 +185,7 @@ def _reasons(
 def next_due(
     request: RotateRequest, accounts: Sequence[SubAccount], held: Held, now: datetime
 ) -> tuple[datetime, RotatePlan] | None:
-    """
-    Return when there is something to do next, and what, if nothing changes until then.
-
-    :param request: what is asked for.
-    :param accounts: all accounts of the alias.
-    :param held: what the sink holds.
-    :param now: the time.
-    """
+    """Return when there is something to do next, and what, if nothing changes until then."""
     moments = {now} | ({request.begins} if request.begins else set())
     for account in accounts:
         created = created_at(account)
@@ -229,11 +207,7 @@ def next_due(
 
 
 def created_at(account: SubAccount) -> datetime | None:
-    """
-    Return when an account was created; ``None`` where its time cannot be read.
-
-    :param account: as it is listed.
-    """
+    """Return when an account was created; ``None`` where its time cannot be read."""
     try:
         created = datetime.fromisoformat(account.created_at or "")
         return None if created.utcoffset() is None else created.astimezone(UTC)
@@ -242,14 +216,7 @@ def created_at(account: SubAccount) -> datetime | None:
 
 
 def check_clock(accounts: Sequence[SubAccount], platform_time: float | None, now: datetime) -> None:
-    """
-    Refuse to tell ages where clocks differ.
-
-    :param accounts: all accounts of the alias.
-    :param platform_time: the listing's own time.
-    :param now: this machine's time.
-    :raises ClockDisagrees: by more than 10 minutes.
-    """
+    """Refuse to tell ages where clocks differ by more than 10 minutes."""
     cure = "Nothing was changed. Set this worker's clock right (NTP), and run the task again."
     if platform_time is None:
         raise ClockDisagrees(
@@ -274,11 +241,7 @@ def check_clock(accounts: Sequence[SubAccount], platform_time: float | None, now
 
 
 def time_text(moment: datetime) -> str:
-    """
-    Write a time for a person.
-
-    :param moment: the time.
-    """
+    """Write a time for a person."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
@@ -289,15 +252,7 @@ def closing_line(
     due: tuple[datetime, RotatePlan] | None,
     now: datetime,
 ) -> str:
-    """
-    Say what is so now, and what is due next.
-
-    :param request: what was asked for.
-    :param accounts: that are there now.
-    :param done: how many were created, delivered and deleted.
-    :param due: from :func:`next_due`.
-    :param now: the time.
-    """
+    """Say what is so now, and what is due next."""
     plan = decide(request, accounts, {}, now)
     old = f", {len(plan.old)} of them older than {span_text(request.every)}" if plan.old else ""
     created, delivered, deleted = done

@@ -13,40 +13,24 @@ _PRICES_SHOWN = 5
 
 
 def format_ids(ids: Collection[object]) -> str:
-    """
-    Write ids: all of a few, the first of many.
-
-    :param ids: in the order to show.
-    """
+    """Write ids: all of a few, the first of many."""
     shown = ", ".join(str(each) for each in list(ids)[:_SHOWN])
     more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
     return f"[{shown}]{more}"
 
 
 def ids_of(accounts: Collection[SubAccount]) -> str:
-    """
-    Write the ids of accounts.
-
-    :param accounts: in the order to show.
-    """
+    """Write the ids of accounts."""
     return format_ids([account.id for account in accounts])
 
 
 def count_of(accounts: Collection[object]) -> str:
-    """
-    Write how many sub-accounts there are.
-
-    :param accounts: they, or their ids.
-    """
+    """Write how many sub-accounts there are."""
     return f"{len(accounts)} sub-account{'s' * (len(accounts) != 1)}"
 
 
 def span_text(span: timedelta) -> str:
-    """
-    Write a span of time: ``90 days``, ``1 day 12 h``, ``90 min``.
-
-    :param span: the time.
-    """
+    """Write a span of time: ``90 days``, ``1 day 12 h``, ``90 min``."""
     days, rest = span.days, span - timedelta(days=span.days)
     hours, minutes = divmod(int(rest.total_seconds() // 60), 60)
     parts = [
@@ -58,11 +42,7 @@ def span_text(span: timedelta) -> str:
 
 
 def pricing_text(pricing: Mapping[str, Decimal | None]) -> str:
-    """
-    Write a price list in one line.
-
-    :param pricing: factor by model.
-    """
+    """Write a price list in one line."""
     factors = {
         model: "no factor" if factor is None else factor_json(factor) for model, factor in pricing.items()
     }
@@ -70,11 +50,7 @@ def pricing_text(pricing: Mapping[str, Decimal | None]) -> str:
 
 
 def prices_of(accounts: Sequence[SubAccount]) -> str:
-    """
-    Write the prices of accounts, by id.
-
-    :param accounts: of whom.
-    """
+    """Write the prices of accounts, by id."""
     shown = [f"id {each.id} has {pricing_text(each.pricing)}" for each in accounts[:_PRICES_SHOWN]]
     more = f" and {len(accounts) - len(shown)} more" if len(accounts) > len(shown) else ""
     return "; ".join(shown) + more

@@ -5,8 +5,9 @@ The names here are the public ones; all modules beneath are internal (docs/stabi
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from airflow_provider_closeai._lazy import import_on_use
 
 if TYPE_CHECKING:
     from airflow_provider_closeai.sinks.aws import SecretsManagerSink
@@ -22,12 +23,6 @@ __all__ = [
     "TokenSink",
     "VaultSink",
 ]
-_MODULES = {"EncryptedFileSink": "file", "SecretsManagerSink": "aws", "VaultSink": "vault"}
 
-
-def __getattr__(name: str) -> Any:
-    """Import on first use: a DAG file pays for no other sink than its own."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _MODULES.get(name, "base")
-    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+if not TYPE_CHECKING:
+    __getattr__ = import_on_use(__name__, __all__, "file", "aws", "vault", "base")

@@ -13,7 +13,6 @@ from support import Sleeps, client_of
 
 from airflow_provider_closeai.client.answers import Attempt, Outcome
 from airflow_provider_closeai.client.retry import (
-    Policy,
     Progress,
     may_help,
     preferred,
@@ -21,6 +20,7 @@ from airflow_provider_closeai.client.retry import (
     wait_before_next,
 )
 from airflow_provider_closeai.client.retry_after import parse_retry_after
+from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.simulator import Request, Simulator
 
 
@@ -182,9 +182,8 @@ class Fake:
         self.now += seconds
 
     def run(self, repeatable: bool = True, max_attempts: int = 5, deadline: float = 120) -> list[Attempt]:
-        progress = Progress(end=self.now + deadline)
-        policy = Policy(repeatable=repeatable, max_attempts=max_attempts)
-        for step in retrying(policy, progress, lambda: self.now, self.sleep):
+        progress = Progress(end=self.now + deadline, max_attempts=max_attempts, repeatable=repeatable)
+        for step in retrying(progress, Clock(monotonic=lambda: self.now, sleep=self.sleep)):
             newest = self.once(progress.attempts, progress.end - self.now)
             progress.attempts.append(newest)
             step.retry_state.set_result(newest)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from airflow_provider_closeai.client import failures
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown, Rejected
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.provisioning.delete import batches, closing_line, last_state, refuse
 from airflow_provider_closeai.provisioning.errors import NotConfirmed, with_doubt
-from airflow_provider_closeai.provisioning.reading import read_until, require_keys, select, still_listed
+from airflow_provider_closeai.provisioning.reading import entries_of, read_until, select
 from airflow_provider_closeai.provisioning.requests import DeleteRequest
 from airflow_provider_closeai.provisioning.runner import locking
 from airflow_provider_closeai.provisioning.texts import ids_of
@@ -40,7 +41,7 @@ def delete(
     accounts = select(client, request.accounts, missing=request.missing)
     refuse(accounts, request.max_delete)
     if not request.dry_run:
-        require_keys(accounts)
+        failures.require_keys(accounts)
     for account in accounts:
         log.info("%s", last_state(account, request.dry_run))
     if accounts and not request.dry_run:
@@ -95,10 +96,9 @@ def _confirm_gone(
 
 def _left_of(client: CloseAIClient, accounts: Sequence[SubAccount], *, at_most: int) -> Sequence[SubAccount]:
     """Return the accounts that are still listed, once they are few enough or the time is over."""
-    left, _ = read_until(
-        client,
-        lambda: still_listed(client, accounts),
-        lambda listed: len(listed) <= at_most,
-        locking.CONFIRM_WITHIN,
-    )
-    return left
+
+    def still_listed() -> list[SubAccount]:
+        listed = {item.id for item in entries_of(client, accounts)}
+        return [account for account in accounts if account.id in listed]
+
+    return read_until(client, still_listed, lambda left: len(left) <= at_most, locking.CONFIRM_WITHIN)[0]

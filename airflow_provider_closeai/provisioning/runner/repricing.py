@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from airflow_provider_closeai.client import failures
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.local_state.stores import FileStore
 from airflow_provider_closeai.provisioning.errors import NotConfirmed, with_doubt
 from airflow_provider_closeai.provisioning.journal import Limits, PriceJournal
-from airflow_provider_closeai.provisioning.reading import listed_again, read_until, require_keys, select
+from airflow_provider_closeai.provisioning.reading import entries_of, read_until, select
 from airflow_provider_closeai.provisioning.reprice import (
     RepricePlan,
     closing_line,
@@ -44,13 +45,7 @@ def reprice(client: CloseAIClient, request: RepriceRequest) -> list[SubAccount]:
 def reprice_listed(
     client: CloseAIClient, read: Callable[[], list[SubAccount]], request: RepriceRequest
 ) -> list[SubAccount]:
-    """
-    Set the prices of accounts that are read in a way of its own; see :func:`reprice`.
-
-    :param client: the API.
-    :param read: lists the accounts that are meant, as they are now.
-    :param request: what is asked for; its selection is not used.
-    """
+    """Set the prices of accounts that are read in a way of its own; see :func:`reprice`."""
     config = client.config
     with alias_lock(client, "pricing") as note:
         limits = Limits(locking.CONFIRM_WITHIN, config.max_late, config.deadline)
@@ -59,7 +54,7 @@ def reprice_listed(
         accounts, _ = read_until(client, read, lambda listed: not journal.behind(listed), longest)
         plan = plan_repricing(accounts, request)
         if not request.dry_run:
-            require_keys(plan.changing)
+            failures.require_keys(plan.changing)
         log_changes(plan, request.dry_run)
         if request.dry_run:
             accounts = plan.as_planned(accounts)
@@ -102,10 +97,12 @@ def _confirm_prices(
         seconds = 0.0  # a no is looked into once
     elif doubt is not None:
         seconds, unknown = seconds + client.config.max_late, doubt
+
+    def listed_again() -> list[SubAccount]:
+        return [item for item in entries_of(client, plan.changing) if isinstance(item, SubAccount)]
+
     try:
-        listed, is_right = read_until(
-            client, lambda: listed_again(client, plan.changing), lambda seen: not plan.missing(seen), seconds
-        )
+        listed, is_right = read_until(client, listed_again, lambda seen: not plan.missing(seen), seconds)
     except CloseAIError as error:
         raise with_doubt(error, unknown) from None
     if is_right:

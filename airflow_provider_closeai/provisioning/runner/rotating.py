@@ -14,7 +14,7 @@ from airflow_provider_closeai.client import failures
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.local_state.stores import FileStore, Store
-from airflow_provider_closeai.provisioning.reading import read_aliases, require_keys
+from airflow_provider_closeai.provisioning.reading import read_aliases
 from airflow_provider_closeai.provisioning.requests import RotateRequest
 from airflow_provider_closeai.provisioning.rotate import (
     Held,
@@ -116,7 +116,7 @@ def rotate(
             raise failures.unreadable(unreadable)
         now = _now(client)
         check_clock(accounts, client.platform_time, now)
-        require_keys(accounts)
+        failures.require_keys(accounts)
         journal = DeliveryJournal(FileStore(note), keys.name)
         said = keys.held(accounts)
         held = journal.held if said is None else said
@@ -127,7 +127,9 @@ def rotate(
         references = keys.deliver(kept) if kept else {}
         journal.note((each.id for each in accounts if each in kept or each.id in held), _now(client))
         deleted = delete(client, plan.deletion(request), record) if plan.delete else []
-        new = _create(client, request, plan, accounts, this_try)
+        made = create(client, plan.creation(request), this_try, needs_keys=True) if plan.create else []
+        known = {account.id for account in accounts}
+        new = [account for account in made if account.id not in known]
         references |= keys.deliver(new) if new else {}
         journal.note((each.id for each in [*kept, *new]), _now(client))
         there = sorted([*kept, *new], key=lambda account: account.id)
@@ -147,21 +149,6 @@ def rotate(
             due=None if due is None else due[0],
             next_steps=() if due is None else due[1].reasons,
         )
-
-
-def _create(
-    client: CloseAIClient,
-    request: RotateRequest,
-    plan: RotatePlan,
-    accounts: Sequence[SubAccount],
-    this_try: Try,
-) -> list[SubAccount]:
-    """Create what is missing; returns what was not listed before."""
-    if not plan.create:
-        return []
-    known = {account.id for account in accounts}
-    made = create(client, plan.creation(request), this_try, needs_keys=True)
-    return [account for account in made if account.id not in known]
 
 
 def _tell(plan: RotatePlan) -> None:
@@ -207,12 +194,7 @@ class DeliveryJournal:
         return {key: datetime.fromtimestamp(at, UTC) for key, at in self._since.items()}
 
     def note(self, ids: Iterable[int], now: datetime) -> None:
-        """
-        Note that the sink has these keys now, and no others that matter.
-
-        :param ids: of their accounts.
-        :param now: the time.
-        """
+        """Note that the sink has these keys now, and no others that matter."""
         self._since = {key: self._since.get(key, now.timestamp()) for key in ids}
         with contextlib.suppress(OSError):
             self._store.write(msgspec.json.encode(_Note(self._sink, self._since)).decode())

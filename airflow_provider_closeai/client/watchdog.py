@@ -1,0 +1,90 @@
+"""Ends attempts whose time is over, whatever they are waiting for: a slow answer resets no other timeout."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+class Limit:
+    """
+    When an attempt must have ended.
+
+    :param at: when, in monotonic seconds.
+    :param wire: under ``sock`` the socket that it uses, once it has one.
+    """
+
+    def __init__(self, at: float, wire: Mapping[str, Any]) -> None:
+        self.at = at
+        self._wire = wire
+        self.is_over = False
+
+    def cut(self) -> None:
+        """End the attempt, whatever it is waiting for."""
+        self.is_over = True
+        sock = self._wire.get("sock")
+        sock = getattr(sock, "socket", sock)  # urllib3's wrapper for TLS inside a proxy's TLS
+        if sock is not None:
+            with contextlib.suppress(OSError):  # already closed: the attempt has ended by itself
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+class _Watchdog:
+    """Ends the attempts whose time is over: one thread for all of a process."""
+
+    def __init__(self) -> None:
+        # Callers take the lock itself: in a Condition's own "with", a signal's handler could leave it taken.
+        self._lock = threading.Lock()
+        self._news = threading.Condition(self._lock)
+        self._limits: set[Limit] = set()
+        self._wakes_at = math.inf
+        self._thread: threading.Thread | None = None
+
+    @contextlib.contextmanager
+    def ends(self, limit: Limit) -> Iterator[None]:
+        """See :func:`ends`."""
+        with self._lock:
+            self._limits.add(limit)
+            if self._thread is None:
+                thread = threading.Thread(target=self._watch, name="closeai-watchdog", daemon=True)
+                thread.start()
+                self._thread = thread
+            elif limit.at < self._wakes_at:
+                self._news.notify()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._limits.discard(limit)
+
+    def _watch(self) -> None:
+        with self._lock:
+            while True:
+                now = time.monotonic()
+                for limit in [each for each in self._limits if each.at <= now]:
+                    self._limits.discard(limit)
+                    limit.cut()
+                self._wakes_at = min((each.at for each in self._limits), default=math.inf)
+                self._news.wait(None if self._wakes_at == math.inf else self._wakes_at - now)
+
+
+_watchdog = _Watchdog()
+
+
+def _renew() -> None:
+    global _watchdog
+    _watchdog = _Watchdog()  # a fork takes no threads along, and perhaps a lock that is taken
+
+
+os.register_at_fork(after_in_child=_renew)
+
+
+def ends(limit: Limit) -> contextlib.AbstractContextManager[None]:
+    """Cut an attempt once its time is over."""
+    return _watchdog.ends(limit)
