@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from airflow.providers.common.compat.sdk import Connection, Context
+    from openai import OpenAI
 
     from airflow_provider_closeai.sinks.base import TokenSink
 
@@ -121,7 +122,7 @@ class CloseAIHook(BaseHook):
         """
         Return the base to use now, without a trailing slash.
 
-        Right for an OpenAI client too: ``OpenAI(base_url=hook.get_base_url() + "/v1", ...)``.
+        For a model, see :meth:`get_openai_client`.
 
         :raises NoHealthyBase: where none is healthy.
         """
@@ -271,8 +272,38 @@ class CloseAIHook(BaseHook):
         :param options: ``every``, ``grace``, ``max_rotate``, ``rotate_from``, ``batch_size``, ``settle``.
         """
         request = RotateRequest.parse(alias, model_pricing, balance, count, **options)
-        keys = SinkKeys(require_sink(deliver_to))
+        keys = self.sink_keys(deliver_to, {request.wanted.alias: request.wanted.count})
         return runner.rotate(self.get_conn(), request, keys, this_try(context), record)
+
+    def get_openai_client(self, alias: str | None = None, account: Any = None, **options: Any) -> OpenAI:
+        """
+        Return an ``openai.OpenAI`` on the base that is healthy now, with a sub-account's key.
+
+        Make it in the task that uses it: later another base may be better, and the key another.
+
+        :param alias: whose key. Of several accounts the newest that is enabled and has prices.
+        :param account: or this account's: an id, a record or an account. Give exactly one of the two.
+        :param options: of ``openai.OpenAI``, such as ``timeout`` and ``max_retries``.
+        :raises MissingAccounts: there is no such account.
+        :raises MaskedKeys: the listing hides the key.
+        :raises NoHealthyBase: no base is healthy.
+        """
+        from airflow_provider_closeai.hooks.model_client import openai_client
+
+        return openai_client(self.get_conn(), alias, account, options)
+
+    def sink_keys(self, sink: Any, counts: Mapping[str, int]) -> SinkKeys:
+        """
+        Return a sink as :mod:`provisioning` takes it. Internal.
+
+        :param sink: what ``deliver_to`` is given.
+        :param counts: how many accounts each alias shall have.
+        :raises InvalidParameter: it is no sink, or cannot keep these keys.
+        """
+        return SinkKeys(require_sink(sink, counts), counts, self._get_model_url)
+
+    def _get_model_url(self) -> str:
+        return self.get_base_url() + "/v1"
 
 
 def client_from(connection: Connection, longest: float | None = None) -> CloseAIClient:

@@ -105,7 +105,6 @@ class RotateSubAccountsOperator(CloseAIOperator):
         from airflow_provider_closeai.operators.costs import deletion_recorder
         from airflow_provider_closeai.provisioning import runner
         from airflow_provider_closeai.provisioning.requests import RotateRequest
-        from airflow_provider_closeai.sinks.base import SinkKeys, require_sink
 
         with self.hook() as hook:
             request = RotateRequest.parse(
@@ -120,7 +119,7 @@ class RotateSubAccountsOperator(CloseAIOperator):
                 batch_size=self.batch_size,
                 settle=self.settle,
             )
-            keys = SinkKeys(require_sink(self.deliver_to))
+            keys = hook.sink_keys(self.deliver_to, {request.wanted.alias: request.wanted.count})
             recorder = deletion_recorder(self.ledger, context, self.time_zone)
             done = runner.rotate(hook.get_conn(), request, keys, this_try(context), recorder)
             return done.record(request)

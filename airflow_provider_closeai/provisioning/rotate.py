@@ -88,7 +88,13 @@ class _Key(msgspec.Struct, frozen=True):
     is_adopted: bool  # nobody rotated it when it became old
 
 
-def decide(request: RotateRequest, accounts: Sequence[SubAccount], held: Held, now: datetime) -> RotatePlan:
+def decide(
+    request: RotateRequest,
+    accounts: Sequence[SubAccount],
+    held: Held,
+    now: datetime,
+    replaced: Collection[int] = frozenset(),
+) -> RotatePlan:
     """
     Decide what to do.
 
@@ -96,6 +102,7 @@ def decide(request: RotateRequest, accounts: Sequence[SubAccount], held: Held, n
     :param accounts: all accounts of the alias.
     :param held: what the sink holds. What is not in it is delivered.
     :param now: the time.
+    :param replaced: ids whose keys need no delivery: in the sink a newer key has taken their place.
     """
     keys = _keys(request, accounts, held, now)
     dated = {key.account.id for key in keys}
@@ -103,13 +110,14 @@ def decide(request: RotateRequest, accounts: Sequence[SubAccount], held: Held, n
     going = _going(request, keys, len(untouched)) if request.may_replace(now) else []
     create = _missing(request, keys, going, len(untouched), now)
     kept = [account for account in accounts if account.id not in {key.account.id for key in going}]
-    deliver = tuple(account.id for account in kept if account.id not in held)
+    there = {*held, *replaced}
+    deliver = tuple(account.id for account in kept if account.id not in there)
     if going and any(held.get(account.id, now) is None for account in kept):
         # The sink cannot say since when: a run that delivers something deletes nothing.
         undisturbed = _missing(request, keys, [], len(untouched), now)
         if deliver or undisturbed:
             going, create = [], undisturbed
-            deliver = tuple(account.id for account in accounts if account.id not in held)
+            deliver = tuple(account.id for account in accounts if account.id not in there)
         else:
             create = 0
     return RotatePlan(
@@ -127,7 +135,7 @@ def _keys(request: RotateRequest, accounts: Sequence[SubAccount], held: Held, no
     """Return what can be rotated, oldest first."""
     keys = []
     for account in accounts:
-        created = created_at(account)
+        created = account.created
         if created is None or not account.is_sub_account:
             continue
         age, is_held, since = now - created, account.id in held, held.get(account.id)
@@ -198,7 +206,11 @@ def _reasons(
 
 
 def next_due(
-    request: RotateRequest, accounts: Sequence[SubAccount], held: Held, now: datetime
+    request: RotateRequest,
+    accounts: Sequence[SubAccount],
+    held: Held,
+    now: datetime,
+    replaced: Collection[int] = frozenset(),
 ) -> tuple[datetime, RotatePlan] | None:
     """
     Return when there is something to do next, and what, if nothing changes until then.
@@ -207,10 +219,11 @@ def next_due(
     :param accounts: all accounts of the alias.
     :param held: what the sink holds.
     :param now: the time.
+    :param replaced: as in :func:`decide`.
     """
     moments = {now} | ({request.begins} if request.begins else set())
     for account in accounts:
-        created = created_at(account)
+        created = account.created
         if created is not None:
             moments |= {
                 created + request.every,
@@ -222,23 +235,10 @@ def next_due(
             moments.add(since + request.grace)
     later = {moment + _MOMENT - (moment - datetime.min.replace(tzinfo=UTC)) % _MOMENT for moment in moments}
     for moment in sorted(each for each in later if each > now):
-        plan = decide(request, accounts, held, moment)
+        plan = decide(request, accounts, held, moment, replaced)
         if not plan.is_idle:
             return moment, plan
     return None
-
-
-def created_at(account: SubAccount) -> datetime | None:
-    """
-    Return when an account was created; ``None`` where its time cannot be read.
-
-    :param account: as it is listed.
-    """
-    try:
-        created = datetime.fromisoformat(account.created_at or "")
-        return None if created.utcoffset() is None else created.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
 
 
 def check_clock(accounts: Sequence[SubAccount], platform_time: float | None, now: datetime) -> None:
@@ -264,8 +264,8 @@ def check_clock(accounts: Sequence[SubAccount], platform_time: float | None, now
             f"differ by more than 10 minutes. {cure}",
             call="list",
         )
-    newest = max(((created_at(each), each.id) for each in accounts if created_at(each)), default=None)
-    if newest is not None and newest[0] is not None and newest[0] - now > _CLOCKS_AGREE:
+    newest = max(((each.created, each.id) for each in accounts if each.created), default=None)
+    if newest is not None and newest[0] - now > _CLOCKS_AGREE:
         raise ClockDisagrees(
             f"Sub-account {newest[1]} was created at {time_text(newest[0])}, and this worker's clock says "
             f"{time_text(now)}: more than 10 minutes before. {cure}",

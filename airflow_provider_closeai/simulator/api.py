@@ -91,8 +91,8 @@ class Api:
         if not methods:
             raise Refusal(404, "not_found", "there is nothing at this path")
         if incoming.method not in methods:
-            allowed = ", ".join(methods)
-            raise Refusal(405, "method_not_allowed", f"use {allowed} here", {"Allow": allowed})
+            use = ", ".join(methods)
+            raise Refusal(405, "method_not_allowed", f"use {use} here", {"Allow": use})
         self._limit(incoming.host, incoming.call)
         allowed = next(route.allowed for route in ROUTES if route.call == incoming.call)
         if not allowed or incoming.who in allowed:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_provider_closeai.sinks.aws import SecretsManagerSink
-    from airflow_provider_closeai.sinks.base import DatedTokenSink, DeliveryFailed, TokenSink
+    from airflow_provider_closeai.sinks.base import BulkTokenSink, DatedTokenSink, DeliveryFailed, TokenSink
     from airflow_provider_closeai.sinks.file import EncryptedFileSink
     from airflow_provider_closeai.sinks.vault import VaultSink
 
 __all__ = [
+    "BulkTokenSink",
     "DatedTokenSink",
     "DeliveryFailed",
     "EncryptedFileSink",
