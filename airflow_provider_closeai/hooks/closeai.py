@@ -13,6 +13,7 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import ApiBase, BaseHealth, SubAccount
+from airflow_provider_closeai.hooks.rosters import ApplyOptions, PlanOptions, apply_roster, plan_roster
 from airflow_provider_closeai.hooks.stores import TaskJournal, VariableStore
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.reading import select
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Connection, Context
 
+    from airflow_provider_closeai.costs import Run
+    from airflow_provider_closeai.roster import Applied, Plan
     from airflow_provider_closeai.sinks.base import TokenSink
 
 _TEST_SECONDS = 20.0
@@ -273,6 +276,33 @@ class CloseAIHook(BaseHook):
         request = RotateRequest.parse(alias, model_pricing, balance, count, **options)
         keys = SinkKeys(require_sink(deliver_to))
         return runner.rotate(self.get_conn(), request, keys, this_try(context), record)
+
+    def plan(self, roster: Any, **options: Unpack[PlanOptions]) -> Plan:
+        """
+        Plan what a roster changes; changes nothing. See docs/operators/plan.md.
+
+        :param roster: a path, a mapping, or a roster.
+        :param options: ``prune``, ``max_create``, ``max_delete``, ``deliver_to``, ``ledger``, ``time_zone``.
+        """
+        return plan_roster(self.get_conn, roster, options)
+
+    def apply(
+        self,
+        plan: Any,
+        *,
+        context: Context | None = None,
+        run: Run | None = None,
+        **options: Unpack[ApplyOptions],
+    ) -> Applied:
+        """
+        Do what is planned and still wanted, or make a roster so. See docs/operators/sync.md.
+
+        :param plan: a plan, its record, or what :meth:`plan` takes.
+        :param context: as in :meth:`create_sub_accounts`.
+        :param run: of the task, for the ledger.
+        :param options: those of :meth:`plan`, ``settle``, ``batch_size``, ``dry_run``.
+        """
+        return apply_roster(self.get_conn, plan, options, this_try(context), run)
 
 
 def client_from(connection: Connection, longest: float | None = None) -> CloseAIClient:
