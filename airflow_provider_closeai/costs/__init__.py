@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         snapshot,
     )
     from airflow_provider_closeai.costs.store.ledger import Ledger, run_key
+    from airflow_provider_closeai.costs.to_date import month_to_date
 
 __all__ = [
     "CloseRefused",
@@ -70,6 +71,7 @@ __all__ = [
     "TooManyDigits",
     "close",
     "compute",
+    "month_to_date",
     "record_correction",
     "record_deleted",
     "report",
@@ -81,6 +83,7 @@ _MODULES = {
     **dict.fromkeys(_FUNCTIONS, "service"),
     "Ledger": "store.ledger",
     "run_key": "store.ledger",
+    "month_to_date": "to_date",
     "Report": "accounting.report_model",
     "Run": "requests",
     **{name: "requests" for name in __all__ if name.endswith("Request")},

@@ -103,6 +103,7 @@ class CreateSubAccountsOperator(CloseAIOperator):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Create what is missing; see docs/operators/create.md."""
         from airflow_provider_closeai.hooks.closeai import this_try
+        from airflow_provider_closeai.hooks.keys import sink_keys
         from airflow_provider_closeai.provisioning import runner
         from airflow_provider_closeai.provisioning.requests import CreateRequest
 
@@ -118,7 +119,7 @@ class CreateSubAccountsOperator(CloseAIOperator):
             )
             keys = None
             if self.deliver_to is not None:
-                keys = hook.sink_keys(self.deliver_to, {request.alias: request.count})
+                keys = sink_keys(hook.get_conn, self.deliver_to, {request.alias: request.count})
             accounts = runner.create(hook.get_conn(), request, this_try(context), needs_keys=keys is not None)
             records = [request.record(account) for account in accounts]
             if keys is not None:

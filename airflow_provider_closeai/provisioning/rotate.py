@@ -109,15 +109,16 @@ def decide(
     untouched = tuple(account for account in accounts if account.id not in dated)
     going = _going(request, keys, len(untouched)) if request.may_replace(now) else []
     create = _missing(request, keys, going, len(untouched), now)
-    kept = [account for account in accounts if account.id not in {key.account.id for key in going}]
-    there = {*held, *replaced}
-    deliver = tuple(account.id for account in kept if account.id not in there)
+    gone = {key.account.id for key in going}
+    kept = [account for account in accounts if account.id not in gone]
+    unheld = [each.id for each in accounts if each.id not in held and each.id not in replaced]
+    deliver = tuple(each for each in unheld if each not in gone)
     if going and any(held.get(account.id, now) is None for account in kept):
         # The sink cannot say since when: a run that delivers something deletes nothing.
         undisturbed = _missing(request, keys, [], len(untouched), now)
         if deliver or undisturbed:
             going, create = [], undisturbed
-            deliver = tuple(account.id for account in accounts if account.id not in there)
+            deliver = tuple(unheld)
         else:
             create = 0
     return RotatePlan(

@@ -1,10 +1,10 @@
-"""An OpenAI client with a sub-account's key, on the base that is healthy now."""
+"""Keys on their way to those who use them: into a sink, or into an OpenAI client."""
 
 from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from requests.utils import select_proxy
@@ -18,10 +18,22 @@ from airflow_provider_closeai.provisioning.errors import MissingAccounts
 from airflow_provider_closeai.provisioning.inputs import alias_text, bad
 from airflow_provider_closeai.provisioning.reading import require_keys, select
 from airflow_provider_closeai.provisioning.selection import Selection
-from airflow_provider_closeai.sinks.base import newest
+from airflow_provider_closeai.sinks.base import SinkKeys, newest, require_sink
 
 if TYPE_CHECKING:
     from openai import OpenAI
+
+
+def sink_keys(client: Callable[[], CloseAIClient], sink: Any, counts: Mapping[str, int]) -> SinkKeys:
+    """
+    Return a sink as writes take it.
+
+    :param client: returns the API; asked for its best base where connections are delivered.
+    :param sink: what ``deliver_to`` is given.
+    :param counts: how many accounts each alias shall have.
+    :raises InvalidParameter: it is no sink, or cannot keep these keys.
+    """
+    return SinkKeys(require_sink(sink, counts), counts, lambda: _model_url(client().get_base_url()))
 
 
 def openai_client(
@@ -50,7 +62,11 @@ def openai_client(
     require_keys([chosen])
     base = client.get_base_url()
     given = {"http_client": _http_client(client.config, base), **options}
-    return openai.OpenAI(base_url=f"{base}/v1", api_key=chosen.token.reveal(), **given)
+    return openai.OpenAI(base_url=_model_url(base), api_key=chosen.token.reveal(), **given)
+
+
+def _model_url(base: str) -> str:
+    return f"{base}/v1"
 
 
 def _choose(client: CloseAIClient, alias: object, account: object) -> SubAccount:

@@ -1,0 +1,59 @@
+"""The roster: one file says who has which keys, at what prices, within which budget.
+
+A file is read and checked (``read_roster``), a plan of changes is made of it (``make_plan``), shown
+(``markdown``) and applied (``apply``). The names here are the public ones; all modules beneath are internal
+(docs/stability.md).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_provider_closeai.roster.applied import Applied
+    from airflow_provider_closeai.roster.applying import apply
+    from airflow_provider_closeai.roster.errors import DriftFound, PlanRefused, RosterConflict
+    from airflow_provider_closeai.roster.look import Books, Options, make_plan
+    from airflow_provider_closeai.roster.models import Entry, Roster
+    from airflow_provider_closeai.roster.plan import Action, Plan
+    from airflow_provider_closeai.roster.reading import read_roster
+    from airflow_provider_closeai.roster.render import markdown
+
+__all__ = [
+    "Action",
+    "Applied",
+    "Books",
+    "DriftFound",
+    "Entry",
+    "Options",
+    "Plan",
+    "PlanRefused",
+    "Roster",
+    "RosterConflict",
+    "apply",
+    "make_plan",
+    "markdown",
+    "read_roster",
+]
+_MODULES = {
+    "Action": "plan",
+    "Applied": "applied",
+    "Books": "look",
+    "Entry": "models",
+    "Options": "look",
+    "Plan": "plan",
+    "Roster": "models",
+    "apply": "applying",
+    "make_plan": "look",
+    "markdown": "render",
+    "read_roster": "reading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: DAG files are parsed every few seconds."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = _MODULES.get(name, "errors")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
