@@ -73,7 +73,11 @@ def test_a_plan_is_applied_in_the_same_dag(
     planned, done = first.result("plan"), first.result("sync")
     assert planned["counts"] == {"create": 2, "reprice": 1, "delete": 1}
     assert f"`{planned['digest']}`" in planned["markdown"]
-    assert (done["digest"], done["counts"]["created"], done["counts"]["delivered"]) == (planned["digest"], 2, 3)
+    assert (done["digest"], done["counts"]["created"], done["counts"]["delivered"]) == (
+        planned["digest"],
+        2,
+        3,
+    )
     assert [record["id"] for record in done["deleted"]] == [old["id"]]
     assert [record["id"] for record in done["repriced"]] == [drifted["id"]]
     there = {account["id"]: account for account in sim.accounts()}
@@ -96,7 +100,9 @@ def test_a_plan_is_applied_in_the_same_dag(
     }  # fmt: skip
 
 
-def test_a_roster_is_applied_at_once_and_what_is_right_is_left(sim: Simulator, dag: Any, roster: Path) -> None:
+def test_a_roster_is_applied_at_once_and_what_is_right_is_left(
+    sim: Simulator, dag: Any, roster: Path
+) -> None:
     with dag:
         SyncSubAccountsOperator(task_id="sync", roster=roster, max_create=3)
     assert run(dag).result("sync")["counts"]["created"] == 3
@@ -142,7 +148,10 @@ def test_drift_fails_a_check_and_names_each_difference(
     [
         ({"roster": "/nowhere/roster.yaml"}, "cannot be read: .* No such file"),
         ({"roster": {}}, "is empty"),
-        ({"roster": {"version": 1, "accounts": []}, "prune": True}, "max_delete is not given, and prune=True"),
+        (
+            {"roster": {"version": 1, "accounts": []}, "prune": True},
+            "max_delete is not given, and prune=True",
+        ),
         ({}, "none is given"),
         ({"roster": {"version": 1, "accounts": []}, "plan": {}}, "both are given"),
         ({"plan": {"counts": {}}}, "and no plan"),
