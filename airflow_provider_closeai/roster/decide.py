@@ -178,7 +178,7 @@ def make_plan(
         made_at=seen.now,
         main_account=main_account_of(seen.accounts, roster.main_account),
         owns=roster.owns,
-        entries=tuple(roster.entries.values()),
+        entries=tuple(roster.entries[alias] for alias in sorted(roster.entries)),
         prune=prune,
         max_create=max_create,
         max_delete=max_delete,

@@ -109,7 +109,7 @@ def _parse_json(name: str, text: str) -> Document:
         return found
 
     try:
-        tree = json.loads(text, parse_float=Decimal, parse_int=Decimal, object_pairs_hook=unique)
+        tree = json.loads(text, parse_float=Decimal, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise _unreadable(name, error.lineno, f"it is no JSON ({error.msg})") from None
     except (ValueError, RecursionError) as error:
@@ -222,9 +222,11 @@ class _Builder:
                 return text  # whoever reads it as a time says what is wrong
         if kind in ("int", "float"):
             try:
-                if not _OCTAL.match(text) or kind == "float":
+                if kind == "float":
                     return Decimal(text)
-            except InvalidOperation:
+                if not _OCTAL.match(text):
+                    return int(text)
+            except (InvalidOperation, ValueError):
                 pass
             return Ambiguous(text, None)  # octal, hexadecimal, sexagesimal
         raise self._error(node, f"the tag {node.tag!r} is not known here")

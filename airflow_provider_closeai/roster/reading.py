@@ -41,8 +41,8 @@ def read_roster(source: Any) -> Roster:
     """
     Read a roster.
 
-    :param source: a mapping; a path object with ``read_bytes`` (``pathlib.Path``, ``ObjectStoragePath``), or
-        anything with ``open``; text: a local path.
+    :param source: a mapping, or JSON text of one; a path object with ``read_bytes`` (``pathlib.Path``,
+        ``ObjectStoragePath``), or anything with ``open``; text: a local path.
     :raises InvalidParameter: naming line, field, problem and cure of what is wrong, of several in lines.
     """
     return parse_roster(read_document(source))
@@ -58,6 +58,8 @@ def read_document(source: Any) -> Document:
         return source
     if isinstance(source, Mapping):
         return Document("roster", source)
+    if isinstance(source, str) and source.lstrip().startswith("{"):
+        return parse_text("roster", source, is_json=True)
     name = f"roster {source}"
     text = _text_of(name, source)
     return parse_text(name, text, is_json=str(source).lower().endswith(".json"))
