@@ -3,6 +3,8 @@
 
 CELLS := airflow-2.11.2-py311 airflow-3.1.8-py311 \
          airflow-3.3.2-py311 airflow-3.3.2-py312 airflow-3.3.2-py313
+# Exactly the lowest versions that pyproject.toml allows.
+LOWEST_CELL := airflow-2.11.0-py311
 CELL ?=
 SKIP ?=
 ARGS ?=
@@ -70,6 +72,9 @@ endef
 .venv/lint/.stamp: requirements/$$(MAIN_CELL).txt requirements/lint.txt pyproject.toml | .venv/tools/.stamp
 	$(call fill,requirements/$(MAIN_CELL).txt requirements/lint.txt,'$(MAIN_PYTHON)')
 
+.venv/docs/.stamp: requirements/$$(MAIN_CELL).txt requirements/docs.txt pyproject.toml | .venv/tools/.stamp
+	$(call fill,requirements/$(MAIN_CELL).txt requirements/docs.txt,'$(MAIN_PYTHON)')
+
 # --- Targets ---
 
 MATRIX = MAKE='$(MAKE_COMMAND)' .venv/tools/bin/python scripts/matrix.py
@@ -92,12 +97,20 @@ test: .venv/tools/.stamp ## the whole suite on Airflow 3.3.2 and the Python foun
 
 .PHONY: test-cell
 test-cell: .venv/tools/.stamp ## the whole suite in one cell: CELL=airflow-3.1.8-py311
-	$(if $(filter $(CELL),$(CELLS)),,$(error CELL must be one of: $(CELLS)))
+	$(if $(filter $(CELL),$(CELLS) $(LOWEST_CELL)),,$(error CELL must be one of: $(CELLS) $(LOWEST_CELL)))
 	@$(MATRIX) $(CELL) -- $(ARGS)
 
 .PHONY: test-matrix
 test-matrix: .venv/tools/.stamp ## the whole suite in every cell (SKIP='cell ...' to leave some out)
 	@$(MATRIX) $(filter-out $(SKIP),$(CELLS)) -- $(ARGS)
+
+.PHONY: test-newest
+test-newest: .venv/tools/.stamp ## the wheel in the newest Airflow of the package index, nothing pinned
+	rm -rf .venv/newest dist
+	$(UV) venv -q --python '$(MAIN_PYTHON)' .venv/newest
+	$(UV) build -q --wheel --out-dir dist .
+	$(UV) pip install -q --python .venv/newest dist/*.whl -r requirements/test.in
+	.venv/newest/bin/pytest -n 2 tests $(ARGS)
 
 .PHONY: test-e2e
 # A file to a worker: else each worker starts an Airflow of its own.
@@ -116,6 +129,18 @@ lint: .venv/lint/.stamp ## ruff, mypy --strict and the arrows between rooms, wit
 	.venv/lint/bin/mypy
 	for file in tests/*/conftest.py; do .venv/lint/bin/mypy --no-error-summary $$file || exit 1; done
 	.venv/lint/bin/lint-imports --no-logo --no-cache
+	.venv/lint/bin/zizmor -q --offline .github
+
+.PHONY: docs
+docs: .venv/docs/.stamp ## the documentation as a site in .venv/docs/site, warnings as errors
+	AIRFLOW_HOME='$(CURDIR)/.venv/docs/airflow' .venv/docs/bin/sphinx-build -q -W --keep-going -E \
+	  -c docs/site -d .venv/docs/doctrees docs .venv/docs/site
+
+.PHONY: audit
+audit: .venv/tools/.stamp ## known vulnerabilities in what the package depends on
+	$(UV) venv -q --clear --python '$(MAIN_PYTHON)' .venv/audit
+	$(UV) pip sync -q --python .venv/audit requirements/audit.txt
+	.venv/audit/bin/pip-audit --disable-pip --no-deps -r requirements/$(MAIN_CELL).txt
 
 .PHONY: bench
 bench: .venv/$$(MAIN_CELL)/.stamp ## speed and memory, measured
@@ -131,15 +156,24 @@ build: .venv/$$(MAIN_CELL)/.stamp ## wheel and sdist into dist/
 COMPILE = $(UV) pip compile -q --upgrade --no-emit-index-url --no-header --annotation-style line
 
 .PHONY: pins
-pins: $(addprefix pin-,$(CELLS)) ## renew every pin file but uv.txt
+pins: $(addprefix pin-,$(CELLS) $(LOWEST_CELL)) ## renew every pin file but uv.txt
 	$(COMPILE) --python-version 3.11 $(patsubst %,-c requirements/%.txt,$(filter airflow-3.3.2-%,$(CELLS))) \
 	  requirements/lint.in -o requirements/lint.txt
 	$(COMPILE) --python-version 3.11 -c requirements/airflow-3.3.2-py311.txt \
 	  requirements/bench.in -o requirements/bench.txt
+	$(COMPILE) --python-version 3.11 -c requirements/airflow-3.3.2-py311.txt \
+	  requirements/docs.in -o requirements/docs.txt
+	echo pip-audit | $(COMPILE) --python-version 3.11 - -o requirements/audit.txt
 
 # Airflow publishes no upper bounds: with libraries newer than these dates the older ones break.
-pin-airflow-2.11.2-py311 pin-airflow-3.1.8-py311: COMPILE += --exclude-newer 2026-06-15 \
+pin-airflow-2.11.2-py311 pin-airflow-3.1.8-py311 pin-$(LOWEST_CELL): COMPILE += --exclude-newer 2026-06-15 \
   --exclude-newer-package apache-airflow-providers-common-compat=2026-11-20
+
+pin-$(LOWEST_CELL): | .venv/tools/.stamp
+	$(COMPILE) --python-version 3.11 --resolution lowest-direct --no-deps pyproject.toml -o requirements/lowest.txt
+	$(COMPILE) --python-version 3.11 -c requirements/lowest.txt pyproject.toml requirements/test.in \
+	  -o requirements/$(LOWEST_CELL).txt
+	rm requirements/lowest.txt
 
 pin-airflow-%: | .venv/tools/.stamp
 	echo 'apache-airflow==$(call version,airflow-$*)' | $(COMPILE) --python-version 3.$(call minor,airflow-$*) \

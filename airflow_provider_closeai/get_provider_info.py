@@ -112,6 +112,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": "CloseAI",
                 "python-modules": [
+                    "airflow_provider_closeai.operators.roster",
                     "airflow_provider_closeai.operators.rotate",
                     "airflow_provider_closeai.operators.sub_accounts",
                     "airflow_provider_closeai.operators.costs",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NoReturn
 
@@ -136,6 +137,15 @@ class SubAccount(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def is_other(self) -> bool:
         """True for what is known to be no sub-account; not for an entry that does not say what it is."""
         return bool(self.token_type) and not self.is_sub_account
+
+    @property
+    def created(self) -> datetime | None:
+        """When it was created; ``None`` where its time cannot be read."""
+        try:
+            created = datetime.fromisoformat(self.created_at or "")
+            return None if created.utcoffset() is None else created.astimezone(UTC)
+        except (ValueError, OverflowError):
+            return None
 
     @property
     def pricing(self) -> dict[str, Decimal | None]:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         snapshot,
     )
     from airflow_provider_closeai.costs.store.ledger import Ledger, run_key
+    from airflow_provider_closeai.costs.to_date import month_to_date
 
 __all__ = [
     "CloseRefused",
@@ -71,6 +72,7 @@ __all__ = [
     "TooManyDigits",
     "close",
     "compute",
+    "month_to_date",
     "record_correction",
     "record_deleted",
     "report",
@@ -88,4 +90,5 @@ if not TYPE_CHECKING:
         "store.ledger",
         "accounting.report_model",
         "service",
+        "to_date",
     )

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.costs import roster_rules
 from airflow_provider_closeai.costs.tables import unguarded
+from airflow_provider_closeai.roster.document import parse_text
 
 #: Opens a path: takes the parameter's name, for the error, and what was given.
 OpenPath = Callable[[str, Any], Any]
@@ -92,10 +94,15 @@ def load_rules(name: str, source: Any, open_path: OpenPath) -> Any:
     Return owners or budgets: read from their file where a path is given, or from JSON text.
 
     :param name: the parameter, for the error.
-    :param source: a mapping, a list, JSON text of either, or the path of a YAML or CSV file.
+    :param source: a mapping, a list, JSON text of either, or the path of a YAML or CSV file; or a roster.
     :param open_path: opens the path.
     :raises InvalidParameter: the file or the JSON cannot be read.
     """
+    found = _loaded(name, source, open_path)
+    return roster_rules.rules_of(name, found) if roster_rules.is_roster(found) else found
+
+
+def _loaded(name: str, source: Any, open_path: OpenPath) -> Any:
     if not isinstance(source, str | os.PathLike) and not hasattr(type(source), "joinpath"):
         return source
     text = str(source)
@@ -118,15 +125,15 @@ def load_rules(name: str, source: Any, open_path: OpenPath) -> Any:
 
 def read_rules(name: str, path: str, data: bytes) -> object:
     """
-    Read a YAML or CSV file of owners or budgets, every value as text.
+    Read a YAML or CSV file of owners or budgets, every value as text; or a roster, with its own reader.
 
     :param name: the parameter, for the error.
     :param path: its path; its ending says what it is.
     :param data: its content.
     :raises InvalidParameter: where it cannot be read.
     """
-    if not path.endswith((".yaml", ".yml", ".csv")):
-        raise InvalidParameter(f"{name}: {path} ends neither in .yaml, .yml nor .csv.")
+    if not path.endswith((".yaml", ".yml", ".json", ".csv")):
+        raise InvalidParameter(f"{name}: {path} ends neither in .yaml, .yml, .json nor .csv.")
     try:
         text = data.decode("utf-8-sig")
         found = list(_csv_rows(text)) if path.endswith(".csv") else _yaml(text)
@@ -134,6 +141,8 @@ def read_rules(name: str, path: str, data: bytes) -> object:
         raise InvalidParameter(f"{name}: the file {path} cannot be read: {error}.") from error
     if not found:
         raise InvalidParameter(f"{name}: the file {path} has no rules.")
+    if roster_rules.is_roster(found):
+        return parse_text(f"{name}: roster {path}", text, is_json=path.endswith(".json")).tree
     return found
 
 

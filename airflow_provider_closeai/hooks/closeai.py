@@ -13,6 +13,8 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import ApiBase, BaseHealth, SubAccount
+from airflow_provider_closeai.hooks.keys import openai_client, sink_keys
+from airflow_provider_closeai.hooks.rosters import ApplyOptions, PlanOptions, apply_roster, plan_roster
 from airflow_provider_closeai.hooks.stores import TaskJournal, VariableStore
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.reading import select
@@ -27,13 +29,15 @@ from airflow_provider_closeai.provisioning.requests import (
     RotateRequest,
 )
 from airflow_provider_closeai.provisioning.selection import Selection
-from airflow_provider_closeai.sinks.base import SinkKeys, require_sink
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from airflow.providers.common.compat.sdk import Connection, Context
+    from openai import OpenAI
 
+    from airflow_provider_closeai.costs import Run
+    from airflow_provider_closeai.roster import Applied, Plan
     from airflow_provider_closeai.sinks.base import TokenSink
 
 _TEST_SECONDS = 20.0
@@ -121,7 +125,7 @@ class CloseAIHook(BaseHook):
         """
         Return the base to use now, without a trailing slash.
 
-        Right for an OpenAI client too: ``OpenAI(base_url=hook.get_base_url() + "/v1", ...)``.
+        For a model, see :meth:`get_openai_client`.
 
         :raises NoHealthyBase: where none is healthy.
         """
@@ -271,8 +275,50 @@ class CloseAIHook(BaseHook):
         :param options: ``every``, ``grace``, ``max_rotate``, ``rotate_from``, ``batch_size``, ``settle``.
         """
         request = RotateRequest.parse(alias, model_pricing, balance, count, **options)
-        keys = SinkKeys(require_sink(deliver_to))
+        keys = sink_keys(self.get_conn, deliver_to, {request.wanted.alias: request.wanted.count})
         return runner.rotate(self.get_conn(), request, keys, this_try(context), record)
+
+    def get_openai_client(self, alias: str | None = None, account: Any = None, **options: Any) -> OpenAI:
+        """
+        Return an ``openai.OpenAI`` on the base that is healthy now, with a sub-account's key.
+
+        Make it in the task that uses it: later another base may be better, and the key another.
+
+        :param alias: whose key. Of several accounts the newest that is enabled and has prices.
+        :param account: or this account's: an id, a record or an account. Give exactly one of the two.
+        :param options: of ``openai.OpenAI``, such as ``timeout`` and ``max_retries``.
+        :raises MissingAccounts: there is no such account.
+        :raises MaskedKeys: the listing hides the key.
+        :raises NoHealthyBase: no base is healthy.
+        """
+        return openai_client(self.get_conn(), alias, account, options)
+
+    def plan(self, roster: Any, **options: Unpack[PlanOptions]) -> Plan:
+        """
+        Plan what a roster changes; changes nothing. See docs/operators/plan.md.
+
+        :param roster: a path, a mapping, or a roster.
+        :param options: ``prune``, ``max_create``, ``max_delete``, ``deliver_to``, ``ledger``, ``time_zone``.
+        """
+        return plan_roster(self.get_conn, roster, options)
+
+    def apply(
+        self,
+        plan: Any,
+        *,
+        context: Context | None = None,
+        run: Run | None = None,
+        **options: Unpack[ApplyOptions],
+    ) -> Applied:
+        """
+        Do what is planned and still wanted, or make a roster so. See docs/operators/sync.md.
+
+        :param plan: a plan, its record, or what :meth:`plan` takes.
+        :param context: as in :meth:`create_sub_accounts`.
+        :param run: of the task, for the ledger.
+        :param options: those of :meth:`plan`, ``settle``, ``batch_size``, ``dry_run``.
+        """
+        return apply_roster(self.get_conn, plan, options, this_try(context), run)
 
 
 def client_from(connection: Connection, longest: float | None = None) -> CloseAIClient:

@@ -6,6 +6,7 @@ DAG files are parsed every few seconds, so nothing here imports the client, requ
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import re
 import textwrap
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _LONGEST_WAIT = 24 * 3600.0
 _LINE = 100  # characters of a line that Airflow's log view shows whole
+_SHORT = 200  # characters of an exception
 
 try:
     from airflow.providers.common.compat.sdk import RetryDecision, RetryPolicy
@@ -60,8 +62,8 @@ def translate_errors() -> Iterator[None]:
     Log an error of ours in short lines, and let a permanent one leave as ``AirflowFailException``.
 
     The lines come first in the log and are whole in Airflow's log view, which cuts long ones. The exception
-    is raised with the first sentence only, but for a wrong parameter or setting, whose text is short and has
-    the cure. One that may pass leaves as itself, with its ``retry_after``.
+    is raised with its first sentences only, but for a wrong parameter or setting, whose text has the cure.
+    One that may pass leaves as itself, with its ``retry_after``.
     """
     from airflow_provider_closeai.client.errors import CloseAIError
 
@@ -74,8 +76,14 @@ def translate_errors() -> Iterator[None]:
                 log.error("%s", line)  # noqa: TRY400  # a traceback would bury the message
         log.error("Documentation: docs/troubleshooting.md, %s", docs_url("troubleshooting.md"))  # noqa: TRY400
         if not isinstance(error, ValueError):
-            error.args = (sentences[0],)
+            error.args = (_first(sentences),)
         raise (AirflowFailException(str(error)) if error.permanent else error) from None
+
+
+def _first(sentences: list[str]) -> str:
+    """Join as many as are short together, and one at least."""
+    lengths = itertools.accumulate(len(sentence) + 1 for sentence in sentences)
+    return " ".join(sentences[: max(1, sum(length <= _SHORT + 1 for length in lengths))])
 
 
 @attrs.define

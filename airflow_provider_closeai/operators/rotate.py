@@ -102,10 +102,10 @@ class RotateSubAccountsOperator(CloseAIOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Rotate; see docs/operators/rotate.md."""
         from airflow_provider_closeai.hooks.closeai import this_try
+        from airflow_provider_closeai.hooks.keys import sink_keys
         from airflow_provider_closeai.operators.costs import deletion_recorder
         from airflow_provider_closeai.provisioning import runner
         from airflow_provider_closeai.provisioning.requests import RotateRequest
-        from airflow_provider_closeai.sinks.base import SinkKeys, require_sink
 
         with self.hook() as hook:
             request = RotateRequest.parse(
@@ -120,7 +120,7 @@ class RotateSubAccountsOperator(CloseAIOperator):
                 batch_size=self.batch_size,
                 settle=self.settle,
             )
-            keys = SinkKeys(require_sink(self.deliver_to))
+            keys = sink_keys(hook.get_conn, self.deliver_to, {request.wanted.alias: request.wanted.count})
             recorder = deletion_recorder(self.ledger, context, self.time_zone)
             done = runner.rotate(hook.get_conn(), request, keys, this_try(context), recorder)
             return done.record(request)

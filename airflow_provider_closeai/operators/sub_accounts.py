@@ -103,9 +103,9 @@ class CreateSubAccountsOperator(CloseAIOperator):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Create what is missing; see docs/operators/create.md."""
         from airflow_provider_closeai.hooks.closeai import this_try
+        from airflow_provider_closeai.hooks.keys import sink_keys
         from airflow_provider_closeai.provisioning import runner
         from airflow_provider_closeai.provisioning.requests import CreateRequest
-        from airflow_provider_closeai.sinks.base import check_sink, deliver_all
 
         with self.hook() as hook:
             request = CreateRequest.parse(
@@ -117,11 +117,13 @@ class CreateSubAccountsOperator(CloseAIOperator):
                 batch_size=self.batch_size,
                 settle=self.settle,
             )
-            sink = check_sink(self.deliver_to)
-            accounts = runner.create(hook.get_conn(), request, this_try(context), needs_keys=sink is not None)
+            keys = None
+            if self.deliver_to is not None:
+                keys = sink_keys(hook.get_conn, self.deliver_to, {request.alias: request.count})
+            accounts = runner.create(hook.get_conn(), request, this_try(context), needs_keys=keys is not None)
             records = [request.record(account) for account in accounts]
-            if sink is not None:
-                references = deliver_all(sink, accounts)
+            if keys is not None:
+                references = keys.deliver(accounts)
                 records = [record | {"delivered_to": references[record["id"]]} for record in records]
         return records
 

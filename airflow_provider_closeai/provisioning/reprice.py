@@ -64,16 +64,29 @@ class RepricePlan(msgspec.Struct, frozen=True):
 def plan_repricing(accounts: Sequence[SubAccount], request: RepriceRequest) -> RepricePlan:
     """Decide what to send."""
     targets = {account.id: target_pricing(account, request.pricing, request.mode) for account in accounts}
+    return plan_targets(accounts, targets, request.batch_size)
+
+
+def plan_targets(
+    accounts: Sequence[SubAccount], targets: Mapping[int, Pricing], batch_size: int
+) -> RepricePlan:
+    """
+    Decide what to send, where it is known what each account shall have.
+
+    :param accounts: the selected ones, as they are.
+    :param targets: the price list of each, by id.
+    :param batch_size: accounts per post.
+    """
     changing = [account for account in accounts if not same_pricing(account.pricing, targets[account.id])]
     groups: dict[tuple[str | None, frozenset[tuple[str, Decimal]]], list[SubAccount]] = {}
     for account in changing:
         groups.setdefault((account.alias, frozenset(targets[account.id].items())), []).append(account)
     batches = [
-        Batch(alias, targets[members[0].id], members[start : start + request.batch_size])
+        Batch(alias, targets[members[0].id], members[start : start + batch_size])
         for (alias, _), members in groups.items()
-        for start in range(0, len(members), request.batch_size)
+        for start in range(0, len(members), batch_size)
     ]
-    return RepricePlan(targets, changing, batches)
+    return RepricePlan(dict(targets), changing, batches)
 
 
 def target_pricing(account: SubAccount, pricing: Mapping[str, Decimal], mode: str) -> Pricing:

@@ -80,21 +80,33 @@ class _Key(msgspec.Struct, frozen=True):
     is_adopted: bool  # nobody rotated it when it became old
 
 
-def decide(request: RotateRequest, accounts: Sequence[SubAccount], held: Held, now: datetime) -> RotatePlan:
-    """Decide what to do with the accounts of the alias. What ``held`` does not name is delivered."""
+def decide(
+    request: RotateRequest,
+    accounts: Sequence[SubAccount],
+    held: Held,
+    now: datetime,
+    replaced: Collection[int] = frozenset(),
+) -> RotatePlan:
+    """
+    Decide what to do with the accounts of the alias. What ``held`` does not name is delivered.
+
+    :param replaced: ids whose keys need no delivery: in the sink a newer key has taken their place.
+    """
     keys = _keys(request, accounts, held, now)
     dated = {key.account.id for key in keys}
     untouched = tuple(account for account in accounts if account.id not in dated)
     going = _going(request, keys, len(untouched)) if request.may_replace(now) else []
     create = _missing(request, keys, going, len(untouched), now)
-    kept = [account for account in accounts if account.id not in {key.account.id for key in going}]
-    deliver = tuple(account.id for account in kept if account.id not in held)
+    gone = {key.account.id for key in going}
+    kept = [account for account in accounts if account.id not in gone]
+    unheld = [each.id for each in accounts if each.id not in held and each.id not in replaced]
+    deliver = tuple(each for each in unheld if each not in gone)
     if going and any(held.get(account.id, now) is None for account in kept):
         # The sink cannot say since when: a run that delivers something deletes nothing.
         undisturbed = _missing(request, keys, [], len(untouched), now)
         if deliver or undisturbed:
             going, create = [], undisturbed
-            deliver = tuple(account.id for account in accounts if account.id not in held)
+            deliver = tuple(unheld)
         else:
             create = 0
     return RotatePlan(
@@ -112,7 +124,7 @@ def _keys(request: RotateRequest, accounts: Sequence[SubAccount], held: Held, no
     """Return what can be rotated, oldest first."""
     keys = []
     for account in accounts:
-        created = created_at(account)
+        created = account.created
         if created is None or not account.is_sub_account:
             continue
         age, is_held, since = now - created, account.id in held, held.get(account.id)
@@ -183,12 +195,16 @@ def _reasons(
 
 
 def next_due(
-    request: RotateRequest, accounts: Sequence[SubAccount], held: Held, now: datetime
+    request: RotateRequest,
+    accounts: Sequence[SubAccount],
+    held: Held,
+    now: datetime,
+    replaced: Collection[int] = frozenset(),
 ) -> tuple[datetime, RotatePlan] | None:
     """Return when there is something to do next, and what, if nothing changes until then."""
     moments = {now} | ({request.begins} if request.begins else set())
     for account in accounts:
-        created = created_at(account)
+        created = account.created
         if created is not None:
             moments |= {
                 created + request.every,
@@ -200,19 +216,10 @@ def next_due(
             moments.add(since + request.grace)
     later = {moment + _MOMENT - (moment - datetime.min.replace(tzinfo=UTC)) % _MOMENT for moment in moments}
     for moment in sorted(each for each in later if each > now):
-        plan = decide(request, accounts, held, moment)
+        plan = decide(request, accounts, held, moment, replaced)
         if not plan.is_idle:
             return moment, plan
     return None
-
-
-def created_at(account: SubAccount) -> datetime | None:
-    """Return when an account was created; ``None`` where its time cannot be read."""
-    try:
-        created = datetime.fromisoformat(account.created_at or "")
-        return None if created.utcoffset() is None else created.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
 
 
 def check_clock(accounts: Sequence[SubAccount], platform_time: float | None, now: datetime) -> None:
@@ -231,8 +238,8 @@ def check_clock(accounts: Sequence[SubAccount], platform_time: float | None, now
             f"differ by more than 10 minutes. {cure}",
             call="list",
         )
-    newest = max(((created_at(each), each.id) for each in accounts if created_at(each)), default=None)
-    if newest is not None and newest[0] is not None and newest[0] - now > _CLOCKS_AGREE:
+    newest = max(((each.created, each.id) for each in accounts if each.created), default=None)
+    if newest is not None and newest[0] - now > _CLOCKS_AGREE:
         raise ClockDisagrees(
             f"Sub-account {newest[1]} was created at {time_text(newest[0])}, and this worker's clock says "
             f"{time_text(now)}: more than 10 minutes before. {cure}",

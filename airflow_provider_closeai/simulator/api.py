@@ -7,9 +7,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_closeai.simulator import models
 from airflow_provider_closeai.simulator.accounts import Account
 from airflow_provider_closeai.simulator.answers import TEXT, Answer, Refusal, done, encode
 from airflow_provider_closeai.simulator.checks import (
@@ -30,7 +31,10 @@ from airflow_provider_closeai.simulator.values import to_decimal, to_units
 
 @dataclass(frozen=True)
 class Incoming:
-    """A request as it came; ``who`` is main, sub, none or other, ``at_most`` cuts a create's count."""
+    """A request as it came; ``who`` is main, sub, none or other, ``at_most`` cuts a create's count.
+
+    ``key`` is the API key that it carries, which nothing shows.
+    """
 
     host: str
     call: str
@@ -41,6 +45,7 @@ class Incoming:
     content_type: str
     who: str
     at_most: int | None = None
+    key: str | None = field(default=None, repr=False)
 
 
 class Api:
@@ -64,9 +69,7 @@ class Api:
         """
         if authorization is None:
             return "none"
-        scheme, _, key = authorization.partition(" ")
-        if scheme.lower() != "bearer":
-            return "other"
+        key = key_of(authorization)
         if key == self._state.key:
             return "main"
         with self._state.lock:
@@ -88,15 +91,15 @@ class Api:
         if not methods:
             raise Refusal(404, "not_found", "there is nothing at this path")
         if incoming.method not in methods:
-            allowed = ", ".join(methods)
-            raise Refusal(405, "method_not_allowed", f"use {allowed} here", {"Allow": allowed})
+            use = ", ".join(methods)
+            raise Refusal(405, "method_not_allowed", f"use {use} here", {"Allow": use})
         self._limit(incoming.host, incoming.call)
-        if incoming.call == "healthy":
+        allowed = next(route.allowed for route in ROUTES if route.call == incoming.call)
+        if not allowed or incoming.who in allowed:
             return
         if incoming.who == "sub":
             raise Refusal(403, "permission_denied", "a sub-account's API key may not use this interface")
-        if incoming.who != "main":
-            raise Refusal(401, "invalid_api_key", "the API key is missing or not valid")
+        raise Refusal(401, "invalid_api_key", "the API key is missing or not valid")
 
     def _limit(self, host: str, call: str) -> None:
         limit = self._settings.rate_limits.get(call)
@@ -213,6 +216,20 @@ class Api:
                 self._state.delete(account)
         return done({"success": True})
 
+    def _models(self, incoming: Incoming) -> Answer:
+        read_query(incoming.pairs, ())
+        with self._state.lock:
+            return done(models.listed(self._state, self._user(incoming)))
+
+    def _chat(self, incoming: Incoming) -> Answer:
+        chat = models.read_chat(self._fields(incoming, models.CHAT_FIELDS, ("model", "messages")))
+        with self._state.lock:
+            return done(models.complete(self._state, self._user(incoming), chat))
+
+    def _user(self, incoming: Incoming) -> Account | None:
+        """Return the sub-account whose key it is; None is the main account itself."""
+        return self._state.tokens.get(incoming.key or "")
+
     def _fields(self, incoming: Incoming, known: tuple[str, ...], needed: tuple[str, ...]) -> dict[str, Any]:
         read_query(incoming.pairs, ())
         return read_body(incoming.body, incoming.content_type, known, needed)
@@ -236,28 +253,40 @@ class Api:
 
 @dataclass(frozen=True)
 class Route:
-    """Where a call is served, and what does it; ``place`` is discovery or base."""
+    """Where a call is served, what does it, and whose key it takes; ``place`` is discovery or base."""
 
     call: str
     place: str
     method: str
     path: str
     do: Callable[[Api, Incoming], Answer]
+    allowed: tuple[str, ...] = ("main",)
 
 
 _SUB_ACCOUNT = "/api/v1/account/sub-account"
 ROUTES = (
     Route("links", "discovery", "GET", "/api/v1/links", Api._links),
-    Route("healthy", "base", "GET", "/api/v1/healthy", Api._healthy),
+    Route("healthy", "base", "GET", "/api/v1/healthy", Api._healthy, allowed=()),
     Route("list", "base", "GET", f"{_SUB_ACCOUNT}/list", Api._list),
     Route("create", "base", "POST", f"{_SUB_ACCOUNT}/token", Api._create),
     Route("update", "base", "POST", f"{_SUB_ACCOUNT}/token/info", Api._update),
     Route("delete", "base", "DELETE", f"{_SUB_ACCOUNT}/token", Api._delete),
     Route("billing", "base", "GET", "/dashboard/billing/credit_grants", Api._billing),
+    Route("models", "base", "GET", "/v1/models", Api._models, allowed=("main", "sub")),
+    Route("chat", "base", "POST", "/v1/chat/completions", Api._chat, allowed=("main", "sub")),
 )
 """All calls of the platform."""
 CALLS = (*(route.call for route in ROUTES), "unknown")
 """Their names, and the name of a request that is none of them."""
+
+
+def key_of(authorization: str | None) -> str | None:
+    """Return the API key that a header carries; None where it carries none.
+
+    :param authorization: The header.
+    """
+    scheme, _, key = (authorization or "").partition(" ")
+    return key if scheme.lower() == "bearer" else None
 
 
 def call_of(host: str, method: str, path: str) -> str:

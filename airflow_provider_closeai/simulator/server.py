@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from airflow_provider_closeai.simulator import control
 from airflow_provider_closeai.simulator.answers import Answer, Refusal
-from airflow_provider_closeai.simulator.api import Api, Incoming, call_of
+from airflow_provider_closeai.simulator.api import Api, Incoming, call_of, key_of
 from airflow_provider_closeai.simulator.faults import Faults
 from airflow_provider_closeai.simulator.kinds import broken
 from airflow_provider_closeai.simulator.later import Later
@@ -149,6 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
             body=body,
             content_type=self.headers.get("Content-Type", ""),
             who=backend.api.who(self.headers.get("Authorization")),
+            key=key_of(self.headers.get("Authorization")),
         )
         request = self._request(incoming)
         number = backend.log.add(request)

@@ -49,6 +49,8 @@ class Settings(Options):
     :param mask_tokens: The listing shows ``sk-abc****wxyz`` for a key; a create's answer shows it whole.
     :param main_usage: What the main account itself used this month, next to its sub-accounts.
     :param main_granted: What the main account was granted.
+    :param token_price: What a model's token costs at factor 1.
+    :param empty_balance: What becomes of a model call whose account has no balance left.
     """
 
     word: ClassVar[str] = "setting"
@@ -68,3 +70,5 @@ class Settings(Options):
     mask_tokens: bool = option(flag, False)
     main_usage: Decimal = option(_money, Decimal(0))
     main_granted: Decimal = option(_money, Decimal(10000))
+    token_price: Decimal = option(_money, Decimal("0.00001"))
+    empty_balance: str = option(one_of("refuse", "serve"), "refuse")

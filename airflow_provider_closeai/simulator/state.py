@@ -214,14 +214,22 @@ class State:
         :param delta: Units; below 0 is a refund.
         """
         account = self.live.get(account_id)
-        today = self.clock.now().date()
         if account:
-            self.settle(account)
-            self._book(account, delta, today)
+            self.spend(account, delta)
         elif 0 < account_id <= self._last_id:
-            self._enter(account_id, delta, today)
+            self._enter(account_id, delta, self.clock.now().date())
+            self.changes += 1
         else:
             raise KeyError(f"there was no account {account_id}")
+
+    def spend(self, account: Account, units: int) -> None:
+        """Book what a model call costs.
+
+        :param account: Whose key it was.
+        :param units: How much.
+        """
+        self.settle(account)
+        self._book(account, units, self.clock.now().date())
         self.changes += 1
 
     def truth(self) -> Truth:

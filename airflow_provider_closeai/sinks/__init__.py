@@ -11,11 +11,12 @@ from airflow_provider_closeai._lazy import import_on_use
 
 if TYPE_CHECKING:
     from airflow_provider_closeai.sinks.aws import SecretsManagerSink
-    from airflow_provider_closeai.sinks.base import DatedTokenSink, DeliveryFailed, TokenSink
+    from airflow_provider_closeai.sinks.base import BulkTokenSink, DatedTokenSink, DeliveryFailed, TokenSink
     from airflow_provider_closeai.sinks.file import EncryptedFileSink
     from airflow_provider_closeai.sinks.vault import VaultSink
 
 __all__ = [
+    "BulkTokenSink",
     "DatedTokenSink",
     "DeliveryFailed",
     "EncryptedFileSink",

@@ -2,63 +2,78 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_closeai.sinks._stored import Stored, StoredSink
 
 if TYPE_CHECKING:
     from airflow_provider_closeai.client.models import SubAccount
 
+_AT_ONCE = 20  # secrets, which is all that AWS takes
 
-class SecretsManagerSink:
+
+class SecretsManagerSink(StoredSink):
     """
-    One secret per account, named ``<prefix><id>``; its value is the key itself.
+    One secret per account or alias; its value is the key, a JSON list of keys, or a connection.
 
-    Needs ``secretsmanager:CreateSecret``, ``GetSecretValue`` and ``PutSecretValue`` on ``<prefix>*``.
+    Needs ``secretsmanager:CreateSecret``, ``GetSecretValue`` and ``PutSecretValue`` on the names, and
+    ``BatchGetSecretValue``, which AWS grants for ``*`` only. Earlier values stay as the secret's versions.
 
-    :param prefix: of the secrets' names.
+    :param reference: the secrets' names, with ``{alias}`` or ``{id}``.
     :param aws_conn_id: the connection.
     :param region_name: ``None``: the connection's.
+    :param as_connection: keep an Airflow connection of type ``openai``, not the bare key.
+    :param base_url: that connection's host; ``None``: the base that is healthy when a key is delivered.
     """
 
     def __init__(
         self,
-        prefix: str = "closeai/sub-account-",
+        reference: str = "closeai/sub-account-{id}",
         aws_conn_id: str = "aws_default",
         region_name: str | None = None,
+        *,
+        as_connection: bool = False,
+        base_url: str | None = None,
     ) -> None:
-        self.prefix = prefix
+        super().__init__(reference, as_connection, base_url)
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
 
     def __repr__(self) -> str:
-        return f"SecretsManagerSink({self.prefix!r}, {self.aws_conn_id!r}, {self.region_name!r})"
+        place = f"{self.reference!r}, {self.aws_conn_id!r}, {self.region_name!r}"
+        return f"SecretsManagerSink({place}{self._form})"
 
-    def deliver(self, account: SubAccount) -> str:
-        """Create the secret, or set its value where it differs."""
+    def _connect(self) -> Any:
         from airflow.providers.amazon.aws.hooks.secrets_manager import SecretsManagerHook
 
-        client = SecretsManagerHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name).get_conn()
-        name, key = f"{self.prefix}{account.id}", account.token.reveal()
-        try:
-            client.create_secret(
-                Name=name, SecretString=key, Description=f"CloseAI sub-account {account.alias}"
-            )
-        except client.exceptions.ResourceExistsException:
-            if client.get_secret_value(SecretId=name)["SecretString"] != key:
-                client.put_secret_value(SecretId=name, SecretString=key)
-        return name
+        return SecretsManagerHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name).get_conn()
 
-    def held(self, accounts: Sequence[SubAccount]) -> dict[int, datetime | None]:
-        """Return when each key became its secret's current value."""
-        from airflow.providers.amazon.aws.hooks.secrets_manager import SecretsManagerHook
-
-        client = SecretsManagerHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name).get_conn()
-        found: dict[int, datetime | None] = {}
-        for account in accounts:
-            with contextlib.suppress(client.exceptions.ResourceNotFoundException):
-                secret = client.get_secret_value(SecretId=f"{self.prefix}{account.id}")
-                if secret.get("SecretString") == account.token.reveal():
-                    found[account.id] = secret["CreatedDate"]  # of this version of the secret
+    def _read(self, store: Any, names: Sequence[str]) -> dict[str, Stored]:
+        found: dict[str, Stored] = {}
+        for first in range(0, len(names), _AT_ONCE):
+            request: dict[str, Any] = {"SecretIdList": list(names[first : first + _AT_ONCE])}
+            while True:
+                answer = store.batch_get_secret_value(**request)
+                for error in answer.get("Errors", ()):
+                    if error.get("ErrorCode") != "ResourceNotFoundException":
+                        raise store.exceptions.ClientError(
+                            {"Error": {"Code": error.get("ErrorCode")}}, "BatchGetSecretValue"
+                        )
+                for secret in answer["SecretValues"]:
+                    found[secret["Name"]] = (secret.get("SecretString"), secret["CreatedDate"])
+                if not answer.get("NextToken"):
+                    break
+                request["NextToken"] = answer["NextToken"]
         return found
+
+    def _write(self, store: Any, name: str, value: Any, account: SubAccount, is_new: bool) -> None:
+        if is_new:
+            try:
+                about = f"CloseAI sub-account {account.alias}"
+                store.create_secret(Name=name, SecretString=value, Description=about)
+            except store.exceptions.ResourceExistsException:
+                pass  # somebody made it in the meantime
+            else:
+                return
+        store.put_secret_value(SecretId=name, SecretString=value)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, cast
 
@@ -43,90 +44,72 @@ class DatedTokenSink(TokenSink, Protocol):
         """
 
 
+class BulkTokenSink(DatedTokenSink, Protocol):
+    """
+    A sink that takes many keys at once; one whose secrets belong to an alias must.
+
+    :param per_alias: whether a secret belongs to an alias: a new key takes an older one's place in it.
+    """
+
+    per_alias: bool
+
+    def deliver_all(
+        self, accounts: Sequence[SubAccount], counts: Mapping[str, int]
+    ) -> Iterable[tuple[int, str]]:
+        """
+        Keep many keys safe; write nothing that is there already.
+
+        :param accounts: whose. With ``per_alias`` these are all keys that the secrets of their aliases hold
+            from now on, newest first.
+        :param counts: how many accounts each alias shall have.
+        :returns: each account's id and reference, one after the other as they are kept.
+        """
+
+
 class DeliveryFailed(CloseAIError):
     """A sink did not take a key. The accounts exist; a retry delivers, and creates nothing."""
 
 
-def check_sink(sink: Any) -> TokenSink | None:
+def require_sink(sink: Any, counts: Mapping[str, int]) -> TokenSink:
     """
-    Return what ``deliver_to`` is given, if it is a sink or ``None``.
+    Return what ``deliver_to`` is given, if it is a sink that can take the keys.
 
     :param sink: the parameter.
-    :raises InvalidParameter: it has no method ``deliver``, or is a class.
+    :param counts: how many accounts each alias shall have.
+    :raises InvalidParameter: it is none, or cannot keep these keys.
     """
     if sink is None:
-        return None
+        raise InvalidParameter(
+            "deliver_to is None, and a rotation needs a sink: a key goes only once its successor is where "
+            "its users find it. Give a sink; see docs/keys.md. Nothing was sent."
+        )
     if isinstance(sink, type) or not callable(getattr(sink, "deliver", None)):
         what = f"the class {sink.__name__}" if isinstance(sink, type) else f"of type {type(sink).__name__}"
         raise InvalidParameter(
             f"deliver_to is {what}, not a sink: give an object with a method deliver(account), such as "
             "EncryptedFileSink(...); see docs/keys.md. Nothing was sent."
         )
+    if callable(check := getattr(sink, "check", None)):
+        for alias, count in counts.items():
+            check(alias, count)
     return cast("TokenSink", sink)
-
-
-def require_sink(sink: Any) -> TokenSink:
-    """
-    Return what ``deliver_to`` is given, if it is a sink.
-
-    :param sink: the parameter.
-    :raises InvalidParameter: it is none.
-    """
-    found = check_sink(sink)
-    if found is None:
-        raise InvalidParameter(
-            "deliver_to is None, and a rotation needs a sink: a key goes only once its successor is where "
-            "its users find it. Give a sink; see docs/keys.md. Nothing was sent."
-        )
-    return found
-
-
-def deliver_all(sink: TokenSink, accounts: Sequence[SubAccount]) -> dict[int, str]:
-    """
-    Deliver every account's key.
-
-    :param sink: to whom.
-    :param accounts: whose keys.
-    :returns: reference by account id.
-    :raises DeliveryFailed: saying which account; what the sink itself said may show a key, and is dropped.
-    :raises MaskedKeys: the listing hides the keys of some; the others were delivered.
-    """
-    masked = [account for account in accounts if account.token.is_masked]
-    references = {
-        account.id: _deliver(sink, account, index)
-        for index, account in enumerate(each for each in accounts if not each.token.is_masked)
-    }
-    if references:
-        shown = sorted(set(references.values()))
-        more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
-        log.info(
-            "Delivered the keys of %d sub-accounts to %s: %s%s.",
-            len(references),
-            type(sink).__name__,
-            ", ".join(shown[:_SHOWN]),
-            more,
-        )
-    if masked:
-        raise MaskedKeys(
-            f"The sub-accounts {[account.id for account in masked]} exist, and the listing hides their keys: "
-            f"they were not delivered (deliver_to); {len(references)} others were. Nothing was overwritten. "
-            "Let the platform list whole keys to this main account; or delete these accounts by id in the "
-            "platform's console, and run the task again.",
-            call="deliver",
-        )
-    return references
 
 
 class SinkKeys:
     """
-    A sink as rotation needs it.
+    A sink as those who create and rotate need it.
 
     :param sink: the sink.
+    :param counts: how many accounts each alias shall have.
+    :param get_base: gives the base that is healthy now, with ``/v1``; asked where connections are delivered.
     """
 
-    def __init__(self, sink: TokenSink) -> None:
+    def __init__(self, sink: TokenSink, counts: Mapping[str, int], get_base: Callable[[], str]) -> None:
         self.name = f"{type(sink).__module__}.{type(sink).__qualname__}"
-        self._sink = sink
+        self._sink: Any = sink
+        self._counts = counts
+        self._get_base = get_base
+        self._bound: Any = None
 
     def held(self, accounts: Sequence[SubAccount]) -> dict[int, datetime | None] | None:
         """
@@ -135,47 +118,137 @@ class SinkKeys:
         :param accounts: whose keys.
         :raises DeliveryFailed: it cannot say now.
         """
-        ask = getattr(self._sink, "held", None)
-        if not callable(ask):
+        if not callable(getattr(self._sink, "held", None)):
             return None
+        sink = self._with_base()
         problem = "it returned no mapping of account ids to times with a zone, or None"
         with _no_bodies_in_logs():
             try:
-                held = dict(ask(accounts))
+                held = dict(sink.held(accounts))
                 if all(since is None or since.utcoffset() is not None for since in held.values()):
                     return held
             except Exception as error:
-                problem = error.__class__.__name__
+                problem = _problem(error)
         raise DeliveryFailed(
             f"{type(self._sink).__name__} could not say which keys it holds ({problem}). Nothing was "
             "changed: a retry asks again. Check the sink's connection and permissions.",
             call="deliver",
         )
 
+    def replaced(self, accounts: Sequence[SubAccount]) -> frozenset[int]:
+        """
+        Return whose keys newer ones replace, in secrets that belong to an alias.
+
+        :param accounts: all that are there.
+        """
+        if not getattr(self._sink, "per_alias", False):
+            return frozenset()
+        present = {account.id for account in newest(accounts, self._counts)}
+        return frozenset(account.id for account in accounts if account.id not in present)
+
     def deliver(self, accounts: Sequence[SubAccount]) -> dict[int, str]:
         """
-        Deliver keys; see :func:`deliver_all`.
+        Deliver keys; in secrets that belong to an alias those of its newest accounts.
 
-        :param accounts: whose keys.
+        :param accounts: whose keys; of each alias all that stay.
+        :returns: reference by account id.
+        :raises DeliveryFailed: saying which account, and not what the sink said, which may show a key.
+        :raises MaskedKeys: the listing hides the keys of some; the others were delivered.
         """
-        return deliver_all(self._sink, accounts)
+        hidden: set[str | None] = set()
+        if getattr(self._sink, "per_alias", False):
+            accounts = newest(accounts, self._counts)
+            hidden = {account.alias for account in accounts if account.token.is_masked}
+        masked = [account for account in accounts if account.token.is_masked]
+        whole = [each for each in accounts if not each.token.is_masked and each.alias not in hidden]
+        references = self._deliver(whole) if whole else {}
+        if references:
+            _log_delivery(type(self._sink).__name__, references)
+        if masked:
+            raise MaskedKeys(
+                f"The sub-accounts {[account.id for account in masked]} exist, and the listing hides their "
+                f"keys: they were not delivered (deliver_to); {len(references)} others were. Nothing was "
+                "overwritten. Let the platform list whole keys to this main account; or delete these "
+                "accounts by id in the platform's console, and run the task again.",
+                call="deliver",
+            )
+        return references
+
+    def _deliver(self, accounts: Sequence[SubAccount]) -> dict[int, str]:
+        """Deliver one after the other, so that an error can say how far it came."""
+        sink = self._with_base()
+        references: dict[int, str] = {}
+        problem = "it returned no text that may be shown as the reference"
+        with _no_bodies_in_logs():
+            try:
+                if callable(getattr(sink, "deliver_all", None)):
+                    kept = iter(sink.deliver_all(accounts, self._counts))
+                else:
+                    kept = ((account.id, sink.deliver(account)) for account in accounts)
+                for account_id, reference in kept:
+                    if not isinstance(reference, str) or any(
+                        each.token.reveal() in reference for each in accounts if each.id == account_id
+                    ):
+                        break
+                    references[account_id] = reference
+            except Exception as error:
+                problem = _problem(error)
+        left = [account.id for account in accounts if account.id not in references]
+        if not left:
+            return references
+        raise DeliveryFailed(
+            f"{type(self._sink).__name__} did not take the key of sub-account {left[0]} ({problem}); "
+            f"{len(references)} were delivered before it. All accounts exist: a retry delivers to the same "
+            "references and creates nothing. Check the sink's connection and permissions.",
+            call="deliver",
+        )
+
+    def _with_base(self) -> Any:
+        """Return the sink, which knows the base to write into connections."""
+        if self._bound is None:
+            needs_base = getattr(self._sink, "as_connection", False) and self._sink.base_url is None
+            self._bound = self._sink.with_base(self._get_base()) if needs_base else self._sink
+        return self._bound
 
 
-def _deliver(sink: TokenSink, account: SubAccount, before: int) -> str:
-    problem = "it returned no text that may be shown as the reference"
-    with _no_bodies_in_logs():
-        try:
-            reference: object = sink.deliver(account)
-            if isinstance(reference, str) and account.token.reveal() not in reference:
-                return reference
-        except Exception as error:
-            problem = error.__class__.__name__
-    raise DeliveryFailed(
-        f"{type(sink).__name__} did not take the key of sub-account {account.id} ({problem}); "
-        f"{before} were delivered before it. All accounts exist: a retry delivers to the same "
-        "references and creates nothing. Check the sink's connection and permissions.",
-        call="deliver",
+def newest(accounts: Sequence[SubAccount], counts: Mapping[str, int]) -> list[SubAccount]:
+    """
+    Return the newest accounts of each alias, newest first: those whose keys are to be used.
+
+    One that is disabled comes after all others; one whose age cannot be read is never replaced, so first.
+
+    :param accounts: of any aliases.
+    :param counts: how many of each alias; of an alias that is not in it, all.
+    """
+    groups: dict[str, list[SubAccount]] = {}
+    for account in sorted(accounts, key=_rank, reverse=True):
+        groups.setdefault(account.alias or "", []).append(account)
+    return [each for alias, group in groups.items() for each in group[: counts.get(alias, len(group))]]
+
+
+def _rank(account: SubAccount) -> tuple[bool, float, int]:
+    created = account.created
+    return account.enabled is not False, math.inf if created is None else created.timestamp(), account.id
+
+
+def _log_delivery(sink: str, references: Mapping[int, str]) -> None:
+    shown = sorted(set(references.values()))
+    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    log.info(
+        "Delivered the keys of %d sub-accounts to %s: %s%s.",
+        len(references),
+        sink,
+        ", ".join(shown[:_SHOWN]),
+        more,
     )
+
+
+def _problem(error: Exception) -> str:
+    """Name an error without its text, which may show a key; AWS's errors have a code beside."""
+    answer = getattr(error, "response", None)
+    code = answer.get("Error", {}).get("Code") if isinstance(answer, dict) else None
+    is_word = isinstance(code, str) and code.isascii() and code.isalnum()
+    return f"{type(error).__name__}: {code}" if is_word else type(error).__name__
 
 
 @contextlib.contextmanager

@@ -8,7 +8,9 @@ import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_closeai.sinks._stored import Stored, StoredSink
 
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
@@ -16,32 +18,69 @@ if TYPE_CHECKING:
     from airflow_provider_closeai.client.models import SecretToken, SubAccount
 
 
-class EncryptedFileSink:
+class EncryptedFileSink(StoredSink):
     """
-    One Fernet-encrypted file per account, mode 0600.
+    One Fernet-encrypted file per account or alias, mode 0600; in it the key, or a JSON list of keys.
 
     Make a key with ``python -c "from cryptography.fernet import Fernet;
     print(Fernet.generate_key().decode())"`` and put it into a connection's password.
 
     :param directory: where the files go; made (0700) when missing. ``~`` is the worker's home.
     :param key_conn_id: the connection whose password is the Fernet key.
+    :param reference: the files' names, with ``{alias}`` or ``{id}``; ``.fernet`` is added.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], key_conn_id: str) -> None:
+    _ALLOWED: ClassVar[str] = r"A-Za-z0-9_+=.@-"
+    _LONGEST: ClassVar[int] = 240
+
+    def __init__(
+        self, directory: str | os.PathLike[str], key_conn_id: str, reference: str = "sub-account-{id}"
+    ) -> None:
+        super().__init__(reference)
         self.directory = os.fspath(directory)
         self.key_conn_id = key_conn_id
 
     def __repr__(self) -> str:
-        return f"EncryptedFileSink({self.directory!r}, {self.key_conn_id!r})"
+        return f"EncryptedFileSink({self.directory!r}, {self.key_conn_id!r}, {self.reference!r})"
 
-    def deliver(self, account: SubAccount) -> str:
-        """Write the key, unless the file holds it already."""
-        path = self._path(account.id)
-        with contextlib.suppress(FileNotFoundError):
-            if self.read(account.id) == account.token:
-                return str(path)
+    def read(self, account_id: int | None = None, alias: str | None = None) -> SecretToken:
+        """
+        Read a key back: where a file holds several, the newest.
+
+        :param account_id: whose, where ``reference`` has ``{id}``.
+        :param alias: whose, where it has ``{alias}``.
+        :raises FileNotFoundError: where none was delivered.
+        """
+        return self.read_all(account_id, alias)[0]
+
+    def read_all(self, account_id: int | None = None, alias: str | None = None) -> list[SecretToken]:
+        """
+        Read all keys of a file, newest first.
+
+        :param account_id: as in :meth:`read`.
+        :param alias: as there.
+        :raises FileNotFoundError: where none was delivered.
+        """
+        from airflow_provider_closeai.client.models import SecretToken
+
+        sealed = self._path(self._reference.name(account_id, alias)).read_bytes()
+        return [SecretToken(key) for key in self._keys(self._connect().decrypt(sealed).decode())]
+
+    def _name(self, account: SubAccount) -> str:
+        return str(self._path(super()._name(account)))
+
+    def _read(self, store: Any, names: Sequence[str]) -> dict[str, Stored]:
+        found: dict[str, Stored] = {}
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                text = store.decrypt(Path(name).read_bytes()).decode()
+                found[name] = (text, datetime.fromtimestamp(Path(name).stat().st_mtime, UTC))
+        return found
+
+    def _write(self, store: Any, name: str, value: Any, account: SubAccount, is_new: bool) -> None:
+        path = Path(name)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        sealed = self._fernet().encrypt(account.token.reveal().encode())
+        sealed = store.encrypt(value.encode())
         descriptor, temporary = tempfile.mkstemp(dir=path.parent)
         try:
             with open(descriptor, "wb") as file:
@@ -52,33 +91,11 @@ class EncryptedFileSink:
         except BaseException:
             os.unlink(temporary)
             raise
-        return str(path)
 
-    def read(self, account_id: int) -> SecretToken:
-        """
-        Read a key back.
+    def _path(self, name: str) -> Path:
+        return Path(self.directory).expanduser() / f"{name}.fernet"
 
-        :param account_id: whose.
-        :raises FileNotFoundError: where none was delivered.
-        """
-        from airflow_provider_closeai.client.models import SecretToken
-
-        return SecretToken(self._fernet().decrypt(self._path(account_id).read_bytes()).decode())
-
-    def held(self, accounts: Sequence[SubAccount]) -> dict[int, datetime | None]:
-        """Return when each key's file was written."""
-        found: dict[int, datetime | None] = {}
-        for account in accounts:
-            with contextlib.suppress(FileNotFoundError):
-                if self.read(account.id) == account.token:
-                    written = self._path(account.id).stat().st_mtime
-                    found[account.id] = datetime.fromtimestamp(written, UTC)
-        return found
-
-    def _path(self, account_id: int) -> Path:
-        return Path(self.directory).expanduser() / f"sub-account-{account_id}.fernet"
-
-    def _fernet(self) -> Fernet:
+    def _connect(self) -> Fernet:
         from airflow.providers.common.compat.sdk import BaseHook
         from cryptography.fernet import Fernet
 

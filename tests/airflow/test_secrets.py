@@ -8,10 +8,11 @@ import json
 import logging
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow_cell import everything_stored, run, serialized, stored_connection
+from airflow_cell import AIRFLOW, everything_stored, python, run, serialized, stored_connection
 
 from airflow_provider_closeai.operators.sub_accounts import (
     CreateSubAccountsOperator,
@@ -190,6 +191,44 @@ def test_a_proxys_password_is_in_no_text_of_ours(
     lines = f"{caplog.text}\n{printed.out}\n{printed.err}".splitlines()
     # Airflow's own line about what it masks is in `airflow dags test` only.
     assert [line for line in lines if "geheim" in line and "MaskSecret" not in line] == []
+
+
+TWO_TASKS = """
+import sys
+sys.path.insert(0, {folder!r})
+from airflow.providers.common.compat.sdk import DAG, BaseHook, task, timezone
+from airflow_cell import run
+from airflow_provider_closeai.operators.sub_accounts import ListSubAccountsOperator
+
+with DAG({name!r} + "_airflow", schedule=None, start_date=timezone.datetime(2026, 1, 1)) as airflow:
+    task(task_id="read")(lambda: BaseHook.get_connection("closeai_default") and None)()
+with DAG({name!r} + "_ours", schedule=None, start_date=timezone.datetime(2026, 1, 1)) as ours:
+    ListSubAccountsOperator(task_id="list")
+for dag in (airflow, ours):
+    state = run(dag).state
+    for stream in (sys.stdout, sys.stderr):
+        print(f"(ended: {{state}})", file=stream, flush=True)
+"""
+
+
+def test_nothing_of_ours_adds_to_what_airflow_prints_of_a_connection(
+    sim: Simulator, dag: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In ``dags test`` at DEBUG Airflow prints each secret that it is asked to mask."""
+    extra = {"proxies": {"https": "http://user:geheim-geheim@127.0.0.1:9"}}
+    monkeypatch.setenv("AIRFLOW_CONN_CLOSEAI_DEFAULT", json.dumps({**sim.connection(), "extra": extra}))
+    script = tmp_path / "two_tasks.py"
+    script.write_text(TWO_TASKS.format(folder=str(Path(__file__).parent), name=dag.dag_id))
+    done = python(str(script), AIRFLOW__LOGGING__LOGGING_LEVEL="DEBUG")
+    parts = [stream.split("(ended: success)\n") for stream in (done.stdout, done.stderr)]
+    assert [len(part) for part in parts] == [3, 3], done.stderr[-2000:]
+    assert sim.count("list") == 1
+    for secret in (sim.key, "geheim-geheim"):
+        by_airflow, with_ours = (
+            sum(secret in line for part in parts for line in part[run].splitlines()) for run in (0, 1)
+        )
+        assert with_ours == by_airflow
+        assert by_airflow or AIRFLOW < (3, 2), "it was looked for where it is"
 
 
 @pytest.mark.parametrize("stored", [False, True], ids=["environment", "database"])

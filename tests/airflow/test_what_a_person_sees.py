@@ -14,7 +14,8 @@ from airflow_provider_closeai.simulator import Simulator
 
 LONG = (
     "The key 'a' is refused by https://a.example/. Put the main account's sk into the connection's field, "
-    "which is in the form of the connection, where Airflow asks for a password. Then run it again!"
+    "which is in the form of the connection, where Airflow asks for a password, or where the environment "
+    "of the worker has it. Then run it again!"
 )
 
 
@@ -69,7 +70,7 @@ def test_an_error_that_may_pass_leaves_as_itself(caplog: pytest.LogCaptureFixtur
     with pytest.raises(CloseAIError) as caught, translate_errors():
         raise error
     assert caught.value is error
-    assert str(error) == "Too often."
+    assert str(error) == "Too often. Wait."
     assert caught.value.retry_after == 7
     assert [record.getMessage() for record in caplog.records][:2] == ["Too often.", "Wait."]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
 import os
 import signal
 import time
@@ -51,11 +50,31 @@ def test_rate_limited_beyond_the_deadline_is_told_at_once(sim: Simulator) -> Non
     assert sim.count("list") == 1
 
 
-def test_a_retry_after_as_a_date(sim: Simulator) -> None:
-    sim.fault("list", "rate_limit", retry_after=email.utils.formatdate(time.time() + 60, usegmt=True))
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai", "America/Los_Angeles"])
+@pytest.mark.parametrize("form", ["%a, %d %b %Y %X GMT", "%a %b %d %X %Y", "%a, %d %b %Y %X -0000"])
+def test_a_retry_after_as_a_date(
+    sim: Simulator, form: str, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 9110's own form, C's asctime, and the ``-0000`` of mail, wherever the worker is."""
+    sim.fault("list", "rate_limit", retry_after=time.strftime(form, time.gmtime(time.time() + 60)))
     sleeps = Sleeps()
-    list(client_of(sim, sleeps).iter_sub_accounts())
+    try:
+        with monkeypatch.context() as there:
+            there.setenv("TZ", zone)
+            time.tzset()
+            list(client_of(sim, sleeps).iter_sub_accounts())
+    finally:
+        time.tzset()
     assert 50 < sleeps.asked[0] <= 60
+
+
+@pytest.mark.parametrize("call", ["list", "billing"])
+def test_a_read_that_fails_is_not_said_to_have_done_anything(sim: Simulator, call: str) -> None:
+    sim.fault(call, "error_before", times=None)
+    client = client_of(sim, Sleeps())
+    with pytest.raises(errors.OutcomeUnknown, match="Nothing was changed: it only reads") as caught:
+        client.main_usage() if call == "billing" else list(client.iter_sub_accounts())
+    assert "executed" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,21 @@ def test_the_wheel_contains_exactly_the_package(tmp_path: Path) -> None:
     assert any(name.endswith("LICENSE") for name in info)
 
 
+def test_the_same_tree_gives_the_same_bytes(tmp_path: Path) -> None:
+    def built(folder: str) -> dict[str, bytes]:
+        subprocess.run(
+            [sys.executable, "-m", "hatchling", "build", "-d", tmp_path / folder],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+        )
+        return {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()}
+
+    first = built("first")
+    assert {name.rpartition(".")[2] for name in first} == {"gz", "whl"}
+    assert built("second") == first
+
+
 def test_entry_points_load() -> None:
     (provider,) = [
         point for point in entry_points(group="apache_airflow_provider") if "closeai" in point.value

@@ -90,7 +90,7 @@ def rotate(
     parameters = {"settle": 0.2, "every": "90d", "grace": "7d", **options}
     request = RotateRequest.parse("a", {"gpt-4": 1}, 5, count, **parameters)
     this_try = runner.Try(task="d/r/t/-1", is_retry=is_retry)
-    return runner.rotate(client, request, SinkKeys(sink), this_try, record)
+    return runner.rotate(client, request, SinkKeys(sink, {"a": count}, str), this_try, record)
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ PATHS = {
     "update": ("POST", INFO),
     "delete": ("DELETE", TOKEN),
     "billing": ("GET", BILLING),
+    "models": ("GET", "/v1/models"),
+    "chat": ("POST", "/v1/chat/completions"),
 }
 PRICING = [{"model": "gpt-4", "pricing_factor": 1}]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,26 +27,6 @@ Create = Callable[..., list[dict[str, Any]]]
 
 def tokens(simulator: Simulator) -> dict[int, str]:
     return {account["id"]: account["token"] for account in simulator.accounts("team")}
-
-
-@pytest.fixture
-def secrets_manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    connection = {
-        "conn_type": "aws",
-        "login": "testing",
-        "password": "testing",
-        "extra": {"endpoint_url": f"http://{host}:{port}", "region_name": "eu-central-1"},
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
-    from airflow.providers.amazon.aws.hooks.secrets_manager import SecretsManagerHook
-
-    yield SecretsManagerHook().get_conn()
-    server.stop()
 
 
 def stored(client: Any) -> dict[str, str]:
@@ -172,9 +152,16 @@ def test_a_file_sink_takes_a_path_and_a_home(
 
 
 def test_sinks_show_what_they_are_and_nothing_else() -> None:
-    assert repr(EncryptedFileSink(Path("~/keys"), "fernet")) == "EncryptedFileSink('~/keys', 'fernet')"
-    assert repr(VaultSink("p-", "v")) == "VaultSink('p-', 'v')"
-    assert repr(SecretsManagerSink("p-", "a")) == "SecretsManagerSink('p-', 'a', None)"
+    assert repr(EncryptedFileSink(Path("~/keys"), "fernet")) == (
+        "EncryptedFileSink('~/keys', 'fernet', 'sub-account-{id}')"
+    )
+    assert repr(VaultSink("p-{id}", "v")) == "VaultSink('p-{id}', 'v')"
+    assert repr(SecretsManagerSink("p-{alias}", "a")) == "SecretsManagerSink('p-{alias}', 'a', None)"
+    connections = SecretsManagerSink("p-{alias}", as_connection=True, base_url="https://gateway/v1")
+    assert repr(connections) == (
+        "SecretsManagerSink('p-{alias}', 'aws_default', None, as_connection=True, "
+        "base_url='https://gateway/v1')"
+    )
 
 
 class Kept:
@@ -279,9 +266,13 @@ def account(number: int, key: str = "sk-the-key-itself") -> SubAccount:
     return SubAccount(id=number, token=SecretToken(key), alias="team")
 
 
+def keys_of(sink: Any, base: str = "", **counts: int) -> SinkKeys:
+    return SinkKeys(sink, counts, lambda: base)
+
+
 def check_held(sink: Any, before: datetime) -> None:
     """Nothing, then what was delivered, since then; a key that differs is not held."""
-    keys = SinkKeys(sink)
+    keys = keys_of(sink)
     assert keys.held([account(1), account(2)]) == {}
     sink.deliver(account(1))
     first = keys.held([account(1), account(2)])
@@ -308,7 +299,7 @@ def test_a_vault_of_version_1_cannot_say_since_when(vault: Vault, monkeypatch: p
     connection["extra"]["kv_engine_version"] = 1
     monkeypatch.setenv("AIRFLOW_CONN_VAULT_DEFAULT", json.dumps(connection))
     VaultSink().deliver(account(1))
-    assert SinkKeys(VaultSink()).held([account(1), account(2)]) == {1: None}
+    assert keys_of(VaultSink()).held([account(1), account(2)]) == {1: None}
 
 
 def test_files_say_what_they_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,4 +311,4 @@ def test_files_say_what_they_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_sink_that_cannot_say_now_is_no_empty_sink(vault: Vault) -> None:
     vault.down = True
     with pytest.raises(DeliveryFailed, match="VaultSink could not say which keys it holds"):
-        SinkKeys(VaultSink()).held([account(1)])
+        keys_of(VaultSink()).held([account(1)])

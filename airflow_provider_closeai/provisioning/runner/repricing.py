@@ -46,23 +46,33 @@ def reprice_listed(
     client: CloseAIClient, read: Callable[[], list[SubAccount]], request: RepriceRequest
 ) -> list[SubAccount]:
     """Set the prices of accounts that are read in a way of its own; see :func:`reprice`."""
+    return reprice_to(client, read, lambda accounts: plan_repricing(accounts, request), request.dry_run)
+
+
+def reprice_to(
+    client: CloseAIClient,
+    read: Callable[[], list[SubAccount]],
+    decide: Callable[[list[SubAccount]], RepricePlan],
+    dry_run: bool = False,
+) -> list[SubAccount]:
+    """Set prices that are decided account by account; see :func:`reprice`."""
     config = client.config
     with alias_lock(client, "pricing") as note:
         limits = Limits(locking.CONFIRM_WITHIN, config.max_late, config.deadline)
         journal = PriceJournal(FileStore(note), limits, client.clock.now)
         longest = limits.settle + limits.deadline + limits.max_late
         accounts, _ = read_until(client, read, lambda listed: not journal.behind(listed), longest)
-        plan = plan_repricing(accounts, request)
-        if not request.dry_run:
+        plan = decide(accounts)
+        if not dry_run:
             failures.require_keys(plan.changing)
-        log_changes(plan, request.dry_run)
-        if request.dry_run:
+        log_changes(plan, dry_run)
+        if dry_run:
             accounts = plan.as_planned(accounts)
         elif plan.changing:
             doubt = _send_prices(client, plan, journal)
             listed = {account.id: account for account in _confirm_prices(client, plan, doubt, journal)}
             accounts = [listed.get(account.id, account) for account in accounts]
-        log.info("%s", closing_line(accounts, len(plan.changing), request.dry_run))
+        log.info("%s", closing_line(accounts, len(plan.changing), dry_run))
         return accounts
 
 

@@ -40,8 +40,11 @@ class Keys(Protocol):
     def held(self, accounts: Sequence[SubAccount]) -> Held | None:
         """Say which keys it holds, and since when; ``None`` where it cannot say."""
 
+    def replaced(self, accounts: Sequence[SubAccount]) -> frozenset[int]:
+        """Say whose keys it does not keep, because newer ones take their place."""
+
     def deliver(self, accounts: Sequence[SubAccount]) -> dict[int, str]:
-        """Take keys; returns the reference of each by account id."""
+        """Take the keys of all accounts that stay; returns the reference of each that it keeps by id."""
 
 
 class Rotation(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +52,7 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True):
     What came of a rotation.
 
     :param accounts: that are there now, oldest id first.
-    :param references: under which the sink keeps their keys, by id.
+    :param references: under which the sink keeps their keys, by id; not of one that a newer key replaced.
     :param created: ids that are new.
     :param delivered: ids whose keys the sink did not hold before.
     :param deleted: accounts that are gone, as they were just before.
@@ -76,7 +79,7 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True):
         return {
             "alias": request.wanted.alias,
             "sub_accounts": [
-                request.wanted.record(each) | {"delivered_to": self.references[each.id]}
+                request.wanted.record(each) | {"delivered_to": self.references.get(each.id)}
                 for each in self.accounts
             ],
             "created": list(self.created),
@@ -120,24 +123,24 @@ def rotate(
         journal = DeliveryJournal(FileStore(note), keys.name)
         said = keys.held(accounts)
         held = journal.held if said is None else said
-        plan = decide(request, accounts, held, now)
+        plan = decide(request, accounts, held, now, keys.replaced(accounts))
         _tell(plan)
         going = {account.id for account in plan.delete}
         kept = [account for account in accounts if account.id not in going]
         references = keys.deliver(kept) if kept else {}
         journal.note((each.id for each in accounts if each in kept or each.id in held), _now(client))
         deleted = delete(client, plan.deletion(request), record) if plan.delete else []
-        made = create(client, plan.creation(request), this_try, needs_keys=True) if plan.create else []
-        known = {account.id for account in accounts}
-        new = [account for account in made if account.id not in known]
-        references |= keys.deliver(new) if new else {}
-        journal.note((each.id for each in [*kept, *new]), _now(client))
+        new = _create(client, request, plan, accounts, this_try)
         there = sorted([*kept, *new], key=lambda account: account.id)
+        references = keys.deliver(there) if new else references
+        journal.note((each.id for each in there), _now(client))
         fresh = [*plan.deliver, *(account.id for account in new)]
         ends = _now(client)
         is_dateless = bool(held) and all(since is None for since in held.values())
         held_now = {**held, **dict.fromkeys(fresh, None if is_dateless else ends)}
-        due = next_due(request, there, held_now, ends)
+        replaced = keys.replaced(there)
+        held_now = {key: since for key, since in held_now.items() if key not in replaced}
+        due = next_due(request, there, held_now, ends, replaced)
         log.info("%s", closing_line(request, there, (len(new), len(fresh), len(deleted)), due, ends))
         return Rotation(
             accounts=tuple(there),
@@ -149,6 +152,21 @@ def rotate(
             due=None if due is None else due[0],
             next_steps=() if due is None else due[1].reasons,
         )
+
+
+def _create(
+    client: CloseAIClient,
+    request: RotateRequest,
+    plan: RotatePlan,
+    accounts: Sequence[SubAccount],
+    this_try: Try,
+) -> list[SubAccount]:
+    """Create what is missing; returns what was not listed before."""
+    if not plan.create:
+        return []
+    known = {account.id for account in accounts}
+    made = create(client, plan.creation(request), this_try, needs_keys=True)
+    return [account for account in made if account.id not in known]
 
 
 def _tell(plan: RotatePlan) -> None:

@@ -1,0 +1,118 @@
+"""Keys on their way to those who use them: into a sink, or into an OpenAI client."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from requests.utils import select_proxy
+
+from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.client.config import ClientConfig
+from airflow_provider_closeai.client.errors import ConfigError
+from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.client.proxies import proxies_for
+from airflow_provider_closeai.provisioning.errors import MissingAccounts
+from airflow_provider_closeai.provisioning.inputs import alias_text, bad
+from airflow_provider_closeai.provisioning.reading import require_keys, select
+from airflow_provider_closeai.provisioning.selection import Selection
+from airflow_provider_closeai.sinks.base import SinkKeys, newest, require_sink
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+
+def sink_keys(client: Callable[[], CloseAIClient], sink: Any, counts: Mapping[str, int]) -> SinkKeys:
+    """
+    Return a sink as writes take it.
+
+    :param client: returns the API; asked for its best base where connections are delivered.
+    :param sink: what ``deliver_to`` is given.
+    :param counts: how many accounts each alias shall have.
+    :raises InvalidParameter: it is no sink, or cannot keep these keys.
+    """
+    return SinkKeys(require_sink(sink, counts), counts, lambda: _model_url(client().get_base_url()))
+
+
+def openai_client(
+    client: CloseAIClient, alias: object, account: object, options: Mapping[str, Any]
+) -> OpenAI:
+    """
+    Make an OpenAI client.
+
+    :param client: the API.
+    :param alias: whose key: the newest account's that is enabled and has prices.
+    :param account: or this account's: an id, a record, or an account.
+    :param options: of ``openai.OpenAI``.
+    :raises InvalidParameter: not exactly one of the two is given.
+    :raises MissingAccounts: there is no such account.
+    :raises MaskedKeys: the listing hides the key.
+    :raises ConfigError: the package ``openai`` is not installed.
+    """
+    try:
+        import openai
+    except ImportError:
+        raise ConfigError(
+            "The package openai is not installed where this task runs. Nothing was sent. Install it there: "
+            "pip install 'airflow-provider-closeai[openai]'."
+        ) from None
+    chosen = _choose(client, alias, account)
+    require_keys([chosen])
+    base = client.get_base_url()
+    given = {"http_client": _http_client(client.config, base), **options}
+    return openai.OpenAI(base_url=_model_url(base), api_key=chosen.token.reveal(), **given)
+
+
+def _model_url(base: str) -> str:
+    return f"{base}/v1"
+
+
+def _choose(client: CloseAIClient, alias: object, account: object) -> SubAccount:
+    if (alias is None) == (account is None):
+        what = "neither is given" if alias is None else "both are given"
+        raise bad("alias, account", f"say whose key is used, and {what}", "give exactly one of the two")
+    if alias is None:
+        [found] = select(client, _one(account), missing="fail")
+        candidates, which = [found], f"account {found.id}"
+    else:
+        selection = Selection(alias=alias_text(alias))
+        candidates, which = select(client, selection, missing="fail"), f"the alias {alias!r}"
+    ranked = newest([each for each in candidates if not each.is_other], {})
+    if not ranked:
+        raise MissingAccounts(f"There is no sub-account under {which}: what is listed is none.", call="list")
+    return next((each for each in ranked if each.enabled is not False and each.pricing), ranked[0])
+
+
+def _one(account: object) -> Selection:
+    """Read which account is meant."""
+    found, alias = account, None
+    if isinstance(account, SubAccount):
+        found, alias = account.id, account.alias
+    elif isinstance(account, Mapping):
+        found, alias = account.get("id"), account.get("alias")
+    if isinstance(found, bool) or not isinstance(found, int):
+        kind = type(account).__name__
+        raise bad("account", f"names no account ({kind})", "give an id, or a record of another task")
+    return Selection(ids=(found,), aliases=(alias,) if isinstance(alias, str) and alias else ())
+
+
+def _http_client(config: ClientConfig, base: str) -> Any:
+    """Return an HTTP client with the connection's TLS and proxy; ``None``: OpenAI's own does."""
+    import openai
+
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+    verify = bundle if config.verify is True else config.verify
+    if verify is True and config.proxies is None:
+        return None
+    options: dict[str, Any] = {}
+    if config.proxies is not None:
+        proxy = select_proxy(base, proxies_for(base, config.proxies))
+        options = {"proxy": proxy, "trust_env": False}
+    if isinstance(verify, str):
+        folder, file = (verify, None) if os.path.isdir(verify) else (None, verify)
+        return openai.DefaultHttpxClient(
+            verify=ssl.create_default_context(cafile=file, capath=folder), **options
+        )
+    return openai.DefaultHttpxClient(verify=verify, **options)

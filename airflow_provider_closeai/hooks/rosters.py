@@ -1,0 +1,180 @@
+"""Rosters in Airflow: their files, and the cost ledger that their budgets are held by."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from airflow_provider_closeai import cost_defaults as defaults
+from airflow_provider_closeai.hooks.keys import sink_keys
+from airflow_provider_closeai.hooks.paths import folder
+from airflow_provider_closeai.provisioning import inputs
+from airflow_provider_closeai.provisioning.runner import Try
+from airflow_provider_closeai.roster import Applied, Options, Plan, Roster, apply, make_plan, read_roster
+from airflow_provider_closeai.roster.look import now_of
+from airflow_provider_closeai.roster.plan import parse_max_create, parse_max_delete
+
+if TYPE_CHECKING:
+    from airflow_provider_closeai.client.client import CloseAIClient
+    from airflow_provider_closeai.client.models import SubAccount
+    from airflow_provider_closeai.costs import Run
+    from airflow_provider_closeai.sinks.base import SinkKeys, TokenSink
+
+log = logging.getLogger(__name__)
+
+
+class PlanOptions(TypedDict, total=False):
+    """The options of planning."""
+
+    prune: bool | str
+    max_create: int | str | None
+    max_delete: int | str | None
+    deliver_to: TokenSink | None
+    ledger: str | os.PathLike[str] | None
+    time_zone: str | tzinfo
+
+
+class ApplyOptions(PlanOptions, total=False):
+    """The options of applying."""
+
+    settle: float
+    batch_size: int
+    dry_run: bool | str
+
+
+def plan_roster(client: Callable[[], CloseAIClient], roster: Any, options: PlanOptions) -> Plan:
+    """
+    Plan; see docs/operators/roster.md.
+
+    :param client: returns the API; not called where a parameter is wrong.
+    :param roster: a path, a mapping, or a roster.
+    :param options: of planning.
+    """
+    found = load_roster(roster)
+    settings, keys, books = _parsed(client, options, found)
+    return make_plan(client(), found, settings, keys=keys, books=books)
+
+
+def apply_roster(
+    client: Callable[[], CloseAIClient],
+    wanted: Any,
+    options: ApplyOptions,
+    this_try: Try,
+    run: Run | None = None,
+) -> Applied:
+    """
+    Apply; see docs/operators/roster.md.
+
+    :param client: returns the API; not called where a parameter is wrong.
+    :param wanted: a plan, its record, or what :func:`plan_roster` takes.
+    :param options: of applying.
+    :param this_try: which try of which task this is.
+    :param run: of the task, for the ledger.
+    """
+    is_plan = isinstance(wanted, Plan) or (isinstance(wanted, Mapping) and "digest" in wanted)
+    found = Plan.parse(wanted) if is_plan else load_roster(wanted)
+    roster = found.as_roster() if isinstance(found, Plan) else found
+    settings, keys, books = _parsed(client, options, roster, run)
+    dry_run = inputs.flag("dry_run", options.get("dry_run", False))
+    return apply(client(), found, settings, keys=keys, books=books, this_try=this_try, dry_run=dry_run)
+
+
+def load_roster(source: Any) -> Roster:
+    """
+    Read a roster from anywhere that Airflow's object storage knows.
+
+    :param source: a path, a mapping, or a roster.
+    """
+    if isinstance(source, Roster):
+        return source
+    is_address = isinstance(source, str) and "://" in source and not source.lstrip().startswith("{")
+    return read_roster(folder("roster", source) if is_address else source)
+
+
+def _parsed(
+    client: Callable[[], CloseAIClient],
+    options: PlanOptions | ApplyOptions,
+    roster: Roster,
+    run: Run | None = None,
+) -> tuple[Options, SinkKeys | None, LedgerBooks | None]:
+    given: Mapping[str, Any] = options
+    prune = inputs.flag("prune", given.get("prune", False))
+    settings = Options(
+        prune=prune,
+        max_create=parse_max_create(given.get("max_create")),
+        max_delete=parse_max_delete(given.get("max_delete"), prune=prune),
+        settle=inputs.seconds("settle", given.get("settle", 30)),
+        batch_size=inputs.whole("batch_size", given.get("batch_size", 100), 1),
+    )
+    sink, ledger = given.get("deliver_to"), given.get("ledger")
+    counts = {alias: entry.count for alias, entry in roster.entries.items()}
+    keys = None if sink is None else sink_keys(client, sink, counts)
+    zone = given.get("time_zone", defaults.TIME_ZONE)
+    books = None if ledger is None else LedgerBooks(ledger, zone, run, lambda: now_of(client()))
+    return settings, keys, books
+
+
+class LedgerBooks:
+    """
+    A cost ledger, as far as a roster needs it.
+
+    :param ledger: its folder.
+    :param time_zone: where the billing month turns.
+    :param run: the task's, which names the files.
+    :param now: returns the time.
+    """
+
+    def __init__(
+        self, ledger: Any, time_zone: str | tzinfo, run: Run | None, now: Callable[[], datetime]
+    ) -> None:
+        from airflow_provider_closeai.costs import DeletionRequest, Run, SnapshotRequest
+
+        place: dict[str, Any] = {"ledger": ledger, "time_zone": time_zone, "open_path": folder}
+        self._now = now
+        self._deletion = DeletionRequest.parse(**place)
+        self._snapshot = SnapshotRequest.parse(**place, control_total=False)
+        self._run = (
+            Run() if run is None else Run(key=run.key)
+        )  # whatever time it stands for, it is never late
+
+    def spent(self, accounts: Sequence[SubAccount], at: datetime) -> Mapping[str, Any]:
+        """Return the month-to-date cost of each alias."""
+        from airflow_provider_closeai.costs import month_to_date
+
+        return month_to_date(self._deletion.ledger, accounts, at, self._deletion.time_zone)
+
+    def record_listing(self, accounts: Sequence[SubAccount], at: datetime) -> None:
+        """Record a whole listing as a snapshot, unless the month has turned since."""
+        from airflow_provider_closeai.costs import SnapshotRefused, snapshot
+        from airflow_provider_closeai.costs.accounting.months import month_of
+
+        zone = self._snapshot.time_zone
+        if month_of(at, zone) != month_of(self._now(), zone):
+            log.warning("This listing is not recorded in the ledger: the month has turned since it began.")
+            return
+        try:
+            snapshot(self._snapshot, lambda: _Listed(accounts), run=self._run, clock=lambda: at)
+        except SnapshotRefused as refused:
+            log.warning("This listing is not recorded in the ledger: %s", refused)
+
+    def record_deleted(self, accounts: Sequence[SubAccount], at: datetime) -> None:
+        """Record accounts that are about to be deleted."""
+        from airflow_provider_closeai.costs import record_deleted
+
+        record_deleted(self._deletion, accounts, at, run=self._run, clock=self._now)
+
+
+class _Listed:
+    """A client that has listed already."""
+
+    def __init__(self, accounts: Sequence[SubAccount]) -> None:
+        self._accounts = accounts
+
+    def iter_listing(self) -> Sequence[SubAccount]:
+        return self._accounts
+
+    def main_usage(self) -> Any:
+        raise NotImplementedError  # no control total is asked for

@@ -1,0 +1,280 @@
+"""Plan what a roster changes, and make it so. Results are JSON without keys."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection, Mapping, Sequence
+from datetime import tzinfo
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import Asset, AssetAlias, BaseOperatorLink
+
+from airflow_provider_closeai import cost_defaults as defaults
+from airflow_provider_closeai.operators import _approval, _runs
+from airflow_provider_closeai.operators._arguments import path_text
+from airflow_provider_closeai.operators._mapping import CheckedPartial, NamedSink, with_named_sink
+from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_closeai.sinks.base import TokenSink
+
+__all__ = ["PlanSubAccountsOperator", "SyncSubAccountsOperator", "accounts_asset"]
+
+log = logging.getLogger(__name__)
+
+Source = str | os.PathLike[str] | Mapping[str, Any]
+
+
+def accounts_asset(closeai_conn_id: str = "closeai_default") -> Asset:
+    """
+    Return the asset of a main account's sub-accounts: the schedule of a DAG that follows their changes.
+
+    :param closeai_conn_id: the connection that SyncSubAccountsOperator has.
+    """
+    uri, name = f"closeai://{closeai_conn_id}/accounts", f"CloseAI sub-accounts of {closeai_conn_id}"
+    try:
+        return Asset(name=name, uri=uri)
+    except TypeError:  # Airflow 2 has no names
+        return Asset(uri)
+
+
+class _Rosters(CloseAIOperator):
+    """What both operators take."""
+
+    def __init__(
+        self,
+        *,
+        prune: bool | str = False,
+        max_create: int | str | None = None,
+        max_delete: int | str | None = None,
+        deliver_to: TokenSink | None = None,
+        ledger: str | os.PathLike[str] | None = None,
+        time_zone: str | tzinfo = defaults.TIME_ZONE,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.prune = prune
+        self.max_create = max_create
+        self.max_delete = max_delete
+        sink: Any = deliver_to
+        self.deliver_to = sink.sink if isinstance(sink, NamedSink) else sink
+        self.ledger = path_text(ledger)
+        self.time_zone = time_zone
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Map the operator; see Airflow's documentation."""
+        return CheckedPartial(super().partial(**with_named_sink(kwargs)), with_named_sink)
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "prune": self.prune,
+            "max_create": self.max_create,
+            "max_delete": self.max_delete,
+            "deliver_to": self.deliver_to,
+            "ledger": self.ledger,
+            "time_zone": self.time_zone,
+        }
+
+
+class PlanSubAccountsOperator(_Rosters):
+    """
+    Plan what a roster changes, and change nothing.
+
+    Returns the plan: JSON without keys, with ``markdown`` for Airflow's approval form, ``digest``,
+    ``counts``, ``actions`` and ``notes``. The log has one line for each change.
+
+    :param roster: the path of a YAML or JSON file, a local one or any that Airflow's object storage knows; or
+        a mapping (templated).
+    :param prune: also delete the accounts of owned aliases that are not in the roster; needs ``max_delete``
+        (templated).
+    :param max_create: refuse a plan that creates more (templated).
+    :param max_delete: refuse a plan that deletes more: a number, or a percentage of the owned accounts,
+        rounded up (templated).
+    :param fail_on_changes: fail where anything would be changed: a drift check (templated).
+    :param deliver_to: the sink that SyncSubAccountsOperator delivers keys to; rotation depends on what it
+        holds.
+    :param ledger: the cost ledger that budgets are held by; only read here (templated).
+    :param time_zone: where the billing month turns; the same as the snapshot's.
+    :param closeai_conn_id: the connection (templated).
+    """
+
+    template_fields: Sequence[str] = (
+        "roster",
+        "prune",
+        "max_create",
+        "max_delete",
+        "fail_on_changes",
+        "ledger",
+        "closeai_conn_id",
+    )
+    template_fields_renderers = {"roster": "json"}  # noqa: RUF012  # as Airflow declares it
+    operator_extra_links: Collection[BaseOperatorLink] = (DocsLink("operators/plan.md"),)
+
+    def __init__(
+        self,
+        *,
+        roster: Source,
+        prune: bool | str = False,
+        max_create: int | str | None = None,
+        max_delete: int | str | None = None,
+        fail_on_changes: bool | str = False,
+        deliver_to: TokenSink | None = None,
+        ledger: str | os.PathLike[str] | None = None,
+        time_zone: str | tzinfo = defaults.TIME_ZONE,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            prune=prune,
+            max_create=max_create,
+            max_delete=max_delete,
+            deliver_to=deliver_to,
+            ledger=ledger,
+            time_zone=time_zone,
+            **kwargs,
+        )
+        self.roster = path_text(roster)
+        self.fail_on_changes = fail_on_changes
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Plan; see docs/operators/plan.md."""
+        from airflow_provider_closeai.provisioning import inputs
+        from airflow_provider_closeai.roster import DriftFound, markdown
+        from airflow_provider_closeai.roster.decide import refusal
+        from airflow_provider_closeai.roster.render import log_lines, summary
+
+        plans = _approval.PlansOfRun(context)
+        with self.hook() as hook:
+            must_not_change = inputs.flag("fail_on_changes", self.fail_on_changes)
+            plan: Any = hook.plan(self.roster, **self._options())
+            for line in log_lines(plan):
+                log.info("%s", line)
+            refused = refusal(plan)
+            if refused is not None:
+                raise refused
+            log.info("Plan %s of the roster %s: %s.", plan.digest, plan.roster, summary(plan).lower())
+            if must_not_change and plan.actions:
+                raise DriftFound(
+                    f"What is there is not what the roster {plan.roster} says: {summary(plan)}. Nothing was "
+                    "changed. This log names each difference. Apply the roster, or correct it."
+                )
+            is_only = plans.add(plan.digest)
+            record: dict[str, Any] = plan.record()
+            return record | {"markdown": markdown(plan), _approval.IS_ONLY: is_only}
+
+
+class SyncSubAccountsOperator(_Rosters):
+    """
+    Make it so that the sub-accounts are what a roster says, or do what is approved of a plan.
+
+    Give exactly one of ``roster`` and ``plan``. Run it as often as you like, kill it wherever you like.
+    Behind Airflow's approval it does what is approved *and* still wanted, and names the rest. Returns what
+    it ``created``, ``repriced``, ``deleted`` and ``delivered``, what it ``skipped``, what is
+    ``not_approved``, and the ``sub_accounts`` that are there now: never a key.
+
+    :param roster: as PlanSubAccountsOperator takes it (templated).
+    :param plan: what that returned: ``plan.output`` (templated).
+    :param prune: of a roster: as PlanSubAccountsOperator takes it. A plan has its own (templated).
+    :param max_create: refuse to create more (templated).
+    :param max_delete: refuse to delete more (templated).
+    :param settle: see CreateSubAccountsOperator.
+    :param batch_size: accounts per call, >= 1.
+    :param deliver_to: a sink (airflow_provider_closeai.sinks) that gets every key that it does not hold.
+    :param ledger: a cost ledger that budgets are held by: gets the listing, and the last records before
+        anything is deleted (templated).
+    :param dry_run: only log what would be done (templated).
+    :param time_zone: where the billing month turns; the same as the snapshot's.
+    :param closeai_conn_id: the connection (templated).
+    """
+
+    template_fields: Sequence[str] = (
+        "roster",
+        "plan",
+        "prune",
+        "max_create",
+        "max_delete",
+        "ledger",
+        "is_dry_run",
+        "closeai_conn_id",
+    )
+    template_fields_renderers = {"roster": "json", "plan": "json"}  # noqa: RUF012  # as Airflow declares it
+    operator_extra_links: Collection[BaseOperatorLink] = (DocsLink("operators/sync.md"),)
+
+    def __init__(
+        self,
+        *,
+        roster: Source | None = None,
+        plan: Any = None,
+        prune: bool | str = False,
+        max_create: int | str | None = None,
+        max_delete: int | str | None = None,
+        settle: float = 30,
+        batch_size: int = 100,
+        deliver_to: TokenSink | None = None,
+        ledger: str | os.PathLike[str] | None = None,
+        dry_run: bool | str = False,
+        time_zone: str | tzinfo = defaults.TIME_ZONE,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            prune=prune,
+            max_create=max_create,
+            max_delete=max_delete,
+            deliver_to=deliver_to,
+            ledger=ledger,
+            time_zone=time_zone,
+            **kwargs,
+        )
+        self.roster = path_text(roster)
+        self.plan = plan
+        self.settle = settle
+        self.batch_size = batch_size
+        self.is_dry_run = dry_run  # BaseOperator.dry_run is Airflow's own method
+        self._takes_plan = plan is not None  # a task's result may become None
+        if not self.outlets and "outlets" not in kwargs:
+            self.outlets = [AssetAlias("closeai_accounts")]
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Apply; see docs/operators/sync.md."""
+        with self.hook() as hook:
+            wanted = self._wanted(context)
+            done: Any = hook.apply(
+                wanted,
+                context=context,
+                run=_runs.run_of(context),
+                settle=self.settle,
+                batch_size=self.batch_size,
+                dry_run=self.is_dry_run,
+                **self._options(),
+            )
+        record: dict[str, Any] = done.record()
+        if done.has_changed:
+            self._tell_followers(context, record)
+        return record
+
+    def _wanted(self, context: Context) -> Any:
+        from airflow_provider_closeai.client.errors import InvalidParameter
+        from airflow_provider_closeai.provisioning import inputs
+        from airflow_provider_closeai.roster import Plan
+
+        if self._takes_plan == (self.roster is not None):
+            what = "both are given" if self._takes_plan else "none is given"
+            raise InvalidParameter(f"roster, plan: {what}. Give exactly one of them. Nothing was sent.")
+        if not self._takes_plan:
+            return self.roster
+        plan = Plan.parse(self.plan)
+        record = inputs.from_json("plan", self.plan)
+        _approval.check(context, plan, record if isinstance(record, Mapping) else {})
+        return plan
+
+    def _tell_followers(self, context: Context, record: dict[str, Any]) -> None:
+        """Update the asset: other DAGs follow what changed."""
+        now: Any = context
+        events = now.get("outlet_events")
+        for outlet in self.outlets if events is not None else ():
+            if isinstance(outlet, AssetAlias):
+                extra = {"roster": record["roster"], **record["counts"]}
+                events[outlet].add(accounts_asset(self.closeai_conn_id), extra=extra)

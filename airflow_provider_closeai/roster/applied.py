@@ -1,0 +1,110 @@
+"""What came of a roster that was applied: for XCom, and for the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.roster import render
+from airflow_provider_closeai.roster.matching import Matched
+from airflow_provider_closeai.roster.plan import Plan
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What came of it.
+
+    :param plan: what was wanted.
+    :param accounts: of the roster's aliases that are there now, by id.
+    :param created: that are new.
+    :param repriced: as they are now.
+    :param deleted: as they were just before.
+    :param references: of the keys that were delivered, by account id.
+    :param matched: what of the plan was done.
+    """
+
+    plan: Plan
+    accounts: tuple[SubAccount, ...]
+    created: tuple[SubAccount, ...]
+    repriced: tuple[SubAccount, ...]
+    deleted: tuple[SubAccount, ...]
+    references: dict[int, str]
+    matched: Matched
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether it changed any account."""
+        return bool(self.created or self.repriced or self.deleted)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of each."""
+        return {
+            "aliases": len(self.plan.entries),
+            "sub_accounts": len(self.accounts),
+            "created": len(self.created),
+            "repriced": len(self.repriced),
+            "deleted": len(self.deleted),
+            "delivered": len(self.references),
+        }
+
+    def record(self) -> dict[str, Any]:
+        """Return all of it as plain JSON, without keys."""
+        return {
+            "roster": self.plan.roster,
+            "digest": self.plan.digest,
+            "main_account": self.plan.main_account,
+            "counts": self.counts,
+            "created": [self._record(account) for account in self.created],
+            "repriced": [self._record(account) for account in self.repriced],
+            "deleted": [account.record() for account in self.deleted],
+            "delivered": {str(key): self.references[key] for key in sorted(self.references)},
+            "skipped": [
+                skipped.action.record() | {"because": skipped.because} for skipped in self.matched.skipped
+            ],
+            "not_approved": [action.record() for action in self.matched.unapproved],
+            "notes": [{"alias": note.alias, "text": note.text} for note in self.plan.notes],
+            "sub_accounts": [{"id": each.id, "alias": each.alias} for each in self.accounts],
+        }
+
+    def _record(self, account: SubAccount) -> dict[str, Any]:
+        reference = self.references.get(account.id)
+        return account.record() | ({} if reference is None else {"delivered_to": reference})
+
+
+def changes_in(matched: Matched, plan: Plan) -> Iterator[str]:
+    """
+    Write a line for each change, for each that is not made, and for each note.
+
+    :param matched: what is done.
+    :param plan: of which plan.
+    """
+    yield from map(render.line_of, matched.todo)
+    for skipped in matched.skipped:
+        yield f"Approved, and {skipped.because}: {render.line_of(skipped.action)}"
+    for action in matched.unapproved:
+        yield f"Not approved, left: {render.line_of(action)}"
+    yield from map(render.note_line, plan.notes)
+
+
+def closing_line(applied: Applied, dry_run: bool) -> str:
+    """
+    Say what is so now.
+
+    :param applied: what came of it.
+    :param dry_run: whether nothing was changed.
+    """
+    counts = applied.counts
+    what = ", ".join(f"{counts[name]} {name}" for name in ("created", "repriced", "deleted", "delivered"))
+    if dry_run:
+        todo = msgspec.structs.replace(applied.plan, actions=applied.matched.todo)
+        what = f"{render.summary(todo)} (dry run, nothing was changed)"
+    left = len(applied.matched.unapproved)
+    return (
+        f"Roster {applied.plan.roster}: {counts['aliases']} aliases have "
+        f"{counts['sub_accounts']} sub-accounts; "
+        f"{what}{f'; {left} changes are not approved' if left else ''}."
+    )

@@ -1,0 +1,271 @@
+"""Makes a roster so: one listing before, one after; keys are delivered before anything is deleted.
+
+A composition: what is created, repriced and deleted runs through provisioning's runner. A crash anywhere:
+run it again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from typing import cast
+
+import msgspec
+
+from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.client.errors import CloseAIError
+from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.provisioning.reading import listed_again, require_keys
+from airflow_provider_closeai.provisioning.reprice import plan_targets
+from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest
+from airflow_provider_closeai.provisioning.rotate import decide as decide_rotation
+from airflow_provider_closeai.provisioning.runner.creating import FIRST_TRY, Try, create_all
+from airflow_provider_closeai.provisioning.runner.deleting import delete
+from airflow_provider_closeai.provisioning.runner.locking import alias_lock
+from airflow_provider_closeai.provisioning.runner.repricing import reprice_to
+from airflow_provider_closeai.provisioning.runner.rotating import Keys
+from airflow_provider_closeai.provisioning.selection import Selection
+from airflow_provider_closeai.roster import decide
+from airflow_provider_closeai.roster.applied import Applied, changes_in, closing_line
+from airflow_provider_closeai.roster.look import LOCK, Books, KnownListing, Look, Options, now_of
+from airflow_provider_closeai.roster.matching import Matched, check_age, match
+from airflow_provider_closeai.roster.models import Roster
+from airflow_provider_closeai.roster.plan import CREATE, DELETE, REPRICE, ROTATED_OUT, Action, Plan
+
+log = logging.getLogger(__name__)
+
+
+def apply(
+    client: CloseAIClient,
+    wanted: Roster | Plan,
+    options: Options,
+    *,
+    keys: Keys | None = None,
+    books: Books | None = None,
+    this_try: Try = FIRST_TRY,
+    dry_run: bool = False,
+) -> Applied:
+    """
+    Make a roster so, or do what is approved of a plan and still wanted.
+
+    :param client: the API.
+    :param wanted: a roster, or an approved plan.
+    :param options: how; ``prune`` and the bounds of a plan are its own, where it has some.
+    :param keys: where keys go.
+    :param books: the cost ledger.
+    :param this_try: which try of which task this is.
+    :param dry_run: only log what would be done.
+    :raises PlanRefused: beyond a bound, too old, or of another main account. Nothing was changed.
+    :raises TooManySelected: more deletions than ``max_delete``. Nothing was changed.
+    :raises MaskedKeys: the listing hides keys that are needed. Nothing was changed.
+    :raises CloseAIError: the first that went wrong, once all else was done.
+    """
+    approved = wanted if isinstance(wanted, Plan) else None
+    roster = wanted.as_roster() if isinstance(wanted, Plan) else wanted
+    decide.check_roster(roster, has_sink=keys is not None, has_ledger=books is not None)
+    with alias_lock(client, LOCK) as note:
+        look = Look(client, roster, keys, books, note)
+        if approved is not None:
+            check_age(approved, look.seen.now)
+            options = _bounded(options, approved)
+        plan = look.plan(options)
+        matched = Matched(todo=plan.actions) if approved is None else match(approved, plan, look.seen)
+        for line in changes_in(matched, plan):
+            log.info("%s", line)
+        refusal = decide.refusal(msgspec.structs.replace(plan, actions=matched.todo))
+        if refusal is not None:
+            raise refusal
+        execution = _Execution(client, look, plan, matched.todo, options, this_try)
+        applied = execution.nothing(matched) if dry_run else execution.run(matched)
+        log.info("%s", closing_line(applied, dry_run))
+        if execution.errors:
+            raise execution.errors[0]
+        return applied
+
+
+def _bounded(options: Options, approved: Plan) -> Options:
+    return msgspec.structs.replace(
+        options,
+        prune=approved.prune,
+        max_create=approved.max_create if options.max_create is None else options.max_create,
+        max_delete=approved.max_delete if options.max_delete is None else options.max_delete,
+    )
+
+
+class _Execution:
+    """Does what is to be done, in this order: reprice, deliver, delete, create, deliver what is new."""
+
+    def __init__(
+        self,
+        client: CloseAIClient,
+        look: Look,
+        plan: Plan,
+        todo: Sequence[Action],
+        options: Options,
+        this_try: Try,
+    ) -> None:
+        self._client, self._look, self._plan, self._options = client, look, plan, options
+        self._this_try = this_try
+        self._of = {kind: [each for each in todo if each.kind == kind] for kind in (REPRICE, DELETE, CREATE)}
+        self._going = {action.id for action in self._of[DELETE]}
+        self._there = {account.id: account for account in look.seen.accounts}
+        self._created: list[SubAccount] = []
+        self._repriced: list[SubAccount] = []
+        self._deleted: list[SubAccount] = []
+        self._references: dict[int, str] = {}
+        self.errors: list[CloseAIError] = []
+
+    def run(self, matched: Matched) -> Applied:
+        self._require_keys()
+        self._record_listing()
+        self._try(self._reprice)
+        if self._try(self._deliver_missing):
+            self._try(self._delete)
+            self._try(self._create)
+        return self.nothing(matched)
+
+    def _try(self, step: Callable[[], None]) -> bool:
+        """Take a step; what goes wrong there does not stop those that do not depend on it."""
+        try:
+            step()
+        except CloseAIError as error:
+            self.errors.append(error)
+            return False
+        return True
+
+    def nothing(self, matched: Matched) -> Applied:
+        """Say what is so now."""
+        wanted = [each for each in self._there.values() if self._is_wanted(each)]
+        return Applied(
+            plan=self._plan,
+            accounts=tuple(sorted(wanted, key=lambda account: account.id)),
+            created=tuple(self._created),
+            repriced=tuple(self._repriced),
+            deleted=tuple(self._deleted),
+            references=self._references,
+            matched=matched,
+        )
+
+    def _is_wanted(self, account: SubAccount) -> bool:
+        return account.alias in self._look.roster.entries and not account.is_other
+
+    def _require_keys(self) -> None:
+        """Refuse hidden keys before anything is changed."""
+        ids = {action.id for action in self._of[REPRICE] + self._of[DELETE]}
+        require_keys(
+            each
+            for each in self._there.values()
+            if each.id in ids or (self._look.keys is not None and self._is_wanted(each))
+        )
+
+    def _record_listing(self) -> None:
+        books, seen = self._look.books, self._look.seen
+        if books is None:
+            return
+        if seen.unreadable:
+            log.warning("This listing is not recorded in the ledger: entries of it cannot be read.")
+            return
+        books.record_listing(seen.accounts, self._look.at)
+
+    # --- Keys ------------------------------------------------------------------------------------------
+
+    def _deliver_missing(self) -> None:
+        """Deliver what the sink does not hold, and what is left of aliases of which keys go."""
+        missing = set(self._plan.deliver)
+        aliases = {self._there[each].alias for each in missing}
+        aliases |= {action.alias for action in self._of[DELETE] if action.reason == ROTATED_OUT}
+        self._deliver(aliases)
+
+    def _deliver(self, aliases: Collection[str | None]) -> None:
+        """Deliver all keys of aliases that stay: a sink may keep them together."""
+        keys, journal = self._look.keys, self._look.journal
+        staying = [
+            each
+            for each in self._there.values()
+            if each.alias in aliases and self._is_wanted(each) and each.id not in self._going
+        ]
+        if keys is None or not staying:
+            return
+        self._references |= keys.deliver(sorted(staying, key=lambda account: account.id))
+        if journal is not None:
+            rotating = {each.alias for each in self._plan.entries if each.rotate}
+            known = {*journal.held, *self._references}
+            journal.note(
+                [each.id for each in self._there.values() if each.id in known and each.alias in rotating],
+                now_of(self._client),
+            )
+
+    # --- Changes ---------------------------------------------------------------------------------------
+
+    def _reprice(self) -> None:
+        targets = {action.id or 0: action.after or {} for action in self._of[REPRICE]}
+        if not targets:
+            return
+        accounts = [self._there[each] for each in targets]
+        first = iter([accounts])
+
+        def read() -> list[SubAccount]:
+            return next(first, None) or listed_again(self._client, accounts)
+
+        self._repriced = reprice_to(
+            self._client, read, lambda seen: plan_targets(seen, targets, self._options.batch_size)
+        )
+        self._there |= {each.id: each for each in self._repriced}
+
+    def _delete(self) -> None:
+        going = self._of[DELETE]
+        if not going:
+            return
+        aliases = tuple(dict.fromkeys(action.alias for action in going))
+        request = DeleteRequest(
+            accounts=Selection(ids=tuple(action.id or 0 for action in going), aliases=aliases),
+            missing="ignore",
+            max_delete=len(going),
+            batch_size=self._options.batch_size,
+            dry_run=False,
+        )
+        books, at = self._look.books, self._look.at
+        record = None if books is None else lambda accounts: books.record_deleted(accounts, at)
+        self._deleted = delete(self._known(), request, record)
+        for account in self._deleted:
+            del self._there[account.id]
+
+    def _create(self) -> None:
+        requests = [each for each in map(self._creation, self._of[CREATE]) if each is not None]
+        if not requests:
+            return
+        has_sink = self._look.keys is not None
+        results = create_all(self._known(), requests, self._this_try, needs_keys=has_sink)
+        made = [account for result in results if isinstance(result, list) for account in result]
+        self._created = [account for account in made if account.id not in self._there]
+        self._there |= {account.id: account for account in made}
+        self.errors += [result for result in results if isinstance(result, CloseAIError)]
+        self._deliver({account.alias for account in self._created})
+
+    def _creation(self, action: Action) -> CreateRequest | None:
+        """Return an exact create, whatever an earlier try left behind."""
+        entry = self._look.roster.entries[action.alias]
+        accounts = [
+            each for each in self._look.seen.accounts if each.alias == action.alias and not each.is_other
+        ]
+        staying = [each for each in accounts if each.id not in self._going]
+        options = self._options
+        wanted = entry.creation(
+            action.after or {},
+            len(staying) + action.number,
+            batch_size=options.batch_size,
+            settle=options.settle,
+        )
+        rotation = entry.rotation(action.after or {})
+        if rotation is None:
+            return wanted
+        seen = self._look.seen
+        plan = decide_rotation(rotation, accounts, seen.held or {}, seen.now, seen.replaced)
+        number = min(action.number, 2 * entry.count - len(staying))  # not all that is to go may be approved
+        if number < 1:
+            return None
+        return msgspec.structs.replace(wanted, count=plan.counted + number, besides=plan.old)
+
+    def _known(self) -> CloseAIClient:
+        known = KnownListing(self._client, self._there, self._look.began, self._options.settle)
+        return cast("CloseAIClient", known)

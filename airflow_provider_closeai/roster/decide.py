@@ -1,0 +1,377 @@
+"""Decides what changes: a roster, one whole listing, what the sink holds, the month's costs and the time.
+
+No I/O and no clock here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+
+from airflow_provider_closeai.client.errors import CloseAIError, InvalidParameter
+from airflow_provider_closeai.client.models import SubAccount, UnreadableItem, amount_text, same_pricing
+from airflow_provider_closeai.provisioning.errors import ClockDisagrees, TooManySelected
+from airflow_provider_closeai.provisioning.rotate import Held, RotatePlan, check_clock, time_text
+from airflow_provider_closeai.provisioning.rotate import decide as decide_rotation
+from airflow_provider_closeai.provisioning.texts import count_of, format_ids, ids_of
+from airflow_provider_closeai.roster import plan as plans
+from airflow_provider_closeai.roster.errors import PlanRefused
+from airflow_provider_closeai.roster.models import Entry, Pricing, Roster, owner_pattern
+from airflow_provider_closeai.roster.plan import CREATE, DELETE, REPRICE, Action, Note, Plan
+
+_CLOCKS_AGREE = timedelta(minutes=10)
+_ZERO = Decimal(0)
+_NOTHING_CHANGED = "Nothing was changed."
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What a plan is made from.
+
+    :param accounts: one whole listing.
+    :param unreadable: its entries that cannot be read.
+    :param held: which of the keys the sink holds, and since when; ``None``: there is no sink.
+    :param replaced: ids whose keys the sink does not keep any more, since newer ones took their place.
+    :param spent: month-to-date cost by alias; ``None``: there is no ledger.
+    :param platform_time: when the listing was made by the platform's clock, in epoch seconds.
+    :param now: the time.
+    """
+
+    accounts: tuple[SubAccount, ...]
+    unreadable: tuple[UnreadableItem, ...] = ()
+    held: Held | None = None
+    replaced: frozenset[int] = frozenset()
+    spent: Mapping[str, Decimal] | None = None
+    platform_time: float | None = None
+    now: datetime
+
+
+def check_roster(roster: Roster, *, has_sink: bool, has_ledger: bool) -> None:
+    """
+    Check that a roster has what it needs, before anything is asked.
+
+    :param roster: the roster.
+    :param has_sink: whether there is a sink.
+    :param has_ledger: whether there is a ledger.
+    :raises InvalidParameter: naming the entry.
+    """
+    for entry in roster.entries.values():
+        where = f"{roster.name}, line {entry.line}" if entry.line else roster.name
+        if entry.rotate is not None and not has_sink:
+            raise InvalidParameter(
+                f"{where}, {entry.alias!r}: rotate is given, and deliver_to is None. A key goes only once "
+                "its successor is where its users find it: give a sink (docs/keys.md). Nothing was sent."
+            )
+        if entry.over_budget is not None and not has_ledger:
+            raise InvalidParameter(
+                f"{where}, {entry.alias!r}: over_budget is given, and ledger is None. What an alias spent is "
+                "counted from a cost ledger: give its folder (docs/costs.md). Nothing was sent."
+            )
+
+
+def check_time(
+    roster: Roster, accounts: Sequence[SubAccount], platform_time: float | None, now: datetime
+) -> None:
+    """
+    Refuse to plan where clocks differ by more than 10 minutes and it matters: ages, ends, months.
+
+    :param roster: the roster.
+    :param accounts: the listing.
+    :param platform_time: the listing's own time.
+    :param now: this machine's time.
+    :raises ClockDisagrees: nothing was changed.
+    """
+    if roster.is_rotating:
+        check_clock(accounts, platform_time, now)
+    if platform_time is None:
+        return
+    theirs = datetime.fromtimestamp(platform_time, UTC)
+    between = [
+        entry.alias
+        for entry in roster.entries.values()
+        if entry.expires is not None and (entry.is_expired(now) != entry.is_expired(theirs))
+    ]
+    is_other_month = roster.has_limits and abs(theirs - now) > timedelta(days=1)
+    if abs(theirs - now) > _CLOCKS_AGREE and (between or is_other_month):
+        matters = f"whether {between[0]!r} has expired" if between else "which month's costs count"
+        raise ClockDisagrees(
+            f"This worker's clock says {time_text(now)}, and the platform's says {time_text(theirs)}: nobody "
+            f"can tell {matters}. {_NOTHING_CHANGED} Set this worker's clock right (NTP), and run the task "
+            "again.",
+            call="list",
+        )
+
+
+def main_account_of(accounts: Sequence[SubAccount], wanted: int | None) -> int | None:
+    """
+    Return the main account of a listing.
+
+    :param accounts: the listing.
+    :param wanted: which it must be; ``None``: any.
+    :raises PlanRefused: it is another.
+    """
+    found = {account.user_id for account in accounts}
+    if wanted is not None and found - {wanted}:
+        others = ", ".join(sorted(str(each) for each in found - {wanted}))
+        raise PlanRefused(
+            f"The listing's accounts have user_id {others}, and main account {wanted} is meant. "
+            f"{_NOTHING_CHANGED} Is the connection's key another main account's? If it is right, correct "
+            "main_account in the roster, or make a new plan.",
+            call="list",
+        )
+    return found.pop() if len(found) == 1 else wanted
+
+
+def make_plan(
+    roster: Roster,
+    seen: Seen,
+    *,
+    prune: bool = False,
+    max_create: int | None = None,
+    max_delete: int | str | None = None,
+) -> Plan:
+    """
+    Decide what to change.
+
+    :param roster: the roster.
+    :param seen: what was seen.
+    :param prune: delete the accounts of owned aliases that are not in the roster.
+    :param max_create: see :func:`refusal`.
+    :param max_delete: see :func:`refusal`.
+    """
+    by_alias: dict[str, list[SubAccount]] = {}
+    for account in sorted(seen.accounts, key=lambda account: account.id):
+        if not account.is_other:
+            by_alias.setdefault(account.alias or "", []).append(account)
+    broken: dict[str, list[UnreadableItem]] = {}
+    for item in seen.unreadable:
+        broken.setdefault(item.alias or "", []).append(item)
+    is_owned = owner_pattern(roster.owns).match
+    owned = sum(len(group) for alias, group in by_alias.items() if alias and is_owned(alias))
+    changes = _Changes()
+    for entry in roster.entries.values():
+        _Alias(entry, by_alias.get(entry.alias, []), seen, changes).decide(broken.get(entry.alias, []))
+    omitted = {
+        alias: group
+        for alias, group in by_alias.items()
+        if alias and alias not in roster.entries and is_owned(alias)
+    }
+    if prune:
+        for alias, group in omitted.items():
+            changes.delete(alias, group, plans.PRUNED)
+    elif omitted:
+        count = sum(map(len, omitted.values()))
+        changes.note(
+            "",
+            f"{count} sub-accounts of {len(omitted)} owned aliases are not in the roster, and are left "
+            "alone: prune=True deletes them.",
+        )
+    nameless = [item for alias, items in broken.items() if alias not in roster.entries for item in items]
+    if nameless:
+        shown = "; ".join(map(str, nameless[:5]))
+        changes.note("", f"{len(nameless)} listed entries cannot be read, and are left alone: {shown}.")
+    return Plan(
+        roster=roster.name.removeprefix("roster "),
+        made_at=seen.now,
+        main_account=main_account_of(seen.accounts, roster.main_account),
+        owns=roster.owns,
+        entries=tuple(roster.entries[alias] for alias in sorted(roster.entries)),
+        prune=prune,
+        max_create=max_create,
+        max_delete=max_delete,
+        listed=len(seen.accounts),
+        owned=owned,
+        actions=plans.sort_actions(changes.actions),
+        deliver=tuple(sorted(changes.undelivered)),
+        notes=tuple(sorted(changes.notes)),
+    )
+
+
+def refusal(plan: Plan) -> CloseAIError | None:
+    """
+    Return why a plan must not be applied; ``None``: it may.
+
+    :param plan: the plan.
+    """
+    counts = plan.counts
+    deletions = [action for action in plan.actions if action.kind == DELETE]
+    most = plans.most_deletions(plan.max_delete, plan.owned)
+    if len(deletions) > most:
+        share = f" ({plan.max_delete} of {plan.owned} owned)" if isinstance(plan.max_delete, str) else ""
+        return TooManySelected(
+            f"The plan deletes {len(deletions)} sub-accounts, and max_delete is {most:g}{share}: ids "
+            f"{format_ids([action.id for action in deletions])}. {_NOTHING_CHANGED} Look at the plan in this "
+            "log; raise max_delete if they are meant.",
+            call="delete",
+        )
+    if plan.max_create is not None and counts[CREATE] > plan.max_create:
+        return PlanRefused(
+            f"The plan creates {counts[CREATE]} sub-accounts, and max_create is {plan.max_create}. "
+            f"{_NOTHING_CHANGED} Look at the plan in this log; raise max_create if they are meant.",
+            call="create",
+        )
+    if not plan.listed and counts[CREATE] and plan.max_create is None:
+        return PlanRefused(
+            f"The listing is empty, and the roster wants {counts[CREATE]} sub-accounts. That is rather a "
+            f"fault of the platform or another main account's key than the truth. {_NOTHING_CHANGED} If "
+            f"there are none yet, give max_create={counts[CREATE]} for the first run.",
+            call="list",
+        )
+    return None
+
+
+class _Changes:
+    """Collects what a plan has."""
+
+    def __init__(self) -> None:
+        self.actions: list[Action] = []
+        self.notes: list[Note] = []
+        self.undelivered: list[int] = []
+
+    def note(self, alias: str, text: str) -> None:
+        self.notes.append(Note(alias, text))
+
+    def delete(self, alias: str, accounts: Sequence[SubAccount], reason: str) -> None:
+        """Delete what is known to be a sub-account; name the others."""
+        self.actions += [
+            Action(kind=DELETE, alias=alias, id=account.id, reason=reason)
+            for account in accounts
+            if account.is_sub_account
+        ]
+        others = [account for account in accounts if not account.is_sub_account]
+        if others:
+            self.note(
+                alias, f"{ids_of(others)} do not say that they are sub-accounts: not deleted ({reason})."
+            )
+
+
+class _Alias:
+    """Decides for one alias."""
+
+    def __init__(self, entry: Entry, accounts: list[SubAccount], seen: Seen, changes: _Changes) -> None:
+        self.entry = entry
+        self._accounts = accounts
+        self._seen = seen
+        self._changes = changes
+        self._spent = (seen.spent or {}).get(entry.alias, _ZERO)
+        self._is_over = entry.is_over(self._spent)
+
+    @property
+    def _pricing(self) -> Pricing:
+        """The prices wanted now."""
+        other = self.entry.over_budget
+        return other if self._is_over and other is not None else self.entry.pricing
+
+    @property
+    def _spending(self) -> str:
+        return f"{amount_text(self._spent)} of {amount_text(self.entry.budget)} spent"
+
+    def decide(self, unreadable: Sequence[UnreadableItem]) -> None:
+        alias, entry = self.entry.alias, self.entry
+        if unreadable:
+            shown = "; ".join(map(str, unreadable[:5]))
+            self._changes.note(alias, f"left alone, since entries of it cannot be read: {shown}.")
+            return
+        if entry.is_expired(self._seen.now):
+            self._changes.delete(alias, self._accounts, plans.EXPIRED)
+            return
+        rotation = self._rotation()
+        going = list(rotation.delete) if rotation else []
+        missing = rotation.create if rotation else max(entry.count - len(self._accounts), 0)
+        self._changes.delete(alias, going, plans.ROTATED_OUT)
+        gone = {account.id for account in going}
+        kept = [account for account in self._accounts if account.id not in gone]
+        self._reprice(kept)
+        self._create(missing, bool(rotation and rotation.old))
+        self._note_differences(kept, rotation)
+        if self._seen.held is not None:
+            held, replaced = self._seen.held, self._seen.replaced
+            self._changes.undelivered += [
+                each.id for each in kept if each.id not in held and each.id not in replaced
+            ]
+
+    def _rotation(self) -> RotatePlan | None:
+        request = self.entry.rotation(self._pricing)
+        if request is None:
+            return None
+        seen = self._seen
+        return decide_rotation(request, self._accounts, seen.held or {}, seen.now, seen.replaced)
+
+    def _reprice(self, kept: Sequence[SubAccount]) -> None:
+        entry, wanted = self.entry, self._pricing
+        for account in kept:
+            if same_pricing(account.pricing, wanted):
+                continue
+            reason, detail = plans.DRIFT, ""
+            if self._is_over:
+                reason = plans.OVER_BUDGET
+                detail = self._spending
+            elif entry.over_budget is not None and same_pricing(account.pricing, entry.over_budget):
+                reason = plans.RESTORED
+                detail = self._spending
+            self._changes.actions.append(
+                Action(
+                    kind=REPRICE,
+                    alias=entry.alias,
+                    id=account.id,
+                    before=account.pricing,
+                    after=wanted,
+                    reason=reason,
+                    detail=detail,
+                )
+            )
+
+    def _create(self, number: int, has_old: bool) -> None:
+        if not number:
+            return
+        if not self._pricing:
+            self._changes.note(
+                self.entry.alias,
+                f"{number} to create wait until the budget is there again (over_budget: {{}}).",
+            )
+            return
+        self._changes.actions.append(
+            Action(
+                kind=CREATE,
+                alias=self.entry.alias,
+                number=number,
+                after=self._pricing,
+                balance=self.entry.balance,
+                reason=plans.ROTATION if has_old else plans.MISSING,
+            )
+        )
+
+    def _note_differences(self, kept: Sequence[SubAccount], rotation: RotatePlan | None) -> None:
+        entry = self.entry
+
+        def note(text: str) -> None:
+            self._changes.note(entry.alias, text)
+
+        young = len(kept) if rotation is None else rotation.counted
+        if young > entry.count:
+            note(
+                f"has {count_of(kept)}, and {entry.count} are wanted: ids {ids_of(kept)}. None is deleted: "
+                "nobody knows which are in use. Raise count, or delete some by id."
+            )
+        others = [each for each in kept if each.balance is not None and each.balance != entry.balance]
+        if others:
+            shown = ", ".join(sorted({str(amount_text(each.balance)) for each in others})[:5])
+            note(
+                f"balance is {shown}, and {amount_text(entry.balance)} is wanted: ids {ids_of(others)}. The "
+                "API cannot change it."
+            )
+        disabled = [each for each in kept if each.enabled is False]
+        if disabled:
+            note(f"ids {ids_of(disabled)} are disabled. The API cannot change it: look in the console.")
+        if rotation and rotation.untouched:
+            note(f"ids {ids_of(rotation.untouched)} are not rotated: nobody can tell how old they are.")
+        if self._is_over and not self._pricing and kept:
+            note(
+                f"{self._spending}: no model is allowed. The listing shows the empty list; whether the "
+                "platform refuses such a key is not known (refusal unproven)."
+            )
+        if entry.budget is not None and entry.over_budget is None and self._spent >= entry.budget:
+            note(f"{self._spending}, and the roster has no over_budget for it.")

@@ -1,0 +1,156 @@
+"""Looks at everything that a plan is made from, once: the listing, what the sink holds, the month's costs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Protocol
+
+import msgspec
+
+from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
+from airflow_provider_closeai.local_state.stores import FileStore
+from airflow_provider_closeai.provisioning.runner.locking import alias_lock
+from airflow_provider_closeai.provisioning.runner.rotating import DeliveryJournal, Keys
+from airflow_provider_closeai.roster import decide
+from airflow_provider_closeai.roster.decide import Seen
+from airflow_provider_closeai.roster.models import Roster
+from airflow_provider_closeai.roster.plan import Plan
+
+#: Of all that plans or applies a roster on this host, one at a time.
+LOCK = "roster"
+
+
+class Books(Protocol):
+    """The cost ledger, as far as a roster needs it."""
+
+    def spent(self, accounts: Sequence[SubAccount], at: datetime) -> Mapping[str, Decimal]:
+        """Return the month-to-date cost of each alias, that of accounts that are gone included."""
+
+    def record_listing(self, accounts: Sequence[SubAccount], at: datetime) -> None:
+        """Record a whole listing."""
+
+    def record_deleted(self, accounts: Sequence[SubAccount], at: datetime) -> None:
+        """Record accounts that are about to be deleted."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    How a roster is planned and applied.
+
+    :param prune: delete accounts of owned aliases that are not in the roster.
+    :param max_create: how many to create at most.
+    :param max_delete: how many to delete at most, or which share of the owned accounts.
+    :param settle: see CreateSubAccountsOperator.
+    :param batch_size: accounts per call.
+    """
+
+    prune: bool = False
+    max_create: int | None = None
+    max_delete: int | str | None = None
+    settle: float = 30.0
+    batch_size: int = 100
+
+
+def make_plan(
+    client: CloseAIClient, roster: Roster, options: Options, *, keys: Keys | None, books: Books | None
+) -> Plan:
+    """
+    Look, and decide what would be changed. Changes nothing.
+
+    :param client: the API.
+    :param roster: the roster.
+    :param options: how.
+    :param keys: where keys go.
+    :param books: the cost ledger.
+    :raises ListingUnstable: nothing is planned.
+    :raises PlanRefused: the listing is of another main account.
+    :raises ClockDisagrees: nobody can tell how old the keys are.
+    """
+    decide.check_roster(roster, has_sink=keys is not None, has_ledger=books is not None)
+    with alias_lock(client, LOCK) as note:
+        return Look(client, roster, keys, books, note).plan(options)
+
+
+class Look:
+    """One look at everything that a plan is made from."""
+
+    def __init__(
+        self, client: CloseAIClient, roster: Roster, keys: Keys | None, books: Books | None, note: str
+    ) -> None:
+        self.roster, self.keys, self.books = roster, keys, books
+        self.began = client.clock.monotonic()
+        self.at = now_of(client)
+        items = list(client.iter_listing())
+        accounts = tuple(item for item in items if isinstance(item, SubAccount))
+        now = now_of(client)
+        decide.check_time(roster, accounts, client.platform_time, now)
+        decide.main_account_of(accounts, roster.main_account)
+        self.journal: DeliveryJournal | None = None
+        held, replaced = None, frozenset[int]()
+        if keys is not None:
+            wanted = [each for each in accounts if each.alias in roster.entries and not each.is_other]
+            held = keys.held([each for each in wanted if not each.token.is_masked])
+            replaced = keys.replaced(wanted)
+            if held is None:  # this host's note says what it delivered
+                self.journal = DeliveryJournal(FileStore(note), keys.name)
+                held = self.journal.held
+        self.seen = Seen(
+            accounts=accounts,
+            unreadable=tuple(item for item in items if isinstance(item, UnreadableItem)),
+            held=held,
+            replaced=replaced,
+            spent=None if books is None else books.spent(accounts, self.at),
+            now=now,
+        )
+
+    def plan(self, options: Options) -> Plan:
+        """Decide what to change."""
+        return decide.make_plan(
+            self.roster,
+            self.seen,
+            prune=options.prune,
+            max_create=options.max_create,
+            max_delete=options.max_delete,
+        )
+
+
+class KnownListing:
+    """
+    A client whose first look at an alias is the listing that the plan was made from.
+
+    What others posted meanwhile lies in the alias's journal for ``settle``, so the listing is good for as
+    long; afterwards it is read anew.
+    """
+
+    def __init__(
+        self, client: CloseAIClient, accounts: Mapping[int, SubAccount], began: float, settle: float
+    ) -> None:
+        self._client = client
+        self._by_alias: dict[str, list[SubAccount]] = {}
+        for account in accounts.values():
+            self._by_alias.setdefault(account.alias or "", []).append(account)
+        self._until = began + settle
+        self._served: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def iter_aliases(self, aliases: Collection[str]) -> Iterator[SubAccount | UnreadableItem]:
+        """Stream the accounts of several aliases."""
+        is_known = self._client.clock.monotonic() < self._until and not self._served & set(aliases)
+        self._served |= set(aliases)
+        if not is_known:
+            return self._client.iter_aliases(aliases)
+        return (account for alias in sorted(aliases) for account in self._by_alias.get(alias, []))
+
+
+def now_of(client: CloseAIClient) -> datetime:
+    """
+    Return the time.
+
+    :param client: whose clock counts.
+    """
+    return datetime.fromtimestamp(client.clock.now(), UTC)

@@ -1,0 +1,92 @@
+"""Decides what of an approved plan is done now. No I/O and no clock here."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from airflow_provider_closeai.client.models import same_pricing
+from airflow_provider_closeai.provisioning.rotate import time_text
+from airflow_provider_closeai.roster.decide import Seen
+from airflow_provider_closeai.roster.errors import PlanRefused
+from airflow_provider_closeai.roster.plan import CREATE, DELETE, VALID_FOR, Action, Plan
+
+_CLOCKS_AGREE = timedelta(minutes=10)
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    """
+    An approved change that is not made.
+
+    :param because: ``done already``, or ``not wanted any more``.
+    """
+
+    action: Action
+    because: str
+
+
+class Matched(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What to do of two plans.
+
+    :param todo: approved, and still wanted.
+    :param skipped: approved, and not to be done any more.
+    :param unapproved: wanted now, and not approved.
+    """
+
+    todo: tuple[Action, ...]
+    skipped: tuple[Skipped, ...] = ()
+    unapproved: tuple[Action, ...] = ()
+
+
+def check_age(approved: Plan, now: datetime) -> None:
+    """
+    Refuse a plan that is too old.
+
+    :param approved: the plan.
+    :param now: the time.
+    :raises PlanRefused: it is, or it comes from the future.
+    """
+    age = now - approved.made_at
+    if age > VALID_FOR or age < -_CLOCKS_AGREE:
+        raise PlanRefused(
+            f"The plan {approved.digest} was made at {time_text(approved.made_at)}, and now it is "
+            f"{time_text(now)}: a plan is valid for 24 h. Nothing was changed. Start a new DAG run: it "
+            "plans anew."
+        )
+
+
+def match(approved: Plan, wanted: Plan, seen: Seen) -> Matched:
+    """
+    Decide what to do: what is approved *and* still wanted; of a creation the smaller number.
+
+    :param approved: the approved plan.
+    :param wanted: what would be planned now.
+    :param seen: what that was made from.
+    """
+    may = {action.key: action for action in approved.actions}
+    todo, unapproved = [], []
+    for action in wanted.actions:
+        allowed = may.pop(action.key, None)
+        if allowed is None:
+            unapproved.append(action)
+        elif action.number <= allowed.number:
+            todo.append(action)
+        else:
+            todo.append(msgspec.structs.replace(action, number=allowed.number))
+            unapproved.append(msgspec.structs.replace(action, number=action.number - allowed.number))
+    skipped = tuple(Skipped(action, _because(action, seen)) for action in may.values())
+    return Matched(todo=tuple(todo), skipped=skipped, unapproved=tuple(unapproved))
+
+
+def _because(action: Action, seen: Seen) -> str:
+    there = {account.id: account for account in seen.accounts}
+    if action.kind == CREATE:
+        is_done = any(account.alias == action.alias for account in seen.accounts)
+    elif action.kind == DELETE:
+        is_done = action.id not in there
+    else:
+        account = there.get(action.id or 0)
+        is_done = account is not None and same_pricing(account.pricing, action.after or {})
+    return "done already" if is_done else "not wanted any more"

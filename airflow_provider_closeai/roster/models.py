@@ -1,0 +1,140 @@
+"""What a roster says: which aliases it owns, and the accounts that each shall have."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import re
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+
+from airflow_provider_closeai.provisioning.requests import CreateRequest, RotateRequest
+
+Pricing = dict[str, Decimal]
+
+
+class Rotation(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    How the keys of an alias are replaced.
+
+    :param every: the age from which a key is replaced.
+    :param grace: within it all users of a key have read its successor.
+    :param max_rotate: how many adopted keys may be on their way out at a time.
+    :param begins: nothing is replaced before.
+    """
+
+    every: timedelta
+    grace: timedelta
+    max_rotate: int
+    begins: datetime | None = None
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    The accounts of one alias.
+
+    :param pricing: wanted prices, as long as the budget is not spent.
+    :param balance: virtual balance of each new account.
+    :param budget: of the whole alias in a billing month.
+    :param over_budget: wanted prices once it is spent; empty: no model at all. ``None``: nothing changes.
+    :param expires: from then on no account is wanted.
+    :param line: in the file, for messages; 0: there is none.
+    """
+
+    alias: str
+    pricing: Pricing
+    balance: Decimal
+    count: int = 1
+    team: str = ""
+    cost_center: str = ""
+    budget: Decimal | None = None
+    over_budget: Pricing | None = None
+    rotate: Rotation | None = None
+    expires: datetime | None = None
+    line: int = 0
+
+    def is_expired(self, now: datetime) -> bool:
+        """Whether its accounts are not wanted any more."""
+        return self.expires is not None and now >= self.expires
+
+    def is_over(self, spent: Decimal) -> bool:
+        """
+        Whether its other prices are wanted now.
+
+        :param spent: by the alias this month.
+        """
+        return self.over_budget is not None and self.budget is not None and spent >= self.budget
+
+    def creation(
+        self, pricing: Pricing, count: int, *, batch_size: int = 100, settle: float = 30
+    ) -> CreateRequest:
+        """
+        Return the create of its accounts.
+
+        :param pricing: wanted now.
+        :param count: how many shall exist.
+        """
+        return CreateRequest(
+            alias=self.alias,
+            pricing=pricing,
+            balance=self.balance,
+            count=count,
+            if_exists="ensure",
+            batch_size=batch_size,
+            settle=settle,
+        )
+
+    def rotation(self, pricing: Pricing) -> RotateRequest | None:
+        """
+        Return the rotation of its keys; ``None`` where they are not rotated.
+
+        :param pricing: wanted now.
+        """
+        if self.rotate is None:
+            return None
+        return RotateRequest(
+            wanted=self.creation(pricing, self.count),
+            every=self.rotate.every,
+            grace=self.rotate.grace,
+            max_rotate=self.rotate.max_rotate,
+            begins=self.rotate.begins,
+            expires=self.expires,
+        )
+
+
+class Roster(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A roster, checked.
+
+    :param name: of its file, for messages.
+    :param owns: globs of the aliases that it speaks for.
+    :param entries: by alias, in their order.
+    :param main_account: the ``user_id`` that a listing must have.
+    """
+
+    name: str
+    owns: tuple[str, ...]
+    entries: dict[str, Entry]
+    main_account: int | None = None
+
+    @property
+    def is_rotating(self) -> bool:
+        """Whether it rotates any keys: it then needs a sink."""
+        return any(entry.rotate for entry in self.entries.values())
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether the month's costs matter: it then needs a ledger."""
+        return any(entry.over_budget is not None for entry in self.entries.values())
+
+
+@functools.lru_cache(maxsize=256)
+def owner_pattern(owns: tuple[str, ...]) -> re.Pattern[str]:
+    """
+    Return the pattern of the aliases that globs match, case-sensitively.
+
+    :param owns: the globs.
+    """
+    return re.compile("|".join(fnmatch.translate(glob) for glob in owns) or "(?!)")

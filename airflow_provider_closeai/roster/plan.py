@@ -1,0 +1,245 @@
+"""What a plan is: the changes to make, each with its reason, and what cannot be changed."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.client.models import amount_text, factor_json
+from airflow_provider_closeai.provisioning import inputs
+from airflow_provider_closeai.roster.models import Entry, Roster
+
+#: How long a plan may be applied.
+VALID_FOR = timedelta(hours=24)
+CREATE, REPRICE, DELETE = "create", "reprice", "delete"
+KINDS = (REPRICE, DELETE, CREATE)  # in the order in which they are applied
+#: Reasons.
+MISSING, ROTATION = "missing", "successor of an old key"
+DRIFT, OVER_BUDGET, RESTORED = "other prices than wanted", "over budget", "back within budget"
+PRUNED, EXPIRED, ROTATED_OUT = "not in the roster", "expired", "rotated out"
+_DIGITS = 16
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    One change.
+
+    :param kind: ``create``, ``reprice`` or ``delete``.
+    :param id: of the account; ``None``: it is created.
+    :param number: how many are created.
+    :param before: the prices that the account has.
+    :param after: the prices that it gets.
+    :param balance: that a new account gets.
+    :param reason: why, in a word or two.
+    :param detail: more about it, for a person: it may change from plan to plan.
+    """
+
+    kind: str
+    alias: str
+    id: int | None = None
+    number: int = 0
+    before: dict[str, Decimal | None] | None = None
+    after: dict[str, Decimal] | None = None
+    balance: Decimal | None = None
+    reason: str
+    detail: str = ""
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What makes it the same change in two plans; of a creation the number aside."""
+        return (
+            self.kind,
+            self.alias,
+            self.id,
+            _canonical(self.before),
+            _canonical(self.after),
+            amount_text(self.balance),
+            self.reason,
+        )
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        """Sorts actions."""
+        return (self.alias, KINDS.index(self.kind), self.id or 0, self.reason)
+
+    @property
+    def accounts(self) -> int:
+        """How many accounts it changes."""
+        return self.number if self.kind == CREATE else 1
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain JSON."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        for name, pricing in (("before", self.before), ("after", self.after)):
+            if pricing is not None:
+                plain[name] = {model: factor_json(factor) for model, factor in pricing.items()}
+        return plain
+
+
+class Note(msgspec.Struct, frozen=True, order=True):
+    """
+    What a person should know, and nothing is done about.
+
+    :param alias: of which accounts; empty: of none in particular.
+    """
+
+    alias: str
+    text: str
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A plan.
+
+    :param roster: the file's name.
+    :param made_at: when it was made.
+    :param main_account: the ``user_id`` of the listing.
+    :param listed: how many sub-accounts were listed.
+    :param owned: how many of them the roster owns.
+    :param actions: the changes, sorted.
+    :param deliver: ids of accounts whose keys the sink does not hold.
+    :param max_create: as it was given.
+    :param max_delete: as it was given.
+    """
+
+    roster: str
+    made_at: datetime
+    main_account: int | None
+    owns: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    prune: bool = False
+    max_create: int | None = None
+    max_delete: int | str | None = None
+    listed: int = 0
+    owned: int = 0
+    actions: tuple[Action, ...] = ()
+    deliver: tuple[int, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Names what would be changed: two plans of one digest change the same."""
+        actions = [(*action.key, action.number) for action in self.actions]
+        entries = [msgspec.structs.replace(entry, line=0) for entry in self.entries]
+        what = (self.main_account, self.owns, entries, self.prune, self.max_create, self.max_delete, actions)
+        return hashlib.sha256(msgspec.json.encode(what, order="deterministic")).hexdigest()[:_DIGITS]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many accounts are created, repriced and deleted."""
+        return {
+            kind: sum(action.accounts for action in self.actions if action.kind == kind)
+            for kind in (CREATE, REPRICE, DELETE)
+        }
+
+    def as_roster(self) -> Roster:
+        """Return the roster that it was made from."""
+        return Roster(
+            name=f"roster {self.roster}",
+            owns=self.owns,
+            entries={entry.alias: entry for entry in self.entries},
+            main_account=self.main_account,
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain JSON, without keys: :meth:`parse` reads it back."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return {
+            "digest": self.digest,
+            "counts": self.counts,
+            **plain,
+            "valid_for": VALID_FOR.total_seconds(),
+            "actions": [action.record() for action in self.actions],
+        }
+
+    @classmethod
+    def parse(cls, value: object) -> Plan:
+        """
+        Read what :meth:`record` returned.
+
+        :param value: the record, or JSON text of it.
+        :raises InvalidParameter: it is none, or was changed.
+        """
+        if isinstance(value, Plan):
+            return value
+        cure = (
+            "Give what PlanSubAccountsOperator returned: plan=plan_task.output. If that task was skipped or "
+            "marked success by hand, clear it. Nothing was sent."
+        )
+        found = inputs.from_json("plan", value)
+        if not isinstance(found, Mapping) or "digest" not in found:
+            raise InvalidParameter(f"plan: it is of type {type(value).__name__}, and no plan. {cure}")
+        try:
+            plan = msgspec.convert(
+                {name: found[name] for name in cls.__struct_fields__ if name in found}, cls
+            )
+        except (msgspec.ValidationError, TypeError) as error:
+            raise InvalidParameter(f"plan: it is no plan of this version ({error}). {cure}") from None
+        if plan.digest != found["digest"]:
+            raise InvalidParameter(f"plan: it does not belong to its digest {found['digest']!s:.20}. {cure}")
+        return plan
+
+
+def parse_max_create(value: object) -> int | None:
+    """
+    Read ``max_create``.
+
+    :param value: a whole number, or ``None``.
+    """
+    return None if value is None else inputs.whole("max_create", value, 0)
+
+
+def parse_max_delete(value: object, *, prune: bool) -> int | str | None:
+    """
+    Read ``max_delete``.
+
+    :param value: a whole number, a percentage of the owned accounts such as ``5%``, or ``None``.
+    :param prune: whether aliases that are not in the roster are deleted.
+    :raises InvalidParameter: it is neither, or missing.
+    """
+    cure = "give a whole number, or a percentage of the owned accounts such as '5%'"
+    if value is None:
+        if prune:
+            raise inputs.bad("max_delete", "is not given, and prune=True needs it", cure)
+        return None
+    text = value.strip() if isinstance(value, str) else ""
+    if text.endswith("%"):
+        percent = inputs.amount("max_delete", text[:-1].strip())
+        if percent > 100:
+            raise inputs.bad("max_delete", f"is {text}", cure)
+        return f"{percent.normalize():f}%"
+    return inputs.whole("max_delete", value, 0)
+
+
+def most_deletions(limit: int | str | None, owned: int) -> float:
+    """
+    Return how many accounts may be deleted.
+
+    :param limit: from :func:`parse_max_delete`.
+    :param owned: how many accounts the roster owns.
+    """
+    if limit is None:
+        return math.inf
+    return limit if isinstance(limit, int) else math.ceil(owned * Decimal(limit.rstrip("%")) / 100)
+
+
+def sort_actions(actions: Sequence[Action]) -> tuple[Action, ...]:
+    """
+    Return actions in their order.
+
+    :param actions: any.
+    """
+    return tuple(sorted(actions, key=lambda action: action.order))
+
+
+def _canonical(pricing: Mapping[str, Decimal | None] | None) -> object:
+    if pricing is None:
+        return None
+    return tuple(sorted((model, None if each is None else float(each)) for model, each in pricing.items()))

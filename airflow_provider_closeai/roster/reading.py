@@ -1,0 +1,307 @@
+"""Reads a roster: a YAML or JSON file, or a mapping. Each error names line, field, problem and cure."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path as LocalPath
+from typing import Any, TypeVar
+
+from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.provisioning import inputs
+from airflow_provider_closeai.provisioning.inputs import bad
+from airflow_provider_closeai.provisioning.requests import RotateRequest
+from airflow_provider_closeai.roster.document import Ambiguous, Document, Path, parse_text
+from airflow_provider_closeai.roster.models import Entry, Pricing, Roster, Rotation, owner_pattern
+
+VERSION = 1
+TOP_FIELDS = ("version", "owns", "defaults", "accounts", "main_account")
+ENTRY_FIELDS = (
+    "alias",
+    "count",
+    "balance",
+    "model_pricing",
+    "team",
+    "cost_center",
+    "budget",
+    "over_budget",
+    "rotate",
+    "expires",
+)
+ROTATE_FIELDS = ("every", "grace", "max_rotate", "from")
+_SENT = " Nothing was sent."
+_SHOWN = 20
+_T = TypeVar("_T")
+_REQUIRED: Any = object()
+
+
+def read_roster(source: Any) -> Roster:
+    """
+    Read a roster.
+
+    :param source: a mapping, or JSON text of one; a path object with ``read_bytes`` (``pathlib.Path``,
+        ``ObjectStoragePath``), or anything with ``open``; text: a local path.
+    :raises InvalidParameter: naming line, field, problem and cure of what is wrong, of several in lines.
+    """
+    return parse_roster(read_document(source))
+
+
+def read_document(source: Any) -> Document:
+    """
+    Read a file without checking more than its form.
+
+    :param source: as in :func:`read_roster`.
+    """
+    if isinstance(source, Document):
+        return source
+    if isinstance(source, Mapping):
+        return Document("roster", source)
+    if isinstance(source, str) and source.lstrip().startswith("{"):
+        return parse_text("roster", source, is_json=True)
+    name = f"roster {source}"
+    text = _text_of(name, source)
+    return parse_text(name, text, is_json=str(source).lower().endswith(".json"))
+
+
+def _text_of(name: str, source: Any) -> str:
+    if isinstance(source, str):
+        if not source.strip() or "://" in source or "\n" in source:
+            raise InvalidParameter(
+                f"roster: {source[:60]!r} is no local path. Give a path, a path object such as "
+                "ObjectStoragePath('s3://aws_default@config/roster.yaml'), or a mapping. Nothing was changed."
+            )
+        source = LocalPath(source.strip()).expanduser()
+    elif isinstance(source, os.PathLike) and not hasattr(source, "read_bytes"):
+        source = LocalPath(source)
+    try:
+        if hasattr(source, "read_bytes"):
+            data = source.read_bytes()
+        else:
+            with source.open("rb") as file:
+                data = file.read()
+        return str(data, "utf-8-sig") if isinstance(data, bytes) else str(data)
+    except UnicodeDecodeError as error:
+        problem = f"it is not UTF-8 text (byte {error.start})"
+    except AttributeError:
+        raise InvalidParameter(
+            f"roster: it is of type {type(source).__name__}. Give a path, a path object or a mapping. "
+            "Nothing was changed."
+        ) from None
+    except Exception as error:  # a store raises whatever its library does
+        problem = str(error) if isinstance(error, OSError) else type(error).__name__
+    raise InvalidParameter(
+        f"{name} cannot be read: {problem}. Nothing was changed. Is the path there for this worker, and may "
+        "it read it?"
+    )
+
+
+def parse_roster(document: Document) -> Roster:
+    """
+    Check a tree and make a roster of it.
+
+    :param document: the tree.
+    :raises InvalidParameter: as :func:`read_roster`.
+    """
+    reader = _Reader(document)
+    roster = reader.roster()
+    if reader.problems:
+        more = len(reader.problems) - _SHOWN
+        lines = reader.problems[:_SHOWN] + [f"... and {more} more problems."] * (more > 0)
+        raise InvalidParameter("\n".join([*lines, "Nothing was sent or changed."]))
+    return roster
+
+
+class _Reader:
+    """Reads field by field, and notes every problem with its place."""
+
+    def __init__(self, document: Document) -> None:
+        self.problems: list[str] = []
+        self._document = document
+
+    def roster(self) -> Roster:
+        tree = self._document.tree
+        if not isinstance(tree, Mapping):
+            self._note((), "is no mapping: begin with 'version: 1' and 'accounts:'.")
+            tree = {"version": VERSION, "accounts": []}
+        elif not tree:
+            self._note((), "is empty: begin with 'version: 1' and 'accounts:'.")
+        self._known((), tree, TOP_FIELDS)
+        self._field((), tree, "version", _version)
+        defaults = self._field((), tree, "defaults", _mapping, {}) or {}
+        self._known(("defaults",), defaults, ENTRY_FIELDS[1:])
+        accounts = self._field((), tree, "accounts", _list) or []
+        entries: dict[str, Entry] = {}
+        places: dict[str, Path] = {}
+        for number, item in enumerate(accounts):
+            path = ("accounts", number)
+            entry = self._entry(path, item, defaults)
+            alias = item.get("alias") if isinstance(item, Mapping) else None
+            if isinstance(alias, str) and places.setdefault(alias, path) is not path:
+                first = self._document.place(places[alias]).removeprefix(f"{self._document.name}, ")
+                self._note(
+                    (*path, "alias"),
+                    f"{alias!r} is claimed by another entry, too ({first}): make one of both.",
+                )
+            elif entry is not None:
+                entries[entry.alias] = entry
+        owns = self._field((), tree, "owns", _globs, None)
+        if owns is None:  # it speaks for the aliases that it names
+            owns = tuple(
+                alias.replace("[", "[[]").replace("*", "[*]").replace("?", "[?]") for alias in entries
+            )
+        else:
+            self._owned(places, owns)
+        main = self._field((), tree, "main_account", _user_id, None)
+        return Roster(name=self._document.name, owns=owns, entries=entries, main_account=main)
+
+    def _owned(self, places: Mapping[str, Path], owns: tuple[str, ...]) -> None:
+        is_owned = owner_pattern(owns).match
+        for alias, path in places.items():
+            if not is_owned(alias):
+                self._note(
+                    (*path, "alias"),
+                    f"{alias!r} is outside owns ({', '.join(owns)}): add a glob, or rename the alias.",
+                )
+
+    def _entry(self, path: Path, item: Any, defaults: Mapping[str, Any]) -> Entry | None:
+        if not isinstance(item, Mapping):
+            self._note(path, "is no mapping: give at least an alias.")
+            return None
+        before = len(self.problems)
+        self._known(path, item, ENTRY_FIELDS)
+        own = {**defaults, **item}
+        if "over_budget" not in item and own.get("budget") is None:
+            own.pop("over_budget", None)  # a default for those that have a budget
+
+        def field(name: str, read: Callable[[Any], Any], default: Any = _REQUIRED) -> Any:
+            place = path if name in item or name not in defaults else ("defaults",)
+            return self._field(place, own, name, read, default)
+
+        alias = field("alias", _alias)
+        pricing = field("model_pricing", inputs.pricing)
+        balance = field("balance", lambda value: inputs.amount("balance", value))
+        count = field("count", lambda value: inputs.whole("count", value, 1), 1)
+        entry = {
+            "team": field("team", lambda value: _label("team", value), ""),
+            "cost_center": field("cost_center", lambda value: _label("cost_center", value), ""),
+            "budget": field("budget", _budget, None),
+            "over_budget": field("over_budget", _prices_or_none, None),
+            "expires": field("expires", lambda value: inputs.moment("expires", value), None),
+            "rotate": field("rotate", lambda value: self._rotation(path, value, count), None),
+        }
+        if entry["over_budget"] is not None and own.get("budget") is None:
+            self._note((*path, "over_budget"), "is given without a budget: say from which cost on it counts.")
+        if len(self.problems) > before:
+            return None
+        line = self._document.line(path) or 0
+        return Entry(alias=alias, pricing=pricing, balance=balance, count=count, line=line, **entry)
+
+    def _rotation(self, path: Path, value: Any, count: int | None) -> Rotation:
+        found = _mapping(value)
+        self._known((*path, "rotate"), found, ROTATE_FIELDS)
+        options = {name: found[name] for name in ("every", "grace", "max_rotate") if name in found}
+        request = RotateRequest.parse("a", {"m": 1}, 1, count or 1, rotate_from=found.get("from"), **options)
+        return Rotation(
+            every=request.every, grace=request.grace, max_rotate=request.max_rotate, begins=request.begins
+        )
+
+    def _field(
+        self,
+        path: Path,
+        tree: Mapping[str, Any],
+        name: str,
+        read: Callable[[Any], _T],
+        default: Any = _REQUIRED,
+    ) -> _T | Any:
+        """Read a field; note what is wrong with it and return ``None``."""
+        value = tree.get(name)
+        if value is None:
+            if default is _REQUIRED:
+                self._note(path, f"has no {name}: {_CURES[name]}.")
+                return None
+            return default
+        try:
+            if isinstance(value, Ambiguous):
+                raise bad(name, f"is {value!r}", "write it in quotes if it is text, or as a plain number")
+            return read(value)
+        except InvalidParameter as error:
+            self._note((*path, name), str(error).removesuffix(_SENT))
+            return None
+
+    def _known(self, path: Path, tree: Mapping[str, Any], known: Sequence[str]) -> None:
+        for name in tree:
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
+                self._note((*path, str(name)), f"is no known field: {hint}")
+
+    def _note(self, path: Path, problem: str) -> None:
+        self.problems.append(f"{self._document.place(path)}: {problem}")
+
+
+_CURES = {
+    "version": "write version: 1",
+    "accounts": "give a list of entries, each with an alias",
+    "alias": "give the accounts' exact alias",
+    "model_pricing": "name the models, for instance {gpt-4o: 1}, here or in defaults",
+    "balance": "give a number >= 0, here or in defaults",
+}
+
+
+def _version(value: Any) -> int:
+    if inputs.integer(value) != VERSION:
+        raise bad("version", f"is {value!s:.40}", f"this package reads version {VERSION}")
+    return VERSION
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise bad("it", f"is of type {type(value).__name__}", "give a mapping of fields")
+    return value
+
+
+def _list(value: Any) -> Sequence[Any]:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence):
+        raise bad("accounts", f"is of type {type(value).__name__}", "give a list of entries")
+    return value
+
+
+def _globs(value: Any) -> tuple[str, ...]:
+    globs = [value] if isinstance(value, str) else list(value) if isinstance(value, Sequence) else []
+    if not globs or not all(isinstance(glob, str) and glob.strip() for glob in globs):
+        raise bad("owns", "is no list of globs", 'give texts such as ["team-*"]')
+    return tuple(globs)
+
+
+def _user_id(value: Any) -> int:
+    found = inputs.integer(value)
+    if found is None:
+        raise bad("main_account", f"is {value!s:.40}", "give the main account's user_id, a whole number")
+    return found
+
+
+def _alias(value: Any) -> str:
+    if not isinstance(value, str):
+        raise bad("alias", f"is {value!s:.40}, which is no text", "write it in quotes")
+    return inputs.new_alias(value)
+
+
+def _label(name: str, value: Any) -> str:
+    if name == "cost_center" and inputs.integer(value) is not None:
+        return str(value).strip()
+    if not isinstance(value, str) or not value.strip():
+        raise bad(name, f"is {value!s:.40}", "give text")
+    return value.strip()
+
+
+def _budget(value: Any) -> Decimal:
+    found = inputs.amount("budget", value)
+    if found <= 0:
+        raise bad("budget", "is 0", "give an amount above 0, or leave it out")
+    return found
+
+
+def _prices_or_none(value: Any) -> Pricing:
+    return {} if value in ({}, []) else inputs.pricing(value)

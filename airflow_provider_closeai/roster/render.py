@@ -1,0 +1,159 @@
+"""A plan for people: Markdown for Airflow's approval form, and log lines."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from decimal import Decimal
+
+from airflow_provider_closeai.client.models import amount_text, factor_json
+from airflow_provider_closeai.provisioning.rotate import time_text
+from airflow_provider_closeai.roster.plan import CREATE, REPRICE, VALID_FOR, Action, Note, Plan
+
+#: With more changes than this, the Markdown has counts.
+MOST_LINES = 200
+_MOST_NOTES = 50
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def markdown(plan: Plan) -> str:
+    """
+    Write a plan for the form in which a person approves it. Aliases stay text, whatever they hold.
+
+    :param plan: the plan.
+    """
+    parts = [f"**{summary(plan)}**", _about(plan)]
+    if len(plan.actions) > MOST_LINES:
+        parts.append(_counts(plan))
+    elif plan.actions:
+        rows = ["| | alias | account | what | why |", "|---|---|---|---|---|"]
+        parts.append("\n".join(rows + [_row(action) for action in plan.actions]))
+    if plan.notes:
+        shown = [_note(note) for note in plan.notes[:_MOST_NOTES]]
+        more = len(plan.notes) - len(shown)
+        shown += [f"- ... and {more} more; the plan's result and its log have all."] * (more > 0)
+        parts.append("Nothing is done about:\n\n" + "\n".join(shown))
+    return "\n\n".join(parts) + "\n"
+
+
+def summary(plan: Plan) -> str:
+    """
+    Say in one line what would be changed.
+
+    :param plan: the plan.
+    """
+    if not plan.actions:
+        return "Nothing to change"
+    counts = plan.counts
+    return f"{counts['create']} to create, {counts['reprice']} to reprice, {counts['delete']} to delete"
+
+
+def log_lines(plan: Plan) -> list[str]:
+    """
+    Write one line for each change and each note.
+
+    :param plan: the plan.
+    """
+    return [*map(line_of, plan.actions), *map(note_line, plan.notes)]
+
+
+def note_line(note: Note) -> str:
+    """
+    Write a note in one line.
+
+    :param note: the note.
+    """
+    return f"Note{f' on {note.alias!r}' if note.alias else ''}: {note.text}"
+
+
+def line_of(action: Action) -> str:
+    """
+    Write a change in one line.
+
+    :param action: the change.
+    """
+    what = f": {_what(action)}" if _what(action) else ""
+    which = f" {action.id}" if action.id is not None else f" {action.number}"
+    return f"{action.kind}{which} of {action.alias!r}{what} ({_why(action)})."
+
+
+def code(text: str) -> str:
+    """
+    Write text so that Markdown shows it as it is, in a table, too.
+
+    :param text: any.
+    """
+    seen = "".join(
+        f"\\u{ord(char):04x}" if unicodedata.category(char) in _UNSEEN else char for char in text
+    ).replace("\\|", "\\u005c|")
+    longest = max((len(run) for run in re.findall("`+", seen)), default=0)
+    fence, pad = "`" * (longest + 1), " " * (longest > 0 or seen != seen.strip())
+    return f"{fence}{pad}{seen or ' '}{pad}{fence}".replace("|", "\\|")
+
+
+def prices_text(pricing: Mapping[str, Decimal | None]) -> str:
+    """
+    Write prices in one line.
+
+    :param pricing: factor by model.
+    """
+    texts = [f"{model}: {factor_json(pricing[model])}" for model in sorted(pricing)]
+    return ", ".join(texts) or "no models"
+
+
+def _about(plan: Plan) -> str:
+    account = "" if plan.main_account is None else f" of main account {plan.main_account}"
+    hours = f"{VALID_FOR.total_seconds() / 3600:g} h"
+    undelivered = f" {len(plan.deliver)} keys are not in the sink yet; they are delivered anyway."
+    return (
+        f"Plan {code(plan.digest)} of the roster {code(plan.roster)}, with {len(plan.entries)} aliases, made "
+        f"at {time_text(plan.made_at)}, valid for {hours}. {plan.listed} sub-accounts{account} are listed, "
+        f"{plan.owned} are owned.{undelivered if plan.deliver else ''}"
+    )
+
+
+def _counts(plan: Plan) -> str:
+    groups = Counter((action.kind, action.reason) for action in plan.actions)
+    accounts: Counter[tuple[str, str]] = Counter()
+    aliases: dict[tuple[str, str], set[str]] = {}
+    for action in plan.actions:
+        accounts[action.kind, action.reason] += action.accounts
+        aliases.setdefault((action.kind, action.reason), set()).add(action.alias)
+    rows = ["| | why | sub-accounts | aliases |", "|---|---|---:|---:|"]
+    rows += [
+        f"| {kind} | {reason} | {accounts[kind, reason]} | {len(aliases[kind, reason])} |"
+        for kind, reason in sorted(groups)
+    ]
+    return "\n".join(rows) + (
+        f"\n\nThese are {len(plan.actions)} changes, more than {MOST_LINES}: each has a line in the plan's "
+        "log, and in its result."
+    )
+
+
+def _row(action: Action) -> str:
+    which = f"{action.number} new" if action.kind == CREATE else str(action.id)
+    what = code(_what(action)) if _what(action) else ""
+    return f"| {action.kind} | {code(action.alias)} | {which} | {what} | {_why(action)} |"
+
+
+def _note(note: Note) -> str:
+    return f"- {code(note.alias)}: {_plain(note.text)}" if note.alias else f"- {_plain(note.text)}"
+
+
+def _plain(text: str) -> str:
+    """Keep what a platform said in a note from being Markdown."""
+    return re.sub(r"([\\`*_\[\]<>|~#!&])", r"\\\1", text)
+
+
+def _what(action: Action) -> str:
+    if action.kind == REPRICE:
+        return f"{prices_text(action.before or {})} -> {prices_text(action.after or {})}"
+    if action.kind == CREATE:
+        return f"{prices_text(action.after or {})}; balance {amount_text(action.balance)}"
+    return ""
+
+
+def _why(action: Action) -> str:
+    return f"{action.reason}: {action.detail}" if action.detail else action.reason

@@ -1,0 +1,84 @@
+"""Names of secrets: a reference such as ``closeai/{alias}`` made into one name per alias or account."""
+
+from __future__ import annotations
+
+import re
+
+from airflow_provider_closeai.client.errors import InvalidParameter
+
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_BETWEEN = re.compile(r"\}(.*?)\{")
+
+
+class Reference:
+    """
+    Makes names that no two aliases, and no two accounts, share.
+
+    An alias goes into a name as it is where it has letters, digits, ``-``, ``.`` and ``_`` only. Any other
+    character is written as its number in Unicode, ``_x4E2D_``, and so is what would look like that: the ``_``
+    of ``_x``, and a ``.`` that an alias begins with.
+
+    :param template: text with ``{alias}``, ``{id}``, or both; with neither, the id is put at its end.
+    :param allowed: characters that the text beside them may have, as in a regular expression's ``[...]``.
+    :param longest: how many characters the store's names may have.
+    :raises InvalidParameter: the template can give no names.
+    """
+
+    def __init__(self, template: str, allowed: str, longest: int) -> None:
+        self._template = template if "{" in str(template) else f"{template}{{id}}"
+        self._longest = longest
+        names = _PLACEHOLDER.findall(self._template)
+        rest = _PLACEHOLDER.sub("", self._template)
+        self.per_alias = names == ["alias"]
+        problem = ""
+        if set(names) - {"alias", "id"} or "{" in rest or "}" in rest:
+            problem = "may have {alias} and {id} between braces, and nothing else"
+        elif len(set(names)) < len(names):
+            problem = "names one of them twice"
+        elif len(names) == 2 and not re.search(r"\D", _between(self._template)):
+            problem = "needs text that is no digit between {alias} and {id}, so that their ends are known"
+        elif strange := sorted(set(re.sub(f"[{allowed}]", "", rest))):
+            problem = f"has characters that this store's names cannot have: {' '.join(map(repr, strange))}"
+        elif "//" in self._template or self._template.startswith("/"):
+            problem = "has a part without a name (/)"
+        if problem:
+            raise InvalidParameter(
+                f"reference {template!r} {problem}. Give text such as 'closeai/{{alias}}'; see docs/keys.md."
+            )
+
+    def name(self, account_id: int | None, alias: str | None) -> str:
+        """
+        Return the name of a secret.
+
+        :param account_id: the account's id.
+        :param alias: the account's alias.
+        :raises InvalidParameter: what the reference needs is missing, or the name is too long.
+        """
+        known = {"alias": escaped(alias or ""), "id": "" if account_id is None else str(account_id)}
+        for name in _PLACEHOLDER.findall(self._template):
+            if not known[name]:
+                raise InvalidParameter(
+                    f"reference {self._template!r} needs the account's {name}; it has none."
+                )
+        found = self._template.format(**known)
+        if len(found) > self._longest:
+            raise InvalidParameter(
+                f"The alias {alias!r} makes a name of {len(found)} characters of reference "
+                f"{self._template!r}; this store allows {self._longest}. Use {{id}} instead of {{alias}}, or "
+                "a shorter alias; see docs/keys.md. Nothing was sent."
+            )
+        return found
+
+
+def escaped(alias: str) -> str:
+    """
+    Write an alias with characters that every store and every connection's id may have.
+
+    :param alias: the alias.
+    """
+    return re.sub(r"^\.|_(?=x)|[^A-Za-z0-9_.-]", lambda found: f"_x{ord(found.group()):04X}_", alias)
+
+
+def _between(template: str) -> str:
+    found = _BETWEEN.search(template)
+    return found.group(1) if found else ""

@@ -1,0 +1,208 @@
+"""What all stores of keys share: which secret a key goes to, what is in it, and when it is written."""
+
+from __future__ import annotations
+
+import abc
+import copy
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.sinks._reference import Reference
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from airflow_provider_closeai.client.models import SubAccount
+
+#: What a store says of a secret: its value, and since when it has been that.
+Stored = tuple[Any, datetime | None]
+
+
+class StoredSink(abc.ABC):
+    """
+    A sink that keeps keys under names.
+
+    A secret that already has the right value is not written again.
+
+    :param reference: the secrets' names, with ``{alias}`` or ``{id}``.
+    :param as_connection: keep an Airflow connection of type ``openai``, not the bare key.
+    :param base_url: that connection's host; ``None``: the base that is healthy when a key is delivered.
+    """
+
+    _ALLOWED: ClassVar[str] = r"A-Za-z0-9/_+=.@-"
+    _LONGEST: ClassVar[int] = 512
+
+    def __init__(self, reference: str, as_connection: bool = False, base_url: str | None = None) -> None:
+        self._reference = Reference(reference, self._ALLOWED, self._LONGEST)
+        self.reference = reference
+        self.as_connection = as_connection
+        self.base_url = base_url
+        if base_url is not None and not as_connection:
+            raise InvalidParameter(
+                "base_url is for as_connection=True: a bare key has no base. Leave it out."
+            )
+
+    @property
+    def per_alias(self) -> bool:
+        """Whether a secret belongs to an alias, so that a new key takes an older one's place."""
+        return self._reference.per_alias
+
+    @property
+    def _form(self) -> str:
+        """The end of a ``repr``."""
+        return f", as_connection=True, base_url={self.base_url!r}" if self.as_connection else ""
+
+    def with_base(self, base_url: str) -> Self:
+        """
+        Return this sink for connections to a base, unless it has one of its own.
+
+        :param base_url: the base, with ``/v1``.
+        """
+        found = copy.copy(self)
+        found.base_url = self.base_url or base_url
+        return found
+
+    def check(self, alias: str, count: int) -> None:
+        """
+        Refuse what could not be delivered, before anything is created.
+
+        :param alias: of the accounts to come.
+        :param count: how many there will be.
+        :raises InvalidParameter: saying why, and the cure.
+        """
+        self._reference.name(0, alias)
+        if self.as_connection and self.per_alias and count > 1:
+            raise InvalidParameter(
+                f"The alias {alias!r} shall have {count} accounts, and a connection holds one key: reference "
+                f"{self.reference!r} would leave keys out. Add {{id}} to it, or set count to 1. Nothing was "
+                "sent."
+            )
+
+    def deliver(self, account: SubAccount) -> str:
+        """
+        Keep one key.
+
+        :param account: whose.
+        :returns: the secret's name.
+        """
+        [(_, name)] = self.deliver_all([account], {})
+        return name
+
+    def deliver_all(
+        self, accounts: Sequence[SubAccount], counts: Mapping[str, int]
+    ) -> Iterator[tuple[int, str]]:
+        """
+        Keep keys; of a secret that belongs to an alias these are all its keys from now on.
+
+        :param accounts: whose; those of a secret that belongs to an alias newest first.
+        :param counts: how many accounts each alias shall have: over 1, its secret is a list.
+        :returns: each account's id, and the name of its secret.
+        """
+        groups: dict[str, list[SubAccount]] = {}
+        for account in accounts:
+            groups.setdefault(self._name(account), []).append(account)
+        store = self._connect()
+        stored = self._read(store, list(groups))
+        for name, group in groups.items():
+            old = stored[name][0] if name in stored else None
+            is_list = self.per_alias and counts.get(group[0].alias or "", len(group)) > 1
+            value = self._connection(group[0], old) if self.as_connection else self._value(group, is_list)
+            if value != old:
+                self._write(store, name, value, group[0], is_new=name not in stored)
+            yield from ((account.id, name) for account in group)
+
+    def held(self, accounts: Sequence[SubAccount]) -> dict[int, datetime | None]:
+        """
+        Return whose present keys are kept, and since when; a connection to another base keeps none.
+
+        :param accounts: whose keys.
+        """
+        stored = self._read(self._connect(), list(dict.fromkeys(map(self._name, accounts))))
+        found: dict[int, datetime | None] = {}
+        for account in accounts:
+            value, since = stored.get(self._name(account), (None, None))
+            if self.as_connection:
+                fields = _fields(value)
+                key, base = fields.get("password"), fields.get("host")
+                is_kept = key == account.token.reveal() and self.base_url in (None, base)
+                since = _since(fields) or since
+            else:
+                is_kept = account.token.reveal() in self._keys(value)
+            if is_kept:
+                found[account.id] = since
+        return found
+
+    @abc.abstractmethod
+    def _connect(self) -> Any:
+        """Return what leads to the store; made for each call, so that a sink stays a value."""
+
+    @abc.abstractmethod
+    def _read(self, store: Any, names: Sequence[str]) -> dict[str, Stored]:
+        """Read secrets; those that are not there are left out. Raises where that cannot be known."""
+
+    @abc.abstractmethod
+    def _write(self, store: Any, name: str, value: Any, account: SubAccount, is_new: bool) -> None:
+        """Write a secret: a new version where the store has versions."""
+
+    def _value(self, accounts: Sequence[SubAccount], is_list: bool) -> Any:
+        """Return a secret's value: text, the key itself or a JSON list of keys."""
+        keys = [account.token.reveal() for account in accounts]
+        return json.dumps(keys) if is_list else keys[0]
+
+    def _keys(self, value: Any) -> list[str]:
+        """Return the keys that a secret's value holds."""
+        text = str(value)
+        try:
+            listed = json.loads(text) if text.startswith("[") else [text]
+        except ValueError:
+            return []
+        return [str(key) for key in listed]
+
+    def _connection(self, account: SubAccount, old: Any) -> Any:
+        """Return a connection as JSON text; what others set in it stays, and since when it has this key."""
+        return json.dumps(self._connection_fields(account, old))
+
+    def _connection_fields(self, account: SubAccount, old: Any) -> dict[str, Any]:
+        if self.base_url is None:
+            raise InvalidParameter(
+                "as_connection needs a base: give base_url, or deliver through an operator."
+            )
+        before, key = _fields(old), account.token.reveal()
+        since = _since(before) if before.get("password") == key else None
+        note = {"sub_account": account.id, "since": (since or datetime.now(UTC)).isoformat()}
+        return {
+            **before,
+            "conn_type": "openai",
+            "host": self.base_url,
+            "password": key,
+            "extra": {**_extra(before), "closeai": note},
+        }
+
+    def _name(self, account: SubAccount) -> str:
+        return self._reference.name(account.id, account.alias)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """Return a connection's fields; none where it is no connection."""
+    try:
+        fields = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return {}
+    return dict(fields) if isinstance(fields, dict) else {}
+
+
+def _extra(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return _fields(fields.get("extra") or {})
+
+
+def _since(fields: Mapping[str, Any]) -> datetime | None:
+    """Return since when a connection has held its key: it is rewritten where only its base changes."""
+    note = _extra(fields).get("closeai")
+    try:
+        since = datetime.fromisoformat(note["since"]) if isinstance(note, dict) else None
+    except (KeyError, TypeError, ValueError):
+        return None
+    return None if since is None or since.utcoffset() is None else since

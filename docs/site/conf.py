@@ -1,0 +1,70 @@
+"""The documentation site: ``make docs``. The pages are plain Markdown, to be read in the repository too."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+from airflow_provider_closeai import __version__
+
+project = "airflow-provider-closeai"
+author = "The airflow-provider-closeai authors"
+copyright = author
+version = release = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
+html_theme = "furo"
+html_title = f"{project} {version}"
+html_show_sourcelink = False
+nitpicky = False
+root_doc = "site/index"
+exclude_patterns = ["README.md"]  # site/index.md includes it
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 4
+suppress_warnings = ["myst.header", "misc.highlighting_failure"]  # the platform's page is copied unchanged
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+copybutton_exclude = ".linenos, .gp"
+
+_DOCS = Path(__file__).resolve().parents[1]
+_ROOT = _DOCS.parent
+# What the repository has where its pages say, and the site elsewhere.
+_INSTEAD = {
+    _ROOT / "README.md": _DOCS / "site/quickstart.md",
+    _ROOT / "example_dags": _DOCS / "site/examples.md",
+    _DOCS / "README.md": _DOCS / "site/index.md",
+}
+_INCLUDED = {page: source for source, page in _INSTEAD.items() if source.suffix == ".md"}
+
+
+def _read_as_of_the_repository(app: Sphinx, page: str, source: list[str]) -> None:
+    """Include what a page of the site stands for, and lead each link to where the site has its target."""
+    here = _DOCS / f"{page}.md"
+    origin = _INCLUDED.get(here, here)
+    text = source[0] if origin == here else origin.read_text() + "\n" + source[0]
+
+    def lead(match: re.Match[str]) -> str:
+        path, hash_sign, anchor = match[1].partition("#")
+        if not path or "://" in path:
+            return match[0]
+        target = (origin.parent / path).resolve()
+        inside = next(
+            (page for old, page in _INSTEAD.items() if target == old or old in target.parents), target
+        )
+        return f"]({os.path.relpath(inside, here.parent)}{hash_sign}{anchor})"
+
+    source[0] = re.sub(r"\]\(([^)\s]+)\)", lead, text)
+
+
+def setup(app: Sphinx) -> None:
+    """Have Sphinx call it."""
+    for name in ("client", "costs", "provisioning", "sinks", "simulator"):
+        room = importlib.import_module(f"airflow_provider_closeai.{name}")
+        for public in room.__all__:  # imported on first use: autodoc sees only what was
+            setattr(room, public, getattr(room, public))
+    app.connect("source-read", _read_as_of_the_repository)

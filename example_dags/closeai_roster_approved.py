@@ -1,0 +1,56 @@
+"""Plan what the roster changes, show it to a person, and apply what was approved. Airflow 3.1 and later.
+
+The form (Required Actions) shows the plan. What is applied is what was on that page, as far as it is still
+wanted; a plan is good for 24 hours.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pendulum
+from airflow.providers.common.compat.sdk import DAG, chain
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+
+from airflow_provider_closeai.operators.roster import PlanSubAccountsOperator, SyncSubAccountsOperator
+from airflow_provider_closeai.sinks import SecretsManagerSink
+
+ROSTER = os.environ.get("CLOSEAI_ROSTER", str(Path(__file__).with_name("closeai_roster.yaml")))
+COSTS = os.environ.get("CLOSEAI_COSTS", "/var/lib/airflow/closeai-costs")
+KEYS = SecretsManagerSink("airflow/connections/openai-{alias}", as_connection=True)
+
+with DAG(
+    dag_id="closeai_roster_approved",
+    schedule=None,
+    start_date=pendulum.datetime(2026, 1, 1, tz="Asia/Shanghai"),
+    catchup=False,
+    max_active_runs=1,
+    tags=["closeai", "example"],
+    doc_md=__doc__,
+):
+    plan = PlanSubAccountsOperator(
+        task_id="plan",
+        roster=ROSTER,
+        prune=True,  # also delete what is owned and in the file no more: hence the person
+        max_create=50,
+        max_delete="25%",
+        deliver_to=KEYS,
+        ledger=f"{COSTS}/ledger",
+    )
+    approve = ApprovalOperator(
+        task_id="approve",
+        subject="Apply these changes to the CloseAI sub-accounts?",
+        body="{{ ti.xcom_pull(task_ids='plan')['markdown'] }}",
+        response_timeout=timedelta(hours=24),
+    )
+    apply = SyncSubAccountsOperator(
+        task_id="apply",
+        plan=plan.output,
+        deliver_to=KEYS,
+        ledger=f"{COSTS}/ledger",
+        retries=3,
+        retry_delay=timedelta(minutes=1),
+    )
+    chain(plan, approve, apply)

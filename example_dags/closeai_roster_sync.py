@@ -1,0 +1,45 @@
+"""Keep all teams' keys as the roster says: every 15 minutes.
+
+What is missing is created and delivered, prices that drifted are set, a team that has spent its budget is cut
+to its `over_budget` prices and restored at the month's turn, and keys are replaced when they are 90 days old.
+Each team finds its key as an Airflow connection: `OpenAIHook(conn_id="openai-team-search")`.
+
+Try it offline: start the simulator (``python -m airflow_provider_closeai.simulator``), export the connection
+that it prints, and give the roster a store for keys (docs/keys.md).
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pendulum
+from airflow.providers.common.compat.sdk import DAG
+
+from airflow_provider_closeai.operators.roster import SyncSubAccountsOperator
+from airflow_provider_closeai.sinks import SecretsManagerSink
+
+# A file that all workers see, beside this one or in an object store: "s3://aws_default@config/roster.yaml".
+ROSTER = os.environ.get("CLOSEAI_ROSTER", str(Path(__file__).with_name("closeai_roster.yaml")))
+COSTS = os.environ.get("CLOSEAI_COSTS", "/var/lib/airflow/closeai-costs")
+
+with DAG(
+    dag_id="closeai_roster_sync",
+    schedule="*/15 * * * *",
+    start_date=pendulum.datetime(2026, 1, 1, tz="Asia/Shanghai"),
+    catchup=False,
+    max_active_runs=1,
+    tags=["closeai", "example"],
+    doc_md=__doc__,
+):
+    SyncSubAccountsOperator(
+        task_id="sync",
+        roster=ROSTER,
+        max_create=20,  # more at once is rather a mistake in the file
+        max_delete="10%",  # keys that were replaced go, and those of aliases that expired
+        deliver_to=SecretsManagerSink("airflow/connections/openai-{alias}", as_connection=True),
+        ledger=f"{COSTS}/ledger",
+        retries=3,
+        retry_delay=timedelta(minutes=1),
+    )

@@ -1,0 +1,175 @@
+"""Nothing is applied that was not on the page when a person said yes: Airflow's own approval, over REST."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow import __version__
+from deployment import Deployment, Run, wait_until
+from platforms import Platform
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(__version__ < "3.1", reason="approvals came with 3.1"),
+    pytest.mark.skipif(sys.platform != "linux", reason="the processes' keeper needs Linux"),
+]
+ROSTER = """version: 1
+owns: ["team-*"]
+defaults: {{balance: 1, model_pricing: {{gpt-4: 1}}}}
+accounts:
+  - {{alias: team-a, count: {count}}}
+"""
+
+
+class Office:
+    """An Airflow, a platform, and the roster's file between them."""
+
+    def __init__(self, airflow: Deployment, platform: Platform) -> None:
+        self.airflow, self.platform = airflow, platform
+
+    def write(self, count: int) -> None:
+        (self.airflow.home / "roster.yaml").write_text(ROSTER.format(count=count))
+
+    def asked(self, dag_id: str = "e2e_approved", run: Run | None = None) -> Run:
+        """Start a run, or go on with one, up to the question."""
+        run = run or self.airflow.trigger(dag_id)
+        waits = ("awaiting_input", "deferred")
+        wait_until(lambda: run.task("approve")["state"] in waits, "the question", 240)
+        return run
+
+    def page(self, run: Run) -> str:
+        detail: dict[str, Any] = self.airflow.get(f"{run.path}/taskInstances/approve/-1/hitlDetails")
+        return str(detail["body"])
+
+    def answer(self, run: Run, option: str = "Approve") -> int:
+        path = f"{run.path}/taskInstances/approve/-1/hitlDetails"
+        return self.airflow.call("PATCH", path, {"chosen_options": [option], "params_input": {}}).status_code
+
+    def clear(self, run: Run, *task_ids: str) -> None:
+        body = {
+            "dry_run": False, "dag_run_id": run.run_id, "task_ids": list(task_ids), "only_failed": False,
+            "reset_dag_runs": True,
+        }  # fmt: skip
+        answer = self.airflow.call("POST", f"dags/{run.dag_id}/clearTaskInstances", body)
+        assert answer.ok, answer.text
+
+    def accounts(self) -> int:
+        return len(self.platform.simulator.accounts("team-a"))
+
+
+@pytest.fixture(scope="module")
+def deployment() -> Iterator[tuple[Deployment, Platform]]:
+    platform = Platform("roster", start=datetime.now(UTC), speed=1)
+    home = Path(tempfile.mkdtemp(prefix="closeai-e2e-"))
+    with platform.simulator:
+        airflow = Deployment(home / "airflow", platform.environment)
+        shutil.copy(Path(__file__).parent / "dags" / "e2e_roster.py", airflow.dags)
+        try:
+            airflow.start()
+            yield airflow, platform
+        finally:
+            airflow.stop()
+            shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def office(deployment: tuple[Deployment, Platform]) -> Office:
+    airflow, platform = deployment
+    sim = platform.simulator
+    sim.clear_faults()
+    for account in sim.accounts():
+        sim.delete_account(account["id"])
+    return Office(airflow, platform)
+
+
+def test_what_was_shown_is_applied_once(office: Office) -> None:
+    office.write(2)
+    run = office.asked()
+    assert "`team-a` | 2 new" in office.page(run)
+    assert office.accounts() == 0
+    assert office.answer(run) == 200
+    assert office.answer(run, "Reject") == 409
+    assert run.ended() == "success", run.log("sync", 1)
+    assert (office.accounts(), run.outcome("sync")) == (2, "success 1")
+    # The question is asked again, with the same text: the answer counts again, and nothing is left to do.
+    office.clear(run, "approve", "sync")
+    office.asked(run=run)
+    assert office.answer(run) == 200
+    assert run.ended() == "success", run.log("sync", 2)
+    assert office.accounts() == 2
+    assert run.xcom("sync")["counts"]["created"] == 0
+
+
+def test_a_no_changes_nothing(office: Office) -> None:
+    office.write(1)
+    run = office.asked()
+    assert office.answer(run, "Reject") == 200
+    assert run.ended() == "success"
+    assert (office.accounts(), run.task("sync")["state"]) == (0, "skipped")
+
+
+def test_a_timeout_is_no_person(office: Office) -> None:
+    office.write(1)
+    run = office.airflow.trigger("e2e_timeout")
+    assert run.ended() == "failed"
+    assert (office.accounts(), run.outcome("approve")) == (0, "success 1")
+    assert "was answered by its timeout" in run.log("sync", 1)
+
+
+def test_a_form_that_does_not_show_the_plan_approves_nothing(office: Office) -> None:
+    office.write(1)
+    run = office.asked("e2e_blind")
+    assert office.answer(run) == 200
+    assert run.ended() == "failed"
+    assert office.accounts() == 0
+    assert "does not show the plan" in run.log("sync", 1)
+
+
+def test_a_plan_that_was_made_again_is_not_what_the_form_shows(office: Office) -> None:
+    office.write(1)
+    run = office.asked()
+    office.write(3)
+    office.clear(run, "plan", "approve", "sync")
+    wait_until(lambda: run.outcome("plan") == "success 2", "the planner's second try")
+    office.asked(run=run)
+    assert "`team-a` | 1 new" in office.page(run), "Airflow shows the new text: the rule may be relaxed"
+    assert office.answer(run) == 200
+    assert run.ended() == "failed"
+    assert office.accounts() == 0
+    assert "in a DAG run that planned before" in run.log("sync", 1)
+
+
+def test_an_answer_is_not_taken_over_by_a_later_plan(office: Office) -> None:
+    office.write(1)
+    run = office.asked()
+    office.answer(run)
+    assert run.ended() == "success"
+    office.write(3)
+    office.clear(run, "plan")
+    assert run.ended() == "success"
+    wait_until(lambda: run.outcome("plan") == "success 2", "the planner's second try")
+    office.clear(run, "sync")
+    assert run.ended() == "failed"
+    assert office.accounts() == 1
+
+
+def test_the_same_plan_made_again_and_tries_that_fail_do_no_harm(office: Office) -> None:
+    sim = office.platform.simulator
+    office.write(1)
+    sim.fault("list", "error_before", times=5)  # all that a try sends
+    run = office.asked()
+    assert run.outcome("plan") == "success 2"
+    office.clear(run, "plan", "approve", "sync")
+    wait_until(lambda: run.outcome("plan") == "success 3", "the planner's third try")
+    office.asked(run=run)
+    sim.fault("list", "error_before", times=5)
+    assert office.answer(run) == 200
+    assert run.ended() == "success", run.log("sync", 2)
+    assert (office.accounts(), run.outcome("sync")) == (1, "success 2")

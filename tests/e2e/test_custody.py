@@ -1,0 +1,132 @@
+"""A team's DAG works on while its key is rotated: it names a connection, and never a key."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow import __version__
+from deployment import Deployment, wait_until
+from platforms import Platform
+
+ALIAS = "team-search"
+SECRET = f"airflow/connections/openai-{ALIAS}"
+WEEK = timedelta(days=8)  # and a day: longer than grace
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(__version__ < "3", reason="Airflow 2 has no LocalExecutor on SQLite"),
+    pytest.mark.skipif(sys.platform != "linux", reason="the processes' keeper needs Linux"),
+]
+
+
+@pytest.fixture
+def platform() -> Iterator[Platform]:
+    platform = Platform("custody", start=datetime.now(UTC), speed=1)
+    with platform.simulator:
+        yield platform
+
+
+@pytest.fixture
+def store() -> Iterator[dict[str, str]]:
+    """Serve AWS Secrets Manager; give how to reach it."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield {"endpoint_url": f"http://{host}:{port}", "region_name": "eu-central-1"}
+    server.stop()
+
+
+@pytest.fixture
+def airflow(platform: Platform, store: dict[str, str]) -> Iterator[Deployment]:
+    home = Path(tempfile.mkdtemp(prefix="closeai-e2e-"))
+    aws = {"conn_type": "aws", "login": "testing", "password": "testing", "extra": store}
+    backend = {**store, "connections_lookup_pattern": "^openai-", "variables_prefix": None}
+    airflow = Deployment(
+        home / "airflow",
+        {
+            **platform.environment,
+            "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AIRFLOW__SECRETS__BACKEND": "airflow.providers.amazon.aws.secrets.secrets_manager"
+            ".SecretsManagerBackend",
+            "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps(backend),
+        },
+    )
+    shutil.copy(Path(__file__).parent / "dags" / "e2e_custody.py", airflow.dags)
+    try:
+        airflow.start()
+        yield airflow
+    finally:
+        airflow.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_a_team_works_on_while_its_key_is_rotated(
+    airflow: Deployment, platform: Platform, store: dict[str, str]
+) -> None:
+    import boto3
+
+    sim, now = platform.simulator, datetime.now(UTC)
+    credentials = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+    aws = boto3.client("secretsmanager", **store, **credentials)
+
+    def connection() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(aws.get_secret_value(SecretId=SECRET)["SecretString"])
+        return found
+
+    def sync() -> Any:
+        run = airflow.trigger("e2e_custody")
+        assert run.ended() == "success", run.log("sync", 1)
+        return run.xcom("sync")["counts"]
+
+    def calls() -> int:
+        file = airflow.home / "calls"
+        return int(file.read_text() or 0) if file.exists() else 0
+
+    def spent() -> dict[int, bool]:
+        return {account["id"]: account["monthly_cost"] != "0" for account in sim.accounts(ALIAS)}
+
+    # A key that is old already, and that no secret holds.
+    sim.add_account(ALIAS, [{"model": "gpt-4o", "pricing_factor": 2}], created_at=now - timedelta(days=60))
+    sim.set_rate(1, 0)
+    assert sync()["delivered"] == 1
+    assert connection()["host"] == sim.base_urls[0] + "/v1"
+    team = airflow.trigger("e2e_team")
+    wait_until(lambda: calls() > 2, "the team's DAG asks the model")
+
+    # 40 days later it is old: a new one is made and delivered beside it, and the team has it at once.
+    sim.spoil(1, "created_at", json.dumps((now - timedelta(days=100)).isoformat()))
+    counts = sync()
+    assert (counts["created"], counts["deleted"]) == (1, 0)
+    sim.set_rate(2, 0)
+    wait_until(lambda: spent().get(2), "the team uses the new key")
+
+    # More than grace later the old one goes.
+    sim.spoil(2, "created_at", json.dumps((now - WEEK).isoformat()))
+    kept = connection()
+    kept["extra"]["closeai"]["since"] = (now - WEEK).isoformat()
+    aws.put_secret_value(SecretId=SECRET, SecretString=json.dumps(kept))
+    counts = sync()
+    assert (counts["created"], counts["deleted"]) == (0, 1)
+    assert [account["id"] for account in sim.accounts(ALIAS)] == [2]
+
+    before = calls()
+    wait_until(lambda: calls() > before + 2, "the team works on")
+    (airflow.home / "enough").touch()
+    assert team.ended() == "success", team.log("work", 1)
+    chats = platform.requests("chat")
+    assert {request.status for request in chats} == {200}
+    assert team.xcom("work") == len(chats) == calls()
+    logs = team.log("work", 1)
+    assert not [secret for secret in platform.secrets if secret in logs]
