@@ -119,7 +119,7 @@ test-e2e: .venv/tools/.stamp ## a real scheduler: crashes, the hunt for leaks, a
 
 .PHONY: test-deep
 test-deep: .venv/tools/.stamp ## the long property tests
-	@CLOSEAI_DEEP=1 $(MATRIX) $(MAIN_CELL) -- -m deep $(ARGS)
+	@CLOSEAI_DEEP=1 $(MATRIX) $(MAIN_CELL) -- -m 'deep or property' $(ARGS)
 
 .PHONY: lint
 lint: .venv/lint/.stamp ## ruff, mypy --strict and the arrows between rooms, with Airflow installed

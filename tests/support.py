@@ -6,6 +6,7 @@ import contextlib
 import json
 import multiprocessing
 import multiprocessing.util
+import os
 import signal
 import socket
 import ssl
@@ -115,6 +116,11 @@ class Sleeps:
 
     def __call__(self, seconds: float) -> None:
         self.asked.append(seconds)
+
+
+def examples(quick: int, deep: int) -> int:
+    """Say how many examples a test marked ``property`` tries: more of them in ``make test-deep``."""
+    return deep if os.environ.get("CLOSEAI_DEEP") else quick
 
 
 def in_processes(number: int, task: Callable[..., Any], *args: Any) -> list[Any]:

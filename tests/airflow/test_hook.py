@@ -17,6 +17,7 @@ from cryptography.fernet import Fernet
 
 from airflow_provider_closeai.client.errors import ConfigError, NoHealthyBase
 from airflow_provider_closeai.hooks.closeai import CloseAIHook
+from airflow_provider_closeai.provisioning import TooManyAccounts
 from airflow_provider_closeai.simulator import Simulator
 from airflow_provider_closeai.sinks.file import EncryptedFileSink
 
@@ -137,6 +138,18 @@ def test_the_hook_in_a_task_creates_exactly_over_retries(sim: Simulator, dag: An
 
 
 # --- Test Connection ----------------------------------------------------------------------------------------
+
+
+def test_create_many_makes_all_others_before_it_says_what_went_wrong(sim: Simulator) -> None:
+    wanted = [{"alias": alias, "model_pricing": {"gpt-4": 1}, "balance": 1} for alias in ("b", "c", "a")]
+    sim.add_account("c")
+    sim.add_account("c")
+    with pytest.raises(TooManyAccounts, match="'c' has 2"):
+        CloseAIHook().create_many(wanted)
+    assert sorted(account["alias"] for account in sim.accounts()) == ["a", "b", "c", "c"]
+    made = CloseAIHook().create_many([wanted[0], wanted[2]])
+    assert [[account.alias for account in accounts] for accounts in made] == [["b"], ["a"]]
+    assert sim.count("create") == 2
 
 
 def test_test_connection(sim: Simulator) -> None:

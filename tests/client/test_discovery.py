@@ -57,9 +57,9 @@ def _bases_in_process(key: str, host: str) -> list[str]:
     return [base.api for base in client.list_bases()]
 
 
-def test_asked_once_by_twenty_processes_that_start_cold(sim: Simulator) -> None:
+def test_asked_once_by_many_processes_that_start_cold(sim: Simulator) -> None:
     sim.fault("links", "slow", seconds=0.3)
-    assert in_processes(20, _bases_in_process, sim.key, sim.discovery_url) == [sim.base_urls] * 20
+    assert in_processes(8, _bases_in_process, sim.key, sim.discovery_url) == [sim.base_urls] * 8
     assert sim.count("links") == 1
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
-from support import Sleeps, client_of, fixed_client
+from support import Sleeps, client_of, fixed_client, in_threads
 
 from airflow_provider_closeai.client import errors
 from airflow_provider_closeai.simulator import Simulator
@@ -148,6 +150,34 @@ def test_the_deadline_bounds_a_call_whose_answers_never_end(sim: Simulator) -> N
         list(client.iter_sub_accounts())
     assert time.monotonic() - started < 15
     assert sim.count("list") == 1
+
+
+def test_the_deadline_bounds_a_call_after_a_fork_too(sim: Simulator) -> None:
+    """As Airflow forks its tasks: what ends a call in time must live on in the child."""
+    client = fixed_client(sim.base_urls[0], key=sim.key, deadline=1)
+    client.page(1, 1)
+    sim.fault("list", "drip", seconds=0.2, times=None)
+    child = os.fork()
+    if not child:
+        signal.alarm(60)  # ends it where nothing else does
+        try:
+            client.page(1, 1)
+        except errors.OutcomeUnknown as error:
+            os._exit(0 if "within the deadline" in str(error) else 1)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_each_call_of_many_threads_has_a_deadline_of_its_own(sim: Simulator) -> None:
+    sim.fault("list", "drip", seconds=0.2, times=None)
+
+    def work(number: int) -> None:
+        client = fixed_client(sim.base_urls[0], key=sim.key, deadline=3 - 0.5 * number)
+        with pytest.raises(errors.OutcomeUnknown, match="within the deadline"):
+            client.page(1, 1)
+
+    in_threads(4, work)
 
 
 @pytest.mark.parametrize("status", [429, 408, 404, 400])

@@ -8,6 +8,7 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import examples
 
 from airflow_provider_closeai.client.errors import ListingUnstable
 from airflow_provider_closeai.client.listing import read_all
@@ -68,7 +69,8 @@ def account(number: int) -> SubAccount:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@pytest.mark.property
+@settings(max_examples=examples(300, 20_000), deadline=None)
 @given(
     number=st.integers(0, 17),
     newest_first=st.booleans(),

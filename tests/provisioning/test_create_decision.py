@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import examples
 
 from airflow_provider_closeai.client.errors import Declined, OutcomeUnknown, RateLimited
 from airflow_provider_closeai.client.models import ModelPricing, SecretToken, SubAccount
@@ -349,7 +350,10 @@ TROUBLES = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@pytest.mark.property
+@settings(
+    max_examples=examples(120, 8000), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 @given(
     count=st.integers(1, 5),
     batch=st.sampled_from((1, 2, 100)),
@@ -374,7 +378,10 @@ def test_exactly_count_whatever_happens(
     assert len(model.born) == count
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@pytest.mark.property
+@settings(
+    max_examples=examples(80, 6000), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 @given(
     count=st.integers(1, 4),
     batch=st.sampled_from((1, 100)),

@@ -6,8 +6,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import examples
 
 from airflow_provider_closeai.client.models import ModelPricing, SecretToken, SubAccount
 from airflow_provider_closeai.provisioning.errors import UnconvertedPricing
@@ -50,6 +51,8 @@ def test_dead_prices_cannot_be_kept() -> None:
         plan_repricing([account(1, {"b": None})], request({"a": 1}))
 
 
+@pytest.mark.property
+@settings(max_examples=examples(50, 2000), deadline=None)
 @given(
     there=st.lists(st.tuples(MODELS, st.sampled_from(("a", "b"))), max_size=8),
     asked=MODELS.filter(bool),

@@ -268,8 +268,9 @@ STEPS = {
     "delete sent": (98.0, ("delete", 0)),
     "deleted": (98.0, ("list", 2)),  # not read back
 }
-KILLS = [(step, kind, 0.0) for step in STEPS for kind in (Sink, DatedSink)]
+KILLS: list[Any] = [(step, DatedSink, 0.0) for step in STEPS]
 KILLS += [("created", kind, 30.0) for kind in SINKS]
+KILLS += [pytest.param(step, Sink, 0.0, marks=pytest.mark.deep) for step in STEPS]
 
 
 @pytest.mark.parametrize(("step", "kind", "later"), KILLS)

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from support import examples
 
 from airflow_provider_closeai.client.models import SecretToken, SubAccount
 from airflow_provider_closeai.provisioning.requests import RotateRequest
@@ -22,7 +24,6 @@ from airflow_provider_closeai.provisioning.rotate import decide
 
 START = datetime(2027, 1, 1, tzinfo=UTC)
 DAYS = 400
-EXAMPLES = 60
 HOUR = timedelta(hours=1)
 STEPS = 5  # of a run, between which it may die
 LAG = timedelta(seconds=30)
@@ -137,8 +138,9 @@ def worlds(draw: st.DrawFn) -> Any:
     return model, longest
 
 
+@pytest.mark.property
 @settings(
-    max_examples=EXAMPLES,
+    max_examples=examples(15, 500),
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=set(Phase) - {Phase.shrink},
