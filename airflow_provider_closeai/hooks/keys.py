@@ -12,11 +12,12 @@ from requests.utils import select_proxy
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import ClientConfig
 from airflow_provider_closeai.client.errors import ConfigError
+from airflow_provider_closeai.client.failures import require_keys
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.client.proxies import proxies_for
 from airflow_provider_closeai.provisioning.errors import MissingAccounts
 from airflow_provider_closeai.provisioning.inputs import alias_text, bad
-from airflow_provider_closeai.provisioning.reading import require_keys, select
+from airflow_provider_closeai.provisioning.reading import select
 from airflow_provider_closeai.provisioning.selection import Selection
 from airflow_provider_closeai.sinks.base import SinkKeys, newest, require_sink
 

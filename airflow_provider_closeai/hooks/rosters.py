@@ -106,7 +106,7 @@ def _parsed(
         prune=prune,
         max_create=parse_max_create(given.get("max_create")),
         max_delete=parse_max_delete(given.get("max_delete"), prune=prune),
-        settle=inputs.seconds("settle", given.get("settle", 30)),
+        settle=float(inputs.amount("settle", given.get("settle", 30))),
         batch_size=inputs.whole("batch_size", given.get("batch_size", 100), 1),
     )
     sink, ledger = given.get("deliver_to"), given.get("ledger")

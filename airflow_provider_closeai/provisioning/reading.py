@@ -79,6 +79,11 @@ def read_aliases(
     return read
 
 
+def listed_again(client: CloseAIClient, accounts: Sequence[SubAccount]) -> list[SubAccount]:
+    """Return those of the accounts that are listed now and can be read, as they are now."""
+    return [item for item in entries_of(client, accounts) if isinstance(item, SubAccount)]
+
+
 def entries_of(
     client: CloseAIClient, accounts: Sequence[SubAccount]
 ) -> Iterator[SubAccount | UnreadableItem]:

@@ -14,8 +14,9 @@ import msgspec
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError
+from airflow_provider_closeai.client.failures import require_keys
 from airflow_provider_closeai.client.models import SubAccount
-from airflow_provider_closeai.provisioning.reading import listed_again, require_keys
+from airflow_provider_closeai.provisioning.reading import listed_again
 from airflow_provider_closeai.provisioning.reprice import plan_targets
 from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest
 from airflow_provider_closeai.provisioning.rotate import decide as decide_rotation

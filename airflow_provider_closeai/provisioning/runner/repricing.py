@@ -12,7 +12,7 @@ from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.local_state.stores import FileStore
 from airflow_provider_closeai.provisioning.errors import NotConfirmed, with_doubt
 from airflow_provider_closeai.provisioning.journal import Limits, PriceJournal
-from airflow_provider_closeai.provisioning.reading import entries_of, read_until, select
+from airflow_provider_closeai.provisioning.reading import listed_again, read_until, select
 from airflow_provider_closeai.provisioning.reprice import (
     RepricePlan,
     closing_line,
@@ -107,12 +107,10 @@ def _confirm_prices(
         seconds = 0.0  # a no is looked into once
     elif doubt is not None:
         seconds, unknown = seconds + client.config.max_late, doubt
-
-    def listed_again() -> list[SubAccount]:
-        return [item for item in entries_of(client, plan.changing) if isinstance(item, SubAccount)]
-
     try:
-        listed, is_right = read_until(client, listed_again, lambda seen: not plan.missing(seen), seconds)
+        listed, is_right = read_until(
+            client, lambda: listed_again(client, plan.changing), lambda seen: not plan.missing(seen), seconds
+        )
     except CloseAIError as error:
         raise with_doubt(error, unknown) from None
     if is_right:
