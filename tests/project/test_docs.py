@@ -12,6 +12,7 @@ import pytest
 
 from airflow_provider_closeai import operators, sensors
 from airflow_provider_closeai.operators.costs import CostReportOperator, SnapshotCostsOperator
+from airflow_provider_closeai.operators.roster import PlanSubAccountsOperator, SyncSubAccountsOperator
 from airflow_provider_closeai.operators.rotate import RotateSubAccountsOperator
 from airflow_provider_closeai.operators.sub_accounts import (
     CreateSubAccountsOperator,
@@ -104,12 +105,13 @@ def test_every_page_is_in_the_index() -> None:
 
 PUBLIC_MODULES = {
     "operators.sub_accounts",
+    "operators.roster",
     "operators.rotate",
     "operators.costs",
     "sensors.health",
     "hooks.closeai",
 }
-ROOMS = ("client", "costs", "provisioning", "simulator", "sinks")
+ROOMS = ("client", "costs", "provisioning", "roster", "simulator", "sinks")
 
 
 def public_names(module: str) -> set[str]:
@@ -163,6 +165,8 @@ PAGES = {
     "operators/delete.md": DeleteSubAccountsOperator,
     "operators/rotate.md": RotateSubAccountsOperator,
     "operators/list.md": ListSubAccountsOperator,
+    "operators/plan.md": PlanSubAccountsOperator,
+    "operators/sync.md": SyncSubAccountsOperator,
     "operators/snapshot_costs.md": SnapshotCostsOperator,
     "operators/cost_report.md": CostReportOperator,
     "sensors/health.md": HealthSensor,
@@ -170,7 +174,7 @@ PAGES = {
 
 
 def test_every_operator_has_a_page() -> None:
-    modules = [operators.rotate, operators.sub_accounts, operators.costs, sensors.health]
+    modules = [operators.roster, operators.rotate, operators.sub_accounts, operators.costs, sensors.health]
     public = {
         name
         for module in modules
