@@ -205,13 +205,16 @@ def test_every_parameter_has_a_row(page: str) -> None:
 
 def parameters_of(method: Any) -> set[str]:
     """Name the parameters, those in ``**options: Unpack[...]`` too."""
+    from airflow_provider_closeai.hooks import rosters
     from airflow_provider_closeai.provisioning import requests
 
     found = dict(inspect.signature(method).parameters)
     for name, parameter in list(found.items()):
-        if parameter.kind is parameter.VAR_KEYWORD:
+        options = str(parameter.annotation)
+        if parameter.kind is parameter.VAR_KEYWORD and options.startswith("Unpack["):
             del found[name]
-            found |= getattr(requests, str(parameter.annotation)[len("Unpack[") : -1]).__annotations__
+            module: Any = requests if hasattr(requests, options[7:-1]) else rosters
+            found |= getattr(module, options[7:-1]).__annotations__
     return set(found)
 
 
