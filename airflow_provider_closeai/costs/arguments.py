@@ -14,6 +14,9 @@ from typing import Any
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.tables import unguarded
+from airflow_provider_closeai.roster.document import parse_text
+from airflow_provider_closeai.roster.owners import budgets_of, is_roster, owners_of
+from airflow_provider_closeai.roster.reading import read_roster
 
 #: Opens a path: takes the parameter's name, for the error, and what was given.
 OpenPath = Callable[[str, Any], Any]
@@ -92,16 +95,17 @@ def load_rules(name: str, source: Any, open_path: OpenPath) -> Any:
     Return owners or budgets: read from their file where a path is given, or from JSON text.
 
     :param name: the parameter, for the error.
-    :param source: a mapping, a list, JSON text of either, or the path of a YAML or CSV file.
+    :param source: a mapping, a list, JSON text of either, the path of a YAML or CSV file, or a roster.
     :param open_path: opens the path.
     :raises InvalidParameter: the file or the JSON cannot be read.
     """
     if not isinstance(source, str | os.PathLike) and not hasattr(type(source), "joinpath"):
-        return source
+        return _of_roster(name, source) if is_roster(source) else source
     text = str(source)
     if text.strip()[:1] in ("{", "["):
         try:
-            return json.loads(text, parse_float=Decimal)
+            found = json.loads(text, parse_float=Decimal)
+            return _of_roster(name, text) if is_roster(found) else found
         except ValueError:
             raise InvalidParameter(
                 f"{name}: it is text that is not JSON. In a template write "
@@ -125,8 +129,8 @@ def read_rules(name: str, path: str, data: bytes) -> object:
     :param data: its content.
     :raises InvalidParameter: where it cannot be read.
     """
-    if not path.endswith((".yaml", ".yml", ".csv")):
-        raise InvalidParameter(f"{name}: {path} ends neither in .yaml, .yml nor .csv.")
+    if not path.endswith((".yaml", ".yml", ".csv", ".json")):
+        raise InvalidParameter(f"{name}: {path} ends neither in .yaml, .yml, .json nor .csv.")
     try:
         text = data.decode("utf-8-sig")
         found = list(_csv_rows(text)) if path.endswith(".csv") else _yaml(text)
@@ -134,7 +138,14 @@ def read_rules(name: str, path: str, data: bytes) -> object:
         raise InvalidParameter(f"{name}: the file {path} cannot be read: {error}.") from error
     if not found:
         raise InvalidParameter(f"{name}: the file {path} has no rules.")
+    if is_roster(found):  # read anew by its own reader, which guesses nothing
+        return _of_roster(name, parse_text(f"roster {path}", text, is_json=path.endswith(".json")))
     return found
+
+
+def _of_roster(name: str, source: Any) -> Any:
+    roster = read_roster(source)
+    return owners_of(roster) if name == "owners" else budgets_of(roster)
 
 
 def _csv_rows(text: str) -> Iterator[dict[str, str]]:
