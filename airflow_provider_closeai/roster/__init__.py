@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_closeai.roster.errors import DriftFound, PlanRefused, RosterConflict
     from airflow_provider_closeai.roster.look import Books, Options, make_plan
     from airflow_provider_closeai.roster.models import Entry, Roster
+    from airflow_provider_closeai.roster.owners import budgets_of, owners_of
     from airflow_provider_closeai.roster.plan import Action, Plan
     from airflow_provider_closeai.roster.reading import read_roster
     from airflow_provider_closeai.roster.render import markdown
@@ -32,8 +33,10 @@ __all__ = [
     "Roster",
     "RosterConflict",
     "apply",
+    "budgets_of",
     "make_plan",
     "markdown",
+    "owners_of",
     "read_roster",
 ]
 _MODULES = {
@@ -45,8 +48,10 @@ _MODULES = {
     "Plan": "plan",
     "Roster": "models",
     "apply": "applying",
+    "budgets_of": "owners",
     "make_plan": "look",
     "markdown": "render",
+    "owners_of": "owners",
     "read_roster": "reading",
 }
 

@@ -87,7 +87,7 @@ def changes_in(matched: Matched, plan: Plan) -> Iterator[str]:
         yield f"Approved, and {skipped.because}: {render.line_of(skipped.action)}"
     for action in matched.unapproved:
         yield f"Not approved, left: {render.line_of(action)}"
-    yield from map(render.note_line, plan.notes)
+    yield from render.note_lines(plan)
 
 
 def closing_line(applied: Applied, dry_run: bool) -> str:

@@ -186,7 +186,7 @@ def make_plan(
         owned=owned,
         actions=plans.sort_actions(changes.actions),
         deliver=tuple(sorted(changes.undelivered)),
-        notes=tuple(sorted(changes.notes)),
+        notes=tuple(sorted(changes.notes, key=lambda note: note.order)),
     )
 
 
@@ -231,8 +231,8 @@ class _Changes:
         self.notes: list[Note] = []
         self.undelivered: list[int] = []
 
-    def note(self, alias: str, text: str) -> None:
-        self.notes.append(Note(alias, text))
+    def note(self, alias: str, text: str, *, is_usual: bool = False) -> None:
+        self.notes.append(Note(alias, text, is_usual))
 
     def delete(self, alias: str, accounts: Sequence[SubAccount], reason: str) -> None:
         """Delete what is known to be a sub-account; name the others."""
@@ -359,9 +359,11 @@ class _Alias:
         others = [each for each in kept if each.balance is not None and each.balance != entry.balance]
         if others:
             shown = ", ".join(sorted({str(amount_text(each.balance)) for each in others})[:5])
-            note(
+            self._changes.note(
+                entry.alias,
                 f"balance is {shown}, and {amount_text(entry.balance)} is wanted: ids {ids_of(others)}. The "
-                "API cannot change it."
+                "API cannot change it, and it may fall as money is spent.",
+                is_usual=True,
             )
         disabled = [each for each in kept if each.enabled is False]
         if disabled:

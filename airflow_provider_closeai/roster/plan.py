@@ -83,15 +83,22 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return plain
 
 
-class Note(msgspec.Struct, frozen=True, order=True):
+class Note(msgspec.Struct, frozen=True):
     """
     What a person should know, and nothing is done about.
 
     :param alias: of which accounts; empty: of none in particular.
+    :param is_usual: it comes with every account that is used.
     """
 
     alias: str
     text: str
+    is_usual: bool = False
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        """Sorts notes: what is usual comes last."""
+        return (self.is_usual, self.alias, self.text)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

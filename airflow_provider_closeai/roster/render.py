@@ -33,7 +33,7 @@ def markdown(plan: Plan) -> str:
     if plan.notes:
         shown = [_note(note) for note in plan.notes[:_MOST_NOTES]]
         more = len(plan.notes) - len(shown)
-        shown += [f"- ... and {more} more; the plan's result and its log have all."] * (more > 0)
+        shown += [f"- ... and {more} more; the plan's result has all."] * (more > 0)
         parts.append("Nothing is done about:\n\n" + "\n".join(shown))
     return "\n\n".join(parts) + "\n"
 
@@ -56,16 +56,20 @@ def log_lines(plan: Plan) -> list[str]:
 
     :param plan: the plan.
     """
-    return [*map(line_of, plan.actions), *map(note_line, plan.notes)]
+    return [*map(line_of, plan.actions), *note_lines(plan)]
 
 
-def note_line(note: Note) -> str:
+def note_lines(plan: Plan) -> list[str]:
     """
-    Write a note in one line.
+    Write a line for each note, of many for the first.
 
-    :param note: the note.
+    :param plan: the plan.
     """
-    return f"Note{f' on {note.alias!r}' if note.alias else ''}: {note.text}"
+    more = len(plan.notes) - _MOST_NOTES
+    lines = [
+        f"Note{f' on {note.alias!r}' if note.alias else ''}: {note.text}" for note in plan.notes[:_MOST_NOTES]
+    ]
+    return lines + [f"... and {more} more notes; the plan's result has all."] * (more > 0)
 
 
 def line_of(action: Action) -> str:

@@ -1,0 +1,87 @@
+"""Writes a roster of the accounts that are there: where adopting them begins. No I/O here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.client.models import SubAccount, UnreadableItem, amount_text, factor_json
+from airflow_provider_closeai.provisioning import inputs
+from airflow_provider_closeai.provisioning.texts import format_ids, ids_of
+
+_HEADER = """\
+# A roster of the sub-accounts that were there when this was written: it changes nothing as it is.
+# Without `owns` it speaks for the aliases that it names. See docs/roster.md for budgets, rotation and more.
+"""
+
+
+def export(accounts: Sequence[SubAccount], unreadable: Sequence[UnreadableItem] = ()) -> str:
+    """
+    Write a roster of accounts as YAML, without keys; what it cannot say is a comment.
+
+    :param accounts: the listing.
+    :param unreadable: its entries that cannot be read.
+    """
+    import yaml  # type: ignore[import-untyped]
+
+    groups: dict[str, list[SubAccount]] = {}
+    left_out: list[SubAccount] = []
+    for account in sorted(accounts, key=lambda account: account.id):
+        if account.is_other or not _is_usable(account.alias):
+            left_out.append(account)
+        else:
+            groups.setdefault(account.alias or "", []).append(account)
+    comments: list[str] = []
+    entries = [_entry(alias, group, comments) for alias, group in sorted(groups.items())]
+    tree: dict[str, Any] = {"version": 1, "accounts": entries}
+    users = {account.user_id for account in accounts}
+    if len(users) == 1 and None not in users:
+        tree["main_account"] = users.pop()
+    if left_out:
+        comments.append(f"left out, since a roster cannot name them: {ids_of(left_out)}")
+    if unreadable:
+        ids = [item.id for item in unreadable if item.id is not None]
+        comments.append(
+            f"left out, since they cannot be read: {len(unreadable)} entries, ids {format_ids(ids)}"
+        )
+    body = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=1000, default_flow_style=None)
+    return _HEADER + "".join(f"# Note: {comment}.\n" for comment in comments) + "\n" + body
+
+
+def _is_usable(alias: str | None) -> bool:
+    try:
+        inputs.new_alias(alias)
+    except InvalidParameter:
+        return False
+    return True
+
+
+def _entry(alias: str, group: Sequence[SubAccount], comments: list[str]) -> dict[str, Any]:
+    shown = ascii(alias)
+    lists = [_prices(account.pricing) for account in group]
+    usual, _ = Counter(tuple(each.items()) for each in lists).most_common(1)[0]
+    differing = [one for one, prices in zip(group, lists, strict=True) if tuple(prices.items()) != usual]
+    if differing:
+        comments.append(f"{shown}: {ids_of(differing)} have other prices, which applying this changes")
+    dead = sorted({model for one in group for model, factor in one.pricing.items() if factor is None})
+    if dead:
+        comments.append(f"{shown}: {', '.join(map(ascii, dead))} have dead prices: write a factor")
+    balances = sorted({one.balance for one in group if one.balance is not None})
+    entry: dict[str, Any] = {"alias": alias, "count": len(group)}
+    entry["balance"] = _number(amount_text(balances[-1])) if balances else 0
+    entry["model_pricing"] = dict(usual)
+    if not usual:
+        comments.append(f"{shown}: no model is allowed; a roster needs at least one: correct model_pricing")
+    return entry
+
+
+def _prices(pricing: Mapping[str, Decimal | None]) -> dict[str, Any]:
+    return {model: factor_json(pricing[model]) for model in sorted(pricing) if pricing[model] is not None}
+
+
+def _number(text: str | None) -> int | str:
+    """Write a whole number as such, and any other as text, which stays exact."""
+    return int(text) if text is not None and text.isdecimal() else text or 0
