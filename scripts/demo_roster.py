@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,6 +59,7 @@ class RosterDemo:
         self.accounts_before_yes = -1
         self.approval = ""
         self.client: dict[str, int] = {}
+        self._is_over = threading.Event()
         (home / "roster.json").write_text(json.dumps(ROSTER))
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
@@ -113,6 +113,7 @@ class RosterDemo:
                 said = service.communicate(b"\n", timeout=60)[0].decode().splitlines()
                 self.client = json.loads(said[-1])
             finally:
+                self._is_over.set()
                 for process in (service, airflow):
                     process.terminate()
                     process.wait(30)
@@ -123,9 +124,7 @@ class RosterDemo:
         url = f"http://127.0.0.1:{self.port}"
         session = requests.Session()
         session.trust_env = False
-        end = time.monotonic() + 170
-        while time.monotonic() < end:
-            time.sleep(0.5)
+        while not self._is_over.wait(0.5):
             with contextlib.suppress(requests.RequestException, KeyError, ValueError):
                 if "Authorization" not in session.headers:
                     token = session.get(f"{url}/auth/token", timeout=10).json()["access_token"]
