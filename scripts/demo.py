@@ -18,6 +18,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import demo_roster
 
 from airflow_provider_closeai.simulator import Request, Simulator
 
@@ -58,14 +61,22 @@ def demo(simulator: Simulator, home: Path, started: float) -> int:
     clock = time.monotonic() - time.time()
     airflow(env, home, "dags", "test", "closeai_demo")
 
+    say("And a roster of teams", f"airflow dags test {demo_roster.DAG}")
+    roster = demo_roster.RosterDemo(home, env)
+    with roster.running() as its_env:
+        airflow(its_env, home, "dags", "test", demo_roster.DAG)
+    tokens |= roster.tokens
+
     tasks = list(finished_tasks(home))
     say("What happened", "")
+    requests = [*simulator.requests, *roster.simulator.requests]
     for name, begin, end in tasks:
-        calls = [request for request in simulator.requests if begin <= request.at - clock < end]
+        calls = [each for each in requests if begin <= each.at - clock < end and each.call != "chat"]
         if name in STORY:
-            print(f"  {name:<13} {STORY[name]:<62} {wire(calls)}")
+            print(f"  {name:<13} {STORY[name]:<65} {wire(calls)}")
     print()
-    bad = [check for check in checks(simulator, tokens, home) if not print_check(*check)]
+    found = [*checks(simulator, tokens, home), *roster.checks(returned(home, demo_roster.DAG))]
+    bad = [check for check in found if not print_check(*check)]
     print(f"\n  {time.monotonic() - started:.0f} s. Next: the README's DAG to copy, and docs/.")
     return 1 if bad or not set(STORY) <= {name for name, *_ in tasks} else 0
 
@@ -77,6 +88,7 @@ STORY = {
     "reprice": "the best base is dead now; gpt-4o 1.5 -> 1.2, gpt-4 kept",
     "list": "five days later: what has each key cost?",
     "delete": "deleted, after their last cost was recorded",
+    **demo_roster.STORY,
 }
 
 
@@ -92,7 +104,7 @@ def checks(simulator: Simulator, tokens: set[str], home: Path) -> Iterator[tuple
     yield "exactly once", total == 3, f"3 keys wanted, {total} made, by {made} post; 0 duplicates"
     links = simulator.count("links")
     yield "discovery", links == 1, f"asked {links} time for {len(simulator.requests)} calls of all tasks"
-    reported, true = reported_cost(home), sum(simulator.truth.by_month.values())
+    reported, true = str(returned(home, "closeai_demo")["report"]), sum(simulator.truth.by_month.values())
     yield (
         "cost",
         reported == f"{true:f}",
@@ -105,7 +117,7 @@ def checks(simulator: Simulator, tokens: set[str], home: Path) -> Iterator[tuple
     leaks = [path for path in files if any(secret in path.read_bytes() for secret in secrets)]
     searched = sum(path.stat().st_size for path in files) / 1e6
     text = f"{len(secrets)} keys searched for in {searched:.1f} MB of database, logs and cache: "
-    yield "no key leaked", not leaks and len(secrets) == 4, f"{text}{len(leaks)} found"
+    yield "no key leaked", not leaks and len(secrets) == 8, f"{text}{len(leaks)} found"
 
 
 def print_check(name: str, good: bool, words: str) -> bool:
@@ -124,10 +136,17 @@ def finished_tasks(home: Path) -> Iterator[tuple[str, float, float]]:
             yield name, begin, end
 
 
-def reported_cost(home: Path) -> str:
-    query = "SELECT value FROM xcom WHERE task_id = 'report' AND key = 'return_value'"
+def returned(home: Path, dag_id: str) -> dict[str, Any]:
+    """Give what the tasks of a DAG returned."""
+    query = "SELECT task_id, value FROM xcom WHERE dag_id = ? AND key = 'return_value'"
     with closing(sqlite3.connect(home / "airflow.db")) as database:
-        return str(json.loads(json.loads(database.execute(query).fetchone()[0])))
+        found = list(database.execute(query, (dag_id,)))
+    return {name: _value(json.loads(value)) for name, value in found}
+
+
+def _value(stored: Any) -> Any:
+    """Read what Airflow stores: JSON, mostly in JSON."""
+    return json.loads(stored) if isinstance(stored, str) and stored[:1] in '[{"' else stored
 
 
 def airflow(env: dict[str, str], home: Path, *arguments: str) -> str:

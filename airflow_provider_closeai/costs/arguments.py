@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs import roster_rules
 from airflow_provider_closeai.costs.tables import unguarded
 from airflow_provider_closeai.roster.document import parse_text
+from airflow_provider_closeai.roster.owners import budgets_of, is_roster, owners_of
+from airflow_provider_closeai.roster.reading import read_roster
 
 #: Opens a path: takes the parameter's name, for the error, and what was given.
 OpenPath = Callable[[str, Any], Any]
@@ -94,21 +95,17 @@ def load_rules(name: str, source: Any, open_path: OpenPath) -> Any:
     Return owners or budgets: read from their file where a path is given, or from JSON text.
 
     :param name: the parameter, for the error.
-    :param source: a mapping, a list, JSON text of either, or the path of a YAML or CSV file; or a roster.
+    :param source: a mapping, a list, JSON text of either, the path of a YAML or CSV file, or a roster.
     :param open_path: opens the path.
     :raises InvalidParameter: the file or the JSON cannot be read.
     """
-    found = _loaded(name, source, open_path)
-    return roster_rules.rules_of(name, found) if roster_rules.is_roster(found) else found
-
-
-def _loaded(name: str, source: Any, open_path: OpenPath) -> Any:
     if not isinstance(source, str | os.PathLike) and not hasattr(type(source), "joinpath"):
-        return source
+        return _of_roster(name, source) if is_roster(source) else source
     text = str(source)
     if text.strip()[:1] in ("{", "["):
         try:
-            return json.loads(text, parse_float=Decimal)
+            found = json.loads(text, parse_float=Decimal)
+            return _of_roster(name, text) if is_roster(found) else found
         except ValueError:
             raise InvalidParameter(
                 f"{name}: it is text that is not JSON. In a template write "
@@ -125,14 +122,14 @@ def _loaded(name: str, source: Any, open_path: OpenPath) -> Any:
 
 def read_rules(name: str, path: str, data: bytes) -> object:
     """
-    Read a YAML or CSV file of owners or budgets, every value as text; or a roster, with its own reader.
+    Read a YAML or CSV file of owners or budgets, every value as text.
 
     :param name: the parameter, for the error.
     :param path: its path; its ending says what it is.
     :param data: its content.
     :raises InvalidParameter: where it cannot be read.
     """
-    if not path.endswith((".yaml", ".yml", ".json", ".csv")):
+    if not path.endswith((".yaml", ".yml", ".csv", ".json")):
         raise InvalidParameter(f"{name}: {path} ends neither in .yaml, .yml, .json nor .csv.")
     try:
         text = data.decode("utf-8-sig")
@@ -141,9 +138,14 @@ def read_rules(name: str, path: str, data: bytes) -> object:
         raise InvalidParameter(f"{name}: the file {path} cannot be read: {error}.") from error
     if not found:
         raise InvalidParameter(f"{name}: the file {path} has no rules.")
-    if roster_rules.is_roster(found):
-        return parse_text(f"{name}: roster {path}", text, is_json=path.endswith(".json")).tree
+    if is_roster(found):  # read anew by its own reader, which guesses nothing
+        return _of_roster(name, parse_text(f"roster {path}", text, is_json=path.endswith(".json")))
     return found
+
+
+def _of_roster(name: str, source: Any) -> Any:
+    roster = read_roster(source)
+    return owners_of(roster) if name == "owners" else budgets_of(roster)
 
 
 def _csv_rows(text: str) -> Iterator[dict[str, str]]:

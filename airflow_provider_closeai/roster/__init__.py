@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow_provider_closeai.roster.errors import DriftFound, PlanRefused, RosterConflict
     from airflow_provider_closeai.roster.look import Books, Options, make_plan
     from airflow_provider_closeai.roster.models import Entry, Roster
+    from airflow_provider_closeai.roster.owners import budgets_of, owners_of
     from airflow_provider_closeai.roster.plan import Action, Plan
     from airflow_provider_closeai.roster.reading import read_roster
     from airflow_provider_closeai.roster.render import markdown
@@ -33,12 +34,24 @@ __all__ = [
     "Roster",
     "RosterConflict",
     "apply",
+    "budgets_of",
     "make_plan",
     "markdown",
+    "owners_of",
     "read_roster",
 ]
 
 if not TYPE_CHECKING:
     __getattr__ = import_on_use(
-        __name__, __all__, "errors", "models", "plan", "reading", "render", "look", "applied", "applying"
+        __name__,
+        __all__,
+        "errors",
+        "models",
+        "plan",
+        "reading",
+        "owners",
+        "render",
+        "look",
+        "applied",
+        "applying",
     )

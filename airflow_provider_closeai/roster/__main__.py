@@ -1,4 +1,4 @@
-"""``python -m airflow_provider_closeai.roster export`` and ``check``: what a person runs before any DAG does."""
+"""``python -m airflow_provider_closeai.roster export`` and ``check``: what a person runs before any DAG."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m airflow_provider_closeai.roster", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    writing = commands.add_parser("export", help="write a roster of the accounts that are there, without keys")
+    writing = commands.add_parser(
+        "export", help="write a roster of the accounts that are there, without keys"
+    )
     writing.add_argument("--conn-id", default="closeai_default", help="the Airflow connection")
     writing.add_argument("--output", "-o", type=Path, help="a new file; default: standard output")
     checking = commands.add_parser("check", help="check a file; nothing is asked of the platform")
@@ -36,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CloseAIError as error:
         print(error, file=sys.stderr)
     except FileExistsError as error:
-        print(f"{error.filename} is there already: give another --output. Nothing was written.", file=sys.stderr)
+        print(
+            f"{error.filename} is there already: give another --output. Nothing was written.", file=sys.stderr
+        )
     return 1
 
 

@@ -290,11 +290,13 @@ def test_the_examples_of_the_documents_run(
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
         exec(compile(block, str(page), "exec"), names)  # noqa: S102
     assert (names["best"], names["base_url"]) == (sim.base_urls[0], f"{sim.base_urls[0]}/v1")
-    assert (names["spent"], names["sick"], names["used"]) == (0, [], 0)
+    assert (names["spent"], names["sick"], f"{names['used']:f}") == (0, [], "0.00004")  # a model's answer
     assert names["key"].startswith("sk-")
     assert names["ok"]
-    assert [account["id"] for account in sim.accounts()] == [each.id for each in names["done"].accounts]
-    assert (sim.count("create"), sim.count("update"), sim.count("delete")) == (1 + 3 + 1, 1, 2)
+    rotated = sim.accounts("team-search")
+    assert [account["id"] for account in rotated] == [each.id for each in names["done"].accounts]
+    assert names["answer"].choices[0].message.content == "Hello"
+    assert (sim.count("create"), sim.count("update"), sim.count("delete")) == (1 + 3 + 1 + 1, 1, 2)
 
 
 # --- Bases --------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The report's owners and budgets out of a roster: one file for the platform and for finance."""
+"""One file for platform and finance: the report's owners and budgets are those of a roster."""
 
 from __future__ import annotations
 
@@ -10,56 +10,42 @@ from typing import Any
 import pytest
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.requests import CloseRequest
+from airflow_provider_closeai.costs import CloseRequest
+from airflow_provider_closeai.costs.accounting.owners import Owner, Owners
 
-ROSTER = """
-version: 1
-owns: ["team-*", "搜索*"]
-defaults: {balance: 10, model_pricing: {gpt-4o: 1}, cost_center: CC-1, budget: 5}
-accounts:
-  - {alias: team-a, team: A, budget: "10.50"}
-  - {alias: "team-[b]*", team: B, cost_center: "007"}
-  - {alias: 搜索, team: A, budget: 0.25}
-  - {alias: team-c, team: C, budget: 1}
-  - {alias: team-d, team: C, budget: null}
-  - {alias: team-e}
-"""
-
-
-def request(source: Any, **more: Any) -> CloseRequest:
-    parameters = {"ledger": "/x", "month": "2026-11", "currency": "CNY", "owners": source, "budgets": source}
-    return CloseRequest.parse(**(parameters | more))
+ROSTER: dict[str, Any] = {
+    "version": 1,
+    "defaults": {"balance": 1, "model_pricing": {"m": 1}},
+    "accounts": [
+        {"alias": "team-a", "team": "Search", "cost_center": "CC-1", "budget": "10.5"},
+        {"alias": "team-b", "team": "Search", "cost_center": "CC-1", "budget": 2},
+        {"alias": "team-[c]*", "team": "Ads", "budget": 5},
+        {"alias": "team-d", "team": "Ads"},
+        {"alias": "team-e", "budget": 7},
+    ],
+}
 
 
-@pytest.mark.parametrize("kind", ["yaml", "json", "mapping", "text"])
-def test_owners_and_budgets_of_a_roster(tmp_path: Path, kind: str) -> None:
-    import yaml
-
-    tree = yaml.safe_load(ROSTER)
-    path = tmp_path / f"roster.{kind}"
-    path.write_text(ROSTER if kind == "yaml" else json.dumps(tree))
-    found = request({"mapping": tree, "text": json.dumps(tree)}.get(kind, path))
-    rules = [(rule.alias, rule.owner.team, rule.owner.cost_center) for rule in found.owners]
-    assert rules == [
-        ("team-a", "A", "CC-1"),
-        ("team-[[]b][*]", "B", "007"),
-        ("搜索", "A", "CC-1"),
-        ("team-c", "C", "CC-1"),
-        ("team-d", "C", "CC-1"),
-    ]
-    assert found.budgets == {"A": Decimal("10.75"), "B": Decimal(5)}, "an alias of C has no budget"
+def parsed(source: Any, tmp_path: Path) -> CloseRequest:
+    return CloseRequest.parse(ledger=tmp_path, month="2026-11", currency="CNY", owners=source, budgets=source)
 
 
-def test_a_mapping_of_owners_is_no_roster() -> None:
-    found = request({"version": "Team V", "accounts": "Team A"}, budgets=None)
-    assert [rule.owner.team for rule in found.owners] == ["Team V", "Team A"]
+@pytest.mark.parametrize("form", ["mapping", "text", "json", "yaml"])
+def test_owners_and_budgets_come_from_a_roster(form: str, tmp_path: Path) -> None:
+    source: Any = {"mapping": ROSTER, "text": json.dumps(ROSTER)}.get(form)
+    if source is None:
+        source = tmp_path / f"roster.{form}"
+        source.write_text(json.dumps(ROSTER))
+    request = parsed(source, tmp_path)
+    owners = Owners(request.owners)
+    found = [owners.of(1, alias).team for alias in ("team-a", "team-b", "team-[c]*", "team-cx", "team-e")]
+    assert found == ["Search", "Search", "Ads", "Unallocated", "Unallocated"]
+    assert owners.of(1, "team-a") == Owner("Search", "CC-1")
+    assert request.budgets == {"Search": Decimal("12.5")}, "a team's, where all of its aliases have one"
 
 
-def test_an_entry_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "roster.yaml"
-    path.write_text("version: 1\naccounts:\n  - {alias: NO, team: A}\n")
-    with pytest.raises(InvalidParameter, match=r"owners: accounts\[0\] of the roster"):
-        request(path, budgets=None)
-    path.write_text("version: 1\naccounts:\n  - {alias: a, team: A, budget: many}\n")
-    with pytest.raises(InvalidParameter, match="a budget of 'A' in the roster is no number"):
-        request(path, owners=None)
+def test_a_roster_that_is_wrong_is_named_by_line(tmp_path: Path) -> None:
+    file = tmp_path / "roster.yaml"
+    file.write_text("version: 1\naccounts:\n- {alias: NO, balance: 1, model_pricing: {m: 1}}\n")
+    with pytest.raises(InvalidParameter, match=r"roster.yaml, line 3, accounts\[0\].alias: alias is NO"):
+        parsed(file, tmp_path)

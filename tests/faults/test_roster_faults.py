@@ -101,7 +101,7 @@ class Fleet:
 
         def sync() -> Any:
             roster = read_roster(ROSTER)
-            return apply(client, roster, options, keys=SinkKeys(self.sink), this_try=this_try)
+            return apply(client, roster, options, keys=SinkKeys(self.sink, {}, str), this_try=this_try)
 
         [(_, error)] = self.world.clock.run([(sync, None)])
         self.world.close_sessions()

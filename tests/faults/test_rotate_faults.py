@@ -78,7 +78,7 @@ class Rotations:
         this_try = runner.Try(task="d/r/rotate/-1", is_retry=self.number > 1)
 
         def rotate() -> Any:
-            return runner.rotate(client, request, SinkKeys(self.sink), this_try)
+            return runner.rotate(client, request, SinkKeys(self.sink, {}, str), this_try)
 
         [(_, error)] = self.world.clock.run([(rotate, None)])
         self.world.close_sessions()

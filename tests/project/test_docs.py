@@ -12,6 +12,7 @@ import pytest
 
 from airflow_provider_closeai import operators, sensors
 from airflow_provider_closeai.operators.costs import CostReportOperator, SnapshotCostsOperator
+from airflow_provider_closeai.operators.roster import PlanSubAccountsOperator, SyncSubAccountsOperator
 from airflow_provider_closeai.operators.rotate import RotateSubAccountsOperator
 from airflow_provider_closeai.operators.sub_accounts import (
     CreateSubAccountsOperator,
@@ -105,12 +106,13 @@ def test_every_page_is_in_the_index() -> None:
 
 PUBLIC_MODULES = {
     "operators.sub_accounts",
+    "operators.roster",
     "operators.rotate",
     "operators.costs",
     "sensors.health",
     "hooks.closeai",
 }
-ROOMS = ("client", "costs", "provisioning", "simulator", "sinks")
+ROOMS = ("client", "costs", "provisioning", "roster", "simulator", "sinks")
 
 
 def public_names(module: str) -> set[str]:
@@ -164,6 +166,8 @@ PAGES = {
     "operators/delete.md": DeleteSubAccountsOperator,
     "operators/rotate.md": RotateSubAccountsOperator,
     "operators/list.md": ListSubAccountsOperator,
+    "operators/plan.md": PlanSubAccountsOperator,
+    "operators/sync.md": SyncSubAccountsOperator,
     "operators/snapshot_costs.md": SnapshotCostsOperator,
     "operators/cost_report.md": CostReportOperator,
     "sensors/health.md": HealthSensor,
@@ -171,7 +175,7 @@ PAGES = {
 
 
 def test_every_operator_has_a_page() -> None:
-    modules = [operators.rotate, operators.sub_accounts, operators.costs, sensors.health]
+    modules = [operators.roster, operators.rotate, operators.sub_accounts, operators.costs, sensors.health]
     public = {
         name
         for module in modules
@@ -202,13 +206,16 @@ def test_every_parameter_has_a_row(page: str) -> None:
 
 def parameters_of(method: Any) -> set[str]:
     """Name the parameters, those in ``**options: Unpack[...]`` too."""
+    from airflow_provider_closeai.hooks import rosters
     from airflow_provider_closeai.provisioning import requests
 
     found = dict(inspect.signature(method).parameters)
     for name, parameter in list(found.items()):
-        if parameter.kind is parameter.VAR_KEYWORD:
+        options = str(parameter.annotation)
+        if parameter.kind is parameter.VAR_KEYWORD and options.startswith("Unpack["):
             del found[name]
-            found |= getattr(requests, str(parameter.annotation)[len("Unpack[") : -1]).__annotations__
+            module: Any = requests if hasattr(requests, options[7:-1]) else rosters
+            found |= getattr(module, options[7:-1]).__annotations__
     return set(found)
 
 

@@ -14,7 +14,6 @@ from support import client_of
 from airflow_provider_closeai.roster import Options, make_plan, read_roster
 from airflow_provider_closeai.simulator import Simulator
 
-
 PRICING = [{"model": "gpt-4", "pricing_factor": 0.3}, {"model": "x: y", "pricing_factor": 2}]
 
 

@@ -70,7 +70,7 @@ def worlds(draw: st.DrawFn) -> Model:
 
 
 def stand_still(model: Model, base: int) -> Plan:
-    """Run until rotation has nothing due at this moment: a sink that cannot say since when takes more runs."""
+    """Run until nothing is due at this moment: a sink that cannot say since when takes more runs."""
     for _ in range(6):
         model.settle()
         if not model.run(base).actions:

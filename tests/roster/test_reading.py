@@ -189,8 +189,8 @@ def test_all_problems_come_at_once(tmp_path: Path) -> None:
 
 
 def test_anchors_and_merged_mappings(tmp_path: Path) -> None:
-    roster = read(tmp_path, "version: 1\naccounts:\n- &a {alias: a, balance: 1, model_pricing: {m: 1}, count: 3}\n"
-                  "- {<<: *a, alias: b, count: 2}\n")  # fmt: skip
+    first = "version: 1\naccounts:\n- &a {alias: a, balance: 1, model_pricing: {m: 1}, count: 3}\n"
+    roster = read(tmp_path, f"{first}- {{<<: *a, alias: b, count: 2}}\n")
     assert [(each.alias, each.count) for each in roster.entries.values()] == [("a", 3), ("b", 2)]
     bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n" for old, new in itertools.pairwise("abcdefghi")
@@ -199,8 +199,9 @@ def test_anchors_and_merged_mappings(tmp_path: Path) -> None:
 
 
 def test_an_entry_may_give_up_a_default(tmp_path: Path) -> None:
-    roster = read(tmp_path, "version: 1\ndefaults: {balance: 1, model_pricing: {m: 1}, rotate: {every: 90d}, "
-                  "over_budget: {}}\naccounts:\n- {alias: a, rotate: ~}\n- {alias: b, budget: 5}\n")  # fmt: skip
+    defaults = "{balance: 1, model_pricing: {m: 1}, rotate: {every: 90d}, over_budget: {}}"
+    accounts = "- {alias: a, rotate: ~}\n- {alias: b, budget: 5}"
+    roster = read(tmp_path, f"version: 1\ndefaults: {defaults}\naccounts:\n{accounts}\n")
     one, other = roster.entries.values()
     assert (one.rotate, one.over_budget) == (None, None)
     assert other.rotate is not None
