@@ -11,8 +11,8 @@ A claimant waits for those that are choosing, and for those with a smaller numbe
 same. All of a set is claimed by one number, so sets that overlap cannot wait for each other in a circle.
 
 A claim is a lease. It counts from before its newest name was written; others count from when they first saw
-that name, which is later. Who was silent for a whole lease is dead, and its names may be removed; a write that
-took until then is too late. Nobody's clock is compared with another's.
+that name, which is later. Who was silent for a whole lease is dead, and its names may be removed; a write
+that took until then is too late. Nobody's clock is compared with another's.
 
 No I/O and no clock here: :meth:`Contender.next_step` says what to do, and what came of it is reported. Each
 report returns a new contender.
@@ -237,7 +237,9 @@ class Contender(msgspec.Struct, frozen=True, kw_only=True):
             else self.others[claimant]
             for claimant, seen in there.items()
         }
-        dead = {name for name, (_, since) in others.items() if there[name].has_gone or began - since >= self.lease}
+        dead = {
+            name for name, (_, since) in others.items() if there[name].has_gone or began - since >= self.lease
+        }
         before = [name for name, seen in there.items() if name not in dead and self._is_before(name, seen)]
         is_whole = mine is not None and mine.elements == self.elements and mine.ticket == self.ticket
         return msgspec.structs.replace(

@@ -18,7 +18,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
 class NameStore(Protocol):
-    """Names that all hosts share, of letters, digits and ``._:-``. Each method raises where it does not work."""
+    """Names that all hosts share, of letters, digits and ``._:-``. What does not work raises."""
 
     def list(self, prefix: str) -> Sequence[str]:
         """Return all names with this prefix, as they are at one moment."""

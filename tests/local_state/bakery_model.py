@@ -7,7 +7,16 @@ from collections.abc import Iterator
 
 import msgspec
 
-from airflow_provider_closeai.local_state.bakery import Add, Contender, Held, Look, Lost, Remove, Wait, contender
+from airflow_provider_closeai.local_state.bakery import (
+    Add,
+    Contender,
+    Held,
+    Look,
+    Lost,
+    Remove,
+    Wait,
+    contender,
+)
 
 LEASE = 2  # ticks of the model's clock: a beat is due at each
 
@@ -135,7 +144,9 @@ def _moves(model: Model, number: int) -> Iterator[Model]:
                     twice = replace(agent, call=(kind, names, began, ()))
                     yield _put(model, number, twice, faults=left, names=landed, late=model.late | {name})
             else:
-                yield _put(model, number, replace(agent, call=None, state=agent.state.added(name, began, now)))
+                yield _put(
+                    model, number, replace(agent, call=None, state=agent.state.added(name, began, now))
+                )
         return
     if agent.leaving is not None:
         if not agent.leaving:
