@@ -137,12 +137,12 @@ class Sharing:
         :raises MustLookAgain: it may not.
         :raises NotNoted: the store of names does not work.
         """
-        claim, before = self._claim, self._mine.get(alias, [])
+        claim, before = self._claim, self._mine.pop(alias, [])
         if claim is None:
             raise MustLookAgain
         try:
             self._record(alias, settled=False)
-            self._forget(before)
+            remove_names(self._names, before)  # the new one says all that they said, and more
             until = claim.check()
         except ClaimLost:
             self._drop()
@@ -160,7 +160,7 @@ class Sharing:
 
         :param alias: its alias.
         """
-        self._forget(self._mine.pop(alias, []))
+        remove_names(self._names, self._mine.pop(alias, []))
 
     def settled(self, alias: str) -> None:
         """
@@ -174,7 +174,7 @@ class Sharing:
                 self._record(alias, settled=True)
             except StoreFailed:
                 return  # others wait longer than they must
-            self._forget(before)
+            remove_names(self._names, before)
 
     def release(self) -> None:
         """Let others in."""
@@ -221,9 +221,6 @@ class Sharing:
             for each in records
             if each.alias == wanted and each.poster != self._poster and not each.is_old(now)
         ]
-
-    def _forget(self, names: Collection[str]) -> None:
-        remove_names(self._names, names)
 
 
 def _unavailable(failure: StoreFailed) -> CloseAIError:
