@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Collection
 
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import CloseAIError
+from airflow_provider_closeai.client.errors import CloseAIError, ConfigError
 from airflow_provider_closeai.local_state.claims import (
     LEASE,
     Claim,
@@ -221,6 +221,24 @@ class Sharing:
             for each in records
             if each.alias == wanted and each.poster != self._poster and not each.is_old(now)
         ]
+
+
+def sharing_of(client: CloseAIClient, names: NameStore | None) -> Sharing | None:
+    """
+    Return what a run shares with other hosts, as the connection's ``lock`` says; ``None``: nothing.
+
+    :param client: the API.
+    :param names: that all hosts share, where there is such a store.
+    :raises ConfigError: ``lock`` is ``deployment``, and there is none.
+    """
+    setting = client.config.lock
+    if setting == "deployment" and names is None:
+        raise ConfigError(
+            "The connection's extra 'lock' is 'deployment', which takes a task of Airflow 3.3 or later. "
+            "Nothing was sent. With 'auto', tasks of one host exclude each other where that is all there is "
+            "(docs/connection.md)."
+        )
+    return None if setting == "host" or names is None else Sharing(client, names)
 
 
 def _unavailable(failure: StoreFailed) -> CloseAIError:
