@@ -346,11 +346,11 @@ def test_a_clock_that_is_ahead_makes_nobody_ask_anew(
     sim: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clock: Clock
 ) -> None:
     variable = Variable()
+    clocks: dict[str, Callable[[], float]] = {"a": lambda: clock.now + 600, "b": clock}
     for _ in range(5):
-        for name, ahead in (("a", 600.0), ("b", 0.0)):
+        for name, now in clocks.items():
             use_host(monkeypatch, tmp_path, name)
-            client = shared_client(sim, variable, lambda ahead=ahead: clock.now + ahead)
-            client.check_health()
+            shared_client(sim, variable, now).check_health()
         clock.now += 50
     assert sim.count("links") == 1
     assert sim.count("healthy") <= 4, "a probe of each base by each host, no more"

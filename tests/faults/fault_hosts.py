@@ -30,7 +30,7 @@ SETTLE, MAX_LATE = 15.0, 20.0
 _here = threading.local()
 
 
-class HostPlace(os.PathLike):
+class HostPlace(os.PathLike[str]):
     """The temporary directory of the host that this thread is on."""
 
     def __init__(self, root: str) -> None:

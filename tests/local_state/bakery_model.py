@@ -150,10 +150,10 @@ def _moves(model: Model, number: int) -> Iterator[Model]:
         if not agent.leaving:
             yield _put(model, number, replace(agent, end="in" if agent.was_in else "gave up"))
             return
-        name, left = agent.leaving[0], agent.leaving[1:]
-        yield _put(model, number, replace(agent, leaving=left), names=model.names - {name})
+        name, rest = agent.leaving[0], agent.leaving[1:]
+        yield _put(model, number, replace(agent, leaving=rest), names=model.names - {name})
         if model.faults:  # the removal is refused
-            yield _put(model, number, replace(agent, leaving=left), faults=model.faults - 1)
+            yield _put(model, number, replace(agent, leaving=rest), faults=model.faults - 1)
         return
     step = agent.state.next_step(now)
     if isinstance(step, Add):

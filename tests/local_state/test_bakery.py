@@ -15,7 +15,7 @@ from airflow_provider_closeai.local_state.claims import Claim, ClaimLost, StoreF
 SAME = [{"aa"}, {"aa"}]
 CHAIN = [{"aa"}, {"aa", "bb"}, {"bb"}]
 
-# --- The protocol, in every interleaving ---------------------------------------------------------------------
+# --- The protocol, in every interleaving ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("sets", "faults", "ticks"), [(SAME, 0, 2), (SAME, 1, 0)], ids=["slow", "a fault"])
@@ -101,7 +101,7 @@ def test_whoever_is_not_killed_gets_in(dead: int) -> None:
     assert tried > 100
 
 
-# --- Names ----------------------------------------------------------------------------------------------------
+# --- Names ------------------------------------------------------------------------------------------------
 
 
 def test_names_are_short_enough_and_of_letters_that_airflow_takes() -> None:
@@ -118,7 +118,7 @@ def test_names_of_somebody_else_are_no_claim() -> None:
     assert read_names(["", "x", "ab.p1of1.", "ab.t", "AB.t1", "ab.p1of1.zz", "ab.q1"]) == {}
 
 
-# --- The runner -----------------------------------------------------------------------------------------------
+# --- The runner -------------------------------------------------------------------------------------------
 
 
 class Names:
