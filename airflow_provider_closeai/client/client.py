@@ -244,11 +244,17 @@ class CloseAIClient:
         self.cache.change(lambda old: msgspec.structs.replace(old, found_shapes=(*old.found_shapes, shape)))
 
     def create(
-        self, alias: str, model_pricing: Mapping[str, Decimal], balance: Decimal, count: int
+        self,
+        alias: str,
+        model_pricing: Mapping[str, Decimal],
+        balance: Decimal,
+        count: int,
+        permit: retry.Permit | None = None,
     ) -> tuple[SubAccount, ...]:
         """
         Send one create. Never sent again once it may have been executed.
 
+        :param permit: is asked before each attempt.
         :raises OutcomeUnknown: it may have been executed: find out by listing.
         """
         body = {
@@ -257,7 +263,7 @@ class CloseAIClient:
             "balance": balance,
             "count": count,
         }
-        answer: CreateAnswer = self._call(CREATE, body=body)
+        answer: CreateAnswer = self._call(CREATE, body=body, permit=permit)
         return answer.items or ()
 
     def update(
@@ -286,11 +292,19 @@ class CloseAIClient:
         grants: CreditGrants = self._call(BILLING)
         return grants.total_used
 
-    def _call(self, call: Call, *, query: Mapping[str, str] | None = None, body: object = None) -> Any:
+    def _call(
+        self,
+        call: Call,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        permit: retry.Permit | None = None,
+    ) -> Any:
         progress = retry.Progress(
             end=self.clock.monotonic() + self.config.deadline,
             max_attempts=self.config.max_attempts,
             repeatable=call.repeatable,
+            permit=permit,
         )
         for step in retry.retrying(progress, self.clock):
             step.retry_state.set_result(self._attempt(call, progress, query, body))
@@ -307,6 +321,7 @@ class CloseAIClient:
         self, call: Call, progress: retry.Progress, query: Mapping[str, str] | None, body: object
     ) -> Attempt:
         def send(base: str, *, fresh: bool) -> Attempt:
+            may_leave = None if progress.permit is None else progress.permit.renew()
             left = max(progress.end - self.clock.monotonic(), 0.001)  # discovery may have taken some
             attempt = self._transport.attempt(
                 call.method,
@@ -318,6 +333,7 @@ class CloseAIClient:
                 body=body,
                 fresh=fresh,
                 may_miss=call.may_miss,
+                may_leave=may_leave,
             )
             progress.attempts.append(attempt)
             # What had hardly any time left says nothing about the base, nor does a kept connection that died.

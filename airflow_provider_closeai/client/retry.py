@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 import tenacity
@@ -26,6 +27,21 @@ MAX_BACKOFF = 30.0
 _WAIT_AND_REPEAT = (408, 429)
 
 
+class Permit(Protocol):
+    """Says whether a create may be sent, as long as that takes."""
+
+    def renew(self) -> Callable[[], bool]:
+        """
+        Note that the create may be sent now, directly before each attempt.
+
+        :returns: says, directly before the first byte, whether it still may.
+        :raises Exception: it may not: nothing is sent.
+        """
+
+    def wait(self, seconds: float) -> None:
+        """Wait between two attempts."""
+
+
 class Progress(msgspec.Struct, kw_only=True):
     """
     The bounds of one call, and how far it has come.
@@ -35,6 +51,7 @@ class Progress(msgspec.Struct, kw_only=True):
     :param repeatable: whether the call may be sent again after an unknown outcome.
     :param attempts: what was tried, the newest last.
     :param bases: how many bases there are.
+    :param permit: is asked before each attempt.
     """
 
     end: float
@@ -42,6 +59,7 @@ class Progress(msgspec.Struct, kw_only=True):
     repeatable: bool = True
     attempts: list[Attempt] = []
     bases: int = 1
+    permit: Permit | None = None
 
 
 def may_help(attempt: Attempt, repeatable: bool) -> bool:
@@ -99,6 +117,6 @@ def retrying(progress: Progress, clock: Clock) -> tenacity.Retrying:
         retry=tenacity.retry_if_result(lambda newest: may_help(newest, progress.repeatable)),
         wait=lambda state: wait_before_next(progress.attempts, progress.bases, random.random),  # noqa: S311
         stop=is_over,
-        sleep=clock.sleep,
+        sleep=clock.sleep if progress.permit is None else progress.permit.wait,
         retry_error_callback=lambda state: None,
     )
