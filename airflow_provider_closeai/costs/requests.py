@@ -6,7 +6,9 @@ import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
+from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -161,6 +163,9 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True):
     close: bool
     account: str
     billed_cost: str
+    statements: bool
+    notify_on: str
+    public_url: str | None
 
     @classmethod
     def parse(
@@ -172,6 +177,9 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True):
         close: bool = False,
         account: str | int = defaults.ACCOUNT,
         billed_cost: str = defaults.BILLED_COST,
+        statements: bool = False,
+        notify_on: str = defaults.NOTIFY_ON,
+        public_url: str | None = None,
         open_path: OpenPath = local_path,
         **month: Any,
     ) -> ReportRequest:
@@ -179,11 +187,15 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True):
         Validate a request.
 
         :param output: the folder of the report's files.
-        :param formats: some of ``html``, ``csv``, ``json``, ``parquet``, ``focus``.
+        :param formats: some of ``html``, ``csv``, ``json``, ``parquet``, ``focus``, ``focus-csv``,
+            ``focus-parquet``.
         :param thresholds: of the budget, at which a team is reported: ``80%``, ``forecast 100%``.
         :param close: also close the month.
         :param account: the main account's name.
         :param billed_cost: FOCUS ``BilledCost``: ``effective`` or ``zero``.
+        :param statements: also write a page for each team.
+        :param notify_on: ``alerts``: notifiers are called where there are new alerts; ``report``: always.
+        :param public_url: the address under which a browser finds the output folder.
         :param open_path: makes a path object of a path.
         :param month: the parameters of :meth:`CloseRequest.parse`.
         :raises InvalidParameter: naming the one that is wrong.
@@ -194,9 +206,22 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True):
             close=arguments.parse_flag("close", close),
             account=arguments.parse_label("account", account),
             billed_cost=parse_billed_cost(billed_cost),
+            statements=arguments.parse_flag("statements", statements),
+            notify_on=arguments.parse_choice("notify_on", notify_on, ("alerts", "report")),
+            public_url=arguments.parse_public_url(public_url),
             output=open_path("output", output),
             month=CloseRequest.parse(open_path=open_path, **month),
         )
+
+    def url_of(self, page: str | None) -> str | None:
+        """
+        Return the address of a page, where a public one is known.
+
+        :param page: its path in the output folder; ``None``: there is no page.
+        """
+        if self.public_url is None or page is None:
+            return None
+        return f"{self.public_url}/{quote(PurePosixPath(page).name)}"
 
 
 class CorrectionRequest(msgspec.Struct, frozen=True, kw_only=True):

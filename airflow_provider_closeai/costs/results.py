@@ -45,11 +45,17 @@ class ReportResult(msgspec.Struct, frozen=True):
     :param report: its figures.
     :param files: the paths of its files, by what is in them: ``html``, ``owners.csv`` ...
     :param alerts: those that no other run has reported.
+    :param headline: the month in a sentence or two.
+    :param digest: the lines that a notifier sends, as plain text.
+    :param url: of the page, where ``public_url`` says how it is reached.
     """
 
     report: Report
     files: dict[str, str]
     alerts: list[Alert]
+    headline: str
+    digest: str
+    url: str | None
 
     def record(self) -> dict[str, Any]:
         """Return its main figures as plain JSON, for XCom and for the asset's metadata."""
@@ -64,4 +70,7 @@ class ReportResult(msgspec.Struct, frozen=True):
             "files": self.files,
             "warnings": report.warnings,
             "alerts": [alert.record() for alert in self.alerts],
+            "headline": self.headline,
+            "digest": self.digest,
+            "url": self.url,
         }

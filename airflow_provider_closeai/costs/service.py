@@ -18,14 +18,30 @@ from airflow_provider_closeai.costs.accounting import closing, listing
 from airflow_provider_closeai.costs.accounting.aggregate import aggregate
 from airflow_provider_closeai.costs.accounting.alerts import reached_alerts
 from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment
+from airflow_provider_closeai.costs.accounting.earlier import (
+    Earlier,
+    EarlierMonth,
+    earlier_of,
+    month_as_closed,
+    month_as_computed,
+    wanted_months,
+)
 from airflow_provider_closeai.costs.accounting.late_runs import Decision, decide_report, decide_snapshot
 from airflow_provider_closeai.costs.accounting.money import total
 from airflow_provider_closeai.costs.accounting.months import Month, month_of, parse_month
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.accounting.report import build_report
 from airflow_provider_closeai.costs.accounting.report_model import Movement, Report
-from airflow_provider_closeai.costs.errors import NothingToDo, TooLate
-from airflow_provider_closeai.costs.render.files import files_of
+from airflow_provider_closeai.costs.errors import (
+    CurrencyConflict,
+    DamagedFile,
+    NoObservation,
+    NothingToDo,
+    TooLate,
+)
+from airflow_provider_closeai.costs.render.files import FOCUS_FORMATS, files_of
+from airflow_provider_closeai.costs.render.focus import Dataset
+from airflow_provider_closeai.costs.render.summary import digest, headline
 from airflow_provider_closeai.costs.requests import (
     CloseRequest,
     CorrectionRequest,
@@ -37,7 +53,7 @@ from airflow_provider_closeai.costs.requests import (
 from airflow_provider_closeai.costs.results import ReportResult, SnapshotResult
 from airflow_provider_closeai.costs.store import booked, observations
 from airflow_provider_closeai.costs.store.files import atomic_write
-from airflow_provider_closeai.costs.store.kinds import CONTROL, DELETED, SNAPSHOTS
+from airflow_provider_closeai.costs.store.kinds import CLOSED, CONTROL, DELETED, SNAPSHOTS
 from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile, run_key
 
 log = logging.getLogger(__name__)
@@ -127,7 +143,8 @@ def report(
 
     :param request: the month, and what to write.
     :param run: tried again, it finds its own alerts unreported: none is lost.
-    :param notify: takes the result's record where there are alerts. They count as reported once it returns.
+    :param notify: takes the result's record, where there are new alerts or of every report, as the request's
+        ``notify_on`` says. The alerts count as reported once it returns.
     :param clock: returns the time.
     :raises NothingToDo: the ledger is empty, and the run need not have found anything.
     :raises NoObservation: where there is no usable snapshot of the month.
@@ -150,14 +167,17 @@ def report(
         log.warning("%s", warning)
     if request.close and _close(ledger, computed, run, clock()):
         computed = _compute(asked, month, clock)
-    files = _write(computed, request)
+    earlier = _earlier(asked, month, clock)
+    files = _write(computed, earlier, request)
     reached = reached_alerts(computed, request.thresholds)
     new = booked.unreported(ledger, month.name, reached, run=run.key)
-    result = ReportResult(computed, files, new)
-    if new:
-        if notify is not None:
-            notify(result.record())
-        booked.mark_reported(ledger, new, at=computed.generated_at, run=run.key)
+    url = request.url_of(files.get("html"))
+    result = ReportResult(
+        computed, files, new, headline(computed, earlier), digest(computed, earlier, url), url
+    )
+    if notify is not None and (new or request.notify_on == "report"):
+        notify(result.record())
+    booked.mark_reported(ledger, new, at=computed.generated_at, run=run.key)
     return result
 
 
@@ -303,15 +323,37 @@ def _close(ledger: Ledger, computed: Report, run: Run, now: datetime) -> LedgerF
     return file
 
 
-def _write(computed: Report, request: ReportRequest) -> dict[str, str]:
+def _earlier(request: CloseRequest, month: Month, clock: Clock) -> Earlier:
+    """
+    Read the months that a report is compared with.
+
+    Of a closed month only its figures are read; one that was left open is computed again.
+    """
+    ledger = request.ledger
+    found: list[EarlierMonth] = []
+    unusable: list[str] = []
+    for one in wanted_months(month, [*ledger.months(SNAPSHOTS), *ledger.months(CLOSED)]):
+        try:
+            closing = booked.read_closing(ledger, one.name, request.currency)
+            if closing is None:
+                found.append(month_as_computed(_compute(request, one, clock)))
+            else:
+                lines = booked.read_adjustments(ledger, one.name, request.currency)
+                found.append(month_as_closed(one, closing, lines))
+        except (CurrencyConflict, DamagedFile, NoObservation) as error:
+            log.warning("%s is in no comparison: %s", one.name, error)
+            unusable.append(one.name)
+    return earlier_of(month, found, unusable)
+
+
+def _write(computed: Report, earlier: Earlier, request: ReportRequest) -> dict[str, str]:
     late: list[Movement] = []
-    if "focus" in request.formats:
+    if not FOCUS_FORMATS.isdisjoint(request.formats):
         late, warnings = booked.read_late_adjustments(request.month.ledger, computed)
         computed.warnings += warnings
+    dataset = Dataset(report=computed, late=late, account=request.account, billed_cost=request.billed_cost)
     written = {}
-    for output in files_of(
-        computed, request.formats, late=late, account=request.account, billed_cost=request.billed_cost
-    ):
+    for output in files_of(computed, earlier, request.formats, dataset, statements=request.statements):
         target = request.output / output.name
         with atomic_write(target) as file:
             output.write(file)

@@ -13,7 +13,8 @@ from books import Book, Clock, local
 from browser import NAMES, Browser, browser, chromium
 
 from airflow_provider_closeai.costs import Report
-from airflow_provider_closeai.costs.render.page import Money, render
+from airflow_provider_closeai.costs.render.numbers import Money
+from airflow_provider_closeai.costs.render.page import render
 
 EVIL = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>"
 LONG = "data-platform." + "nightly-embedding-refresh-" * 4 + "production"

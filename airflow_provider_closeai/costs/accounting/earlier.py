@@ -1,0 +1,109 @@
+"""The months before a report's: last month, and the year to date."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+
+import msgspec
+
+from airflow_provider_closeai.costs.accounting.booked import Adjustment, Closing
+from airflow_provider_closeai.costs.accounting.money import ZERO, total
+from airflow_provider_closeai.costs.accounting.months import Month
+from airflow_provider_closeai.costs.accounting.owners import UNALLOCATED
+from airflow_provider_closeai.costs.accounting.report_model import Report
+
+
+class EarlierMonth(msgspec.Struct, frozen=True):
+    """
+    A month before the report's, by team.
+
+    :param status: ``final`` or ``estimated``.
+    """
+
+    month: Month
+    status: str
+    by_team: dict[str, Decimal]
+
+    @property
+    def amount(self) -> Decimal:
+        """What it cost."""
+        return total(self.by_team.values())
+
+
+class Earlier(msgspec.Struct, frozen=True):
+    """
+    The earlier months that a report is compared with.
+
+    :param last: the calendar month before; ``None``: the ledger has nothing usable of it.
+    :param of_year: those of the report's year, oldest first.
+    :param unusable: the names of months that the ledger has, and that cannot be computed.
+    """
+
+    last: EarlierMonth | None = None
+    of_year: Sequence[EarlierMonth] = ()
+    unusable: Sequence[str] = ()
+
+    def last_of(self, team: str) -> Decimal | None:
+        """Return what a team spent last month; ``None`` where last month is not known."""
+        return None if self.last is None else self.last.by_team.get(team, ZERO)
+
+    def year_before(self, team: str | None = None) -> Decimal:
+        """Return what the year cost before the report's month: of a team, or altogether."""
+        return total(
+            month.amount if team is None else month.by_team.get(team, ZERO) for month in self.of_year
+        )
+
+
+def wanted_months(month: Month, known: Iterable[str]) -> list[Month]:
+    """
+    Return the earlier months that a report is compared with: last month, and those of its year.
+
+    :param month: the report's.
+    :param known: the names of those that the ledger has.
+    """
+    first = min(month.step(-1).name, f"{month.name[:4]}-01")
+    return [Month(name, month.zone) for name in sorted(set(known)) if first <= name < month.name]
+
+
+def earlier_of(month: Month, found: Sequence[EarlierMonth], unusable: Sequence[str]) -> Earlier:
+    """
+    Return what a report is compared with.
+
+    :param month: the report's.
+    :param found: the earlier months, oldest first.
+    :param unusable: the names of those that cannot be computed.
+    """
+    last = next((one for one in found if one.month == month.step(-1)), None)
+    of_year = [one for one in found if one.month.name[:4] == month.name[:4]]
+    return Earlier(last, of_year, unusable)
+
+
+def month_as_closed(month: Month, closing: Closing, adjustments: Iterable[Adjustment]) -> EarlierMonth:
+    """
+    Return a closed month: its figures and what was appended to them. Its observations are not read again.
+
+    :param month: which.
+    :param closing: its figures.
+    :param adjustments: the lines that were appended to it.
+    """
+    amounts: defaultdict[str, list[Decimal]] = defaultdict(list)
+    for cost in closing.accounts.values():
+        amounts[cost.team].append(cost.amount)
+    for line in adjustments:
+        closed = closing.accounts.get(line.sub_account_id)
+        amounts[closed.team if closed else UNALLOCATED].append(line.amount)
+    return EarlierMonth(month, closing.status, {team: total(found) for team, found in amounts.items()})
+
+
+def month_as_computed(report: Report) -> EarlierMonth:
+    """
+    Return a month that is not closed.
+
+    :param report: the month.
+    """
+    amounts: defaultdict[str, list[Decimal]] = defaultdict(list)
+    for line in report.owners:
+        amounts[line.owner.team].append(line.month_to_date)
+    return EarlierMonth(report.month, report.status, {team: total(found) for team, found in amounts.items()})
