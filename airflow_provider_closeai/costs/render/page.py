@@ -19,8 +19,8 @@ from airflow_provider_closeai.costs.render.summary import headline, month_name, 
 from airflow_provider_closeai.costs.render.teams import Team, TeamSums, sums_of, teams_of
 from airflow_provider_closeai.costs.texts import shown
 
-_TEAMS = 12  # of more only what needs attention is shown at once, and the largest
-_TEAMS_AT_LEAST = 8
+_TEAMS = 12  # of more only what needs attention is shown at once, and the largest, so that all fits a screen
+_TEAMS_FIRST = (6, 10)
 _ACCOUNTS = 20
 _ACCOUNTS_AT_MOST = 200
 _EVENTS = 50
@@ -143,7 +143,8 @@ def _folded(teams: Sequence[Team]) -> tuple[Sequence[Team], Sequence[Team]]:
     if len(teams) <= _TEAMS:
         return teams, []
     urgent = sum(team.needs_attention for team in teams)
-    number = min(max(urgent, _TEAMS_AT_LEAST), _TEAMS)
+    least, most = _TEAMS_FIRST
+    number = min(max(urgent, least), most)
     return teams[:number], teams[number:]
 
 

@@ -44,7 +44,7 @@ class Pace(msgspec.Struct, frozen=True):
         if self.elapsed >= 100:
             return f"{percent_text(self.used)} of {whose} was spent."
         ahead = self.used - self.elapsed
-        where = "on pace" if abs(ahead) < 1 else "ahead of pace" if ahead > 0 else "behind it"
+        where = "at an even pace" if abs(ahead) < 1 else f"{'above' if ahead > 0 else 'below'} an even pace"
         return (
             f"{percent_text(self.used)} of {whose} is spent after {percent_text(self.elapsed)} of the month: "
             f"{where}."
