@@ -324,7 +324,7 @@ def test_object_storage(sim: Simulator, clock: Clock, book: Book, tmp_path: Path
     operator = report_operator(tmp_path, output=(tmp_path / "out").as_uri(), formats="html,csv,json,focus")
     operator.ledger = (tmp_path / "ledger").as_uri()
     files = operator.execute(context_of())["files"]
-    assert len(list((tmp_path / "out").iterdir())) == len(files) == 7
+    assert len(list((tmp_path / "out").iterdir())) == len(files) == 8
 
 
 @pytest.mark.parametrize("module", ["airflow_provider_closeai.operators.costs"])
