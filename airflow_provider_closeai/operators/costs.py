@@ -100,7 +100,7 @@ class CostReportOperator(BaseOperator):
     Report a month's costs from the ledger, by owner and by account, exact to the last decimal.
 
     Calls no API. Returns ``billing_month``, ``currency``, ``status``, ``closed``, ``total``, ``forecast``,
-    ``files``, ``warnings``, ``headline``, ``digest``, ``url``, and ``alerts``: those that no run reported yet.
+    ``files``, ``warnings``, ``headline``, ``digest``, ``url``, and ``alerts``: those not reported before.
 
     :param ledger: the ledger's folder (templated).
     :param month: ``YYYY-MM``, ``current``, ``previous``, or ``latest``: of the newest snapshot (templated).

@@ -210,9 +210,14 @@ def test_owners_and_budgets_from_files(sim: Simulator, clock: Clock, tmp_path: P
 class Notifier(BaseNotifier):
     template_fields = ("text",)
 
-    def __init__(self, *, is_broken: bool = False) -> None:
+    def __init__(
+        self,
+        text: str = "{{ closeai_alerts | length }} alerts of {{ closeai_report.billing_month }}",
+        *,
+        is_broken: bool = False,
+    ) -> None:
         super().__init__()
-        self.text = "{{ closeai_alerts | length }} alerts of {{ closeai_report.billing_month }}"
+        self.text = text
         self.is_broken = is_broken
         self.told: list[str] = []
 
@@ -229,6 +234,19 @@ def test_notifiers_are_told_once(sim: Simulator, clock: Clock, tmp_path: Path) -
     operator.execute(context_of("first"))
     operator.execute(context_of("second"))
     assert notifier.told == ["2 alerts of 2026-11"]
+
+
+def test_notifiers_may_get_every_report(sim: Simulator, clock: Clock, tmp_path: Path) -> None:
+    snapshot(tmp_path)
+    notifier = Notifier("{{ closeai_alerts | length }} alerts; {{ closeai_digest }}")
+    operator = report_operator(tmp_path, notifiers=notifier, notify_on="report")
+    for run_id in ("a", "b"):
+        operator.execute(context_of(run_id))
+    assert len(notifier.told) == 2
+    assert notifier.told[0].startswith("0 alerts; CloseAI costs, November 2026 (open)\n")
+    assert "cost 12.0000 CNY" in notifier.told[0]
+    with pytest.raises(AirflowFailException, match="notify_on: 'never' is not one of alerts, report"):
+        report_operator(tmp_path, notify_on="never").execute(context_of())
 
 
 def test_a_broken_notifier_keeps_no_other_from_being_told(

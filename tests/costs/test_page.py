@@ -203,7 +203,7 @@ def test_rounding_is_a_line_of_its_own(chrome: Browser, book: Book, tmp_path: Pa
     assert {table for table, *_ in columns} == {"teams", "more-teams", "days", "accounts", "more-accounts"}
     assert [found for found in columns if round(found[2] - found[3], 2)] == []
     rounding = chrome.value("[...document.querySelectorAll('.rounding')].map(e => e.innerText)")
-    assert any("0.06" in text for text in rounding)
+    assert any("0.08" in text for text in rounding)
 
 
 def test_amounts_are_exact_beneath(chrome: Browser, page: Path, report: Report) -> None:
@@ -313,7 +313,8 @@ def test_long_names_and_amounts_do_not_meet(
         return cells.slice(1).filter((cell, n) => {
             const range = document.createRange(); range.selectNodeContents(cells[n]);
             const ends = [range, cells[n]].map(e => e.getBoundingClientRect().right);
-            return Math.min(...ends) > cell.getBoundingClientRect().left + 1; }).map(cell => cell.textContent); })"""
+            return Math.min(...ends) > cell.getBoundingClientRect().left + 1;
+        }).map(cell => cell.textContent); })"""
     assert chrome.value(beside) == []
 
 
