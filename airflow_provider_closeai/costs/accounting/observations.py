@@ -37,20 +37,6 @@ class ControlTotal(msgspec.Struct, frozen=True):
     used: Decimal
 
 
-class PreviousMonth(msgspec.Struct, frozen=True):
-    """
-    The last usable snapshot of the month before.
-
-    :param at: when it was made; ``None``: there is none.
-    :param costs: its counters.
-    :param deleted: which of its accounts were recorded deleted since.
-    """
-
-    at: datetime | None = None
-    costs: dict[int, Decimal] = {}
-    deleted: set[int] = set()
-
-
 class ObservedFile(msgspec.Struct, frozen=True):
     """
     One file of observations.
@@ -76,6 +62,8 @@ class ObservedMonth(msgspec.Struct, frozen=True):
     :param ledger: the ledger's folder, for messages.
     :param known_months: the months of which the ledger has snapshots, in order.
     :param files: in the order of time; read while they are iterated, so that few are in memory.
+    :param earlier: files of the month before: from the last snapshot that lies before all possible turns on.
+    :param later: files of the months after, in the order of time.
     :param unrecognized_files: tables whose names are not ledger names.
     :param control: the newest control total.
     :param control_warnings: what is wrong with newer ones.
@@ -86,6 +74,7 @@ class ObservedMonth(msgspec.Struct, frozen=True):
     known_months: list[str]
     files: Iterable[ObservedFile]
     unrecognized_files: list[str]
-    previous: PreviousMonth
     control: ControlTotal | None
     control_warnings: list[str]
+    earlier: Iterable[ObservedFile] = ()
+    later: Iterable[ObservedFile] = ()

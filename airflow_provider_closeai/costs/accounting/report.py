@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment, Closing
+from airflow_provider_closeai.costs.accounting.doubts import doubts
 from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
 from airflow_provider_closeai.costs.accounting.money import ESTIMATE, EXACT, ZERO
 from airflow_provider_closeai.costs.accounting.months import format_ids, minutes, zone_of
@@ -57,8 +58,9 @@ def build_report(
     """
     matcher, month = Owners(owners), history.month
     with decimal.localcontext(EXACT):
-        status, gap = _status(history, now, final_within)
-        accounts, moved = _accounts(history, matcher, closing, adjustments)
+        is_over = now >= month.end
+        accounts, moved = _accounts(history, matcher, closing, adjustments, is_over=is_over)
+        status, gap = _status(history, accounts, now, final_within)
         if status == OPEN and history.last_snapshot - history.began >= _MIN_FORECAST:
             for account in accounts:
                 account.forecast = _forecast(account, history)
@@ -97,7 +99,12 @@ def build_report(
 
 
 def _accounts(
-    history: History, owners: Owners, closing: Closing | None, adjustments: Iterable[Adjustment]
+    history: History,
+    owners: Owners,
+    closing: Closing | None,
+    adjustments: Iterable[Adjustment],
+    *,
+    is_over: bool,
 ) -> tuple[list[AccountCosts], list[int]]:
     """Return the accounts, and those that the rules now give to somebody else than when it was closed."""
     appended: defaultdict[int, list[Adjustment]] = defaultdict(list)
@@ -107,7 +114,10 @@ def _accounts(
     closed = closing.accounts if closing else {}
     aliases.update((number, one.alias) for number, one in closed.items())
     count_days = _day_counter(history)
-    accounts = [_observed(history, account, owners, count_days) for account in history.accounts.values()]
+    accounts = [
+        _observed(history, account, owners, count_days, is_over=is_over)
+        for account in history.accounts.values()
+    ]
     for number in sorted(aliases.keys() - history.accounts.keys()):
         owner = owners.of(number, aliases[number])
         accounts.append(
@@ -156,15 +166,19 @@ def _day_counter(history: History) -> Callable[[datetime, datetime], int]:
 
 
 def _observed(
-    history: History, account: AccountHistory, owners: Owners, count_days: Callable[[datetime, datetime], int]
+    history: History,
+    account: AccountHistory,
+    owners: Owners,
+    count_days: Callable[[datetime, datetime], int],
+    *,
+    is_over: bool,
 ) -> AccountCosts:
     state, gap = "live", 0
     if history.is_gone(account):
         lost = history.lost_from(account)
         state, gap = ("deleted", 0) if lost is None else ("vanished", minutes(lost[1] - lost[0]))
-    elif account.valued != account.seen:
-        known = history.times[account.valued] if account.valued >= 0 else history.month.start
-        gap = minutes(history.times[account.seen] - known)
+    elif account.known_at != account.last_seen:
+        gap = minutes(account.last_seen - (account.known_at or history.month.start))
     return AccountCosts(
         sub_account_id=account.id,
         alias=account.alias,
@@ -172,32 +186,38 @@ def _observed(
         state=state,
         created_at=account.created_at,
         first_seen=account.first,
-        last_seen=history.times[account.seen],
+        last_seen=account.last_seen,
         gap_minutes=gap,
-        observed_days=count_days(account.first, history.times[account.seen]),
+        observed_days=count_days(account.first, account.last_seen),
         history=account,
         month_to_date=account.cost,
         opening=account.opening,
         increases=account.cost - account.opening - account.falls,
         falls=account.falls,
+        start_doubt=account.start_doubt,
+        end_doubt=account.end_doubt if is_over or state != "live" else "",
+        unseen_minutes=minutes(account.unseen) if is_over else 0,
+        doubtful=account.doubtful if is_over else account.opening if account.start_doubt else ZERO,
     )
 
 
 def _total_at(history: History, at: datetime) -> Decimal:
     sums = ZERO
     for account in history.accounts.values():
-        sums += account.cost
-        if history.times[account.seen] > at:
-            sums -= sum((amount for span, amount in account.movements() if span.end > at), ZERO)
+        sums += account.cost - sum((amount for span, amount in account.movements() if span.end > at), ZERO)
     return sums
 
 
-def _status(history: History, now: datetime, final_within: timedelta) -> tuple[str, int | None]:
+def _status(
+    history: History, accounts: Sequence[AccountCosts], now: datetime, within: timedelta
+) -> tuple[str, int | None]:
     if now < history.month.end:
         return OPEN, None
-    gap = history.month.end - history.valued_until
-    is_final = gap <= final_within and not history.is_reset_elsewhere
-    return FINAL if is_final else ESTIMATED, minutes(gap)
+    gap = max((line.unseen_minutes for line in accounts), default=0)
+    if not history.accounts:
+        gap = minutes(history.month.end - history.last_snapshot)
+    is_certain = all(line.is_certain for line in accounts)
+    return FINAL if is_certain and gap <= minutes(within) else ESTIMATED, gap
 
 
 def _forecast(line: AccountCosts, history: History) -> Decimal:
@@ -240,7 +260,11 @@ def _remarks(report: Report) -> list[str]:
     for budget in report.budgets:
         if not any(line.owner.team == budget.team for line in report.owners):
             remarks.append(f"The budget of {budget.team!r} has no costs: no account belongs to that team.")
-    vanished = {line.sub_account_id: line.gap_minutes for line in report.accounts if line.state == "vanished"}
+    vanished = {
+        line.sub_account_id: line.gap_minutes
+        for line in report.accounts
+        if line.state == "vanished" and line.last_seen and line.last_seen >= report.month.start
+    }
     if vanished:
         remarks.append(
             f"Not listed any more, and no deletion was recorded: {format_ids(list(vanished))}. What they "
@@ -253,10 +277,11 @@ def _remarks(report: Report) -> list[str]:
         remarks.append(
             f"No snapshot on {days}{more}: the figure on it or beside it covers more than one day."
         )
-    if report.status == ESTIMATED and not report.history.is_reset_elsewhere:
+    remarks += doubts(report)
+    if report.status == ESTIMATED and report.gap_minutes:
         remarks.append(
-            f"The last snapshot with the costs of all accounts lies {report.gap_minutes} minutes before the "
-            "month's end: what was spent then is not included and not estimated."
+            f"Up to {report.gap_minutes} minutes around the month's end were not seen: what was spent then is "
+            "not included and not estimated."
         )
     if report.closing is not None and (drift := _count_drifted(report)):
         remarks.append(

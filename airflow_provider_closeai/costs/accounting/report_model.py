@@ -16,7 +16,8 @@ from airflow_provider_closeai.costs.accounting.months import Month, zone_of
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.accounting.owners import Owner
 
-#: ``open``: the month goes on. ``final``: a snapshot lies close to its end. ``estimated``: none does.
+#: ``open``: the month goes on. ``final``: of every account both turns are certain, and a snapshot lies close
+#: to its end. ``estimated``: else.
 OPEN, FINAL, ESTIMATED = "open", "final", "estimated"
 #: Kinds of movements, as the report writes them: a fall is a "correction" there. ``KEPT``: what keeps a
 #: closed month as it was closed.
@@ -84,6 +85,10 @@ class AccountCosts(Amounts, kw_only=True):
     :param forecast: of the complete month at the rate so far; ``None`` where there is none.
     :param history: its observations; ``None``: unobserved.
     :param appended: the lines that were appended to it.
+    :param start_doubt: why it is in doubt what of its values is this month's (:mod:`.turns`); empty: certain.
+    :param end_doubt: the same at the month's end.
+    :param unseen_minutes: how long around the month's end more may have been spent than was seen.
+    :param doubtful: how much of ``month_to_date`` may be another month's.
     """
 
     sub_account_id: int
@@ -98,6 +103,25 @@ class AccountCosts(Amounts, kw_only=True):
     forecast: Decimal | None = None
     history: AccountHistory | None = None
     appended: list[Adjustment] = []
+    start_doubt: str = ""
+    end_doubt: str = ""
+    unseen_minutes: int = 0
+    doubtful: Decimal = ZERO
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether its cost is the month's for certain. If not, the month cost ``lower_bound`` or more."""
+        return not (self.start_doubt or self.end_doubt)
+
+    @property
+    def certainty(self) -> str:
+        """``certain`` or ``uncertain``."""
+        return "certain" if self.is_certain else "uncertain"
+
+    @property
+    def lower_bound(self) -> Decimal:
+        """The least that the month cost."""
+        return total([self.month_to_date, -self.doubtful])
 
     @property
     def former_aliases(self) -> list[str]:
@@ -152,7 +176,8 @@ class Report(msgspec.Struct, kw_only=True):
     """
     A month's report. Every amount is exact but a forecast, which is an estimate anyway.
 
-    :param gap_minutes: from the last snapshot to the month's end: what was spent then is not included.
+    :param gap_minutes: the most minutes around the month's end that were not seen of an account: what was
+        spent then is not included.
         ``None`` while the month is open.
     :param main_difference: what the main account used and no sub-account shows, at the same moment.
     """
@@ -173,6 +198,11 @@ class Report(msgspec.Struct, kw_only=True):
     control: ControlTotal | None
     main_difference: Decimal | None
     warnings: list[str]
+
+    @property
+    def uncertain(self) -> list[AccountCosts]:
+        """The accounts of which a turn is in doubt: their costs are lower bounds."""
+        return [line for line in self.accounts if not line.is_certain]
 
     @property
     def daily(self) -> dict[date, Decimal]:
