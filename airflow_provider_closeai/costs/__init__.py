@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from airflow_provider_closeai.costs.requests import (
         CloseRequest,
-        CorrectionRequest,
+        NoteRequest,
         DeletionRequest,
         ReportRequest,
         Run,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from airflow_provider_closeai.costs.service import (
         close,
         compute,
-        record_correction,
+        record_note,
         record_deleted,
         report,
         snapshot,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CloseRefused",
     "CloseRequest",
-    "CorrectionRequest",
+    "NoteRequest",
     "CurrencyConflict",
     "DamagedFile",
     "DeletionRequest",
@@ -70,13 +70,13 @@ __all__ = [
     "TooManyDigits",
     "close",
     "compute",
-    "record_correction",
+    "record_note",
     "record_deleted",
     "report",
     "run_key",
     "snapshot",
 ]
-_FUNCTIONS = ("close", "compute", "record_correction", "record_deleted", "report", "snapshot")
+_FUNCTIONS = ("close", "compute", "record_note", "record_deleted", "report", "snapshot")
 _MODULES = {
     **dict.fromkeys(_FUNCTIONS, "service"),
     "Ledger": "store.ledger",

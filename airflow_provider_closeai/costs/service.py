@@ -1,4 +1,4 @@
-"""What costs can do: snapshot, report, close, record deletions and corrections.
+"""What costs can do: snapshot, report, close, record deletions and notes.
 
 Operators, the demo and Python users call the same functions. Each takes a request, and the clock.
 """
@@ -19,7 +19,7 @@ from airflow_provider_closeai.costs.accounting.aggregate import aggregate
 from airflow_provider_closeai.costs.accounting.alerts import reached_alerts
 from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment
 from airflow_provider_closeai.costs.accounting.late_runs import Decision, decide_report, decide_snapshot
-from airflow_provider_closeai.costs.accounting.money import total
+from airflow_provider_closeai.costs.accounting.money import is_bookable, total
 from airflow_provider_closeai.costs.accounting.months import Month, month_of, parse_month
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.accounting.report import build_report
@@ -28,7 +28,7 @@ from airflow_provider_closeai.costs.errors import NothingToDo, TooLate
 from airflow_provider_closeai.costs.render.files import files_of
 from airflow_provider_closeai.costs.requests import (
     CloseRequest,
-    CorrectionRequest,
+    NoteRequest,
     DeletionRequest,
     ReportRequest,
     Run,
@@ -74,7 +74,8 @@ def snapshot(
     :raises TooLate: the run is late, and what it should have recorded is lost.
     :raises ListingUnstable: the listing does not agree with its own total. Nothing was recorded.
     :raises UnreadableAccount: an entry cannot be read. Nothing was recorded.
-    :raises SnapshotRefused: it spans the month's turn, or is empty while the last one was not.
+    :raises SnapshotRefused: it spans the month's turn, is empty while the last one was not, or is another
+        main account's.
     """
     run, ledger = run or Run(), request.ledger
     _heed(_decide_snapshot(request, run, clock()))
@@ -90,6 +91,7 @@ def snapshot(
         if last is not None:
             listing.refuse_empty(last.name, last.rows, left)
     rows = listing.observations_of(accounts)
+    listing.require_main_account(rows, observations.main_accounts(ledger), ledger.root)
     without = [account.id for account in accounts if account.monthly_cost is None]
     if without:
         log.warning("The platform gave no monthly_cost of %s: these stay empty.", without[:20])
@@ -148,7 +150,7 @@ def report(
     computed = _compute(asked, month, clock)
     for warning in computed.warnings:
         log.warning("%s", warning)
-    if request.close and _close(ledger, computed, run, clock()):
+    if request.close and _close(asked, computed, run, clock()):
         computed = _compute(asked, month, clock)
     files = _write(computed, request)
     reached = reached_alerts(computed, request.thresholds)
@@ -169,10 +171,10 @@ def close(request: CloseRequest, *, run: Run | None = None, clock: Clock = utc_n
     :param run: of one run only the newest closing is read.
     :param clock: returns the time.
     :returns: what was written; ``None`` where there was no difference.
-    :raises CloseRefused: the month is not over, or its files are damaged.
+    :raises CloseRefused: the month is not over, its end is in doubt, or its files are damaged.
     """
     run = run or Run()
-    return _close(request.ledger, compute(request, run=run, clock=clock), run, clock())
+    return _close(request, compute(request, run=run, clock=clock), run, clock())
 
 
 def record_deleted(
@@ -203,12 +205,13 @@ def record_deleted(
     listing.require_within(month, clock())
     key = run_key((run or Run()).key, listed_at, *(account.id for account in accounts))
     rows = listing.observations_of(accounts)
+    listing.require_main_account(rows, observations.main_accounts(request.ledger), request.ledger.root)
     file = request.ledger.write(DELETED, month.name, listed_at, key, rows)
     log.info("%s: the last records of %d sub-accounts.", file.name, file.rows)
     return file
 
 
-def record_correction(request: CorrectionRequest, *, clock: Clock = utc_now) -> LedgerFile | None:
+def record_note(request: NoteRequest, *, clock: Clock = utc_now) -> LedgerFile | None:
     """
     Book a note by hand, for instance a refund that came after the month's end.
 
@@ -227,9 +230,13 @@ def record_correction(request: CorrectionRequest, *, clock: Clock = utc_now) -> 
     note = Adjustment(
         now, month, currency, request.sub_account_id, request.alias, request.amount, NOTE, request.reason
     )
-    if closing.is_booked(note, booked.read_adjustments(ledger, month, currency)):
-        log.info("The correction %r of %s is booked already.", note.reason, month)
+    booked.require_ledger_currency(ledger, currency)
+    lines, _ = booked.read_adjustments(ledger, month, currency)
+    if closing.is_booked(note, lines):
+        log.info("The note %r of %s is booked already.", note.reason, month)
         return None
+    if month not in ledger.months(SNAPSHOTS):
+        log.warning("The ledger has no snapshot of %s: the note %r is in no report.", month, note.reason)
     return booked.append_adjustments(ledger, month, [note])
 
 
@@ -264,6 +271,9 @@ def _main_usage(client: Client, month: Month, clock: Clock) -> Decimal | None:
     except CloseAIError as error:
         log.warning("No control total this time: %s", error)
         return None
+    if not is_bookable(used):
+        log.warning("No control total this time: no money has the size of what the platform said.")
+        return None
     if clock() >= month.end:
         log.warning("No control total this time: it came after the month's turn.")
         return None
@@ -281,20 +291,26 @@ def _month(request: CloseRequest, run: Run, clock: Clock) -> Month:
 
 def _compute(request: CloseRequest, month: Month, clock: Clock) -> Report:
     ledger, currency, now = request.ledger, request.currency, clock()
+    history = aggregate(observations.read_month(ledger, month))
+    lines, left_out = booked.read_adjustments(ledger, month.name, currency)
+    problems = booked.read_problems(ledger, month.name)
+    history.is_damaged = history.is_damaged or bool(problems)
+    history.warnings += problems + left_out + booked.read_unobserved(ledger)
     return build_report(
-        aggregate(observations.read_month(ledger, month)),
+        history,
         now=now,
         currency=currency,
         closing=booked.read_closing(ledger, month.name, currency),
-        adjustments=booked.read_adjustments(ledger, month.name, currency),
+        adjustments=lines,
         owners=request.owners,
         budgets=request.budgets,
         final_within=request.final_within,
     )
 
 
-def _close(ledger: Ledger, computed: Report, run: Run, now: datetime) -> LedgerFile | None:
-    closing.require_closable(computed, now)
+def _close(request: CloseRequest, computed: Report, run: Run, now: datetime) -> LedgerFile | None:
+    ledger, even_if_uncertain = request.ledger, request.even_if_uncertain
+    closing.require_closable(computed, now, even_if_uncertain=even_if_uncertain)
     month = computed.month.name
     if computed.closing is not None:
         return booked.append_adjustments(ledger, month, closing.differences(computed, now))

@@ -11,6 +11,7 @@ from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE, NOTE, A
 from airflow_provider_closeai.costs.accounting.doubts import doubts
 from airflow_provider_closeai.costs.accounting.money import ZERO, format_amount, total
 from airflow_provider_closeai.costs.accounting.report_model import Report
+from airflow_provider_closeai.costs.accounting.shares import shares_text
 from airflow_provider_closeai.costs.errors import CloseRefused
 
 
@@ -57,6 +58,9 @@ def closed_costs(report: Report) -> list[ClosedCost]:
             account.owner.cost_center,
             account.history.cost,
             report.status,
+            account.certainty,
+            account.unseen_minutes,
+            shares_text(account.shares),
         )
         for account in sorted(report.accounts, key=lambda account: account.sub_account_id)
         if account.history

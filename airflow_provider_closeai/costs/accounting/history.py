@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 
 import msgspec
@@ -30,7 +30,8 @@ class AccountHistory(msgspec.Struct, kw_only=True):
     :param deleted_at: when it was recorded just before its deletion.
     :param start_doubt: why it is in doubt what of its values is this month's (:mod:`.turns`); empty: certain.
     :param end_doubt: the same at the month's end.
-    :param unseen: the time around its end in which more may have been spent.
+    :param unseen: between which times around its end more may have been spent.
+    :param is_in_month: it was seen in this month.
     :param fell: between which two values the counter started again at the month's end.
     :param started: the same at its start.
     :param doubtful: how much of ``cost`` may be another month's, while a turn was not seen.
@@ -53,7 +54,8 @@ class AccountHistory(msgspec.Struct, kw_only=True):
     deleted_at: datetime | None = None
     start_doubt: str = ""
     end_doubt: str = ""
-    unseen: timedelta = timedelta(0)
+    unseen: tuple[datetime, datetime] | None = None
+    is_in_month: bool = True
     fell: tuple[datetime, datetime] | None = None
     started: tuple[datetime, datetime] | None = None
 

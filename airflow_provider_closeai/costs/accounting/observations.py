@@ -19,6 +19,7 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
     :param created_at: as the platform wrote it.
     :param enabled: this and what follows is recorded, and not read for a report.
     :param model_pricing: its prices, as JSON.
+    :param user_id: the main account's id.
     """
 
     sub_account_id: int
@@ -28,6 +29,7 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
     enabled: bool | None = None
     balance: Decimal | None = None
     model_pricing: str = ""
+    user_id: int | None = None
 
 
 class ControlTotal(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
 
@@ -38,6 +38,10 @@ class _Splitter:
         if trace.first >= self._end.at and (trace.is_older or trace.first >= self._end.closes):
             return None
         start, end = judge(trace, self._start), judge(trace, self._end)
+        is_made = bool(start.new_doubt) and trace.created_at is not None and trace.created_at >= self._start.at
+        doubtful = start.begin
+        if is_made:  # after the turn, as it is assumed: what it shows is shown
+            start = Verdict(0, 0, old_doubt=start.old_doubt, new_doubt=start.new_doubt)
         least = end.end
         if trace.next_at is None and not trace.is_gone and not end.has_fallen:
             end = msgspec.structs.replace(end, end=len(trace.spans))  # nobody has looked since
@@ -53,6 +57,7 @@ class _Splitter:
             deleted_at=None if trace.deleted_at and trace.deleted_at >= self._end.at else trace.deleted_at,
             start_doubt=start.new_doubt,
             end_doubt=end.old_doubt,
+            is_in_month=trace.is_in_month,
             started=start.unseen,
             fell=end.unseen if end.restarts else None,
             unseen=self._unseen(trace, end),
@@ -60,6 +65,8 @@ class _Splitter:
         self._move(account, trace, start, end)
         if start.new_doubt == UNSEEN:
             account.doubtful = account.opening
+        elif is_made:
+            account.doubtful = trace.before(doubtful)
         if least < end.end and len(trace.spans) > least:
             account.doubtful += trace.value - trace.before(least)
         return account if trace.is_in_month or account.spans or not account.is_certain else None
@@ -97,11 +104,11 @@ class _Splitter:
             self._cut[span] = found
         return found
 
-    def _unseen(self, trace: Trace, end: Verdict) -> timedelta:
-        """Return how long more may have been spent around the month's end than was seen."""
+    def _unseen(self, trace: Trace, end: Verdict) -> tuple[datetime, datetime] | None:
+        """Return between which times around the month's end more may have been spent than was seen."""
         if end.unseen is not None:
-            return end.unseen[1] - end.unseen[0]
+            return end.unseen
         if trace.is_gone and trace.next_at is None:
-            return timedelta(0)  # the report names what is missing of an account that vanished
-        known: datetime = trace.known_at or self._start.at
-        return (trace.next_at or max(self._end.at, known)) - known
+            return None  # the report names what is missing of an account that vanished
+        known = trace.known_at or self._start.at
+        return known, trace.next_at or max(self._end.at, known)

@@ -107,7 +107,7 @@ def judge(trace: Trace, turn: Turn) -> Verdict:
     if last > first:
         return _grown(trace, turn, first, last)
     if before == ZERO or (trace.is_gone and before == trace.value):
-        is_seen = trace.is_gone or (trace.valued_at is not None and trace.valued_at > turn.at)
+        is_seen = trace.is_gone or (trace.valued_at is not None and trace.valued_at >= turn.at)
         return Verdict(first, first) if is_seen else _waiting(first)
     return _waiting(first)
 
