@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     )
     from airflow_provider_closeai.costs.requests import (
         CloseRequest,
-        CorrectionRequest,
         DeletionRequest,
+        NoteRequest,
         ReportRequest,
         Run,
         SnapshotRequest,
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from airflow_provider_closeai.costs.service import (
         close,
         compute,
-        record_correction,
         record_deleted,
+        record_note,
         report,
         snapshot,
     )
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 __all__ = [
     "CloseRefused",
     "CloseRequest",
-    "CorrectionRequest",
     "CurrencyConflict",
     "DamagedFile",
     "DeletionRequest",
@@ -57,6 +56,7 @@ __all__ = [
     "NoObservation",
     "NotRead",
     "NotWritten",
+    "NoteRequest",
     "NothingToDo",
     "NotifierFailed",
     "Report",
@@ -70,13 +70,13 @@ __all__ = [
     "TooManyDigits",
     "close",
     "compute",
-    "record_correction",
     "record_deleted",
+    "record_note",
     "report",
     "run_key",
     "snapshot",
 ]
-_FUNCTIONS = ("close", "compute", "record_correction", "record_deleted", "report", "snapshot")
+_FUNCTIONS = ("close", "compute", "record_note", "record_deleted", "report", "snapshot")
 _MODULES = {
     **dict.fromkeys(_FUNCTIONS, "service"),
     "Ledger": "store.ledger",

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.tables import unguarded
 
+EVEN_IF_UNCERTAIN = "even if uncertain"
+
 #: Opens a path: takes the parameter's name, for the error, and what was given.
 OpenPath = Callable[[str, Any], Any]
 
@@ -72,6 +74,24 @@ def parse_flag(name: str, value: Any) -> bool:
     if not isinstance(found, bool):
         raise InvalidParameter(f"{name} is {value!r}: give True or False. Nothing was sent.")
     return found
+
+
+def parse_close(value: Any) -> tuple[bool, bool]:
+    """
+    Return whether a month is to be closed, and whether also while its end is in doubt.
+
+    :param value: a boolean or text of one, or ``even if uncertain``.
+    :raises InvalidParameter: anything else.
+    """
+    if isinstance(value, str):
+        text = value.strip().lower().replace("_", " ").replace("-", " ")
+        if text == EVEN_IF_UNCERTAIN:
+            return True, True
+        if text not in ("true", "false"):
+            raise InvalidParameter(
+                f"close is {value!r}: give True, False, or '{EVEN_IF_UNCERTAIN}'. Nothing was sent."
+            )
+    return parse_flag("close", value), False
 
 
 def parse_label(name: str, value: Any) -> str:

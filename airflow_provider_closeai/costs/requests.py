@@ -114,6 +114,7 @@ class CloseRequest(msgspec.Struct, frozen=True, kw_only=True):
     budgets: dict[str, Decimal]
     final_within: timedelta
     time_zone: str
+    even_if_uncertain: bool
 
     @classmethod
     def parse(
@@ -126,6 +127,7 @@ class CloseRequest(msgspec.Struct, frozen=True, kw_only=True):
         budgets: Any = None,
         final_within: timedelta | float = defaults.FINAL_WITHIN,
         time_zone: str | tzinfo = defaults.TIME_ZONE,
+        even_if_uncertain: bool = False,
         open_path: OpenPath = local_path,
     ) -> CloseRequest:
         """
@@ -138,6 +140,7 @@ class CloseRequest(msgspec.Struct, frozen=True, kw_only=True):
         :param budgets: by team: as ``owners``.
         :param final_within: how close to the month's end a snapshot makes it final.
         :param time_zone: where the billing month turns.
+        :param even_if_uncertain: close the month also while its end is in doubt.
         :param open_path: makes a path object of a path.
         :raises InvalidParameter: naming the one that is wrong.
         """
@@ -150,6 +153,7 @@ class CloseRequest(msgspec.Struct, frozen=True, kw_only=True):
             currency=code,
             final_within=arguments.parse_span("final_within", final_within),
             time_zone=zone_name(time_zone),
+            even_if_uncertain=arguments.parse_flag("even_if_uncertain", even_if_uncertain),
         )
 
 
@@ -174,7 +178,7 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True):
         output: Any,
         formats: Sequence[str] | str = defaults.FORMATS,
         thresholds: Sequence[str] | str = defaults.THRESHOLDS,
-        close: bool = False,
+        close: bool | str = False,
         account: str | int = defaults.ACCOUNT,
         billed_cost: str = defaults.BILLED_COST,
         statements: bool = False,
@@ -190,7 +194,7 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True):
         :param formats: some of ``html``, ``csv``, ``json``, ``parquet``, ``focus``, ``focus-csv``,
             ``focus-parquet``.
         :param thresholds: of the budget, at which a team is reported: ``80%``, ``forecast 100%``.
-        :param close: also close the month.
+        :param close: also close the month: ``True``, or ``even if uncertain``: also while its end is in doubt.
         :param account: the main account's name.
         :param billed_cost: FOCUS ``BilledCost``: ``effective`` or ``zero``.
         :param statements: also write a page for each team.
@@ -200,17 +204,18 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True):
         :param month: the parameters of :meth:`CloseRequest.parse`.
         :raises InvalidParameter: naming the one that is wrong.
         """
+        closes, even_if_uncertain = arguments.parse_close(close)
         return cls(
             formats=parse_formats(formats),
             thresholds=tuple(parse_thresholds(thresholds)),
-            close=arguments.parse_flag("close", close),
+            close=closes,
             account=arguments.parse_label("account", account),
             billed_cost=parse_billed_cost(billed_cost),
             statements=arguments.parse_flag("statements", statements),
             notify_on=arguments.parse_choice("notify_on", notify_on, ("alerts", "report")),
             public_url=arguments.parse_public_url(public_url),
             output=open_path("output", output),
-            month=CloseRequest.parse(open_path=open_path, **month),
+            month=CloseRequest.parse(open_path=open_path, even_if_uncertain=even_if_uncertain, **month),
         )
 
     def url_of(self, page: str | None) -> str | None:
@@ -224,7 +229,7 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.public_url}/{quote(PurePosixPath(page).name)}"
 
 
-class CorrectionRequest(msgspec.Struct, frozen=True, kw_only=True):
+class NoteRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Book a note by hand; see :meth:`parse`."""
 
     ledger: Ledger
@@ -247,7 +252,7 @@ class CorrectionRequest(msgspec.Struct, frozen=True, kw_only=True):
         currency: str,
         alias: str = "",
         open_path: OpenPath = local_path,
-    ) -> CorrectionRequest:
+    ) -> NoteRequest:
         """
         Validate a request.
 

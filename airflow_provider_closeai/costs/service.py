@@ -1,4 +1,4 @@
-"""What costs can do: snapshot, report, close, record deletions and corrections.
+"""What costs can do: snapshot, report, close, record deletions and notes.
 
 Operators, the demo and Python users call the same functions. Each takes a request, and the clock.
 """
@@ -27,7 +27,7 @@ from airflow_provider_closeai.costs.accounting.earlier import (
     wanted_months,
 )
 from airflow_provider_closeai.costs.accounting.late_runs import Decision, decide_report, decide_snapshot
-from airflow_provider_closeai.costs.accounting.money import total
+from airflow_provider_closeai.costs.accounting.money import is_bookable, total
 from airflow_provider_closeai.costs.accounting.months import Month, month_of, parse_month
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.accounting.report import build_report
@@ -44,8 +44,8 @@ from airflow_provider_closeai.costs.render.focus import Dataset
 from airflow_provider_closeai.costs.render.summary import digest, headline
 from airflow_provider_closeai.costs.requests import (
     CloseRequest,
-    CorrectionRequest,
     DeletionRequest,
+    NoteRequest,
     ReportRequest,
     Run,
     SnapshotRequest,
@@ -54,7 +54,7 @@ from airflow_provider_closeai.costs.results import ReportResult, SnapshotResult
 from airflow_provider_closeai.costs.store import booked, observations
 from airflow_provider_closeai.costs.store.files import atomic_write
 from airflow_provider_closeai.costs.store.kinds import CLOSED, CONTROL, DELETED, SNAPSHOTS
-from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile, run_key
+from airflow_provider_closeai.costs.store.ledger import LedgerFile, run_key
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,8 @@ def snapshot(
     :raises TooLate: the run is late, and what it should have recorded is lost.
     :raises ListingUnstable: the listing does not agree with its own total. Nothing was recorded.
     :raises UnreadableAccount: an entry cannot be read. Nothing was recorded.
-    :raises SnapshotRefused: it spans the month's turn, or is empty while the last one was not.
+    :raises SnapshotRefused: it spans the month's turn, is empty while the last one was not, or is another
+        main account's.
     """
     run, ledger = run or Run(), request.ledger
     _heed(_decide_snapshot(request, run, clock()))
@@ -106,6 +107,7 @@ def snapshot(
         if last is not None:
             listing.refuse_empty(last.name, last.rows, left)
     rows = listing.observations_of(accounts)
+    listing.require_main_account(rows, observations.main_accounts(ledger), ledger.root)
     without = [account.id for account in accounts if account.monthly_cost is None]
     if without:
         log.warning("The platform gave no monthly_cost of %s: these stay empty.", without[:20])
@@ -165,7 +167,7 @@ def report(
     computed = _compute(asked, month, clock)
     for warning in computed.warnings:
         log.warning("%s", warning)
-    if request.close and _close(ledger, computed, run, clock()):
+    if request.close and _close(asked, computed, run, clock()):
         computed = _compute(asked, month, clock)
     earlier = _earlier(asked, month, clock)
     files = _write(computed, earlier, request)
@@ -189,10 +191,10 @@ def close(request: CloseRequest, *, run: Run | None = None, clock: Clock = utc_n
     :param run: of one run only the newest closing is read.
     :param clock: returns the time.
     :returns: what was written; ``None`` where there was no difference.
-    :raises CloseRefused: the month is not over, or its files are damaged.
+    :raises CloseRefused: the month is not over, its end is in doubt, or its files are damaged.
     """
     run = run or Run()
-    return _close(request.ledger, compute(request, run=run, clock=clock), run, clock())
+    return _close(request, compute(request, run=run, clock=clock), run, clock())
 
 
 def record_deleted(
@@ -223,12 +225,13 @@ def record_deleted(
     listing.require_within(month, clock())
     key = run_key((run or Run()).key, listed_at, *(account.id for account in accounts))
     rows = listing.observations_of(accounts)
+    listing.require_main_account(rows, observations.main_accounts(request.ledger), request.ledger.root)
     file = request.ledger.write(DELETED, month.name, listed_at, key, rows)
     log.info("%s: the last records of %d sub-accounts.", file.name, file.rows)
     return file
 
 
-def record_correction(request: CorrectionRequest, *, clock: Clock = utc_now) -> LedgerFile | None:
+def record_note(request: NoteRequest, *, clock: Clock = utc_now) -> LedgerFile | None:
     """
     Book a note by hand, for instance a refund that came after the month's end.
 
@@ -247,9 +250,13 @@ def record_correction(request: CorrectionRequest, *, clock: Clock = utc_now) -> 
     note = Adjustment(
         now, month, currency, request.sub_account_id, request.alias, request.amount, NOTE, request.reason
     )
-    if closing.is_booked(note, booked.read_adjustments(ledger, month, currency)):
-        log.info("The correction %r of %s is booked already.", note.reason, month)
+    booked.require_ledger_currency(ledger, currency)
+    lines, _ = booked.read_adjustments(ledger, month, currency)
+    if closing.is_booked(note, lines):
+        log.info("The note %r of %s is booked already.", note.reason, month)
         return None
+    if month not in ledger.months(SNAPSHOTS):
+        log.warning("The ledger has no snapshot of %s: the note %r is in no report.", month, note.reason)
     return booked.append_adjustments(ledger, month, [note])
 
 
@@ -284,6 +291,9 @@ def _main_usage(client: Client, month: Month, clock: Clock) -> Decimal | None:
     except CloseAIError as error:
         log.warning("No control total this time: %s", error)
         return None
+    if not is_bookable(used):
+        log.warning("No control total this time: no money has the size of what the platform said.")
+        return None
     if clock() >= month.end:
         log.warning("No control total this time: it came after the month's turn.")
         return None
@@ -301,20 +311,26 @@ def _month(request: CloseRequest, run: Run, clock: Clock) -> Month:
 
 def _compute(request: CloseRequest, month: Month, clock: Clock) -> Report:
     ledger, currency, now = request.ledger, request.currency, clock()
+    history = aggregate(observations.read_month(ledger, month))
+    lines, left_out = booked.read_adjustments(ledger, month.name, currency)
+    problems = booked.read_problems(ledger, month.name)
+    history.is_damaged = history.is_damaged or bool(problems)
+    history.warnings += problems + left_out + booked.read_unobserved(ledger)
     return build_report(
-        aggregate(observations.read_month(ledger, month)),
+        history,
         now=now,
         currency=currency,
         closing=booked.read_closing(ledger, month.name, currency),
-        adjustments=booked.read_adjustments(ledger, month.name, currency),
+        adjustments=lines,
         owners=request.owners,
         budgets=request.budgets,
         final_within=request.final_within,
     )
 
 
-def _close(ledger: Ledger, computed: Report, run: Run, now: datetime) -> LedgerFile | None:
-    closing.require_closable(computed, now)
+def _close(request: CloseRequest, computed: Report, run: Run, now: datetime) -> LedgerFile | None:
+    ledger, even_if_uncertain = request.ledger, request.even_if_uncertain
+    closing.require_closable(computed, now, even_if_uncertain=even_if_uncertain)
     month = computed.month.name
     if computed.closing is not None:
         return booked.append_adjustments(ledger, month, closing.differences(computed, now))
@@ -338,7 +354,7 @@ def _earlier(request: CloseRequest, month: Month, clock: Clock) -> Earlier:
             if closing is None:
                 found.append(month_as_computed(_compute(request, one, clock)))
             else:
-                lines = booked.read_adjustments(ledger, one.name, request.currency)
+                lines, _ = booked.read_adjustments(ledger, one.name, request.currency)
                 found.append(month_as_closed(one, closing, lines))
         except (CurrencyConflict, DamagedFile, NoObservation) as error:
             log.warning("%s is in no comparison: %s", one.name, error)

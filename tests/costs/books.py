@@ -9,15 +9,15 @@ from typing import Any
 
 from airflow_provider_closeai.costs import (
     CloseRequest,
-    CorrectionRequest,
     Ledger,
+    NoteRequest,
     Report,
     ReportRequest,
     ReportResult,
     Run,
     close,
     compute,
-    record_correction,
+    record_note,
     report,
     run_key,
 )
@@ -92,8 +92,8 @@ class Book:
     def correct(self, month: str = "2026-11", **fields: Any) -> LedgerFile | None:
         """Book a note."""
         fields = {"currency": "CNY", "reason": "note", **fields}
-        request = CorrectionRequest.parse(ledger=self.ledger.root, month=month, **fields)
-        return record_correction(request, clock=self.clock)
+        request = NoteRequest.parse(ledger=self.ledger.root, month=month, **fields)
+        return record_note(request, clock=self.clock)
 
     def publish(
         self, output: Any, formats: Any, month: str = "2026-11", run: str | None = None, **options: Any

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
 import msgspec
 
-from airflow_provider_closeai.costs.accounting.booked import Adjustment, Closing
+from airflow_provider_closeai.costs.accounting.booked import Adjustment, ClosedCost, Closing
 from airflow_provider_closeai.costs.accounting.money import ZERO, total
 from airflow_provider_closeai.costs.accounting.months import Month
 from airflow_provider_closeai.costs.accounting.owners import UNALLOCATED
 from airflow_provider_closeai.costs.accounting.report_model import Report
+from airflow_provider_closeai.costs.accounting.shares import allocate, shares_from
+
+_PLACES = 8
 
 
 class EarlierMonth(msgspec.Struct, frozen=True):
@@ -88,13 +91,27 @@ def month_as_closed(month: Month, closing: Closing, adjustments: Iterable[Adjust
     :param closing: its figures.
     :param adjustments: the lines that were appended to it.
     """
-    amounts: defaultdict[str, list[Decimal]] = defaultdict(list)
-    for cost in closing.accounts.values():
-        amounts[cost.team].append(cost.amount)
+    lines: defaultdict[int, list[Decimal]] = defaultdict(list)
+    for number, cost in closing.accounts.items():
+        lines[number].append(cost.amount)
     for line in adjustments:
-        closed = closing.accounts.get(line.sub_account_id)
-        amounts[closed.team if closed else UNALLOCATED].append(line.amount)
+        lines[line.sub_account_id].append(line.amount)
+    amounts: defaultdict[str, list[Decimal]] = defaultdict(list)
+    for number, found in lines.items():
+        closed = closing.accounts.get(number)
+        for team, amount in _by_team(closed, total(found)):
+            amounts[team].append(amount)
     return EarlierMonth(month, closing.status, {team: total(found) for team, found in amounts.items()})
+
+
+def _by_team(closed: ClosedCost | None, amount: Decimal) -> Iterator[tuple[str, Decimal]]:
+    shares = shares_from(closed.shares) if closed else ()
+    if not shares:
+        yield closed.team if closed else UNALLOCATED, amount
+        return
+    places = max(_PLACES, -int(amount.as_tuple().exponent))
+    for share, part in zip(shares, allocate(amount, shares, places), strict=True):
+        yield share.owner.team, part
 
 
 def month_as_computed(report: Report) -> EarlierMonth:

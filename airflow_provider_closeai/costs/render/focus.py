@@ -14,8 +14,8 @@ import msgspec
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs import tables
-from airflow_provider_closeai.costs.accounting.owners import Owner
 from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Movement, Report
+from airflow_provider_closeai.costs.accounting.shares import Owner
 from airflow_provider_closeai.costs.tables import Column, Constant
 
 BILLED_COSTS = ("effective", "zero")
@@ -41,11 +41,19 @@ class Dataset(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Charge(msgspec.Struct, frozen=True, gc=False):
-    """A row: a movement, the account's name at its time, and whether it corrects an earlier, closed month."""
+    """
+    A row: a movement.
+
+    :param name: the account's, at the time of the movement.
+    :param charge_class: ``Correction`` where it corrects an earlier, closed month.
+    :param certainty: of the account's month; ``None``, as ``unseen_minutes``: the row is of another month.
+    """
 
     movement: Movement
     name: str
     charge_class: str | None = None
+    certainty: str | None = None
+    unseen_minutes: int | None = None
 
 
 def parse_billed_cost(value: object) -> str:
@@ -94,7 +102,8 @@ def _charges(dataset: Dataset) -> Iterator[_Charge]:
     for account in dataset.report.accounts:
         for movement in account.movements():
             if movement.recorded_at is None or closed_at is None or movement.recorded_at < closed_at:
-                yield _Charge(movement, _name_then(account, movement))
+                name = _name_then(account, movement)
+                yield _Charge(movement, name, None, account.certainty, account.unseen_minutes)
     for movement in dataset.late:
         yield _Charge(movement, movement.alias, "Correction")
 
@@ -154,6 +163,8 @@ def columns_of(dataset: Dataset) -> tuple[Column, ...]:
         Column("x_Completeness", cell=Constant(report.status)),
         Column("x_Kind", cell="movement.kind"),
         Column("x_LocalMonth", cell=Constant(report.month.name)),
+        Column("x_Certainty", cell="certainty"),
+        Column("x_UnseenMinutes", "integer", "unseen_minutes"),
     )
 
 

@@ -13,7 +13,7 @@ from airflow_provider_closeai.costs.tables import Column, utc_text
 
 FOCUS_VERSION = "1.2"
 _GENERATOR = "airflow-provider-closeai"
-_TYPES = {"text": "STRING", "amount": "DECIMAL", "time": "DATETIME"}
+_TYPES = {"text": "STRING", "amount": "DECIMAL", "time": "DATETIME", "integer": "INTEGER"}
 #: A schema's id is made of its columns: the same columns have the same one, in every deployment.
 _NAMESPACE = uuid.UUID("6f1a0f1e-6d3c-5f0e-9b7d-0c9b0f6a2d11")
 

@@ -16,6 +16,7 @@ from airflow_provider_closeai.costs.accounting.money import format_amount, total
 from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Amounts, Report
 from airflow_provider_closeai.costs.render.outputs import (
     AMOUNTS,
+    CERTAINTY,
     forecast_percent,
     percent_of_budget,
     share_of,
@@ -65,12 +66,16 @@ def summary(report: Report, earlier: Earlier) -> dict[str, Any]:
         "observed_days": len(report.observed_days),
         "missed_days": report.missed_days,
         "totals": _amounts(report.totals),
+        "lower_bound": report.lower_bound,
+        "uncertain_accounts": len(report.uncertain),
+        "unseen_minutes": report.unseen_minutes,
         "forecast": report.forecast,
         "daily": report.daily,
         "owners": [
             {
                 **msgspec.structs.asdict(line.owner),
                 "accounts": line.accounts,
+                "uncertain_accounts": line.uncertain,
                 **_amounts(line),
                 "share_percent": share(line),
                 "forecast": line.forecast,
@@ -132,6 +137,7 @@ def _account(line: AccountCosts, share: Decimal | None, budgets: dict[str, Decim
         "first_seen": _plain(line.first_seen),
         "last_seen": _plain(line.last_seen),
         "gap_minutes": line.gap_minutes,
+        **{column.name: _plain(column.getter(line)) for column in CERTAINTY},
         "daily": {_day_text(day): format_amount(amount) for day, amount in line.daily().items()},
     }
 

@@ -39,7 +39,10 @@ def statements_of(report: Report, earlier: Earlier) -> Iterator[Statement]:
     """
     accounts: defaultdict[str, list[AccountCosts]] = defaultdict(list)
     for account in report.accounts:
-        accounts[account.owner.team].append(account)
+        for part in account.parts or [account]:  # of a shared account a team sees its own part
+            accounts[part.owner.team].append(part)
+    for found in accounts.values():
+        found.sort(key=lambda part: (-part.month_to_date, part.sub_account_id))
     for team in teams_of(report, earlier):
         lines = [line for line in report.owners if line.owner.team == team.name]
         yield Statement(team, lines, accounts[team.name])

@@ -84,11 +84,11 @@ def headline(report: Report, earlier: Earlier) -> str:
     :param earlier: the months before.
     """
     money, spent = money_for(report.totals.month_to_date), report.totals.month_to_date
-    name, cost = month_name(report.month), f"{money(spent)} {report.currency}"
-    last = earlier.last
+    name, last = month_name(report.month), earlier.last
     if report.status == OPEN:
         at = f"{report.history.last_snapshot.astimezone(zone_of(report.month.zone)):%d %b, %H:%M}"
-        parts = [f"{name} cost {cost} up to {at}."]
+        certain = f", of which {money(report.lower_bound)} is certain" if report.uncertain else ""
+        parts = [f"{name} cost {money(spent)} {report.currency} up to {at}{certain}."]
         if report.forecast is not None:
             parts.append(
                 f"At this rate it will be {money(report.forecast)}{_compared(report.forecast, last)}."
@@ -96,8 +96,7 @@ def headline(report: Report, earlier: Earlier) -> str:
         elif last is not None:
             parts.append(f"{month_name(last.month)} cost {money(last.amount)}.")
     else:
-        at_least = "at least " if report.status == ESTIMATED else ""
-        parts = [f"{name} cost {at_least}{cost}{_compared(spent, last)}."]
+        parts = [f"{name} cost {_at_least(report)}{_compared(spent, last)}."]
     return " ".join(parts + _budgets(report, teams_of(report, earlier)))
 
 
@@ -127,6 +126,14 @@ def _line(team: Team, report: Report) -> str:
         said += f" of {money(team.budget)}"
     said += f" {report.currency}"
     return said if team.used is None else f"{said} ({percent_text(team.used)})"
+
+
+def _at_least(report: Report) -> str:
+    money, counted = money_for(report.totals.month_to_date), report.totals.month_to_date
+    if report.status != ESTIMATED:
+        return f"{money(counted)} {report.currency}"
+    more = f" ({money(counted)} was counted)" if report.lower_bound != counted else ""
+    return f"at least {money(report.lower_bound)} {report.currency}{more}"
 
 
 def _compared(amount: Decimal, last: EarlierMonth | None) -> str:

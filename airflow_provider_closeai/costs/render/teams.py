@@ -26,6 +26,7 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
 
     :param cost_centers: those that it has.
     :param used: its cost as a percentage of its budget; ``None`` without a budget. So is ``forecast_used``.
+    :param uncertain: of how many accounts the cost is a lower bound.
     :param verdict: what to know of its budget; empty without one.
     :param level: ``bad``, ``warn``, ``good``, or empty.
     """
@@ -33,6 +34,7 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     cost_centers: list[str]
     accounts: int
+    uncertain: int
     amount: Decimal
     share: Decimal | None
     forecast: Decimal | None
@@ -123,6 +125,7 @@ def _team(
         name=name,
         cost_centers=[line.owner.cost_center for line in lines if line.owner.cost_center],
         accounts=sum(line.accounts for line in lines),
+        uncertain=sum(line.uncertain for line in lines),
         amount=amount,
         share=percent(amount, report.totals.month_to_date),
         forecast=forecast,

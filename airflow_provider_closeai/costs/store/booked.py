@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -9,15 +10,18 @@ from datetime import datetime
 import msgspec
 
 from airflow_provider_closeai.costs.accounting.alerts import Alert
-from airflow_provider_closeai.costs.accounting.booked import Adjustment, ClosedCost, Closing
+from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment, ClosedCost, Closing
+from airflow_provider_closeai.costs.accounting.money import is_bookable
 from airflow_provider_closeai.costs.accounting.months import Month, month_of
-from airflow_provider_closeai.costs.accounting.owners import Owner
 from airflow_provider_closeai.costs.accounting.report_model import Movement, Report, appended_movement
+from airflow_provider_closeai.costs.accounting.shares import Owner
 from airflow_provider_closeai.costs.errors import CurrencyConflict, DamagedFile
-from airflow_provider_closeai.costs.store.kinds import ADJUSTMENTS, ALERTS, CLOSED
+from airflow_provider_closeai.costs.store.kinds import ADJUSTMENTS, ALERTS, CLOSED, SNAPSHOTS
 from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile, run_key
 
 log = logging.getLogger(__name__)
+
+_SHOWN = 80
 
 
 class _Reported(msgspec.Struct, frozen=True):
@@ -47,23 +51,89 @@ def read_closing(ledger: Ledger, month: str, currency: str) -> Closing | None:
     return Closing(files[0].at, lines[-1].status if lines else "", accounts)
 
 
-def read_adjustments(ledger: Ledger, month: str, currency: str) -> list[Adjustment]:
+def read_adjustments(ledger: Ledger, month: str, currency: str) -> tuple[list[Adjustment], list[str]]:
     """
     Read the lines that were appended to a month, oldest first.
 
     :param ledger: where from.
     :param month: ``YYYY-MM``.
     :param currency: the report's.
-    :raises CurrencyConflict: one is in another currency.
+    :returns: the lines, and what was left out: lines in another currency, or of a size that no money has.
     :raises DamagedFile: naming the file.
     """
-    found = []
+    found: list[Adjustment] = []
+    warnings: list[str] = []
     for file in ledger.files(ADJUSTMENTS, month):
         for _, _, *cells in ledger.rows(file):
             line = Adjustment(file.at, month, *cells)
-            _require_currency(line.currency, currency, f"A correction of {month} ({file.name}) is")
-            found.append(line)
+            problem = ""
+            if line.currency != currency:
+                problem = f"it is in {line.currency}, and the report is in {currency}"
+            elif line.source == NOTE and not is_bookable(line.amount):
+                problem = f"no amount of money has {line.amount.adjusted() + 1} digits"
+            if problem:
+                warnings.append(
+                    f"Left out: the note {line.reason[:_SHOWN]!r} of {month} for account {line.sub_account_id} "
+                    f"({file.name}): {problem}. Move the file out of the ledger, and book it again."
+                )
+            else:
+                found.append(line)
+    return found, warnings
+
+
+def read_problems(ledger: Ledger, month: str) -> list[str]:
+    """
+    Name the closings and notes that no report of a month can have.
+
+    :param ledger: where from.
+    :param month: ``YYYY-MM``.
+    :returns: files of the month whose names are not ledger names.
+    """
+    return [
+        f"Left out: {name} is no name of a file of the ledger. Give it back the name that it was written with, "
+        "or move it out of the ledger."
+        for kind in (CLOSED, ADJUSTMENTS)
+        for name in ledger.unrecognized_files(kind, month)
+    ]
+
+
+def read_unobserved(ledger: Ledger) -> list[str]:
+    """
+    Name the notes of months of which the ledger has no snapshot: no report has them.
+
+    :param ledger: where from.
+    """
+    found = []
+    for name in sorted(set(ledger.months(ADJUSTMENTS)) - set(ledger.months(SNAPSHOTS))):
+        rows = sum(file.rows for file in ledger.files(ADJUSTMENTS, name))
+        found.append(
+            f"In no report: {rows} lines that were booked in {name}, of which the ledger has no snapshot. If "
+            "they were meant for another month, book them there, and move their files out of the ledger."
+        )
     return found
+
+
+def require_ledger_currency(ledger: Ledger, currency: str) -> None:
+    """
+    Check that an amount is in the currency of what was booked before.
+
+    :param ledger: where it is to be booked.
+    :param currency: of the amount.
+    :raises CurrencyConflict: months were closed, or else notes booked, in another one only.
+    """
+    for kind, what in ((CLOSED, "months were closed"), (ADJUSTMENTS, "notes were booked")):
+        found = set()
+        for month in ledger.months(kind):
+            for file in ledger.files(kind, month):
+                with contextlib.suppress(DamagedFile):
+                    found.update(ledger.read(file, ["currency"])[0])
+        if found:
+            if currency not in found:
+                raise CurrencyConflict(
+                    f"currency: the amount is in {currency}, and in this ledger {what} in "
+                    f"{', '.join(sorted(found))}. Nothing is converted here: book it in that currency."
+                )
+            return
 
 
 def read_late_adjustments(ledger: Ledger, report: Report) -> tuple[list[Movement], list[str]]:
@@ -80,10 +150,11 @@ def read_late_adjustments(ledger: Ledger, report: Report) -> tuple[list[Movement
     for earlier in (Month(name, month.zone) for name in ledger.months(ADJUSTMENTS)):
         try:
             closing = read_closing(ledger, earlier.name, report.currency) if earlier < month else None
-            lines = read_adjustments(ledger, earlier.name, report.currency) if closing else []
+            lines, left_out = read_adjustments(ledger, earlier.name, report.currency) if closing else ([], [])
         except DamagedFile as error:
-            warnings.append(f"Not in the FOCUS file: corrections of {earlier.name}. {error}")
+            warnings.append(f"Not in the FOCUS file: lines appended to {earlier.name}. {error}")
             continue
+        warnings += left_out
         for line in lines:
             is_booked_here = month_of(line.recorded_at, month.zone) == month
             if closing and is_booked_here and line.recorded_at >= closing.at:
@@ -123,7 +194,7 @@ def append_adjustments(ledger: Ledger, month: str, lines: Sequence[Adjustment]) 
     known = [file.name for file in ledger.files(ADJUSTMENTS, month)]
     key = run_key(*known, *((line.sub_account_id, line.amount, line.reason) for line in lines))
     file = ledger.write(ADJUSTMENTS, month, lines[0].recorded_at, key, lines)
-    log.warning("%s: %d lines correct %s.", file.name, file.rows, month)
+    log.warning("%s: %d lines appended to %s.", file.name, file.rows, month)
     return file
 
 

@@ -11,7 +11,7 @@ SNAPSHOTS, DELETED = "snapshots", "deleted"
 #: What the platform says the main account used.
 CONTROL = "control"
 #: Figures of months that were closed, lines that were appended to months, and alerts that were reported.
-CLOSED, ADJUSTMENTS, ALERTS = "closed", "corrections", "alerts"
+CLOSED, ADJUSTMENTS, ALERTS = "closed", "adjustments", "alerts"
 
 _OBSERVATION = (
     Column("sub_account_id", "integer"),
@@ -21,6 +21,7 @@ _OBSERVATION = (
     Column("monthly_cost", "amount"),
     Column("model_pricing"),
     Column("created_at"),
+    Column("user_id", "integer"),
 )
 #: By kind: the name of the column with the file's time, and the columns of a line's own.
 _KINDS: dict[str, tuple[str, tuple[Column, ...]]] = {
@@ -37,6 +38,9 @@ _KINDS: dict[str, tuple[str, tuple[Column, ...]]] = {
             Column("cost_center"),
             Column("amount", "amount"),
             Column("status"),
+            Column("certainty"),
+            Column("unseen_minutes", "integer"),
+            Column("shares"),
         ),
     ),
     ADJUSTMENTS: (
