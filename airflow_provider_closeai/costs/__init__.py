@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     )
     from airflow_provider_closeai.costs.requests import (
         CloseRequest,
-        DeletionRequest,
         NoteRequest,
+        DeletionRequest,
         ReportRequest,
         Run,
         SnapshotRequest,
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from airflow_provider_closeai.costs.service import (
         close,
         compute,
-        record_deleted,
         record_note,
+        record_deleted,
         report,
         snapshot,
     )
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CloseRefused",
     "CloseRequest",
+    "NoteRequest",
     "CurrencyConflict",
     "DamagedFile",
     "DeletionRequest",
@@ -56,7 +57,6 @@ __all__ = [
     "NoObservation",
     "NotRead",
     "NotWritten",
-    "NoteRequest",
     "NothingToDo",
     "NotifierFailed",
     "Report",
@@ -70,8 +70,8 @@ __all__ = [
     "TooManyDigits",
     "close",
     "compute",
-    "record_deleted",
     "record_note",
+    "record_deleted",
     "report",
     "run_key",
     "snapshot",

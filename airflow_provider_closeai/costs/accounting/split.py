@@ -38,9 +38,7 @@ class _Splitter:
         if trace.first >= self._end.at and (trace.is_older or trace.first >= self._end.closes):
             return None
         start, end = judge(trace, self._start), judge(trace, self._end)
-        is_made = (
-            bool(start.new_doubt) and trace.created_at is not None and trace.created_at >= self._start.at
-        )
+        is_made = bool(start.new_doubt) and trace.created_at is not None and trace.created_at >= self._start.at
         doubtful = start.begin
         if is_made:  # after the turn, as it is assumed: what it shows is shown
             start = Verdict(0, 0, old_doubt=start.old_doubt, new_doubt=start.new_doubt)

@@ -13,8 +13,8 @@ from airflow_provider_closeai.costs.accounting.alerts import Alert
 from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment, ClosedCost, Closing
 from airflow_provider_closeai.costs.accounting.money import is_bookable
 from airflow_provider_closeai.costs.accounting.months import Month, month_of
-from airflow_provider_closeai.costs.accounting.report_model import Movement, Report, appended_movement
 from airflow_provider_closeai.costs.accounting.shares import Owner
+from airflow_provider_closeai.costs.accounting.report_model import Movement, Report, appended_movement
 from airflow_provider_closeai.costs.errors import CurrencyConflict, DamagedFile
 from airflow_provider_closeai.costs.store.kinds import ADJUSTMENTS, ALERTS, CLOSED, SNAPSHOTS
 from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile, run_key
@@ -150,7 +150,9 @@ def read_late_adjustments(ledger: Ledger, report: Report) -> tuple[list[Movement
     for earlier in (Month(name, month.zone) for name in ledger.months(ADJUSTMENTS)):
         try:
             closing = read_closing(ledger, earlier.name, report.currency) if earlier < month else None
-            lines, left_out = read_adjustments(ledger, earlier.name, report.currency) if closing else ([], [])
+            lines, left_out = (
+                read_adjustments(ledger, earlier.name, report.currency) if closing else ([], [])
+            )
         except DamagedFile as error:
             warnings.append(f"Not in the FOCUS file: lines appended to {earlier.name}. {error}")
             continue
