@@ -229,8 +229,8 @@ class _Aggregator:
     def _first_value(self, trace: Trace, seen: Observation, at: datetime) -> None:
         cost = seen.monthly_cost
         created, reach = trace.created_at, Turn(self._start).opens
-        trace.is_older = created is None or created < reach
         if cost:
+            trace.is_older = created is None or created < reach
             if trace.is_older or created is None:
                 span = Span(min(self._start, at), at, None)
             else:

@@ -18,14 +18,15 @@ _WHY = {
 }
 
 
-def doubts(report: Report) -> list[str]:
+def doubts(report: Report, *, of_start: bool = True) -> list[str]:
     """
     Return what is in doubt about a month's two turns: a sentence for each kind.
 
     :param report: the month.
+    :param of_start: also about its first turn.
     """
     found = []
-    for is_start in (True, False):
+    for is_start in (True, False) if of_start else (False,):
         by_kind: defaultdict[str, list[int]] = defaultdict(list)
         for line in report.accounts:
             kind = line.start_doubt if is_start else line.end_doubt

@@ -10,7 +10,7 @@ import msgspec
 from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
 from airflow_provider_closeai.costs.accounting.money import ZERO
 from airflow_provider_closeai.costs.accounting.traces import Span, Trace
-from airflow_provider_closeai.costs.accounting.turns import UNSEEN, Turn, Verdict, judge
+from airflow_provider_closeai.costs.accounting.turns import UNSEEN, WAITING, Turn, Verdict, judge
 
 
 def split_month(history: History, traces: Iterable[Trace]) -> None:
@@ -44,7 +44,8 @@ class _Splitter:
             start = Verdict(0, 0, old_doubt=start.old_doubt, new_doubt=start.new_doubt)
         least = end.end
         if trace.next_at is None and not trace.is_gone and not end.has_fallen:
-            end = msgspec.structs.replace(end, end=len(trace.spans))  # nobody has looked since
+            doubt = WAITING if end.old_doubt else ""  # nobody has looked since
+            end = msgspec.structs.replace(end, end=len(trace.spans), old_doubt=doubt)
         account = AccountHistory(
             id=trace.id,
             alias=trace.alias,

@@ -45,7 +45,7 @@ class Trace(msgspec.Struct, kw_only=True):
     :param next_at: when it first had a cost after the month's end.
     :param value: its last cost.
     :param balance: its last balance.
-    :param is_older: it is older than its first sight, and nobody knows what it showed before.
+    :param is_older: its first value is above 0, and nobody knows what it showed before.
     :param spans: where its value moved; a first value that is not 0 is a movement too.
     :param values: the value after each.
     :param spent: by how much the balance fell meanwhile, by place in ``spans``.

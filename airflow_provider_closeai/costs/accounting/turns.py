@@ -15,7 +15,7 @@ import msgspec
 from airflow_provider_closeai.costs.accounting.money import ZERO
 from airflow_provider_closeai.costs.accounting.traces import Trace
 
-_BEFORE, _AFTER = timedelta(hours=9), timedelta(hours=23)
+_BEFORE, _AFTER, _SHORTEST = timedelta(hours=9), timedelta(hours=23), timedelta(days=28)
 
 #: Kinds of doubt. ``UNSEEN``: the ledger begins later. ``WAITING``: equal values, or none, since the turn.
 #: ``HIDDEN``: the value grew, and a reset may hide in that. ``AGAIN``: it fell twice. ``REFUND``: the balance
@@ -41,6 +41,11 @@ class Turn(msgspec.Struct, frozen=True):
     def closes(self) -> datetime:
         """The latest time, but for counters that start again at their first use."""
         return self.at + _AFTER
+
+    @property
+    def next_opens(self) -> datetime:
+        """A time at which no counter has started again for the turn after this one."""
+        return self.at + _SHORTEST - _BEFORE
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -93,7 +98,9 @@ def judge(trace: Trace, turn: Turn) -> Verdict:
         last += 1
     before = trace.before(first)
     falls = [place for place in range(first, last) if values[place] < trace.before(place)]
-    if not falls and (last > first or before) and last < len(spans):
+    is_still = last == first and not is_unseen  # so the next move is the first since the turn
+    is_near = last < len(spans) and (is_still or spans[last].end < turn.next_opens)
+    if not falls and (last > first or before) and is_near:
         last += 1  # it may start again at its first use
         if values[last - 1] < trace.before(last - 1):
             falls = [last - 1]
