@@ -48,7 +48,7 @@ select
     billing_month, cast(sub_account_id as bigint) as sub_account_id, plain(alias) as alias,
     amount_of(amount) as amount, source, plain(reason) as reason
 from ledger_lines
-where kind = 'corrections';
+where kind = 'adjustments';
 
 -- A counter's last value in a month is what the month cost.
 create or replace view counted as

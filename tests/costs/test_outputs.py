@@ -157,6 +157,8 @@ def test_focus_layout(rich: Book, tmp_path: Path) -> None:
         "x_Completeness",
         "x_Kind",
         "x_LocalMonth",
+        "x_Certainty",
+        "x_UnseenMinutes",
     ]
     assert sum(Decimal(line["EffectiveCost"]) for line in lines) == Decimal("2.55000001")
     assert {line["BilledCost"] for line in lines} == {"0"}

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from decimal import Decimal
 
 import msgspec
 
 from airflow_provider_closeai.costs.accounting.alerts import Alert
 from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment, ClosedCost, Closing
-from airflow_provider_closeai.costs.accounting.money import is_bookable
+from airflow_provider_closeai.costs.accounting.money import ZERO, is_bookable, total
 from airflow_provider_closeai.costs.accounting.months import Month, month_of
-from airflow_provider_closeai.costs.accounting.shares import Owner
+from airflow_provider_closeai.costs.accounting.shares import Owner, Share, allocate, shares_from
 from airflow_provider_closeai.costs.accounting.report_model import Movement, Report, appended_movement
 from airflow_provider_closeai.costs.errors import CurrencyConflict, DamagedFile
 from airflow_provider_closeai.costs.store.kinds import ADJUSTMENTS, ALERTS, CLOSED, SNAPSHOTS
@@ -22,6 +24,7 @@ from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile, run_
 log = logging.getLogger(__name__)
 
 _SHOWN = 80
+_PLACES = 8
 
 
 class _Reported(msgspec.Struct, frozen=True):
@@ -157,13 +160,37 @@ def read_late_adjustments(ledger: Ledger, report: Report) -> tuple[list[Movement
             warnings.append(f"Not in the FOCUS file: lines appended to {earlier.name}. {error}")
             continue
         warnings += left_out
+        if closing is None:
+            continue
+        before: defaultdict[int, Decimal] = defaultdict(Decimal)
         for line in lines:
-            is_booked_here = month_of(line.recorded_at, month.zone) == month
-            if closing and is_booked_here and line.recorded_at >= closing.at:
-                closed = closing.accounts.get(line.sub_account_id)
-                owner = closed.owner if closed else owners.get(line.sub_account_id, Owner(""))
-                found.append(appended_movement(line, owner, start=earlier.start, end=earlier.end))
+            number, closed = line.sub_account_id, closing.accounts.get(line.sub_account_id)
+            start = total([before[number], closed.amount if closed else ZERO])
+            before[number] = total([before[number], line.amount])
+            if month_of(line.recorded_at, month.zone) != month or line.recorded_at < closing.at:
+                continue
+            movement = appended_movement(
+                line,
+                closed.owner if closed else owners.get(number, Owner("")),
+                start=earlier.start,
+                end=earlier.end,
+            )
+            found += _split(movement, start, shares_from(closed.shares) if closed else ())
     return found, warnings
+
+
+def _split(movement: Movement, before: Decimal, shares: Sequence[Share]) -> list[Movement]:
+    """Split a line of a shared account as its month is: what each owner's part of the sum so far grows by."""
+    if not shares:
+        return [movement]
+    after = total([before, movement.amount])
+    places = max(_PLACES, *(-int(amount.as_tuple().exponent) for amount in (before, after)))
+    parts = zip(shares, allocate(before, shares, places), allocate(after, shares, places), strict=True)
+    return [
+        msgspec.structs.replace(movement, owner=share.owner, amount=total([new, -old]))
+        for share, old, new in parts
+        if new != old
+    ]
 
 
 def write_closing(
