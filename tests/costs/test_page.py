@@ -40,7 +40,7 @@ def report(book: Book, clock: Clock) -> Report:
         if day != 9:
             book.seen(f"11-{day:02} 23:55", costs)
     book.control("11-30 23:55", "600")
-    book.correct(sub_account_id=1, amount="-2.5", reason="<b>note</b>")
+    book.note(sub_account_id=1, amount="-2.5", reason="<b>note</b>")
     clock.at = local("12-01 00:05")
     return book.report(
         owners={
