@@ -46,6 +46,7 @@ def test_increases_by_day(book: Book) -> None:
 
 
 def test_snapshots_just_after_midnight_belong_to_the_day_before(book: Book) -> None:
+    book.seen("10-31 23:58", {1: "1"})
     book.seen("11-01 00:05", {1: "0"})
     book.seen("11-02 00:05", {1: "2"})
     book.seen("11-03 00:05", {1: "5"})
