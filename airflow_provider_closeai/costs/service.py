@@ -365,7 +365,7 @@ def _earlier(request: CloseRequest, month: Month, clock: Clock) -> Earlier:
 def _write(computed: Report, earlier: Earlier, request: ReportRequest) -> dict[str, str]:
     late: list[Movement] = []
     if not FOCUS_FORMATS.isdisjoint(request.formats):
-        late, warnings = booked.read_late_adjustments(request.month.ledger, computed)
+        late, warnings = booked.read_late_adjustments(request.month.ledger, computed, request.month.owners)
         computed.warnings += warnings
     dataset = Dataset(report=computed, late=late, account=request.account, billed_cost=request.billed_cost)
     written = {}

@@ -69,7 +69,7 @@ def test_forecasts_add_up(book: Book) -> None:
     book.seen("11-10 00:00", {1: "3.00000001", 2: "1", 3: "0.1"})
     book.deleted("11-10 00:01", {2: "1"})
     book.seen("11-11 00:00", {1: "3.00000001", 3: "0.1"})
-    book.correct(sub_account_id=3, amount="-0.03")
+    book.note(sub_account_id=3, amount="-0.03")
     report = book.report(owners={"a-1": "A"}, budgets={"A": 10, "Nobody": 1})
     assert {line.sub_account_id: line.observed_days for line in report.accounts} == {1: 2, 2: 1, 3: 2}
     # Ten of thirty days: what lives triples, what is gone and what was appended stays as it is.

@@ -28,7 +28,7 @@ def year(book: Book, clock: Clock) -> Book:
         book.seen(f"{following}-01 00:05", {1: ("0", "search.a"), 2: ("0", "ads.a")})
         if month == "09":
             book.close("2026-09", owners=OWNERS)
-            book.correct("2026-09", sub_account_id=2, amount="-10", reason="credit note")
+            book.note("2026-09", sub_account_id=2, amount="-10", reason="credit note")
     book.seen("11-16 00:00", {1: ("800", "search.a"), 2: ("20", "ads.a")})
     clock.at = local("11-16 00:05")
     return book

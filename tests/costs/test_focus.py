@@ -160,5 +160,5 @@ def test_a_rename_changes_no_earlier_row(book: Book, clock: Clock, tmp_path: Pat
     names = [line["SubAccountName"] for line in after]
     assert names == ["old.name", "old.name", "new.name", "newest.name"]
     clock.at = local("11-08 09:00")
-    book.correct(sub_account_id=1, amount="-1", alias="newest.name")
+    book.note(sub_account_id=1, amount="-1", alias="newest.name")
     assert table(book.publish(tmp_path, ["focus"]).files["focus"])[-1]["SubAccountName"] == "newest.name"

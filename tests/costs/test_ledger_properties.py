@@ -111,7 +111,7 @@ class Months(RuleBasedStateMachine):
             self.notes += 1
             amount = -amount if is_less else amount
             self.by_hand[name] += amount
-            self.book.correct(name, sub_account_id=number, amount=amount, reason=f"note {self.notes}")
+            self.book.note(name, sub_account_id=number, amount=amount, reason=f"note {self.notes}")
 
     @rule(number=st.integers(1, 5), amount=AMOUNTS)
     def late_evidence(self, number: int, amount: Decimal) -> None:

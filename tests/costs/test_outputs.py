@@ -29,7 +29,7 @@ def rich(book: Book) -> Book:
         "11-05 09:00",
         {1: ("1.00000001", "search.a"), 2: ("1.5", EVIL), 3: ("0.1", '多,"x"', "2026-11-04T10:00:00+08:00")},
     )
-    book.correct(sub_account_id=3, amount="-0.05")
+    book.note(sub_account_id=3, amount="-0.05")
     return book
 
 
@@ -188,7 +188,7 @@ def test_focus_counts_nothing_twice(book: Book, clock: Clock, tmp_path: Path) ->
     """Corrections of a closed month are rows of the open one, and the closed one's rows stay."""
 
     def correct(amount: str, reason: str) -> None:
-        book.correct(sub_account_id=1, amount=amount, reason=reason)
+        book.note(sub_account_id=1, amount=amount, reason=reason)
 
     book.seen("11-30 23:50", {1: "10"})
     clock.at = local("12-01 00:05")
@@ -276,7 +276,7 @@ def test_focus_without_what_is_damaged(book: Book, clock: Clock, tmp_path: Path)
     clock.at = local("11-01 00:06")
     book.close("2026-10")
     clock.at = local("11-05 09:00")
-    book.correct("2026-10", sub_account_id=1, amount="-1")
+    book.note("2026-10", sub_account_id=1, amount="-1")
     [file] = book.ledger.files("corrections", "2026-10")
     (book.ledger.root / file.name).write_bytes(b"")
     book.seen("11-05 09:00", {1: "1"})

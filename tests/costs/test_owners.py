@@ -60,7 +60,7 @@ def test_rules_that_match_nothing_or_overlap_are_named() -> None:
         ([{"team": "A", "id": "x1"}], "'x1' is no id of a sub-account"),
         (
             [{"team": "A", "alias": "a", "centre": "1"}],
-            "'centre' is not known; there are alias, cost_center, id, team",
+            "'centre' is not known; there are alias, cost_center, id, percent, split, team",
         ),
     ],
 )

@@ -42,7 +42,7 @@ def report(book: Book, clock: Clock) -> Report:
             book.seen(f"11-{day:02} 23:55", costs)
     book.control("11-30 23:55", "600")
     book.seen("12-01 00:05", {number: ("0", alias) for number, alias in aliases.items() if number != 4})
-    book.correct(sub_account_id=1, amount="-2.5", reason="<b>note</b>")
+    book.note(sub_account_id=1, amount="-2.5", reason="<b>note</b>")
     clock.at = local("12-01 00:06")
     return book.report(
         owners={
@@ -228,7 +228,7 @@ def test_minus_signs_and_thousands_are_alike(chrome: Browser, book: Book, tmp_pa
     began(book, {1: "a-1", 2: "a-2"})
     book.seen("11-05 09:00", {1: "1234567.5", 2: "5000"})
     book.seen("11-21 09:00", {1: "1200000.25", 2: "5000"})
-    book.correct(sub_account_id=2, amount="-1234.5")
+    book.note(sub_account_id=2, amount="-1234.5")
     book.control("11-21 09:00", "1190000")
     path = tmp_path / "page.html"
     path.write_text(render(book.report(budgets={"A": 1500}, owners={"a-2": "A"}), account="m"), "utf-8")

@@ -103,7 +103,7 @@ def test_the_views_say_what_the_reports_say(tmp_path_factory: Any, examples: int
         clock.at = local("12-01 00:30")
         for number, life in enumerate(lives, 1):
             if life.note is not None:
-                book.correct("2026-10", sub_account_id=number, amount=-life.note, alias=life.alias)
+                book.note("2026-10", sub_account_id=number, amount=-life.note, alias=life.alias)
         reports = [
             book.publish(root / "out", ["focus-csv"], f"2026-{month}", owners=TEAMS).report
             for month in (*MONTHS, "12")

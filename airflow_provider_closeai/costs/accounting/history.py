@@ -34,7 +34,8 @@ class AccountHistory(msgspec.Struct, kw_only=True):
     :param is_in_month: it was seen in this month.
     :param fell: between which two values the counter started again at the month's end.
     :param started: the same at its start.
-    :param doubtful: how much of ``cost`` may be another month's, while a turn was not seen.
+    :param start_doubtful: how much of ``cost`` may be the month's before, where its turn was not seen.
+    :param end_doubtful: how much may be the month's after.
     """
 
     id: int
@@ -49,7 +50,8 @@ class AccountHistory(msgspec.Struct, kw_only=True):
     renames: list[Rename] = []
     opening: Decimal = ZERO
     falls: Decimal = ZERO
-    doubtful: Decimal = ZERO
+    start_doubtful: Decimal = ZERO
+    end_doubtful: Decimal = ZERO
     balance: Decimal | None = None
     deleted_at: datetime | None = None
     start_doubt: str = ""

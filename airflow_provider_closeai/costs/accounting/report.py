@@ -250,7 +250,7 @@ def _observed(
         start_doubt=account.start_doubt,
         end_doubt=account.end_doubt if is_over or state != "live" else "",
         unseen_minutes=minutes(account.unseen[1] - account.unseen[0]) if is_over and account.unseen else 0,
-        doubtful=account.doubtful if is_over else account.opening if account.start_doubt else ZERO,
+        doubtful=account.start_doubtful + (account.end_doubtful if is_over else ZERO),
     )
 
 

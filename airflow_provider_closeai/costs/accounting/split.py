@@ -10,7 +10,7 @@ import msgspec
 from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
 from airflow_provider_closeai.costs.accounting.money import ZERO
 from airflow_provider_closeai.costs.accounting.traces import Span, Trace
-from airflow_provider_closeai.costs.accounting.turns import UNSEEN, WAITING, Turn, Verdict, judge
+from airflow_provider_closeai.costs.accounting.turns import WAITING, Turn, Verdict, judge
 
 
 def split_month(history: History, traces: Iterable[Trace]) -> None:
@@ -38,10 +38,13 @@ class _Splitter:
         if trace.first >= self._end.at and (trace.is_older or trace.first >= self._end.closes):
             return None
         start, end = judge(trace, self._start), judge(trace, self._end)
+        if start.restarts and end.restarts and start.begin == end.end < len(trace.spans):
+            # It stood still all month, and fell at its next use: for the first turn, or for both.
+            start = msgspec.structs.replace(start, new_doubt=WAITING)
+            end = msgspec.structs.replace(end, old_doubt=WAITING)
         is_made = bool(start.new_doubt) and trace.created_at is not None and trace.created_at >= self._start.at
-        doubtful = start.begin
         if is_made:  # after the turn, as it is assumed: what it shows is shown
-            start = Verdict(0, 0, old_doubt=start.old_doubt, new_doubt=start.new_doubt)
+            start = Verdict(0, 0, new_doubt=start.new_doubt, doubtful=start.begin)
         least = end.end
         if trace.next_at is None and not trace.is_gone and not end.has_fallen:
             doubt = WAITING if end.old_doubt else ""  # nobody has looked since
@@ -64,12 +67,9 @@ class _Splitter:
             unseen=self._unseen(trace, end),
         )
         self._move(account, trace, start, end)
-        if start.new_doubt == UNSEEN:
-            account.doubtful = account.opening
-        elif is_made:
-            account.doubtful = trace.before(doubtful)
+        account.start_doubtful = trace.before(start.doubtful)
         if least < end.end and len(trace.spans) > least:
-            account.doubtful += trace.value - trace.before(least)
+            account.end_doubtful = trace.value - trace.before(least)
         return account if trace.is_in_month or account.spans or not account.is_certain else None
 
     def _move(self, account: AccountHistory, trace: Trace, start: Verdict, end: Verdict) -> None:

@@ -59,6 +59,7 @@ class Verdict(msgspec.Struct, frozen=True):
     :param new_doubt: the same of the new month's.
     :param unseen: between which two values the counter started again, where that is known: what was spent
         after the first of them in the old month is in no figure.
+    :param doubtful: the movements of the new month before this one may be the old month's.
     :param waits: whether a later value may still decide.
     """
 
@@ -68,6 +69,7 @@ class Verdict(msgspec.Struct, frozen=True):
     old_doubt: str = ""
     new_doubt: str = ""
     unseen: tuple[datetime, datetime] | None = None
+    doubtful: int = 0
     waits: bool = False
 
     @property
@@ -87,10 +89,10 @@ def judge(trace: Trace, turn: Turn) -> Verdict:
     :param turn: which.
     """
     spans, values = trace.spans, trace.values
-    first = next((place for place, span in enumerate(spans) if span.end > turn.opens), len(spans))
-    is_unseen = trace.is_older and first == 0 and bool(spans) and spans[0].end > turn.at
+    first = next((place for place, span in enumerate(spans) if span.end >= turn.opens), len(spans))
+    is_unseen = trace.is_older and first == 0 and bool(spans) and spans[0].end >= turn.at
     if is_unseen and spans[0].end >= turn.closes:
-        return _unseen()
+        return _unseen(1)
     if trace.is_older and first == 0:  # a first value is no movement: nobody knows the one before
         first = min(1, len(spans))
     last = first
@@ -110,7 +112,7 @@ def judge(trace: Trace, turn: Turn) -> Verdict:
     if falls:
         return _fallen_in_doubt(trace, falls)
     if is_unseen:
-        return _unseen()
+        return _unseen(last)
     if last > first:
         return _grown(trace, turn, first, last)
     if before == ZERO or (trace.is_gone and before == trace.value):
@@ -119,8 +121,8 @@ def judge(trace: Trace, turn: Turn) -> Verdict:
     return _waiting(first)
 
 
-def _unseen() -> Verdict:
-    return Verdict(0, 0, old_doubt=UNSEEN, new_doubt=UNSEEN)
+def _unseen(doubtful: int) -> Verdict:
+    return Verdict(0, 0, old_doubt=UNSEEN, new_doubt=UNSEEN, doubtful=doubtful)
 
 
 def _waiting(place: int) -> Verdict:

@@ -15,8 +15,9 @@ from airflow_provider_closeai.costs.accounting.alerts import Alert
 from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment, ClosedCost, Closing
 from airflow_provider_closeai.costs.accounting.money import ZERO, is_bookable, total
 from airflow_provider_closeai.costs.accounting.months import Month, month_of
-from airflow_provider_closeai.costs.accounting.shares import Owner, Share, allocate, shares_from
+from airflow_provider_closeai.costs.accounting.owners import UNALLOCATED, Owners, Rule
 from airflow_provider_closeai.costs.accounting.report_model import Movement, Report, appended_movement
+from airflow_provider_closeai.costs.accounting.shares import Owner, Share, allocate, shares_from
 from airflow_provider_closeai.costs.errors import CurrencyConflict, DamagedFile
 from airflow_provider_closeai.costs.store.kinds import ADJUSTMENTS, ALERTS, CLOSED, SNAPSHOTS
 from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile, run_key
@@ -139,23 +140,24 @@ def require_ledger_currency(ledger: Ledger, currency: str) -> None:
             return
 
 
-def read_late_adjustments(ledger: Ledger, report: Report) -> tuple[list[Movement], list[str]]:
+def read_late_adjustments(
+    ledger: Ledger, report: Report, rules: Sequence[Rule]
+) -> tuple[list[Movement], list[str]]:
     """
     Read the lines that were appended to earlier, closed months while the report's month went on.
 
     :param ledger: where from.
     :param report: the month in which they were booked.
+    :param rules: who pays for an account that was not there when its month was closed.
     :returns: the lines, and what is damaged.
     """
-    month, owners = report.month, {line.sub_account_id: line.owner for line in report.accounts}
+    month, owners = report.month, Owners(rules)
     found: list[Movement] = []
     warnings: list[str] = []
     for earlier in (Month(name, month.zone) for name in ledger.months(ADJUSTMENTS)):
         try:
             closing = read_closing(ledger, earlier.name, report.currency) if earlier < month else None
-            lines, left_out = (
-                read_adjustments(ledger, earlier.name, report.currency) if closing else ([], [])
-            )
+            lines, left_out = read_adjustments(ledger, earlier.name, report.currency) if closing else ([], [])
         except DamagedFile as error:
             warnings.append(f"Not in the FOCUS file: lines appended to {earlier.name}. {error}")
             continue
@@ -169,13 +171,12 @@ def read_late_adjustments(ledger: Ledger, report: Report) -> tuple[list[Movement
             before[number] = total([before[number], line.amount])
             if month_of(line.recorded_at, month.zone) != month or line.recorded_at < closing.at:
                 continue
-            movement = appended_movement(
-                line,
-                closed.owner if closed else owners.get(number, Owner("")),
-                start=earlier.start,
-                end=earlier.end,
+            rule = None if closed else owners.rule_of(number, line.alias)
+            owner = closed.owner if closed else rule.owner if rule else Owner(UNALLOCATED)
+            shares = shares_from(closed.shares) if closed else rule.shares if rule else ()
+            found += _split(
+                appended_movement(line, owner, start=earlier.start, end=earlier.end), start, shares
             )
-            found += _split(movement, start, shares_from(closed.shares) if closed else ())
     return found, warnings
 
 
