@@ -8,7 +8,10 @@ select * replace (
     cast(ChargePeriodStart as timestamptz) as ChargePeriodStart,
     cast(ChargePeriodEnd as timestamptz) as ChargePeriodEnd
 )
-from read_csv(getvariable('reports') || '/focus-csv/*/*.csv', all_varchar = true, hive_partitioning = true);
+from read_csv(
+    getvariable('reports') || '/focus-csv/*/*.csv', all_varchar = true, hive_partitioning = true,
+    header = true, delim = ',', quote = '"', escape = '"'
+);
 
 -- A billing period by team.
 create or replace view team_months as

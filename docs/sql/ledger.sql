@@ -11,7 +11,8 @@ select *, split_part(filename, '/', -3) as kind
 from (
     select * from read_csv(
         getvariable('ledger') || '/*/*/*.csv',
-        all_varchar = true, filename = true, union_by_name = true, hive_partitioning = false
+        all_varchar = true, filename = true, union_by_name = true, hive_partitioning = false,
+        header = true, delim = ',', quote = '"', escape = '"'  -- or an alias with a quote may be taken for one
     )
     union all by name
     select
