@@ -54,7 +54,7 @@ from airflow_provider_closeai.costs.results import ReportResult, SnapshotResult
 from airflow_provider_closeai.costs.store import booked, observations
 from airflow_provider_closeai.costs.store.files import atomic_write
 from airflow_provider_closeai.costs.store.kinds import CLOSED, CONTROL, DELETED, SNAPSHOTS
-from airflow_provider_closeai.costs.store.ledger import LedgerFile, run_key
+from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile, run_key
 
 log = logging.getLogger(__name__)
 
@@ -359,7 +359,12 @@ def _earlier(request: CloseRequest, month: Month, clock: Clock) -> Earlier:
         except (CurrencyConflict, DamagedFile, NoObservation) as error:
             log.warning("%s is in no comparison: %s", one.name, error)
             unusable.append(one.name)
-    return earlier_of(month, found, unusable)
+    return earlier_of(month, found, unusable, _first_snapshot(ledger))
+
+
+def _first_snapshot(ledger: Ledger) -> datetime | None:
+    files = (ledger.files(SNAPSHOTS, name) for name in ledger.months(SNAPSHOTS))
+    return next((found[0].at for found in files if found), None)
 
 
 def _write(computed: Report, earlier: Earlier, request: ReportRequest) -> dict[str, str]:

@@ -102,6 +102,19 @@ def test_the_headline_of_a_month_that_is_over(year: Book, clock: Clock, tmp_path
     assert told.endswith(" 1 of 1 teams with a budget went over it.")
 
 
+def test_a_month_is_compared_with_nothing_less(book: Book, clock: Clock, tmp_path: Path) -> None:
+    book.seen("10-30 23:55", {1: "1"})
+    book.seen("10-31 23:55", {1: "2"})
+    book.seen("11-01 00:05", {1: "0"})
+    book.seen("11-10 00:00", {1: "300"})
+    clock.at = local("11-10 00:05")
+    result = book.publish(tmp_path / "out", ["html"])
+    assert result.headline == (
+        "November 2026 cost 300.00 CNY up to 10 Nov, 00:00. At this rate it will be 1,000.00."
+    )
+    assert "since 30 Oct 2026, 23:55" in Path(result.files["html"]).read_text()
+
+
 def test_a_page_for_each_team(year: Book, tmp_path: Path) -> None:
     result = published(year, tmp_path / "out", "html", statements=True, budgets={"Search": 700})
     names = {name: Path(path) for name, path in result.files.items() if name.startswith("statement ")}

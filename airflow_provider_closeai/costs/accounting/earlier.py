@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import msgspec
@@ -16,6 +17,7 @@ from airflow_provider_closeai.costs.accounting.report_model import Report
 from airflow_provider_closeai.costs.accounting.shares import allocate, shares_from
 
 _PLACES = 8
+_DAY = timedelta(days=1)
 
 
 class EarlierMonth(msgspec.Struct, frozen=True):
@@ -42,11 +44,27 @@ class Earlier(msgspec.Struct, frozen=True):
     :param last: the calendar month before; ``None``: the ledger has nothing usable of it.
     :param of_year: those of the report's year, oldest first.
     :param unusable: the names of months that the ledger has, and that cannot be computed.
+    :param began: when the ledger's first snapshot was made; ``None``: it is not known.
     """
 
     last: EarlierMonth | None = None
     of_year: Sequence[EarlierMonth] = ()
     unusable: Sequence[str] = ()
+    began: datetime | None = None
+
+    @property
+    def whole_month(self) -> EarlierMonth | None:
+        """Last month, where the ledger has all of it: a month is compared with nothing less."""
+        is_whole = self.last is not None and (
+            self.began is None or self.began - self.last.month.start <= _DAY
+        )
+        return self.last if is_whole else None
+
+    @property
+    def year_begins(self) -> datetime | None:
+        """The beginning of the ledger, where that is inside its first month of the year; else ``None``."""
+        first = self.of_year[0].month if self.of_year else None
+        return self.began if first and self.began and self.began - first.start > _DAY else None
 
     def last_of(self, team: str) -> Decimal | None:
         """Return what a team spent last month; ``None`` where last month is not known."""
@@ -70,17 +88,20 @@ def wanted_months(month: Month, known: Iterable[str]) -> list[Month]:
     return [Month(name, month.zone) for name in sorted(set(known)) if first <= name < month.name]
 
 
-def earlier_of(month: Month, found: Sequence[EarlierMonth], unusable: Sequence[str]) -> Earlier:
+def earlier_of(
+    month: Month, found: Sequence[EarlierMonth], unusable: Sequence[str], began: datetime | None
+) -> Earlier:
     """
     Return what a report is compared with.
 
     :param month: the report's.
     :param found: the earlier months, oldest first.
     :param unusable: the names of those that cannot be computed.
+    :param began: when the ledger's first snapshot was made.
     """
     last = next((one for one in found if one.month == month.step(-1)), None)
     of_year = [one for one in found if one.month.name[:4] == month.name[:4]]
-    return Earlier(last, of_year, unusable)
+    return Earlier(last, of_year, unusable, began)
 
 
 def month_as_closed(month: Month, closing: Closing, adjustments: Iterable[Adjustment]) -> EarlierMonth:

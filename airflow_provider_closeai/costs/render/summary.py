@@ -84,7 +84,7 @@ def headline(report: Report, earlier: Earlier) -> str:
     :param earlier: the months before.
     """
     money, spent = money_for(report.totals.month_to_date), report.totals.month_to_date
-    name, last = month_name(report.month), earlier.last
+    name, last = month_name(report.month), earlier.whole_month
     if report.status == OPEN:
         at = f"{report.history.last_snapshot.astimezone(zone_of(report.month.zone)):%d %b, %H:%M}"
         certain = f", of which {money(report.lower_bound)} is certain" if report.uncertain else ""
