@@ -97,7 +97,7 @@ def test_the_columns(recorder: Recorder, ledger: Ledger) -> None:
     taken = recorder.take(Platform(account(2, alias="=b"), account(1, "0.1", enabled=False), usage="7"))
     text = (ledger.root / taken.file.name).read_text()
     assert text.splitlines() == [
-        "observed_at,billing_month,sub_account_id,alias,enabled,balance,monthly_cost,model_pricing,created_at",
+        "observed_at,billing_month,sub_account_id,alias,enabled,balance,monthly_cost,model_pricing,created_at,user_id",
         "2026-11-24T01:00:00Z,2026-11,1,a-1,false,99.5,0.1,"
         '"[{""model"":""gpt-4"",""pricing_factor"":1.5}]",2026-05-24T23:13:16.878831+08:00',
         "2026-11-24T01:00:00Z,2026-11,2,'=b,true,99.5,0.44000013,"

@@ -93,8 +93,9 @@ def judge(trace: Trace, turn: Turn) -> Verdict:
     is_unseen = trace.is_older and first == 0 and bool(spans) and spans[0].end >= turn.at
     if is_unseen and spans[0].end >= turn.closes:
         return _unseen(1)
-    if trace.is_older and first == 0:  # a first value is no movement: nobody knows the one before
-        first = min(1, len(spans))
+    is_first_inside = trace.is_older and first == 0 and bool(spans)
+    if is_first_inside:  # it is no movement: nobody knows the value before
+        first = 1
     last = first
     while last < len(spans) and spans[last].start < turn.closes:
         last += 1
@@ -113,6 +114,7 @@ def judge(trace: Trace, turn: Turn) -> Verdict:
         return _fallen_in_doubt(trace, falls)
     if is_unseen:
         return _unseen(last)
+    first -= is_first_inside
     if last > first:
         return _grown(trace, turn, first, last)
     if before == ZERO or (trace.is_gone and before == trace.value):
