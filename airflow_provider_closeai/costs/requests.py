@@ -200,9 +200,7 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True):
             account=arguments.parse_label("account", account),
             billed_cost=parse_billed_cost(billed_cost),
             output=open_path("output", output),
-            month=CloseRequest.parse(
-                open_path=open_path, even_if_uncertain=even_if_uncertain, **month
-            ),
+            month=CloseRequest.parse(open_path=open_path, even_if_uncertain=even_if_uncertain, **month),
         )
 
 

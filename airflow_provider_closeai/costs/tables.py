@@ -167,9 +167,7 @@ def read_csv(data: bytes, wanted: Sequence[Column]) -> list[Sequence[Any]]:
         # Everything that is done for each line is done in C: a month of 100,000 accounts has three million.
         cells = list(zip(*map(operator.itemgetter(*places, 0), lines), strict=True)) or [()] * len(places)
         read = _READ if b"'" in data else _READ | {"text": list}  # nothing is guarded in it
-        found = {
-            column.name: read.get(column.kind, list)(cells[index]) for index, column in enumerate(there)
-        }
+        found = {column.name: read.get(column.kind, list)(cells[index]) for index, column in enumerate(there)}
         return [found.get(column.name) or [None] * len(cells[0]) for column in wanted]
     except IndexError:
         raise DamagedFile(f"line {lines.line_num} has fewer cells than there are columns") from None

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 import msgspec
 import pytest
@@ -157,7 +155,10 @@ def accounts(draw: st.DrawFn, number: int, zone: int) -> Account:
 def ledgers(draw: st.DrawFn) -> tuple[list[Account], list[datetime]]:
     zone = draw(st.sampled_from([0, 0, 8, 8, -6, 20]))
     found = [draw(accounts(number, zone)) for number in (1, 2)]
-    every = [BEGIN + day * 24 * HOUR - timedelta(minutes=5) + 12 * HOUR for day in (*range(6), 12, 19, 26, *range(30, 37))]
+    every = [
+        BEGIN + day * 24 * HOUR - timedelta(minutes=5) + 12 * HOUR
+        for day in (*range(6), 12, 19, 26, *range(30, 37))
+    ]
     turns = [at + timedelta(minutes=minutes) for at in TURNS for minutes in (-2, 5)]
     dense = [at + step * HOUR for at in TURNS for step in range(-9, 24)] if draw(st.booleans()) else []
     missed = draw(st.sets(st.sampled_from([*every, *turns]), max_size=6))

@@ -8,7 +8,6 @@ zones, 3 hours either way), and what comes next where these show nothing. docs/c
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from decimal import Decimal
 
 import msgspec
 

@@ -14,8 +14,8 @@ import msgspec
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs import tables
-from airflow_provider_closeai.costs.accounting.shares import Owner
 from airflow_provider_closeai.costs.accounting.report_model import Movement, Report
+from airflow_provider_closeai.costs.accounting.shares import Owner
 from airflow_provider_closeai.costs.tables import Column, Constant
 
 BILLED_COSTS = ("effective", "zero")

@@ -13,8 +13,8 @@ from airflow_provider_closeai.costs.accounting.alerts import Alert
 from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment, ClosedCost, Closing
 from airflow_provider_closeai.costs.accounting.money import is_bookable
 from airflow_provider_closeai.costs.accounting.months import Month, month_of
-from airflow_provider_closeai.costs.accounting.shares import Owner
 from airflow_provider_closeai.costs.accounting.report_model import Movement, Report, appended_movement
+from airflow_provider_closeai.costs.accounting.shares import Owner
 from airflow_provider_closeai.costs.errors import CurrencyConflict, DamagedFile
 from airflow_provider_closeai.costs.store.kinds import ADJUSTMENTS, ALERTS, CLOSED, SNAPSHOTS
 from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile, run_key
@@ -150,9 +150,7 @@ def read_late_adjustments(ledger: Ledger, report: Report) -> tuple[list[Movement
     for earlier in (Month(name, month.zone) for name in ledger.months(ADJUSTMENTS)):
         try:
             closing = read_closing(ledger, earlier.name, report.currency) if earlier < month else None
-            lines, left_out = (
-                read_adjustments(ledger, earlier.name, report.currency) if closing else ([], [])
-            )
+            lines, left_out = read_adjustments(ledger, earlier.name, report.currency) if closing else ([], [])
         except DamagedFile as error:
             warnings.append(f"Not in the FOCUS file: lines appended to {earlier.name}. {error}")
             continue
@@ -211,7 +209,7 @@ def unreported(ledger: Ledger, month: str, alerts: Iterable[Alert], *, run: str)
     """
     reported = _reported(ledger, month).items()
     known = {line for file, lines in reported if file.run != run for line in lines}
-    return [alert for alert in alerts if _Reported(alert.team, alert.threshold) not in known]
+    return [alert for alert in alerts if _Reported(alert.team, alert.key) not in known]
 
 
 def mark_reported(ledger: Ledger, alerts: Sequence[Alert], *, at: datetime, run: str) -> None:
@@ -227,7 +225,7 @@ def mark_reported(ledger: Ledger, alerts: Sequence[Alert], *, at: datetime, run:
         return
     month = alerts[0].billing_month
     own = [line for file, lines in _reported(ledger, month).items() if file.run == run for line in lines]
-    own += [_Reported(alert.team, alert.threshold) for alert in alerts]
+    own += [_Reported(alert.team, alert.key) for alert in alerts]
     ledger.write(ALERTS, month, at, run, list(dict.fromkeys(own)), replace=True)
 
 
