@@ -185,7 +185,8 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True):
         :param output: the folder of the report's files.
         :param formats: some of ``html``, ``csv``, ``json``, ``parquet``, ``focus``.
         :param thresholds: of the budget, at which a team is reported: ``80%``, ``forecast 100%``.
-        :param close: also close the month: ``True``, or ``even if uncertain``: also while its end is in doubt.
+        :param close: also close the month: ``True``, or ``even if uncertain``: also while its end is in
+            doubt.
         :param account: the main account's name.
         :param billed_cost: FOCUS ``BilledCost``: ``effective`` or ``zero``.
         :param open_path: makes a path object of a path.

@@ -252,10 +252,10 @@ def test_an_account_that_cannot_be_read_is_not_counted_around(recorder: Recorder
 
 
 def test_another_main_accounts_listing_is_refused(recorder: Recorder, ledger: Ledger) -> None:
-    recorder.take(Platform(account(1, user_id=7), account(2, user_id=7)))
-    recorder.take(Platform(account(1, user_id=7)), run="b" * 12)
-    recorder.take(Platform(account(1)), run="c" * 12)  # one that does not say whose it is
-    with pytest.raises(SnapshotRefused, match="of the main account 8, and the ledger .* of 7"):
+    recorder.take(Platform(account(1, user_id=7), account(2, user_id=7), usage=1))
+    recorder.take(Platform(account(1, user_id=7), usage=1), run="b" * 12)
+    recorder.take(Platform(account(1), usage=1), run="c" * 12)  # one that does not say whose it is
+    with pytest.raises(SnapshotRefused, match=r"of the main account 8, and the ledger .* of 7"):
         recorder.take(Platform(account(1, user_id=8)), run="d" * 12)
     with pytest.raises(SnapshotRefused, match="of the main account 8"):
         recorder.deleted([account(1, user_id=8)])
@@ -265,7 +265,7 @@ def test_another_main_accounts_listing_is_refused(recorder: Recorder, ledger: Le
 
 def test_a_cost_that_is_no_money_is_named(recorder: Recorder, ledger: Ledger) -> None:
     with pytest.raises(UnreadableAccount, match=r"2 \(monthly_cost: no money has that size\)"):
-        recorder.take(Platform(account(1), account(2, "1e400")))
+        recorder.take(Platform(account(1), account(2, "1e40")))
     assert ledger.months(SNAPSHOTS) == []
 
 

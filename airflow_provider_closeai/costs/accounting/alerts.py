@@ -98,8 +98,8 @@ class Alert(msgspec.Struct, frozen=True):
         what = "is forecast to spend" if self.threshold.startswith(FORECAST) else "has spent"
         least = " or more" if self.is_lower_bound else ""
         return (
-            f"{shown(self.team)} {what} {amount}{least} in {self.billing_month}: {used:.1f} % of its budget of "
-            f"{limit} (threshold {self.threshold})."
+            f"{shown(self.team)} {what} {amount}{least} in {self.billing_month}: {used:.1f} % of its budget "
+            f"of {limit} (threshold {self.threshold})."
         )
 
     def record(self) -> dict[str, Any]:
@@ -134,9 +134,9 @@ def _threshold(value: object) -> Threshold:
     if match := _BUDGET.fullmatch(text):
         return Threshold(parse_amount("thresholds", match[2]), FORECAST if match[1] else BUDGET)
     raise InvalidParameter(
-        f"thresholds: {shown(repr(value))} is none. Write '80%' of the budget, 'forecast 100%' for what the whole "
-        "month is forecast to cost, 'spike 300% over 10' for a day of an account, or 'balance' for one that "
-        "will not last the month."
+        f"thresholds: {shown(repr(value))} is none. Write '80%' of the budget, 'forecast 100%' for what the "
+        "whole month is forecast to cost, 'spike 300% over 10' for a day of an account, or 'balance' for one "
+        "that will not last the month."
     )
 
 

@@ -76,7 +76,7 @@ def short_balances(report: Report) -> Iterator[tuple[AccountCosts, Decimal, Deci
 
 def _newest_day(report: Report) -> date:
     """Return the day that the newest snapshot's increases are booked on."""
-    newest = [at for at in report.history.snapshots[-2:]]
+    newest = report.history.snapshots[-2:]
     return report.month.day(newest[0], newest[-1])
 
 

@@ -2,7 +2,7 @@
 
 The platform does not say when that is: in which zone, at once or account by account, at the turn or at the
 first use after it. So the values from 9 hours before the assumed turn to 23 hours after it are looked at (all
-zones, 3 hours either way), and what comes next where these show nothing. docs/costs.md has the rules as a table.
+zones, 3 hours either way), and what comes next where these show nothing. The rules: docs/costs.md.
 """
 
 from __future__ import annotations
@@ -113,7 +113,8 @@ def judge(trace: Trace, turn: Turn) -> Verdict:
         return _fallen_in_doubt(trace, falls)
     if is_unseen:
         return _unseen(last)
-    first -= is_first_inside
+    if is_first_inside and last == first and trace.is_gone:
+        first = 0  # one value, and nobody knows of which month it is
     if last > first:
         return _grown(trace, turn, first, last)
     if before == ZERO or (trace.is_gone and before == trace.value):

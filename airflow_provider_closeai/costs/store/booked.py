@@ -18,10 +18,9 @@ from airflow_provider_closeai.costs.accounting.shares import Owner
 from airflow_provider_closeai.costs.errors import CurrencyConflict, DamagedFile
 from airflow_provider_closeai.costs.store.kinds import ADJUSTMENTS, ALERTS, CLOSED, SNAPSHOTS
 from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile, run_key
+from airflow_provider_closeai.costs.texts import shown
 
 log = logging.getLogger(__name__)
-
-_SHOWN = 80
 
 
 class _Reported(msgspec.Struct, frozen=True):
@@ -73,8 +72,9 @@ def read_adjustments(ledger: Ledger, month: str, currency: str) -> tuple[list[Ad
                 problem = f"no amount of money has {line.amount.adjusted() + 1} digits"
             if problem:
                 warnings.append(
-                    f"Left out: the note {line.reason[:_SHOWN]!r} of {month} for account {line.sub_account_id} "
-                    f"({file.name}): {problem}. Move the file out of the ledger, and book it again."
+                    f"Left out: the note {shown(line.reason)!r} of {month} for account "
+                    f"{line.sub_account_id} ({file.name}): {problem}. Move the file out of the ledger, and "
+                    "book it again."
                 )
             else:
                 found.append(line)
@@ -90,8 +90,8 @@ def read_problems(ledger: Ledger, month: str) -> list[str]:
     :returns: files of the month whose names are not ledger names.
     """
     return [
-        f"Left out: {name} is no name of a file of the ledger. Give it back the name that it was written with, "
-        "or move it out of the ledger."
+        f"Left out: {name} is no name of a file of the ledger. Give it back the name that it was written "
+        "with, or move it out of the ledger."
         for kind in (CLOSED, ADJUSTMENTS)
         for name in ledger.unrecognized_files(kind, month)
     ]
@@ -122,7 +122,7 @@ def require_ledger_currency(ledger: Ledger, currency: str) -> None:
     :raises CurrencyConflict: months were closed, or else notes booked, in another one only.
     """
     for kind, what in ((CLOSED, "months were closed"), (ADJUSTMENTS, "notes were booked")):
-        found = set()
+        found: set[str] = set()
         for month in ledger.months(kind):
             for file in ledger.files(kind, month):
                 with contextlib.suppress(DamagedFile):
