@@ -351,7 +351,8 @@ def _remarks(report: Report) -> list[str]:
         )
     if report.status == ESTIMATED and report.unseen_minutes:
         remarks.append(
-            f"Up to {report.unseen_minutes} minutes around the month's end were not seen: what was spent "
+            f"The last snapshot with the costs of all accounts lies {report.gap_minutes} minutes before the "
+            f"month's end, and up to {report.unseen_minutes} minutes around it were not seen: what was spent "
             "then is not included and not estimated."
         )
     if report.closing is not None and (drift := _count_drifted(report)):
