@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     )
     from airflow_provider_closeai.costs.requests import (
         CloseRequest,
-        NoteRequest,
         DeletionRequest,
+        NoteRequest,
         ReportRequest,
         Run,
         SnapshotRequest,
@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from airflow_provider_closeai.costs.service import (
         close,
         compute,
-        record_note,
+        record_control_difference,
         record_deleted,
+        record_note,
         report,
         snapshot,
     )
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 __all__ = [
     "CloseRefused",
     "CloseRequest",
-    "NoteRequest",
     "CurrencyConflict",
     "DamagedFile",
     "DeletionRequest",
@@ -57,6 +57,7 @@ __all__ = [
     "NoObservation",
     "NotRead",
     "NotWritten",
+    "NoteRequest",
     "NothingToDo",
     "NotifierFailed",
     "Report",
@@ -70,13 +71,22 @@ __all__ = [
     "TooManyDigits",
     "close",
     "compute",
-    "record_note",
+    "record_control_difference",
     "record_deleted",
+    "record_note",
     "report",
     "run_key",
     "snapshot",
 ]
-_FUNCTIONS = ("close", "compute", "record_note", "record_deleted", "report", "snapshot")
+_FUNCTIONS = (
+    "close",
+    "compute",
+    "record_control_difference",
+    "record_deleted",
+    "record_note",
+    "report",
+    "snapshot",
+)
 _MODULES = {
     **dict.fromkeys(_FUNCTIONS, "service"),
     "Ledger": "store.ledger",

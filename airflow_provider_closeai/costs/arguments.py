@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.tables import unguarded
+from airflow_provider_closeai.costs.texts import plain_text
 
 EVEN_IF_UNCERTAIN = "even if uncertain"
 
@@ -209,7 +209,7 @@ def _csv_rows(text: str) -> Iterator[dict[str, str]]:
             continue
         if any(cells[len(header) :]):
             raise ValueError(f"line {lines.line_num} has more cells than the first line has names")
-        yield {key: unguarded(cell) for key, cell in zip(header, cells, strict=False) if key}
+        yield {key: plain_text(cell) for key, cell in zip(header, cells, strict=False) if key}
 
 
 def _yaml(text: str) -> object:

@@ -194,7 +194,8 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True):
         :param formats: some of ``html``, ``csv``, ``json``, ``parquet``, ``focus``, ``focus-csv``,
             ``focus-parquet``.
         :param thresholds: of the budget, at which a team is reported: ``80%``, ``forecast 100%``.
-        :param close: also close the month: ``True``, or ``even if uncertain``: also while its end is in doubt.
+        :param close: also close the month: ``True``, or ``even if uncertain``: also while its end is in
+            doubt.
         :param account: the main account's name.
         :param billed_cost: FOCUS ``BilledCost``: ``effective`` or ``zero``.
         :param statements: also write a page for each team.

@@ -16,8 +16,8 @@ from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
 from airflow_provider_closeai.costs.accounting import closing, listing
 from airflow_provider_closeai.costs.accounting.aggregate import aggregate
-from airflow_provider_closeai.costs.accounting.alerts import reached_alerts
-from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment
+from airflow_provider_closeai.costs.accounting.alerts import needs_previous_month, reached_alerts
+from airflow_provider_closeai.costs.accounting.booked import MAIN_ACCOUNT, NOTE, Adjustment
 from airflow_provider_closeai.costs.accounting.earlier import (
     Earlier,
     EarlierMonth,
@@ -171,7 +171,7 @@ def report(
         computed = _compute(asked, month, clock)
     earlier = _earlier(asked, month, clock)
     files = _write(computed, earlier, request)
-    reached = reached_alerts(computed, request.thresholds)
+    reached = reached_alerts(computed, request.thresholds, _previous(asked, month, request, clock))
     new = booked.unreported(ledger, month.name, reached, run=run.key)
     url = request.url_of(files.get("html"))
     result = ReportResult(
@@ -258,6 +258,48 @@ def record_note(request: NoteRequest, *, clock: Clock = utc_now) -> LedgerFile |
     if month not in ledger.months(SNAPSHOTS):
         log.warning("The ledger has no snapshot of %s: the note %r is in no report.", month, note.reason)
     return booked.append_adjustments(ledger, month, [note])
+
+
+def record_control_difference(request: CloseRequest, *, clock: Clock = utc_now) -> LedgerFile | None:
+    """
+    Book what the main account used and no sub-account shows, as a note of the main account itself.
+
+    It counts under the id 0: an owner rule for ``id:0`` says who pays it. What was booked of it before is
+    taken off, so it may be called as often as you like.
+
+    :param request: the month.
+    :param clock: returns the time.
+    :raises NothingToDo: the ledger has no control total of the month, or all of the difference is booked.
+    :returns: the file.
+    """
+    computed = compute(request, clock=clock)
+    if computed.control is None or computed.main_difference is None:
+        raise NothingToDo(f"The ledger has no control total of {computed.month.name}: nothing to book.")
+    booked_before = [line.amount for line in computed.appended if line.sub_account_id == MAIN_ACCOUNT]
+    amount = total([computed.main_difference, *(-one for one in booked_before)])
+    if not amount:
+        raise NothingToDo(f"The control difference of {computed.month.name} is booked already.")
+    note = NoteRequest.parse(
+        ledger=request.ledger.root,
+        month=computed.month.name,
+        sub_account_id=MAIN_ACCOUNT,
+        amount=amount,
+        reason=f"control difference of {computed.control.at.isoformat()}",
+        currency=request.currency,
+        alias="(main account)",
+    )
+    return record_note(note, clock=clock)
+
+
+def _previous(asked: CloseRequest, month: Month, request: ReportRequest, clock: Clock) -> Report | None:
+    """Compute the month before, where an alert compares with it."""
+    if not needs_previous_month(request.thresholds):
+        return None
+    try:
+        return _compute(asked, month.step(-1), clock)
+    except CloseAIError as error:
+        log.warning("The days of %s are compared with no earlier month: %s", month.name, error)
+        return None
 
 
 def _decide_snapshot(request: SnapshotRequest, run: Run, now: datetime) -> Decision:

@@ -113,12 +113,14 @@ class CostReportOperator(BaseOperator):
         (templated).
     :param budgets: by team: a mapping, a list, JSON text of either, or the path of a YAML or CSV file
         (templated).
-    :param thresholds: of the budget, at which a team is reported once a month: ``80%``, ``forecast 100%``; a
-        list, or a text with commas. An empty list disables alerts.
+    :param thresholds: at which a team is reported once a month: ``80%`` of its budget, ``forecast 100%``; of
+        an account ``spike 300% over 10``, or ``balance``: it will not last the month. A list, or a text with
+        commas. An empty list disables alerts.
     :param notifiers: one or several: called once with all new alerts, which their templates know as
         ``closeai_alerts``; ``closeai_digest`` is the report in a few lines.
     :param notify_on: ``alerts``: notifiers are called where there are new alerts; ``report``: always.
-    :param close: close the month: its figures stand from then on, and a later close only appends lines.
+    :param close: close the month: its figures stand from then on, and a later close only appends lines. It
+        refuses while the month's end is in doubt, unless this is ``"even if uncertain"``.
     :param final_within: how close to the month's end a snapshot makes it final: a timedelta or seconds.
     :param time_zone: where the billing month turns; the same as the snapshot's.
     :param account: the main account's name, on the page and as FOCUS ``BillingAccountId`` (templated).
@@ -156,7 +158,7 @@ class CostReportOperator(BaseOperator):
         budgets: Any = None,
         thresholds: Sequence[str] | str = defaults.THRESHOLDS,
         notifiers: BaseNotifier | Sequence[BaseNotifier] | None = (),
-        close: bool = False,
+        close: bool | Literal["even if uncertain"] | str = False,
         final_within: timedelta | float = defaults.FINAL_WITHIN,
         time_zone: str | tzinfo = defaults.TIME_ZONE,
         account: str | int = defaults.ACCOUNT,

@@ -2,7 +2,9 @@
 
 create or replace view charges as
 select * replace (
-    regexp_replace(SubAccountName, '^''', '') as SubAccountName,
+    regexp_replace(
+        regexp_replace(SubAccountName, '^''', ''), '([;|\t\r\n]\s*)''(''*[=+\-@＝＋－＠])', '\1\2', 'g'
+    ) as SubAccountName,
     cast(EffectiveCost as decimal(38, 12)) as EffectiveCost,
     cast(BilledCost as decimal(38, 12)) as BilledCost,
     cast(ChargePeriodStart as timestamptz) as ChargePeriodStart,

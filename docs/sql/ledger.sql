@@ -1,7 +1,9 @@
 -- A ledger as DuckDB views. Before it: set variable ledger = '/data/closeai/ledger';
 
 -- What a spreadsheet would run as a formula has an apostrophe in front in the files.
-create or replace macro plain(cell) as regexp_replace(cell, '^''', '');
+create or replace macro plain(cell) as regexp_replace(
+    regexp_replace(cell, '^''', ''), '([;|\t\r\n]\s*)''(''*[=+\-@＝＋－＠])', '\1\2', 'g'
+);
 create or replace macro amount_of(cell) as cast(nullif(cell, '') as decimal(38, 12));
 
 -- Every line of every file; of one task run only its newest file counts. The part after "union all by name" gives

@@ -9,8 +9,8 @@ from typing import Any
 
 from airflow_provider_closeai.costs import (
     CloseRequest,
-    NoteRequest,
     Ledger,
+    NoteRequest,
     Report,
     ReportRequest,
     ReportResult,

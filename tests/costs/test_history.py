@@ -119,8 +119,8 @@ def test_a_reset_at_another_time_is_told(book: Book, clock: Clock) -> None:
     report = book.report()
     [suggestion] = [warning for warning in report.warnings if "time_zone" in warning]
     assert suggestion.startswith(
-        "At the turn to 2026-11 2 of 2 counters started again at another time than midnight in Asia/Shanghai, "
-        "most of them between 2026-11-01 00:05 and 2026-11-01 12:00."
+        "At the turn to 2026-11 2 of 2 counters started again at another time than midnight in "
+        "Asia/Shanghai, most of them between 2026-11-01 00:05 and 2026-11-01 12:00."
     )
     assert (report.status, report.totals.month_to_date) == ("estimated", 5)
     assert book.report("2026-10").totals.month_to_date == Decimal("30.1")
@@ -285,6 +285,7 @@ def test_days_before_the_months_first_snapshot_are_missed_too(book: Book) -> Non
 
 
 def test_an_account_that_vanishes_at_the_turn_is_named(book: Book) -> None:
+    book.seen("10-30 23:55", {1: "7", 2: "5", 3: "1", 4: "1"})
     book.seen("10-31 23:58", {1: "7", 2: "5", 3: "1", 4: "1"})
     book.deleted("10-31 23:59", {3: "1"})
     book.deleted("11-01 00:01", {4: "0"})

@@ -158,7 +158,7 @@ def test_a_report_that_comes_after_the_turn(sim: Simulator, clock: Clock, tmp_pa
     with pytest.raises(AirflowFailException, match="no usable snapshot of 2026-12"):
         report_operator(tmp_path).execute(context_of())
     record = report_operator(tmp_path, month=" latest ").execute(context_of())
-    assert (record["billing_month"], record["status"]) == ("2026-11", "final")
+    assert (record["billing_month"], record["status"]) == ("2026-11", "estimated")
 
 
 def test_a_run_that_is_cleared_later_closes_its_own_month(
@@ -167,7 +167,7 @@ def test_a_run_that_is_cleared_later_closes_its_own_month(
     for at in ("11-30 23:58", "12-31 23:58"):
         clock.at = local(at)
         snapshot(tmp_path, context_of(at))
-    close = report_operator(tmp_path, month="previous", close=True)
+    close = report_operator(tmp_path, month="previous", close="even if uncertain")
     record = close.execute(context_of(data_interval_end=local("12-01 00:05")))
     assert (record["billing_month"], record["closed"]) == ("2026-11", True)
 
@@ -443,14 +443,16 @@ def test_a_second_run_gives_the_same_result(sim: Simulator, clock: Clock, tmp_pa
     assert {**report.execute(context_of("other")), "alerts": first["alerts"]} == first
     assert report.execute(context_of("other"))["alerts"] == [], "told by the first run"
     clock.at = local("12-01 00:05")
-    close = report_operator(tmp_path, month="previous", close=True, **{**options, "thresholds": ()})
+    close = report_operator(
+        tmp_path, month="previous", close="even if uncertain", **{**options, "thresholds": ()}
+    )
     due: dict[str, Any] = {"data_interval_end": local("12-01 00:05")}
     first = close.execute(context_of("close", **due))
     clock.at = local("12-20 00:05")
     for run_id in ("close", "backfilled"):
         assert close.execute(context_of(run_id, **due)) == first
     assert len(list((tmp_path / "ledger/closed").rglob("*.csv"))) == 1
-    assert not (tmp_path / "ledger/corrections").exists()
+    assert not (tmp_path / "ledger/adjustments").exists()
 
 
 def test_a_month_of_which_nothing_is_known_is_not_closed(
@@ -459,7 +461,7 @@ def test_a_month_of_which_nothing_is_known_is_not_closed(
     """The first unpause of a close in the middle of a month."""
     clock.at = local("11-24 09:00")
     snapshot(tmp_path)
-    close = report_operator(tmp_path, month="previous", close=True)
+    close = report_operator(tmp_path, month="previous", close="even if uncertain")
     with pytest.raises(AirflowSkipException, match="has nothing of 2026-10: there is nothing to close"):
         close.execute(context_of(data_interval_end=local("11-01 00:05")))
     assert not (tmp_path / "out").exists()

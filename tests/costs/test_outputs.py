@@ -273,13 +273,14 @@ def test_what_goes_wrong_elsewhere_is_not_the_files_fault(tmp_path: Path) -> Non
 
 def test_focus_without_what_is_damaged(book: Book, clock: Clock, tmp_path: Path) -> None:
     book.seen("10-31 23:55", {1: "10"})
+    book.turn("11", [1])
     clock.at = local("11-01 00:06")
-    book.close("2026-10")
+    book.close("2026-10", even_if_uncertain=True)
     clock.at = local("11-05 09:00")
     book.note("2026-10", sub_account_id=1, amount="-1")
-    [file] = book.ledger.files("corrections", "2026-10")
+    [file] = book.ledger.files("adjustments", "2026-10")
     (book.ledger.root / file.name).write_bytes(b"")
     book.seen("11-05 09:00", {1: "1"})
     result = book.publish(tmp_path / "out", ["html", "focus"])
-    assert "Not in the FOCUS file: corrections of 2026-10." in result.report.warnings[-1]
+    assert "Not in the FOCUS file: lines appended to 2026-10." in result.report.warnings[-1]
     assert "Not in the FOCUS file" in Path(result.files["html"]).read_text()

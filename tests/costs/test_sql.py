@@ -163,7 +163,7 @@ def test_the_page_shows_what_is_in_the_files() -> None:
 def test_the_examples_of_the_page_run(book: Book, tmp_path: Path) -> None:
     book.seen("10-31 23:55", {1: ("5", "search.a")})
     book.seen("11-01 00:05", {1: ("0", "search.a")})
-    book.seen("11-05 09:00", {1: ("2", "search.a")})
+    book.seen("11-05 09:00", {1: ("2", "search.a;=1+1")})
     for month in ("2026-10", "2026-11"):
         book.publish(tmp_path / "out", ["focus-csv"], month, owners=TEAMS)
     database = views("ledger", ledger=book.ledger.root)
@@ -174,3 +174,6 @@ def test_the_examples_of_the_page_run(book: Book, tmp_path: Path) -> None:
     for example in examples:
         if "read_text" not in example and ".read" not in example:
             assert database.execute(example).fetchall(), example
+    alias = "select alias from account_charges where billing_month = '2026-11'"
+    assert database.execute(alias).fetchall() == [("search.a;=1+1",)]
+    assert database.execute("select max(alias) from observations").fetchall() == [("search.a;=1+1",)]

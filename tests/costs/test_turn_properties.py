@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 import msgspec
 import pytest
@@ -33,14 +31,12 @@ class Account(msgspec.Struct, kw_only=True):
     :param uses: when a cost is posted (up to 3 hours after its use, which no counter shows), and how much.
     :param resets: when its month turns: that of October, and that of November.
     :param is_lazy: its counter starts again at the first use after the turn.
-    :param parts: how long after the turn its counter loses the second half.
     """
 
     number: int
     uses: list[tuple[datetime, Decimal]]
     resets: tuple[datetime, datetime]
     is_lazy: bool = False
-    parts: timedelta = timedelta(0)
     born: datetime | None = None
     gone: datetime | None = None
     balance: str = "none"
@@ -50,16 +46,12 @@ class Account(msgspec.Struct, kw_only=True):
 
     def counter(self, at: datetime) -> Decimal:
         """Return what a listing shows."""
-        begin, before = BEGIN, Decimal(0)
+        begin = BEGIN
         for reset in self.resets:
             has_use = any(reset <= moment <= at for moment, _ in self.uses)
             if at >= reset and (has_use or not self.is_lazy):
-                last = self.spent(begin, reset)
-                before = last / 2 if self.parts and at < reset + self.parts else Decimal(0)
                 begin = reset
-            elif at >= reset:
-                return self.spent(begin, reset) + (before if begin != BEGIN else 0)
-        return before + self.spent(begin, at + timedelta(microseconds=1))
+        return self.spent(begin, at + timedelta(microseconds=1))
 
     def seen(self, at: datetime) -> Observation:
         spent = self.spent(BEGIN, at + timedelta(microseconds=1))
@@ -142,6 +134,7 @@ def accounts(draw: st.DrawFn, number: int, zone: int) -> Account:
     late = [timedelta(minutes=draw(st.integers(-180, 180))) for _ in TURNS]
     if offsets == "all":
         late = [late[0], late[0]]
+    resets = (TURNS[0] + zone * HOUR + late[0], TURNS[1] + zone * HOUR + late[1])
     born = draw(st.none() | instants()) if draw(st.integers(0, 3)) == 0 else None
     gone = draw(st.none() | instants()) if draw(st.integers(0, 3)) == 0 else None
     if born and gone and gone <= born:
@@ -150,9 +143,8 @@ def accounts(draw: st.DrawFn, number: int, zone: int) -> Account:
     return Account(
         number=number,
         uses=[(at, amount) for at, amount in uses if BEGIN <= at <= STOP],
-        resets=(TURNS[0] + zone * HOUR + late[0], TURNS[1] + zone * HOUR + late[1]),
+        resets=resets,
         is_lazy=draw(st.booleans()),
-        parts=draw(st.sampled_from([0, 0, 0, 20, 90])) * timedelta(minutes=1),
         born=born,
         gone=gone,
         balance=draw(st.sampled_from(["none", "still", "moves"])),

@@ -8,7 +8,8 @@ The rules, each of which a test holds:
 - A later value minus the one before is what was spent between. Below 0 it is a fall, which counts in the
   month, but for the one with which the counter starts again.
 - An account that is gone keeps its last value. Its id is its identity, whatever its alias.
-- What was spent after the last value and before the counter starts again is in no counter, and is not estimated.
+- What was spent after the last value and before the counter starts again is in no counter, and is not
+  estimated.
 """
 
 from __future__ import annotations
@@ -85,8 +86,8 @@ def _no_observation(observed: ObservedMonth, history: History) -> NoObservation:
     known = ", ".join(observed.known_months) or "none"
     return NoObservation(
         f"The ledger {observed.ledger} holds no usable snapshot of {observed.month.name} (it has months: "
-        f"{known}). {' '.join(history.warnings)} Run the snapshot DAG; a month that was never observed cannot "
-        "be read afterwards."
+        f"{known}). {' '.join(history.warnings)} Run the snapshot DAG; a month that was never observed "
+        "cannot be read afterwards."
     )
 
 

@@ -37,9 +37,9 @@ def require_closable(report: Report, now: datetime, *, even_if_uncertain: bool =
         )
     if report.closing is None and not even_if_uncertain and any(line.end_doubt for line in report.accounts):
         raise CloseRefused(
-            f"{month.name} is not closed, because its end is in doubt. {' '.join(doubts(report, of_start=False))} Run the "
-            "close again when that is settled; or close with close='even if uncertain': the month then counts "
-            "as estimated."
+            f"{month.name} is not closed, because its end is in doubt. "
+            f"{' '.join(doubts(report, of_start=False))} Run the close again when that is settled; or close "
+            "with close='even if uncertain': the month then counts as estimated."
         )
 
 

@@ -61,8 +61,8 @@ def require_main_account(rows: Iterable[Observation], known: Set[int], ledger: o
     if known and listed and not known & listed:
         raise SnapshotRefused(
             f"The listing is of the main account {min(listed)}, and the ledger {ledger} of "
-            f"{', '.join(map(str, sorted(known)))}: their costs would be added. Nothing was recorded. Give each "
-            "main account a ledger of its own, or correct closeai_conn_id."
+            f"{', '.join(map(str, sorted(known)))}: their costs would be added. Nothing was recorded. Give "
+            "each main account a ledger of its own, or correct closeai_conn_id."
         )
 
 

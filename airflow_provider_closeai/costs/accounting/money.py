@@ -35,13 +35,13 @@ def parse_amount(name: str, value: object) -> Decimal:
         amount = Decimal("NaN")
     if not amount.is_finite():
         raise InvalidParameter(
-            f"{name}: {_short(value)} is no amount. Write a plain number such as 1250.50, without a thousands "
-            "separator or a currency sign."
+            f"{name}: {_short(value)} is no amount. Write a plain number such as 1250.50, without a "
+            "thousands separator or a currency sign."
         )
     if not is_bookable(amount):
         raise InvalidParameter(
-            f"{name}: {_short(value)} is out of range. Write an amount with at most {_PLACES} digits before the "
-            f"point and {_PLACES} after it."
+            f"{name}: {_short(value)} is out of range. Write an amount with at most {_PLACES} digits before "
+            f"the point and {_PLACES} after it."
         )
     return amount
 

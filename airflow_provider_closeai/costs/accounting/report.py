@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
@@ -177,7 +178,7 @@ def _parts(account: AccountCosts) -> list[AccountCosts]:
     amounts = history.amounts if history else []
     appended = [item.amount for item in account.appended]
     every = split([*amounts, *appended, account.kept], account.shares)
-    more = [None] * len(account.shares)
+    more: list[Any] = [None] * len(account.shares)
     if account.forecast is not None:
         places = -int(account.forecast.as_tuple().exponent)
         more = allocate(account.forecast, account.shares, max(places, 8))
@@ -264,19 +265,16 @@ def _total_at(history: History, at: datetime) -> Decimal:
 def _status(
     history: History, accounts: Sequence[AccountCosts], now: datetime, within: timedelta
 ) -> tuple[str, int | None]:
-    """Return the status, and the minutes from the last costs of all accounts that are left to the month's end."""
+    """Return the status, and the minutes from the last costs of all accounts that are left to the end."""
     end = history.month.end
     if now < end:
         return OPEN, None
     known = [history.last_snapshot]
-    known += [line.history.known_at or history.month.start for line in accounts if _is_left(line)]
+    left = [line.history for line in accounts if line.state == "live" and line.history]
+    known += [account.known_at or history.month.start for account in left if account.is_in_month]
     is_final = all(line.is_certain and _is_close(line.history, end, within) for line in accounts)
     gap = max(end - min(known), timedelta(0))
     return FINAL if is_final and gap <= within else ESTIMATED, minutes(gap)
-
-
-def _is_left(line: AccountCosts) -> bool:
-    return line.state == "live" and line.history.is_in_month
 
 
 def _is_close(account: AccountHistory | None, end: datetime, within: timedelta) -> bool:
@@ -348,13 +346,14 @@ def _remarks(report: Report) -> list[str]:
     unknown = [line.sub_account_id for line in report.accounts if line.state == "unobserved"]
     if unknown:
         remarks.append(
-            f"Notes name {format_ids(sorted(unknown))}, which no snapshot of {report.month.name} has. They are "
-            "counted; if an id is wrong, book the opposite amount, and the note again."
+            f"Notes name {format_ids(sorted(unknown))}, which no snapshot of {report.month.name} has. They "
+            "are counted; if an id is wrong, book the opposite amount, and the note again."
         )
     if report.status == ESTIMATED and report.unseen_minutes:
         remarks.append(
-            f"Up to {report.unseen_minutes} minutes around the month's end were not seen: what was spent then "
-            "is not included and not estimated."
+            f"The last snapshot with the costs of all accounts lies {report.gap_minutes} minutes before the "
+            f"month's end, and up to {report.unseen_minutes} minutes around it were not seen: what was spent "
+            "then is not included and not estimated."
         )
     if report.closing is not None and (drift := _count_drifted(report)):
         remarks.append(

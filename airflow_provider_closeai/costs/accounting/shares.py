@@ -108,7 +108,7 @@ def shares_text(shares: Sequence[Share]) -> str:
     return json.dumps(rows, ensure_ascii=False) if rows else ""
 
 
-def shares_from(text: str) -> tuple[Share, ...]:
+def shares_from(text: str | None) -> tuple[Share, ...]:
     """Read what :func:`shares_text` wrote."""
     rows = json.loads(text) if text else []
     return tuple(Share(Owner(team, cost_center), Decimal(percent)) for team, cost_center, percent in rows)

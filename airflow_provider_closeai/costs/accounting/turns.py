@@ -2,13 +2,12 @@
 
 The platform does not say when that is: in which zone, at once or account by account, at the turn or at the
 first use after it. So the values from 9 hours before the assumed turn to 23 hours after it are looked at (all
-zones, 3 hours either way), and what comes next where these show nothing. docs/costs.md has the rules as a table.
+zones, 3 hours either way), and what comes next where these show nothing. The rules: docs/costs.md.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from decimal import Decimal
 
 import msgspec
 
@@ -93,8 +92,9 @@ def judge(trace: Trace, turn: Turn) -> Verdict:
     is_unseen = trace.is_older and first == 0 and bool(spans) and spans[0].end >= turn.at
     if is_unseen and spans[0].end >= turn.closes:
         return _unseen(1)
-    if trace.is_older and first == 0:  # a first value is no movement: nobody knows the one before
-        first = min(1, len(spans))
+    is_first_inside = trace.is_older and first == 0 and bool(spans)
+    if is_first_inside:  # it is no movement: nobody knows the value before
+        first = 1
     last = first
     while last < len(spans) and spans[last].start < turn.closes:
         last += 1
@@ -113,6 +113,8 @@ def judge(trace: Trace, turn: Turn) -> Verdict:
         return _fallen_in_doubt(trace, falls)
     if is_unseen:
         return _unseen(last)
+    if is_first_inside and last == first and trace.is_gone:
+        first = 0  # one value, and nobody knows of which month it is
     if last > first:
         return _grown(trace, turn, first, last)
     if before == ZERO or (trace.is_gone and before == trace.value):

@@ -21,10 +21,10 @@ from airflow_provider_closeai.costs.accounting.shares import Owner, Share, alloc
 from airflow_provider_closeai.costs.errors import CurrencyConflict, DamagedFile
 from airflow_provider_closeai.costs.store.kinds import ADJUSTMENTS, ALERTS, CLOSED, SNAPSHOTS
 from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile, run_key
+from airflow_provider_closeai.costs.texts import shown
 
 log = logging.getLogger(__name__)
 
-_SHOWN = 80
 _PLACES = 8
 
 
@@ -77,8 +77,9 @@ def read_adjustments(ledger: Ledger, month: str, currency: str) -> tuple[list[Ad
                 problem = f"no amount of money has {line.amount.adjusted() + 1} digits"
             if problem:
                 warnings.append(
-                    f"Left out: the note {line.reason[:_SHOWN]!r} of {month} for account {line.sub_account_id} "
-                    f"({file.name}): {problem}. Move the file out of the ledger, and book it again."
+                    f"Left out: the note {shown(line.reason)!r} of {month} for account "
+                    f"{line.sub_account_id} ({file.name}): {problem}. Move the file out of the ledger, and "
+                    "book it again."
                 )
             else:
                 found.append(line)
@@ -94,8 +95,8 @@ def read_problems(ledger: Ledger, month: str) -> list[str]:
     :returns: files of the month whose names are not ledger names.
     """
     return [
-        f"Left out: {name} is no name of a file of the ledger. Give it back the name that it was written with, "
-        "or move it out of the ledger."
+        f"Left out: {name} is no name of a file of the ledger. Give it back the name that it was written "
+        "with, or move it out of the ledger."
         for kind in (CLOSED, ADJUSTMENTS)
         for name in ledger.unrecognized_files(kind, month)
     ]
@@ -126,7 +127,7 @@ def require_ledger_currency(ledger: Ledger, currency: str) -> None:
     :raises CurrencyConflict: months were closed, or else notes booked, in another one only.
     """
     for kind, what in ((CLOSED, "months were closed"), (ADJUSTMENTS, "notes were booked")):
-        found = set()
+        found: set[str] = set()
         for month in ledger.months(kind):
             for file in ledger.files(kind, month):
                 with contextlib.suppress(DamagedFile):
@@ -239,7 +240,7 @@ def unreported(ledger: Ledger, month: str, alerts: Iterable[Alert], *, run: str)
     """
     reported = _reported(ledger, month).items()
     known = {line for file, lines in reported if file.run != run for line in lines}
-    return [alert for alert in alerts if _Reported(alert.team, alert.threshold) not in known]
+    return [alert for alert in alerts if _Reported(alert.team, alert.key) not in known]
 
 
 def mark_reported(ledger: Ledger, alerts: Sequence[Alert], *, at: datetime, run: str) -> None:
@@ -255,7 +256,7 @@ def mark_reported(ledger: Ledger, alerts: Sequence[Alert], *, at: datetime, run:
         return
     month = alerts[0].billing_month
     own = [line for file, lines in _reported(ledger, month).items() if file.run == run for line in lines]
-    own += [_Reported(alert.team, alert.threshold) for alert in alerts]
+    own += [_Reported(alert.team, alert.key) for alert in alerts]
     ledger.write(ALERTS, month, at, run, list(dict.fromkeys(own)), replace=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from airflow_provider_closeai.costs.accounting.months import Month, month_of
 from airflow_provider_closeai.costs.accounting.observations import (
@@ -19,6 +20,7 @@ from airflow_provider_closeai.costs.store.kinds import CLOSED, CONTROL, DELETED,
 from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile
 
 _READ = ("billing_month", "sub_account_id", "alias", "monthly_cost", "created_at", "balance", "user_id")
+_LOOKED_AT = 3  # a listing need not say whose it is
 
 
 def read_month(ledger: Ledger, month: Month) -> ObservedMonth:
@@ -108,14 +110,14 @@ def _read(ledger: Ledger, file: LedgerFile, month: Month, main: set[int]) -> Seq
         raise DamagedFile(f"The ledger's file {file.name} holds lines of {', '.join(sorted(others))}.")
     if None in columns[0]:
         raise DamagedFile(f"The ledger's file {file.name} has a line without a sub_account_id.")
-    *others, balances, users = columns
-    found = set(users) - {None}
+    *cells, balances, users = columns
+    found: set[Any] = set(users) - {None}
     if found and main and main.isdisjoint(found):
         raise DamagedFile(
             f"The ledger's file {file.name} is of the main account {min(found)}, and the ledger of "
             f"{min(main)}. Two main accounts need two ledgers."
         )
-    return list(map(Observation, *others, itertools.repeat(None), balances))
+    return list(map(Observation, *cells, itertools.repeat(None), balances))
 
 
 def _control(ledger: Ledger, month: Month, warnings: list[str]) -> ControlTotal | None:
@@ -134,15 +136,16 @@ def _control(ledger: Ledger, month: Month, warnings: list[str]) -> ControlTotal 
 
 def main_accounts(ledger: Ledger) -> set[int]:
     """
-    Return the ids of the main account that a ledger's newest readable snapshot with accounts has.
+    Return the ids of the main account that a ledger's newest snapshots have; none where they have none.
 
     :param ledger: where from.
     """
-    for month in reversed(ledger.months(SNAPSHOTS)):
-        for file in reversed(ledger.files(SNAPSHOTS, month)):
-            with contextlib.suppress(DamagedFile):
-                if found := set(ledger.read(file, ["user_id"])[0]) - {None}:
-                    return found
+    months = reversed(ledger.months(SNAPSHOTS))
+    newest = (file for month in months for file in reversed(ledger.files(SNAPSHOTS, month)) if file.rows)
+    for file in itertools.islice(newest, _LOOKED_AT):
+        with contextlib.suppress(DamagedFile):
+            if found := set(ledger.read(file, ["user_id"])[0]) - {None}:
+                return found
     return set()
 
 
