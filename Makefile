@@ -75,6 +75,13 @@ endef
 .venv/docs/.stamp: requirements/$$(MAIN_CELL).txt requirements/docs.txt pyproject.toml | .venv/tools/.stamp
 	$(call fill,requirements/$(MAIN_CELL).txt requirements/docs.txt,'$(MAIN_PYTHON)')
 
+# The FOCUS validator needs libraries that are older than Airflow's; without its Python its tests are skipped.
+.venv/focus-1.0/.stamp: FOCUS_MINOR = 11
+.venv/focus-1.2/.stamp: FOCUS_MINOR = 12
+.venv/focus-%/.stamp: requirements/focus-%.txt | .venv/tools/.stamp
+	@python=$(call cell-python,$(FOCUS_MINOR)) || exit 0; \
+	  $(UV) venv -q --clear --python "$$python" $(@D) && $(UV) pip sync -q --python $(@D) $< && touch $@
+
 # --- Targets ---
 
 MATRIX = MAKE='$(MAKE_COMMAND)' .venv/tools/bin/python scripts/matrix.py
@@ -118,7 +125,7 @@ test-e2e: .venv/tools/.stamp ## a real scheduler: crashes, the hunt for leaks, a
 	@$(MATRIX) $(or $(CELL),$(MAIN_CELL)) -- -m e2e --dist loadfile $(ARGS)
 
 .PHONY: test-deep
-test-deep: .venv/tools/.stamp ## the long property tests
+test-deep: .venv/tools/.stamp .venv/focus-1.0/.stamp .venv/focus-1.2/.stamp ## the long property tests, and the FOCUS validator
 	@CLOSEAI_DEEP=1 $(MATRIX) $(MAIN_CELL) -- -m 'deep or property' $(ARGS)
 
 .PHONY: lint
@@ -164,6 +171,8 @@ pins: $(addprefix pin-,$(CELLS) $(LOWEST_CELL)) ## renew every pin file but uv.t
 	$(COMPILE) --python-version 3.11 -c requirements/airflow-3.3.2-py311.txt \
 	  requirements/docs.in -o requirements/docs.txt
 	echo pip-audit | $(COMPILE) --python-version 3.11 - -o requirements/audit.txt
+	$(COMPILE) --python-version 3.11 --exclude-newer 2024-12-31 requirements/focus-1.0.in -o requirements/focus-1.0.txt
+	$(COMPILE) --python-version 3.12 requirements/focus-1.2.in -o requirements/focus-1.2.txt
 
 # Airflow publishes no upper bounds: with libraries newer than these dates the older ones break.
 pin-airflow-2.11.2-py311 pin-airflow-3.1.8-py311 pin-$(LOWEST_CELL): COMPILE += --exclude-newer 2026-06-15 \

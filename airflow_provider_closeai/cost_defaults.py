@@ -16,3 +16,5 @@ THRESHOLDS = ("80%", "100%", "forecast 100%")
 FINAL_WITHIN = timedelta(minutes=15)
 ACCOUNT = "CloseAI"
 BILLED_COST = "effective"
+#: When notifiers are called: ``alerts`` or ``report``.
+NOTIFY_ON = "alerts"

@@ -137,7 +137,10 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_closeai.triggers.health"],
             }
         ],
-        "extra-links": ["airflow_provider_closeai.operators.base.DocsLink"],  # of use to Airflow 2 only
+        "extra-links": [  # of use to Airflow 2 only
+            "airflow_provider_closeai.operators.base.DocsLink",
+            "airflow_provider_closeai.operators.base.ReportLink",
+        ],
         "connection-types": [
             {
                 "connection-type": "closeai",

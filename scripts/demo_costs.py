@@ -18,8 +18,8 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.costs import (
     DeletionRequest,
-    Report,
     ReportRequest,
+    ReportResult,
     Run,
     SnapshotRequest,
     record_deleted,
@@ -93,7 +93,7 @@ class Demo:
             record_deleted(request, gone, self.now(), run=Run(key=run_key(day)), clock=self.now)
             self.client.delete(gone)
 
-    def run(self) -> Iterator[Report]:
+    def run(self) -> Iterator[ReportResult]:
         for number in range((LAST - FIRST).days + 1):
             day = FIRST + timedelta(days=number)
             self.at(day, 0, 6)
@@ -112,7 +112,7 @@ class Demo:
                     yield self.report(f"{day:%Y-%m}")
         yield self.report(f"{LAST:%Y-%m}")
 
-    def report(self, month: str) -> Report:
+    def report(self, month: str) -> ReportResult:
         request = ReportRequest.parse(
             ledger=self.ledger,
             month=month,
@@ -121,10 +121,11 @@ class Demo:
             owners=OWNERS,
             budgets=BUDGETS,
             thresholds=(),
-            formats=["html", "csv", "json", "focus"],
+            formats=["html", "csv", "json", "focus", "focus-csv"],
+            statements=True,
             account="A simulated main account",
         )
-        return report(request, clock=self.now).report
+        return report(request, clock=self.now)
 
 
 def main() -> int:
@@ -132,6 +133,8 @@ def main() -> int:
     shutil.rmtree(folder / "ledger", ignore_errors=True)
     for old in folder.glob("closeai-costs-*"):
         old.unlink()
+    for name in ("statements", "focus-csv"):
+        shutil.rmtree(folder / name, ignore_errors=True)
     start = datetime(FIRST.year, FIRST.month, FIRST.day)
     with (
         tempfile.TemporaryDirectory() as tempfile.tempdir,
@@ -145,8 +148,9 @@ def plain(amount: Decimal) -> str:
     return format(amount, "f")
 
 
-def tell(report: Report, simulator: Simulator, folder: Path) -> bool:
+def tell(result: ReportResult, simulator: Simulator, folder: Path) -> bool:
     """Print what a report found beside the platform's own books; False where money is missing."""
+    report = result.report
     name, total = report.month.name, report.totals.month_to_date
     of_month = [cost for (_, month), cost in simulator.truth.by_month.items() if month == name]
     books = sum(of_month, Decimal(0))
@@ -155,8 +159,11 @@ def tell(report: Report, simulator: Simulator, folder: Path) -> bool:
         print(f"  the platform's own books at this moment: {plain(books)}")
     else:
         print(f"  {report.gap_minutes} minutes before the turn are in no counter: {plain(books - total)}")
+    print(f"  {result.headline}")
     for warning in report.warnings:
         print(f"  {warning}")
+    pages = sum(name.startswith("statement ") for name in result.files)
+    print(f"  The page, which leads to the statements of {pages} teams:")
     print(f"  {(folder / f'closeai-costs-{name}.html').as_uri()}\n", flush=True)
     return total == books or report.status != "open"
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     )
     from airflow_provider_closeai.costs.requests import (
         CloseRequest,
-        CorrectionRequest,
         DeletionRequest,
+        NoteRequest,
         ReportRequest,
         Run,
         SnapshotRequest,
@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from airflow_provider_closeai.costs.service import (
         close,
         compute,
-        record_correction,
+        record_control_difference,
         record_deleted,
+        record_note,
         report,
         snapshot,
     )
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 __all__ = [
     "CloseRefused",
     "CloseRequest",
-    "CorrectionRequest",
     "CurrencyConflict",
     "DamagedFile",
     "DeletionRequest",
@@ -59,6 +59,7 @@ __all__ = [
     "NoObservation",
     "NotRead",
     "NotWritten",
+    "NoteRequest",
     "NothingToDo",
     "NotifierFailed",
     "Report",
@@ -73,8 +74,9 @@ __all__ = [
     "close",
     "compute",
     "month_to_date",
-    "record_correction",
+    "record_control_difference",
     "record_deleted",
+    "record_note",
     "report",
     "run_key",
     "snapshot",

@@ -6,17 +6,20 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.tables import unguarded
+from airflow_provider_closeai.costs.texts import plain_text
 from airflow_provider_closeai.roster.document import parse_text
 from airflow_provider_closeai.roster.owners import budgets_of, is_roster, owners_of
 from airflow_provider_closeai.roster.reading import read_roster
+
+EVEN_IF_UNCERTAIN = "even if uncertain"
 
 #: Opens a path: takes the parameter's name, for the error, and what was given.
 OpenPath = Callable[[str, Any], Any]
@@ -76,6 +79,24 @@ def parse_flag(name: str, value: Any) -> bool:
     return found
 
 
+def parse_close(value: Any) -> tuple[bool, bool]:
+    """
+    Return whether a month is to be closed, and whether also while its end is in doubt.
+
+    :param value: a boolean or text of one, or ``even if uncertain``.
+    :raises InvalidParameter: anything else.
+    """
+    if isinstance(value, str):
+        text = value.strip().lower().replace("_", " ").replace("-", " ")
+        if text == EVEN_IF_UNCERTAIN:
+            return True, True
+        if text not in ("true", "false"):
+            raise InvalidParameter(
+                f"close is {value!r}: give True, False, or '{EVEN_IF_UNCERTAIN}'. Nothing was sent."
+            )
+    return parse_flag("close", value), False
+
+
 def parse_label(name: str, value: Any) -> str:
     """
     Return a short text, such as a number that stands for a name.
@@ -88,6 +109,48 @@ def parse_label(name: str, value: Any) -> str:
     if not text or isinstance(value, bool):
         raise InvalidParameter(f"{name}: {value!r} is no text. Give a name, for instance 'CloseAI'.")
     return text
+
+
+def parse_choice(name: str, value: object, choices: Sequence[str]) -> str:
+    """
+    Return one of some words.
+
+    :param name: the parameter, for the error.
+    :param value: the word.
+    :param choices: which there are.
+    :raises InvalidParameter: another one.
+    """
+    found = value.strip() if isinstance(value, str) else value
+    if found not in choices:
+        raise InvalidParameter(f"{name}: {value!r} is not one of {', '.join(choices)}. Nothing was written.")
+    return str(found)
+
+
+def parse_public_url(value: object) -> str | None:
+    """
+    Return the address of the output folder, without a slash at its end.
+
+    :param value: ``https://...``; ``None``, or empty as a template may give it: nobody can reach the folder.
+    :raises InvalidParameter: not such an address, or one with a password or a query, which may be secret.
+    """
+    text = value.strip() if isinstance(value, str) else value
+    if text is None or not text:
+        return None
+    try:
+        parts = urlsplit(text if isinstance(text, str) else "")
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidParameter(
+            "public_url: it is no web address. Give the one under which a browser finds the output folder, "
+            "for instance 'https://reports.example.com/closeai'."
+        )
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise InvalidParameter(
+            "public_url: it has a name, a password, a query or a fragment. The link is stored in plain text "
+            "and anyone who sees the task sees it: give a plain address, which asks for a login itself."
+        )
+    return parts.geturl().rstrip("/")
 
 
 def load_rules(name: str, source: Any, open_path: OpenPath) -> Any:
@@ -157,7 +220,7 @@ def _csv_rows(text: str) -> Iterator[dict[str, str]]:
             continue
         if any(cells[len(header) :]):
             raise ValueError(f"line {lines.line_num} has more cells than the first line has names")
-        yield {key: unguarded(cell) for key, cell in zip(header, cells, strict=False) if key}
+        yield {key: plain_text(cell) for key, cell in zip(header, cells, strict=False) if key}
 
 
 def _yaml(text: str) -> object:

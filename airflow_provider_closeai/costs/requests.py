@@ -6,7 +6,9 @@ import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
+from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -112,6 +114,7 @@ class CloseRequest(msgspec.Struct, frozen=True, kw_only=True):
     budgets: dict[str, Decimal]
     final_within: timedelta
     time_zone: str
+    even_if_uncertain: bool
 
     @classmethod
     def parse(
@@ -124,6 +127,7 @@ class CloseRequest(msgspec.Struct, frozen=True, kw_only=True):
         budgets: Any = None,
         final_within: timedelta | float = defaults.FINAL_WITHIN,
         time_zone: str | tzinfo = defaults.TIME_ZONE,
+        even_if_uncertain: bool = False,
         open_path: OpenPath = local_path,
     ) -> CloseRequest:
         """
@@ -136,6 +140,7 @@ class CloseRequest(msgspec.Struct, frozen=True, kw_only=True):
         :param budgets: by team: as ``owners``.
         :param final_within: how close to the month's end a snapshot makes it final.
         :param time_zone: where the billing month turns.
+        :param even_if_uncertain: close the month also while its end is in doubt.
         :param open_path: makes a path object of a path.
         :raises InvalidParameter: naming the one that is wrong.
         """
@@ -148,6 +153,7 @@ class CloseRequest(msgspec.Struct, frozen=True, kw_only=True):
             currency=code,
             final_within=arguments.parse_span("final_within", final_within),
             time_zone=zone_name(time_zone),
+            even_if_uncertain=arguments.parse_flag("even_if_uncertain", even_if_uncertain),
         )
 
 
@@ -161,6 +167,9 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True):
     close: bool
     account: str
     billed_cost: str
+    statements: bool
+    notify_on: str
+    public_url: str | None
 
     @classmethod
     def parse(
@@ -169,9 +178,12 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True):
         output: Any,
         formats: Sequence[str] | str = defaults.FORMATS,
         thresholds: Sequence[str] | str = defaults.THRESHOLDS,
-        close: bool = False,
+        close: bool | str = False,
         account: str | int = defaults.ACCOUNT,
         billed_cost: str = defaults.BILLED_COST,
+        statements: bool = False,
+        notify_on: str = defaults.NOTIFY_ON,
+        public_url: str | None = None,
         open_path: OpenPath = local_path,
         **month: Any,
     ) -> ReportRequest:
@@ -179,27 +191,46 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True):
         Validate a request.
 
         :param output: the folder of the report's files.
-        :param formats: some of ``html``, ``csv``, ``json``, ``parquet``, ``focus``.
+        :param formats: some of ``html``, ``csv``, ``json``, ``parquet``, ``focus``, ``focus-csv``,
+            ``focus-parquet``.
         :param thresholds: of the budget, at which a team is reported: ``80%``, ``forecast 100%``.
-        :param close: also close the month.
+        :param close: also close the month: ``True``, or ``even if uncertain``: also while its end is in
+            doubt.
         :param account: the main account's name.
         :param billed_cost: FOCUS ``BilledCost``: ``effective`` or ``zero``.
+        :param statements: also write a page for each team.
+        :param notify_on: ``alerts``: notifiers are called where there are new alerts; ``report``: always.
+        :param public_url: the address under which a browser finds the output folder.
         :param open_path: makes a path object of a path.
         :param month: the parameters of :meth:`CloseRequest.parse`.
         :raises InvalidParameter: naming the one that is wrong.
         """
+        closes, even_if_uncertain = arguments.parse_close(close)
         return cls(
             formats=parse_formats(formats),
             thresholds=tuple(parse_thresholds(thresholds)),
-            close=arguments.parse_flag("close", close),
+            close=closes,
             account=arguments.parse_label("account", account),
             billed_cost=parse_billed_cost(billed_cost),
+            statements=arguments.parse_flag("statements", statements),
+            notify_on=arguments.parse_choice("notify_on", notify_on, ("alerts", "report")),
+            public_url=arguments.parse_public_url(public_url),
             output=open_path("output", output),
-            month=CloseRequest.parse(open_path=open_path, **month),
+            month=CloseRequest.parse(open_path=open_path, even_if_uncertain=even_if_uncertain, **month),
         )
 
+    def url_of(self, page: str | None) -> str | None:
+        """
+        Return the address of a page, where a public one is known.
 
-class CorrectionRequest(msgspec.Struct, frozen=True, kw_only=True):
+        :param page: its path in the output folder; ``None``: there is no page.
+        """
+        if self.public_url is None or page is None:
+            return None
+        return f"{self.public_url}/{quote(PurePosixPath(page).name)}"
+
+
+class NoteRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Book a note by hand; see :meth:`parse`."""
 
     ledger: Ledger
@@ -222,7 +253,7 @@ class CorrectionRequest(msgspec.Struct, frozen=True, kw_only=True):
         currency: str,
         alias: str = "",
         open_path: OpenPath = local_path,
-    ) -> CorrectionRequest:
+    ) -> NoteRequest:
         """
         Validate a request.
 

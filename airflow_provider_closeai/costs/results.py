@@ -45,11 +45,17 @@ class ReportResult(msgspec.Struct, frozen=True):
     :param report: its figures.
     :param files: the paths of its files, by what is in them: ``html``, ``owners.csv`` ...
     :param alerts: those that no other run has reported.
+    :param headline: the month in a sentence or two.
+    :param digest: the lines that a notifier sends, as plain text.
+    :param url: of the page, where ``public_url`` says how it is reached.
     """
 
     report: Report
     files: dict[str, str]
     alerts: list[Alert]
+    headline: str
+    digest: str
+    url: str | None
 
     def record(self) -> dict[str, Any]:
         """Return its main figures as plain JSON, for XCom and for the asset's metadata."""
@@ -60,8 +66,14 @@ class ReportResult(msgspec.Struct, frozen=True):
             "status": report.status,
             "closed": report.closing is not None,
             "total": format_amount(report.totals.month_to_date),
+            "certainty": "uncertain" if report.uncertain else "certain",
+            "uncertain_accounts": [line.sub_account_id for line in report.uncertain],
+            "unseen_minutes": None if report.gap_minutes is None else report.unseen_minutes,
             "forecast": None if report.forecast is None else format_amount(report.forecast),
             "files": self.files,
             "warnings": report.warnings,
             "alerts": [alert.record() for alert in self.alerts],
+            "headline": self.headline,
+            "digest": self.digest,
+            "url": self.url,
         }

@@ -1,4 +1,4 @@
-"""What costs can do: snapshot, report, close, record deletions and corrections.
+"""What costs can do: snapshot, report, close, record deletions and notes.
 
 Operators, the demo and Python users call the same functions. Each takes a request, and the clock.
 """
@@ -16,20 +16,36 @@ from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
 from airflow_provider_closeai.costs.accounting import closing, listing
 from airflow_provider_closeai.costs.accounting.aggregate import aggregate
-from airflow_provider_closeai.costs.accounting.alerts import reached_alerts
-from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment
+from airflow_provider_closeai.costs.accounting.alerts import needs_previous_month, reached_alerts
+from airflow_provider_closeai.costs.accounting.booked import MAIN_ACCOUNT, NOTE, Adjustment
+from airflow_provider_closeai.costs.accounting.earlier import (
+    Earlier,
+    EarlierMonth,
+    earlier_of,
+    month_as_closed,
+    month_as_computed,
+    wanted_months,
+)
 from airflow_provider_closeai.costs.accounting.late_runs import Decision, decide_report, decide_snapshot
-from airflow_provider_closeai.costs.accounting.money import total
+from airflow_provider_closeai.costs.accounting.money import is_bookable, total
 from airflow_provider_closeai.costs.accounting.months import Month, month_of, parse_month
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.accounting.report import build_report
 from airflow_provider_closeai.costs.accounting.report_model import Movement, Report
-from airflow_provider_closeai.costs.errors import NothingToDo, TooLate
-from airflow_provider_closeai.costs.render.files import files_of
+from airflow_provider_closeai.costs.errors import (
+    CurrencyConflict,
+    DamagedFile,
+    NoObservation,
+    NothingToDo,
+    TooLate,
+)
+from airflow_provider_closeai.costs.render.files import FOCUS_FORMATS, files_of
+from airflow_provider_closeai.costs.render.focus import Dataset
+from airflow_provider_closeai.costs.render.summary import digest, headline
 from airflow_provider_closeai.costs.requests import (
     CloseRequest,
-    CorrectionRequest,
     DeletionRequest,
+    NoteRequest,
     ReportRequest,
     Run,
     SnapshotRequest,
@@ -37,7 +53,7 @@ from airflow_provider_closeai.costs.requests import (
 from airflow_provider_closeai.costs.results import ReportResult, SnapshotResult
 from airflow_provider_closeai.costs.store import booked, observations
 from airflow_provider_closeai.costs.store.files import atomic_write
-from airflow_provider_closeai.costs.store.kinds import CONTROL, DELETED, SNAPSHOTS
+from airflow_provider_closeai.costs.store.kinds import CLOSED, CONTROL, DELETED, SNAPSHOTS
 from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile, run_key
 
 log = logging.getLogger(__name__)
@@ -74,7 +90,8 @@ def snapshot(
     :raises TooLate: the run is late, and what it should have recorded is lost.
     :raises ListingUnstable: the listing does not agree with its own total. Nothing was recorded.
     :raises UnreadableAccount: an entry cannot be read. Nothing was recorded.
-    :raises SnapshotRefused: it spans the month's turn, or is empty while the last one was not.
+    :raises SnapshotRefused: it spans the month's turn, is empty while the last one was not, or is another
+        main account's.
     """
     run, ledger = run or Run(), request.ledger
     _heed(_decide_snapshot(request, run, clock()))
@@ -90,6 +107,7 @@ def snapshot(
         if last is not None:
             listing.refuse_empty(last.name, last.rows, left)
     rows = listing.observations_of(accounts)
+    listing.require_main_account(rows, observations.main_accounts(ledger), ledger.root)
     without = [account.id for account in accounts if account.monthly_cost is None]
     if without:
         log.warning("The platform gave no monthly_cost of %s: these stay empty.", without[:20])
@@ -127,7 +145,8 @@ def report(
 
     :param request: the month, and what to write.
     :param run: tried again, it finds its own alerts unreported: none is lost.
-    :param notify: takes the result's record where there are alerts. They count as reported once it returns.
+    :param notify: takes the result's record, where there are new alerts or of every report, as the request's
+        ``notify_on`` says. The alerts count as reported once it returns.
     :param clock: returns the time.
     :raises NothingToDo: the ledger is empty, and the run need not have found anything.
     :raises NoObservation: where there is no usable snapshot of the month.
@@ -148,16 +167,19 @@ def report(
     computed = _compute(asked, month, clock)
     for warning in computed.warnings:
         log.warning("%s", warning)
-    if request.close and _close(ledger, computed, run, clock()):
+    if request.close and _close(asked, computed, run, clock()):
         computed = _compute(asked, month, clock)
-    files = _write(computed, request)
-    reached = reached_alerts(computed, request.thresholds)
+    earlier = _earlier(asked, month, clock)
+    files = _write(computed, earlier, request)
+    reached = reached_alerts(computed, request.thresholds, _previous(asked, month, request, clock))
     new = booked.unreported(ledger, month.name, reached, run=run.key)
-    result = ReportResult(computed, files, new)
-    if new:
-        if notify is not None:
-            notify(result.record())
-        booked.mark_reported(ledger, new, at=computed.generated_at, run=run.key)
+    url = request.url_of(files.get("html"))
+    result = ReportResult(
+        computed, files, new, headline(computed, earlier), digest(computed, earlier, url), url
+    )
+    if notify is not None and (new or request.notify_on == "report"):
+        notify(result.record())
+    booked.mark_reported(ledger, new, at=computed.generated_at, run=run.key)
     return result
 
 
@@ -169,10 +191,10 @@ def close(request: CloseRequest, *, run: Run | None = None, clock: Clock = utc_n
     :param run: of one run only the newest closing is read.
     :param clock: returns the time.
     :returns: what was written; ``None`` where there was no difference.
-    :raises CloseRefused: the month is not over, or its files are damaged.
+    :raises CloseRefused: the month is not over, its end is in doubt, or its files are damaged.
     """
     run = run or Run()
-    return _close(request.ledger, compute(request, run=run, clock=clock), run, clock())
+    return _close(request, compute(request, run=run, clock=clock), run, clock())
 
 
 def record_deleted(
@@ -203,12 +225,13 @@ def record_deleted(
     listing.require_within(month, clock())
     key = run_key((run or Run()).key, listed_at, *(account.id for account in accounts))
     rows = listing.observations_of(accounts)
+    listing.require_main_account(rows, observations.main_accounts(request.ledger), request.ledger.root)
     file = request.ledger.write(DELETED, month.name, listed_at, key, rows)
     log.info("%s: the last records of %d sub-accounts.", file.name, file.rows)
     return file
 
 
-def record_correction(request: CorrectionRequest, *, clock: Clock = utc_now) -> LedgerFile | None:
+def record_note(request: NoteRequest, *, clock: Clock = utc_now) -> LedgerFile | None:
     """
     Book a note by hand, for instance a refund that came after the month's end.
 
@@ -227,10 +250,56 @@ def record_correction(request: CorrectionRequest, *, clock: Clock = utc_now) -> 
     note = Adjustment(
         now, month, currency, request.sub_account_id, request.alias, request.amount, NOTE, request.reason
     )
-    if closing.is_booked(note, booked.read_adjustments(ledger, month, currency)):
-        log.info("The correction %r of %s is booked already.", note.reason, month)
+    booked.require_ledger_currency(ledger, currency)
+    lines, _ = booked.read_adjustments(ledger, month, currency)
+    if closing.is_booked(note, lines):
+        log.info("The note %r of %s is booked already.", note.reason, month)
         return None
+    if month not in ledger.months(SNAPSHOTS):
+        log.warning("The ledger has no snapshot of %s: the note %r is in no report.", month, note.reason)
     return booked.append_adjustments(ledger, month, [note])
+
+
+def record_control_difference(request: CloseRequest, *, clock: Clock = utc_now) -> LedgerFile | None:
+    """
+    Book what the main account used and no sub-account shows, as a note of the main account itself.
+
+    It counts under the id 0: an owner rule for ``id:0`` says who pays it. What was booked of it before is
+    taken off, so it may be called as often as you like.
+
+    :param request: the month.
+    :param clock: returns the time.
+    :raises NothingToDo: the ledger has no control total of the month, or all of the difference is booked.
+    :returns: the file.
+    """
+    computed = compute(request, clock=clock)
+    if computed.control is None or computed.main_difference is None:
+        raise NothingToDo(f"The ledger has no control total of {computed.month.name}: nothing to book.")
+    booked_before = [line.amount for line in computed.appended if line.sub_account_id == MAIN_ACCOUNT]
+    amount = total([computed.main_difference, *(-one for one in booked_before)])
+    if not amount:
+        raise NothingToDo(f"The control difference of {computed.month.name} is booked already.")
+    note = NoteRequest.parse(
+        ledger=request.ledger.root,
+        month=computed.month.name,
+        sub_account_id=MAIN_ACCOUNT,
+        amount=amount,
+        reason=f"control difference of {computed.control.at.isoformat()}",
+        currency=request.currency,
+        alias="(main account)",
+    )
+    return record_note(note, clock=clock)
+
+
+def _previous(asked: CloseRequest, month: Month, request: ReportRequest, clock: Clock) -> Report | None:
+    """Compute the month before, where an alert compares with it."""
+    if not needs_previous_month(request.thresholds):
+        return None
+    try:
+        return _compute(asked, month.step(-1), clock)
+    except CloseAIError as error:
+        log.warning("The days of %s are compared with no earlier month: %s", month.name, error)
+        return None
 
 
 def _decide_snapshot(request: SnapshotRequest, run: Run, now: datetime) -> Decision:
@@ -264,6 +333,9 @@ def _main_usage(client: Client, month: Month, clock: Clock) -> Decimal | None:
     except CloseAIError as error:
         log.warning("No control total this time: %s", error)
         return None
+    if not is_bookable(used):
+        log.warning("No control total this time: no money has the size of what the platform said.")
+        return None
     if clock() >= month.end:
         log.warning("No control total this time: it came after the month's turn.")
         return None
@@ -281,20 +353,26 @@ def _month(request: CloseRequest, run: Run, clock: Clock) -> Month:
 
 def _compute(request: CloseRequest, month: Month, clock: Clock) -> Report:
     ledger, currency, now = request.ledger, request.currency, clock()
+    history = aggregate(observations.read_month(ledger, month))
+    lines, left_out = booked.read_adjustments(ledger, month.name, currency)
+    problems = booked.read_problems(ledger, month.name)
+    history.is_damaged = history.is_damaged or bool(problems)
+    history.warnings += problems + left_out + booked.read_unobserved(ledger)
     return build_report(
-        aggregate(observations.read_month(ledger, month)),
+        history,
         now=now,
         currency=currency,
         closing=booked.read_closing(ledger, month.name, currency),
-        adjustments=booked.read_adjustments(ledger, month.name, currency),
+        adjustments=lines,
         owners=request.owners,
         budgets=request.budgets,
         final_within=request.final_within,
     )
 
 
-def _close(ledger: Ledger, computed: Report, run: Run, now: datetime) -> LedgerFile | None:
-    closing.require_closable(computed, now)
+def _close(request: CloseRequest, computed: Report, run: Run, now: datetime) -> LedgerFile | None:
+    ledger, even_if_uncertain = request.ledger, request.even_if_uncertain
+    closing.require_closable(computed, now, even_if_uncertain=even_if_uncertain)
     month = computed.month.name
     if computed.closing is not None:
         return booked.append_adjustments(ledger, month, closing.differences(computed, now))
@@ -303,15 +381,42 @@ def _close(ledger: Ledger, computed: Report, run: Run, now: datetime) -> LedgerF
     return file
 
 
-def _write(computed: Report, request: ReportRequest) -> dict[str, str]:
+def _earlier(request: CloseRequest, month: Month, clock: Clock) -> Earlier:
+    """
+    Read the months that a report is compared with.
+
+    Of a closed month only its figures are read; one that was left open is computed again.
+    """
+    ledger = request.ledger
+    found: list[EarlierMonth] = []
+    unusable: list[str] = []
+    for one in wanted_months(month, [*ledger.months(SNAPSHOTS), *ledger.months(CLOSED)]):
+        try:
+            closing = booked.read_closing(ledger, one.name, request.currency)
+            if closing is None:
+                found.append(month_as_computed(_compute(request, one, clock)))
+            else:
+                lines, _ = booked.read_adjustments(ledger, one.name, request.currency)
+                found.append(month_as_closed(one, closing, lines))
+        except (CurrencyConflict, DamagedFile, NoObservation) as error:
+            log.warning("%s is in no comparison: %s", one.name, error)
+            unusable.append(one.name)
+    return earlier_of(month, found, unusable, _first_snapshot(ledger))
+
+
+def _first_snapshot(ledger: Ledger) -> datetime | None:
+    files = (ledger.files(SNAPSHOTS, name) for name in ledger.months(SNAPSHOTS))
+    return next((found[0].at for found in files if found), None)
+
+
+def _write(computed: Report, earlier: Earlier, request: ReportRequest) -> dict[str, str]:
     late: list[Movement] = []
-    if "focus" in request.formats:
-        late, warnings = booked.read_late_adjustments(request.month.ledger, computed)
+    if not FOCUS_FORMATS.isdisjoint(request.formats):
+        late, warnings = booked.read_late_adjustments(request.month.ledger, computed, request.month.owners)
         computed.warnings += warnings
+    dataset = Dataset(report=computed, late=late, account=request.account, billed_cost=request.billed_cost)
     written = {}
-    for output in files_of(
-        computed, request.formats, late=late, account=request.account, billed_cost=request.billed_cost
-    ):
+    for output in files_of(computed, earlier, request.formats, dataset, statements=request.statements):
         target = request.output / output.name
         with atomic_write(target) as file:
             output.write(file)

@@ -23,12 +23,12 @@ import msgspec
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.accounting.money import format_amount
 from airflow_provider_closeai.costs.errors import DamagedFile, MissingLibrary, TooManyDigits
+from airflow_provider_closeai.costs.texts import csv_text, plain_text
 
 FORMATS = ("csv", "parquet")
 _BATCH = 50_000
 _MIN_PLACES = 8
 _MAX_DIGITS = 38
-_FORMULA_STARTS = tuple("=+-@＝＋－＠")  # noqa: RUF001
 
 
 class Constant(msgspec.Struct, frozen=True):
@@ -48,31 +48,18 @@ class Column(msgspec.Struct, frozen=True):
     :param name: its name.
     :param kind: ``text``, ``amount`` (exact decimals), ``integer``, ``flag``, ``time`` or ``day``.
     :param cell: returns the cell of a row, or names the row's attribute; the column's own name by default.
+    :param is_required: a file without it is damaged; otherwise its cells are read as ``None``.
     """
 
     name: str
     kind: str = "text"
     cell: Callable[[Any], Any] | str = ""
+    is_required: bool = True
 
     @property
     def getter(self) -> Callable[[Any], Any]:
         """The function that returns the cell of a row."""
         return operator.attrgetter(self.cell or self.name) if isinstance(self.cell, str) else self.cell
-
-
-def guarded(text: str) -> str:
-    """
-    Make text harmless in a spreadsheet; reversible by :func:`unguarded`.
-
-    :param text: for instance an alias such as ``=HYPERLINK(...)``.
-    """
-    risky = text.startswith(("\t", "\r", "\n", "'")) or text.lstrip().startswith(_FORMULA_STARTS)
-    return "'" + text if risky else text
-
-
-def unguarded(text: str) -> str:
-    """Undo :func:`guarded`."""
-    return text.removeprefix("'")
 
 
 def utc_text(moment: datetime) -> str:
@@ -175,11 +162,13 @@ def read_csv(data: bytes, wanted: Sequence[Column]) -> list[Sequence[Any]]:
     try:
         header = next(lines, [])
         _require(header, wanted)
-        places = [header.index(column.name) for column in wanted]
+        there = [column for column in wanted if column.name in header]
+        places = [header.index(column.name) for column in there]
         # Everything that is done for each line is done in C: a month of 100,000 accounts has three million.
         cells = list(zip(*map(operator.itemgetter(*places, 0), lines), strict=True)) or [()] * len(places)
         read = _READ if b"'" in data else _READ | {"text": list}  # nothing is guarded in it
-        return [read.get(column.kind, list)(cells[index]) for index, column in enumerate(wanted)]
+        found = {column.name: read.get(column.kind, list)(cells[index]) for index, column in enumerate(there)}
+        return [found.get(column.name) or [None] * len(cells[0]) for column in wanted]
     except IndexError:
         raise DamagedFile(f"line {lines.line_num} has fewer cells than there are columns") from None
     except (csv.Error, ValueError, decimal.InvalidOperation) as error:
@@ -201,8 +190,14 @@ def read_parquet(data: bytes, wanted: Sequence[Column]) -> list[Sequence[Any]]:
     try:
         file = parquet.ParquetFile(io.BytesIO(data))
         _require(file.schema_arrow.names, wanted)
-        table = file.read(columns=[column.name for column in wanted])
-        return [_arrow_cells(pa, table[column.name], column.kind) for column in wanted]
+        names = [column.name for column in wanted if column.name in file.schema_arrow.names]
+        table = file.read(columns=names)
+        return [
+            _arrow_cells(pa, table[column.name], column.kind)
+            if column.name in names
+            else [None] * table.num_rows
+            for column in wanted
+        ]
     except (pa.ArrowException, OSError) as error:
         raise DamagedFile(f"it cannot be read as Parquet ({error})") from error
 
@@ -224,7 +219,7 @@ def parse_file_format(name: str, value: object) -> str:
 
 
 def _require(header: Sequence[str], wanted: Sequence[Column]) -> None:
-    missing = [column.name for column in wanted if column.name not in header]
+    missing = [column.name for column in wanted if column.is_required and column.name not in header]
     if missing:
         raise DamagedFile(
             f"the column {', '.join(map(repr, missing))} is missing; it has {', '.join(header) or 'none'}"
@@ -245,7 +240,7 @@ def _integers(cells: Sequence[str]) -> list[int | None]:
 
 
 def _unguarded(cells: Sequence[str]) -> Sequence[str]:
-    return [unguarded(cell) for cell in cells]
+    return [plain_text(cell) for cell in cells]
 
 
 def _time_text(moment: datetime | None) -> str:
@@ -266,7 +261,7 @@ def _plain_text(value: object) -> str:
 
 @functools.lru_cache(4096)
 def _guarded_text(text: str | None) -> str:
-    return guarded(text or "")
+    return csv_text(text or "")
 
 
 _READ: dict[str, Callable[[Any], Sequence[Any]]] = {

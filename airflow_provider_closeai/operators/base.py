@@ -102,6 +102,22 @@ class DocsLink(BaseOperatorLink):
         return docs_url(self.page)
 
 
+@attrs.define
+class ReportLink(BaseOperatorLink):
+    """A link to the page that the task wrote; none where nobody said how its folder is reached."""
+
+    name = "Cost report"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
+        """Return the page's address: the task knows it, Airflow 2's webserver reads it from the result."""
+        if hasattr(operator, "page_url"):
+            return operator.page_url or ""
+        from airflow.models.xcom import XCom
+
+        result = XCom.get_value(key="return_value", ti_key=ti_key)
+        return str((result or {}).get("url") or "")
+
+
 class CloseAIOperator(BaseOperator):
     """
     Base of the operators.

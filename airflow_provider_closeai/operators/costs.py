@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,12 +13,14 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperat
 from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.operators import _arguments, _runs
 from airflow_provider_closeai.operators._assets import describe_outlets, ledger_asset, set_outlet
-from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink, translate_errors
+from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink, ReportLink, translate_errors
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseNotifier, BaseOperatorLink, Context
 
     from airflow_provider_closeai.client.models import SubAccount
+
+_PATHS = 12
 
 __all__ = ["CostReportOperator", "SnapshotCostsOperator", "deletion_recorder", "ledger_asset"]
 
@@ -98,29 +100,35 @@ class CostReportOperator(BaseOperator):
     Report a month's costs from the ledger, by owner and by account, exact to the last decimal.
 
     Calls no API. Returns ``billing_month``, ``currency``, ``status``, ``closed``, ``total``, ``forecast``,
-    ``files``, ``warnings``, and ``alerts``: those that no earlier run reported.
+    ``files``, ``warnings``, ``headline``, ``digest``, ``url``, and ``alerts``: those not reported before.
 
     :param ledger: the ledger's folder (templated).
     :param month: ``YYYY-MM``, ``current``, ``previous``, or ``latest``: of the newest snapshot (templated).
     :param output: the folder of the report's files (templated).
     :param currency: ISO 4217 code of the platform's amounts; it names none itself (templated).
-    :param formats: some of ``html``, ``csv``, ``json``, ``parquet`` (the extra), ``focus``: a list, or a text
-        with commas (templated).
+    :param formats: some of ``html``, ``csv``, ``json``, ``parquet`` (the extra), ``focus``, ``focus-csv``,
+        ``focus-parquet`` (the extra): a list, or a text with commas (templated).
     :param owners: who pays: a mapping from alias patterns or ``id:<id>`` to a team, or to a mapping with
         ``team`` and ``cost_center``; a list of rules; JSON text of either; or the path of a YAML or CSV file
         (templated).
     :param budgets: by team: a mapping, a list, JSON text of either, or the path of a YAML or CSV file
         (templated).
-    :param thresholds: of the budget, at which a team is reported once a month: ``80%``, ``forecast 100%``; a
-        list, or a text with commas. An empty list disables alerts.
+    :param thresholds: at which a team is reported once a month: ``80%`` of its budget, ``forecast 100%``; of
+        an account ``spike 300% over 10``, or ``balance``: it will not last the month. A list, or a text with
+        commas. An empty list disables alerts.
     :param notifiers: one or several: called once with all new alerts, which their templates know as
-        ``closeai_alerts``.
-    :param close: close the month: its figures stand from then on, and a later close only appends lines.
+        ``closeai_alerts``; ``closeai_digest`` is the report in a few lines.
+    :param notify_on: ``alerts``: notifiers are called where there are new alerts; ``report``: always.
+    :param close: close the month: its figures stand from then on, and a later close only appends lines. It
+        refuses while the month's end is in doubt, unless this is ``"even if uncertain"``.
     :param final_within: how close to the month's end a snapshot makes it final: a timedelta or seconds.
     :param time_zone: where the billing month turns; the same as the snapshot's.
     :param account: the main account's name, on the page and as FOCUS ``BillingAccountId`` (templated).
     :param billed_cost: FOCUS ``BilledCost``: ``effective``, or ``zero`` where the prepaid credit is a row of
         its own elsewhere.
+    :param statements: also write a page for each team, in ``statements/<month>/``.
+    :param public_url: the web address under which a browser finds the output folder (templated): the task
+        then has a link to the report's page.
     """
 
     template_fields: Sequence[str] = (
@@ -132,9 +140,11 @@ class CostReportOperator(BaseOperator):
         "owners",
         "budgets",
         "account",
+        "public_url",
     )
     template_fields_renderers = {"owners": "json", "budgets": "json"}  # noqa: RUF012
-    operator_extra_links: Collection[BaseOperatorLink] = (DocsLink("operators/cost_report.md"),)
+    operator_extra_links: Collection[BaseOperatorLink] = (ReportLink(), DocsLink("operators/cost_report.md"))
+    page_url: str | None = None
 
     def __init__(
         self,
@@ -148,11 +158,14 @@ class CostReportOperator(BaseOperator):
         budgets: Any = None,
         thresholds: Sequence[str] | str = defaults.THRESHOLDS,
         notifiers: BaseNotifier | Sequence[BaseNotifier] | None = (),
-        close: bool = False,
+        close: bool | Literal["even if uncertain"] | str = False,
         final_within: timedelta | float = defaults.FINAL_WITHIN,
         time_zone: str | tzinfo = defaults.TIME_ZONE,
         account: str | int = defaults.ACCOUNT,
         billed_cost: Literal["effective", "zero"] | str = defaults.BILLED_COST,
+        statements: bool = False,
+        notify_on: Literal["alerts", "report"] | str = defaults.NOTIFY_ON,
+        public_url: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -171,6 +184,9 @@ class CostReportOperator(BaseOperator):
         self.time_zone = time_zone
         self.account = account
         self.billed_cost = billed_cost
+        self.statements = statements
+        self.notify_on = notify_on
+        self.public_url = public_url
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Report; see docs/operators/cost_report.md."""
@@ -192,6 +208,9 @@ class CostReportOperator(BaseOperator):
                 time_zone=self.time_zone,
                 account=self.account,
                 billed_cost=self.billed_cost,
+                statements=self.statements,
+                notify_on=self.notify_on,
+                public_url=self.public_url,
                 open_path=_arguments.folder,
             )
             result = report(
@@ -201,7 +220,9 @@ class CostReportOperator(BaseOperator):
                 clock=_runs.now,
             )
         record = result.record()
+        self.page_url = record["url"]
         describe_outlets(self, context, record)
+        self.log.info("%s", record["headline"])
         self.log.info(
             "%s is %s%s: %s %s. New alerts: %s. Written: %s",
             record["billing_month"],
@@ -210,7 +231,7 @@ class CostReportOperator(BaseOperator):
             record["total"],
             record["currency"],
             len(record["alerts"]),
-            ", ".join(record["files"].values()),
+            _paths(record["files"].values()),
         )
         return record
 
@@ -222,6 +243,7 @@ class CostReportOperator(BaseOperator):
             self.log.warning("%s", alert["text"])
         shown: Any = context
         shown["closeai_alerts"], shown["closeai_report"] = record["alerts"], record
+        shown["closeai_digest"] = record["digest"]
         failed = []
         for notifier in self.notifiers:
             try:
@@ -264,6 +286,13 @@ def deletion_recorder(
         record_deleted(request, accounts, began, run=run, clock=_runs.now)
 
     return record
+
+
+def _paths(paths: Iterable[str]) -> str:
+    """Write the first paths; three hundred statements are no log line."""
+    found = list(paths)
+    more = f" and {len(found) - _PATHS} more" if len(found) > _PATHS else ""
+    return f"{', '.join(found[:_PATHS])}{more}"
 
 
 @contextlib.contextmanager

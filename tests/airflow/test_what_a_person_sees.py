@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from airflow_cell import AIRFLOW, ON_3, run, serialized
 
 from airflow_provider_closeai.client.errors import CloseAIError, ConfigError, RateLimited, Rejected
 from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink, translate_errors
+from airflow_provider_closeai.operators.costs import CostReportOperator, SnapshotCostsOperator
 from airflow_provider_closeai.simulator import Simulator
 
 LONG = (
@@ -137,6 +140,36 @@ def test_a_link_leads_to_the_documentation(sim: Simulator, dag: Any) -> None:
         (link,) = read.operator_extra_links
         assert link == task.operator_extra_links[0]
     assert task.operator_extra_links[0].get_link(task, ti_key=None).startswith("https://")
+
+
+def test_a_link_leads_to_the_page_that_was_written(sim: Simulator, dag: Any, tmp_path: Path) -> None:
+    with dag:
+        snapshot = SnapshotCostsOperator(task_id="snapshot", ledger=str(tmp_path / "ledger"))
+        report = CostReportOperator(
+            task_id="task",
+            ledger=str(tmp_path / "ledger"),
+            month="current",
+            output=str(tmp_path / "reports"),
+            currency="CNY",
+            public_url="https://costs.example.com/{{ dag.dag_id }}",
+        )
+        snapshot >> report
+    wanted = rf"https://costs\.example\.com/{dag.dag_id}/closeai-costs-\d{{4}}-\d\d\.html"
+    done = run(dag)
+    if ON_3:
+        links = stored(done, "value", "xcom", "and xcom.key = '_link_ReportLink'")
+        assert [link for link in links if re.fullmatch(f'"?{wanted}"?', link)] == links != []
+    else:  # the webserver has the serialized operator, and the result
+        from airflow.serialization.serialized_objects import SerializedDAG
+
+        airflow2: Any = SerializedDAG
+        read = airflow2.from_dict(airflow2.to_dict(dag)).get_task("task")
+        link = next(link for link in read.operator_extra_links if link.name == "Cost report")
+        key = done.get_task_instance("task").key
+        assert re.fullmatch(wanted, link.get_link(read, ti_key=key))
+        assert (
+            link.get_link(read, ti_key=done.get_task_instance("snapshot").key._replace(task_id="none")) == ""
+        )
 
 
 @pytest.mark.skipif(AIRFLOW < (3, 3), reason="Airflow 3.3 brought retry policies")

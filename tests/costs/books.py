@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
 from airflow_provider_closeai.costs import (
     CloseRequest,
-    CorrectionRequest,
     Ledger,
+    NoteRequest,
     Report,
     ReportRequest,
     ReportResult,
     Run,
     close,
     compute,
-    record_correction,
+    record_note,
     report,
     run_key,
 )
@@ -73,6 +73,10 @@ class Book:
             kind, month, moment, key, rows, extension=self.extension, replace=run is not None
         )
 
+    def turn(self, name: str, accounts: Sequence[int]) -> Any:
+        """See counters that start again from 0 at a month's turn: ``book.turn("12", [1, 2])``."""
+        return self.seen(f"{name}-01 00:05", dict.fromkeys(accounts, "0"))
+
     def deleted(self, at: str, costs: Mapping[int, Any]) -> Any:
         return self.seen(at, costs, kind=DELETED)
 
@@ -89,11 +93,11 @@ class Book:
         """Close a month."""
         return close(self._month(month, options), run=Run(key=run), clock=self.clock)
 
-    def correct(self, month: str = "2026-11", **fields: Any) -> LedgerFile | None:
+    def note(self, month: str = "2026-11", **fields: Any) -> LedgerFile | None:
         """Book a note."""
         fields = {"currency": "CNY", "reason": "note", **fields}
-        request = CorrectionRequest.parse(ledger=self.ledger.root, month=month, **fields)
-        return record_correction(request, clock=self.clock)
+        request = NoteRequest.parse(ledger=self.ledger.root, month=month, **fields)
+        return record_note(request, clock=self.clock)
 
     def publish(
         self, output: Any, formats: Any, month: str = "2026-11", run: str | None = None, **options: Any

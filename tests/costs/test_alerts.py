@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
-from books import Book
+from books import Book, local
 
 from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.costs import CloseRequest, NothingToDo, record_control_difference
 from airflow_provider_closeai.costs.accounting.alerts import parse_thresholds, reached_alerts
 from airflow_provider_closeai.costs.store.kinds import ALERTS
 
@@ -69,7 +72,7 @@ def test_forecasts_add_up(book: Book) -> None:
     book.seen("11-10 00:00", {1: "3.00000001", 2: "1", 3: "0.1"})
     book.deleted("11-10 00:01", {2: "1"})
     book.seen("11-11 00:00", {1: "3.00000001", 3: "0.1"})
-    book.correct(sub_account_id=3, amount="-0.03")
+    book.note(sub_account_id=3, amount="-0.03")
     report = book.report(owners={"a-1": "A"}, budgets={"A": 10, "Nobody": 1})
     assert {line.sub_account_id: line.observed_days for line in report.accounts} == {1: 2, 2: 1, 3: 2}
     # Ten of thirty days: what lives triples, what is gone and what was appended stays as it is.
@@ -143,3 +146,82 @@ def test_a_run_that_is_cleared_forgets_nothing_it_told(book: Book) -> None:
     assert once(book, "a" * 12) == []
     book.seen("11-08 09:00", {1: "10"})
     assert once(book, "b" * 12) == []
+
+
+def spend(book: Book, *costs: str) -> None:
+    """A day costs this much, from 20 October on."""
+    total, day = Decimal(0), local("10-20 00:05")
+    for cost in costs:
+        day += timedelta(days=1)
+        total = Decimal(cost) if day == local("11-02 00:05") else total + Decimal(cost)
+        if day == local("11-01 00:05"):
+            book.seen(day - timedelta(minutes=7), {1: total})
+            total = Decimal(0)
+        book.seen(day, {1: total})
+
+
+def test_a_spike_is_against_the_accounts_own_four_weeks(book: Book) -> None:
+    book.seen("10-20 00:05", {1: "0"})
+    spend(book, *["2"] * 14, "6.2")
+    thresholds = parse_thresholds(["spike 300% over 5"])
+    report, previous = book.report(owners={"*": "A"}), book.report("2026-10")
+    [alert] = reached_alerts(report, thresholds, previous)
+    assert (alert.sub_account_id, alert.team, alert.day, alert.amount) == (
+        1,
+        "A",
+        "2026-11-03",
+        Decimal("6.2"),
+    )
+    assert alert.text.startswith("Account 1 (a-1, A) spent 6.20 CNY on 2026-11-03, and ")
+    assert reached_alerts(report, parse_thresholds("spike 300% over 7"), previous) == []
+    assert reached_alerts(report, parse_thresholds("spike 400% over 5"), previous) == []
+    assert reached_alerts(report, thresholds, None) == [], "two days say nothing"
+
+
+def test_a_spike_is_told_once(book: Book, tmp_path: Path) -> None:
+    book.seen("10-20 00:05", {1: "0"})
+    spend(book, *["2"] * 14, "9")
+    options: dict[str, Any] = {"thresholds": ["spike 300% over 5"]}
+    [alert] = book.publish(tmp_path, "json", run="a" * 12, **options).alerts
+    assert alert.key == "spike 300% over 5 of account 1 on 2026-11-03"
+    assert book.publish(tmp_path, "json", run="b" * 12, **options).alerts == []
+
+
+def test_a_balance_that_will_not_last_the_month(book: Book) -> None:
+    book.seen("10-31 23:58", {1: "9", 2: "9"})
+    book.turn("11", [1, 2])
+    book.seen("11-11 00:05", {1: "60", 2: "40"})  # each has 100, and 20 days to go
+    [alert] = reached_alerts(book.report(), parse_thresholds("balance"))
+    assert (alert.sub_account_id, alert.budget) == (1, 100)
+    assert alert.text.endswith("and its balance is 100.00 CNY: it will not last the month.")
+
+
+def test_a_control_difference_can_be_booked(book: Book) -> None:
+    book.seen("10-31 23:58", {1: "9"})
+    book.turn("11", [1])
+    book.seen("11-11 00:05", {1: "60"})
+    book.control("11-11 00:05", "62.5")
+    request = CloseRequest.parse(ledger=book.ledger.root, month="2026-11", currency="CNY")
+    assert record_control_difference(request, clock=book.clock)
+    report = book.report(owners={"id:0": "Platform", "*": "A"})
+    assert {line.owner.team: line.month_to_date for line in report.owners} == {
+        "A": Decimal(60),
+        "Platform": Decimal("2.5"),
+    }
+    assert not any("no snapshot" in warning for warning in report.warnings)
+    with pytest.raises(NothingToDo, match="booked already"):
+        record_control_difference(request, clock=book.clock)
+    book.seen("11-12 00:05", {1: "61"})
+    book.control("11-12 00:05", "65")
+    record_control_difference(request, clock=book.clock)
+    assert book.report().totals.month_to_date == 65
+
+
+def test_a_team_in_doubt_has_spent_so_much_or_more(book: Book) -> None:
+    book.seen("10-31 23:58", {1: "9", 2: "9"})
+    book.seen("11-01 00:05", {1: "9.5", 2: "0"})
+    book.seen("11-01 12:00", {1: "10", 2: "9"})
+    report = book.report(owners={"*": "A"}, budgets={"A": "10"})
+    [alert] = reached_alerts(report, parse_thresholds("80%"))
+    assert alert.is_lower_bound
+    assert alert.text.startswith("A has spent 9.00 CNY or more in 2026-11")

@@ -12,14 +12,18 @@ import pytest
 from books import Book, Clock, local
 
 from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.costs.accounting.booked import Adjustment
 from airflow_provider_closeai.costs.errors import CloseRefused, CurrencyConflict, DamagedFile
 from airflow_provider_closeai.costs.store.kinds import ADJUSTMENTS, CLOSED
 
 
 @pytest.fixture
 def november(book: Book, clock: Clock) -> Book:
+    book.seen("10-31 23:58", {1: "10", 2: "1"})
+    book.turn("11", [1, 2])
     book.seen("11-05 09:00", {1: "10", 2: "1"})
-    book.seen("11-30 23:50", {1: "12.5", 2: "3"})
+    book.seen("11-30 23:55", {1: "12.5", 2: "3"})
+    book.turn("12", [1, 2])
     clock.at = local("12-01 00:05")
     return book
 
@@ -64,7 +68,7 @@ def test_late_evidence_changes_nothing_until_it_is_appended(november: Book, cloc
 
 def test_a_file_damaged_after_the_closing_takes_nothing_away(november: Book) -> None:
     november.close()
-    [_, last] = november.ledger.files("snapshots", "2026-11")
+    [*_, last] = november.ledger.files("snapshots", "2026-11")
     (november.ledger.root / last.name).write_bytes(b"")
     report = november.report()
     assert report.totals.month_to_date == Decimal("15.5")
@@ -88,8 +92,8 @@ def test_a_line_by_hand(november: Book, clock: Clock) -> None:
         "currency": "CNY",
         "alias": "a-2",
     }
-    assert november.correct(reason="credit note 7", **options) is not None
-    assert november.correct(reason="credit note 7", **options) is None
+    assert november.note(reason="credit note 7", **options) is not None
+    assert november.note(reason="credit note 7", **options) is None
     report = november.report()
     assert report.totals.month_to_date == Decimal("14.99999999")
     assert report.totals.adjustments == Decimal("-0.50000001")
@@ -97,13 +101,13 @@ def test_a_line_by_hand(november: Book, clock: Clock) -> None:
     assert [line.source for line in report.appended] == ["manual"]
     assert not any("closed" in warning for warning in report.warnings)
     with pytest.raises(InvalidParameter, match="reason: it is empty"):
-        november.correct(reason=" ", **options)
+        november.note(reason=" ", **options)
     with pytest.raises(InvalidParameter, match="2027-01 is in the future"):
-        november.correct("2027-01", reason="x", **options)
+        november.note("2027-01", reason="x", **options)
 
 
 def test_a_line_of_an_unknown_account(november: Book) -> None:
-    november.correct(sub_account_id=77, amount="2", alias="ads.x")
+    november.note(sub_account_id=77, amount="2", alias="ads.x")
     report = november.report(owners={"ads.*": "Ads", "a-*": "A"})
     assert [(line.owner.team, line.month_to_date) for line in report.owners] == [
         ("A", Decimal("15.5")),
@@ -118,12 +122,70 @@ def test_two_currencies_are_refused(november: Book) -> None:
         november.report(currency="USD")
 
 
-def test_two_currencies_of_corrections(november: Book) -> None:
-    november.correct(sub_account_id=1, amount="2", reason="r", currency="USD")
-    with pytest.raises(
-        CurrencyConflict, match=r"A correction of 2026-11 \(.*\) is in USD, and the report is in CNY"
-    ):
-        november.report()
+def test_a_note_in_another_currency_is_named_and_left_out(november: Book) -> None:
+    november.note(sub_account_id=1, amount="2", reason="r", currency="USD")
+    report = november.report()
+    assert report.totals.month_to_date == Decimal("15.5")
+    [warning] = [text for text in report.warnings if "note" in text]
+    assert warning.startswith("Left out: the note 'r' of 2026-11 for account 1 (adjustments/")
+    assert "it is in USD, and the report is in CNY" in warning
+
+
+def test_a_note_is_booked_in_the_currency_of_the_ledger(november: Book, clock: Clock) -> None:
+    november.close()
+    with pytest.raises(CurrencyConflict, match="in this ledger months were closed in CNY"):
+        november.note("2026-10", sub_account_id=1, amount="2", currency="USD")
+
+
+def test_a_note_of_absurd_size_is_named_and_left_out(november: Book, clock: Clock) -> None:
+    with pytest.raises(InvalidParameter, match="amount: '1e400' is out of range"):
+        november.note(sub_account_id=1, amount="1e400")
+    line = Adjustment(clock(), "2026-11", "CNY", 1, "a-1", Decimal("1e400"), "manual", "odd")
+    november.ledger.write(ADJUSTMENTS, "2026-11", clock(), "a" * 12, [line])
+    report = november.report()
+    assert report.totals.month_to_date == Decimal("15.5")
+    assert "no amount of money has 401 digits" in report.warnings[0]
+
+
+def test_a_note_of_an_unobserved_month_is_named(november: Book) -> None:
+    november.note("2026-09", sub_account_id=1, amount="2")
+    [warning] = [text for text in november.report().warnings if "booked" in text]
+    assert warning.startswith("In no report: 1 lines that were booked in 2026-09")
+
+
+@pytest.mark.parametrize("kind", [CLOSED, ADJUSTMENTS])
+def test_a_renamed_closing_or_note_is_named(november: Book, kind: str) -> None:
+    november.close()
+    november.note(sub_account_id=1, amount="2")
+    [file] = november.ledger.files(kind, "2026-11")
+    path = november.ledger.root / file.name
+    path.rename(path.with_name("copy of " + path.name))
+    assert any("is no name of a file of the ledger" in warning for warning in november.report().warnings)
+    with pytest.raises(CloseRefused, match="files of its ledger are damaged"):
+        november.close()
+
+
+def test_a_close_refuses_doubt(november: Book, clock: Clock) -> None:
+    """One account of three is not reset yet after the turn."""
+    late = {3: ("4", "late", "2026-11-20T00:00:00+08:00")}
+    november.seen("11-30 14:00", {1: "12.5", 2: "3", **late})
+    november.seen("11-30 23:57", {1: "12.5", 2: "3", **late})
+    november.seen("12-01 00:06", {1: "0", 2: "0", **late})
+    clock.at = local("12-01 00:10")
+    with pytest.raises(CloseRefused) as caught:
+        november.close()
+    assert "account 3: its counter has not started again yet" in str(caught.value)
+    assert "A snapshot after 2026-12-01 23:00, or after the next use, settles it" in str(caught.value)
+    assert november.report().closing is None
+    november.close(even_if_uncertain=True)
+    report = november.report()
+    assert (report.status, report.closing and report.closing.status) == ("estimated", "estimated")
+    closed = report.closing.accounts if report.closing else {}
+    assert {number: line.certainty for number, line in closed.items()} == {
+        1: "certain",
+        2: "certain",
+        3: "uncertain",
+    }
 
 
 def test_a_damaged_closing_is_an_error(november: Book) -> None:
@@ -136,6 +198,7 @@ def test_a_damaged_closing_is_an_error(november: Book) -> None:
 
 def test_a_month_without_accounts_is_closed_too(book: Book, clock: Clock) -> None:
     book.seen("11-30 23:50", {})
+    book.turn("12", [])
     clock.at = local("12-01 00:05")
     book.close()
     report = book.report()
@@ -171,13 +234,13 @@ def test_a_line_by_hand_breaks_no_month(november: Book, wrong: dict[str, Any], t
     november.close()
     fields = {"sub_account_id": 1, "amount": "-1", "reason": "note", "currency": "CNY", **wrong}
     with pytest.raises((InvalidParameter, CurrencyConflict), match=told):
-        november.correct(**fields)
+        november.note(**fields)
     assert november.report().appended == []
 
 
 def test_a_reason_is_booked_with_one_amount(november: Book) -> None:
     fields: dict[str, Any] = {"sub_account_id": 1, "reason": "note", "currency": "CNY"}
-    assert november.correct(amount="-1", **fields)
-    assert november.correct(amount="-1.0", **fields) is None
+    assert november.note(amount="-1", **fields)
+    assert november.note(amount="-1.0", **fields) is None
     with pytest.raises(InvalidParameter, match="'note' is booked already"):
-        november.correct(amount="-5", **fields)
+        november.note(amount="-5", **fields)

@@ -26,7 +26,7 @@ from airflow_provider_closeai.costs.errors import (
 from airflow_provider_closeai.costs.requests import SnapshotRequest
 from airflow_provider_closeai.costs.store.kinds import CONTROL, SNAPSHOTS
 from airflow_provider_closeai.costs.store.ledger import Ledger, run_key
-from airflow_provider_closeai.costs.tables import guarded, unguarded
+from airflow_provider_closeai.costs.texts import csv_text, plain_text
 
 AT = datetime(2026, 11, 24, 1, 0, 3, 5, tzinfo=UTC)
 ROW = Observation(7, "a", Decimal("0.44000013"), OLD, True, Decimal("-0.5"), "[]")
@@ -71,8 +71,8 @@ def test_csv_is_safe_in_a_spreadsheet(tmp_path: Path) -> None:
     text = (tmp_path / ledger.write(SNAPSHOTS, "2026-11", AT, "0" * 12, rows).name).read_text()
     assert ",=1" not in text
     for alias in ALIASES:
-        assert unguarded(guarded(alias)) == alias
-        assert guarded(alias)[:1] not in tuple("=+-@\t\r\n\N{FULLWIDTH EQUALS SIGN}")
+        assert plain_text(csv_text(alias)) == alias
+        assert csv_text(alias)[:1] not in tuple("=+-@\t\r\n\N{FULLWIDTH EQUALS SIGN}")
 
 
 def test_a_retry_replaces_its_own_file_and_no_other(tmp_path: Path) -> None:

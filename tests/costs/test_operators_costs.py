@@ -158,7 +158,7 @@ def test_a_report_that_comes_after_the_turn(sim: Simulator, clock: Clock, tmp_pa
     with pytest.raises(AirflowFailException, match="no usable snapshot of 2026-12"):
         report_operator(tmp_path).execute(context_of())
     record = report_operator(tmp_path, month=" latest ").execute(context_of())
-    assert (record["billing_month"], record["status"]) == ("2026-11", "final")
+    assert (record["billing_month"], record["status"]) == ("2026-11", "estimated")
 
 
 def test_a_run_that_is_cleared_later_closes_its_own_month(
@@ -167,7 +167,7 @@ def test_a_run_that_is_cleared_later_closes_its_own_month(
     for at in ("11-30 23:58", "12-31 23:58"):
         clock.at = local(at)
         snapshot(tmp_path, context_of(at))
-    close = report_operator(tmp_path, month="previous", close=True)
+    close = report_operator(tmp_path, month="previous", close="even if uncertain")
     record = close.execute(context_of(data_interval_end=local("12-01 00:05")))
     assert (record["billing_month"], record["closed"]) == ("2026-11", True)
 
@@ -210,9 +210,14 @@ def test_owners_and_budgets_from_files(sim: Simulator, clock: Clock, tmp_path: P
 class Notifier(BaseNotifier):
     template_fields = ("text",)
 
-    def __init__(self, *, is_broken: bool = False) -> None:
+    def __init__(
+        self,
+        text: str = "{{ closeai_alerts | length }} alerts of {{ closeai_report.billing_month }}",
+        *,
+        is_broken: bool = False,
+    ) -> None:
         super().__init__()
-        self.text = "{{ closeai_alerts | length }} alerts of {{ closeai_report.billing_month }}"
+        self.text = text
         self.is_broken = is_broken
         self.told: list[str] = []
 
@@ -229,6 +234,19 @@ def test_notifiers_are_told_once(sim: Simulator, clock: Clock, tmp_path: Path) -
     operator.execute(context_of("first"))
     operator.execute(context_of("second"))
     assert notifier.told == ["2 alerts of 2026-11"]
+
+
+def test_notifiers_may_get_every_report(sim: Simulator, clock: Clock, tmp_path: Path) -> None:
+    snapshot(tmp_path)
+    notifier = Notifier("{{ closeai_alerts | length }} alerts; {{ closeai_digest }}")
+    operator = report_operator(tmp_path, notifiers=notifier, notify_on="report")
+    for run_id in ("a", "b"):
+        operator.execute(context_of(run_id))
+    assert len(notifier.told) == 2
+    assert notifier.told[0].startswith("0 alerts; CloseAI costs, November 2026 (open)\n")
+    assert "cost 12.0000 CNY" in notifier.told[0]
+    with pytest.raises(AirflowFailException, match="notify_on: 'never' is not one of alerts, report"):
+        report_operator(tmp_path, notify_on="never").execute(context_of())
 
 
 def test_a_broken_notifier_keeps_no_other_from_being_told(
@@ -324,7 +342,7 @@ def test_object_storage(sim: Simulator, clock: Clock, book: Book, tmp_path: Path
     operator = report_operator(tmp_path, output=(tmp_path / "out").as_uri(), formats="html,csv,json,focus")
     operator.ledger = (tmp_path / "ledger").as_uri()
     files = operator.execute(context_of())["files"]
-    assert len(list((tmp_path / "out").iterdir())) == len(files) == 7
+    assert len(list((tmp_path / "out").iterdir())) == len(files) == 8
 
 
 @pytest.mark.parametrize("module", ["airflow_provider_closeai.operators.costs"])
@@ -425,14 +443,16 @@ def test_a_second_run_gives_the_same_result(sim: Simulator, clock: Clock, tmp_pa
     assert {**report.execute(context_of("other")), "alerts": first["alerts"]} == first
     assert report.execute(context_of("other"))["alerts"] == [], "told by the first run"
     clock.at = local("12-01 00:05")
-    close = report_operator(tmp_path, month="previous", close=True, **{**options, "thresholds": ()})
+    close = report_operator(
+        tmp_path, month="previous", close="even if uncertain", **{**options, "thresholds": ()}
+    )
     due: dict[str, Any] = {"data_interval_end": local("12-01 00:05")}
     first = close.execute(context_of("close", **due))
     clock.at = local("12-20 00:05")
     for run_id in ("close", "backfilled"):
         assert close.execute(context_of(run_id, **due)) == first
     assert len(list((tmp_path / "ledger/closed").rglob("*.csv"))) == 1
-    assert not (tmp_path / "ledger/corrections").exists()
+    assert not (tmp_path / "ledger/adjustments").exists()
 
 
 def test_a_month_of_which_nothing_is_known_is_not_closed(
@@ -441,7 +461,7 @@ def test_a_month_of_which_nothing_is_known_is_not_closed(
     """The first unpause of a close in the middle of a month."""
     clock.at = local("11-24 09:00")
     snapshot(tmp_path)
-    close = report_operator(tmp_path, month="previous", close=True)
+    close = report_operator(tmp_path, month="previous", close="even if uncertain")
     with pytest.raises(AirflowSkipException, match="has nothing of 2026-10: there is nothing to close"):
         close.execute(context_of(data_interval_end=local("11-01 00:05")))
     assert not (tmp_path / "out").exists()

@@ -29,7 +29,7 @@ def rich(book: Book) -> Book:
         "11-05 09:00",
         {1: ("1.00000001", "search.a"), 2: ("1.5", EVIL), 3: ("0.1", '多,"x"', "2026-11-04T10:00:00+08:00")},
     )
-    book.correct(sub_account_id=3, amount="-0.05")
+    book.note(sub_account_id=3, amount="-0.05")
     return book
 
 
@@ -157,6 +157,8 @@ def test_focus_layout(rich: Book, tmp_path: Path) -> None:
         "x_Completeness",
         "x_Kind",
         "x_LocalMonth",
+        "x_Certainty",
+        "x_UnseenMinutes",
     ]
     assert sum(Decimal(line["EffectiveCost"]) for line in lines) == Decimal("2.55000001")
     assert {line["BilledCost"] for line in lines} == {"0"}
@@ -186,7 +188,7 @@ def test_focus_counts_nothing_twice(book: Book, clock: Clock, tmp_path: Path) ->
     """Corrections of a closed month are rows of the open one, and the closed one's rows stay."""
 
     def correct(amount: str, reason: str) -> None:
-        book.correct(sub_account_id=1, amount=amount, reason=reason)
+        book.note(sub_account_id=1, amount=amount, reason=reason)
 
     book.seen("11-30 23:50", {1: "10"})
     clock.at = local("12-01 00:05")
@@ -271,13 +273,14 @@ def test_what_goes_wrong_elsewhere_is_not_the_files_fault(tmp_path: Path) -> Non
 
 def test_focus_without_what_is_damaged(book: Book, clock: Clock, tmp_path: Path) -> None:
     book.seen("10-31 23:55", {1: "10"})
+    book.turn("11", [1])
     clock.at = local("11-01 00:06")
-    book.close("2026-10")
+    book.close("2026-10", even_if_uncertain=True)
     clock.at = local("11-05 09:00")
-    book.correct("2026-10", sub_account_id=1, amount="-1")
-    [file] = book.ledger.files("corrections", "2026-10")
+    book.note("2026-10", sub_account_id=1, amount="-1")
+    [file] = book.ledger.files("adjustments", "2026-10")
     (book.ledger.root / file.name).write_bytes(b"")
     book.seen("11-05 09:00", {1: "1"})
     result = book.publish(tmp_path / "out", ["html", "focus"])
-    assert "Not in the FOCUS file: corrections of 2026-10." in result.report.warnings[-1]
+    assert "Not in the FOCUS file: lines appended to 2026-10." in result.report.warnings[-1]
     assert "Not in the FOCUS file" in Path(result.files["html"]).read_text()

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from books import Book
+from books import Book, Clock, local
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.accounting.owners import Owner, Owners, parse_budgets, parse_owners
@@ -60,7 +60,7 @@ def test_rules_that_match_nothing_or_overlap_are_named() -> None:
         ([{"team": "A", "id": "x1"}], "'x1' is no id of a sub-account"),
         (
             [{"team": "A", "alias": "a", "centre": "1"}],
-            "'centre' is not known; there are alias, cost_center, id, team",
+            "'centre' is not known; there are alias, cost_center, id, percent, split, team",
         ),
     ],
 )
@@ -156,3 +156,66 @@ def test_nothing_in_yaml_is_nothing() -> None:
     assert (owners.of(1, "a").cost_center, owners.of(2, "b").cost_center) == ("", "null")
     with pytest.raises(InvalidParameter, match="team is missing"):
         parse_owners(read_rules("owners", "o.yaml", b"a: null\n"))
+
+
+SPLIT = {"a-1": {"split": {"Search": "33.3", "Ads": "33.3%", "Ops": "33.4"}}, "a-2": "Ads"}
+
+
+def test_a_shared_account_is_split_to_the_last_digit(book: Book) -> None:
+    book.seen("10-31 23:58", {1: "1", 2: "1"})
+    book.turn("11", [1, 2])
+    book.seen("11-02 00:05", {1: "0.00000001", 2: "1"})
+    book.seen("11-03 00:05", {1: "10.00000001", 2: "1"})
+    book.seen("11-04 00:05", {1: "9.99999999", 2: "1"})
+    book.note(sub_account_id=1, amount="0.00000004")
+    report = book.report(owners=SPLIT, budgets={"Search": "3"})
+    found = {line.owner.team: line.month_to_date for line in report.owners}
+    assert found == {
+        "Ads": Decimal("4.33000001"),
+        "Ops": Decimal("3.34000001"),
+        "Search": Decimal("3.33000001"),
+    }
+    assert sum(found.values()) == report.totals.month_to_date == Decimal("11.00000003")
+    assert sum(movement.amount for movement in report.movements()) == report.totals.month_to_date
+    assert sum(report.daily.values()) == report.totals.month_to_date - Decimal("0.00000004")
+    assert report.budgets[0].actual == Decimal("3.33000001")
+    [shared] = [line for line in report.accounts if line.sub_account_id == 1]
+    assert shared.owner.team == "Search 33.3 % + Ads 33.3 % + Ops 33.4 %"
+
+
+def test_how_a_shared_account_was_split_when_it_was_closed_stands(book: Book, clock: Clock) -> None:
+    book.seen("10-31 23:58", {1: "1"})
+    book.turn("11", [1])
+    book.seen("11-30 23:58", {1: "10"})
+    book.turn("12", [1])
+    clock.at = local("12-02 00:00")
+    book.close(owners=SPLIT)
+    report = book.report(owners={"*": "Elsewhere"})
+    assert {line.owner.team: str(line.month_to_date.normalize()) for line in report.owners} == {
+        "Ops": "3.34",
+        "Ads": "3.33",
+        "Search": "3.33",
+    }
+
+
+def test_shares_in_a_table() -> None:
+    text = b"alias,team,cost_center,percent\nlab,Search,CC-1,60%\nlab,Ads,,40\nx,Ads,,\n"
+    [lab, other] = parse_owners(read_rules("owners", "owners.csv", text))
+    assert [(share.owner.team, share.percent) for share in lab.shares] == [("Search", 60), ("Ads", 40)]
+    assert (lab.alias, other.alias, other.shares) == ("lab", "x", ())
+
+
+@pytest.mark.parametrize(
+    ("split", "told"),
+    [
+        ({"A": 60, "B": 39.9}, "the shares are 99.9 % together, not 100"),
+        ({"A": 100, "B": 0}, "a share is above 0 %"),
+        ({"A": "x"}, "percent: 'x' is no amount"),
+        ([{"team": "A"}], "split: give a mapping"),
+        ("A", "split: give a mapping"),
+        ([{"team": "A", "percent": 50}, {"team": "A", "percent": 50}], "has two shares"),
+    ],
+)
+def test_shares_that_are_wrong(split: Any, told: str) -> None:
+    with pytest.raises(InvalidParameter, match=told):
+        parse_owners({"a": {"split": split}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -97,11 +98,12 @@ def test_the_columns(recorder: Recorder, ledger: Ledger) -> None:
     taken = recorder.take(Platform(account(2, alias="=b"), account(1, "0.1", enabled=False), usage="7"))
     text = (ledger.root / taken.file.name).read_text()
     assert text.splitlines() == [
-        "observed_at,billing_month,sub_account_id,alias,enabled,balance,monthly_cost,model_pricing,created_at",
+        "observed_at,billing_month,sub_account_id,alias,enabled,balance,monthly_cost,model_pricing,"
+        "created_at,user_id",
         "2026-11-24T01:00:00Z,2026-11,1,a-1,false,99.5,0.1,"
-        '"[{""model"":""gpt-4"",""pricing_factor"":1.5}]",2026-05-24T23:13:16.878831+08:00',
+        '"[{""model"":""gpt-4"",""pricing_factor"":1.5}]",2026-05-24T23:13:16.878831+08:00,',
         "2026-11-24T01:00:00Z,2026-11,2,'=b,true,99.5,0.44000013,"
-        '"[{""model"":""gpt-4"",""pricing_factor"":1.5}]",2026-05-24T23:13:16.878831+08:00',
+        '"[{""model"":""gpt-4"",""pricing_factor"":1.5}]",2026-05-24T23:13:16.878831+08:00,',
     ]
     assert taken.record() == {
         "file": taken.file.name,
@@ -247,3 +249,39 @@ def test_an_account_that_cannot_be_read_is_not_counted_around(recorder: Recorder
         recorder.take(Platform(account(1), *unreadable, usage="7"))
     assert not caught.value.permanent  # a retry may read it
     assert ledger.months(SNAPSHOTS) == ledger.months(CONTROL) == []
+
+
+def test_another_main_accounts_listing_is_refused(recorder: Recorder, ledger: Ledger) -> None:
+    recorder.take(Platform(account(1, user_id=7), account(2, user_id=7), usage=1))
+    recorder.take(Platform(account(1, user_id=7), usage=1), run="b" * 12)
+    recorder.take(Platform(account(1), usage=1), run="c" * 12)  # one that does not say whose it is
+    with pytest.raises(SnapshotRefused, match=r"of the main account 8, and the ledger .* of 7"):
+        recorder.take(Platform(account(1, user_id=8)), run="d" * 12)
+    with pytest.raises(SnapshotRefused, match="of the main account 8"):
+        recorder.deleted([account(1, user_id=8)])
+    assert len(ledger.files(SNAPSHOTS, "2026-11")) == 3
+    assert ledger.files(DELETED, "2026-11") == []
+
+
+def test_a_cost_that_is_no_money_is_named(recorder: Recorder, ledger: Ledger) -> None:
+    with pytest.raises(UnreadableAccount, match=r"2 \(monthly_cost: no money has that size\)"):
+        recorder.take(Platform(account(1), account(2, "1e40")))
+    assert ledger.months(SNAPSHOTS) == []
+
+
+def test_a_deletions_record_is_on_the_disk_first(
+    recorder: Recorder, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file before its name is there, then the folders that have the names."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def watch(number: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{number}"))
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    file = recorder.deleted([account(1)])
+    folder = (ledger.root / file.name).parent
+    assert synced[0].endswith(".partial")
+    assert synced[1:] == [str(folder), str(folder.parent), str(ledger.root), str(ledger.root.parent)]

@@ -1,14 +1,15 @@
-"""Aggregate the observations of one month: who spent what between which two observations.
+"""Aggregate the observations around one month: what each account's counter showed.
 
 The rules, each of which a test holds:
 
-- A counter starts from 0 at the month's turn, so the first value of a month is of that month, all of it.
+- A counter starts from 0 once for each month, and when it did is judged for each account (:mod:`.turns`).
 - An account that was created in the month, or is known from the month before, spent it on a known day. Of an
   older one that is seen for the first time the day is not known: an opening balance, on no day.
 - A later value minus the one before is what was spent between. Below 0 it is a fall, which counts in the
-  month: the reset is at the turn and nowhere else.
+  month, but for the one with which the counter starts again.
 - An account that is gone keeps its last value. Its id is its identity, whatever its alias.
-- What was spent after the last value and before the turn is in no counter, and is not estimated.
+- What was spent after the last value and before the counter starts again is in no counter, and is not
+  estimated.
 """
 
 from __future__ import annotations
@@ -17,26 +18,21 @@ import contextlib
 import decimal
 import gc
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from datetime import UTC, datetime
 
-from airflow_provider_closeai.costs.accounting.history import AccountHistory, History, Rename, Span
+from airflow_provider_closeai.costs.accounting.history import History
 from airflow_provider_closeai.costs.accounting.money import EXACT
 from airflow_provider_closeai.costs.accounting.months import format_ids, format_local
-from airflow_provider_closeai.costs.accounting.observations import (
-    Observation,
-    ObservedFile,
-    ObservedMonth,
-    PreviousMonth,
-)
+from airflow_provider_closeai.costs.accounting.observations import Observation, ObservedFile, ObservedMonth
+from airflow_provider_closeai.costs.accounting.split import split_month
+from airflow_provider_closeai.costs.accounting.traces import Rename, Span, Trace
+from airflow_provider_closeai.costs.accounting.turns import Turn, judge
 from airflow_provider_closeai.costs.errors import NoObservation
-
-_NEAR_TURN = timedelta(days=1)
 
 
 def aggregate(observed: ObservedMonth) -> History:
     """
-    Aggregate a month's observations.
+    Aggregate a month's observations, and those around its turns.
 
     A file that is damaged is left out with a warning: counters are cumulative, so the next snapshot has all
     that it had. Only when it would have been the last one is anything missing, and then the gap is named.
@@ -53,33 +49,46 @@ def aggregate(observed: ObservedMonth) -> History:
             "with, or move it out of the ledger."
         )
     with decimal.localcontext(EXACT), _without_collector():
-        aggregator = _Aggregator(history, observed.previous.costs)
+        aggregator = _Aggregator(history)
+        for file in observed.earlier:
+            aggregator.add(file)
+        known_before = aggregator.begin_month()
         for file in observed.files:
-            if file.observations is not None:
-                aggregator.add(file, file.observations)
-                continue
-            history.is_damaged = True
-            history.warnings.append(
-                f"Left out: {file.damage} The other snapshots stand. Restore it from a backup, or move it "
-                "out of the ledger."
-            )
-    if not history.snapshots:
-        known = ", ".join(observed.known_months) or "none"
-        raise NoObservation(
-            f"The ledger {observed.ledger} holds no usable snapshot of {month.name} (it has months: {known})."
-            f" {' '.join(history.warnings)} Run the snapshot DAG; a month that was never observed cannot be "
-            "read afterwards."
-        )
-    history.has_earlier_months = observed.known_months[0] < month.name
+            if file.observations is None:
+                history.is_damaged = True
+                history.warnings.append(
+                    f"Left out: {file.damage} The other snapshots stand. Restore it from a backup, or move "
+                    "it out of the ledger."
+                )
+            elif aggregator.add(file):
+                history.times.append(file.at)
+                history.complete.append(file.is_complete)
+                history.files.append(file.name)
+        if not any(history.complete):
+            raise _no_observation(observed, history)
+        aggregator.end_month()
+        _add_later(aggregator, observed.later, Turn(month.end))
+        traces = aggregator.finish()
+        history.has_earlier_months = observed.known_months[0] < month.name
+        split_month(history, traces)
     if history.without_cost:
         history.warnings.append(
             f"Listed at times without a monthly_cost: {format_ids(sorted(history.without_cost))}. What no "
             "other snapshot shows of them is missing."
         )
-    history.warnings += _lost_at_the_turn(history, observed.previous)
+    history.warnings += _lost_at_the_turn(history, traces, known_before)
     history.warnings += observed.control_warnings
     history.control = observed.control
     return history
+
+
+def _no_observation(observed: ObservedMonth, history: History) -> NoObservation:
+    known = ", ".join(observed.known_months) or "none"
+    return NoObservation(
+        f"The ledger {observed.ledger} holds no usable snapshot of {observed.month.name} (it has months: "
+        f"{known}). {' '.join(history.warnings)} Run the snapshot DAG; a month that was never observed "
+        "cannot be read afterwards."
+    )
 
 
 @contextlib.contextmanager
@@ -94,11 +103,29 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _lost_at_the_turn(history: History, before: PreviousMonth) -> Iterator[str]:
+def _add_later(aggregator: _Aggregator, later: Iterable[ObservedFile], turn: Turn) -> None:
+    """Add what was seen after the month, until it can decide nothing more: mostly a day."""
+    waiting: list[Trace] | None = None
+    for file in later:
+        if file.observations is None:
+            continue  # its own month's report names it
+        aggregator.add(file)
+        if file.is_complete and file.at >= turn.closes:
+            traces = aggregator.finish() if waiting is None else waiting
+            waiting = [trace for trace in traces if judge(trace, turn).waits]
+            if not waiting:
+                return
+
+
+def _lost_at_the_turn(history: History, traces: Iterable[Trace], before: datetime | None) -> Iterator[str]:
     """Name the accounts that the month before ended with, and that no observation of this one has."""
-    lost = sorted(before.costs.keys() - before.deleted - history.accounts.keys())
-    if lost and before.at is not None:
-        last, first = (format_local(at, history.month.zone) for at in (before.at, history.snapshots[0]))
+    lost = sorted(
+        trace.id
+        for trace in traces
+        if not trace.is_in_month and trace.listed_at == before and trace.deleted_at is None
+    )
+    if lost and before is not None:
+        last, first = (format_local(at, history.month.zone) for at in (before, history.snapshots[0]))
         yield (
             f"Not listed any more in {history.month.name}, and no deletion was recorded: {format_ids(lost)}. "
             f"What they spent between {last} and {first} is missing. Delete with "
@@ -107,121 +134,116 @@ def _lost_at_the_turn(history: History, before: PreviousMonth) -> Iterator[str]:
 
 
 class _Aggregator:
-    """Adds observations to a history, in the order of time."""
+    """Adds observations to traces, in the order of time."""
 
-    def __init__(self, history: History, before: dict[int, Decimal]) -> None:
+    def __init__(self, history: History) -> None:
         self._history = history
-        self._before = before
         self._month = history.month
-        self._start, self._end = history.month.start, history.month.end
-        self._both = self._stayed = 0
+        self._start = history.month.start
+        self._days = (history.month.days[0], history.month.days[-1])
+        self._traces: dict[int, Trace] = {}
+        self._last_listing: datetime | None = None
+        self._is_in_month = self._is_later = False
 
-    def add(self, file: ObservedFile, observations: Iterable[Observation]) -> None:
+    def begin_month(self) -> datetime | None:
+        """Go on with the month's own files; return when the last complete listing before it was made."""
+        self._is_in_month = True
+        return self._last_listing
+
+    def end_month(self) -> None:
+        """Go on with later files: what was known at the month's end stays known."""
+        self._is_in_month, self._is_later = False, True
+        for trace in self._traces.values():
+            trace.known_at, trace.known_balance = trace.valued_at, trace.balance
+
+    def finish(self) -> list[Trace]:
+        """Return the traces, each with whether its account is gone."""
+        last = self._last_listing
+        for trace in self._traces.values():
+            trace.is_gone = trace.deleted_at is not None or (last is not None and trace.listed_at != last)
+        return list(self._traces.values())
+
+    def add(self, file: ObservedFile) -> bool:
         """
         Add one file.
 
         :param file: which.
-        :param observations: what is in it.
+        :returns: whether it has observations.
         """
-        history = self._history
-        accounts, number, at, is_complete = history.accounts, len(history.times), file.at, file.is_complete
-        history.times.append(at)
-        history.complete.append(is_complete)
-        history.files.append(file.name)
+        if file.observations is None:
+            return False
+        traces, at, is_complete = self._traces, file.at, file.is_complete
+        is_in_month, is_later = self._is_in_month, self._is_later
+        without_cost = self._history.without_cost
         spans: dict[int, Span] = {}
-        fallen: list[int] = []
-        listed = 0
-        for seen in observations:
-            listed += 1
-            account_id, alias, cost = seen.sub_account_id, seen.alias, seen.monthly_cost
-            account = accounts.get(account_id)
-            if account is None:
-                created = _time(seen.created_at)
-                accounts[account_id] = account = AccountHistory(
-                    id=account_id, alias=alias, created_at=created, first=at, seen=number
-                )
-            elif alias != account.alias:
-                account.renames.append(Rename(at, account.alias, alias))
-                account.alias = alias
-            account.seen = number
+        for seen in file.observations:
+            account_id, cost = seen.sub_account_id, seen.monthly_cost
+            trace = traces.get(account_id)
+            if trace is None:
+                traces[account_id] = trace = self._new_trace(seen, at)
+            elif not is_later and seen.alias != trace.alias:
+                if is_in_month and trace.is_in_month:
+                    trace.renames.append(Rename(at, trace.alias, seen.alias))
+                trace.alias = seen.alias
+            if is_complete:
+                trace.listed_at = at
+                if trace.deleted_at is not None:
+                    trace.deleted_at = None  # it is there: the deletion did not happen
+            if not is_later:
+                trace.last_seen = at
+                if is_in_month and not trace.is_in_month:
+                    trace.is_in_month, trace.first = True, at
             if not is_complete:
-                account.deleted_at = at
+                trace.deleted_at = at
             if cost is None:
-                history.without_cost.add(account_id)
+                if is_in_month:
+                    without_cost.add(account_id)
                 continue
-            if account.valued < 0:
-                self._first_value(account, cost, at)
-            elif cost != account.cost:
-                span = spans.get(account.valued)
+            if trace.valued_at is None:
+                self._first_value(trace, seen, at)
+            elif cost != trace.value:
+                span = spans.get(id(trace.valued_at))
                 if span is None:
-                    start = history.times[account.valued]
-                    spans[account.valued] = span = Span(start, at, self._month.day(start, at))
-                account.spans.append(span)
-                amount = cost - account.cost
-                account.amounts.append(amount)
-                if amount < 0:
-                    account.falls += amount
-                    if cost * 4 < account.cost:
-                        fallen.append(account_id)
-                account.cost = cost
-            account.valued = number
+                    span = spans[id(trace.valued_at)] = self._span(trace.valued_at, at)
+                if seen.balance is not None and trace.balance is not None:
+                    trace.spent[len(trace.spans)] = trace.balance - seen.balance
+                trace.spans.append(span)
+                trace.values.append(cost)
+                trace.value = cost
+            trace.valued_at, trace.balance = at, seen.balance
+            if is_later and trace.next_at is None:
+                trace.next_at = at
         if is_complete:
-            self._check_for_reset(number, fallen, listed)
+            self._last_listing = at
+        return True
 
-    def _first_value(self, account: AccountHistory, cost: Decimal, at: datetime) -> None:
-        account.cost = cost
-        before, created = self._before.get(account.id), account.created_at
-        if before is not None and before > 0:
-            self._both += 1
-            self._stayed += before <= cost <= before * 3 / 2
-        if not cost:
-            return
-        start, day = self._start, None
-        if created is not None and self._start <= created < self._end:
-            start = min(created, at)
-            day = self._month.day(start, at)
-        elif before is not None:
-            day = self._month.day(start, at)
-        account.spans.append(Span(start, at, day))
-        account.amounts.append(cost)
-        if day is None:
-            account.opening = cost
-        elif cost < 0:
-            account.falls = cost
-
-    def _check_for_reset(self, number: int, fallen: list[int], listed: int) -> None:
-        history = self._history
-        at, zone = history.times[number], self._month.zone
-        if len(history.snapshots) == 1:
-            if self._stayed * 2 > self._both and at - self._start <= _NEAR_TURN:
-                self._warn(
-                    f"{self._stayed} of {self._both} counters went on as before between the last snapshot "
-                    f"before the turn of {self._month.name} and {format_local(at, zone)}: not reset."
-                )
-            return
-        if not fallen:
-            return
-        gone = set(fallen)
-        kept = sum(
-            1
-            for account in history.accounts.values()
-            if account.seen == number and account.first < at and account.cost > 0 and account.id not in gone
+    def _new_trace(self, seen: Observation, at: datetime) -> Trace:
+        return Trace(
+            id=seen.sub_account_id,
+            alias=seen.alias,
+            created_at=_time(seen.created_at),
+            first=at,
+            last_seen=at,
+            is_in_month=self._is_in_month,
         )
-        if len(fallen) > kept:
-            since = history.times[number - 1]
-            self._warn(
-                f"{len(fallen)} of {listed} counters fell by more than three quarters between "
-                f"{format_local(since, zone)} and {format_local(at, zone)}, inside the month; that is "
-                "booked as corrections."
-            )
 
-    def _warn(self, seen: str) -> None:
-        self._history.is_reset_elsewhere = True
-        self._history.warnings.append(
-            f"{seen} The platform may start its month at another time than midnight in {self._month.zone}. "
-            "If so, set time_zone to its zone in the snapshot and the report; until then this month counts "
-            "as estimated."
-        )
+    def _first_value(self, trace: Trace, seen: Observation, at: datetime) -> None:
+        cost = seen.monthly_cost
+        created, reach = trace.created_at, Turn(self._start).opens
+        if cost:
+            trace.is_older = created is None or created < reach
+            if trace.is_older or created is None:
+                span = Span(min(self._start, at), at, None)
+            else:
+                span = self._span(min(created, at), at)
+            trace.spans.append(span)
+            trace.values.append(cost)
+            trace.value = cost
+
+    def _span(self, start: datetime, end: datetime) -> Span:
+        """Return a span; a day outside the month is its nearest: what was booked counts in the month."""
+        first, last = self._days
+        return Span(start, end, min(max(self._month.day(start, end), first), last))
 
 
 def _time(text: str) -> datetime | None:

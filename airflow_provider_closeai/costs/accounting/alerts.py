@@ -1,39 +1,66 @@
-"""Budget alerts: which thresholds a month's costs have reached."""
+"""Alerts: which thresholds a month's costs have reached, by team and by account."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.accounting.money import format_amount, percent
+from airflow_provider_closeai.costs.accounting.money import format_amount, parse_amount, percent
 from airflow_provider_closeai.costs.accounting.report_model import Report
+from airflow_provider_closeai.costs.accounting.spikes import short_balances, spikes
+from airflow_provider_closeai.costs.texts import shown
 
-_THRESHOLD = re.compile(r"(forecast\s+)?(\d+(?:\.\d+)?)\s*%")
+_BUDGET = re.compile(r"(forecast\s+)?(\d+(?:\.\d+)?)\s*%")
+_SPIKE = re.compile(r"spike\s+(\d+(?:\.\d+)?)\s*%\s+over\s+(\d+(?:\.\d+)?)")
+
+BUDGET, FORECAST, SPIKE, BALANCE = "budget", "forecast", "spike", "balance"
 
 
 class Threshold(msgspec.Struct, frozen=True):
     """
-    A share of the budget.
+    What is reported.
 
-    :param percent: reached when the cost is this much of it or more; a forecast must be above it.
+    :param percent: of the budget, reached when the cost is this much of it or more; a forecast must be above
+        it. Of an account's usual day, for a spike.
+    :param kind: ``budget``, ``forecast``, ``spike`` or ``balance``.
+    :param floor: a day that cost less is no spike.
     """
 
-    percent: Decimal
-    is_forecast: bool
+    percent: Decimal = Decimal(0)
+    kind: str = BUDGET
+    floor: Decimal = Decimal(0)
 
     @property
     def name(self) -> str:
         """Its one spelling, by which it is remembered."""
-        return f"{'forecast ' * self.is_forecast}{format_amount(self.percent.normalize())}%"
+        share = f"{format_amount(self.percent.normalize())}%"
+        match self.kind:
+            case "forecast":
+                return f"forecast {share}"
+            case "spike":
+                return f"spike {share} over {format_amount(self.floor.normalize())}"
+            case "balance":
+                return "balance"
+        return share
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """A team's cost, or its forecast, has reached a threshold of its budget."""
+    """
+    A threshold that was reached: by a team's cost or forecast, or by an account.
+
+    :param team: whose; of a shared account, all that pay it.
+    :param amount: what was spent, or is forecast to be.
+    :param budget: what it is compared with: the team's budget, the account's usual day, or its balance.
+    :param sub_account_id: of a spike, or of a balance; ``None``: it is about a team.
+    :param alias: the account's.
+    :param day: of a spike.
+    :param is_lower_bound: a turn of the month is in doubt: more may have been spent.
+    """
 
     billing_month: str
     team: str
@@ -41,15 +68,38 @@ class Alert(msgspec.Struct, frozen=True):
     amount: Decimal
     budget: Decimal
     currency: str
+    sub_account_id: int | None = None
+    alias: str = ""
+    day: str = ""
+    is_lower_bound: bool = False
+
+    @property
+    def key(self) -> str:
+        """By which it is remembered that it was reported, with its team."""
+        about = "" if self.sub_account_id is None else f" of account {self.sub_account_id}"
+        return f"{self.threshold}{about}{f' on {self.day}' if self.day else ''}"
 
     @property
     def text(self) -> str:
         """One sentence for a person."""
+        amount, limit = (f"{value:,.2f} {self.currency}" for value in (self.amount, self.budget))
+        account = f"Account {self.sub_account_id} ({shown(self.alias)}, {shown(self.team)})"
+        if self.threshold.startswith(SPIKE):
+            return (
+                f"{account} spent {amount} on {self.day}, and {limit} a day in the four weeks before "
+                f"(threshold {self.threshold})."
+            )
+        if self.threshold == BALANCE:
+            return (
+                f"{account} is forecast to spend {amount} more in {self.billing_month}, and its balance is "
+                f"{limit}: it will not last the month."
+            )
         used = percent(self.amount, self.budget) or Decimal(0)
-        what = "is forecast to spend" if self.threshold.startswith("forecast") else "has spent"
+        what = "is forecast to spend" if self.threshold.startswith(FORECAST) else "has spent"
+        least = " or more" if self.is_lower_bound else ""
         return (
-            f"{self.team} {what} {self.amount:,.2f} {self.currency} in {self.billing_month}: {used:.1f} "
-            f"% of its budget of {self.budget:,.2f} {self.currency} (threshold {self.threshold})."
+            f"{shown(self.team)} {what} {amount}{least} in {self.billing_month}: {used:.1f} % of its budget "
+            f"of {limit} (threshold {self.threshold})."
         )
 
     def record(self) -> dict[str, Any]:
@@ -62,42 +112,105 @@ def parse_thresholds(source: object) -> list[Threshold]:
     """
     Read thresholds.
 
-    :param source: ``80%``, ``forecast 100%`` ..., a list or one text. An empty list disables alerts.
+    :param source: ``80%``, ``forecast 100%``, ``spike 300% over 10``, ``balance`` ..., a list or one text. An
+        empty list disables alerts.
     :raises InvalidParameter: naming the one that is wrong.
     """
     if isinstance(source, str):
         source = [text for text in source.split(",") if text.strip()]
     elif source is None:
         source = ()
-    found = []
-    for text in source if isinstance(source, Iterable) else [source]:
-        match = _THRESHOLD.fullmatch(str(text).strip())
-        if match is None:
-            raise InvalidParameter(
-                f"thresholds: {text!r} is none. Write '80%' of the budget, or 'forecast 100%' for what the "
-                "whole month is forecast to cost."
-            )
-        found.append(Threshold(Decimal(match[2]), bool(match[1])))
+    found = [_threshold(text) for text in (source if isinstance(source, Iterable) else [source])]
     return list(dict.fromkeys(found))
 
 
-def reached_alerts(report: Report, thresholds: Iterable[Threshold]) -> list[Alert]:
+def _threshold(value: object) -> Threshold:
+    text = str(value).strip()
+    if text == BALANCE:
+        return Threshold(kind=BALANCE)
+    if match := _SPIKE.fullmatch(text):
+        share, floor = (parse_amount("thresholds", part) for part in match.groups())
+        return Threshold(share, SPIKE, floor)
+    if match := _BUDGET.fullmatch(text):
+        return Threshold(parse_amount("thresholds", match[2]), FORECAST if match[1] else BUDGET)
+    raise InvalidParameter(
+        f"thresholds: {shown(repr(value))} is none. Write '80%' of the budget, 'forecast 100%' for what the "
+        "whole month is forecast to cost, 'spike 300% over 10' for a day of an account, or 'balance' for one "
+        "that will not last the month."
+    )
+
+
+def needs_previous_month(thresholds: Iterable[Threshold]) -> bool:
+    """Return whether any threshold compares with the month before."""
+    return any(threshold.kind == SPIKE for threshold in thresholds)
+
+
+def reached_alerts(
+    report: Report, thresholds: Iterable[Threshold], previous: Report | None = None
+) -> list[Alert]:
     """
     Return the alerts of all thresholds that are reached, whether reported before or not.
 
     :param report: the month.
     :param thresholds: which there are.
+    :param previous: the month before, with which days are compared; ``None``: it is not known.
     """
     chosen = list(thresholds)
-    found = []
+    budgets = [threshold for threshold in chosen if threshold.kind in (BUDGET, FORECAST)]
+    found = list(_of_budgets(report, budgets))
+    for threshold in chosen:
+        if threshold.kind == SPIKE:
+            found += _of_spikes(report, previous, threshold)
+        elif threshold.kind == BALANCE:
+            found += _of_balances(report)
+    return found
+
+
+def _of_budgets(report: Report, thresholds: Sequence[Threshold]) -> Iterator[Alert]:
+    uncertain = {line.owner.team for line in report.owners if line.uncertain}
     for line in report.budgets:
-        for threshold in chosen:
-            amount = line.forecast if threshold.is_forecast else line.actual
+        for threshold in thresholds:
+            is_forecast = threshold.kind == FORECAST
+            amount = line.forecast if is_forecast else line.actual
             if amount is None:
                 continue
             bound, scaled = threshold.percent * line.budget, amount * 100
-            if scaled > bound or (scaled == bound and not threshold.is_forecast):
-                found.append(
-                    Alert(report.month.name, line.team, threshold.name, amount, line.budget, report.currency)
+            if scaled > bound or (scaled == bound and not is_forecast):
+                yield Alert(
+                    report.month.name,
+                    line.team,
+                    threshold.name,
+                    amount,
+                    line.budget,
+                    report.currency,
+                    is_lower_bound=line.team in uncertain,
                 )
-    return found
+
+
+def _of_spikes(report: Report, previous: Report | None, threshold: Threshold) -> Iterator[Alert]:
+    for spike in spikes(report, previous, threshold.percent, threshold.floor):
+        yield Alert(
+            report.month.name,
+            spike.account.owner.team,
+            threshold.name,
+            spike.amount,
+            spike.usual,
+            report.currency,
+            spike.account.sub_account_id,
+            spike.account.alias,
+            spike.day.isoformat(),
+        )
+
+
+def _of_balances(report: Report) -> Iterator[Alert]:
+    for account, needed, balance in short_balances(report):
+        yield Alert(
+            report.month.name,
+            account.owner.team,
+            BALANCE,
+            needed,
+            balance,
+            report.currency,
+            account.sub_account_id,
+            account.alias,
+        )

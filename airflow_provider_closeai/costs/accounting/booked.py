@@ -8,10 +8,12 @@ from decimal import Decimal
 import msgspec
 
 from airflow_provider_closeai.costs.accounting.money import total
-from airflow_provider_closeai.costs.accounting.owners import Owner
+from airflow_provider_closeai.costs.accounting.shares import Owner
 
 #: Sources of an adjustment, as the ledger and the report write them.
 NOTE, DIFFERENCE = "manual", "evidence"
+#: The id under which notes name the main account itself; sub-accounts' ids are above it.
+MAIN_ACCOUNT = 0
 
 
 class Adjustment(msgspec.Struct, frozen=True):
@@ -38,6 +40,9 @@ class ClosedCost(msgspec.Struct, frozen=True):
 
     :param sub_account_id: ``None`` in the one line of a month without accounts.
     :param status: of the month when it was closed: ``final`` or ``estimated``.
+    :param certainty: of the account's cost: ``certain`` or ``uncertain``.
+    :param unseen_minutes: how long around the month's end more may have been spent.
+    :param shares: who pays how much of a shared account, as JSON; empty: the owner pays all of it.
     """
 
     currency: str
@@ -47,6 +52,9 @@ class ClosedCost(msgspec.Struct, frozen=True):
     cost_center: str
     amount: Decimal
     status: str
+    certainty: str = ""
+    unseen_minutes: int = 0
+    shares: str = ""
 
     @property
     def owner(self) -> Owner:

@@ -8,18 +8,21 @@ from decimal import Decimal
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE, NOTE, Adjustment, ClosedCost
+from airflow_provider_closeai.costs.accounting.doubts import doubts
 from airflow_provider_closeai.costs.accounting.money import ZERO, format_amount, total
 from airflow_provider_closeai.costs.accounting.report_model import Report
+from airflow_provider_closeai.costs.accounting.shares import shares_text
 from airflow_provider_closeai.costs.errors import CloseRefused
 
 
-def require_closable(report: Report, now: datetime) -> None:
+def require_closable(report: Report, now: datetime, *, even_if_uncertain: bool = False) -> None:
     """
     Check that a month can be closed.
 
     :param report: the month.
     :param now: the time.
-    :raises CloseRefused: the month is not over, or its files are damaged.
+    :param even_if_uncertain: close it although its end is in doubt.
+    :raises CloseRefused: the month is not over, its end is in doubt, or its files are damaged.
     """
     month = report.month
     if now < month.end:
@@ -31,6 +34,12 @@ def require_closable(report: Report, now: datetime) -> None:
         raise CloseRefused(
             f"{month.name} is not closed, because files of its ledger are damaged (see the warnings). "
             "Restore them from a backup; or move them out of the ledger, and close without them."
+        )
+    if report.closing is None and not even_if_uncertain and any(line.end_doubt for line in report.accounts):
+        raise CloseRefused(
+            f"{month.name} is not closed, because its end is in doubt. "
+            f"{' '.join(doubts(report, of_start=False))} Run the close again when that is settled; or close "
+            "with close='even if uncertain': the month then counts as estimated."
         )
 
 
@@ -49,6 +58,9 @@ def closed_costs(report: Report) -> list[ClosedCost]:
             account.owner.cost_center,
             account.history.cost,
             report.status,
+            account.certainty,
+            account.unseen_minutes,
+            shares_text(account.shares),
         )
         for account in sorted(report.accounts, key=lambda account: account.sub_account_id)
         if account.history

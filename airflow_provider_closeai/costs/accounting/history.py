@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 
 import msgspec
@@ -11,31 +11,7 @@ import msgspec
 from airflow_provider_closeai.costs.accounting.money import ZERO
 from airflow_provider_closeai.costs.accounting.months import Month
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
-
-#: How long after the record of an account's deletion a snapshot may still list the account.
-WHILE_DELETING = timedelta(minutes=15)
-
-
-class Span(msgspec.Struct, frozen=True):
-    """
-    Between two observations.
-
-    :param start: the one before, or the month's turn, or the account's creation.
-    :param end: the one that showed the increase.
-    :param day: the local day on which it is booked; ``None``: an opening balance, on no day.
-    """
-
-    start: datetime
-    end: datetime
-    day: date | None
-
-
-class Rename(msgspec.Struct, frozen=True):
-    """An account got another alias, seen at ``at``."""
-
-    at: datetime
-    old: str
-    new: str
+from airflow_provider_closeai.costs.accounting.traces import Rename, Span
 
 
 class AccountHistory(msgspec.Struct, kw_only=True):
@@ -43,29 +19,52 @@ class AccountHistory(msgspec.Struct, kw_only=True):
     One account's month.
 
     :param alias: its last one.
-    :param cost: its counter's last value: what the month cost.
+    :param cost: what the month cost: its counter's last value before it started again. With a doubt it is a
+        lower bound.
     :param first: when it was first seen in this month.
-    :param seen: the number of the observation that saw it last.
-    :param valued: the number of the one that last had its cost; -1: none yet.
+    :param last_seen: when it was last seen in this month.
+    :param known_at: when it last had a cost in this month; ``None``: never.
     :param spans: when its counter moved, and by how much: ``amounts``, in the same order.
     :param opening: what of ``cost`` it had at first sight, on a day that is not known.
     :param falls: the sum of its counter's falls: 0 or below.
     :param deleted_at: when it was recorded just before its deletion.
+    :param start_doubt: why it is in doubt what of its values is this month's (:mod:`.turns`); empty: certain.
+    :param end_doubt: the same at the month's end.
+    :param unseen: between which times around its end more may have been spent.
+    :param is_in_month: it was seen in this month.
+    :param fell: between which two values the counter started again at the month's end.
+    :param started: the same at its start.
+    :param start_doubtful: how much of ``cost`` may be the month's before, where its turn was not seen.
+    :param end_doubtful: how much may be the month's after.
     """
 
     id: int
     alias: str
     created_at: datetime | None
     first: datetime
-    seen: int
-    valued: int = -1
+    last_seen: datetime
+    known_at: datetime | None = None
     cost: Decimal = ZERO
     spans: list[Span] = []
     amounts: list[Decimal] = []
     renames: list[Rename] = []
     opening: Decimal = ZERO
     falls: Decimal = ZERO
+    start_doubtful: Decimal = ZERO
+    end_doubtful: Decimal = ZERO
+    balance: Decimal | None = None
     deleted_at: datetime | None = None
+    start_doubt: str = ""
+    end_doubt: str = ""
+    unseen: tuple[datetime, datetime] | None = None
+    is_in_month: bool = True
+    fell: tuple[datetime, datetime] | None = None
+    started: tuple[datetime, datetime] | None = None
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether its cost is the month's for certain."""
+        return not (self.start_doubt or self.end_doubt)
 
     def movements(self) -> Iterator[tuple[Span, Decimal]]:
         """Iterate over the movements of its counter: when, and by how much."""
@@ -82,7 +81,6 @@ class History(msgspec.Struct, kw_only=True):
     :param has_earlier_months: the ledger has snapshots of earlier months.
     :param without_cost: accounts that were listed at times without a cost.
     :param warnings: what is odd, for a person.
-    :param is_reset_elsewhere: the counters seem to start from 0 at another time than the turn.
     """
 
     month: Month
@@ -94,7 +92,6 @@ class History(msgspec.Struct, kw_only=True):
     without_cost: set[int] = set()
     warnings: list[str] = []
     is_damaged: bool = False
-    is_reset_elsewhere: bool = False
     control: ControlTotal | None = None
 
     @property
@@ -110,15 +107,6 @@ class History(msgspec.Struct, kw_only=True):
         )
 
     @property
-    def valued_until(self) -> datetime:
-        """The last time at which the costs of all accounts that are listed still were known."""
-        known = [self.last_snapshot]
-        for account in map(self.accounts.__getitem__, self.without_cost):
-            if not self.is_gone(account):
-                known.append(self.times[account.valued] if account.valued >= 0 else self.month.start)
-        return min(known)
-
-    @property
     def began(self) -> datetime:
         """When spending can have begun: the month's turn, or the first account's creation after it."""
         created = [account.created_at or self.month.start for account in self.accounts.values()]
@@ -130,19 +118,10 @@ class History(msgspec.Struct, kw_only=True):
 
         :param account: which.
         """
-        absent = [
-            at
-            for at, is_complete in zip(
-                self.times[account.seen + 1 :], self.complete[account.seen + 1 :], strict=True
-            )
-            if is_complete
-        ]
-        last = self.times[account.seen]
-        # A snapshot that was made while it was being deleted may have listed it once more.
-        is_recorded = account.deleted_at is not None and last - account.deleted_at <= WHILE_DELETING
-        return None if is_recorded or not absent else (last, absent[0])
+        absent = next((at for at in self.snapshots if at > account.last_seen), None)
+        is_recorded = account.deleted_at is not None
+        return None if is_recorded or absent is None else (account.last_seen, absent)
 
     def is_gone(self, account: AccountHistory) -> bool:
         """Return whether an account is not in the last complete listing, or was recorded deleted after it."""
-        last = self.times[account.seen]
-        return last < self.last_snapshot or account.deleted_at == last
+        return account.last_seen < self.last_snapshot or account.deleted_at is not None

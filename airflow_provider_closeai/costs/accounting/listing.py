@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from datetime import datetime
 
 from airflow_provider_closeai.client.errors import UnreadableAccount
 from airflow_provider_closeai.client.models import SubAccount, UnreadableItem, pricing_record
+from airflow_provider_closeai.costs.accounting.money import is_bookable
 from airflow_provider_closeai.costs.accounting.months import Month
 from airflow_provider_closeai.costs.accounting.observations import Observation
 from airflow_provider_closeai.costs.errors import SnapshotRefused
@@ -23,12 +24,13 @@ def require_readable(listing: Iterable[SubAccount | UnreadableItem]) -> list[Sub
     :raises UnreadableAccount: an entry cannot be read.
     """
     items = list(listing)
-    unreadable = [item for item in items if isinstance(item, UnreadableItem)]
+    unreadable = [
+        f"{'an entry without an id' if item.id is None else item.id} ({problem})"
+        for item in items
+        if (problem := _problem(item))
+    ]
     if unreadable:
-        shown = "; ".join(
-            f"{'an entry without an id' if item.id is None else item.id} ({item.problem})"
-            for item in unreadable[:_SHOWN]
-        )
+        shown = "; ".join(unreadable[:_SHOWN])
         more = f" and {len(unreadable) - _SHOWN} more" if len(unreadable) > _SHOWN else ""
         raise UnreadableAccount(
             f"The listing has sub-accounts that cannot be read: {shown}{more}. A snapshot counts all "
@@ -36,6 +38,32 @@ def require_readable(listing: Iterable[SubAccount | UnreadableItem]) -> list[Sub
             "about these accounts. The next snapshot of the month has all that this one would have had."
         )
     return [item for item in items if isinstance(item, SubAccount)]
+
+
+def _problem(item: SubAccount | UnreadableItem) -> str:
+    if isinstance(item, UnreadableItem):
+        return item.problem
+    amounts = {"monthly_cost": item.monthly_cost, "balance": item.balance}
+    absurd = [name for name, amount in amounts.items() if amount is not None and not is_bookable(amount)]
+    return f"{' and '.join(absurd)}: no money has that size" if absurd else ""
+
+
+def require_main_account(rows: Iterable[Observation], known: Set[int], ledger: object) -> None:
+    """
+    Check that a listing is of the main account whose ledger it is.
+
+    :param rows: the listing.
+    :param known: the main account's ids that the ledger has; empty: it has none yet.
+    :param ledger: the ledger's folder, for the message.
+    :raises SnapshotRefused: it is another main account's.
+    """
+    listed = {row.user_id for row in rows if row.user_id is not None}
+    if known and listed and not known & listed:
+        raise SnapshotRefused(
+            f"The listing is of the main account {min(listed)}, and the ledger {ledger} of "
+            f"{', '.join(map(str, sorted(known)))}: their costs would be added. Nothing was recorded. Give "
+            "each main account a ledger of its own, or correct closeai_conn_id."
+        )
 
 
 def require_within(month: Month, ended: datetime) -> None:
@@ -88,6 +116,7 @@ def observations_of(accounts: Iterable[SubAccount]) -> list[Observation]:
             account.enabled,
             account.balance,
             json.dumps(pricing_record(account.pricing), ensure_ascii=False, separators=(",", ":")),
+            account.user_id,
         )
         for account in sorted(accounts, key=lambda account: account.id)
     ]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import decimal
-import re
 from collections.abc import Iterable
 from decimal import Decimal
 
 from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.costs.accounting.currencies import CURRENCIES
 
 ZERO = Decimal(0)
 _PLACES = 18
-_CURRENCY = re.compile(r"[A-Z]{3}")
 
 #: Sums are exact in this context, or they fail.
 EXACT = decimal.Context(
@@ -36,15 +35,29 @@ def parse_amount(name: str, value: object) -> Decimal:
         amount = Decimal("NaN")
     if not amount.is_finite():
         raise InvalidParameter(
-            f"{name}: {value!r} is no amount. Write a plain number such as 1250.50, without a thousands "
-            "separator or a currency sign."
+            f"{name}: {_short(value)} is no amount. Write a plain number such as 1250.50, without a "
+            "thousands separator or a currency sign."
         )
-    if amount.adjusted() >= _PLACES or int(amount.as_tuple().exponent) < -_PLACES:
+    if not is_bookable(amount):
         raise InvalidParameter(
-            f"{name}: {value!r} is out of range. Write an amount with at most {_PLACES} digits before the "
-            f"point and {_PLACES} after it."
+            f"{name}: {_short(value)} is out of range. Write an amount with at most {_PLACES} digits before "
+            f"the point and {_PLACES} after it."
         )
     return amount
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:30]}... ({len(text)} characters)"
+
+
+def is_bookable(amount: Decimal) -> bool:
+    """
+    Return whether an amount has a size that money has: at most 18 digits before and after the point.
+
+    :param amount: a finite one.
+    """
+    return amount.adjusted() < _PLACES and int(amount.as_tuple().exponent) >= -_PLACES
 
 
 def parse_currency(value: object) -> str:
@@ -55,11 +68,11 @@ def parse_currency(value: object) -> str:
     :raises InvalidParameter: not such a code.
     """
     value = value.strip() if isinstance(value, str) else value
-    if not isinstance(value, str) or not _CURRENCY.fullmatch(value):
+    if not isinstance(value, str) or value not in CURRENCIES:
         hint = " For the renminbi that is CNY." if str(value).upper() == "RMB" else ""
-        raise InvalidParameter(f"currency: {value!r} is no ISO 4217 code, such as CNY or USD.{hint}")
-    if value == "RMB":
-        raise InvalidParameter("currency: RMB is no ISO 4217 code. For the renminbi that is CNY.")
+        raise InvalidParameter(
+            f"currency: {value!r} is no ISO 4217 code of a currency in use, such as CNY or USD.{hint}"
+        )
     return value
 
 

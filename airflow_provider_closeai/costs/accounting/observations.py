@@ -19,6 +19,7 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
     :param created_at: as the platform wrote it.
     :param enabled: this and what follows is recorded, and not read for a report.
     :param model_pricing: its prices, as JSON.
+    :param user_id: the main account's id.
     """
 
     sub_account_id: int
@@ -28,6 +29,7 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
     enabled: bool | None = None
     balance: Decimal | None = None
     model_pricing: str = ""
+    user_id: int | None = None
 
 
 class ControlTotal(msgspec.Struct, frozen=True):
@@ -35,20 +37,6 @@ class ControlTotal(msgspec.Struct, frozen=True):
 
     at: datetime
     used: Decimal
-
-
-class PreviousMonth(msgspec.Struct, frozen=True):
-    """
-    The last usable snapshot of the month before.
-
-    :param at: when it was made; ``None``: there is none.
-    :param costs: its counters.
-    :param deleted: which of its accounts were recorded deleted since.
-    """
-
-    at: datetime | None = None
-    costs: dict[int, Decimal] = {}
-    deleted: set[int] = set()
 
 
 class ObservedFile(msgspec.Struct, frozen=True):
@@ -76,6 +64,8 @@ class ObservedMonth(msgspec.Struct, frozen=True):
     :param ledger: the ledger's folder, for messages.
     :param known_months: the months of which the ledger has snapshots, in order.
     :param files: in the order of time; read while they are iterated, so that few are in memory.
+    :param earlier: files of the month before: from the last snapshot that lies before all possible turns on.
+    :param later: files of the months after, in the order of time.
     :param unrecognized_files: tables whose names are not ledger names.
     :param control: the newest control total.
     :param control_warnings: what is wrong with newer ones.
@@ -86,6 +76,7 @@ class ObservedMonth(msgspec.Struct, frozen=True):
     known_months: list[str]
     files: Iterable[ObservedFile]
     unrecognized_files: list[str]
-    previous: PreviousMonth
     control: ControlTotal | None
     control_warnings: list[str]
+    earlier: Iterable[ObservedFile] = ()
+    later: Iterable[ObservedFile] = ()

@@ -14,22 +14,11 @@ import msgspec
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.accounting.money import parse_amount
 from airflow_provider_closeai.costs.accounting.months import format_ids
+from airflow_provider_closeai.costs.accounting.shares import Owner, Share, owner_of, parse_shares, split_entry
 from airflow_provider_closeai.costs.errors import CurrencyConflict
 
 #: The team of accounts that no rule names.
 UNALLOCATED = "Unallocated"
-
-
-class Owner(msgspec.Struct, frozen=True, order=True):
-    """
-    Who pays.
-
-    :param team: its name.
-    :param cost_center: where its costs are booked; may be empty.
-    """
-
-    team: str
-    cost_center: str = ""
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -37,12 +26,14 @@ class Rule(msgspec.Struct, frozen=True):
     One rule: by ``id`` or by ``alias``, an exact one or a pattern with ``*``, ``?``, ``[...]``.
 
     :param place: where it stands, for warnings.
+    :param shares: who pays how much of it; empty: the owner pays all.
     """
 
     owner: Owner
     place: str
     id: int | None = None
     alias: str | None = None
+    shares: tuple[Share, ...] = ()
 
     @property
     def message(self) -> str:
@@ -76,8 +67,13 @@ class Owners:
         self._overlaps: dict[tuple[Rule, Rule], list[int]] = {}
 
     def of(self, account_id: int, alias: str) -> Owner:
+        """Return who pays for an account, as :meth:`rule_of` finds it."""
+        rule = self.rule_of(account_id, alias)
+        return rule.owner if rule else Owner(UNALLOCATED)
+
+    def rule_of(self, account_id: int, alias: str) -> Rule | None:
         """
-        Return who pays for an account.
+        Return the rule that says who pays for an account; ``None``: none does.
 
         :param account_id: its id.
         :param alias: its alias.
@@ -86,12 +82,12 @@ class Owners:
         self._used.update(map(id, by_id + by_alias))
         found = by_id or by_alias
         if not found:
-            return Owner(UNALLOCATED)
+            return None
         first = found[0]
         for other in found[1:]:
             if other.owner != first.owner:
                 self._overlaps.setdefault((first, other), []).append(account_id)
-        return first.owner
+        return first
 
     def warnings(self) -> list[str]:
         """Name the rules that matched nothing, and those that contradict each other, after all accounts."""
@@ -117,7 +113,8 @@ def parse_owners(source: object) -> list[Rule]:
     Read owner rules.
 
     :param source: ``None``; a mapping such as ``{"search-*": "Search", "id:7": {"team": "Ads", "cost_center":
-        "CC-2"}}``; or a list of mappings with ``team``, ``cost_center`` and ``id`` or ``alias``.
+        "CC-2"}, "shared": {"split": {"Search": 60, "Ads": 40}}}``; or a list of mappings with ``team``,
+        ``cost_center`` and ``id`` or ``alias``, and ``percent`` where several lines share an account.
     :raises InvalidParameter: naming the rule that is wrong.
     """
     if source is None:
@@ -135,6 +132,7 @@ def parse_owners(source: object) -> list[Rule]:
             if not isinstance(value, Mapping):
                 raise InvalidParameter(f"owners: entry {number} is no mapping with team and id or alias.")
             rules.append(_rule(value, f"owners rule {number}"))
+        rules = _joined(rules)
     else:
         raise InvalidParameter(f"owners: {type(source).__name__} is neither a mapping nor a list of rules.")
     return rules
@@ -181,14 +179,43 @@ def parse_budgets(source: object, currency: str) -> dict[str, Decimal]:
 
 
 def _rule(entry: Mapping[Any, Any], place: str) -> Rule:
-    _only(entry, {"team", "cost_center", "id", "alias"}, place)
-    owner = Owner(_text(entry, "team", place), _cell(entry, "cost_center").strip())
+    _only(entry, {"team", "cost_center", "id", "alias", "split", "percent"}, place)
+    shares: tuple[Share, ...] = ()
+    if entry.get("split") is not None:
+        if _cell(entry, "team") or _cell(entry, "cost_center") or _cell(entry, "percent"):
+            raise InvalidParameter(f"{place}: give either team, or split.")
+        shares = parse_shares(split_entry(entry["split"], place), place)
+        owner = owner_of(shares)
+    else:
+        owner = Owner(_text(entry, "team", place), _cell(entry, "cost_center").strip())
+        if _cell(entry, "percent").strip():
+            percent = parse_amount(f"{place}: percent", _cell(entry, "percent").strip().removesuffix("%"))
+            shares = (Share(owner, percent),)
     by_id, alias = _cell(entry, "id").strip(), _cell(entry, "alias")
     if bool(by_id) == bool(alias):
         raise InvalidParameter(f"{place} ({owner.team!r}): give exactly one of id and alias.")
     if by_id and not by_id.isdecimal():
         raise InvalidParameter(f"{place} ({owner.team!r}): {by_id!r} is no id of a sub-account.")
-    return Rule(owner, place, int(by_id) if by_id else None, alias or None)
+    return Rule(owner, place, int(by_id) if by_id else None, alias or None, shares)
+
+
+def _joined(rules: Sequence[Rule]) -> list[Rule]:
+    """Make one rule of the lines that share an account: those of one id or alias that have a ``percent``."""
+    groups: dict[tuple[int | None, str | None], list[Rule]] = {}
+    for rule in rules:
+        if rule.shares and len(rule.shares) == 1:
+            groups.setdefault((rule.id, rule.alias), []).append(rule)
+    found, done = [], set()
+    for rule in rules:
+        key = (rule.id, rule.alias)
+        if len(rule.shares) != 1:
+            found.append(rule)
+        elif key not in done:
+            done.add(key)
+            entries = [(share.owner, share.percent) for line in groups[key] for share in line.shares]
+            shares = parse_shares(entries, rule.place)
+            found.append(Rule(owner_of(shares), rule.place, rule.id, rule.alias, shares))
+    return found
 
 
 def _cell(entry: Mapping[Any, Any], key: str) -> str:

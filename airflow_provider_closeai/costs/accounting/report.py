@@ -8,13 +8,17 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
+
+import msgspec
 
 from airflow_provider_closeai import cost_defaults as defaults
-from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment, Closing
+from airflow_provider_closeai.costs.accounting.booked import MAIN_ACCOUNT, NOTE, Adjustment, Closing
+from airflow_provider_closeai.costs.accounting.doubts import doubts
 from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
 from airflow_provider_closeai.costs.accounting.money import ESTIMATE, EXACT, ZERO
 from airflow_provider_closeai.costs.accounting.months import format_ids, minutes, zone_of
-from airflow_provider_closeai.costs.accounting.owners import UNALLOCATED, Owner, Owners, Rule
+from airflow_provider_closeai.costs.accounting.owners import UNALLOCATED, Owners, Rule
 from airflow_provider_closeai.costs.accounting.report_model import (
     ESTIMATED,
     FINAL,
@@ -25,6 +29,7 @@ from airflow_provider_closeai.costs.accounting.report_model import (
     OwnerCosts,
     Report,
 )
+from airflow_provider_closeai.costs.accounting.shares import Owner, allocate, shares_from, split
 
 _MIN_FORECAST = timedelta(days=1)
 _MICROSECOND = timedelta(microseconds=1)
@@ -57,11 +62,14 @@ def build_report(
     """
     matcher, month = Owners(owners), history.month
     with decimal.localcontext(EXACT):
-        status, gap = _status(history, now, final_within)
-        accounts, moved = _accounts(history, matcher, closing, adjustments)
+        is_over = now >= month.end
+        accounts, moved = _accounts(history, matcher, closing, adjustments, is_over=is_over)
+        status, gap = _status(history, accounts, now, final_within)
         if status == OPEN and history.last_snapshot - history.began >= _MIN_FORECAST:
             for account in accounts:
                 account.forecast = _forecast(account, history)
+        for account in accounts:
+            account.parts = _parts(account) if account.shares else []
         by_owner = _by_owner(accounts)
         totals = Amounts()
         for line in by_owner:
@@ -97,7 +105,12 @@ def build_report(
 
 
 def _accounts(
-    history: History, owners: Owners, closing: Closing | None, adjustments: Iterable[Adjustment]
+    history: History,
+    owners: Owners,
+    closing: Closing | None,
+    adjustments: Iterable[Adjustment],
+    *,
+    is_over: bool,
 ) -> tuple[list[AccountCosts], list[int]]:
     """Return the accounts, and those that the rules now give to somebody else than when it was closed."""
     appended: defaultdict[int, list[Adjustment]] = defaultdict(list)
@@ -107,11 +120,20 @@ def _accounts(
     closed = closing.accounts if closing else {}
     aliases.update((number, one.alias) for number, one in closed.items())
     count_days = _day_counter(history)
-    accounts = [_observed(history, account, owners, count_days) for account in history.accounts.values()]
+    accounts = [
+        _observed(history, account, owners, count_days, is_over=is_over)
+        for account in history.accounts.values()
+    ]
     for number in sorted(aliases.keys() - history.accounts.keys()):
-        owner = owners.of(number, aliases[number])
+        rule = owners.rule_of(number, aliases[number])
         accounts.append(
-            AccountCosts(sub_account_id=number, alias=aliases[number], owner=owner, state="unobserved")
+            AccountCosts(
+                sub_account_id=number,
+                alias=aliases[number],
+                owner=rule.owner if rule else Owner(UNALLOCATED),
+                shares=rule.shares if rule else (),
+                state="main account" if number == MAIN_ACCOUNT else "unobserved",
+            )
         )
     moved: list[int] = []
     for account in accounts:
@@ -122,7 +144,7 @@ def _accounts(
             base = one.amount if one else ZERO
             if one and one.owner != account.owner:
                 moved.append(number)
-                account.owner = one.owner
+                account.owner, account.shares = one.owner, shares_from(one.shares)
         account.appended = appended.get(number, [])
         account.month_to_date = base + sum((item.amount for item in account.appended), ZERO)
         account.adjustments = account.month_to_date - computed
@@ -133,19 +155,59 @@ def _accounts(
 def _by_owner(accounts: Iterable[AccountCosts]) -> list[OwnerCosts]:
     lines: dict[Owner, OwnerCosts] = {}
     for account in accounts:
-        line = lines.get(account.owner)
-        if line is None:
-            line = lines[account.owner] = OwnerCosts(owner=account.owner, daily=defaultdict(Decimal))
-        line.add(account)
-        line.accounts += 1
-        line.forecast = _sum((line.forecast, account.forecast))
-        daily = line.daily
-        for span, amount in account.history.movements() if account.history else ():
-            if span.day is not None:
-                daily[span.day] += amount
+        for part in account.parts or [account]:
+            line = lines.get(part.owner)
+            if line is None:
+                line = lines[part.owner] = OwnerCosts(owner=part.owner, daily=defaultdict(Decimal))
+            line.add(part)
+            line.accounts += 1
+            line.uncertain += not part.is_certain
+            line.forecast = _sum((line.forecast, part.forecast))
+            daily = line.daily
+            for span, amount in part.history.movements() if part.history else ():
+                if span.day is not None:
+                    daily[span.day] += amount
     for line in lines.values():
         line.daily = dict(sorted(line.daily.items()))
     return sorted(lines.values(), key=_rank)
+
+
+def _parts(account: AccountCosts) -> list[AccountCosts]:
+    """Split a shared account: each of its movements, what was appended, and its forecast."""
+    history = account.history
+    amounts = history.amounts if history else []
+    appended = [item.amount for item in account.appended]
+    every = split([*amounts, *appended, account.kept], account.shares)
+    more: list[Any] = [None] * len(account.shares)
+    if account.forecast is not None:
+        places = -int(account.forecast.as_tuple().exponent)
+        more = allocate(account.forecast, account.shares, max(places, 8))
+    found = []
+    for share, own, forecast in zip(account.shares, every, more, strict=True):
+        moved, rest = own[: len(amounts)], own[len(amounts) :]
+        opening = falls = ZERO
+        for (span, amount), part in zip(history.movements() if history else (), moved, strict=True):
+            opening += part if span.day is None else ZERO
+            falls += part if span.day is not None and amount < ZERO else ZERO
+        found.append(
+            msgspec.structs.replace(
+                account,
+                owner=share.owner,
+                shares=(),
+                history=msgspec.structs.replace(history, amounts=moved) if history else None,
+                appended=[
+                    msgspec.structs.replace(item, amount=amount)
+                    for item, amount in zip(account.appended, rest, strict=False)
+                ],
+                month_to_date=sum(own, ZERO),
+                opening=opening,
+                increases=sum(moved, ZERO) - opening - falls,
+                falls=falls,
+                adjustments=sum(rest, ZERO),
+                forecast=forecast,
+            )
+        )
+    return found
 
 
 def _day_counter(history: History) -> Callable[[datetime, datetime], int]:
@@ -156,48 +218,71 @@ def _day_counter(history: History) -> Callable[[datetime, datetime], int]:
 
 
 def _observed(
-    history: History, account: AccountHistory, owners: Owners, count_days: Callable[[datetime, datetime], int]
+    history: History,
+    account: AccountHistory,
+    owners: Owners,
+    count_days: Callable[[datetime, datetime], int],
+    *,
+    is_over: bool,
 ) -> AccountCosts:
     state, gap = "live", 0
     if history.is_gone(account):
         lost = history.lost_from(account)
         state, gap = ("deleted", 0) if lost is None else ("vanished", minutes(lost[1] - lost[0]))
-    elif account.valued != account.seen:
-        known = history.times[account.valued] if account.valued >= 0 else history.month.start
-        gap = minutes(history.times[account.seen] - known)
+    elif account.known_at != account.last_seen:
+        gap = minutes(account.last_seen - (account.known_at or history.month.start))
+    rule = owners.rule_of(account.id, account.alias)
     return AccountCosts(
         sub_account_id=account.id,
         alias=account.alias,
-        owner=owners.of(account.id, account.alias),
+        owner=rule.owner if rule else Owner(UNALLOCATED),
+        shares=rule.shares if rule else (),
         state=state,
         created_at=account.created_at,
         first_seen=account.first,
-        last_seen=history.times[account.seen],
+        last_seen=account.last_seen,
         gap_minutes=gap,
-        observed_days=count_days(account.first, history.times[account.seen]),
+        observed_days=count_days(account.first, account.last_seen),
         history=account,
         month_to_date=account.cost,
         opening=account.opening,
         increases=account.cost - account.opening - account.falls,
         falls=account.falls,
+        start_doubt=account.start_doubt,
+        end_doubt=account.end_doubt if is_over or state != "live" else "",
+        unseen_minutes=minutes(account.unseen[1] - account.unseen[0]) if is_over and account.unseen else 0,
+        doubtful=account.start_doubtful + (account.end_doubtful if is_over else ZERO),
     )
 
 
 def _total_at(history: History, at: datetime) -> Decimal:
     sums = ZERO
     for account in history.accounts.values():
-        sums += account.cost
-        if history.times[account.seen] > at:
-            sums -= sum((amount for span, amount in account.movements() if span.end > at), ZERO)
+        sums += account.cost - sum((amount for span, amount in account.movements() if span.end > at), ZERO)
     return sums
 
 
-def _status(history: History, now: datetime, final_within: timedelta) -> tuple[str, int | None]:
-    if now < history.month.end:
+def _status(
+    history: History, accounts: Sequence[AccountCosts], now: datetime, within: timedelta
+) -> tuple[str, int | None]:
+    """Return the status, and the minutes from the last costs of all accounts that are left to the end."""
+    end = history.month.end
+    if now < end:
         return OPEN, None
-    gap = history.month.end - history.valued_until
-    is_final = gap <= final_within and not history.is_reset_elsewhere
-    return FINAL if is_final else ESTIMATED, minutes(gap)
+    known = [history.last_snapshot]
+    left = [line.history for line in accounts if line.state == "live" and line.history]
+    known += [account.known_at or history.month.start for account in left if account.is_in_month]
+    is_final = all(line.is_certain and _is_close(line.history, end, within) for line in accounts)
+    gap = max(end - min(known), timedelta(0))
+    return FINAL if is_final and gap <= within else ESTIMATED, minutes(gap)
+
+
+def _is_close(account: AccountHistory | None, end: datetime, within: timedelta) -> bool:
+    """Return whether little was unseen at the month's end: around the turn, or wherever the counter fell."""
+    if account is None or account.unseen is None:
+        return True
+    first, last = account.unseen
+    return last - first <= within or (end - first <= within and last - end <= within)
 
 
 def _forecast(line: AccountCosts, history: History) -> Decimal:
@@ -240,7 +325,11 @@ def _remarks(report: Report) -> list[str]:
     for budget in report.budgets:
         if not any(line.owner.team == budget.team for line in report.owners):
             remarks.append(f"The budget of {budget.team!r} has no costs: no account belongs to that team.")
-    vanished = {line.sub_account_id: line.gap_minutes for line in report.accounts if line.state == "vanished"}
+    vanished = {
+        line.sub_account_id: line.gap_minutes
+        for line in report.accounts
+        if line.state == "vanished" and line.last_seen and line.last_seen >= report.month.start
+    }
     if vanished:
         remarks.append(
             f"Not listed any more, and no deletion was recorded: {format_ids(list(vanished))}. What they "
@@ -253,15 +342,23 @@ def _remarks(report: Report) -> list[str]:
         remarks.append(
             f"No snapshot on {days}{more}: the figure on it or beside it covers more than one day."
         )
-    if report.status == ESTIMATED and not report.history.is_reset_elsewhere:
+    remarks += doubts(report)
+    unknown = [line.sub_account_id for line in report.accounts if line.state == "unobserved"]
+    if unknown:
+        remarks.append(
+            f"Notes name {format_ids(sorted(unknown))}, which no snapshot of {report.month.name} has. They "
+            "are counted; if an id is wrong, book the opposite amount, and the note again."
+        )
+    if report.status == ESTIMATED and report.unseen_minutes:
         remarks.append(
             f"The last snapshot with the costs of all accounts lies {report.gap_minutes} minutes before the "
-            "month's end: what was spent then is not included and not estimated."
+            f"month's end, and up to {report.unseen_minutes} minutes around it were not seen: what was spent "
+            "then is not included and not estimated."
         )
     if report.closing is not None and (drift := _count_drifted(report)):
         remarks.append(
             f"{report.month.name} is closed, and the observations of {drift} accounts say something else "
-            "now. The closed figures stand. To book the difference as corrections, run the report with "
+            "now. The closed figures stand. To book the difference, run the report with "
             "close=True."
         )
     return remarks

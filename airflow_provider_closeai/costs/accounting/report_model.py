@@ -14,9 +14,10 @@ from airflow_provider_closeai.costs.accounting.history import AccountHistory, Hi
 from airflow_provider_closeai.costs.accounting.money import EXACT, ZERO, total
 from airflow_provider_closeai.costs.accounting.months import Month, zone_of
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
-from airflow_provider_closeai.costs.accounting.owners import Owner
+from airflow_provider_closeai.costs.accounting.shares import Owner, Share
 
-#: ``open``: the month goes on. ``final``: a snapshot lies close to its end. ``estimated``: none does.
+#: ``open``: the month goes on. ``final``: of every account both turns are certain, and a snapshot lies close
+#: to its end. ``estimated``: else.
 OPEN, FINAL, ESTIMATED = "open", "final", "estimated"
 #: Kinds of movements, as the report writes them: a fall is a "correction" there. ``KEPT``: what keeps a
 #: closed month as it was closed.
@@ -84,6 +85,12 @@ class AccountCosts(Amounts, kw_only=True):
     :param forecast: of the complete month at the rate so far; ``None`` where there is none.
     :param history: its observations; ``None``: unobserved.
     :param appended: the lines that were appended to it.
+    :param start_doubt: why it is in doubt what of its values is this month's (:mod:`.turns`); empty: certain.
+    :param end_doubt: the same at the month's end.
+    :param unseen_minutes: how long around the month's end more may have been spent than was seen.
+    :param doubtful: how much of ``month_to_date`` may be another month's.
+    :param shares: who pays how much of it; empty: the owner pays all.
+    :param parts: its costs as they are split by ``shares``, in the same order.
     """
 
     sub_account_id: int
@@ -98,6 +105,27 @@ class AccountCosts(Amounts, kw_only=True):
     forecast: Decimal | None = None
     history: AccountHistory | None = None
     appended: list[Adjustment] = []
+    start_doubt: str = ""
+    end_doubt: str = ""
+    unseen_minutes: int = 0
+    doubtful: Decimal = ZERO
+    shares: tuple[Share, ...] = ()
+    parts: list[AccountCosts] = []
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether its cost is the month's for certain. If not, the month cost ``lower_bound`` or more."""
+        return not (self.start_doubt or self.end_doubt)
+
+    @property
+    def certainty(self) -> str:
+        """``certain`` or ``uncertain``."""
+        return "certain" if self.is_certain else "uncertain"
+
+    @property
+    def lower_bound(self) -> Decimal:
+        """The least that the month cost."""
+        return total([self.month_to_date, -self.doubtful])
 
     @property
     def former_aliases(self) -> list[str]:
@@ -105,7 +133,11 @@ class AccountCosts(Amounts, kw_only=True):
         return [rename.old for rename in self.history.renames] if self.history else []
 
     def counter_movements(self) -> Iterator[Movement]:
-        """Yield the movements of its counter, oldest first."""
+        """Yield the movements of its counter, oldest first, of a shared account each owner's part."""
+        for part in self.parts:
+            yield from part.counter_movements()
+        if self.parts:
+            return
         account_id, alias, owner = self.sub_account_id, self.alias, self.owner
         for span, amount in self.history.movements() if self.history else ():
             kind = OPENING if span.day is None else INCREASE if amount > 0 else FALL
@@ -113,12 +145,20 @@ class AccountCosts(Amounts, kw_only=True):
 
     def movements(self) -> Iterator[Movement]:
         """Yield all that makes its cost: the movements of its counter, and what was appended."""
+        for part in self.parts:
+            yield from part.movements()
+        if self.parts:
+            return
         yield from self.counter_movements()
         for item in self.appended:
             yield appended_movement(item, self.owner)
-        kept = total([self.adjustments, *(-item.amount for item in self.appended)])
-        if kept:
-            yield Movement(self.sub_account_id, self.alias, self.owner, KEPT, kept, reason="as closed")
+        if self.kept:
+            yield Movement(self.sub_account_id, self.alias, self.owner, KEPT, self.kept, reason="as closed")
+
+    @property
+    def kept(self) -> Decimal:
+        """What keeps a closed month as it was closed."""
+        return total([self.adjustments, *(-item.amount for item in self.appended)])
 
     def daily(self) -> dict[date, Decimal]:
         """Its cost by day; without opening and adjustments, which are on no day."""
@@ -131,10 +171,15 @@ class AccountCosts(Amounts, kw_only=True):
 
 
 class OwnerCosts(Amounts, kw_only=True):
-    """One team and cost centre: the sums of its accounts, and its cost by day."""
+    """
+    One team and cost centre: the sums of its accounts and shares, and its cost by day.
+
+    :param uncertain: of how many accounts the costs are lower bounds.
+    """
 
     owner: Owner
     accounts: int = 0
+    uncertain: int = 0
     forecast: Decimal | None = None
     daily: dict[date, Decimal] = {}
 
@@ -152,7 +197,7 @@ class Report(msgspec.Struct, kw_only=True):
     """
     A month's report. Every amount is exact but a forecast, which is an estimate anyway.
 
-    :param gap_minutes: from the last snapshot to the month's end: what was spent then is not included.
+    :param gap_minutes: from the last snapshot to the month's end, as it is assumed.
         ``None`` while the month is open.
     :param main_difference: what the main account used and no sub-account shows, at the same moment.
     """
@@ -173,6 +218,26 @@ class Report(msgspec.Struct, kw_only=True):
     control: ControlTotal | None
     main_difference: Decimal | None
     warnings: list[str]
+
+    def movements(self) -> Iterator[Movement]:
+        """Yield the one table of which all figures are sums: by owner, by day, by account, and FOCUS."""
+        for account in self.accounts:
+            yield from account.movements()
+
+    @property
+    def unseen_minutes(self) -> int:
+        """The most minutes around the month's end that were not seen of an account."""
+        return max((line.unseen_minutes for line in self.accounts), default=self.gap_minutes or 0)
+
+    @property
+    def uncertain(self) -> list[AccountCosts]:
+        """The accounts of which a turn is in doubt: their costs are lower bounds."""
+        return [line for line in self.accounts if not line.is_certain]
+
+    @property
+    def lower_bound(self) -> Decimal:
+        """The least that the month cost: what is certain."""
+        return total(line.lower_bound for line in self.accounts)
 
     @property
     def daily(self) -> dict[date, Decimal]:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import date
 from decimal import Decimal
 
 import msgspec
 
-from airflow_provider_closeai.costs.accounting.money import ZERO, percent, total
-from airflow_provider_closeai.costs.accounting.report_model import BudgetUse, OwnerCosts, Report
-from airflow_provider_closeai.costs.render.outputs import forecast_percent
+from airflow_provider_closeai.costs.accounting.money import ZERO, percent
+from airflow_provider_closeai.costs.accounting.months import Month
+from airflow_provider_closeai.costs.render.numbers import Money
+from airflow_provider_closeai.costs.render.teams import Team
 
-_MAX_OWNERS = 12
 _PLOT = 180
 _STEPS = (1, 2, 5, 10)
-
-
-class OwnerBar(msgspec.Struct, frozen=True):
-    """One team's bar: ``width`` as percentages of the chart, the largest is 100."""
-
-    label: str
-    amount: Decimal
-    percent: Decimal | None
-    width: Decimal
+_PACE_AT_MOST = 3  # times the highest day; a line far above the columns would make them specks
 
 
 class DayBar(msgspec.Struct, frozen=True):
@@ -46,57 +38,62 @@ class Tick(msgspec.Struct, frozen=True):
 
 
 class DayChart(msgspec.Struct, frozen=True):
-    """The columns of a month, and the lines behind them."""
+    """The columns of a month, the lines behind them, and the budget's share of a day."""
 
     bars: list[DayBar]
     ticks: list[Tick]
     zero: int
     gutter: int
+    pace: Tick | None
     height: int = _PLOT
 
 
-class BudgetBar(msgspec.Struct, frozen=True):
-    """A team's budget: all lengths as percentages of one scale, whose 100 is the longest of this team."""
+class TeamBar(msgspec.Struct, frozen=True):
+    """
+    A team's bar, in per cent of its width.
 
-    line: BudgetUse
-    used: Decimal
-    forecast_used: Decimal | None
+    With a budget all of it is the longest of budget, cost and forecast; without one, the largest team.
+    """
+
     actual: Decimal
     forecast: Decimal | None
-    budget: Decimal
-    verdict: str
-    level: str
+    budget: Decimal | None
 
 
-def owner_bars(owners: Sequence[OwnerCosts], month_to_date: Decimal) -> list[OwnerBar]:
+def team_bar(team: Team, largest: Decimal) -> TeamBar:
     """
-    Lay out the cost by owner; the smallest of many share one bar.
+    Lay out a team's cost against its budget, or beside the largest team.
 
-    :param owners: the largest first.
-    :param month_to_date: the month's total.
+    :param team: which.
+    :param largest: the largest team's cost.
     """
-    amounts: dict[str, Decimal] = {}
-    for line in owners:
-        amounts[line.owner.team] = total([amounts.get(line.owner.team, ZERO), line.month_to_date])
-    shown = sorted(amounts.items(), key=lambda item: -item[1])
-    if len(shown) > _MAX_OWNERS:
-        rest = shown[_MAX_OWNERS - 1 :]
-        shown = [*shown[: _MAX_OWNERS - 1], (f"{len(rest)} others", total(amount for _, amount in rest))]
-    largest = max((amount for _, amount in shown), default=ZERO)
-    return [
-        OwnerBar(label, amount, percent(amount, month_to_date), _width(amount, largest))
-        for label, amount in shown
-    ]
+    if team.budget is None:
+        return TeamBar(_width(team.amount, largest), None, None)
+    longest = max(team.budget, team.amount, team.forecast or ZERO)
+    forecast = None if team.forecast is None else _width(team.forecast, longest)
+    return TeamBar(_width(team.amount, longest), forecast, _width(team.budget, longest))
 
 
-def day_chart(daily: Mapping[date, Decimal], report: Report) -> DayChart:
+def day_chart(
+    daily: Mapping[date, Decimal],
+    month: Month,
+    missed: Collection[date],
+    money: Money,
+    per_day: Decimal | None = None,
+) -> DayChart:
     """
     Lay out the cost by day.
 
     :param daily: by day of the month.
-    :param report: the month.
+    :param month: the month.
+    :param missed: the days without a snapshot.
+    :param money: shows the amounts, beside the lines.
+    :param per_day: the budget's share of a day.
     """
     highest = max([*daily.values(), ZERO])
+    if per_day is not None and per_day > highest * _PACE_AT_MOST:
+        per_day = None
+    highest = max(highest, per_day or ZERO)
     lowest = min([*daily.values(), ZERO])
     step = _step(highest - lowest)
     scale = (highest - lowest) or Decimal(1)
@@ -104,7 +101,7 @@ def day_chart(daily: Mapping[date, Decimal], report: Report) -> DayChart:
     def pixels(amount: Decimal) -> int:
         return round((highest - amount) * _PLOT / scale)
 
-    days = report.month.days
+    days = month.days
     width = Decimal(100) / len(days)
     bars = []
     for number, day in enumerate(days):
@@ -112,52 +109,15 @@ def day_chart(daily: Mapping[date, Decimal], report: Report) -> DayChart:
         top, bottom = sorted((pixels(amount or ZERO), pixels(ZERO)))
         left = (width * number + width * Decimal("0.12")).quantize(Decimal("0.001"))
         bar = (width * Decimal("0.76")).quantize(Decimal("0.001"))
-        is_missed = day in report.missed_days
         height = bottom - top if not amount else max(bottom - top, 1)
-        bars.append(DayBar(day, amount, is_missed, left, bar, top, height))
+        bars.append(DayBar(day, amount, day in missed, left, bar, top, height))
     first = (lowest / step).to_integral_value()
     count = int((highest - lowest) / step) + 1
     marks = [step * (first + number) for number in range(count)]
     ticks = [Tick(mark, pixels(mark)) for mark in marks if lowest <= mark <= highest]
-    longest = max(len(f"{tick.amount:,.2f}") for tick in ticks)
-    return DayChart(bars, ticks, pixels(ZERO), gutter=8 * longest + 8)
-
-
-def budget_bars(budgets: Sequence[BudgetUse]) -> list[BudgetBar]:
-    """
-    Lay out what was spent against the budgets.
-
-    :param budgets: in the order given.
-    """
-    bars = []
-    for line in budgets:
-        longest = max(line.budget, line.actual, line.forecast or ZERO)
-        used = percent(line.actual, line.budget) or ZERO
-        forecast_used = forecast_percent(line)
-        verdict, level = _verdict(used, forecast_used)
-        bars.append(
-            BudgetBar(
-                line=line,
-                used=used,
-                forecast_used=forecast_used,
-                actual=_width(line.actual, longest),
-                forecast=None if line.forecast is None else _width(line.forecast, longest),
-                budget=_width(line.budget, longest),
-                verdict=verdict,
-                level=level,
-            )
-        )
-    return bars
-
-
-def _verdict(used: Decimal, forecast_used: Decimal | None) -> tuple[str, str]:
-    if used > 100:
-        return "over budget", "bad"
-    if forecast_used is not None and forecast_used > 100:
-        return "forecast over budget", "warn"
-    if used >= 80:
-        return "80 % or more used", "warn"
-    return "within budget", "good"
+    longest = max(len(money(tick.amount)) for tick in ticks)
+    pace = None if per_day is None else Tick(per_day, pixels(per_day))
+    return DayChart(bars, ticks, pixels(ZERO), 8 * longest + 8, pace)
 
 
 def _width(amount: Decimal, longest: Decimal) -> Decimal:

@@ -1,12 +1,12 @@
-"""The FOCUS 1.2 column layout: one row per account and interval. Not a claim of conformance.
+"""The FOCUS column layout, 1.2 with the columns of 1.3 and 1.4 that can be filled: one row per movement.
 
-What the specification wants and a monthly counter cannot give is listed in docs/costs.md.
+Not a claim of conformance: what each version wants and a monthly counter cannot give is in docs/focus.md.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import IO
 
@@ -14,8 +14,8 @@ import msgspec
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs import tables
-from airflow_provider_closeai.costs.accounting.owners import Owner
-from airflow_provider_closeai.costs.accounting.report_model import Movement, Report
+from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Movement, Report
+from airflow_provider_closeai.costs.accounting.shares import Owner
 from airflow_provider_closeai.costs.tables import Column, Constant
 
 BILLED_COSTS = ("effective", "zero")
@@ -24,11 +24,36 @@ _PROVIDER = Constant("CloseAI")
 _USAGE = "usage (difference of a monthly counter)"
 
 
+class Dataset(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A month's FOCUS rows, and what they say of all of them.
+
+    :param report: the month.
+    :param late: lines that were appended to earlier, closed months, and booked in this one.
+    :param account: ``BillingAccountId``: the main account's name in your books.
+    :param billed_cost: ``effective`` or ``zero``.
+    """
+
+    report: Report
+    late: Sequence[Movement]
+    account: str
+    billed_cost: str
+
+
 class _Charge(msgspec.Struct, frozen=True, gc=False):
-    """A row: a movement, and whether it corrects an earlier, closed month."""
+    """
+    A row: a movement.
+
+    :param name: the account's, at the time of the movement.
+    :param charge_class: ``Correction`` where it corrects an earlier, closed month.
+    :param certainty: of the account's month; ``None``, as ``unseen_minutes``: the row is of another month.
+    """
 
     movement: Movement
+    name: str
     charge_class: str | None = None
+    certainty: str | None = None
+    unseen_minutes: int | None = None
 
 
 def parse_billed_cost(value: object) -> str:
@@ -44,44 +69,68 @@ def parse_billed_cost(value: object) -> str:
     return str(value)
 
 
-def write_focus(
-    file: IO[bytes], report: Report, late: Iterable[Movement], *, account: str, billed_cost: str
-) -> None:
+def write_csv(file: IO[bytes], dataset: Dataset) -> None:
     """
-    Write a month's rows: its own, and lines appended to earlier, closed months that were booked in it.
+    Write a month's rows as CSV.
 
     :param file: where to.
-    :param report: the month.
-    :param late: the lines appended to earlier months.
-    :param account: ``BillingAccountId``: the main account's name in your books.
-    :param billed_cost: ``effective`` or ``zero``.
+    :param dataset: the month.
     """
-    tables.write_csv(file, _columns(report, account, billed_cost), _charges(report, late))
+    tables.write_csv(file, columns_of(dataset), _charges(dataset))
 
 
-def _charges(report: Report, late: Iterable[Movement]) -> Iterator[_Charge]:
+def write_parquet(file: IO[bytes], dataset: Dataset) -> None:
+    """
+    Write a month's rows as Parquet; amounts are decimals.
+
+    :param file: where to.
+    :param dataset: the month.
+    """
+    places = tables.places_of(charge.movement.amount for charge in _charges(dataset))
+    tables.write_parquet(file, columns_of(dataset), _charges(dataset), places)
+
+
+def _charges(dataset: Dataset) -> Iterator[_Charge]:
     """
     Yield the rows of a billing period.
 
     What was appended to a month before it was closed is that month's; what came afterwards is of the period
     in which it was booked, so that no row of a closed period changes and none is counted twice.
     """
-    closed_at = None if report.closing is None else report.closing.at
-    for account in report.accounts:
+    closing = dataset.report.closing
+    closed_at = None if closing is None else closing.at
+    for account in dataset.report.accounts:
         for movement in account.movements():
             if movement.recorded_at is None or closed_at is None or movement.recorded_at < closed_at:
-                yield _Charge(movement)
-    for movement in late:
-        yield _Charge(movement, "Correction")
+                name = _name_then(account, movement)
+                yield _Charge(movement, name, None, account.certainty, account.unseen_minutes)
+    for movement in dataset.late:
+        yield _Charge(movement, movement.alias, "Correction")
 
 
-def _columns(report: Report, account: str, billed_cost: str) -> tuple[Column, ...]:
+def _name_then(account: AccountCosts, movement: Movement) -> str:
+    """Return the alias at the end of a movement: a later rename changes no row that was written before."""
+    if movement.end is not None and account.history is not None:
+        for rename in account.history.renames:
+            if rename.at > movement.end:
+                return rename.old
+    return movement.alias
+
+
+def columns_of(dataset: Dataset) -> tuple[Column, ...]:
+    """
+    Return the columns. New ones of a later FOCUS stand among the others, in the order of the alphabet.
+
+    :param dataset: the month.
+    """
+    report = dataset.report
     start, end = report.month.start, report.month.end
     amount = "movement.amount"
+    is_billed = dataset.billed_cost == "effective"
     return (
-        Column("BilledCost", "amount", amount if billed_cost == "effective" else Constant(Decimal(0))),
-        Column("BillingAccountId", cell=Constant(account)),
-        Column("BillingAccountName", cell=Constant(account)),
+        Column("BilledCost", "amount", amount if is_billed else Constant(Decimal(0))),
+        Column("BillingAccountId", cell=Constant(dataset.account)),
+        Column("BillingAccountName", cell=Constant(dataset.account)),
         Column("BillingCurrency", cell=Constant(report.currency)),
         Column("BillingPeriodEnd", "time", Constant(end)),
         Column("BillingPeriodStart", "time", Constant(start)),
@@ -95,6 +144,8 @@ def _columns(report: Report, account: str, billed_cost: str) -> tuple[Column, ..
         Column("ConsumedUnit", cell=_EMPTY),
         Column("ContractedCost", "amount", amount),
         Column("EffectiveCost", "amount", amount),
+        Column("HostProviderName", cell=_PROVIDER),
+        Column("InvoiceId", cell=_EMPTY),
         Column("InvoiceIssuerName", cell=_PROVIDER),
         Column("ListCost", "amount", amount),
         Column("PricingQuantity", "amount", _EMPTY),
@@ -103,14 +154,17 @@ def _columns(report: Report, account: str, billed_cost: str) -> tuple[Column, ..
         Column("PublisherName", cell=_PROVIDER),
         Column("ServiceCategory", cell=Constant("AI and Machine Learning")),
         Column("ServiceName", cell=Constant("CloseAI API")),
+        Column("ServiceProviderName", cell=_PROVIDER),
         Column("ServiceSubcategory", cell=Constant("Generative AI")),
         Column("SubAccountId", cell=lambda row: str(row.movement.sub_account_id)),
-        Column("SubAccountName", cell="movement.alias"),
+        Column("SubAccountName", cell="name"),
         Column("SubAccountType", cell=Constant("sub-account")),
         Column("Tags", cell=lambda row: _tags(row.movement.owner)),
         Column("x_Completeness", cell=Constant(report.status)),
         Column("x_Kind", cell="movement.kind"),
         Column("x_LocalMonth", cell=Constant(report.month.name)),
+        Column("x_Certainty", cell="certainty"),
+        Column("x_UnseenMinutes", "integer", "unseen_minutes"),
     )
 
 

@@ -11,27 +11,31 @@ from typing import IO, Any
 import msgspec
 
 from airflow_provider_closeai.costs import tables
-from airflow_provider_closeai.costs.accounting.money import format_amount
+from airflow_provider_closeai.costs.accounting.earlier import Earlier
+from airflow_provider_closeai.costs.accounting.money import format_amount, total
 from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Amounts, Report
 from airflow_provider_closeai.costs.render.outputs import (
     AMOUNTS,
+    CERTAINTY,
     forecast_percent,
     percent_of_budget,
     share_of,
     used_percent,
 )
+from airflow_provider_closeai.costs.render.summary import headline
 
 _AMOUNTS = tuple((column.name, column.getter) for column in AMOUNTS)
 
 
-def write_json(file: IO[bytes], report: Report) -> None:
+def write_json(file: IO[bytes], report: Report, earlier: Earlier) -> None:
     """
     Write a complete report as JSON; amounts are strings. One account per line.
 
     :param file: where to.
     :param report: the month.
+    :param earlier: the months before.
     """
-    head = json.dumps(_plain(summary(report)), ensure_ascii=False, indent=1)
+    head = json.dumps(_plain(summary(report, earlier)), ensure_ascii=False, indent=1)
     file.write(head.removesuffix("\n}").encode() + b',\n "accounts": [')
     mark = b"\n  "
     share, budgets = share_of(report), {line.team: line.budget for line in report.budgets}
@@ -41,13 +45,15 @@ def write_json(file: IO[bytes], report: Report) -> None:
     file.write(b"\n ]\n}\n")
 
 
-def summary(report: Report) -> dict[str, Any]:
+def summary(report: Report, earlier: Earlier) -> dict[str, Any]:
     """
     Return everything of a report but its accounts.
 
     :param report: the month.
+    :param earlier: the months before.
     """
     history, closing, share = report.history, report.closing, share_of(report)
+    last = earlier.last
     return {
         "billing_month": report.month.name,
         "time_zone": report.month.zone,
@@ -60,12 +66,16 @@ def summary(report: Report) -> dict[str, Any]:
         "observed_days": len(report.observed_days),
         "missed_days": report.missed_days,
         "totals": _amounts(report.totals),
+        "lower_bound": report.lower_bound,
+        "uncertain_accounts": len(report.uncertain),
+        "unseen_minutes": report.unseen_minutes,
         "forecast": report.forecast,
         "daily": report.daily,
         "owners": [
             {
                 **msgspec.structs.asdict(line.owner),
                 "accounts": line.accounts,
+                "uncertain_accounts": line.uncertain,
                 **_amounts(line),
                 "share_percent": share(line),
                 "forecast": line.forecast,
@@ -93,6 +103,19 @@ def summary(report: Report) -> dict[str, Any]:
         },
         "warnings": report.warnings,
         "evidence": history.files,
+        "headline": headline(report, earlier),
+        "last_month": last
+        and {
+            "billing_month": last.month.name,
+            "status": last.status,
+            "total": last.amount,
+            "by_team": last.by_team,
+        },
+        "year_to_date": {
+            "total": total([earlier.year_before(), report.totals.month_to_date]),
+            "months": [month.month.name for month in earlier.of_year] + [report.month.name],
+            "not_included": list(earlier.unusable),
+        },
     }
 
 
@@ -114,6 +137,7 @@ def _account(line: AccountCosts, share: Decimal | None, budgets: dict[str, Decim
         "first_seen": _plain(line.first_seen),
         "last_seen": _plain(line.last_seen),
         "gap_minutes": line.gap_minutes,
+        **{column.name: _plain(column.getter(line)) for column in CERTAINTY},
         "daily": {_day_text(day): format_amount(amount) for day, amount in line.daily().items()},
     }
 

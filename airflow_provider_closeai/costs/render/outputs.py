@@ -30,6 +30,13 @@ AMOUNTS = (
     Column("adjustments", "amount"),
 )
 
+#: What is known of an account's month: with a turn in doubt it cost ``lower_bound`` or more.
+CERTAINTY = (
+    Column("certainty"),
+    Column("lower_bound", "amount"),
+    Column("unseen_minutes", "integer"),
+)
+
 
 class Table(msgspec.Struct, frozen=True):
     """
@@ -65,7 +72,15 @@ def tables_of(report: Report) -> list[Table]:
     return [
         Table(
             "owners",
-            (*month, *_OWNER, Column("accounts", "integer"), *AMOUNTS, share, *forecast),
+            (
+                *month,
+                *_OWNER,
+                Column("accounts", "integer"),
+                *AMOUNTS,
+                share,
+                *forecast,
+                Column("uncertain_accounts", "integer", "uncertain"),
+            ),
             lambda: report.owners,
         ),
         Table(
@@ -87,6 +102,7 @@ def tables_of(report: Report) -> list[Table]:
                 Column("first_seen", "time"),
                 Column("last_seen", "time"),
                 Column("gap_minutes", "integer"),
+                *CERTAINTY,
             ),
             lambda: report.accounts,
         ),

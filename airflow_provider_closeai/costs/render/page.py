@@ -3,139 +3,161 @@
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import date, datetime
-from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
-from importlib import resources
-from typing import IO
+from typing import IO, Any
 
 import jinja2
-import msgspec
 
+from airflow_provider_closeai.costs.accounting.earlier import Earlier
 from airflow_provider_closeai.costs.accounting.money import ZERO, format_amount, percent, total
-from airflow_provider_closeai.costs.accounting.months import minutes, zone_of
+from airflow_provider_closeai.costs.accounting.months import zone_of
 from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Report
-from airflow_provider_closeai.costs.render import charts
+from airflow_provider_closeai.costs.render import charts, numbers
+from airflow_provider_closeai.costs.render.events import events_of
+from airflow_provider_closeai.costs.render.summary import headline, month_name, pace_of
+from airflow_provider_closeai.costs.render.teams import Team, TeamSums, sums_of, teams_of
+from airflow_provider_closeai.costs.texts import shown
 
-_MINUS = "\N{MINUS SIGN}"
-_SHOWN = 200
-_CHANGES = 50
-_FINE_BELOW = 100  # a month that costs less than this is shown with four decimals
-
-
-class Money:
-    """
-    Shows amounts rounded half up, and keeps them exact underneath.
-
-    :param places: decimals that are shown.
-    """
-
-    def __init__(self, places: int) -> None:
-        self.places = places
-
-    def rounded(self, amount: Decimal) -> Decimal:
-        """Round an amount as it is shown."""
-        with localcontext(Context(prec=200)):
-            return amount.quantize(Decimal(1).scaleb(-self.places), ROUND_HALF_UP)
-
-    def __call__(self, amount: Decimal | None) -> str:
-        return "–" if amount is None else f"{self.rounded(amount):,f}".replace("-", _MINUS)
-
-    def residue(self, amounts: Iterable[Decimal], exact: Decimal) -> Decimal:
-        """Return by how much the exact total is more than the rounded lines together."""
-        return total([exact, *(-self.rounded(amount) for amount in amounts)])
+_TEAMS = 12  # of more only what needs attention is shown at once, and the largest, so that all fits a screen
+_TEAMS_FIRST = (6, 10)
+_ACCOUNTS = 20
+_ACCOUNTS_AT_MOST = 200
+_EVENTS = 50
+_WARNINGS = 3
+_NO_TEAMS = TeamSums(ZERO, ZERO, None, None, None, 0)
 
 
-class Change(msgspec.Struct, frozen=True):
-    """Something that happened to an account."""
-
-    at: datetime
-    account: AccountCosts
-    message: str
-
-
-def write_page(file: IO[bytes], report: Report, *, account: str) -> None:
+def write_page(
+    file: IO[bytes], report: Report, earlier: Earlier, *, account: str, statements: str = ""
+) -> None:
     """
     Write a month's page.
 
     :param file: where to.
     :param report: the month.
+    :param earlier: the months before.
     :param account: the main account's name.
+    :param statements: the folder of the teams' pages, as seen from this one; empty: there are none.
     """
-    file.write(render(report, account=account).encode())
+    file.write(render(report, earlier, account=account, statements=statements).encode())
 
 
-def render(report: Report, *, account: str) -> str:
+def render(report: Report, earlier: Earlier | None = None, *, account: str, statements: str = "") -> str:
+    """Return a month's page; see :func:`write_page`."""
+    earlier = earlier or Earlier()
+    teams, money = teams_of(report, earlier), numbers.money_for(report.totals.month_to_date)
+    first, folded = _folded(teams)
+    events = events_of(report, report.accounts, money)
+    pace = pace_of(report, teams)
+    return template("page").render(
+        **common(report, account),
+        headline=headline(report, earlier),
+        earlier=earlier,
+        year_to_date=total([earlier.year_before(), report.totals.month_to_date]),
+        year_since=(earlier.of_year[0].month if earlier.of_year else report.month).days[0],
+        teams=teams,
+        first_teams=first,
+        folded_teams=folded,
+        sums=sums_of(teams) or _NO_TEAMS,
+        rest=sums_of(folded),
+        largest=max([team.amount for team in teams], default=ZERO),
+        pace=pace,
+        day_chart=charts.day_chart(
+            report.daily, report.month, report.missed_days, money, pace.per_day if pace else None
+        ),
+        daily=report.daily,
+        totals=report.totals,
+        statements=statements,
+        accounts=account_parts(report.accounts, _ACCOUNTS_AT_MOST),
+        counts=_counts(report),
+        events=events[:_EVENTS],
+        more_events=max(len(events) - _EVENTS, 0),
+        warnings_shown=_WARNINGS,
+    )
+
+
+def common(report: Report, account: str) -> dict[str, Any]:
     """
-    Return a month's page.
+    Return what every page of a report needs.
 
     :param report: the month.
     :param account: the main account's name.
     """
-    month_to_date = report.totals.month_to_date
-    money = Money(2 if abs(month_to_date) >= _FINE_BELOW else 4)
     zone = zone_of(report.month.zone)
-    changes = _changes(report, money)
-    budget, budgeted = (
-        total(getattr(line, name) for line in report.budgets) for name in ("budget", "actual")
-    )
-    return _template().render(
-        account=account,
-        report=report,
-        month_name=f"{report.month.days[0]:%B %Y}",
-        status=_status(report),
-        money=money,
-        exact=format_amount,
-        percent=lambda value: "–" if value is None else f"{value:.1f} %",
-        share=lambda amount: percent(amount, month_to_date),
-        local=lambda moment: f"{moment.astimezone(zone):%d %b %Y, %H:%M}",
-        owner_bars=charts.owner_bars(report.owners, month_to_date),
-        day_chart=charts.day_chart(report.daily, report),
-        budget_bars=charts.budget_bars(report.budgets),
-        budget=budget,
-        budgeted=budgeted,
-        budget_used=percent(budgeted, budget),
-        appended_total=total(item.amount for item in report.appended),
-        residue=money.residue((line.month_to_date for line in report.owners), month_to_date),
-        accounts=report.accounts[:_SHOWN],
-        others=report.accounts[_SHOWN:],
-        others_total=total(line.month_to_date for line in report.accounts[_SHOWN:]),
-        counts=_counts(report),
-        changes=changes[:_CHANGES],
-        more_changes=max(len(changes) - _CHANGES, 0),
-        average=_average(report),
-        day_name=_day_name,
-    )
+    return {
+        "account": account,
+        "report": report,
+        "month_name": month_name(report.month),
+        "status": _status(report),
+        "money": numbers.money_for(report.totals.month_to_date),
+        "local": lambda moment: _local(moment.astimezone(zone)),
+        "share": lambda amount: percent(amount, report.totals.month_to_date),
+    }
+
+
+def account_parts(
+    accounts: Sequence[AccountCosts], at_most: int
+) -> tuple[Sequence[AccountCosts], Sequence[AccountCosts], Sequence[AccountCosts]]:
+    """
+    Split accounts, the largest first, into those shown at once, those that are folded, and those left out.
+
+    :param accounts: the accounts.
+    :param at_most: how many are on the page.
+    """
+    return accounts[:_ACCOUNTS], accounts[_ACCOUNTS:at_most], accounts[at_most:]
 
 
 @functools.cache
-def _template() -> jinja2.Template:
-    source = resources.files(__package__ or "").joinpath("page.html.jinja").read_text("utf-8")
+def template(name: str) -> jinja2.Template:
+    """
+    Return a template.
+
+    :param name: its file, without the endings.
+    """
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader(__package__ or ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return environment.from_string(source)
+    environment.globals |= {
+        "exact": numbers.exact_text,
+        "exact_places": numbers.exact_places,
+        "machine": format_amount,
+        "percent": numbers.percent_text,
+        "count": numbers.count_text,
+        "change": numbers.change_text,
+        "team_bar": charts.team_bar,
+        "month_name_of": month_name,
+        "shown": shown,
+        "total": total,
+        "day_name": _day_name,
+    }
+    return environment.get_template(f"{name}.html.jinja")
+
+
+def _folded(teams: Sequence[Team]) -> tuple[Sequence[Team], Sequence[Team]]:
+    """Return the teams that are shown at once, and the others."""
+    if len(teams) <= _TEAMS:
+        return teams, []
+    urgent = sum(team.needs_attention for team in teams)
+    least, most = _TEAMS_FIRST
+    number = min(max(urgent, least), most)
+    return teams[:number], teams[number:]
 
 
 def _status(report: Report) -> tuple[str, str, str]:
     """Return the badge's level and word, and a sentence."""
-    zone = zone_of(report.month.zone)
-    last = f"{report.history.last_snapshot.astimezone(zone):%d %b %Y, %H:%M}"
+    last = _local(report.history.last_snapshot.astimezone(zone_of(report.month.zone)))
     if report.status == "open":
         return "open", "Open", f"The month goes on. As of {last}."
+    gap = numbers.count_text(report.gap_minutes or 0)
     if report.status == "final":
-        return (
-            "good",
-            "Final",
-            f"The last snapshot is of {last}, {report.gap_minutes} minutes before the end.",
-        )
-    return (
-        "warn",
-        "Estimated",
-        f"The last snapshot is of {last}: what was spent in the last {report.gap_minutes} minutes of the "
-        "month is not included.",
-    )
+        return "good", "Final", f"The last snapshot is of {last}, {gap} minutes before the end."
+    missing = f"what was spent in the last {gap} minutes of the month is not included"
+    return "warn", "Estimated", f"The last snapshot is of {last}: {missing}."
 
 
 def _counts(report: Report) -> dict[str, int]:
@@ -147,41 +169,8 @@ def _counts(report: Report) -> dict[str, int]:
     }
 
 
-def _average(report: Report) -> tuple[Decimal, int] | None:
-    """Return the cost per day, and over how many days: a figure may cover several."""
-    dated = (
-        span.start for line in report.accounts if line.history for span in line.history.spans[:2] if span.day
-    )
-    begin = min(dated, default=report.history.last_snapshot)
-    days = minutes(report.history.last_snapshot - begin) / Decimal(24 * 60)
-    return (total(report.daily.values()) / days, math.ceil(days)) if days >= 1 else None
-
-
-def _changes(report: Report, money: Money) -> list[Change]:
-    found = []
-    for line in report.accounts:
-        if line.created_at is not None and line.created_at >= report.month.start:
-            found.append(Change(line.created_at, line, "created"))
-        if line.state == "deleted" and line.last_seen is not None:
-            value = money(line.history.cost if line.history else None)
-            message = f"deleted; its last value of {value} was recorded just before"
-            found.append(Change(line.last_seen, line, message))
-        if line.state == "vanished" and line.last_seen is not None:
-            message = f"not listed any more; up to {line.gap_minutes} minutes of its spending are missing"
-            found.append(Change(line.last_seen, line, message))
-        if line.history is None:
-            continue
-        for rename in line.history.renames:
-            message = f"renamed from {rename.old!r} to {rename.new!r}"
-            found.append(Change(rename.at, line, message))
-        for span, amount in line.history.movements() if line.falls else ():
-            if amount < ZERO and span.day is not None:
-                found.append(Change(span.end, line, f"corrected by {money(amount)}"))
-    by_id = {line.sub_account_id: line for line in report.accounts}
-    for item in report.appended:
-        message = f"{money(item.amount)} appended ({item.source}): {item.reason}"
-        found.append(Change(item.recorded_at, by_id[item.sub_account_id], message))
-    return sorted(found, key=lambda change: (change.at, change.account.sub_account_id))
+def _local(moment: datetime) -> str:
+    return f"{moment:%d %b %Y, %H:%M}"
 
 
 def _day_name(day: date) -> str:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from decimal import Decimal
 
 import msgspec
 
 from airflow_provider_closeai.costs.accounting.alerts import Alert
-from airflow_provider_closeai.costs.accounting.booked import Adjustment, ClosedCost, Closing
+from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment, ClosedCost, Closing
+from airflow_provider_closeai.costs.accounting.money import ZERO, is_bookable, total
 from airflow_provider_closeai.costs.accounting.months import Month, month_of
-from airflow_provider_closeai.costs.accounting.owners import Owner
+from airflow_provider_closeai.costs.accounting.owners import UNALLOCATED, Owners, Rule
 from airflow_provider_closeai.costs.accounting.report_model import Movement, Report, appended_movement
+from airflow_provider_closeai.costs.accounting.shares import Owner, Share, allocate, shares_from
 from airflow_provider_closeai.costs.errors import CurrencyConflict, DamagedFile
-from airflow_provider_closeai.costs.store.kinds import ADJUSTMENTS, ALERTS, CLOSED
+from airflow_provider_closeai.costs.store.kinds import ADJUSTMENTS, ALERTS, CLOSED, SNAPSHOTS
 from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile, run_key
+from airflow_provider_closeai.costs.texts import shown
 
 log = logging.getLogger(__name__)
+
+_PLACES = 8
 
 
 class _Reported(msgspec.Struct, frozen=True):
@@ -47,50 +55,144 @@ def read_closing(ledger: Ledger, month: str, currency: str) -> Closing | None:
     return Closing(files[0].at, lines[-1].status if lines else "", accounts)
 
 
-def read_adjustments(ledger: Ledger, month: str, currency: str) -> list[Adjustment]:
+def read_adjustments(ledger: Ledger, month: str, currency: str) -> tuple[list[Adjustment], list[str]]:
     """
     Read the lines that were appended to a month, oldest first.
 
     :param ledger: where from.
     :param month: ``YYYY-MM``.
     :param currency: the report's.
-    :raises CurrencyConflict: one is in another currency.
+    :returns: the lines, and what was left out: lines in another currency, or of a size that no money has.
     :raises DamagedFile: naming the file.
     """
-    found = []
+    found: list[Adjustment] = []
+    warnings: list[str] = []
     for file in ledger.files(ADJUSTMENTS, month):
         for _, _, *cells in ledger.rows(file):
             line = Adjustment(file.at, month, *cells)
-            _require_currency(line.currency, currency, f"A correction of {month} ({file.name}) is")
-            found.append(line)
+            problem = ""
+            if line.currency != currency:
+                problem = f"it is in {line.currency}, and the report is in {currency}"
+            elif line.source == NOTE and not is_bookable(line.amount):
+                problem = f"no amount of money has {line.amount.adjusted() + 1} digits"
+            if problem:
+                warnings.append(
+                    f"Left out: the note {shown(line.reason)!r} of {month} for account "
+                    f"{line.sub_account_id} ({file.name}): {problem}. Move the file out of the ledger, and "
+                    "book it again."
+                )
+            else:
+                found.append(line)
+    return found, warnings
+
+
+def read_problems(ledger: Ledger, month: str) -> list[str]:
+    """
+    Name the closings and notes that no report of a month can have.
+
+    :param ledger: where from.
+    :param month: ``YYYY-MM``.
+    :returns: files of the month whose names are not ledger names.
+    """
+    return [
+        f"Left out: {name} is no name of a file of the ledger. Give it back the name that it was written "
+        "with, or move it out of the ledger."
+        for kind in (CLOSED, ADJUSTMENTS)
+        for name in ledger.unrecognized_files(kind, month)
+    ]
+
+
+def read_unobserved(ledger: Ledger) -> list[str]:
+    """
+    Name the notes of months of which the ledger has no snapshot: no report has them.
+
+    :param ledger: where from.
+    """
+    found = []
+    for name in sorted(set(ledger.months(ADJUSTMENTS)) - set(ledger.months(SNAPSHOTS))):
+        rows = sum(file.rows for file in ledger.files(ADJUSTMENTS, name))
+        found.append(
+            f"In no report: {rows} lines that were booked in {name}, of which the ledger has no snapshot. If "
+            "they were meant for another month, book them there, and move their files out of the ledger."
+        )
     return found
 
 
-def read_late_adjustments(ledger: Ledger, report: Report) -> tuple[list[Movement], list[str]]:
+def require_ledger_currency(ledger: Ledger, currency: str) -> None:
+    """
+    Check that an amount is in the currency of what was booked before.
+
+    :param ledger: where it is to be booked.
+    :param currency: of the amount.
+    :raises CurrencyConflict: months were closed, or else notes booked, in another one only.
+    """
+    for kind, what in ((CLOSED, "months were closed"), (ADJUSTMENTS, "notes were booked")):
+        found: set[str] = set()
+        for month in ledger.months(kind):
+            for file in ledger.files(kind, month):
+                with contextlib.suppress(DamagedFile):
+                    found.update(ledger.read(file, ["currency"])[0])
+        if found:
+            if currency not in found:
+                raise CurrencyConflict(
+                    f"currency: the amount is in {currency}, and in this ledger {what} in "
+                    f"{', '.join(sorted(found))}. Nothing is converted here: book it in that currency."
+                )
+            return
+
+
+def read_late_adjustments(
+    ledger: Ledger, report: Report, rules: Sequence[Rule]
+) -> tuple[list[Movement], list[str]]:
     """
     Read the lines that were appended to earlier, closed months while the report's month went on.
 
     :param ledger: where from.
     :param report: the month in which they were booked.
+    :param rules: who pays for an account that was not there when its month was closed.
     :returns: the lines, and what is damaged.
     """
-    month, owners = report.month, {line.sub_account_id: line.owner for line in report.accounts}
+    month, owners = report.month, Owners(rules)
     found: list[Movement] = []
     warnings: list[str] = []
     for earlier in (Month(name, month.zone) for name in ledger.months(ADJUSTMENTS)):
         try:
             closing = read_closing(ledger, earlier.name, report.currency) if earlier < month else None
-            lines = read_adjustments(ledger, earlier.name, report.currency) if closing else []
+            lines, left_out = read_adjustments(ledger, earlier.name, report.currency) if closing else ([], [])
         except DamagedFile as error:
-            warnings.append(f"Not in the FOCUS file: corrections of {earlier.name}. {error}")
+            warnings.append(f"Not in the FOCUS file: lines appended to {earlier.name}. {error}")
             continue
+        warnings += left_out
+        if closing is None:
+            continue
+        before: defaultdict[int, Decimal] = defaultdict(Decimal)
         for line in lines:
-            is_booked_here = month_of(line.recorded_at, month.zone) == month
-            if closing and is_booked_here and line.recorded_at >= closing.at:
-                closed = closing.accounts.get(line.sub_account_id)
-                owner = closed.owner if closed else owners.get(line.sub_account_id, Owner(""))
-                found.append(appended_movement(line, owner, start=earlier.start, end=earlier.end))
+            number, closed = line.sub_account_id, closing.accounts.get(line.sub_account_id)
+            start = total([before[number], closed.amount if closed else ZERO])
+            before[number] = total([before[number], line.amount])
+            if month_of(line.recorded_at, month.zone) != month or line.recorded_at < closing.at:
+                continue
+            rule = None if closed else owners.rule_of(number, line.alias)
+            owner = closed.owner if closed else rule.owner if rule else Owner(UNALLOCATED)
+            shares = shares_from(closed.shares) if closed else rule.shares if rule else ()
+            found += _split(
+                appended_movement(line, owner, start=earlier.start, end=earlier.end), start, shares
+            )
     return found, warnings
+
+
+def _split(movement: Movement, before: Decimal, shares: Sequence[Share]) -> list[Movement]:
+    """Split a line of a shared account as its month is: what each owner's part of the sum so far grows by."""
+    if not shares:
+        return [movement]
+    after = total([before, movement.amount])
+    places = max(_PLACES, *(-int(amount.as_tuple().exponent) for amount in (before, after)))
+    parts = zip(shares, allocate(before, shares, places), allocate(after, shares, places), strict=True)
+    return [
+        msgspec.structs.replace(movement, owner=share.owner, amount=total([new, -old]))
+        for share, old, new in parts
+        if new != old
+    ]
 
 
 def write_closing(
@@ -123,7 +225,7 @@ def append_adjustments(ledger: Ledger, month: str, lines: Sequence[Adjustment]) 
     known = [file.name for file in ledger.files(ADJUSTMENTS, month)]
     key = run_key(*known, *((line.sub_account_id, line.amount, line.reason) for line in lines))
     file = ledger.write(ADJUSTMENTS, month, lines[0].recorded_at, key, lines)
-    log.warning("%s: %d lines correct %s.", file.name, file.rows, month)
+    log.warning("%s: %d lines appended to %s.", file.name, file.rows, month)
     return file
 
 
@@ -138,7 +240,7 @@ def unreported(ledger: Ledger, month: str, alerts: Iterable[Alert], *, run: str)
     """
     reported = _reported(ledger, month).items()
     known = {line for file, lines in reported if file.run != run for line in lines}
-    return [alert for alert in alerts if _Reported(alert.team, alert.threshold) not in known]
+    return [alert for alert in alerts if _Reported(alert.team, alert.key) not in known]
 
 
 def mark_reported(ledger: Ledger, alerts: Sequence[Alert], *, at: datetime, run: str) -> None:
@@ -154,7 +256,7 @@ def mark_reported(ledger: Ledger, alerts: Sequence[Alert], *, at: datetime, run:
         return
     month = alerts[0].billing_month
     own = [line for file, lines in _reported(ledger, month).items() if file.run == run for line in lines]
-    own += [_Reported(alert.team, alert.threshold) for alert in alerts]
+    own += [_Reported(alert.team, alert.key) for alert in alerts]
     ledger.write(ALERTS, month, at, run, list(dict.fromkeys(own)), replace=True)
 
 

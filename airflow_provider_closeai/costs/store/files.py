@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -12,23 +13,31 @@ from airflow_provider_closeai.costs.errors import NotWritten
 
 
 @contextlib.contextmanager
-def atomic_write(target: Any) -> Iterator[IO[bytes]]:
+def atomic_write(target: Any, *, durable: bool = False) -> Iterator[IO[bytes]]:
     """
     Open a file for writing. It appears under its name when all of it is written; an error leaves none.
 
     :param target: a ``pathlib.Path``, or Airflow's ``ObjectStoragePath``.
+    :param durable: it is on the disk before the caller goes on, and so is its name in its folder.
     :raises NotWritten: the folder or the store does not take it.
     """
     if getattr(target, "protocol", "") in ("", "file", "local"):
         partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")  # beside other writers
         try:
             with _translate_errors(target):
+                below = next(folder for folder in target.parents if folder.exists())
                 target.parent.mkdir(parents=True, exist_ok=True)
                 file = partial.open("wb")
             with file:
                 yield file
+                if durable:
+                    with _translate_errors(target):
+                        file.flush()
+                        os.fsync(file.fileno())
             with _translate_errors(target):
                 partial.replace(target)
+                if durable:
+                    _sync_folders(target.parent, below)
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -40,6 +49,19 @@ def atomic_write(target: Any) -> Iterator[IO[bytes]]:
         file.flush()
         with _translate_errors(target):
             target.fs.put_file(file.name, target.path)
+
+
+def _sync_folders(folder: Any, below: Any) -> None:
+    """Write down the names in a folder, and those of the folders that were made for it."""
+    while True:
+        number = os.open(str(folder.path if hasattr(folder, "protocol") else folder), os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+        if folder in (below, folder.parent):
+            return
+        folder = folder.parent
 
 
 @contextlib.contextmanager

@@ -11,16 +11,17 @@ SNAPSHOTS, DELETED = "snapshots", "deleted"
 #: What the platform says the main account used.
 CONTROL = "control"
 #: Figures of months that were closed, lines that were appended to months, and alerts that were reported.
-CLOSED, ADJUSTMENTS, ALERTS = "closed", "corrections", "alerts"
+CLOSED, ADJUSTMENTS, ALERTS = "closed", "adjustments", "alerts"
 
 _OBSERVATION = (
     Column("sub_account_id", "integer"),
     Column("alias"),
     Column("enabled", "flag"),
-    Column("balance", "amount"),
+    Column("balance", "amount", is_required=False),
     Column("monthly_cost", "amount"),
     Column("model_pricing"),
     Column("created_at"),
+    Column("user_id", "integer", is_required=False),
 )
 #: By kind: the name of the column with the file's time, and the columns of a line's own.
 _KINDS: dict[str, tuple[str, tuple[Column, ...]]] = {
@@ -37,6 +38,9 @@ _KINDS: dict[str, tuple[str, tuple[Column, ...]]] = {
             Column("cost_center"),
             Column("amount", "amount"),
             Column("status"),
+            Column("certainty", is_required=False),
+            Column("unseen_minutes", "integer", is_required=False),
+            Column("shares", is_required=False),
         ),
     ),
     ADJUSTMENTS: (

@@ -109,7 +109,7 @@ class Ledger:
         digest = hashlib.sha256(data).hexdigest()[:16]
         file = LedgerFile(kind, month, at, len(rows), run, digest, extension)
         earlier = [other for other in self._listed(kind, month) if other.run == run] if replace else []
-        with atomic_write(self.root / file.name) as target:
+        with atomic_write(self.root / file.name, durable=True) as target:
             target.write(data)
         for other in earlier:
             if other.name != file.name:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-from airflow_provider_closeai.costs.accounting.history import WHILE_DELETING
-from airflow_provider_closeai.costs.accounting.money import ZERO
 from airflow_provider_closeai.costs.accounting.months import Month, month_of
 from airflow_provider_closeai.costs.accounting.observations import (
     ControlTotal,
     Observation,
     ObservedFile,
     ObservedMonth,
-    PreviousMonth,
 )
+from airflow_provider_closeai.costs.accounting.turns import Turn
 from airflow_provider_closeai.costs.errors import DamagedFile
 from airflow_provider_closeai.costs.store.kinds import CLOSED, CONTROL, DELETED, SNAPSHOTS
 from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile
 
-_READ = ("billing_month", "sub_account_id", "alias", "monthly_cost", "created_at")
+_READ = ("billing_month", "sub_account_id", "alias", "monthly_cost", "created_at", "balance", "user_id")
+_LOOKED_AT = 3  # a listing need not say whose it is
 
 
 def read_month(ledger: Ledger, month: Month) -> ObservedMonth:
@@ -31,15 +32,17 @@ def read_month(ledger: Ledger, month: Month) -> ObservedMonth:
     """
     kinds = (SNAPSHOTS, DELETED)
     warnings: list[str] = []
+    main = main_accounts(ledger)
     return ObservedMonth(
         month=month,
         ledger=str(ledger.root),
         known_months=ledger.months(SNAPSHOTS),
-        files=_files(ledger, month),
+        files=_read_all(ledger, month, _files(ledger, month), main),
         unrecognized_files=[name for kind in kinds for name in ledger.unrecognized_files(kind, month.name)],
-        previous=_previous_month(ledger, month),
         control=_control(ledger, month, warnings),
         control_warnings=warnings,
+        earlier=_earlier(ledger, month, main),
+        later=_later(ledger, month, main),
     )
 
 
@@ -54,19 +57,47 @@ def is_empty_of(ledger: Ledger, month: str) -> bool:
     return not has_files and not ledger.unrecognized_files(SNAPSHOTS, month)
 
 
-def _files(ledger: Ledger, month: Month) -> Iterator[ObservedFile]:
+def _files(ledger: Ledger, month: Month) -> list[LedgerFile]:
     found = ledger.files(SNAPSHOTS, month.name) + ledger.files(DELETED, month.name)
-    for file in sorted(found, key=lambda file: (file.at, file.kind)):
+    return sorted(found, key=lambda file: (file.at, file.kind))
+
+
+def _read_all(
+    ledger: Ledger, month: Month, files: Sequence[LedgerFile], main: set[int]
+) -> Iterator[ObservedFile]:
+    for file in files:
         is_complete = file.kind == SNAPSHOTS
         try:
-            observations = _read(ledger, file, month)
+            observations = _read(ledger, file, month, main)
         except DamagedFile as error:
             yield ObservedFile(file.name, file.at, is_complete, damage=str(error))
         else:
             yield ObservedFile(file.name, file.at, is_complete, observations)
 
 
-def _read(ledger: Ledger, file: LedgerFile, month: Month) -> Sequence[Observation]:
+def _earlier(ledger: Ledger, month: Month, main: set[int]) -> Iterator[ObservedFile]:
+    """Read what lies before a month's start, from the last usable snapshot before all possible turns on."""
+    before, opens = month.step(-1), Turn(month.start).opens
+    files = _files(ledger, before)
+    for place in reversed(range(len(files))):
+        if files[place].kind == SNAPSHOTS and files[place].at <= opens:
+            [first] = _read_all(ledger, before, [files[place]], main)
+            if first.observations is not None:
+                yield first
+                yield from _read_all(ledger, before, files[place + 1 :], main)
+                return
+    yield from _read_all(ledger, before, files, main)
+
+
+def _later(ledger: Ledger, month: Month, main: set[int]) -> Iterator[ObservedFile]:
+    """Read what comes after a month's end, until the reader has seen enough."""
+    for name in ledger.months(SNAPSHOTS):
+        if name > month.name:
+            later = Month(name, month.zone)
+            yield from _read_all(ledger, later, _files(ledger, later), main)
+
+
+def _read(ledger: Ledger, file: LedgerFile, month: Month, main: set[int]) -> Sequence[Observation]:
     """Read a file, which must be of that month in the reader's time zone."""
     own = month_of(file.at, month.zone)
     if own.name != file.month:
@@ -79,23 +110,14 @@ def _read(ledger: Ledger, file: LedgerFile, month: Month) -> Sequence[Observatio
         raise DamagedFile(f"The ledger's file {file.name} holds lines of {', '.join(sorted(others))}.")
     if None in columns[0]:
         raise DamagedFile(f"The ledger's file {file.name} has a line without a sub_account_id.")
-    return list(map(Observation, *columns))
-
-
-def _previous_month(ledger: Ledger, month: Month) -> PreviousMonth:
-    """Read the last usable snapshot of the month before. What is damaged is named in that month's report."""
-    earlier = month.step(-1)
-    deleted: set[int] = set()
-    for file in reversed(ledger.files(SNAPSHOTS, earlier.name)):
-        with contextlib.suppress(DamagedFile):
-            costs = {seen.sub_account_id: seen.monthly_cost or ZERO for seen in _read(ledger, file, earlier)}
-            for record in ledger.files(DELETED, earlier.name):
-                if record.at < file.at - WHILE_DELETING:
-                    continue
-                with contextlib.suppress(DamagedFile):
-                    deleted.update(seen.sub_account_id for seen in _read(ledger, record, earlier))
-            return PreviousMonth(file.at, costs, deleted)
-    return PreviousMonth()
+    *cells, balances, users = columns
+    found: set[Any] = set(users) - {None}
+    if found and main and main.isdisjoint(found):
+        raise DamagedFile(
+            f"The ledger's file {file.name} is of the main account {min(found)}, and the ledger of "
+            f"{min(main)}. Two main accounts need two ledgers."
+        )
+    return list(map(Observation, *cells, itertools.repeat(None), balances))
 
 
 def _control(ledger: Ledger, month: Month, warnings: list[str]) -> ControlTotal | None:
@@ -112,6 +134,21 @@ def _control(ledger: Ledger, month: Month, warnings: list[str]) -> ControlTotal 
     return None
 
 
+def main_accounts(ledger: Ledger) -> set[int]:
+    """
+    Return the ids of the main account that a ledger's newest snapshots have; none where they have none.
+
+    :param ledger: where from.
+    """
+    months = reversed(ledger.months(SNAPSHOTS))
+    newest = (file for month in months for file in reversed(ledger.files(SNAPSHOTS, month)) if file.rows)
+    for file in itertools.islice(newest, _LOOKED_AT):
+        with contextlib.suppress(DamagedFile):
+            if found := set(ledger.read(file, ["user_id"])[0]) - {None}:
+                return found
+    return set()
+
+
 def accounts_left(ledger: Ledger, month: Month) -> tuple[LedgerFile | None, list[int]]:
     """
     Return the newest snapshot, and its accounts of which no deletion was recorded up to a month.
@@ -126,6 +163,7 @@ def accounts_left(ledger: Ledger, month: Month) -> tuple[LedgerFile | None, list
         account_id
         for name in {last.month, month.name}
         for file in ledger.files(DELETED, name)
+        if file.at >= last.at  # what is listed after the record of its deletion was not deleted
         for account_id in ledger.read(file, ["sub_account_id"])[0]
     }
     return last, [number for number in ledger.read(last, ["sub_account_id"])[0] if number not in deleted]

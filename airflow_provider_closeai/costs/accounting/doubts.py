@@ -1,0 +1,80 @@
+"""Say what is in doubt about the turns of a month, and what would settle it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from datetime import datetime
+
+from airflow_provider_closeai.costs.accounting.months import format_ids, format_local
+from airflow_provider_closeai.costs.accounting.report_model import OPEN, Report
+from airflow_provider_closeai.costs.accounting.turns import AGAIN, HIDDEN, REFUND, UNSEEN, WAITING, Turn
+
+_WHY = {
+    UNSEEN: "its counter was first seen after the turn, and nobody knows what it showed before",
+    WAITING: "its counter has not started again yet as far as anybody looked",
+    HIDDEN: "its counter only grew, and its start from 0 may hide between two values",
+    AGAIN: "its counter fell more than once around the turn",
+    REFUND: "its counter fell, and its balance did not fall by what it shows since: that is rather a refund",
+}
+
+
+def doubts(report: Report, *, of_start: bool = True) -> list[str]:
+    """
+    Return what is in doubt about a month's two turns: a sentence for each kind.
+
+    :param report: the month.
+    :param of_start: also about its first turn.
+    """
+    found = []
+    for is_start in (True, False) if of_start else (False,):
+        by_kind: defaultdict[str, list[int]] = defaultdict(list)
+        for line in report.accounts:
+            kind = line.start_doubt if is_start else line.end_doubt
+            if kind and (kind != UNSEEN or report.status != OPEN):  # an opening balance says it meanwhile
+                by_kind[kind].append(line.sub_account_id)
+        name = report.month.name if is_start else report.month.step(1).name
+        for kind, numbers in by_kind.items():
+            found.append(
+                f"In doubt at the turn to {name}: {format_ids(numbers)}: {_WHY[kind]}. What is reported is a "
+                f"lower bound.{_settles(report, kind, is_start=is_start)}"
+            )
+    return found + _suggestions(report)
+
+
+def _settles(report: Report, kind: str, *, is_start: bool) -> str:
+    month = report.month
+    if kind == WAITING and not is_start:
+        closes = format_local(Turn(month.end).closes, month.zone)
+        return f" A snapshot after {closes}, or after the next use, settles it."
+    if kind == WAITING:
+        return " Its next use settles it."
+    return ""
+
+
+def _suggestions(report: Report) -> list[str]:
+    """Name the time at which other counters started again, where that is not the assumed turn."""
+    month = report.month
+    ends = Counter(
+        line.history.fell for line in report.accounts if line.history and line.history.fell is not None
+    )
+    starts = Counter(
+        line.history.started for line in report.accounts if line.history and line.history.started is not None
+    )
+    found = []
+    for turn, name, fell in ((month.start, month.name, starts), (month.end, month.step(1).name, ends)):
+        elsewhere = {span: number for span, number in fell.items() if not span[0] <= turn <= span[1]}
+        if elsewhere:
+            found.append(_suggestion(report, name, elsewhere, sum(fell.values())))
+    return found
+
+
+def _suggestion(
+    report: Report, name: str, elsewhere: dict[tuple[datetime, datetime], int], known: int
+) -> str:
+    zone = report.month.zone
+    first, last = (format_local(at, zone) for at in max(elsewhere, key=lambda span: elsewhere[span]))
+    return (
+        f"At the turn to {name} {sum(elsewhere.values())} of {known} counters started again at another time "
+        f"than midnight in {zone}, most of them between {first} and {last}. If the platform's month turns "
+        "elsewhere, give that zone as time_zone to the snapshot and the report."
+    )

@@ -1,0 +1,147 @@
+"""The months before a report's: last month, and the year to date."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+
+from airflow_provider_closeai.costs.accounting.booked import Adjustment, ClosedCost, Closing
+from airflow_provider_closeai.costs.accounting.money import ZERO, total
+from airflow_provider_closeai.costs.accounting.months import Month
+from airflow_provider_closeai.costs.accounting.owners import UNALLOCATED
+from airflow_provider_closeai.costs.accounting.report_model import Report
+from airflow_provider_closeai.costs.accounting.shares import allocate, shares_from
+
+_PLACES = 8
+_DAY = timedelta(days=1)
+
+
+class EarlierMonth(msgspec.Struct, frozen=True):
+    """
+    A month before the report's, by team.
+
+    :param status: ``final`` or ``estimated``.
+    """
+
+    month: Month
+    status: str
+    by_team: dict[str, Decimal]
+
+    @property
+    def amount(self) -> Decimal:
+        """What it cost."""
+        return total(self.by_team.values())
+
+
+class Earlier(msgspec.Struct, frozen=True):
+    """
+    The earlier months that a report is compared with.
+
+    :param last: the calendar month before; ``None``: the ledger has nothing usable of it.
+    :param of_year: those of the report's year, oldest first.
+    :param unusable: the names of months that the ledger has, and that cannot be computed.
+    :param began: when the ledger's first snapshot was made; ``None``: it is not known.
+    """
+
+    last: EarlierMonth | None = None
+    of_year: Sequence[EarlierMonth] = ()
+    unusable: Sequence[str] = ()
+    began: datetime | None = None
+
+    @property
+    def whole_month(self) -> EarlierMonth | None:
+        """Last month, where the ledger has all of it: a month is compared with nothing less."""
+        is_whole = self.last is not None and (
+            self.began is None or self.began - self.last.month.start <= _DAY
+        )
+        return self.last if is_whole else None
+
+    @property
+    def year_begins(self) -> datetime | None:
+        """The beginning of the ledger, where that is inside its first month of the year; else ``None``."""
+        first = self.of_year[0].month if self.of_year else None
+        return self.began if first and self.began and self.began - first.start > _DAY else None
+
+    def last_of(self, team: str) -> Decimal | None:
+        """Return what a team spent last month; ``None`` where last month is not known."""
+        return None if self.last is None else self.last.by_team.get(team, ZERO)
+
+    def year_before(self, team: str | None = None) -> Decimal:
+        """Return what the year cost before the report's month: of a team, or altogether."""
+        return total(
+            month.amount if team is None else month.by_team.get(team, ZERO) for month in self.of_year
+        )
+
+
+def wanted_months(month: Month, known: Iterable[str]) -> list[Month]:
+    """
+    Return the earlier months that a report is compared with: last month, and those of its year.
+
+    :param month: the report's.
+    :param known: the names of those that the ledger has.
+    """
+    first = min(month.step(-1).name, f"{month.name[:4]}-01")
+    return [Month(name, month.zone) for name in sorted(set(known)) if first <= name < month.name]
+
+
+def earlier_of(
+    month: Month, found: Sequence[EarlierMonth], unusable: Sequence[str], began: datetime | None
+) -> Earlier:
+    """
+    Return what a report is compared with.
+
+    :param month: the report's.
+    :param found: the earlier months, oldest first.
+    :param unusable: the names of those that cannot be computed.
+    :param began: when the ledger's first snapshot was made.
+    """
+    last = next((one for one in found if one.month == month.step(-1)), None)
+    of_year = [one for one in found if one.month.name[:4] == month.name[:4]]
+    return Earlier(last, of_year, unusable, began)
+
+
+def month_as_closed(month: Month, closing: Closing, adjustments: Iterable[Adjustment]) -> EarlierMonth:
+    """
+    Return a closed month: its figures and what was appended to them. Its observations are not read again.
+
+    :param month: which.
+    :param closing: its figures.
+    :param adjustments: the lines that were appended to it.
+    """
+    lines: defaultdict[int, list[Decimal]] = defaultdict(list)
+    for number, cost in closing.accounts.items():
+        lines[number].append(cost.amount)
+    for line in adjustments:
+        lines[line.sub_account_id].append(line.amount)
+    amounts: defaultdict[str, list[Decimal]] = defaultdict(list)
+    for number, found in lines.items():
+        closed = closing.accounts.get(number)
+        for team, amount in _by_team(closed, total(found)):
+            amounts[team].append(amount)
+    return EarlierMonth(month, closing.status, {team: total(found) for team, found in amounts.items()})
+
+
+def _by_team(closed: ClosedCost | None, amount: Decimal) -> Iterator[tuple[str, Decimal]]:
+    shares = shares_from(closed.shares) if closed else ()
+    if not shares:
+        yield closed.team if closed else UNALLOCATED, amount
+        return
+    places = max(_PLACES, -int(amount.as_tuple().exponent))
+    for share, part in zip(shares, allocate(amount, shares, places), strict=True):
+        yield share.owner.team, part
+
+
+def month_as_computed(report: Report) -> EarlierMonth:
+    """
+    Return a month that is not closed.
+
+    :param report: the month.
+    """
+    amounts: defaultdict[str, list[Decimal]] = defaultdict(list)
+    for line in report.owners:
+        amounts[line.owner.team].append(line.month_to_date)
+    return EarlierMonth(report.month, report.status, {team: total(found) for team, found in amounts.items()})

@@ -1,0 +1,117 @@
+"""Give each movement of a counter to the month that its account's own turns say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+import msgspec
+
+from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
+from airflow_provider_closeai.costs.accounting.money import ZERO
+from airflow_provider_closeai.costs.accounting.traces import Span, Trace
+from airflow_provider_closeai.costs.accounting.turns import WAITING, Turn, Verdict, judge
+
+
+def split_month(history: History, traces: Iterable[Trace]) -> None:
+    """
+    Put the accounts of a month into its history.
+
+    :param history: the month.
+    :param traces: what was seen of its accounts, from before it to after it.
+    """
+    splitter = _Splitter(history)
+    for trace in traces:
+        if (account := splitter.account(trace)) is not None:
+            history.accounts[trace.id] = account
+
+
+class _Splitter:
+    def __init__(self, history: History) -> None:
+        month = history.month
+        self._month = month
+        self._start, self._end = Turn(month.start), Turn(month.end)
+        self._cut: dict[Span, Span] = {}
+
+    def account(self, trace: Trace) -> AccountHistory | None:
+        """Return an account's month; ``None`` where it has none, for certain."""
+        if trace.first >= self._end.at and (trace.is_older or trace.first >= self._end.closes):
+            return None
+        start, end = judge(trace, self._start), judge(trace, self._end)
+        if start.restarts and end.restarts and start.begin == end.end < len(trace.spans):
+            # It stood still all month, and fell at its next use: for the first turn, or for both.
+            start = msgspec.structs.replace(start, new_doubt=WAITING)
+            end = msgspec.structs.replace(end, old_doubt=WAITING)
+        is_made = (
+            bool(start.new_doubt) and trace.created_at is not None and trace.created_at >= self._start.at
+        )
+        if is_made:  # after the turn, as it is assumed: what it shows is shown
+            start = Verdict(0, 0, new_doubt=start.new_doubt, doubtful=start.begin)
+        least = end.end
+        if trace.next_at is None and not trace.is_gone and not end.has_fallen:
+            doubt = WAITING if end.old_doubt else ""  # nobody has looked since
+            end = msgspec.structs.replace(end, end=len(trace.spans), old_doubt=doubt)
+        account = AccountHistory(
+            id=trace.id,
+            alias=trace.alias,
+            created_at=trace.created_at,
+            first=trace.first,
+            last_seen=trace.last_seen,
+            known_at=trace.known_at,
+            renames=trace.renames,
+            balance=trace.known_balance,
+            deleted_at=None if trace.deleted_at and trace.deleted_at >= self._end.at else trace.deleted_at,
+            start_doubt=start.new_doubt,
+            end_doubt=end.old_doubt,
+            is_in_month=trace.is_in_month,
+            started=start.unseen,
+            fell=end.unseen if end.restarts else None,
+            unseen=self._unseen(trace, end),
+        )
+        self._move(account, trace, start, end)
+        account.start_doubtful = trace.before(start.doubtful)
+        if least < end.end and len(trace.spans) > least:
+            account.end_doubtful = trace.value - trace.before(least)
+        return account if trace.is_in_month or account.spans or not account.is_certain else None
+
+    def _move(self, account: AccountHistory, trace: Trace, start: Verdict, end: Verdict) -> None:
+        """Add up the movements between the two turns."""
+        before = trace.before(start.begin)
+        for place in range(start.begin, end.end):
+            span, value = trace.spans[place], trace.values[place]
+            amount = value - before
+            if start.restarts and place == start.begin:
+                amount = value
+                span = self._from_turn(span)
+            elif place == 0 and span.day is None:
+                account.opening = amount
+            before = value
+            if not amount:
+                continue
+            if amount < ZERO:
+                account.falls += amount
+            account.cost += amount
+            account.spans.append(span)
+            account.amounts.append(amount)
+
+    def _from_turn(self, span: Span) -> Span:
+        """Let what the counter shows after the turn begin there: it is of the new month."""
+        found = self._cut.get(span)
+        if found is None:
+            begin = self._month.start
+            if not span.start < begin < span.end:
+                found = span
+            else:
+                first, last = self._month.days[0], self._month.days[-1]
+                found = Span(begin, span.end, min(max(self._month.day(begin, span.end), first), last))
+            self._cut[span] = found
+        return found
+
+    def _unseen(self, trace: Trace, end: Verdict) -> tuple[datetime, datetime] | None:
+        """Return between which times around the month's end more may have been spent than was seen."""
+        if end.unseen is not None:
+            return end.unseen
+        if trace.is_gone and trace.next_at is None:
+            return None  # the report names what is missing of an account that vanished
+        known = trace.known_at or self._start.at
+        return known, trace.next_at or max(self._end.at, known)

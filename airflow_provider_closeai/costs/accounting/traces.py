@@ -1,0 +1,89 @@
+"""What one account's counter showed, across the turns of months; :mod:`.turns` says which month has what."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+
+import msgspec
+
+from airflow_provider_closeai.costs.accounting.money import ZERO
+
+
+class Span(msgspec.Struct, frozen=True):
+    """
+    Between two observations.
+
+    :param start: the one before, or the month's turn, or the account's creation.
+    :param end: the one that showed the increase.
+    :param day: the local day on which it is booked; ``None``: an opening balance, on no day.
+    """
+
+    start: datetime
+    end: datetime
+    day: date | None
+
+
+class Rename(msgspec.Struct, frozen=True):
+    """An account got another alias, seen at ``at``."""
+
+    at: datetime
+    old: str
+    new: str
+
+
+class Trace(msgspec.Struct, kw_only=True):
+    """
+    One account's values, from before a month to after it.
+
+    :param alias: its last one in the month.
+    :param first: when it was first seen.
+    :param last_seen: when it was last seen before the month's end.
+    :param listed_at: when a complete listing last had it.
+    :param valued_at: when it last had a cost.
+    :param known_at: when it last had a cost before the month's end.
+    :param next_at: when it first had a cost after the month's end.
+    :param value: its last cost.
+    :param balance: its last balance.
+    :param is_older: its first value is above 0, and nobody knows what it showed before.
+    :param spans: where its value moved; a first value that is not 0 is a movement too.
+    :param values: the value after each.
+    :param spent: by how much the balance fell meanwhile, by place in ``spans``.
+    :param is_gone: no complete listing has it any more.
+    """
+
+    id: int
+    alias: str
+    created_at: datetime | None
+    first: datetime
+    last_seen: datetime
+    listed_at: datetime | None = None
+    valued_at: datetime | None = None
+    known_at: datetime | None = None
+    next_at: datetime | None = None
+    value: Decimal = ZERO
+    balance: Decimal | None = None
+    known_balance: Decimal | None = None
+    is_older: bool = False
+    is_in_month: bool = False
+    is_gone: bool = False
+    spans: list[Span] = []
+    values: list[Decimal] = []
+    spent: dict[int, Decimal] = {}
+    renames: list[Rename] = []
+    deleted_at: datetime | None = None
+
+    def before(self, place: int) -> Decimal:
+        """Return the value before a movement."""
+        return self.values[place - 1] if place else ZERO
+
+    def is_exact(self, place: int) -> bool:
+        """
+        Return whether the balance fell by exactly what the counter grew.
+
+        Then no reset hides in a movement from a value above 0, and no spending in one from 0.
+
+        :param place: of the movement.
+        """
+        spent = self.spent.get(place)
+        return spent is not None and spent > ZERO and spent == self.values[place] - self.before(place)

@@ -1,0 +1,172 @@
+"""When did a counter start again from 0? Judge the month's turn of one account by its own values.
+
+The platform does not say when that is: in which zone, at once or account by account, at the turn or at the
+first use after it. So the values from 9 hours before the assumed turn to 23 hours after it are looked at (all
+zones, 3 hours either way), and what comes next where these show nothing. The rules: docs/costs.md.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from airflow_provider_closeai.costs.accounting.money import ZERO
+from airflow_provider_closeai.costs.accounting.traces import Trace
+
+_BEFORE, _AFTER, _SHORTEST = timedelta(hours=9), timedelta(hours=23), timedelta(days=28)
+
+#: Kinds of doubt. ``UNSEEN``: the ledger begins later. ``WAITING``: equal values, or none, since the turn.
+#: ``HIDDEN``: the value grew, and a reset may hide in that. ``AGAIN``: it fell twice. ``REFUND``: the balance
+#: does not explain its fall.
+UNSEEN, WAITING, HIDDEN, AGAIN, REFUND = "unseen", "waiting", "hidden", "fell again", "refund"
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """
+    The turn of a month, as it is assumed.
+
+    :param at: the month's end.
+    """
+
+    at: datetime
+
+    @property
+    def opens(self) -> datetime:
+        """The earliest time at which a counter can start again."""
+        return self.at - _BEFORE
+
+    @property
+    def closes(self) -> datetime:
+        """The latest time, but for counters that start again at their first use."""
+        return self.at + _AFTER
+
+    @property
+    def next_opens(self) -> datetime:
+        """A time at which no counter has started again for the turn after this one."""
+        return self.at + _SHORTEST - _BEFORE
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """
+    What an account's values say about a turn.
+
+    :param end: the movements before this one are of the old month, or of earlier ones.
+    :param begin: those from this one on are of the new month, or of later ones.
+    :param restarts: the counter's whole value after movement ``begin`` is the new month's first amount.
+    :param old_doubt: why the old month's figure is only a lower bound; empty: it is certain.
+    :param new_doubt: the same of the new month's.
+    :param unseen: between which two values the counter started again, where that is known: what was spent
+        after the first of them in the old month is in no figure.
+    :param doubtful: the movements of the new month before this one may be the old month's.
+    :param waits: whether a later value may still decide.
+    """
+
+    end: int
+    begin: int
+    restarts: bool = False
+    old_doubt: str = ""
+    new_doubt: str = ""
+    unseen: tuple[datetime, datetime] | None = None
+    doubtful: int = 0
+    waits: bool = False
+
+    @property
+    def has_fallen(self) -> bool:
+        """Whether the value fell, be it for a reset or a refund."""
+        return self.restarts or self.old_doubt in (AGAIN, REFUND)
+
+
+def judge(trace: Trace, turn: Turn) -> Verdict:
+    """
+    Judge one turn of one account.
+
+    A certain verdict is the truth on every platform that resets each counter once between ``turn.opens`` and
+    ``turn.closes``, or at the first use after that, whatever other accounts do.
+
+    :param trace: the account's values on both sides of it.
+    :param turn: which.
+    """
+    spans, values = trace.spans, trace.values
+    first = next((place for place, span in enumerate(spans) if span.end >= turn.opens), len(spans))
+    is_unseen = trace.is_older and first == 0 and bool(spans) and spans[0].end >= turn.at
+    if is_unseen and spans[0].end >= turn.closes:
+        return _unseen(1)
+    is_first_inside = trace.is_older and first == 0 and bool(spans)
+    if is_first_inside:  # it is no movement: nobody knows the value before
+        first = 1
+    last = first
+    while last < len(spans) and spans[last].start < turn.closes:
+        last += 1
+    before = trace.before(first)
+    falls = [place for place in range(first, last) if values[place] < trace.before(place)]
+    is_still = last == first and not is_unseen  # so the next move is the first since the turn
+    is_near = last < len(spans) and (is_still or spans[last].end < turn.next_opens)
+    if not falls and (last > first or before) and is_near:
+        last += 1  # it may start again at its first use
+        if values[last - 1] < trace.before(last - 1):
+            falls = [last - 1]
+    if len(falls) == 1 and _is_explained(trace, falls[0]):
+        [fall] = falls
+        return Verdict(fall, fall, restarts=True, unseen=(spans[fall].start, spans[fall].end))
+    if falls:
+        return _fallen_in_doubt(trace, falls)
+    if is_unseen:
+        return _unseen(last)
+    if is_first_inside and last == first and trace.is_gone:
+        first = 0  # one value, and nobody knows of which month it is
+    if last > first:
+        return _grown(trace, turn, first, last)
+    if before == ZERO or (trace.is_gone and before == trace.value):
+        is_seen = trace.is_gone or (trace.valued_at is not None and trace.valued_at >= turn.at)
+        return Verdict(first, first) if is_seen else _waiting(first)
+    return _waiting(first)
+
+
+def _unseen(doubtful: int) -> Verdict:
+    return Verdict(0, 0, old_doubt=UNSEEN, new_doubt=UNSEEN, doubtful=doubtful)
+
+
+def _waiting(place: int) -> Verdict:
+    return Verdict(place, place, old_doubt=WAITING, new_doubt=WAITING, waits=True)
+
+
+def _fallen_in_doubt(trace: Trace, falls: list[int]) -> Verdict:
+    """Take the least that the old month can be: the smallest value that a reset may have taken away."""
+    spans, latest = trace.spans, falls[-1]
+    if len(falls) > 1:
+        end, doubt = min(falls, key=trace.before), AGAIN
+    else:
+        end, doubt = latest + 1, REFUND
+    unseen = (spans[falls[0]].start, spans[latest].end)
+    return Verdict(end, latest + 1, old_doubt=doubt, new_doubt=doubt, unseen=unseen)
+
+
+def _grown(trace: Trace, turn: Turn, first: int, last: int) -> Verdict:
+    """Judge an account whose values only grew: a reset may hide wherever the balance does not exclude it."""
+    spans, before = trace.spans, trace.before(first)
+    is_used_since = spans[last - 1].start >= turn.closes  # by then the counter has started again
+    is_hidden = not all(map(trace.is_exact, range(first, last)))
+    if not is_hidden and before == ZERO and is_used_since:
+        return Verdict(first, first)  # it started again while it was 0
+    if not is_hidden and before > ZERO and trace.is_gone:
+        return Verdict(last, last)  # it went before its counter started again
+    doubt, unseen = HIDDEN if is_hidden else WAITING, (spans[first].start, spans[last - 1].end)
+    if is_hidden and is_used_since:
+        return Verdict(first, last - 1, restarts=True, old_doubt=doubt, unseen=unseen)
+    waits = not is_used_since and not trace.is_gone
+    return Verdict(first, last, old_doubt=doubt, new_doubt=doubt, unseen=unseen, waits=waits)
+
+
+def _is_explained(trace: Trace, fall: int) -> bool:
+    """
+    Return whether the balance allows a fall to be the reset: it fell by what the counter shows, or by more.
+
+    A refund makes it rise. Where it stands still, it says something only if it moves with the costs at all.
+    """
+    spent, shown = trace.spent.get(fall), trace.values[fall]
+    if spent is None:
+        return True
+    if spent == ZERO:
+        return shown == ZERO or not any(map(trace.is_exact, range(len(trace.spans))))
+    return spent >= shown

@@ -1,0 +1,91 @@
+"""A team's own page: what it spent, on which accounts, and what happened to them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import date
+from decimal import Decimal
+from typing import IO
+
+import msgspec
+
+from airflow_provider_closeai.costs.accounting.earlier import Earlier
+from airflow_provider_closeai.costs.accounting.money import percent, total
+from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Amounts, OwnerCosts, Report
+from airflow_provider_closeai.costs.render import charts
+from airflow_provider_closeai.costs.render.events import events_of
+from airflow_provider_closeai.costs.render.page import account_parts, common, template
+from airflow_provider_closeai.costs.render.teams import Team, teams_of
+
+_ACCOUNTS_AT_MOST = 2000
+_EVENTS = 200
+
+
+class Statement(msgspec.Struct, frozen=True):
+    """A team, its lines of the report, and its accounts."""
+
+    team: Team
+    lines: list[OwnerCosts]
+    accounts: list[AccountCosts]
+
+
+def statements_of(report: Report, earlier: Earlier) -> Iterator[Statement]:
+    """
+    Yield a statement for every team.
+
+    :param report: the month.
+    :param earlier: the months before.
+    """
+    accounts: defaultdict[str, list[AccountCosts]] = defaultdict(list)
+    for account in report.accounts:
+        for part in account.parts or [account]:  # of a shared account a team sees its own part
+            accounts[part.owner.team].append(part)
+    for found in accounts.values():
+        found.sort(key=lambda part: (-part.month_to_date, part.sub_account_id))
+    for team in teams_of(report, earlier):
+        lines = [line for line in report.owners if line.owner.team == team.name]
+        yield Statement(team, lines, accounts[team.name])
+
+
+def write_statement(
+    file: IO[bytes], report: Report, earlier: Earlier, statement: Statement, *, account: str, back: str
+) -> None:
+    """
+    Write a team's page.
+
+    :param file: where to.
+    :param report: the month.
+    :param earlier: the months before.
+    :param statement: the team.
+    :param account: the main account's name.
+    :param back: the report's page, as seen from this one; empty: there is none.
+    """
+    team, totals = statement.team, Amounts()
+    for line in statement.lines:
+        totals.add(line)
+    shared = common(report, account)
+    daily = _daily(statement.lines)
+    events = events_of(report, statement.accounts, shared["money"])
+    per_day = None if team.budget is None else team.budget / len(report.month.days)
+    page = template("statement").render(
+        **shared | {"share": lambda amount: percent(amount, team.amount)},
+        team=team,
+        totals=totals,
+        daily=daily,
+        day_chart=charts.day_chart(daily, report.month, report.missed_days, shared["money"], per_day),
+        earlier=earlier,
+        accounts=account_parts(statement.accounts, _ACCOUNTS_AT_MOST),
+        events=events[:_EVENTS],
+        more_events=max(len(events) - _EVENTS, 0),
+        back=back,
+    )
+    file.write(page.encode())
+
+
+def _daily(lines: Sequence[OwnerCosts]) -> dict[date, Decimal]:
+    days: defaultdict[date, list[Decimal]] = defaultdict(list)
+    for line in lines:
+        for day, amount in line.daily.items():
+            days[day].append(amount)
+    return {day: total(amounts) for day, amounts in sorted(days.items())}

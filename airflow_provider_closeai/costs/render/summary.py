@@ -1,0 +1,167 @@
+"""A report in a sentence, and in the few lines that a notifier sends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal, localcontext
+
+import msgspec
+
+from airflow_provider_closeai.costs.accounting.earlier import Earlier, EarlierMonth
+from airflow_provider_closeai.costs.accounting.money import ESTIMATE, percent, total
+from airflow_provider_closeai.costs.accounting.months import Month, zone_of
+from airflow_provider_closeai.costs.accounting.report_model import ESTIMATED, OPEN, Report
+from airflow_provider_closeai.costs.render.numbers import change_text, count_text, money_for, percent_text
+from airflow_provider_closeai.costs.render.teams import Team, teams_of
+
+_LISTED = 10
+_WARNINGS = 3
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """
+    How a month goes on beside its budgets.
+
+    :param budget: of all teams that have one.
+    :param actual: what these teams spent.
+    :param used: ``actual`` as a percentage of ``budget``.
+    :param elapsed: how much of the month has passed at the last snapshot, in per cent.
+    :param per_day: the budget by the month's days.
+    :param covers_all: whether every team that spent something has a budget.
+    """
+
+    budget: Decimal
+    actual: Decimal
+    used: Decimal
+    elapsed: Decimal
+    per_day: Decimal
+    covers_all: bool
+
+    @property
+    def text(self) -> str:
+        """A sentence for a person."""
+        whose = "the budget" if self.covers_all else "the budget of the teams that have one"
+        if self.elapsed >= 100:
+            return f"{percent_text(self.used)} of {whose} was spent."
+        ahead = self.used - self.elapsed
+        where = "at an even pace" if abs(ahead) < 1 else f"{'above' if ahead > 0 else 'below'} an even pace"
+        return (
+            f"{percent_text(self.used)} of {whose} is spent after {percent_text(self.elapsed)} of the month: "
+            f"{where}."
+        )
+
+
+def pace_of(report: Report, teams: Sequence[Team]) -> Pace | None:
+    """
+    Return a month's pace; ``None`` without budgets.
+
+    :param report: the month.
+    :param teams: its teams.
+    """
+    month, budgeted = report.month, [team for team in teams if team.budget is not None]
+    budget = total(team.budget for team in budgeted if team.budget is not None)
+    actual = total(team.amount for team in budgeted)
+    if not budgeted:
+        return None
+    passed = month.end if report.status != OPEN else report.history.last_snapshot
+    with localcontext(ESTIMATE):
+        elapsed = Decimal((passed - month.start) * 1000 // (month.end - month.start)) / 10
+        per_day = budget / len(month.days)
+    covers_all = all(team.budget is not None for team in teams if team.amount)
+    return Pace(budget, actual, percent(actual, budget) or Decimal(0), elapsed, per_day, covers_all)
+
+
+def month_name(month: Month) -> str:
+    """Write a month as a person does."""
+    return f"{month.days[0]:%B %Y}"
+
+
+def headline(report: Report, earlier: Earlier) -> str:
+    """
+    Say in two or three sentences what a month cost, against the month before and against its budgets.
+
+    :param report: the month.
+    :param earlier: the months before.
+    """
+    money, spent = money_for(report.totals.month_to_date), report.totals.month_to_date
+    name, last = month_name(report.month), earlier.whole_month
+    if report.status == OPEN:
+        at = f"{report.history.last_snapshot.astimezone(zone_of(report.month.zone)):%d %b, %H:%M}"
+        certain = f", of which {money(report.lower_bound)} is certain" if report.uncertain else ""
+        parts = [f"{name} cost {money(spent)} {report.currency} up to {at}{certain}."]
+        if report.forecast is not None:
+            parts.append(
+                f"At this rate it will be {money(report.forecast)}{_compared(report.forecast, last)}."
+            )
+        elif last is not None:
+            parts.append(f"{month_name(last.month)} cost {money(last.amount)}.")
+    else:
+        parts = [f"{name} cost {_at_least(report)}{_compared(spent, last)}."]
+    return " ".join(parts + _budgets(report, teams_of(report, earlier)))
+
+
+def digest(report: Report, earlier: Earlier, url: str | None) -> str:
+    """
+    Return the lines that a notifier sends, as plain text.
+
+    :param report: the month.
+    :param earlier: the months before.
+    :param url: of the page, where it is known.
+    """
+    teams = [team for team in teams_of(report, earlier) if team.needs_attention]
+    lines = [f"CloseAI costs, {month_name(report.month)} ({report.status})", headline(report, earlier)]
+    lines += [f"- {_line(team, report)}" for team in teams[:_LISTED]]
+    if len(teams) > _LISTED:
+        lines.append(f"- and {count_text(len(teams) - _LISTED)} more teams")
+    lines += [f"Warning: {text}" for text in report.warnings[:_WARNINGS]]
+    if len(report.warnings) > _WARNINGS:
+        lines.append(f"and {count_text(len(report.warnings) - _WARNINGS)} more warnings")
+    return "\n".join([*lines, *([url] if url else [])])
+
+
+def _line(team: Team, report: Report) -> str:
+    money = money_for(report.totals.month_to_date)
+    said = f"{team.name}: {team.verdict}, {money(team.amount)}"
+    if team.budget is not None:
+        said += f" of {money(team.budget)}"
+    said += f" {report.currency}"
+    return said if team.used is None else f"{said} ({percent_text(team.used)})"
+
+
+def _at_least(report: Report) -> str:
+    money, counted = money_for(report.totals.month_to_date), report.totals.month_to_date
+    if report.status != ESTIMATED:
+        return f"{money(counted)} {report.currency}"
+    more = f" ({money(counted)} was counted)" if report.lower_bound != counted else ""
+    return f"at least {money(report.lower_bound)} {report.currency}{more}"
+
+
+def _compared(amount: Decimal, last: EarlierMonth | None) -> str:
+    change = change_text(amount, last.amount) if last is not None else ""
+    return f", {change} {month_name(last.month)}" if last is not None and change else ""
+
+
+def _budgets(report: Report, teams: Sequence[Team]) -> list[str]:
+    budgeted = [team for team in teams if team.budget is not None]
+    over = sum(team.level == "bad" for team in budgeted)
+    heading = sum(team.verdict == "forecast over budget" for team in budgeted)
+    if not budgeted:
+        return []
+    if not over and not heading:
+        return [f"{'No team is' if report.status == OPEN else 'No team went'} over budget."]
+    said = []
+    if over:
+        verb = ("is" if over == 1 else "are") if report.status == OPEN else "went"
+        said.append(f"{over} of {len(budgeted)} teams with a budget {verb} over it")
+    if heading:
+        verb = "is" if heading == 1 else "are"
+        said.append(
+            f"{heading} {verb} forecast to be"
+            if over
+            else f"{heading} {_teams(heading)} {verb} forecast to go over budget"
+        )
+    return [f"{', '.join(said)}."]
+
+
+def _teams(number: int) -> str:
+    return "team" if number == 1 else "teams"

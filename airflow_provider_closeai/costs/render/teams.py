@@ -1,0 +1,157 @@
+"""The teams of a report as its pages show them: what needs attention first."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from hashlib import sha256
+
+import msgspec
+
+from airflow_provider_closeai.costs.accounting.earlier import Earlier
+from airflow_provider_closeai.costs.accounting.money import ZERO, percent, total
+from airflow_provider_closeai.costs.accounting.owners import UNALLOCATED
+from airflow_provider_closeai.costs.accounting.report_model import OwnerCosts, Report
+
+_NEARLY = 80
+_DIGEST = 6
+_SLUG = 48
+
+
+class Team(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A team's month.
+
+    :param cost_centers: those that it has.
+    :param used: its cost as a percentage of its budget; ``None`` without a budget. So is ``forecast_used``.
+    :param uncertain: of how many accounts the cost is a lower bound.
+    :param verdict: what to know of its budget; empty without one.
+    :param level: ``bad``, ``warn``, ``good``, or empty.
+    """
+
+    name: str
+    cost_centers: list[str]
+    accounts: int
+    uncertain: int
+    amount: Decimal
+    share: Decimal | None
+    forecast: Decimal | None
+    budget: Decimal | None
+    used: Decimal | None
+    forecast_used: Decimal | None
+    last_month: Decimal | None
+    year_to_date: Decimal
+    verdict: str
+    level: str
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether somebody should look at it."""
+        return self.level in ("bad", "warn")
+
+    @property
+    def page(self) -> str:
+        """Return a file name that no other team has, in letters that every store and browser takes."""
+        slug = re.sub(r"[^a-z0-9]+", "-", self.name.lower())[:_SLUG].strip("-")
+        return f"{slug or 'team'}-{sha256(self.name.encode()).hexdigest()[:_DIGEST]}"
+
+
+class TeamSums(msgspec.Struct, frozen=True):
+    """The sums of some teams; ``used`` is of those with a budget, ``urgent`` how many need attention."""
+
+    amount: Decimal
+    budget: Decimal
+    used: Decimal | None
+    forecast: Decimal | None
+    last_month: Decimal | None
+    urgent: int
+
+
+def sums_of(teams: Sequence[Team]) -> TeamSums | None:
+    """
+    Return the sums of some teams; ``None`` of none.
+
+    :param teams: which.
+    """
+    if not teams:
+        return None
+    budgeted = [team for team in teams if team.budget is not None]
+    budget = _sum(team.budget for team in budgeted) or ZERO
+    return TeamSums(
+        total(team.amount for team in teams),
+        budget,
+        percent(total(team.amount for team in budgeted), budget),
+        _sum(team.forecast for team in teams),
+        _sum(team.last_month for team in teams),
+        sum(team.needs_attention for team in teams),
+    )
+
+
+def _sum(amounts: Iterable[Decimal | None]) -> Decimal | None:
+    known = [amount for amount in amounts if amount is not None]
+    return total(known) if known else None
+
+
+def teams_of(report: Report, earlier: Earlier) -> list[Team]:
+    """
+    Return the teams, what needs attention first, then the largest; also those that have no costs this month.
+
+    :param report: the month.
+    :param earlier: the months before.
+    """
+    lines: defaultdict[str, list[OwnerCosts]] = defaultdict(list)
+    for line in report.owners:
+        lines[line.owner.team].append(line)
+    budgets = {line.team: line.budget for line in report.budgets}
+    last = {} if earlier.last is None else earlier.last.by_team
+    names = dict.fromkeys([*lines, *budgets, *(team for team, amount in last.items() if amount)])
+    found = [_team(name, lines[name], budgets.get(name), report, earlier) for name in names]
+    return sorted(found, key=_severity)
+
+
+def _team(
+    name: str, lines: Sequence[OwnerCosts], budget: Decimal | None, report: Report, earlier: Earlier
+) -> Team:
+    amount = total(line.month_to_date for line in lines)
+    forecast = None if report.forecast is None else _sum(line.forecast for line in lines) or ZERO
+    used = None if budget is None else percent(amount, budget)
+    forecast_used = None if budget is None or forecast is None else percent(forecast, budget)
+    verdict, level = ("", "") if used is None else _verdict(used, forecast_used)
+    if name == UNALLOCATED and amount and len(report.owners) > 1:
+        verdict, level = "no owner", "warn"
+    return Team(
+        name=name,
+        cost_centers=[line.owner.cost_center for line in lines if line.owner.cost_center],
+        accounts=sum(line.accounts for line in lines),
+        uncertain=sum(line.uncertain for line in lines),
+        amount=amount,
+        share=percent(amount, report.totals.month_to_date),
+        forecast=forecast,
+        budget=budget,
+        used=used,
+        forecast_used=forecast_used,
+        last_month=earlier.last_of(name),
+        year_to_date=total([earlier.year_before(name), amount]),
+        verdict=verdict,
+        level=level,
+    )
+
+
+def _verdict(used: Decimal, forecast_used: Decimal | None) -> tuple[str, str]:
+    if used > 100:
+        return "over budget", "bad"
+    if forecast_used is not None and forecast_used > 100:
+        return "forecast over budget", "warn"
+    if used >= _NEARLY:
+        return f"{_NEARLY} % or more used", "warn"
+    return "within budget", "good"
+
+
+def _severity(team: Team) -> tuple[int, int, Decimal, str]:
+    """Order: over budget by how much, forecast over it, nearly used, without an owner, then by amount."""
+    levels = {"over budget": 0, "forecast over budget": 1, "no owner": 3}
+    rank = levels.get(team.verdict, 2) if team.needs_attention else 4
+    over = {0: team.amount - (team.budget or ZERO), 1: (team.forecast or ZERO) - (team.budget or ZERO)}
+    return rank, int(team.name == UNALLOCATED), -over.get(rank, team.amount), team.name

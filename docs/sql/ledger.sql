@@ -1,0 +1,82 @@
+-- A ledger as DuckDB views. Before it: set variable ledger = '/data/closeai/ledger';
+
+-- What a spreadsheet would run as a formula has an apostrophe in front in the files.
+create or replace macro plain(cell) as regexp_replace(
+    regexp_replace(cell, '^''', ''), '([;|\t\r\n]\s*)''(''*[=+\-@＝＋－＠])', '\1\2', 'g'
+);
+create or replace macro amount_of(cell) as cast(nullif(cell, '') as decimal(38, 12));
+
+-- Every line of every file; of one task run only its newest file counts. The part after "union all by name" gives
+-- the columns of folders that are not there yet.
+create or replace view ledger_lines as
+select *, split_part(filename, '/', -3) as kind
+from (
+    select * from read_csv(
+        getvariable('ledger') || '/*/*/*.csv',
+        all_varchar = true, filename = true, union_by_name = true, hive_partitioning = false,
+        header = true, delim = ',', quote = '"', escape = '"'  -- or an alias with a quote may be taken for one
+    )
+    union all by name
+    select
+        null::varchar as filename, null::varchar as observed_at, null::varchar as billing_month,
+        null::varchar as sub_account_id, null::varchar as alias, null::varchar as monthly_cost,
+        null::varchar as balance, null::varchar as amount, null::varchar as team, null::varchar as cost_center,
+        null::varchar as source, null::varchar as reason
+    where false
+)
+qualify filename = max(filename) over (
+    partition by kind, billing_month, regexp_extract(filename, '-([0-9a-f]+)-[0-9a-f]+\.csv$', 1)
+);
+
+-- Every observation: snapshots, and the last records of deleted accounts.
+create or replace view observations as
+select
+    cast(observed_at as timestamptz) as observed_at, billing_month, cast(sub_account_id as bigint) as sub_account_id,
+    plain(alias) as alias, amount_of(balance) as balance, amount_of(monthly_cost) as monthly_cost, kind
+from ledger_lines
+where kind in ('snapshots', 'deleted');
+
+-- What closed months were closed with: of a month's closings the first counts.
+create or replace view closed as
+select
+    billing_month, cast(sub_account_id as bigint) as sub_account_id, plain(alias) as alias, plain(team) as team,
+    plain(cost_center) as cost_center, amount_of(amount) as amount
+from ledger_lines
+where kind = 'closed' and sub_account_id <> ''
+qualify filename = min(filename) over (partition by billing_month);
+
+-- Lines appended to months: notes, and the differences of later closings.
+create or replace view appended as
+select
+    billing_month, cast(sub_account_id as bigint) as sub_account_id, plain(alias) as alias,
+    amount_of(amount) as amount, source, plain(reason) as reason
+from ledger_lines
+where kind = 'adjustments';
+
+-- A counter's last value in a month is what the month cost.
+create or replace view counted as
+select
+    billing_month, sub_account_id, arg_max(alias, observed_at) as alias,
+    arg_max(monthly_cost, observed_at) as amount
+from observations
+where monthly_cost is not null
+group by billing_month, sub_account_id;
+
+-- An account's month: as it was closed, else as it was counted, and what was appended to it.
+create or replace view account_months as
+select billing_month, sub_account_id, any_value(alias) as alias, sum(amount) as month_to_date
+from (
+    select billing_month, sub_account_id, alias, amount from closed
+    union all
+    select billing_month, sub_account_id, alias, amount from counted
+    where billing_month not in (select billing_month from closed)
+    union all
+    select billing_month, sub_account_id, alias, amount from appended
+)
+group by billing_month, sub_account_id;
+
+-- Files whose content is not what was written: a name ends with the beginning of the content's SHA-256.
+create or replace view damaged_files as
+select filename
+from read_blob(getvariable('ledger') || '/*/*/*')
+where left(sha256(content), 16) <> regexp_extract(filename, '-([0-9a-f]{16})\.(csv|parquet)$', 1);

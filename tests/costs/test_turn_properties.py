@@ -1,0 +1,200 @@
+"""Wherever a platform's month turns: a figure is the truth, or it is marked, with a lower bound."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+import pytest
+from books import OLD, local
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_closeai.costs.accounting.aggregate import aggregate
+from airflow_provider_closeai.costs.accounting.months import Month, month_of
+from airflow_provider_closeai.costs.accounting.observations import Observation, ObservedFile, ObservedMonth
+from airflow_provider_closeai.costs.accounting.report import build_report
+from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Report
+from airflow_provider_closeai.costs.accounting.turns import Turn
+
+HOUR = timedelta(hours=1)
+MONTH = Month("2026-11")
+TURNS = (MONTH.start, MONTH.end)
+BEGIN, STOP = local("10-29 12:00").astimezone(UTC), local("12-04 23:59").astimezone(UTC)
+
+
+class Account(msgspec.Struct, kw_only=True):
+    """
+    An account of a platform that may turn anywhere.
+
+    :param uses: when a cost is posted (up to 3 hours after its use, which no counter shows), and how much.
+    :param resets: when its month turns: that of October, and that of November.
+    :param is_lazy: its counter starts again at the first use after the turn.
+    """
+
+    number: int
+    uses: list[tuple[datetime, Decimal]]
+    resets: tuple[datetime, datetime]
+    is_lazy: bool = False
+    born: datetime | None = None
+    gone: datetime | None = None
+    balance: str = "none"
+
+    def spent(self, start: datetime, end: datetime) -> Decimal:
+        return sum((amount for at, amount in self.uses if start <= at < end), Decimal(0))
+
+    def counter(self, at: datetime) -> Decimal:
+        """Return what a listing shows."""
+        begin = BEGIN
+        for reset in self.resets:
+            has_use = any(reset <= moment <= at for moment, _ in self.uses)
+            if at >= reset and (has_use or not self.is_lazy):
+                begin = reset
+        return self.spent(begin, at + timedelta(microseconds=1))
+
+    def seen(self, at: datetime) -> Observation:
+        spent = self.spent(BEGIN, at + timedelta(microseconds=1))
+        balance = {"none": None, "still": Decimal(100), "moves": 1000 - spent}[self.balance]
+        created = self.born.isoformat() if self.born else OLD
+        return Observation(self.number, "a", self.counter(at), created, balance=balance)
+
+    @property
+    def truth(self) -> Decimal:
+        """What November cost: what its counter counts between its two turns."""
+        return self.spent(*self.resets)
+
+
+def observed(accounts: list[Account], times: list[datetime]) -> ObservedMonth:
+    records = [(account.gone, account) for account in accounts if account.gone]
+    files: dict[str, list[ObservedFile]] = {"2026-10": [], "2026-11": [], "2026-12": []}
+    for at in times:
+        rows = [
+            account.seen(at)
+            for account in accounts
+            if (account.born is None or account.born <= at) and (account.gone is None or at < account.gone)
+        ]
+        files[month_of(at).name].append(ObservedFile("s", at, True, rows))
+    for at, account in records:
+        if at <= times[-1]:
+            files[month_of(at).name].append(ObservedFile("d", at, False, [account.seen(at)]))
+    for name in files:
+        files[name].sort(key=lambda file: (file.at, file.is_complete))
+    opens = Turn(MONTH.start).opens
+    old = [place for place, file in enumerate(files["2026-10"]) if file.at <= opens and file.is_complete]
+    return ObservedMonth(
+        MONTH,
+        "ledger",
+        sorted(name for name in files if files[name]),
+        files["2026-11"],
+        [],
+        None,
+        [],
+        files["2026-10"][old[-1] if old else 0 :],
+        files["2026-12"],
+    )
+
+
+def check(account: Account, line: AccountCosts | None, times: list[datetime]) -> None:
+    if line is None:
+        assert account.truth == unseen(account, times)
+        return
+    assert line.lower_bound <= account.truth, "no lower bound"
+    if line.is_certain:
+        assert line.lower_bound == line.month_to_date
+        missing = account.truth - line.month_to_date
+        assert missing in (0, unseen(account, times)), "neither the truth nor marked"
+        assert line.history is not None
+        assert not missing or line.history.unseen is None or line.unseen_minutes or line.month_to_date == 0
+
+
+def unseen(account: Account, times: list[datetime]) -> Decimal:
+    """What was spent between the last look at an account and its turn."""
+    end = account.resets[1]
+    looks = sorted([*times, *([account.gone] if account.gone else [])])
+    last = max((at for at in looks if at < end), default=BEGIN)
+    return account.spent(max(last + timedelta(microseconds=1), account.resets[0]), end)
+
+
+@st.composite
+def instants(draw: st.DrawFn) -> datetime:
+    """Draw a moment, mostly near a turn."""
+    around = draw(st.sampled_from([*TURNS, *TURNS, MONTH.start + timedelta(days=15)]))
+    return around + timedelta(minutes=draw(st.integers(-40 * 60, 60 * 60)))
+
+
+@st.composite
+def accounts(draw: st.DrawFn, number: int, zone: int) -> Account:
+    amounts = st.sampled_from(["1", "2", "3", "5", "0.00000001", "40"]).map(Decimal)
+    uses = sorted(
+        (at + timedelta(minutes=draw(st.integers(0, 180))), amount)
+        for at, amount in draw(st.lists(st.tuples(instants(), amounts), max_size=9))
+    )
+    offsets = draw(st.sampled_from(["all", "each"]))
+    late = [timedelta(minutes=draw(st.integers(-180, 180))) for _ in TURNS]
+    if offsets == "all":
+        late = [late[0], late[0]]
+    resets = (TURNS[0] + zone * HOUR + late[0], TURNS[1] + zone * HOUR + late[1])
+    born = draw(st.none() | instants()) if draw(st.integers(0, 3)) == 0 else None
+    gone = draw(st.none() | instants()) if draw(st.integers(0, 3)) == 0 else None
+    if born and gone and gone <= born:
+        gone = None
+    uses = [use for use in uses if (not born or use[0] >= born) and (not gone or use[0] <= gone)]
+    return Account(
+        number=number,
+        uses=[(at, amount) for at, amount in uses if BEGIN <= at <= STOP],
+        resets=resets,
+        is_lazy=draw(st.booleans()),
+        born=born,
+        gone=gone,
+        balance=draw(st.sampled_from(["none", "still", "moves"])),
+    )
+
+
+@st.composite
+def ledgers(draw: st.DrawFn) -> tuple[list[Account], list[datetime]]:
+    zone = draw(st.sampled_from([0, 0, 8, 8, -6, 20]))
+    found = [draw(accounts(number, zone)) for number in (1, 2)]
+    every = [
+        BEGIN + day * 24 * HOUR - timedelta(minutes=5) + 12 * HOUR
+        for day in (*range(6), 12, 19, 26, *range(30, 37))
+    ]
+    turns = [at + timedelta(minutes=minutes) for at in TURNS for minutes in (-2, 5)]
+    dense = [at + step * HOUR for at in TURNS for step in range(-9, 24)] if draw(st.booleans()) else []
+    missed = draw(st.sets(st.sampled_from([*every, *turns]), max_size=6))
+    times = sorted({*every, *turns, *dense} - missed)
+    stop = draw(st.sampled_from([STOP, STOP, MONTH.end + timedelta(minutes=6), MONTH.end + 30 * HOUR]))
+    start = draw(st.sampled_from([BEGIN, BEGIN, MONTH.start - HOUR, MONTH.start, MONTH.start + 60 * HOUR]))
+    return found, [at for at in times if start <= at <= stop]
+
+
+def report_of(found: list[Account], times: list[datetime]) -> Report:
+    history = aggregate(observed(found, times))
+    return build_report(history, now=STOP + HOUR, currency="CNY")
+
+
+def holds(case: tuple[list[Account], list[datetime]]) -> None:
+    found, times = case
+    report = report_of(found, times)
+    lines = {line.sub_account_id: line for line in report.accounts}
+    for account in found:
+        if account.born is None or account.born <= times[-1]:
+            check(account, lines.get(account.number), times)
+    if report.status == "final":
+        assert not report.uncertain
+    assert report.totals.month_to_date == sum(
+        (movement.amount for movement in report.movements()), Decimal(0)
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(ledgers())
+def test_a_figure_is_the_truth_or_is_marked(case: tuple[list[Account], list[datetime]]) -> None:
+    holds(case)
+
+
+@pytest.mark.deep
+@settings(max_examples=30_000, deadline=None)
+@given(ledgers())
+def test_a_figure_is_the_truth_or_is_marked_deep(case: tuple[list[Account], list[datetime]]) -> None:
+    holds(case)

@@ -1,0 +1,190 @@
+"""The month's turn, account by account: the small cases of every rule."""
+
+# A Decimal equals an int, which mypy does not know.
+# mypy: disable-error-code="comparison-overlap"
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from books import OLD, Book, Clock, local
+
+from airflow_provider_closeai.costs import run_key
+from airflow_provider_closeai.costs.accounting.months import month_of
+from airflow_provider_closeai.costs.accounting.observations import Observation
+from airflow_provider_closeai.costs.errors import CloseRefused
+from airflow_provider_closeai.costs.store.kinds import SNAPSHOTS
+
+NOVEMBER, DECEMBER = "2026-11", "2026-12"
+
+
+@pytest.fixture
+def book(book: Book, clock: Clock) -> Book:
+    """A ledger that began in October, and is read in the middle of December."""
+    book.seen("10-30 23:55", {1: "9", 2: "9"})
+    book.seen("10-31 23:58", {1: "9", 2: "9"})
+    book.turn("11", [1, 2])
+    clock.at = local("12-15 12:00")
+    return book
+
+
+def figures(book: Book, month: str = NOVEMBER) -> dict[int, tuple[str, str]]:
+    report = book.report(month)
+    return {line.sub_account_id: (str(line.month_to_date), line.certainty) for line in report.accounts}
+
+
+def test_a_platform_clock_that_is_ahead(book: Book) -> None:
+    """The 23:58 snapshot sees counters that were reset already."""
+    book.seen("11-29 23:55", {1: "2900", 2: "2000"})
+    book.seen("11-30 23:50", {1: "3000", 2: "2100"})
+    book.seen("11-30 23:58", {1: "0.01", 2: "0"})
+    book.seen("12-01 00:05", {1: "0.02", 2: "0"})
+    assert figures(book) == {1: ("3000", "certain"), 2: ("2100", "certain")}
+    assert book.report().status == "final"  # 8 minutes were not seen
+    assert figures(book, DECEMBER)[1] == ("0.02", "certain")
+
+
+def test_a_long_gap_before_an_early_reset_is_no_final_month(book: Book) -> None:
+    book.seen("11-30 08:00", {1: "3000", 2: "2100"})
+    book.seen("11-30 23:58", {1: "0.01", 2: "0"})
+    book.seen("12-01 00:05", {1: "0.02", 2: "0"})
+    report = book.report()
+    assert (report.status, report.totals.month_to_date) == ("estimated", 5100)
+    assert (report.gap_minutes, report.unseen_minutes) == (2, 958)
+    book.close()
+    assert book.report().totals.month_to_date == 5100
+
+
+def test_a_minority_that_is_reset_early(book: Book) -> None:
+    book.seen("11-29 23:55", {1: "400", 2: "600"})
+    book.seen("11-30 23:55", {1: "400", 2: "0"})
+    book.turn("12", [1, 2])
+    assert figures(book) == {1: ("400", "certain"), 2: ("600", "certain")}
+    assert book.report().totals.month_to_date == 1000
+    assert book.report().status == "estimated"
+
+
+def test_an_account_that_is_not_reset_yet_counts_in_one_month(book: Book) -> None:
+    book.seen("11-29 23:55", {1: "10", 2: "10"})
+    book.seen("11-30 23:58", {1: "10", 2: "10"})
+    book.seen("12-01 00:05", {1: "0", 2: "10"})
+    book.seen("12-02 23:55", {1: "1", 2: "10"})
+    assert figures(book) == {1: ("10", "certain"), 2: ("10", "uncertain")}
+    assert figures(book, DECEMBER) == {1: ("1", "certain"), 2: ("0", "uncertain")}
+    with pytest.raises(CloseRefused, match="account 2: its counter has not started again yet"):
+        book.close()
+    book.seen("12-09 23:55", {1: "2", 2: "0.5"})  # its first use
+    assert figures(book) == {1: ("10", "certain"), 2: ("10", "certain")}
+    assert figures(book, DECEMBER) == {1: ("2", "certain"), 2: ("0.5", "certain")}
+
+
+def test_an_account_that_is_not_reset_yet_and_deleted(book: Book) -> None:
+    book.seen("11-29 23:55", {1: "10", 2: "10"})
+    book.seen("11-30 23:58", {1: "10", 2: "10"})
+    book.seen("12-01 00:05", {1: "0", 2: "10"})
+    book.deleted("12-01 09:00", {2: "10"})
+    book.seen("12-01 23:55", {1: "0"})
+    assert figures(book) == {1: ("10", "certain"), 2: ("10", "certain")}
+    assert figures(book, DECEMBER) == {1: ("0", "certain"), 2: ("0", "certain")}
+
+
+def test_a_platform_that_turns_in_utc(book: Book) -> None:
+    book.seen("11-30 23:58", {1: "10", 2: "10"})
+    book.seen("12-01 00:05", {1: "11", 2: "10"})
+    book.seen("12-01 23:55", {1: "4", 2: "0"})
+    report = book.report()
+    assert figures(book) == {1: ("11", "certain"), 2: ("10", "certain")}
+    assert (report.status, report.unseen_minutes) == ("estimated", 1430)
+    assert "2 of 2 counters started again at another time than midnight" in " ".join(report.warnings)
+    assert figures(book, DECEMBER) == {1: ("4", "certain"), 2: ("0", "certain")}
+
+
+def test_a_first_month_whose_turn_was_not_seen_is_not_final(new_book: Any, clock: Clock) -> None:
+    late = new_book("late")
+    late.seen("11-01 00:05", {1: "100"})  # October's, where the platform turns at 08:00
+    late.seen("11-01 23:55", {1: "103"})
+    late.seen("11-30 23:58", {1: "120"})
+    late.turn("12", [1])
+    clock.at = local("12-02 12:00")
+    assert late.report().status == "estimated"
+    [line] = late.report().accounts
+    assert (line.start_doubt, line.lower_bound < line.month_to_date) == ("unseen", True)
+    seen = new_book("seen")
+    seen.seen("11-01 00:05", {1: "100"})
+    seen.seen("11-01 23:55", {1: "3"})
+    seen.seen("11-30 23:58", {1: "20"})
+    seen.turn("12", [1])
+    assert (seen.report().status, seen.report().totals.month_to_date) == ("final", 20)
+
+
+@pytest.mark.parametrize("second", ["4", "0"])
+def test_a_second_fall_is_in_doubt(book: Book, second: str) -> None:
+    book.seen("11-29 23:55", {1: "100"})
+    book.seen("11-30 20:00", {1: "90"})  # a refund? half of a reset?
+    book.seen("12-01 00:05", {1: second})
+    assert figures(book)[1] == ("90", "uncertain")
+    assert book.report().accounts[0].end_doubt == "fell again"
+
+
+def test_all_zero_is_certain(book: Book) -> None:
+    book.seen("11-29 23:55", {1: "0"})
+    book.seen("11-30 23:58", {1: "0"})
+    book.turn("12", [1])
+    assert figures(book)[1] == ("0", "certain")
+
+
+def test_an_account_made_and_gone_around_the_turn(book: Book) -> None:
+    made = "2026-11-30T20:00:00+08:00"
+    book.seen("11-30 23:58", {1: "0", 2: "0"})
+    book.deleted("12-01 05:00", {3: ("7", "brief", made)})
+    book.seen("12-01 23:55", {1: "0", 2: "0"})
+    assert figures(book)[3] == ("0", "uncertain")
+    assert figures(book, DECEMBER)[3] == ("0", "uncertain")
+
+
+def money(book: Book, at: str, rows: Mapping[int, tuple[str, str]]) -> None:
+    """Record costs and balances."""
+    moment = local(at)
+    observations = [
+        Observation(number, f"a-{number}", Decimal(cost), OLD, True, Decimal(balance))
+        for number, (cost, balance) in rows.items()
+    ]
+    book.ledger.write(SNAPSHOTS, month_of(moment).name, moment, run_key(moment), observations)
+
+
+@pytest.mark.parametrize(
+    ("cost", "balance", "certainty"),
+    [
+        ("6", "84", "certain"),  # reset, and 6 spent
+        ("6", "80", "certain"),  # reset, 6 spent since, and 4 that nobody saw
+        ("6", "94", "uncertain"),  # a refund of 4
+        ("6", "90", "uncertain"),  # the balance moves with the costs, and nothing was spent
+    ],
+)
+def test_the_balance_explains_a_fall_or_not(book: Book, cost: str, balance: str, certainty: str) -> None:
+    money(book, "11-29 23:55", {1: ("9", "91")})
+    money(book, "11-30 23:58", {1: ("10", "90")})
+    money(book, "12-01 00:05", {1: (cost, balance)})
+    amount = "10" if certainty == "certain" else "6"
+    assert figures(book)[1] == (amount, certainty)
+
+
+def test_the_balance_tells_growth_from_a_hidden_reset(book: Book) -> None:
+    """A key is used for the first time on the day after the turn."""
+    money(book, "11-30 23:58", {1: ("0", "100")})
+    money(book, "12-01 00:05", {1: ("0", "100")})
+    money(book, "12-01 23:55", {1: ("5", "95")})
+    money(book, "12-02 23:55", {1: ("8", "92")})
+    assert figures(book)[1] == ("0", "certain")
+    assert figures(book, DECEMBER)[1] == ("8", "certain")
+
+
+def test_growth_that_the_balance_does_not_explain_may_hide_a_reset(book: Book) -> None:
+    book.seen("11-30 23:58", {1: "0"})
+    book.seen("12-01 00:05", {1: "0"})
+    book.seen("12-01 23:55", {1: "5"})
+    assert figures(book)[1] == ("0", "uncertain")
+    assert book.report().unseen_minutes == 1430
