@@ -2,7 +2,7 @@
 
 The names here are the public ones; all modules beneath are internal (docs/stability.md). ``store``
 has the ledger's files, ``accounting`` makes a report of observations, ``render`` makes files of a report,
-``service`` joins them.
+``service`` joins them, ``notes`` books by hand.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         TooLate,
         TooManyDigits,
     )
+    from airflow_provider_closeai.costs.notes import record_control_difference, record_note
     from airflow_provider_closeai.costs.requests import (
         CloseRequest,
         DeletionRequest,
@@ -39,9 +40,7 @@ if TYPE_CHECKING:
     from airflow_provider_closeai.costs.service import (
         close,
         compute,
-        record_control_difference,
         record_deleted,
-        record_note,
         report,
         snapshot,
     )
@@ -92,5 +91,6 @@ if not TYPE_CHECKING:
         "store.ledger",
         "accounting.report_model",
         "service",
+        "notes",
         "to_date",
     )
