@@ -1,4 +1,4 @@
-"""A real Airflow of many hosts: CeleryExecutor, PostgreSQL, Redis and two workers that share nothing but a network."""
+"""A real Airflow of two hosts: CeleryExecutor, PostgreSQL, Redis, and workers that share only a network."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from deployment import Deployment, Run, end_kept, free_ports, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTS = ("host_a", "host_b")
+CONCURRENCY = 4
 OF_HOST = "CLOSEAI_TEST_HOST"  # in the environment of a host's processes
 
 
@@ -69,6 +70,7 @@ class CeleryDeployment(Deployment):
                 "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
                 "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "6",
                 "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "2",
+                "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",
                 "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "1",
                 "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
                 **environment,
@@ -171,16 +173,16 @@ class CeleryDeployment(Deployment):
             "TMPDIR": folder / "tmp",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": folder / "logs",
         }
-        worker = [
-            "env",
-            *(f"{key}={value}" for key, value in own.items()),
-            sys.executable,
-            "-m",
-            "airflow",
-            "celery",
+        worker = ["env", *(f"{key}={value}" for key, value in own.items())]
+        worker += [sys.executable, "-m", "airflow", "celery", "worker"]
+        worker += ["--queues", f"{name},default", "--celery-hostname", f"worker@{name}"]
+        worker += [
+            "--concurrency",
+            str(CONCURRENCY),
+            "--skip-serve-logs",
+            "--without-gossip",
+            "--without-mingle",
         ]
-        worker += ["worker", "--queues", f"{name},default", "--celery-hostname", f"worker@{name}", "--concurrency", "4",
-                   "--skip-serve-logs", "--without-gossip", "--without-mingle"]  # fmt: skip
         if not self.isolated:
             return worker
         swallowed = self._swallowed if name == HOSTS[0] else ()
@@ -207,10 +209,7 @@ class CeleryDeployment(Deployment):
 
     def is_up(self, name: str) -> bool:
         """Tell whether the worker of a host takes tasks."""
-        log = self.home / f"{name}.log"
-        return any("celery" in " ".join(each.cmdline()) for each in self.processes(name)) and b" ready." in (
-            log.read_bytes() if log.exists() else b""
-        )
+        return len(self.processes(name)) > CONCURRENCY
 
     def processes(self, name: str = "") -> list[psutil.Process]:
         """Give the processes of a host, or those of all hosts."""
@@ -238,10 +237,9 @@ class CeleryDeployment(Deployment):
         """Kill a part of Airflow with all that it started; it starts again by itself."""
         assert self._keeper is not None
         for process in psutil.Process(self._keeper.pid).children():
-            if name in process.cmdline()[2:]:
-                for each in [*process.children(recursive=True), process]:
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        each.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # as a zombie counts
+                for each in [*process.children(recursive=True), process] if name in process.cmdline() else []:
+                    each.kill()
 
     def move(self, run: Run, name: str, task_id: str = "create") -> None:
         """Let the next try of a task be on this host."""

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "e2e"))
 
-from table import ROWS, table  # noqa: E402
+from table import ROWS, table
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,4 +1,4 @@
-"""Sensors that wait in the triggerer, put there without a worker, which would take minutes for each hundred."""
+"""Sensors that wait in the triggerer, put there without a worker: a hundred would take it minutes."""
 
 from __future__ import annotations
 

@@ -27,7 +27,6 @@ WANTED: dict[str, Any] = {
     **RETRY,
 }
 OPTIONS: dict[str, Any] = {
-    "schedule": None,
     "catchup": False,
     "max_active_runs": 100,
     "params": {
@@ -39,13 +38,13 @@ OPTIONS: dict[str, Any] = {
 HOSTS = ("host_a", "host_b")
 
 # The first try is on host_a; the tests move the retry.
-with DAG("e2e_create", **OPTIONS):
+with DAG("e2e_create", schedule=None, **OPTIONS):
     CreateSubAccountsOperator(task_id="create", queue="host_a", **WANTED)
 
-with DAG("e2e_create_in_batches", **OPTIONS):
+with DAG("e2e_create_in_batches", schedule=None, **OPTIONS):
     CreateSubAccountsOperator(task_id="create", queue="host_a", batch_size=2, **WANTED)
 
-with DAG("hosts_plain", **OPTIONS):
+with DAG("hosts_plain", schedule=None, **OPTIONS):
     create = CreateSubAccountsOperator(task_id="create", queue="host_a", **WANTED)
     again = CreateSubAccountsOperator(task_id="again", queue="host_b", **WANTED)
     reprice = UpdatePricingOperator(
@@ -66,20 +65,20 @@ with DAG("hosts_plain", **OPTIONS):
     reprice >> listed
 
 for name in HOSTS:
-    with DAG(f"pooled_{name}", **OPTIONS):
+    with DAG(f"pooled_{name}", schedule=None, **OPTIONS):
         CreateSubAccountsOperator(task_id="create", queue=name, pool="one_slot", **{**WANTED, "settle": 12})
 
-    with DAG(f"list_{name}", **OPTIONS):
+    with DAG(f"list_{name}", schedule=None, **OPTIONS):
         ListSubAccountsOperator(task_id="list", queue=name, **CONNECTION, **RETRY)
 
-with DAG("contention", **OPTIONS):
+with DAG("contention", schedule=None, **OPTIONS):
     for number in range(6):
         CreateSubAccountsOperator(task_id=f"create_{number}", queue=HOSTS[number % 2], **WANTED)
 
-with DAG("sensors", **OPTIONS):
+with DAG("sensors", schedule=None, **OPTIONS):
     HealthSensor.partial(task_id="wait", deferrable=True, **CONNECTION).expand(require=["any"] * 200)
 
-with DAG("planted", **OPTIONS):
+with DAG("planted", schedule=None, **OPTIONS):
 
     @task
     def plant(**context: Any) -> str:
