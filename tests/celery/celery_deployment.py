@@ -23,7 +23,6 @@ from deployment import Deployment, Run, end_kept, free_ports, wait_until
 ROOT = Path(__file__).resolve().parents[2]
 HOSTS = ("host_a", "host_b")
 CONCURRENCY = 4
-OF_HOST = "CLOSEAI_TEST_HOST"  # in the environment of a host's processes
 
 
 def program(name: str) -> str:
@@ -168,7 +167,6 @@ class CeleryDeployment(Deployment):
         for part in ("tmp", "home"):
             (folder / part).mkdir(parents=True)
         own = {
-            OF_HOST: name,
             "HOME": folder / "home",
             "TMPDIR": folder / "tmp",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": folder / "logs",
@@ -208,22 +206,31 @@ class CeleryDeployment(Deployment):
         return all(health[part]["status"] == "healthy" for part in parts) and all(map(self.is_up, HOSTS))
 
     def is_up(self, name: str) -> bool:
-        """Tell whether the worker of a host takes tasks."""
+        """Tell whether the worker of a host has all its processes."""
         return len(self.processes(name)) > CONCURRENCY
 
     def processes(self, name: str = "") -> list[psutil.Process]:
-        """Give the processes of a host, or those of all hosts."""
+        """Give the processes of a host, or of all of Airflow, orphans too."""
         assert self._keeper is not None
-        found = []
-        for process in psutil.Process(self._keeper.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if process.environ().get(OF_HOST) in ([name] if name else HOSTS):
-                    found.append(process)
-        return found
+        keeper = psutil.Process(self._keeper.pid)
+        if not name:
+            return list(keeper.children(recursive=True))
+        found: set[psutil.Process] = set()
+        for child in keeper.children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # as a zombie counts
+                if f"worker@{name}" in child.cmdline():
+                    found |= {child, *child.children(recursive=True)}
+        networks = {network_of(each) for each in found} - {network_of(keeper), ""}
+        return [*found, *(each for each in keeper.children() if network_of(each) in networks)]
 
     def client_of(self, ports: set[int]) -> psutil.Process:
         """Give the one process of the hosts that is connected to one of the ports."""
-        found = [process for process in self.processes() if ports & set(peers(process))]
+        machine = network_of(psutil.Process())
+        found = [
+            process
+            for process in self.processes()
+            if ports & set(peers(process)) and not (self.isolated and network_of(process) == machine)
+        ]
         assert len(found) == 1, f"one task was expected to be connected, these were: {found}"
         return found[0]
 
@@ -237,9 +244,10 @@ class CeleryDeployment(Deployment):
         """Kill a part of Airflow with all that it started; it starts again by itself."""
         assert self._keeper is not None
         for process in psutil.Process(self._keeper.pid).children():
-            with contextlib.suppress(psutil.NoSuchProcess):  # as a zombie counts
-                for each in [*process.children(recursive=True), process] if name in process.cmdline() else []:
-                    each.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if name in process.cmdline():
+                    for each in [*process.children(recursive=True), process]:
+                        each.kill()
 
     def move(self, run: Run, name: str, task_id: str = "create") -> None:
         """Let the next try of a task be on this host."""
@@ -260,6 +268,13 @@ class CeleryDeployment(Deployment):
             yield
         finally:
             self.sql("DROP FUNCTION refuse CASCADE")
+
+
+def network_of(process: psutil.Process) -> str:
+    """Tell in which network a process is; empty where it has ended."""
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/{process.pid}/ns/net")
+    return ""
 
 
 def peers(process: psutil.Process) -> Iterator[int]:

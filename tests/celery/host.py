@@ -2,10 +2,10 @@
 
 Usage: host.py NAME TMP KEPT PORTS SWALLOWED COMMAND...
 
-TMP takes the place of /tmp, but for the folders in KEPT (separated by colons). PORTS of the loopback (separated
-by commas) lead to this machine's loopback, and nothing else leads anywhere: the package sends keys over plain
-HTTP to the loopback only. On SWALLOWED ports nobody is accepted or refused, as behind a firewall that drops
-packets.
+TMP takes the place of /tmp, but for the folders in KEPT (separated by colons). PORTS of the loopback
+(separated by commas) lead to this machine's loopback, and nothing else leads anywhere: the package sends keys
+over plain HTTP to the loopback only. On SWALLOWED ports nobody is accepted or refused, as behind a firewall
+that drops packets.
 
 A thread leaves this machine's namespaces, listens, and starts the command. What copies bytes stays in them.
 """

@@ -1,48 +1,49 @@
-"""Sensors that wait in the triggerer, put there without a worker: a hundred would take it minutes."""
+"""Triggers that wait in the triggerer, put there without a worker: it would take minutes for a hundred."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from celery_deployment import CeleryDeployment
-from deployment import Run
-
-from airflow_provider_closeai.triggers.health import HealthTrigger
 
 
-def defer(airflow: CeleryDeployment, dag_id: str, connection: str, number: int) -> Run:
-    """Start a run whose mapped sensors are deferred; its DAG is paused, so that what fires stays as it is."""
-    assert airflow.call("PATCH", f"dags/{dag_id}", {"is_paused": True}).ok
-    run = airflow.trigger(dag_id, connection=connection)
-    path, arguments = HealthTrigger(connection, "any", 1).serialize()
-    airflow.sql("UPDATE dag_run SET state = 'running' WHERE run_id = %s", (run.run_id,))
+def defer(airflow: CeleryDeployment, run_id: str, trigger: tuple[str, dict[str, Any]], number: int) -> None:
+    """
+    Let so many more tasks of a run be deferred. Its DAG is paused, so that what fires stays as it is.
+
+    :param run_id: of a run of one mapped task.
+    :param trigger: as it is serialized.
+    """
+    airflow.sql("UPDATE dag_run SET state = 'running' WHERE run_id = %s", (run_id,))
+    columns = "SELECT column_name FROM information_schema.columns WHERE table_name = 'task_instance'"
+    names = {str(name): f'"{name}"' for (name,) in airflow.sql(columns)}
+    values = {**names, "id": "gen_random_uuid()", "map_index": "numbered.number", "trigger_id": "numbered.id",
+              "state": "'deferred'", "next_method": "'execute_complete'"}  # fmt: skip
+    cells = ", ".join(f"task.{each}" if each == names.get(name) else each for name, each in values.items())
     airflow.sql(
-        """
+        f"""
         WITH made AS (
           INSERT INTO trigger (classpath, kwargs, created_date)
           SELECT %s, %s, now() FROM generate_series(1, %s) RETURNING id
-        ), numbered AS (SELECT id, row_number() OVER () - 1 AS number FROM made)
-        UPDATE task_instance SET state = 'deferred', trigger_id = id_of, next_method = 'execute_complete'
-        FROM (SELECT id AS id_of, number FROM numbered) AS triggers
-        WHERE run_id = %s AND map_index = number
-        """,
-        (path, json.dumps(arguments), number, run.run_id),
+        ), numbered AS (
+          SELECT id, row_number() OVER () + last.number AS number
+          FROM made, (SELECT max(map_index) AS number FROM task_instance WHERE run_id = %s) AS last
+        ), task AS (SELECT * FROM task_instance WHERE run_id = %s AND map_index = 0)
+        INSERT INTO task_instance ({", ".join(names.values())}) SELECT {cells} FROM numbered, task
+        """,  # noqa: S608
+        (trigger[0], json.dumps(trigger[1]), number, run_id, run_id),
     )
-    assert deferred(airflow, run) == number
-    return run
 
 
-def deferred(airflow: CeleryDeployment, run: Run) -> int:
-    """Count the sensors that wait."""
-    ((number,),) = airflow.sql(
-        "SELECT count(*) FROM task_instance WHERE run_id = %s AND state = 'deferred'", (run.run_id,)
-    )
+def deferred(airflow: CeleryDeployment, run_id: str) -> int:
+    """Count the tasks that wait."""
+    query = "SELECT count(*) FROM task_instance WHERE run_id = %s AND state = 'deferred'"
+    ((number,),) = airflow.sql(query, (run_id,))
     return int(number)
 
 
-def fired(airflow: CeleryDeployment, run: Run) -> list[str]:
-    """Give what the sensors' triggers sent."""
-    rows = airflow.sql(
-        "SELECT next_kwargs::text FROM task_instance WHERE run_id = %s AND state = 'scheduled'", (run.run_id,)
-    )
-    return [str(text) for (text,) in rows]
+def fired(airflow: CeleryDeployment, run_id: str) -> list[str]:
+    """Give what the triggers sent."""
+    query = "SELECT next_kwargs::text FROM task_instance WHERE run_id = %s AND state = 'scheduled'"
+    return [str(text) for (text,) in airflow.sql(query, (run_id,))]

@@ -24,6 +24,7 @@ from sensors import defer, deferred, fired
 from table import Row
 
 from airflow_provider_closeai.simulator import Request, Simulator
+from airflow_provider_closeai.triggers.health import HealthTrigger
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.celery
@@ -288,15 +289,18 @@ def test_a_triggerer_that_dies(world: World) -> None:
     simulator = platform.simulator
     for index in range(2):
         simulator.fault("healthy", "unhealthy", base=index, times=None)
-    run = defer(airflow, "sensors", "waited_for", SENSORS)
+    assert airflow.call("PATCH", "dags/sensors", {"is_paused": True}).ok
+    run_id = airflow.trigger("sensors", connection="waited_for").run_id
+    defer(airflow, run_id, HealthTrigger("waited_for", "any", 1).serialize(), SENSORS)
+    assert deferred(airflow, run_id) == SENSORS
     for _ in range(2):
         wait_for_probes(simulator, 4)
         airflow.kill_part("triggerer")
     probes, started = simulator.count("healthy"), time.monotonic()
     wait_for_probes(simulator, 4)
     simulator.clear_faults()
-    wait_until(lambda: not deferred(airflow, run), "all have fired")
-    events = fired(airflow, run)
+    wait_until(lambda: not deferred(airflow, run_id), "all have fired")
+    events = fired(airflow, run_id)
     row.trials = len(events)
     row.lost = sum(simulator.base_urls[0] not in event for event in events)
     assert row.trials == SENSORS
