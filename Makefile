@@ -70,13 +70,16 @@ endef
 .venv/lint/.stamp: requirements/$$(MAIN_CELL).txt requirements/lint.txt pyproject.toml | .venv/tools/.stamp
 	$(call fill,requirements/$(MAIN_CELL).txt requirements/lint.txt,'$(MAIN_PYTHON)')
 
+.venv/celery/.stamp: requirements/$$(MAIN_CELL).txt requirements/celery.txt pyproject.toml | .venv/tools/.stamp
+	$(call fill,requirements/$(MAIN_CELL).txt requirements/celery.txt,'$(MAIN_PYTHON)')
+
 # --- Targets ---
 
 MATRIX = MAKE='$(MAKE_COMMAND)' .venv/tools/bin/python scripts/matrix.py
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: .venv/$$(MAIN_CELL)/.stamp ## a real DAG run against the simulator, offline
@@ -104,6 +107,12 @@ test-matrix: .venv/tools/.stamp ## the whole suite in every cell (SKIP='cell ...
 test-e2e: .venv/tools/.stamp ## a real scheduler: crashes, the hunt for leaks, a week of days
 	@$(MATRIX) $(or $(CELL),$(MAIN_CELL)) -- -m e2e --dist loadfile $(ARGS)
 
+.PHONY: test-celery
+test-celery: .venv/celery/.stamp ## two hosts: CeleryExecutor, PostgreSQL, Redis (Debian, as root; 8 minutes at most)
+	@scripts/install-servers
+	timeout --foreground --signal INT --kill-after 60 480 \
+	  .venv/celery/bin/python -m pytest -n 0 -m celery tests/celery $(ARGS)
+
 .PHONY: test-deep
 test-deep: .venv/tools/.stamp ## the long property tests
 	@CLOSEAI_DEEP=1 $(MATRIX) $(MAIN_CELL) -- -m deep $(ARGS)
@@ -122,6 +131,11 @@ bench: .venv/$$(MAIN_CELL)/.stamp ## speed and memory, measured
 	$(UV) pip install -q --python .venv/$(MAIN_CELL) -r requirements/bench.txt -c requirements/$(MAIN_CELL).txt
 	.venv/$(MAIN_CELL)/bin/python scripts/bench.py $(ARGS)
 
+.PHONY: bench-triggerer
+bench-triggerer: .venv/celery/.stamp ## ten thousand deferred sensors in a real triggerer (Debian, as root)
+	@scripts/install-servers
+	PYTHONPATH=tests/e2e .venv/celery/bin/python tests/celery/ten_thousand.py
+
 .PHONY: build
 build: .venv/$$(MAIN_CELL)/.stamp ## wheel and sdist into dist/
 	rm -rf dist
@@ -136,6 +150,8 @@ pins: $(addprefix pin-,$(CELLS)) ## renew every pin file but uv.txt
 	  requirements/lint.in -o requirements/lint.txt
 	$(COMPILE) --python-version 3.11 -c requirements/airflow-3.3.2-py311.txt \
 	  requirements/bench.in -o requirements/bench.txt
+	$(COMPILE) --python-version 3.11 --no-emit-package deprecated -c requirements/airflow-3.3.2-py311.txt \
+	  requirements/celery.in -o requirements/celery.txt  # deprecated: each Python has a version of its own
 
 # Airflow publishes no upper bounds: with libraries newer than these dates the older ones break.
 pin-airflow-2.11.2-py311 pin-airflow-3.1.8-py311: COMPILE += --exclude-newer 2026-06-15 \

@@ -1,8 +1,8 @@
 """Ten thousand deferred sensors in a real triggerer: probes, how late its loop is, memory.
 
 Run by `make bench-triggerer`: PostgreSQL, connections and the cache in the database. Time is ten times as fast
-as by default (`health_ttl` and `poke_interval` 30 s instead of 300), so a minute stands for ten, and the triggerer
-has ten times the work.
+as by default (`health_ttl` and `poke_interval` 30 s instead of 300), so a minute stands for ten, and the
+triggerer has ten times the work.
 """
 
 from __future__ import annotations
