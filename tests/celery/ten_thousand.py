@@ -1,7 +1,7 @@
 """Ten thousand deferred sensors in a real triggerer: probes, how late its loop is, memory.
 
-Run by `make bench-triggerer`: PostgreSQL, connections and the cache in the database. Time is ten times as fast
-as by default (`health_ttl` and `poke_interval` 30 s instead of 300), so a minute stands for ten, and the
+Run by `make bench-triggerer`: PostgreSQL, connections and the cache in the database. Time is ten times as
+fast as by default (`health_ttl` and `poke_interval` 30 s instead of 300): a minute stands for ten, and the
 triggerer has ten times the work.
 """
 

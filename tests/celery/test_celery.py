@@ -14,10 +14,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from celery_deployment import CeleryDeployment, skip_where_hosts_share
 from crashes import ALIAS, CRASHES, Scene
-from deployment import Run, wait_until
+from deployment import HANG, Run, wait_until
 from hunt import Hunt
 from platforms import Platform
 from sensors import defer, deferred, fired
@@ -208,7 +209,8 @@ def test_an_orphan_posts_nothing(world: World) -> None:
     for platform in world.orphans:
         runs[platform.connection].ended()
         assert not platform.problems
-    wait_until(lambda: not any(orphan.is_running() for orphan in orphans), "the orphans have ended")
+    _, alive = psutil.wait_procs(orphans, HANG)
+    assert not alive, "an orphan goes on"
     for platform in world.orphans:
         judge(row, platform, runs[platform.connection], 3, "create")
     assert row.trials == len(orphans)

@@ -44,6 +44,14 @@ def end() -> None:
         psutil.wait_procs(processes, timeout=GRACE)
 
 
+def bury_orphans(but: set[int]) -> None:
+    """Take leave of adopted processes that have ended."""
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.pid not in but and child.status() == psutil.STATUS_ZOMBIE:
+                os.waitpid(child.pid, os.WNOHANG)
+
+
 def start(name: str, command: list[str]) -> subprocess.Popen[bytes]:
     with open(f"{name}.log", "ab") as output:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
@@ -57,9 +65,11 @@ def main() -> None:
         plan = {part["name"]: part["command"] for part in json.loads(Path(sys.argv[1]).read_text())}
         running = {name: start(name, command) for name, command in plan.items()}
         while not select.select([sys.stdin], [], [], 0.5)[0]:
-            for name, process in running.items():
-                if "--restart" in sys.argv and process.poll() is not None:
-                    running[name] = start(name, plan[name])
+            if "--restart" in sys.argv:
+                for name, process in running.items():
+                    if process.poll() is not None:
+                        running[name] = start(name, plan[name])
+                bury_orphans({process.pid for process in running.values()})
     finally:
         end()
 
