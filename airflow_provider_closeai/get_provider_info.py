@@ -31,6 +31,12 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         "deployment, in an Airflow Variable (for pods and many workers). Default: file.",
         {"type": ["string", "null"], "enum": ["file", "variable"]},
     ),
+    "lock": _field(
+        "Lock",
+        "Among whom a create is alone. deployment: all hosts (Airflow 3.3 and later). host: one host. "
+        "Default: auto, the deployment where Airflow can.",
+        {"type": ["string", "null"], "enum": ["auto", "host", "deployment"]},
+    ),
     "discovery_ttl": _field(
         "Discovery TTL (s)",
         "Seconds for which discovery's answer is used. Default: 3600.",

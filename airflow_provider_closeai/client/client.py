@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -71,6 +71,21 @@ CREATE = Call("create", "POST", f"{_ACCOUNTS}/token", decoder(CreateAnswer), rep
 UPDATE = Call("update", "POST", f"{_ACCOUNTS}/token/info", decoder(SuccessAnswer), may_miss=True)
 DELETE = Call("delete", "DELETE", f"{_ACCOUNTS}/token", decoder(SuccessAnswer), may_miss=True)
 BILLING = Call("billing", "GET", "/dashboard/billing/credit_grants", decoder(CreditGrants), writes=False)
+
+
+class Permit(Protocol):
+    """Says whether a create may be sent, as long as that takes."""
+
+    def renew(self) -> Callable[[], bool]:
+        """
+        Note that the create may be sent now, directly before each attempt.
+
+        :returns: says, directly before the first byte, whether it still may.
+        :raises Exception: it may not: nothing is sent.
+        """
+
+    def wait(self, seconds: float) -> None:
+        """Wait between two attempts."""
 
 
 class CloseAIClient:
@@ -240,11 +255,17 @@ class CloseAIClient:
         self.cache.change(lambda old: msgspec.structs.replace(old, found_shapes=(*old.found_shapes, shape)))
 
     def create(
-        self, alias: str, model_pricing: Mapping[str, Decimal], balance: Decimal, count: int
+        self,
+        alias: str,
+        model_pricing: Mapping[str, Decimal],
+        balance: Decimal,
+        count: int,
+        permit: Permit | None = None,
     ) -> tuple[SubAccount, ...]:
         """
         Send one create. Never sent again once it may have been executed.
 
+        :param permit: is asked before each attempt.
         :raises OutcomeUnknown: it may have been executed: find out by listing.
         """
         body = {
@@ -253,7 +274,7 @@ class CloseAIClient:
             "balance": balance,
             "count": count,
         }
-        answer: CreateAnswer = self._call(CREATE, body=body)
+        answer: CreateAnswer = self._call(CREATE, body=body, permit=permit)
         return answer.items or ()
 
     def update(
@@ -282,11 +303,19 @@ class CloseAIClient:
         grants: CreditGrants = self._call(BILLING)
         return grants.total_used
 
-    def _call(self, call: Call, *, query: Mapping[str, str] | None = None, body: object = None) -> Any:
+    def _call(
+        self,
+        call: Call,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        permit: Permit | None = None,
+    ) -> Any:
         progress = retry.Progress(end=self.clock.monotonic() + self.config.deadline)
         policy = retry.Policy(repeatable=call.repeatable, max_attempts=self.config.max_attempts)
-        for step in retry.retrying(policy, progress, self.clock.monotonic, self.clock.sleep):
-            step.retry_state.set_result(self._attempt(call, progress, query, body))
+        sleep = self.clock.sleep if permit is None else permit.wait
+        for step in retry.retrying(policy, progress, self.clock.monotonic, sleep):
+            step.retry_state.set_result(self._attempt(call, progress, query, body, permit))
         last = progress.attempts[-1]
         if last.outcome is Outcome.EXECUTED:
             if call is LIST:
@@ -297,9 +326,15 @@ class CloseAIClient:
         raise failures.failed_call(call.name, progress.attempts, writes=call.writes)
 
     def _attempt(
-        self, call: Call, progress: retry.Progress, query: Mapping[str, str] | None, body: object
+        self,
+        call: Call,
+        progress: retry.Progress,
+        query: Mapping[str, str] | None,
+        body: object,
+        permit: Permit | None,
     ) -> Attempt:
         def send(base: str, *, fresh: bool) -> Attempt:
+            may_leave = None if permit is None else permit.renew()
             left = max(progress.end - self.clock.monotonic(), 0.001)  # discovery may have taken some
             attempt = self._transport.attempt(
                 call.method,
@@ -311,6 +346,7 @@ class CloseAIClient:
                 body=body,
                 fresh=fresh,
                 may_miss=call.may_miss,
+                may_leave=may_leave,
             )
             progress.attempts.append(attempt)
             # What had hardly any time left says nothing about the base, nor does a kept connection that died.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import hmac
 import ipaddress
 import json
 import math
@@ -27,6 +28,7 @@ EXTRA_LABELS = {
     "api_bases": "API bases",
     "allowed_hosts": "Allowed hosts",
     "cache": "Cache",
+    "lock": "Lock",
     "discovery_ttl": "Discovery TTL (s)",
     "health_ttl": "Health TTL (s)",
     "connect_timeout": "Connect timeout (s)",
@@ -38,7 +40,7 @@ EXTRA_LABELS = {
     "verify": "Verify TLS",
     "proxies": "Proxies",
 }
-CACHES = ("file", "variable")
+_CHOICES = {"cache": ("file", "variable"), "lock": ("auto", "host", "deployment")}
 # Libraries disagree on where a host ends that holds a backslash, and allowed_hosts would be passed by.
 _HOST = re.compile(r"[\w.-]+|[0-9a-fA-F:.]+")
 _CORRECT_EXTRA = (
@@ -63,6 +65,8 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     :param api_bases: a fixed list of bases, best first; empty: ask discovery.
     :param allowed_hosts: globs that a discovered base's host must match; empty: any host.
     :param cache: ``file`` (shared by one host's processes) or ``variable`` (by the deployment).
+    :param lock: among whom a create is alone: ``host``, ``deployment``, or ``auto``: the deployment where
+        Airflow has what that takes.
     :param discovery_ttl: seconds for which discovery's answer is used before it is asked again.
     :param health_ttl: seconds for which a health verdict is used.
     :param connect_timeout: seconds to connect, per attempt.
@@ -81,6 +85,7 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     api_bases: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     cache: str = "file"
+    lock: str = "auto"
     discovery_ttl: float = 3600
     health_ttl: float = 300
     connect_timeout: float = 5
@@ -91,6 +96,11 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     page_size: int = 500
     verify: bool | str = True
     proxies: dict[str, str] | None = None
+
+    @property
+    def account(self) -> str:
+        """Name the main account, whatever else the connection says: a keyed hash, which tells nothing."""
+        return hmac.digest(self.key.reveal().encode(), b"closeai account 1", "sha256").hex()[:24]
 
     def __repr__(self) -> str:  # proxies may hold a password
         return f"ClientConfig(origin={self.origin!r}, key={self.key!r})"
@@ -144,10 +154,12 @@ def config_from(
         )
     if "allowed_hosts" in given:
         settings["allowed_hosts"] = tuple(_texts("allowed_hosts", given["allowed_hosts"]))
-    if "cache" in given:
-        if given["cache"] not in CACHES:
-            raise _bad("cache", "must be 'file' or 'variable'")
-        settings["cache"] = given["cache"]
+    for name, choices in _CHOICES.items():
+        if name in given:
+            if given[name] not in choices:
+                *others, last = (repr(choice) for choice in choices)
+                raise _bad(name, f"must be {', '.join(others)} or {last}")
+            settings[name] = given[name]
     if "verify" in given:
         settings["verify"] = _verify(given["verify"])
     if "proxies" in given:

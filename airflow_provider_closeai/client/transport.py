@@ -46,6 +46,11 @@ class _Wire(threading.local):
     sent = False
     connected = False
     sock: socket.socket | None = None
+    may_leave: Callable[[], bool] | None = None
+
+
+class _TooLate(OSError):
+    """The request may not be sent any more."""
 
 
 _wire = _Wire()
@@ -79,6 +84,8 @@ class _NotesSending:
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
+        if not _wire.sent and _wire.may_leave is not None and not _wire.may_leave():
+            raise _TooLate
         _wire.sent, _wire.sock = True, self.sock
         super().send(data)  # type: ignore[misc]
 
@@ -178,6 +185,7 @@ class Transport:
         auth: bool = True,
         fresh: bool = False,
         may_miss: bool = False,
+        may_leave: Callable[[], bool] | None = None,
     ) -> Attempt:
         """
         Send one request and say what its outcome proves. Raises nothing for what the network does.
@@ -193,11 +201,13 @@ class Transport:
         :param fresh: use a new connection, of this attempt alone; on an idle one that died, a lost answer
             and a request that was never read look the same.
         :param may_miss: see :func:`~airflow_provider_closeai.client.answers.judge`.
+        :param may_leave: asked once there is a connection, directly before the first byte: False, and nothing
+            is sent.
         """
         if base not in self._proxies:
             self._proxies[base] = proxies_for(base, self._config.proxies)
         data = None if body is None else encode(body)
-        _wire.sent, _wire.connected, _wire.sock = False, False, None
+        _wire.sent, _wire.connected, _wire.sock, _wire.may_leave = False, False, None, may_leave
         owner = _wire.__dict__  # this thread's part, for the watchdog's thread
         late = threading.Event()
         watchdog = threading.Timer(seconds, _cut, (owner, late))
@@ -279,6 +289,8 @@ def _network_failure(error: Exception, late: bool, timeouts: tuple[float, float]
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection within {timeouts[0]:.3g} s"
     names = {type(cause).__name__ for cause in _causes(error)}
+    if _TooLate.__name__ in names:
+        return "it took too long to connect, and was not sent any more"
     if names & SOCKS_ERRORS:
         return "the SOCKS proxy failed"
     if "ReadTimeoutError" in names:

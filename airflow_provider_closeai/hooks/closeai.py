@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import ApiBase, BaseHealth, SubAccount
-from airflow_provider_closeai.hooks.stores import TaskJournal, VariableStore
+from airflow_provider_closeai.hooks.stores import TaskJournal, VariableNames, VariableStore
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.reading import select
 from airflow_provider_closeai.provisioning.requests import (
@@ -305,11 +306,14 @@ def this_try(context: Context | None = None) -> runner.Try:
     ti = now.get("ti")
     if ti is None:
         return runner.Try()
-    states = now.get("task_state_store")  # Airflow 3.3 and later
+    states = now.get("task_state_store")  # Airflow 3.3 and later: raises in a process that was given up
+    parent = os.getppid()
     return runner.Try(
         task=f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}",
         is_retry=ti.try_number > 1,
         own_journal=None if states is None else lambda alias: TaskJournal(states, alias),
+        is_supervised=None if states is not None else lambda: os.getppid() == parent,
+        names=VariableNames() if VariableNames.is_possible() else None,
     )
 
 

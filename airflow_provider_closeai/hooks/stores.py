@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from airflow.providers.common.compat.sdk import Variable
@@ -26,6 +27,32 @@ class VariableStore:
     def write(self, text: str) -> None:
         """Set the Variable."""
         Variable.set(self._key, text, description="CloseAI: what is known of the API bases (signed)")
+
+
+class VariableNames:
+    """
+    Names that all hosts share, as keys of Variables: each is written once, and says all by being there.
+
+    They are listed with ``Variable.keys`` (Airflow 3.3), which asks the database alone, and raises where it
+    cannot be asked. ``Variable.get`` would ask secrets backends, and call an outage absence.
+    """
+
+    @staticmethod
+    def is_possible() -> bool:
+        """Whether this Airflow can list Variables."""
+        return hasattr(Variable, "keys")
+
+    def list(self, prefix: str) -> Sequence[str]:
+        """Return all keys with this prefix, as they are at one moment."""
+        return [str(key) for key in Variable.keys(prefix)]
+
+    def add(self, name: str) -> None:
+        """Write a Variable of this name."""
+        Variable.set(name, "1", description="CloseAI: who creates which sub-accounts now")
+
+    def remove(self, name: str) -> None:
+        """Delete the Variable."""
+        Variable.delete(name)
 
 
 class TaskJournal:

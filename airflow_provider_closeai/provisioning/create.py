@@ -216,6 +216,17 @@ class CreateDecision:
             self._believe_from = None
         return Post(min(self._request.count - len(present), self._request.batch_size))
 
+    def look_again(self, believe_from: float | None = None) -> None:
+        """
+        Believe nothing of what was listed so far: others may have posted since.
+
+        :param believe_from: the time from which absence may be believed, where something may still come.
+        """
+        self._must_list = True
+        if believe_from is not None:
+            self._believe_from = max(believe_from, self._believe_from or believe_from)
+        self._pause = _FIRST_PAUSE
+
     @property
     def doubt(self) -> OutcomeUnknown | None:
         """The failure of a post that no listing has settled yet."""

@@ -69,8 +69,41 @@ class AliasBusy(CloseAIError):
     """Another task on this host has been working on the same accounts for too long."""
 
 
+class SupervisorGone(CloseAIError):
+    """Airflow does not watch over this process any more, and runs another try. Nothing more was sent."""
+
+
+class NotNoted(CloseAIError):
+    """What must be noted before a post could not be noted, so the post was not sent."""
+
+
 class ClockDisagrees(CloseAIError):
     """This machine's clock and the platform's differ: ages cannot be told. Nothing was changed."""
+
+
+def supervisor_gone() -> SupervisorGone:
+    """Return the error of a task process that Airflow has given up."""
+    return SupervisorGone(
+        "The process of Airflow that supervises this task is gone (was it killed, for want of memory?), and "
+        "Airflow runs another try. This one sent nothing more; the other looks, and does what is missing.",
+        call="create",
+    )
+
+
+def not_noted(problem: BaseException | None, what: str) -> CloseAIError:
+    """
+    Return the error of a post that was not sent, since something could not be noted first.
+
+    :param problem: what the store raised.
+    :param what: could not be noted, for a person.
+    """
+    if isinstance(problem, BrokenPipeError | EOFError):
+        return supervisor_gone()
+    return NotNoted(
+        f"{what[0].upper()}{what[1:]} could not be written ({type(problem).__name__}), so the post was not "
+        "sent. Is Airflow's API server up? A retry looks, and does what is missing.",
+        call="create",
+    )
 
 
 def with_doubt(error: CloseAIError, doubt: OutcomeUnknown | None) -> CloseAIError:

@@ -17,7 +17,9 @@ from typing import TypeVar
 import msgspec
 
 from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.local_state.clock import Clock
 from airflow_provider_closeai.local_state.stores import Store
+from airflow_provider_closeai.provisioning.errors import not_noted
 
 log = logging.getLogger(__name__)
 
@@ -30,23 +32,24 @@ class Limits(msgspec.Struct, frozen=True):
 
     :param settle: until every base lists a change.
     :param max_late: after it was sent, until the platform has executed a request or never will.
-    :param deadline: after it was noted, until a call is sent for the last time: it may have to wait first.
+    :param leave_within: after it was noted, until a call is sent: it may have to connect, or to wait first.
     """
 
     settle: float
     max_late: float
-    deadline: float
+    leave_within: float
 
 
 class Entry(msgspec.Struct, frozen=True):
     """
     The last create that was begun under an alias.
 
-    :param at: when (epoch seconds).
+    :param at: when, by a counter that runs on in suspend.
     :param task: by which task, over all its tries.
     :param before: ids that were there before its first post.
     :param posted: False: it has only looked so far.
     :param settled: the listing of one base has shown all of it since.
+    :param counter: names the counter. Of another one nothing is known but that the entry is there now.
     """
 
     at: float
@@ -54,35 +57,51 @@ class Entry(msgspec.Struct, frozen=True):
     before: tuple[int, ...] = ()
     posted: bool = True
     settled: bool = False
+    counter: str = ""
+
+
+def over(entry: Entry, *, now: float, counter: str, limits: Limits, is_gone: bool) -> float:
+    """
+    Return when everything of an entry has been executed and is listed by every base.
+
+    :param entry: what was noted.
+    :param now: the time, by this process's counter.
+    :param counter: names that counter.
+    :param limits: how long things may take.
+    :param is_gone: whoever noted it sends nothing any more.
+    """
+    at = min(entry.at, now) if entry.counter == counter else now
+    if entry.settled:
+        return at + limits.settle
+    left_by = at + limits.leave_within
+    return (min(left_by, now) if is_gone else left_by) + limits.max_late + limits.settle
 
 
 def believe_from(
-    here: Entry | None, own: Entry | None, *, is_retry: bool, now: float, limits: Limits
+    here: Entry | None, own: Entry | None, *, is_retry: bool, now: float, limits: Limits, counter: str = ""
 ) -> float | None:
     """
     Return the time from which absence may be believed; ``None`` where nothing was ever sent, or long ago.
 
-    :param here: this host's entry.
-    :param own: the task's own, where one can be read.
+    :param here: this host's entry. Whoever noted it held a lock that is held here now.
+    :param own: the task's own, where one can be read. Its earlier try may live on, on another host.
     :param is_retry: an earlier try of the task may have posted, perhaps on another host.
-    :param now: epoch seconds.
+    :param now: the time, by this process's counter.
     :param limits: how long things may take.
+    :param counter: names that counter.
     """
 
-    def over(entry: Entry) -> float:
-        at = min(entry.at, now)  # a clock was wrong
-        if entry.settled:
-            return at + limits.settle
-        return min(at + limits.deadline, now) + limits.max_late + limits.settle
+    def ends(entry: Entry, *, is_gone: bool) -> float:
+        return over(entry, now=now, counter=counter, limits=limits, is_gone=is_gone)
 
     times = []
-    if here is not None and here.posted and over(here) > now:
-        times.append(over(here))
+    if here is not None and here.posted:
+        times.append(ends(here, is_gone=True))
     if is_retry and own is None:
-        times.append(now + limits.max_late + limits.settle)
-    elif is_retry and own is not None and own.posted and (not own.settled or over(own) > now):
-        times.append(over(own))  # even where it is over, another host's clock said so
-    return max(times, default=None)
+        times.append(now + limits.leave_within + limits.max_late + limits.settle)
+    elif is_retry and own is not None and own.posted:
+        times.append(ends(own, is_gone=own == here))
+    return max((time for time in times if time > now), default=None)
 
 
 class CreateJournal:
@@ -94,7 +113,7 @@ class CreateJournal:
     :param task: names the task over all its tries.
     :param is_retry: an earlier try may have posted.
     :param limits: how long things may take.
-    :param now: says the time, in epoch seconds.
+    :param clock: whose counter says the time.
     """
 
     def __init__(
@@ -105,16 +124,16 @@ class CreateJournal:
         task: str,
         is_retry: bool,
         limits: Limits,
-        now: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._here = here
         self._own = own
         self._task = task
-        self._now = now
+        self._clock = clock
         there = _read(here, Entry)
         mine = _read(own, Entry) if own is not None and is_retry else None
-        time = now()
-        until = believe_from(there, mine, is_retry=is_retry, now=time, limits=limits)
+        time = clock.monotonic()
+        until = believe_from(there, mine, is_retry=is_retry, now=time, limits=limits, counter=clock.counter)
         #: Seconds from now in which absence must not be believed; ``None``: nothing is in doubt.
         self.doubt: float | None = None if until is None else until - time
         #: Ids that were there before the task's first post; ``None`` where that is not known.
@@ -123,17 +142,22 @@ class CreateJournal:
             if is_retry and entry is not None and entry.posted and entry.task == task != "":
                 self.before = entry.before
         if not is_retry:
-            self._write_own(Entry(time, task, posted=False))
+            self._write_own(self._entry((), posted=False))
 
     def begin_post(self, before: Collection[int]) -> None:
         """
-        Note that a post may be executed from now on. Raises where the task's own store does.
+        Note that a post may be executed from now on.
 
         :param before: ids that were there before the task's first post.
+        :raises SupervisorGone: the task's own store says so: Airflow has given this process up.
+        :raises NotNoted: the task's own store cannot be written.
         """
         entry = self._entry(before)
         if self._own is not None:
-            self._own.write(_text(entry))
+            try:
+                self._own.write(_text(entry))
+            except Exception as problem:
+                raise not_noted(problem, "the task's own note") from None
         _write(self._here, entry)
 
     def not_posted(self, before: Collection[int]) -> None:
@@ -150,7 +174,8 @@ class CreateJournal:
         self._write_own(entry)
 
     def _entry(self, before: Collection[int], *, posted: bool = True, settled: bool = False) -> Entry:
-        return Entry(self._now(), self._task, tuple(sorted(before)), posted, settled)
+        at, counter = self._clock.monotonic(), self._clock.counter
+        return Entry(at, self._task, tuple(sorted(before)), posted, settled, counter)
 
     def _write_own(self, entry: Entry) -> None:
         if self._own is not None:
@@ -222,7 +247,7 @@ class PriceJournal:
 
     def _recent(self) -> list[Sent]:
         limits, now = self._limits, self._now()
-        on_its_way = limits.deadline + limits.max_late
+        on_its_way = limits.leave_within + limits.max_late
         return [
             sent
             for sent in self._sent

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_closeai.client.errors import Declined, OutcomeUnknown, RateLimited
 from airflow_provider_closeai.client.models import ModelPricing, SecretToken, SubAccount
+from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning.create import CreateDecision, Done, Fail, List, Post, Wait
 from airflow_provider_closeai.provisioning.errors import NotConfirmed, TooManyAccounts, UnexpectedAnswer
 from airflow_provider_closeai.provisioning.journal import CreateJournal, Entry, Limits, believe_from
@@ -218,11 +219,15 @@ ON_ITS_WAY = DEADLINE + MAX_LATE + SETTLE
         (Entry(NOW + 9e9, "t"), None, False, NOW + MAX_LATE + SETTLE),
         (Entry(NOW - 1, "t", settled=True), None, False, NOW - 1 + SETTLE),
         (Entry(NOW - SETTLE, "t", settled=True), None, False, None),
-        (None, None, True, NOW + MAX_LATE + SETTLE),
+        (None, None, True, NOW + ON_ITS_WAY),
         (None, Entry(NOW - 1, "t", posted=False), True, None),
-        (None, Entry(NOW - 1, "t"), True, NOW + MAX_LATE + SETTLE),
-        (None, Entry(NOW - 5000, "t"), True, NOW - 5000 + ON_ITS_WAY),
+        (None, Entry(NOW - 1, "t"), True, NOW - 1 + ON_ITS_WAY),  # whoever noted it may live on
+        (Entry(NOW - 1, "t"), Entry(NOW - 1, "t"), True, NOW + MAX_LATE + SETTLE),
+        (None, Entry(NOW - 5000, "t"), True, None),
         (None, Entry(NOW - 5000, "t", settled=True), True, None),
+        (None, Entry(NOW - 5000, "t", counter="another host"), True, NOW + ON_ITS_WAY),
+        (None, Entry(NOW - 5000, "t", settled=True, counter="another host"), True, NOW + SETTLE),
+        (Entry(NOW - 5000, "t", counter="before a reboot"), None, False, NOW + MAX_LATE + SETTLE),
         (Entry(NOW - 1, "t"), Entry(NOW - 1, "t", posted=False), True, NOW + MAX_LATE + SETTLE),
     ],
 )
@@ -271,7 +276,7 @@ class Model:
             task="t",
             is_retry=is_retry,
             limits=LIMITS,
-            now=lambda: self.now,
+            clock=Clock(monotonic=lambda: self.now),
         )
         made = decision(
             count,

@@ -12,7 +12,7 @@ from support import GPT4, client_of, run_create
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import RateLimited, Rejected
 from airflow_provider_closeai.client.models import SubAccount
-from airflow_provider_closeai.provisioning.errors import AliasExists
+from airflow_provider_closeai.provisioning.errors import AliasExists, NotNoted
 from airflow_provider_closeai.provisioning.requests import CreateRequest
 from airflow_provider_closeai.simulator import Simulator
 
@@ -126,7 +126,7 @@ def test_if_exists_fail_knows_its_own_on_another_host(
 def test_a_post_that_cannot_be_noted_is_not_sent(sim: Simulator) -> None:
     store = Store()
     store.broken = True
-    with pytest.raises(RuntimeError, match="store is down"):
+    with pytest.raises(NotNoted, match="note could not be written"):
         ensure(client_of(sim), store, first_try=True)
     assert sim.count("create") == 0
 

@@ -12,12 +12,14 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import (
     AuthenticationFailed,
     CloseAIError,
+    ConfigError,
     Declined,
     OutcomeUnknown,
     PermissionDenied,
     Rejected,
 )
 from airflow_provider_closeai.client.models import SubAccount, same_pricing
+from airflow_provider_closeai.local_state.claims import NameStore
 from airflow_provider_closeai.local_state.stores import FileStore, Store
 from airflow_provider_closeai.provisioning.create import (
     CreateDecision,
@@ -28,13 +30,21 @@ from airflow_provider_closeai.provisioning.create import (
     Wait,
     closing_lines,
 )
-from airflow_provider_closeai.provisioning.errors import MissingAccounts, with_doubt
+from airflow_provider_closeai.provisioning.errors import (
+    AliasBusy,
+    MissingAccounts,
+    NotNoted,
+    SupervisorGone,
+    supervisor_gone,
+    with_doubt,
+)
 from airflow_provider_closeai.provisioning.inputs import bad
 from airflow_provider_closeai.provisioning.journal import CreateJournal, Limits
 from airflow_provider_closeai.provisioning.reading import read_aliases, read_until
 from airflow_provider_closeai.provisioning.requests import CreateRequest, RepriceRequest
 from airflow_provider_closeai.provisioning.runner.locking import alias_lock
 from airflow_provider_closeai.provisioning.runner.repricing import reprice_listed
+from airflow_provider_closeai.provisioning.runner.sharing import MustLookAgain, Sharing
 from airflow_provider_closeai.provisioning.selection import Selection
 from airflow_provider_closeai.provisioning.texts import count_of, format_ids, ids_of
 
@@ -52,11 +62,15 @@ class Try(msgspec.Struct, frozen=True):
     :param own_journal: makes the store, for an alias, that is kept for all tries of the task. A retry that
         finds there that nothing was posted need not wait. With ``if_exists="fail"`` a retry recognises by it
         what its earlier try made; without it only on the same host.
+    :param is_supervised: says whether Airflow still watches over this process, where a journal cannot.
+    :param names: that all hosts of the deployment share, where there is such a store.
     """
 
     task: str = ""
     is_retry: bool = False
     own_journal: Callable[[str], Store] | None = None
+    is_supervised: Callable[[], bool] | None = None
+    names: NameStore | None = None
 
 
 FIRST_TRY = Try()
@@ -108,6 +122,7 @@ def create_all(
     if len({request.alias for request in requests}) < len(requests):
         raise bad("alias", "is asked for twice", "give each alias once")
     results: dict[str, list[SubAccount] | CloseAIError] = {}
+    names = _shared_names(client, this_try)
     in_order = sorted(requests, key=lambda request: request.alias)  # or two tasks would lock each other out
     for start in range(0, len(in_order), _LOCKS):
         with contextlib.ExitStack() as locks:
@@ -115,30 +130,60 @@ def create_all(
             for request in in_order[start : start + _LOCKS]:
                 note = locks.enter_context(alias_lock(client, f"alias:{request.alias}"))
                 creations.append(_Creation(client, request, FileStore(note), this_try, needs_keys))
-            _run(client, creations)
+            _run(client, creations, None if names is None else Sharing(client, names))
             results |= {each.request.alias: each.result() for each in creations}
     return [results[request.alias] for request in requests]
 
 
-def _run(client: CloseAIClient, creations: Sequence[_Creation]) -> None:
-    """Advance creates side by side: they share listings and waits."""
-    while True:
-        listing, waits = [], []
+def _shared_names(client: CloseAIClient, this_try: Try) -> NameStore | None:
+    setting = client.config.lock
+    if setting == "deployment" and this_try.names is None:
+        raise ConfigError(
+            "The connection's extra 'lock' is 'deployment', which takes a task of Airflow 3.3 or later. "
+            "Nothing was sent. With 'auto', tasks of one host exclude each other where that is all there is "
+            "(docs/connection.md)."
+        )
+    return None if setting == "host" else this_try.names
+
+
+def _run(client: CloseAIClient, creations: Sequence[_Creation], sharing: Sharing | None) -> None:
+    """Advance creates side by side: they share listings and waits, and one claim."""
+    try:
+        while _advance(client, creations, sharing):
+            pass
+    except (AliasBusy, NotNoted, SupervisorGone) as error:  # of the claim
         for each in creations:
-            step = each.advance()
-            if isinstance(step, List):
-                listing.append(each)
-            elif isinstance(step, Wait):
-                waits.append(step.seconds)
-            elif each.error is not None and each.is_hopeless:
-                for other in creations:
-                    other.give_up(each.error)
-        if listing:
-            _list(client, listing)
-        elif waits:
-            client.clock.sleep(min(waits))
-        else:
-            return
+            each.give_up(error)
+    finally:
+        if sharing is not None:
+            sharing.release()
+
+
+def _advance(client: CloseAIClient, creations: Sequence[_Creation], sharing: Sharing | None) -> bool:
+    """Go on until all have listed or waited once more; returns whether any of them is not over."""
+    listing, waits, unclaimed = [], [], []
+    if sharing is not None:
+        sharing.keep()
+    for each in creations:
+        step = each.advance(sharing)
+        if isinstance(step, List):
+            listing.append(each)
+        elif isinstance(step, Wait):
+            waits.append(step.seconds)
+        elif isinstance(step, Post):
+            unclaimed.append(each)
+        elif each.error is not None and each.is_hopeless:
+            for other in creations:
+                other.give_up(each.error)
+    if listing:
+        _list(client, listing)
+    elif sharing is not None and unclaimed:
+        sharing.claim([each.request.alias for each in creations if not each.is_over])
+        for each in creations:
+            each.claimed(sharing)
+    elif waits:
+        client.clock.sleep(min(waits))
+    return any(not each.is_over for each in creations)
 
 
 def _list(client: CloseAIClient, creations: Sequence[_Creation]) -> None:
@@ -163,13 +208,16 @@ class _Creation:
         self._client = client
         self._now = client.clock.monotonic
         self.request = request
+        # To connect through a proxy, and to shake hands, is to connect twice.
+        self._limits = Limits(request.settle, client.config.max_late, 2 * client.config.connect_timeout)
+        self._is_supervised = this_try.is_supervised
         self._journal = CreateJournal(
             note,
             None if this_try.own_journal is None else this_try.own_journal(request.alias),
             task=this_try.task,
             is_retry=this_try.is_retry,
-            limits=Limits(request.settle, client.config.max_late, client.config.deadline),
-            now=client.clock.now,
+            limits=self._limits,
+            clock=client.clock,
         )
         doubt = self._journal.doubt
         self.decision = CreateDecision(
@@ -179,20 +227,44 @@ class _Creation:
             before=self._journal.before,
             needs_keys=needs_keys,
         )
+        self._sharing: Sharing | None = None
         self._accounts: tuple[SubAccount, ...] | None = None
         self.error: CloseAIError | None = None
         self.is_hopeless = False  # what went wrong here would go wrong for every alias
 
-    def advance(self) -> List | Wait | None:
-        """Go on until a listing or time is needed; ``None``: it is over."""
-        while self._accounts is None and self.error is None:
+    @property
+    def is_over(self) -> bool:
+        """Whether there is a result."""
+        return self._accounts is not None or self.error is not None
+
+    def claimed(self, sharing: Sharing) -> None:
+        """
+        Begin anew with looking: the alias is this run's own from now on, and who posted before is known.
+
+        :param sharing: that claimed it.
+        """
+        if not self.is_over:
+            doubt = sharing.doubt(self.request.alias, self._limits)
+            self.decision.look_again(None if doubt is None else self._now() + doubt)
+
+    def advance(self, sharing: Sharing | None) -> List | Wait | Post | None:
+        """
+        Go on until a listing, time or a claim is needed; ``None``: it is over.
+
+        :param sharing: what is shared with other hosts: then nothing is sent or waited for without a claim.
+        """
+        while not self.is_over:
             step = self.decision.next_step(self._now())
+            if isinstance(step, Post | Wait) and sharing is not None and not sharing.is_held:
+                return Post(0)
             if isinstance(step, Post):
-                self._post(step.count)
+                self._post(step.count, sharing)
             elif isinstance(step, Done):
                 self._accounts = step.accounts
                 if self.decision.is_settled:
                     self._journal.settled(self._before)
+                    if sharing is not None:
+                        sharing.settled(self.request.alias)
             elif isinstance(step, Fail):
                 self.give_up(step.error)
             else:
@@ -201,7 +273,7 @@ class _Creation:
 
     def give_up(self, error: CloseAIError) -> None:
         """End with an error, unless it is over."""
-        if self._accounts is None and self.error is None:
+        if not self.is_over:
             self.error = with_doubt(error, self.decision.doubt)
 
     def result(self) -> list[SubAccount] | CloseAIError:
@@ -224,19 +296,44 @@ class _Creation:
     def _before(self) -> frozenset[int]:
         return self.decision.before or frozenset()
 
-    def _post(self, count: int) -> None:
-        request, decision = self.request, self.decision
+    def renew(self) -> Callable[[], bool]:
+        """Note that a post may leave now, and see that it may. See :class:`~.client.client.Permit`."""
+        if self._is_supervised is not None and not self._is_supervised():
+            raise supervisor_gone()
+        until = self._now() + self._limits.leave_within
         self._journal.begin_post(self._before)
+        if self._sharing is not None:
+            until = min(until, self._sharing.allow(self.request.alias))
+        return lambda: self._now() < until
+
+    def wait(self, seconds: float) -> None:
+        """Wait between two attempts of a post."""
+        if self._sharing is None:
+            self._client.clock.sleep(seconds)
+        else:
+            self._sharing.wait(seconds)
+
+    def _not_posted(self) -> None:
+        if self.decision.posted_nothing:
+            self._journal.not_posted(self._before)
+            if self._sharing is not None:
+                self._sharing.not_posted(self.request.alias)
+
+    def _post(self, count: int, sharing: Sharing | None) -> None:
+        request, decision = self.request, self.decision
+        self._sharing = sharing
         try:
-            answer = self._client.create(request.alias, request.pricing, request.balance, count)
+            answer = self._client.create(request.alias, request.pricing, request.balance, count, self)
+        except MustLookAgain:
+            self._not_posted()
+            decision.look_again()
         except OutcomeUnknown as error:
             log.warning("%s Waiting until the listing can be believed.", error)
             decision.unknown(error, self._now())
         except Declined as error:
             decision.declined(error, self._now())
         except CloseAIError as error:  # proven not executed
-            if decision.posted_nothing:
-                self._journal.not_posted(self._before)
+            self._not_posted()
             decision.not_executed(error)
             is_about_the_key = isinstance(error, AuthenticationFailed | PermissionDenied)
             self.is_hopeless = is_about_the_key or not isinstance(error, Rejected)

@@ -12,7 +12,7 @@ from airflow_provider_closeai.provisioning.errors import AliasBusy
 
 #: Seconds for which the listing may lag behind a change before that counts as not confirmed.
 CONFIRM_WITHIN = 30.0
-_LOCK_WAIT = 15 * 60.0
+LOCK_WAIT = 15 * 60.0
 
 
 @contextlib.contextmanager
@@ -25,11 +25,11 @@ def alias_lock(client: CloseAIClient, what: str) -> Iterator[str]:
     :returns: the name of a store that may be written meanwhile.
     :raises AliasBusy: after 15 minutes.
     """
-    name = hashlib.sha256(f"{client.cache.name} {what}".encode()).hexdigest()[:24] + ".note"
-    with lock(name, _LOCK_WAIT, client.clock) as is_held:
+    name = hashlib.sha256(f"{client.config.account} {what}".encode()).hexdigest()[:24] + ".note"
+    with lock(name, LOCK_WAIT, client.clock) as is_held:
         if not is_held:
             raise AliasBusy(
-                f"Another task on this host has been changing {what} for {_LOCK_WAIT / 60:.0f} minutes. "
+                f"Another task on this host has been changing {what} for {LOCK_WAIT / 60:.0f} minutes. "
                 "Nothing was changed. Look for a task that hangs; an Airflow pool of one slot keeps tasks "
                 "from waiting here."
             )

@@ -53,9 +53,9 @@ def reprice_listed(
     """
     config = client.config
     with alias_lock(client, "pricing") as note:
-        limits = Limits(locking.CONFIRM_WITHIN, config.max_late, config.deadline)
+        limits = Limits(locking.CONFIRM_WITHIN, config.max_late, leave_within=config.deadline)
         journal = PriceJournal(FileStore(note), limits, client.clock.now)
-        longest = limits.settle + limits.deadline + limits.max_late
+        longest = limits.settle + limits.leave_within + limits.max_late
         accounts, _ = read_until(client, read, lambda listed: not journal.behind(listed), longest)
         plan = plan_repricing(accounts, request)
         if not request.dry_run:

@@ -1,0 +1,172 @@
+"""Claims over several hosts: runs the bakery (:mod:`.bakery`) over a store of names that they share."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from airflow_provider_closeai.local_state.bakery import Add, Held, Look, Lost, Remove, Wait, contender
+from airflow_provider_closeai.local_state.clock import Clock
+
+#: Seconds after which a claimant that wrote nothing counts as dead.
+LEASE = 30.0
+#: Airflow lists names in pages of so many; more than one page is no longer one look.
+MAX_NAMES = 1000
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+
+
+class NameStore(Protocol):
+    """Names that all hosts share, of letters, digits and ``._:-``. What does not work raises."""
+
+    def list(self, prefix: str) -> Sequence[str]:
+        """Return all names with this prefix, as they are at one moment."""
+
+    def add(self, name: str) -> None:
+        """Write a name. Raises where it may not have been written."""
+
+    def remove(self, name: str) -> None:
+        """Remove a name; one that is not there is no error."""
+
+
+class StoreFailed(Exception):
+    """The store of names does not work."""
+
+
+class ClaimLost(Exception):
+    """A claim was silent for too long, or somebody removed it: others may be in."""
+
+
+def list_names(store: NameStore, prefix: str) -> list[str]:
+    """
+    Return names without their prefix, all as they are at one moment.
+
+    :param store: where.
+    :param prefix: of the names.
+    :raises StoreFailed: where that cannot be had.
+    """
+    try:
+        names = [name[len(prefix) :] for name in store.list(prefix) if name.startswith(prefix)]
+    except Exception as problem:
+        raise StoreFailed("cannot be listed") from problem
+    if len(names) >= MAX_NAMES:
+        raise StoreFailed(f"has {len(names)} names that begin with {prefix!r}, {MAX_NAMES} are too many")
+    return names
+
+
+def add_name(store: NameStore, name: str) -> None:
+    """
+    Write a name.
+
+    :param store: where.
+    :param name: which.
+    :raises StoreFailed: where it may not have been written.
+    """
+    try:
+        store.add(name)
+    except Exception as problem:
+        raise StoreFailed("cannot be written") from problem
+
+
+def remove_names(store: NameStore, names: Collection[str]) -> None:
+    """
+    Remove names as far as that works.
+
+    :param store: where.
+    :param names: which.
+    """
+    for name in names:
+        with contextlib.suppress(Exception):  # somebody else's cleaning, or a lease, ends it
+            store.remove(name)
+
+
+class Claim:
+    """
+    A set of things that one claimant has to itself, over all hosts that share the store.
+
+    :param store: the names.
+    :param prefix: of all names of all claims that may overlap.
+    :param elements: what is claimed, in lower-case hexadecimal digits.
+    :param clock: measures and waits.
+    :param lease: see :data:`LEASE`; the same for all.
+    """
+
+    def __init__(
+        self, store: NameStore, prefix: str, elements: Collection[str], clock: Clock, lease: float = LEASE
+    ) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._clock = clock
+        self._state = contender(secrets.token_hex(8), elements, lease, _FIRST_PAUSE)
+        self._under_way: tuple[str, ...] = ()  # a name that may have been written
+
+    def acquire(self, seconds: float) -> bool:
+        """
+        Wait until the claim is held; returns whether it is.
+
+        :param seconds: how long at most.
+        :raises StoreFailed: where the store does not work.
+        :raises ClaimLost: see there; make a new claim.
+        """
+        end, pause = self._clock.monotonic() + seconds, _FIRST_PAUSE
+        while True:
+            step = self._advance()
+            if isinstance(step, Held):
+                return True
+            if self._clock.monotonic() >= end:
+                return False
+            self._clock.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+            self._state = self._state.waited()
+
+    def keep(self) -> None:
+        """
+        Say that this claimant lives, where it is time to. Call it often.
+
+        :raises StoreFailed: where the store does not work.
+        :raises ClaimLost: see there.
+        """
+        self._advance()
+
+    def check(self) -> float:
+        """
+        Look whether the claim is still held.
+
+        :returns: until when it is, by the clock's counter.
+        :raises StoreFailed: where the store does not work.
+        :raises ClaimLost: see there.
+        """
+        self._advance()
+        self._look()
+        self._advance()
+        return self._state.until
+
+    def release(self) -> None:
+        """Remove all that was written, as far as that works."""
+        names = [*self._under_way, *reversed(self._state.names)]
+        remove_names(self._store, [self._prefix + name for name in names])
+
+    def _advance(self) -> Held | Wait:
+        while True:
+            step = self._state.next_step(self._clock.monotonic())
+            if isinstance(step, Add):
+                began = self._clock.monotonic()
+                self._under_way = (step.name,)
+                add_name(self._store, self._prefix + step.name)
+                self._under_way = ()
+                self._state = self._state.added(step.name, began, self._clock.monotonic())
+            elif isinstance(step, Remove):
+                remove_names(self._store, [self._prefix + name for name in step.names])
+                self._state = self._state.removed(step.names)
+            elif isinstance(step, Look):
+                self._look()
+            elif isinstance(step, Lost):
+                raise ClaimLost
+            else:
+                return step
+
+    def _look(self) -> None:
+        began = self._clock.monotonic()
+        names = list_names(self._store, self._prefix)
+        self._state = self._state.looked(names, began, self._clock.monotonic())
