@@ -178,7 +178,7 @@ def test_an_orphan_posts_nothing(world: World) -> None:
     """
     Its supervisor is killed, as the OOM killer does, while it waits out a 429 before its post.
 
-    Airflow retries at once on the other host; the wait of the orphan is longer than all that the retry does.
+    Airflow retries at once on the other host, while the orphan still means to post.
     """
     row = Row("the supervisor is killed, its task waits out a 429 before it posts")
     airflow = world.airflow
@@ -267,7 +267,6 @@ def test_refused_variables(world: World) -> None:
     run.ended()
     row.trials += 3
     judge(row, platform, run, 2, "create")
-    assert platform.simulator.count("links") <= 2, "each task asked discovery"
     assert row.is_good
 
 
@@ -275,13 +274,13 @@ def test_a_base_that_one_host_does_not_reach(world: World) -> None:
     row = Row("a base that swallows the connections of one host")
     airflow, platform = world.airflow, world.swallowed
     skip_where_hosts_share(airflow)
-    for host in ("b", "a", "b", "a", "b"):
-        before = len(platform.simulator.requests)
-        run = airflow.trigger(f"list_host_{host}", connection="swallowed")
+    for host in ("host_b", "host_a", "host_b", "host_a"):
         row.trials += 1
-        row.lost += run.ended() != "success"
-        lists = [request.host for request in platform.simulator.requests[before:] if request.call == "list"]
-        row.wrong += lists != ["base-1" if host == "a" else "base-0"]
+        row.lost += airflow.trigger(f"list_{host}", connection="swallowed").ended() != "success"
+    run = airflow.trigger("e2e_create", connection="swallowed", alias=ALIAS)  # on host_a
+    run.ended()
+    judge(row, platform, run, 2, "create")
+    assert platform.simulator.count("links") == 1
     assert row.is_good
 
 
