@@ -82,13 +82,16 @@ endef
 	@python=$(call cell-python,$(FOCUS_MINOR)) || exit 0; \
 	  $(UV) venv -q --clear --python "$$python" $(@D) && $(UV) pip sync -q --python $(@D) $< && touch $@
 
+.venv/celery/.stamp: requirements/$$(MAIN_CELL).txt requirements/celery.txt pyproject.toml | .venv/tools/.stamp
+	$(call fill,requirements/$(MAIN_CELL).txt requirements/celery.txt,'$(MAIN_PYTHON)')
+
 # --- Targets ---
 
 MATRIX = MAKE='$(MAKE_COMMAND)' .venv/tools/bin/python scripts/matrix.py
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: .venv/$$(MAIN_CELL)/.stamp ## a real DAG run against the simulator, offline
@@ -124,6 +127,12 @@ test-newest: .venv/tools/.stamp ## the wheel in the newest Airflow of the packag
 test-e2e: .venv/tools/.stamp ## a real scheduler: crashes, the hunt for leaks, a week of days
 	@$(MATRIX) $(or $(CELL),$(MAIN_CELL)) -- -m e2e --dist loadfile $(ARGS)
 
+.PHONY: test-celery
+test-celery: .venv/celery/.stamp ## two hosts: CeleryExecutor, PostgreSQL, Redis (Debian, as root; 8 minutes at most)
+	@scripts/install-servers
+	timeout --foreground --signal INT --kill-after 60 480 \
+	  .venv/celery/bin/python -m pytest -n 0 -m celery tests/celery $(ARGS)
+
 .PHONY: test-deep
 test-deep: .venv/tools/.stamp .venv/focus-1.0/.stamp .venv/focus-1.2/.stamp ## the long property tests, and the FOCUS validator
 	@CLOSEAI_DEEP=1 $(MATRIX) $(MAIN_CELL) -- -m 'deep or property' $(ARGS)
@@ -154,6 +163,11 @@ bench: .venv/$$(MAIN_CELL)/.stamp ## speed and memory, measured
 	$(UV) pip install -q --python .venv/$(MAIN_CELL) -r requirements/bench.txt -c requirements/$(MAIN_CELL).txt
 	.venv/$(MAIN_CELL)/bin/python scripts/bench.py $(ARGS)
 
+.PHONY: bench-triggerer
+bench-triggerer: .venv/celery/.stamp ## ten thousand deferred sensors in a real triggerer (Debian, as root)
+	@scripts/install-servers
+	PYTHONPATH=tests/e2e .venv/celery/bin/python tests/celery/ten_thousand.py
+
 .PHONY: build
 build: .venv/$$(MAIN_CELL)/.stamp ## wheel and sdist into dist/
 	rm -rf dist
@@ -173,6 +187,8 @@ pins: $(addprefix pin-,$(CELLS) $(LOWEST_CELL)) ## renew every pin file but uv.t
 	echo pip-audit | $(COMPILE) --python-version 3.11 - -o requirements/audit.txt
 	$(COMPILE) --python-version 3.11 --exclude-newer 2024-12-31 requirements/focus-1.0.in -o requirements/focus-1.0.txt
 	$(COMPILE) --python-version 3.12 requirements/focus-1.2.in -o requirements/focus-1.2.txt
+	$(COMPILE) --python-version 3.11 --no-emit-package deprecated -c requirements/airflow-3.3.2-py311.txt \
+	  requirements/celery.in -o requirements/celery.txt  # deprecated: each Python has a version of its own
 
 # Airflow publishes no upper bounds: with libraries newer than these dates the older ones break.
 pin-airflow-2.11.2-py311 pin-airflow-3.1.8-py311 pin-$(LOWEST_CELL): COMPILE += --exclude-newer 2026-06-15 \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.connection import get_async_connection
@@ -21,7 +22,7 @@ class HealthTrigger(BaseTrigger):
     """
     Fire when enough bases are healthy.
 
-    Everything that may block runs in a thread, and triggers of one connection that check at the same time
+    What may block runs in threads of its own, and triggers of one connection that check at the same time
     check once. What may pass is waited for; a refused key or a wrong connection fires an error.
 
     :param closeai_conn_id: the connection; only its id is stored, never its key.
@@ -83,9 +84,9 @@ class HealthTrigger(BaseTrigger):
         except AirflowNotFoundException:
             # Airflow 3.3 says so too where it cannot be asked asynchronously, as in `airflow dags test`.
             connection = await sync_to_async(BaseHook.get_connection)(self.closeai_conn_id)
-        # Not asyncio.to_thread: on Airflow 3.1 a Variable read in such a thread breaks the triggerer, since
-        # only asgiref's threads lead the SDK's messages back to the loop that owns their socket.
-        in_thread = sync_to_async(_check_blocking, thread_sensitive=False)
+        # By asgiref: on Airflow 3.1 a Variable read in another thread breaks the triggerer, since only
+        # asgiref leads the SDK's messages back to the loop that owns their socket.
+        in_thread = sync_to_async(_check_blocking, thread_sensitive=False, executor=_threads)
         return await in_thread(connection, self.require)
 
 
@@ -97,4 +98,7 @@ def _check_blocking(connection: Connection, require: str) -> str | None:
     return check_bases(lambda: client_from(connection), require)
 
 
+# Checks of dead bases wait for timeouts. In the loop's own threads (six on two cores) they would keep the
+# work of all other triggers waiting.
+_threads = ThreadPoolExecutor(16, thread_name_prefix="closeai-health")
 _running: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Task[str | None]] = {}

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 from airflow_cell import everything_stored, run, stored_connection
+from asgiref.sync import sync_to_async
 
 from airflow_provider_closeai.sensors.health import HealthSensor
 from airflow_provider_closeai.simulator import Request, Simulator
@@ -165,6 +166,26 @@ def test_the_loop_goes_on_while_an_answer_is_awaited(sim: Simulator, call: str) 
     assert {event["base"] for event in events} == {sim.base_urls[0]}
     assert ticks == 1000
     assert sim.counts() == {"links": 1, "healthy": 2}
+
+
+def test_checks_that_hang_keep_no_thread_from_others(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred connections whose bases do not answer: what else wants a thread of the loop gets one."""
+    held = Held(sim, "healthy")
+    names = [f"number_{number}" for number in range(100)]
+    for name in names:  # each has a cache, and so a probe, of its own
+        fields = {**sim.connection(), "extra": {"allowed_hosts": ["127.0.0.1", name]}}
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps(fields))
+
+    async def main() -> list[dict[str, Any]]:
+        waiting = asyncio.gather(*(first_event(HealthTrigger(name)) for name in names))
+        await until(held.entered.is_set)
+        others = [asyncio.to_thread(int, "1"), sync_to_async(int, thread_sensitive=False)("1")]
+        assert await asyncio.gather(*others) == [1, 1]
+        assert not waiting.done()
+        held.released.set()
+        return await waiting
+
+    assert in_loop(main()) == [{"status": "healthy", "base": sim.base_urls[0]}] * 100
 
 
 @pytest.mark.parametrize("victim", [0, 1, 2])

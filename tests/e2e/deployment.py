@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -42,6 +42,13 @@ def free_ports(number: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
+def end_kept(keeper: subprocess.Popen[bytes]) -> None:
+    """End all that a keeper keeps."""
+    assert keeper.stdin is not None
+    keeper.stdin.close()
+    keeper.wait(HANG)
+
+
 class Deployment:
     """
     One Airflow in one folder.
@@ -49,6 +56,8 @@ class Deployment:
     :param home: the folder: configuration, database, logs, DAGs, temporary files.
     :param environment: connections and Variables.
     """
+
+    restarts = False  # whether a process that exits is started again
 
     def __init__(self, home: Path, environment: Mapping[str, str]) -> None:
         self.home = home
@@ -97,11 +106,10 @@ class Deployment:
 
     def start(self) -> None:
         """Migrate, store the DAGs, start the processes."""
-        python = sys.executable
         for name, *arguments in (("migrate", "db", "migrate"), ("reserialize", "dags", "reserialize")):
             with open(self.home / f"{name}.log", "wb") as output:
                 done = subprocess.run(
-                    [python, "-m", "airflow", *arguments],
+                    [sys.executable, "-m", "airflow", *arguments],
                     env=self.environment,
                     cwd=self.home,
                     stdin=subprocess.DEVNULL,
@@ -110,8 +118,16 @@ class Deployment:
                     timeout=HANG,
                 )
             assert done.returncode == 0, (self.home / f"{name}.log").read_text()[-4000:]
+        self._tune_database()
+        self._keeper = self.keep("processes", self._parts())
+        self.wait_until_ready()
+
+    def _tune_database(self) -> None:
         with contextlib.closing(sqlite3.connect(self.home / "airflow.db")) as database:
             database.execute("PRAGMA journal_mode=WAL")  # readers do not block the writer
+
+    def _parts(self) -> dict[str, list[str]]:
+        """Give the command of each part."""
         # Two API servers: the core's writes in its event loop, where it may wait for a write of the execution
         # API whose end needs the same loop.
         parts = {
@@ -120,19 +136,20 @@ class Deployment:
             "scheduler": ("scheduler",),
             "triggerer": ("triggerer",),
         }
-        plan = [
-            {"name": name, "command": [python, "-m", "airflow", *arguments]}
-            for name, arguments in parts.items()
-        ]
-        (self.home / "processes.json").write_text(json.dumps(plan))
-        self._keeper = subprocess.Popen(
-            [python, Path(__file__).with_name("keeper.py"), "processes.json"],
+        return {name: [sys.executable, "-m", "airflow", *arguments] for name, arguments in parts.items()}
+
+    def keep(self, plan: str, commands: Mapping[str, Sequence[str]]) -> subprocess.Popen[bytes]:
+        """Start processes, which end with this one."""
+        file = self.home / f"{plan}.json"
+        file.write_text(json.dumps([{"name": name, "command": commands[name]} for name in commands]))
+        options = ["--restart"] if self.restarts else []
+        return subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("keeper.py"), file.name, *options],
             env=self.environment,
             cwd=self.home,
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
-        self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
         """Wait until all parts answer and are healthy; logs in anew."""
@@ -149,9 +166,7 @@ class Deployment:
     def stop(self) -> None:
         """End every process."""
         if self._keeper is not None:
-            assert self._keeper.stdin is not None
-            self._keeper.stdin.close()
-            self._keeper.wait(HANG)
+            end_kept(self._keeper)
         self._session.close()
 
     def _is_ready(self, processes: int) -> bool:
