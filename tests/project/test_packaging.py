@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -46,6 +48,15 @@ def test_the_same_tree_gives_the_same_bytes(tmp_path: Path) -> None:
     first = built("first")
     assert {name.rpartition(".")[2] for name in first} == {"gz", "whl"}
     assert built("second") == first
+
+
+def test_every_dependency_is_listed_with_its_licence() -> None:
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        project = tomllib.load(file)["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    wanted = {re.split(r"[\[<>=!~]", line)[0] for group in groups for line in group}
+    page = (ROOT / "docs/stability.md").read_text()
+    assert set(re.findall(r"^\| `([\w-]+)`", page, re.MULTILINE)) == wanted
 
 
 def test_entry_points_load() -> None:
