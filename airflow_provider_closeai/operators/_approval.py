@@ -12,8 +12,6 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_closeai.roster.errors import PlanRefused
-
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
@@ -74,6 +72,8 @@ def check(context: Context, plan: Plan, record: Mapping[str, Any]) -> None:
     :param record: as PlanSubAccountsOperator returned it.
     :raises PlanRefused: nothing was changed.
     """
+    from airflow_provider_closeai.roster import PlanRefused
+
     now: Any = context
     approvals = _approvals(now["task"]) if plan.actions else []
     if approvals and not record.get(IS_ONLY):
@@ -95,6 +95,8 @@ def check(context: Context, plan: Plan, record: Mapping[str, Any]) -> None:
 
 
 def _check_answer(task_id: str, answer: Any, digest: str) -> None:
+    from airflow_provider_closeai.roster import PlanRefused
+
     found = answer if isinstance(answer, Mapping) else {}
     if list(found.get("chosen_options") or ()) != [_APPROVE]:
         what = (
