@@ -46,7 +46,7 @@ class Names:
         self._call()
         self.names.discard(name)
 
-    def of(self, kind: str) -> list[str]:
+    def of(self, kind: str) -> Sequence[str]:
         return [name for name in sorted(self.names) if name.startswith(f"closeai_{kind}.")]
 
     def _call(self) -> None:
