@@ -9,6 +9,7 @@ from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from airflow_provider_closeai import cost_defaults as defaults
+from airflow_provider_closeai.hooks.claims import claim
 from airflow_provider_closeai.hooks.paths import folder
 from airflow_provider_closeai.provisioning import inputs
 from airflow_provider_closeai.provisioning.runner import Try
@@ -77,6 +78,8 @@ def apply_roster(
     found = Plan.parse(wanted) if is_plan else load_roster(wanted)
     settings, keys, books = _parsed(client, options, run)
     dry_run = inputs.flag("dry_run", options.get("dry_run", False))
+    if not dry_run:
+        claim(client(), found.as_roster() if isinstance(found, Plan) else found)
     return apply(client(), found, settings, keys=keys, books=books, this_try=this_try, dry_run=dry_run)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from airflow_provider_closeai import operators, sensors
 from airflow_provider_closeai.operators.costs import CostReportOperator, SnapshotCostsOperator
+from airflow_provider_closeai.operators.roster import PlanSubAccountsOperator, SyncSubAccountsOperator
 from airflow_provider_closeai.operators.rotate import RotateSubAccountsOperator
 from airflow_provider_closeai.operators.sub_accounts import (
     CreateSubAccountsOperator,
@@ -104,12 +105,13 @@ def test_every_page_is_in_the_index() -> None:
 
 PUBLIC_MODULES = {
     "operators.sub_accounts",
+    "operators.roster",
     "operators.rotate",
     "operators.costs",
     "sensors.health",
     "hooks.closeai",
 }
-ROOMS = ("client", "costs", "provisioning", "simulator", "sinks")
+ROOMS = ("client", "costs", "provisioning", "roster", "simulator", "sinks")
 
 
 def public_names(module: str) -> set[str]:
@@ -161,7 +163,9 @@ PAGES = {
     "operators/create.md": CreateSubAccountsOperator,
     "operators/pricing.md": UpdatePricingOperator,
     "operators/delete.md": DeleteSubAccountsOperator,
+    "operators/plan.md": PlanSubAccountsOperator,
     "operators/rotate.md": RotateSubAccountsOperator,
+    "operators/sync.md": SyncSubAccountsOperator,
     "operators/list.md": ListSubAccountsOperator,
     "operators/snapshot_costs.md": SnapshotCostsOperator,
     "operators/cost_report.md": CostReportOperator,
@@ -170,7 +174,7 @@ PAGES = {
 
 
 def test_every_operator_has_a_page() -> None:
-    modules = [operators.rotate, operators.sub_accounts, operators.costs, sensors.health]
+    modules = [operators.roster, operators.rotate, operators.sub_accounts, operators.costs, sensors.health]
     public = {
         name
         for module in modules
@@ -201,13 +205,15 @@ def test_every_parameter_has_a_row(page: str) -> None:
 
 def parameters_of(method: Any) -> set[str]:
     """Name the parameters, those in ``**options: Unpack[...]`` too."""
+    from airflow_provider_closeai.hooks import rosters
     from airflow_provider_closeai.provisioning import requests
 
     found = dict(inspect.signature(method).parameters)
     for name, parameter in list(found.items()):
         if parameter.kind is parameter.VAR_KEYWORD:
             del found[name]
-            found |= getattr(requests, str(parameter.annotation)[len("Unpack[") : -1]).__annotations__
+            name = str(parameter.annotation)[len("Unpack[") : -1]
+            found |= getattr(requests, name, getattr(rosters, name, None)).__annotations__
     return set(found)
 
 
