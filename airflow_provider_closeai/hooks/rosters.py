@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.hooks.claims import claim
 from airflow_provider_closeai.hooks.keys import sink_keys
-from airflow_provider_closeai.hooks.paths import folder
+from airflow_provider_closeai.paths import folder
 from airflow_provider_closeai.provisioning import inputs
 from airflow_provider_closeai.provisioning.runner import Try
 from airflow_provider_closeai.roster import Applied, Options, Plan, Roster, apply, make_plan, read_roster
