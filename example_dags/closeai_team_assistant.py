@@ -10,6 +10,8 @@ base that is healthy. Needs `apache-airflow-providers-openai`, and Airflow's own
 
 from __future__ import annotations
 
+from typing import Any
+
 import pendulum
 from airflow.providers.common.compat.sdk import DAG, task
 
@@ -28,7 +30,9 @@ with DAG(
 
         # Make the hook where it is used: one that was made before a rotation keeps the key of that time.
         hook = OpenAIHook(conn_id="openai-team-search")
-        [choice] = hook.create_chat_completion([{"role": "user", "content": question}], model="gpt-4o")
-        return str(choice.message.content)
+        choices: list[Any] = hook.create_chat_completion(
+            [{"role": "user", "content": question}], model="gpt-4o"
+        )
+        return str(choices[0].message.content)
 
     ask("What does our page about returns say?")

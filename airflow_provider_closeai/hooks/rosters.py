@@ -9,8 +9,9 @@ from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from airflow_provider_closeai import cost_defaults as defaults
+from airflow_provider_closeai.hooks.claims import claim
 from airflow_provider_closeai.hooks.keys import sink_keys
-from airflow_provider_closeai.hooks.paths import folder
+from airflow_provider_closeai.paths import folder
 from airflow_provider_closeai.provisioning import inputs
 from airflow_provider_closeai.provisioning.runner import Try
 from airflow_provider_closeai.roster import Applied, Options, Plan, Roster, apply, make_plan, read_roster
@@ -79,6 +80,8 @@ def apply_roster(
     roster = found.as_roster() if isinstance(found, Plan) else found
     settings, keys, books = _parsed(client, options, roster, run)
     dry_run = inputs.flag("dry_run", options.get("dry_run", False))
+    if not dry_run:
+        claim(client(), roster)
     return apply(client(), found, settings, keys=keys, books=books, this_try=this_try, dry_run=dry_run)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_closeai.roster import Plan
+    from airflow_provider_closeai.roster import Plan, PlanRefused
 
 #: In a plan's record: whether all plans of its DAG run were the same as far as is known.
 IS_ONLY = "is_only_plan"
@@ -77,14 +77,14 @@ def check(context: Context, plan: Plan, record: Mapping[str, Any]) -> None:
     now: Any = context
     approvals = _approvals(now["task"]) if plan.actions else []
     if approvals and not record.get(IS_ONLY):
-        raise PlanRefused(
+        raise _refused(
             f"The plan {plan.digest} was made in a DAG run that planned before, and Airflow's approval form "
             f"keeps the text of its first try: nobody may have seen this plan. {_NEW_RUN}"
         )
     for approval in approvals:
         text = _text(approval, context)
         if plan.digest not in text:
-            raise PlanRefused(
+            raise _refused(
                 f"The approval form of {approval.task_id!r} does not show the plan {plan.digest}. Nothing "
                 "was changed. Give it the plan's own text: "
                 "body=\"{{ ti.xcom_pull(task_ids='plan')['markdown'] }}\"."
@@ -104,12 +104,18 @@ def _check_answer(task_id: str, answer: Any, digest: str) -> None:
             if not found
             else "was answered with no"
         )
-        raise PlanRefused(f"{task_id!r} {what}. The plan {digest} is not applied. {_NEW_RUN}")
+        raise _refused(f"{task_id!r} {what}. The plan {digest} is not applied. {_NEW_RUN}")
     if not found.get("responded_by_user"):
-        raise PlanRefused(
+        raise _refused(
             f"{task_id!r} was answered by its timeout, not by a person. The plan {digest} is not applied. "
             f"{_NEW_RUN}"
         )
+
+
+def _refused(message: str) -> PlanRefused:
+    from airflow_provider_closeai.roster import PlanRefused  # not before: DAG files are parsed all the time
+
+    return PlanRefused(message)
 
 
 def _approvals(task: Any) -> list[Any]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from airflow_provider_closeai.hooks.paths import folder, path_text, plain_path
+from airflow_provider_closeai.paths import folder, path_text, plain_path
 
 __all__ = [
     "folder",

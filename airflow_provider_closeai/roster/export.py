@@ -47,7 +47,7 @@ def export(accounts: Sequence[SubAccount], unreadable: Sequence[UnreadableItem] 
         comments.append(
             f"left out, since they cannot be read: {len(unreadable)} entries, ids {format_ids(ids)}"
         )
-    body = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=1000, default_flow_style=None)
+    body: str = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=1000, default_flow_style=None)
     return _HEADER + "".join(f"# Note: {comment}.\n" for comment in comments) + "\n" + body
 
 

@@ -178,6 +178,7 @@ class SinkKeys:
         """Deliver one after the other, so that an error can say how far it came."""
         sink = self._with_base()
         references: dict[int, str] = {}
+        keys = {account.id: account.token.reveal() for account in accounts}
         problem = "it returned no text that may be shown as the reference"
         with _no_bodies_in_logs():
             try:
@@ -186,9 +187,7 @@ class SinkKeys:
                 else:
                     kept = ((account.id, sink.deliver(account)) for account in accounts)
                 for account_id, reference in kept:
-                    if not isinstance(reference, str) or any(
-                        each.token.reveal() in reference for each in accounts if each.id == account_id
-                    ):
+                    if not isinstance(reference, str) or keys[account_id] in reference:
                         break
                     references[account_id] = reference
             except Exception as error:

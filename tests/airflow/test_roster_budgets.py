@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
-from airflow_provider_closeai.hooks.rosters import apply_roster, plan_roster
+from airflow_provider_closeai.hooks.rosters import ApplyOptions, apply_roster, plan_roster
 from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning.runner import Try
 from airflow_provider_closeai.roster import Applied
@@ -107,7 +107,7 @@ def test_a_person_pardons_a_team_by_an_edit(team: Team) -> None:
 
 def test_what_a_deleted_key_spent_counts_and_creations_wait(team: Team) -> None:
     team.sim.clock.advance(hours=25)
-    ledger: dict[str, Any] = {"ledger": team.ledger, "settle": 0, "prune": True, "max_delete": 1}
+    ledger: ApplyOptions = {"ledger": team.ledger, "settle": 0, "prune": True, "max_delete": 1}
     gone = team.sim.add_account("team-x", FULL)
     team.sim.set_rate(gone["id"], Decimal(20))
     team.sim.clock.advance(hours=1)

@@ -233,3 +233,21 @@ def test_the_hook_plans_and_applies(sim: Simulator, roster: Path) -> None:
         {"alias": "team-ads", "balance": 1, "model_pricing": {"gpt-4o": 1}}]}))).actions == ()  # fmt: skip
     with pytest.raises(InvalidParameter, match="does not belong to its digest"):
         hook.apply({**plan.record(), "max_create": 99})
+
+
+def test_two_files_of_a_deployment_do_not_own_the_same_alias(
+    sim: Simulator, dag: Any, roster: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(TEXT.replace("team-*", "team-s*").partition("  - alias: team-ads")[0])
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(TEXT)
+    with dag:
+        SyncSubAccountsOperator(task_id="sync", roster="{{ dag_run.conf['roster'] }}", max_create=9)
+    assert run(dag, {"roster": str(roster)}).state == "success"
+    assert run(dag, {"roster": str(copy)}).state == "success", "a copy is the same roster"
+    roster.write_text(TEXT.replace("count: 2", "count: 3"))
+    before = sim.accounts()
+    assert run(dag, {"roster": str(other)}).state == "failed"
+    assert "both own 'team-s" in " ".join(caplog.messages)
+    assert sim.accounts() == before

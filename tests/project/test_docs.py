@@ -164,10 +164,10 @@ PAGES = {
     "operators/create.md": CreateSubAccountsOperator,
     "operators/pricing.md": UpdatePricingOperator,
     "operators/delete.md": DeleteSubAccountsOperator,
-    "operators/rotate.md": RotateSubAccountsOperator,
-    "operators/list.md": ListSubAccountsOperator,
     "operators/plan.md": PlanSubAccountsOperator,
+    "operators/rotate.md": RotateSubAccountsOperator,
     "operators/sync.md": SyncSubAccountsOperator,
+    "operators/list.md": ListSubAccountsOperator,
     "operators/snapshot_costs.md": SnapshotCostsOperator,
     "operators/cost_report.md": CostReportOperator,
     "sensors/health.md": HealthSensor,
@@ -214,8 +214,8 @@ def parameters_of(method: Any) -> set[str]:
         options = str(parameter.annotation)
         if parameter.kind is parameter.VAR_KEYWORD and options.startswith("Unpack["):
             del found[name]
-            module: Any = requests if hasattr(requests, options[7:-1]) else rosters
-            found |= getattr(module, options[7:-1]).__annotations__
+            name = options[len("Unpack[") : -1]
+            found |= getattr(requests, name, getattr(rosters, name, None)).__annotations__
     return set(found)
 
 

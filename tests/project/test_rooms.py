@@ -13,7 +13,7 @@ import pytest
 import airflow_provider_closeai
 
 PACKAGE = Path(airflow_provider_closeai.__file__).parent
-ROOMS = ("client", "costs", "local_state", "provisioning", "simulator", "sinks")
+ROOMS = ("client", "costs", "local_state", "provisioning", "roster", "simulator", "sinks")
 DECISIONS = (
     "create.py",
     "delete.py",

@@ -23,13 +23,13 @@ from airflow_provider_closeai.roster.render import log_lines
 DEEP = int(os.environ.get("CLOSEAI_DEEP_EXAMPLES", "1500"))
 ALIASES = ["team-a", "team-b", "team-c", "Team-a", "other", "team-|`x`|"]
 PRICES: list[dict[str, Any]] = [{"m": 1}, {"m": "0.5", "n": 2}, {"old": 2}]
-LIMITS: Any = settings(
+LIMITS = settings(
     max_examples=60,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=set(Phase) - {Phase.shrink},
 )
-DEEPLY: Any = settings(parent=LIMITS, max_examples=DEEP)
+DEEPLY = settings(parent=LIMITS, max_examples=DEEP)
 
 
 @st.composite
@@ -217,7 +217,7 @@ def test_rotation_always_leaves_keys_that_work(model: Model, crashes: float, see
 
 
 @pytest.mark.deep
-@settings(parent=LIMITS, max_examples=max(DEEP // 10, 1))
+@settings(parent=LIMITS, max_examples=max(DEEP // 25, 1))
 @given(model=rotations(), crashes=st.sampled_from([0.0, 0.3, 0.7]), seed=st.randoms(use_true_random=False))
 def test_rotation_always_leaves_keys_that_work_for_400_days(model: Model, crashes: float, seed: Any) -> None:
     check_rotation(model, 400, crashes, seed)

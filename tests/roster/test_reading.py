@@ -55,12 +55,22 @@ def test_the_example(tmp_path: Path) -> None:
     search, ads = roster.entries.values()
     assert (roster.owns, roster.main_account) == (("team-*",), 123)
     assert search.pricing == {"gpt-4o": Decimal(1), "gpt-4o-mini": Decimal("0.5")}
-    assert (search.team, search.cost_center, search.count, search.budget) == ("Search", "CC-100", 2, 60)
+    assert (search.team, search.cost_center, search.count, search.budget) == (
+        "Search",
+        "CC-100",
+        2,
+        Decimal(60),
+    )
     assert search.over_budget == {"gpt-4o-mini": Decimal(1)}
     assert search.rotate is not None
     assert (search.rotate.every, search.rotate.grace) == (timedelta(days=90), timedelta(days=7))
     assert search.expires == datetime(2026, 12, 31, 16, tzinfo=UTC)
-    assert (ads.balance, ads.pricing, ads.count, ads.rotate) == (Decimal(100), {"gpt-4o": 1}, 1, None)
+    assert (ads.balance, ads.pricing, ads.count, ads.rotate) == (
+        Decimal(100),
+        {"gpt-4o": Decimal(1)},
+        1,
+        None,
+    )
 
 
 def test_json_a_mapping_text_and_other_stores_are_the_same(tmp_path: Path) -> None:

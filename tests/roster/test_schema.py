@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 from test_reading import EXAMPLE
 
 from airflow_provider_closeai.client.errors import InvalidParameter

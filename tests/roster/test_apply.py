@@ -1,0 +1,210 @@
+"""Applying a roster to a simulated platform: what is sent, in which order, and what an approval covers."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from support import Asked, client_of, fixed_client, item, platform
+
+from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.client.errors import CloseAIError, ListingUnstable, MaskedKeys
+from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.roster import Applied, Options, Plan, PlanRefused, apply, make_plan, read_roster
+from airflow_provider_closeai.simulator import Simulator
+from airflow_provider_closeai.sinks.base import DeliveryFailed, SinkKeys
+
+PRUNE = Options(prune=True, max_delete="100%")
+
+
+class Sink:
+    """Notes what it is given, and what of the platform was done before."""
+
+    def __init__(self, sim: Simulator) -> None:
+        self.sim = sim
+        self.keys: dict[int, str] = {}
+        self.deleted_before: dict[int, int] = {}
+        self.trouble: Exception | None = None
+
+    def deliver(self, account: SubAccount) -> str:
+        if self.trouble:
+            raise self.trouble
+        self.deleted_before.setdefault(account.id, self.sim.count("delete"))
+        self.keys[account.id] = account.token.reveal()
+        return f"key-{account.id}"
+
+    def held(self, accounts: Sequence[SubAccount]) -> dict[int, datetime | None]:
+        return {each.id: None for each in accounts if self.keys.get(each.id) == each.token.reveal()}
+
+
+def tree(*entries: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    defaults = {"balance": 1, "model_pricing": {"gpt-4": 1}}
+    return {"version": 1, "owns": ["team-*"], "defaults": defaults, "accounts": list(entries), **fields}
+
+
+def sync(
+    client: CloseAIClient, *entries: dict[str, Any], options: Options = PRUNE, sink: Sink | None = None
+) -> Applied:
+    roster = read_roster(tree(*entries))
+    return apply(client, roster, options, keys=None if sink is None else SinkKeys(sink))
+
+
+def plan_of(client: CloseAIClient, *entries: dict[str, Any], options: Options = PRUNE, **fields: Any) -> Plan:
+    return make_plan(client, read_roster(tree(*entries, **fields)), options, keys=None, books=None)
+
+
+def pages(sim: Simulator, since: int) -> Counter[str]:
+    return Counter(request.call for request in sim.requests[since:])
+
+
+@pytest.mark.parametrize("count", [1, 60])
+def test_one_listing_before_and_one_after_whatever_the_number_of_aliases(sim: Simulator, count: int) -> None:
+    sim.add_account("team-0")
+    client = client_of(sim, page_size=500)
+    client.list_bases()
+    entries = [{"alias": f"team-{number}", "count": 2} for number in range(1, count + 1)]
+    started = len(sim.requests)
+    sync(client, *entries, options=Options())
+    assert pages(sim, started)["create"] == count
+    assert pages(sim, started)["list"] <= 3  # the last may ask first how long the listing is
+    started = len(sim.requests)
+    dearer = [{**entry, "model_pricing": {"gpt-4": 2}} for entry in entries]
+    sync(client, *dearer, options=Options())
+    assert pages(sim, started) == {"list": 2 + (count > 20), "update": count}
+    started = len(sim.requests)
+    sync(client, *dearer, options=Options())
+    assert pages(sim, started) == {"list": 1}
+
+
+def test_keys_are_delivered_before_anything_goes_also_with_nothing_to_do(sim: Simulator) -> None:
+    sim.add_account("team-old")
+    kept = sim.add_account("team-a", [{"model": "gpt-4", "pricing_factor": 1}])
+    sink, client = Sink(sim), client_of(sim)
+    sync(client, {"alias": "team-a"}, sink=sink)
+    assert sim.count("delete") == 1
+    assert sink.deleted_before[kept["id"]] == 0
+    sink.keys.clear()
+    done = sync(client, {"alias": "team-a"}, sink=sink)
+    assert (done.has_changed, done.references) == (False, {kept["id"]: f"key-{kept['id']}"})
+
+
+def test_a_sink_that_is_down_stops_deletions_and_creations_but_no_price(sim: Simulator) -> None:
+    sim.add_account("team-old")
+    sim.add_account("team-a")
+    sink, client = Sink(sim), client_of(sim)
+    sink.trouble = RuntimeError()
+    with pytest.raises(DeliveryFailed):
+        sync(client, {"alias": "team-a"}, {"alias": "team-b"}, sink=sink)
+    calls = pages(sim, 0)
+    assert (calls["update"], calls["create"], calls["delete"]) == (1, 0, 0)
+
+
+def test_only_what_was_approved_and_is_still_wanted_is_done(
+    sim: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = client_of(sim)
+    for alias in ("team-old", "team-gone", "team-a", "team-b"):
+        sim.add_account(alias)
+    entries: list[dict[str, Any]] = [
+        {"alias": "team-a"}, {"alias": "team-b", "count": 3}, {"alias": "team-c", "count": 2}
+    ]  # fmt: skip
+    approved = Plan.parse(msgspec.json.decode(msgspec.json.encode(plan_of(client, *entries).record())))
+    assert approved.counts == {"create": 4, "reprice": 2, "delete": 2}
+    # Meanwhile somebody works in the console.
+    sim.delete_account(2)  # team-gone: done already
+    sim.spoil(3, "model_pricing", '[{"model":"gpt-4","pricing_factor":7}]')  # team-a: other prices than shown
+    sim.add_account("team-b", [{"model": "gpt-4", "pricing_factor": 1}])  # of two to create, one is left
+    sim.add_account("team-new-and-old")
+    caplog.set_level(logging.INFO)
+    done = apply(client, approved, Options())
+    assert sorted((action.kind, action.alias, action.number) for action in done.matched.todo) == [
+        ("create", "team-b", 1), ("create", "team-c", 2), ("delete", "team-old", 0), ("reprice", "team-b", 0)
+    ]  # fmt: skip
+    assert [
+        (each.action.alias, each.because) for each in done.matched.skipped if each.action.kind == "delete"
+    ] == [("team-gone", "done already")]
+    assert sorted(action.alias for action in done.matched.unapproved) == ["team-a", "team-new-and-old"]
+    assert [request.body["alias"] for request in sim.requests if request.call == "update"] == ["team-b"]
+    assert len(sim.accounts("team-new-and-old")) == 1
+    assert "Not approved, left: delete" in caplog.text
+    assert "Approved, and done already: delete 2 of 'team-gone'" in caplog.text
+    assert apply(client, approved, Options()).has_changed is False, "it may be run again"
+
+
+def test_of_a_creation_the_smaller_number_counts(sim: Simulator) -> None:
+    client = client_of(sim)
+    for _ in range(2):
+        sim.add_account("team-a", [{"model": "gpt-4", "pricing_factor": 1}])
+    approved = plan_of(client, {"alias": "team-a", "count": 3})
+    sim.delete_account(1)
+    done = apply(client, approved, Options())
+    assert len(sim.accounts("team-a")) == 2, "one was approved"
+    assert [action.number for action in done.matched.unapproved] == [1]
+
+
+def test_a_plan_that_is_too_old_or_of_another_account_is_refused(sim: Simulator) -> None:
+    client = client_of(sim)
+    sim.add_account("team-a")
+    plan = plan_of(client, {"alias": "team-a"})
+    for age in (timedelta(hours=24, minutes=1), timedelta(minutes=-11)):
+        with pytest.raises(PlanRefused, match="a plan is valid for 24 h"):
+            apply(client, msgspec.structs.replace(plan, made_at=datetime.now(UTC) - age), Options())
+    with pytest.raises(PlanRefused, match="have user_id 1001, and main account 7 is meant"):
+        apply(client, msgspec.structs.replace(plan, main_account=7), Options())
+    with pytest.raises(PlanRefused, match="correct main_account in the roster"):
+        plan_of(client, {"alias": "team-a"}, main_account=7)
+    assert not sim.count("update")
+    assert apply(client, plan, Options()).has_changed
+
+
+def test_what_cannot_be_trusted_changes_nothing(sim: Simulator) -> None:
+    for number in range(5):
+        sim.add_account(f"team-{number}")
+    before = sim.accounts()
+    sim.settings.mask_tokens = True
+    with pytest.raises(MaskedKeys):
+        sync(client_of(sim), {"alias": "team-0"}, {"alias": "team-1"})
+    sim.settings.mask_tokens = False
+    sim.spoil(1, "balance", "[]")
+    done = sync(client_of(sim), {"alias": "team-0"}, options=Options())
+    [note] = [note for note in done.plan.notes if note.alias == "team-0"]
+    assert "left alone, since entries of it cannot be read: id 1" in note.text
+    assert [account["token"] for account in sim.accounts()] == [account["token"] for account in before]
+
+
+def test_an_unstable_listing_plans_nothing() -> None:
+    def reply(asked: Asked) -> tuple[int, Any]:
+        items = [item(number, "team-a") for number in range(3)]
+        return 200, {"items": items if asked.query["page"] in ("1", "-1") else [], "total": 7, "page": 1}
+
+    with platform(reply) as (base, asked), pytest.raises(ListingUnstable):
+        sync(fixed_client(base), {"alias": "team-a", "model_pricing": {"gpt-4": 3}})
+    assert {each.method for each in asked} == {"GET"}
+
+
+def test_what_the_api_cannot_change_is_told(sim: Simulator) -> None:
+    client = client_of(sim)
+    for _ in range(2):
+        sim.add_account("team-a", [{"model": "gpt-4", "pricing_factor": 1}], balance=7, enabled=False)
+    notes = {note.text.partition(":")[0] for note in plan_of(client, {"alias": "team-a"}).notes}
+    assert "balance is 7, and 1 is wanted" in notes
+    assert "has 2 sub-accounts, and 1 are wanted" in notes
+    assert any(text.startswith("ids [1, 2] are disabled") for text in notes)
+    assert sync(client, {"alias": "team-a"}).has_changed is False
+    assert len(sim.accounts()) == 2
+
+
+def test_what_goes_wrong_with_one_alias_does_not_stop_the_others(sim: Simulator) -> None:
+    client = client_of(sim)
+    sim.add_account("team-old")
+    sim.fault("create", "decline", times=1, form="success")
+    with pytest.raises(CloseAIError):
+        sync(client, {"alias": "team-a"}, {"alias": "team-b"})
+    assert [account["alias"] for account in sim.accounts()] == ["team-b"]
+    sync(client, {"alias": "team-a"}, {"alias": "team-b"})
+    assert sorted(account["alias"] for account in sim.accounts()) == ["team-a", "team-b"]
