@@ -170,12 +170,13 @@ def report(
     if request.close and _close(asked, computed, run, clock()):
         computed = _compute(asked, month, clock)
     earlier = _earlier(asked, month, clock)
-    files = _write(computed, earlier, request)
     reached = reached_alerts(computed, request.thresholds, _previous(asked, month, request, clock))
+    about_accounts = [alert.text for alert in reached if alert.sub_account_id is not None]
+    files = _write(computed, earlier, request, about_accounts)
     new = booked.unreported(ledger, month.name, reached, run=run.key)
     url = request.url_of(files.get("html"))
     result = ReportResult(
-        computed, files, new, headline(computed, earlier), digest(computed, earlier, url), url
+        computed, files, new, headline(computed, earlier), digest(computed, earlier, about_accounts, url), url
     )
     if notify is not None and (new or request.notify_on == "report"):
         notify(result.record())
@@ -409,14 +410,18 @@ def _first_snapshot(ledger: Ledger) -> datetime | None:
     return next((found[0].at for found in files if found), None)
 
 
-def _write(computed: Report, earlier: Earlier, request: ReportRequest) -> dict[str, str]:
+def _write(
+    computed: Report, earlier: Earlier, request: ReportRequest, alerts: Sequence[str]
+) -> dict[str, str]:
     late: list[Movement] = []
     if not FOCUS_FORMATS.isdisjoint(request.formats):
         late, warnings = booked.read_late_adjustments(request.month.ledger, computed, request.month.owners)
         computed.warnings += warnings
     dataset = Dataset(report=computed, late=late, account=request.account, billed_cost=request.billed_cost)
     written = {}
-    for output in files_of(computed, earlier, request.formats, dataset, statements=request.statements):
+    for output in files_of(
+        computed, earlier, request.formats, dataset, alerts=alerts, statements=request.statements
+    ):
         target = request.output / output.name
         with atomic_write(target) as file:
             output.write(file)
