@@ -1,9 +1,10 @@
 """Record the counters just before the month's turn, when they are reset.
 
 What is spent after this snapshot and before the reset is in no counter afterwards: the closer it is, the
-smaller the gap that the report names. With the snapshot just after midnight it shows, for every account, whether
-its counter started again between the two: at most 15 minutes on each side make a month final. A run that comes after the turn
-fails where the ledger kept that month: an amount is lost, which somebody should know.
+smaller the gap that the report names. With the snapshot just after midnight it shows, for every account,
+whether its counter started again between the two: at most 15 minutes on each side make a month final. A run
+that comes after the turn fails where the ledger kept that month: an amount is lost, which somebody should
+know.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Open the new month and close the old one, just after the turn.
 
 The first task reads the counters that have just been reset. The second writes the old month's figures into
-the ledger, for good: from then on they change only by lines that are appended. It refuses while the turn is in
-doubt for an account, and says what would settle it: clear the task after the next evening's snapshot. A run that comes late skips
-the first task, and a month of which the ledger knows nothing is not closed but skipped.
+the ledger, for good: from then on they change only by lines that are appended. It refuses while the turn is
+in doubt for an account, and says what would settle it: clear the task after the next evening's snapshot. A
+run that comes late skips the first task, and a month of which the ledger knows nothing is not closed but
+skipped.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The names here are the public ones; all modules beneath are internal (docs/stability.md). ``store``
 has the ledger's files, ``accounting`` makes a report of observations, ``render`` makes files of a report,
-``service`` joins them.
+``service`` joins them, ``notes`` books by hand.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         TooLate,
         TooManyDigits,
     )
+    from airflow_provider_closeai.costs.notes import record_control_difference, record_note
     from airflow_provider_closeai.costs.requests import (
         CloseRequest,
         DeletionRequest,
@@ -38,9 +39,7 @@ if TYPE_CHECKING:
     from airflow_provider_closeai.costs.service import (
         close,
         compute,
-        record_control_difference,
         record_deleted,
-        record_note,
         report,
         snapshot,
     )
@@ -78,17 +77,10 @@ __all__ = [
     "run_key",
     "snapshot",
 ]
-_FUNCTIONS = (
-    "close",
-    "compute",
-    "record_control_difference",
-    "record_deleted",
-    "record_note",
-    "report",
-    "snapshot",
-)
+_FUNCTIONS = ("close", "compute", "record_deleted", "report", "snapshot")
 _MODULES = {
     **dict.fromkeys(_FUNCTIONS, "service"),
+    **dict.fromkeys(("record_control_difference", "record_note"), "notes"),
     "Ledger": "store.ledger",
     "run_key": "store.ledger",
     "Report": "accounting.report_model",

@@ -1,4 +1,4 @@
-"""What costs can do: snapshot, report, close, record deletions and notes.
+"""What costs can do: snapshot, report, close, record deletions; :mod:`.notes` books by hand.
 
 Operators, the demo and Python users call the same functions. Each takes a request, and the clock.
 """
@@ -11,50 +11,35 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
-from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
 from airflow_provider_closeai.costs.accounting import closing, listing
 from airflow_provider_closeai.costs.accounting.aggregate import aggregate
 from airflow_provider_closeai.costs.accounting.alerts import needs_previous_month, reached_alerts
-from airflow_provider_closeai.costs.accounting.booked import MAIN_ACCOUNT, NOTE, Adjustment
-from airflow_provider_closeai.costs.accounting.earlier import (
-    Earlier,
-    EarlierMonth,
-    earlier_of,
-    month_as_closed,
-    month_as_computed,
-    wanted_months,
-)
+from airflow_provider_closeai.costs.accounting.earlier import Earlier
 from airflow_provider_closeai.costs.accounting.late_runs import Decision, decide_report, decide_snapshot
 from airflow_provider_closeai.costs.accounting.money import is_bookable, total
 from airflow_provider_closeai.costs.accounting.months import Month, month_of, parse_month
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.accounting.report import build_report
 from airflow_provider_closeai.costs.accounting.report_model import Movement, Report
-from airflow_provider_closeai.costs.errors import (
-    CurrencyConflict,
-    DamagedFile,
-    NoObservation,
-    NothingToDo,
-    TooLate,
-)
+from airflow_provider_closeai.costs.errors import NothingToDo, TooLate
 from airflow_provider_closeai.costs.render.files import FOCUS_FORMATS, files_of
 from airflow_provider_closeai.costs.render.focus import Dataset
 from airflow_provider_closeai.costs.render.summary import digest, headline
 from airflow_provider_closeai.costs.requests import (
     CloseRequest,
     DeletionRequest,
-    NoteRequest,
     ReportRequest,
     Run,
     SnapshotRequest,
 )
 from airflow_provider_closeai.costs.results import ReportResult, SnapshotResult
 from airflow_provider_closeai.costs.store import booked, observations
+from airflow_provider_closeai.costs.store.earlier import read_earlier
 from airflow_provider_closeai.costs.store.files import atomic_write
-from airflow_provider_closeai.costs.store.kinds import CLOSED, CONTROL, DELETED, SNAPSHOTS
-from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile, run_key
+from airflow_provider_closeai.costs.store.kinds import CONTROL, DELETED, SNAPSHOTS
+from airflow_provider_closeai.costs.store.ledger import LedgerFile, run_key
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +154,7 @@ def report(
         log.warning("%s", warning)
     if request.close and _close(asked, computed, run, clock()):
         computed = _compute(asked, month, clock)
-    earlier = _earlier(asked, month, clock)
+    earlier = read_earlier(ledger, month, asked.currency, lambda one: _compute(asked, one, clock))
     reached = reached_alerts(computed, request.thresholds, _previous(asked, month, request, clock))
     about_accounts = [alert.text for alert in reached if alert.sub_account_id is not None]
     files = _write(computed, earlier, request, about_accounts)
@@ -230,66 +215,6 @@ def record_deleted(
     file = request.ledger.write(DELETED, month.name, listed_at, key, rows)
     log.info("%s: the last records of %d sub-accounts.", file.name, file.rows)
     return file
-
-
-def record_note(request: NoteRequest, *, clock: Clock = utc_now) -> LedgerFile | None:
-    """
-    Book a note by hand, for instance a refund that came after the month's end.
-
-    The same line twice is two notes: give each its own reason, such as the number of a credit note; a line
-    whose reason was booked already for this account is not booked again.
-
-    :param request: what to book.
-    :param clock: returns the time.
-    :raises InvalidParameter: the month is in the future, or the reason is booked with another amount.
-    :raises CurrencyConflict: the month was closed, or has lines, in another currency.
-    :returns: the file; ``None`` where this reason was booked already.
-    """
-    ledger, currency, now = request.ledger, request.currency, clock()
-    month = parse_month(request.month, defaults.TIME_ZONE, now=now).name
-    booked.read_closing(ledger, month, currency)  # closed in another currency: an error
-    note = Adjustment(
-        now, month, currency, request.sub_account_id, request.alias, request.amount, NOTE, request.reason
-    )
-    booked.require_ledger_currency(ledger, currency)
-    lines, _ = booked.read_adjustments(ledger, month, currency)
-    if closing.is_booked(note, lines):
-        log.info("The note %r of %s is booked already.", note.reason, month)
-        return None
-    if month not in ledger.months(SNAPSHOTS):
-        log.warning("The ledger has no snapshot of %s: the note %r is in no report.", month, note.reason)
-    return booked.append_adjustments(ledger, month, [note])
-
-
-def record_control_difference(request: CloseRequest, *, clock: Clock = utc_now) -> LedgerFile | None:
-    """
-    Book what the main account used and no sub-account shows, as a note of the main account itself.
-
-    It counts under the id 0: an owner rule for ``id:0`` says who pays it. What was booked of it before is
-    taken off, so it may be called as often as you like.
-
-    :param request: the month.
-    :param clock: returns the time.
-    :raises NothingToDo: the ledger has no control total of the month, or all of the difference is booked.
-    :returns: the file.
-    """
-    computed = compute(request, clock=clock)
-    if computed.control is None or computed.main_difference is None:
-        raise NothingToDo(f"The ledger has no control total of {computed.month.name}: nothing to book.")
-    booked_before = [line.amount for line in computed.appended if line.sub_account_id == MAIN_ACCOUNT]
-    amount = total([computed.main_difference, *(-one for one in booked_before)])
-    if not amount:
-        raise NothingToDo(f"The control difference of {computed.month.name} is booked already.")
-    note = NoteRequest.parse(
-        ledger=request.ledger.root,
-        month=computed.month.name,
-        sub_account_id=MAIN_ACCOUNT,
-        amount=amount,
-        reason=f"control difference of {computed.control.at.isoformat()}",
-        currency=request.currency,
-        alias="(main account)",
-    )
-    return record_note(note, clock=clock)
 
 
 def _previous(asked: CloseRequest, month: Month, request: ReportRequest, clock: Clock) -> Report | None:
@@ -380,34 +305,6 @@ def _close(request: CloseRequest, computed: Report, run: Run, now: datetime) -> 
     file = booked.write_closing(ledger, month, closing.closed_costs(computed), at=now, run=run.key)
     log.info("%s is closed as %s: %s.", month, computed.status, file.name)
     return file
-
-
-def _earlier(request: CloseRequest, month: Month, clock: Clock) -> Earlier:
-    """
-    Read the months that a report is compared with.
-
-    Of a closed month only its figures are read; one that was left open is computed again.
-    """
-    ledger = request.ledger
-    found: list[EarlierMonth] = []
-    unusable: list[str] = []
-    for one in wanted_months(month, [*ledger.months(SNAPSHOTS), *ledger.months(CLOSED)]):
-        try:
-            closing = booked.read_closing(ledger, one.name, request.currency)
-            if closing is None:
-                found.append(month_as_computed(_compute(request, one, clock)))
-            else:
-                lines, _ = booked.read_adjustments(ledger, one.name, request.currency)
-                found.append(month_as_closed(one, closing, lines))
-        except (CurrencyConflict, DamagedFile, NoObservation) as error:
-            log.warning("%s is in no comparison: %s", one.name, error)
-            unusable.append(one.name)
-    return earlier_of(month, found, unusable, _first_snapshot(ledger))
-
-
-def _first_snapshot(ledger: Ledger) -> datetime | None:
-    files = (ledger.files(SNAPSHOTS, name) for name in ledger.months(SNAPSHOTS))
-    return next((found[0].at for found in files if found), None)
 
 
 def _write(

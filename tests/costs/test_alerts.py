@@ -192,7 +192,7 @@ def test_a_balance_that_will_not_last_the_month(book: Book) -> None:
     book.turn("11", [1, 2])
     book.seen("11-11 00:05", {1: "60", 2: "40"})  # each has 100, and 20 days to go
     [alert] = reached_alerts(book.report(), parse_thresholds("balance"))
-    assert (alert.sub_account_id, alert.budget) == (1, 100)
+    assert (alert.sub_account_id, alert.budget) == (1, Decimal(100))
     assert alert.text.endswith("and its balance is 100.00 CNY: it will not last the month.")
 
 

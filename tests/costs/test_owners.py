@@ -9,7 +9,8 @@ import pytest
 from books import Book, Clock, local
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.accounting.owners import Owner, Owners, parse_budgets, parse_owners
+from airflow_provider_closeai.costs.accounting.owners import Owners, parse_budgets, parse_owners
+from airflow_provider_closeai.costs.accounting.shares import Owner
 from airflow_provider_closeai.costs.arguments import read_rules
 from airflow_provider_closeai.costs.errors import CurrencyConflict
 
@@ -201,7 +202,10 @@ def test_how_a_shared_account_was_split_when_it_was_closed_stands(book: Book, cl
 def test_shares_in_a_table() -> None:
     text = b"alias,team,cost_center,percent\nlab,Search,CC-1,60%\nlab,Ads,,40\nx,Ads,,\n"
     [lab, other] = parse_owners(read_rules("owners", "owners.csv", text))
-    assert [(share.owner.team, share.percent) for share in lab.shares] == [("Search", 60), ("Ads", 40)]
+    assert [(share.owner.team, share.percent) for share in lab.shares] == [
+        ("Search", Decimal(60)),
+        ("Ads", Decimal(40)),
+    ]
     assert (lab.alias, other.alias, other.shares) == ("lab", "x", ())
 
 

@@ -8,17 +8,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
-
-import msgspec
 
 from airflow_provider_closeai import cost_defaults as defaults
-from airflow_provider_closeai.costs.accounting.booked import MAIN_ACCOUNT, NOTE, Adjustment, Closing
-from airflow_provider_closeai.costs.accounting.doubts import doubts
+from airflow_provider_closeai.costs.accounting.booked import MAIN_ACCOUNT, Adjustment, Closing
 from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
 from airflow_provider_closeai.costs.accounting.money import ESTIMATE, EXACT, ZERO
 from airflow_provider_closeai.costs.accounting.months import format_ids, minutes, zone_of
 from airflow_provider_closeai.costs.accounting.owners import UNALLOCATED, Owners, Rule
+from airflow_provider_closeai.costs.accounting.parts import parts_of
+from airflow_provider_closeai.costs.accounting.remarks import remarks_of
 from airflow_provider_closeai.costs.accounting.report_model import (
     ESTIMATED,
     FINAL,
@@ -29,11 +27,10 @@ from airflow_provider_closeai.costs.accounting.report_model import (
     OwnerCosts,
     Report,
 )
-from airflow_provider_closeai.costs.accounting.shares import Owner, allocate, shares_from, split
+from airflow_provider_closeai.costs.accounting.shares import Owner, shares_from
 
 _MIN_FORECAST = timedelta(days=1)
 _MICROSECOND = timedelta(microseconds=1)
-_SHOWN = 5
 _ROUNDED = Decimal("1e-8")
 
 
@@ -69,7 +66,7 @@ def build_report(
             for account in accounts:
                 account.forecast = _forecast(account, history)
         for account in accounts:
-            account.parts = _parts(account) if account.shares else []
+            account.parts = parts_of(account) if account.shares else []
         by_owner = _by_owner(accounts)
         totals = Amounts()
         for line in by_owner:
@@ -95,7 +92,7 @@ def build_report(
             main_difference=difference,
             warnings=[],
         )
-        report.warnings = history.warnings + matcher.warnings() + _remarks(report)
+        report.warnings = history.warnings + matcher.warnings() + remarks_of(report)
         if moved:
             report.warnings.append(
                 f"{month.name} is closed, and the owner rules now give {format_ids(moved)} to somebody else. "
@@ -170,44 +167,6 @@ def _by_owner(accounts: Iterable[AccountCosts]) -> list[OwnerCosts]:
     for line in lines.values():
         line.daily = dict(sorted(line.daily.items()))
     return sorted(lines.values(), key=_rank)
-
-
-def _parts(account: AccountCosts) -> list[AccountCosts]:
-    """Split a shared account: each of its movements, what was appended, and its forecast."""
-    history = account.history
-    amounts = history.amounts if history else []
-    appended = [item.amount for item in account.appended]
-    every = split([*amounts, *appended, account.kept], account.shares)
-    more: list[Any] = [None] * len(account.shares)
-    if account.forecast is not None:
-        places = -int(account.forecast.as_tuple().exponent)
-        more = allocate(account.forecast, account.shares, max(places, 8))
-    found = []
-    for share, own, forecast in zip(account.shares, every, more, strict=True):
-        moved, rest = own[: len(amounts)], own[len(amounts) :]
-        opening = falls = ZERO
-        for (span, amount), part in zip(history.movements() if history else (), moved, strict=True):
-            opening += part if span.day is None else ZERO
-            falls += part if span.day is not None and amount < ZERO else ZERO
-        found.append(
-            msgspec.structs.replace(
-                account,
-                owner=share.owner,
-                shares=(),
-                history=msgspec.structs.replace(history, amounts=moved) if history else None,
-                appended=[
-                    msgspec.structs.replace(item, amount=amount)
-                    for item, amount in zip(account.appended, rest, strict=False)
-                ],
-                month_to_date=sum(own, ZERO),
-                opening=opening,
-                increases=sum(moved, ZERO) - opening - falls,
-                falls=falls,
-                adjustments=sum(rest, ZERO),
-                forecast=forecast,
-            )
-        )
-    return found
 
 
 def _day_counter(history: History) -> Callable[[datetime, datetime], int]:
@@ -318,56 +277,3 @@ def _budget_uses(lines: Sequence[OwnerCosts], budgets: Mapping[str, Decimal]) ->
 
 def _rank(line: OwnerCosts) -> tuple[bool, Decimal, Owner]:
     return line.owner.team == UNALLOCATED, -line.month_to_date, line.owner
-
-
-def _remarks(report: Report) -> list[str]:
-    remarks = []
-    for budget in report.budgets:
-        if not any(line.owner.team == budget.team for line in report.owners):
-            remarks.append(f"The budget of {budget.team!r} has no costs: no account belongs to that team.")
-    vanished = {
-        line.sub_account_id: line.gap_minutes
-        for line in report.accounts
-        if line.state == "vanished" and line.last_seen and line.last_seen >= report.month.start
-    }
-    if vanished:
-        remarks.append(
-            f"Not listed any more, and no deletion was recorded: {format_ids(list(vanished))}. What they "
-            f"spent in their last {max(vanished.values())} minutes at most is missing. Delete with "
-            "DeleteSubAccountsOperator(ledger=...)."
-        )
-    if report.missed_days:
-        days = ", ".join(map(str, report.missed_days[:_SHOWN]))
-        more = f" and {len(report.missed_days) - _SHOWN} more days" * (len(report.missed_days) > _SHOWN)
-        remarks.append(
-            f"No snapshot on {days}{more}: the figure on it or beside it covers more than one day."
-        )
-    remarks += doubts(report)
-    unknown = [line.sub_account_id for line in report.accounts if line.state == "unobserved"]
-    if unknown:
-        remarks.append(
-            f"Notes name {format_ids(sorted(unknown))}, which no snapshot of {report.month.name} has. They "
-            "are counted; if an id is wrong, book the opposite amount, and the note again."
-        )
-    if report.status == ESTIMATED and report.unseen_minutes:
-        remarks.append(
-            f"The last snapshot with the costs of all accounts lies {report.gap_minutes} minutes before the "
-            f"month's end, and up to {report.unseen_minutes} minutes around it were not seen: what was spent "
-            "then is not included and not estimated."
-        )
-    if report.closing is not None and (drift := _count_drifted(report)):
-        remarks.append(
-            f"{report.month.name} is closed, and the observations of {drift} accounts say something else "
-            "now. The closed figures stand. To book the difference, run the report with "
-            "close=True."
-        )
-    return remarks
-
-
-def _count_drifted(report: Report) -> int:
-    """Count the accounts that are adjusted by something else than notes."""
-    notes: defaultdict[int, Decimal] = defaultdict(Decimal)
-    for item in report.appended:
-        if item.source == NOTE:
-            notes[item.sub_account_id] += item.amount
-    return sum(account.adjustments != notes.get(account.sub_account_id, 0) for account in report.accounts)

@@ -1,0 +1,53 @@
+"""The costs of a shared account, as its owners pay them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from airflow_provider_closeai.costs.accounting.money import ZERO
+from airflow_provider_closeai.costs.accounting.report_model import AccountCosts
+from airflow_provider_closeai.costs.accounting.shares import allocate, split
+
+
+def parts_of(account: AccountCosts) -> list[AccountCosts]:
+    """
+    Split a shared account: each of its movements, what was appended, and its forecast.
+
+    :param account: which; its forecast and its sums are done.
+    """
+    history = account.history
+    amounts = history.amounts if history else []
+    appended = [item.amount for item in account.appended]
+    every = split([*amounts, *appended, account.kept], account.shares)
+    more: list[Any] = [None] * len(account.shares)
+    if account.forecast is not None:
+        places = -int(account.forecast.as_tuple().exponent)
+        more = allocate(account.forecast, account.shares, max(places, 8))
+    found = []
+    for share, own, forecast in zip(account.shares, every, more, strict=True):
+        moved, rest = own[: len(amounts)], own[len(amounts) :]
+        opening = falls = ZERO
+        for (span, amount), part in zip(history.movements() if history else (), moved, strict=True):
+            opening += part if span.day is None else ZERO
+            falls += part if span.day is not None and amount < ZERO else ZERO
+        found.append(
+            msgspec.structs.replace(
+                account,
+                owner=share.owner,
+                shares=(),
+                history=msgspec.structs.replace(history, amounts=moved) if history else None,
+                appended=[
+                    msgspec.structs.replace(item, amount=amount)
+                    for item, amount in zip(account.appended, rest, strict=False)
+                ],
+                month_to_date=sum(own, ZERO),
+                opening=opening,
+                increases=sum(moved, ZERO) - opening - falls,
+                falls=falls,
+                adjustments=sum(rest, ZERO),
+                forecast=forecast,
+            )
+        )
+    return found

@@ -1,0 +1,71 @@
+"""What a reader of a month's report should know, as sentences."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from decimal import Decimal
+
+from airflow_provider_closeai.costs.accounting.booked import NOTE
+from airflow_provider_closeai.costs.accounting.doubts import doubts
+from airflow_provider_closeai.costs.accounting.months import format_ids
+from airflow_provider_closeai.costs.accounting.report_model import ESTIMATED, Report
+
+_SHOWN = 5
+
+
+def remarks_of(report: Report) -> list[str]:
+    """
+    Return what is odd about a month, incomplete or in doubt.
+
+    :param report: the month.
+    """
+    remarks = []
+    for budget in report.budgets:
+        if not any(line.owner.team == budget.team for line in report.owners):
+            remarks.append(f"The budget of {budget.team!r} has no costs: no account belongs to that team.")
+    vanished = {
+        line.sub_account_id: line.gap_minutes
+        for line in report.accounts
+        if line.state == "vanished" and line.last_seen and line.last_seen >= report.month.start
+    }
+    if vanished:
+        remarks.append(
+            f"Not listed any more, and no deletion was recorded: {format_ids(list(vanished))}. What they "
+            f"spent in their last {max(vanished.values())} minutes at most is missing. Delete with "
+            "DeleteSubAccountsOperator(ledger=...)."
+        )
+    if report.missed_days:
+        days = ", ".join(map(str, report.missed_days[:_SHOWN]))
+        more = f" and {len(report.missed_days) - _SHOWN} more days" * (len(report.missed_days) > _SHOWN)
+        remarks.append(
+            f"No snapshot on {days}{more}: the figure on it or beside it covers more than one day."
+        )
+    remarks += doubts(report)
+    unknown = [line.sub_account_id for line in report.accounts if line.state == "unobserved"]
+    if unknown:
+        remarks.append(
+            f"Notes name {format_ids(sorted(unknown))}, which no snapshot of {report.month.name} has. They "
+            "are counted; if an id is wrong, book the opposite amount, and the note again."
+        )
+    if report.status == ESTIMATED and report.unseen_minutes:
+        remarks.append(
+            f"The last snapshot with the costs of all accounts lies {report.gap_minutes} minutes before the "
+            f"month's end, and up to {report.unseen_minutes} minutes around it were not seen: what was spent "
+            "then is not included and not estimated."
+        )
+    if report.closing is not None and (drift := _count_drifted(report)):
+        remarks.append(
+            f"{report.month.name} is closed, and the observations of {drift} accounts say something else "
+            "now. The closed figures stand. To book the difference, run the report with "
+            "close=True."
+        )
+    return remarks
+
+
+def _count_drifted(report: Report) -> int:
+    """Count the accounts that are adjusted by something else than notes."""
+    notes: defaultdict[int, Decimal] = defaultdict(Decimal)
+    for item in report.appended:
+        if item.source == NOTE:
+            notes[item.sub_account_id] += item.amount
+    return sum(account.adjustments != notes.get(account.sub_account_id, 0) for account in report.accounts)

@@ -1,0 +1,79 @@
+"""Book by hand: notes, and what the main account used beside its sub-accounts."""
+
+from __future__ import annotations
+
+import logging
+
+from airflow_provider_closeai import cost_defaults as defaults
+from airflow_provider_closeai.costs.accounting import closing
+from airflow_provider_closeai.costs.accounting.booked import MAIN_ACCOUNT, NOTE, Adjustment
+from airflow_provider_closeai.costs.accounting.money import total
+from airflow_provider_closeai.costs.accounting.months import parse_month
+from airflow_provider_closeai.costs.errors import NothingToDo
+from airflow_provider_closeai.costs.requests import CloseRequest, NoteRequest
+from airflow_provider_closeai.costs.service import Clock, compute, utc_now
+from airflow_provider_closeai.costs.store import booked
+from airflow_provider_closeai.costs.store.kinds import SNAPSHOTS
+from airflow_provider_closeai.costs.store.ledger import LedgerFile
+
+log = logging.getLogger(__name__)
+
+
+def record_note(request: NoteRequest, *, clock: Clock = utc_now) -> LedgerFile | None:
+    """
+    Book a note by hand, for instance a refund that came after the month's end.
+
+    The same line twice is two notes: give each its own reason, such as the number of a credit note; a line
+    whose reason was booked already for this account is not booked again.
+
+    :param request: what to book.
+    :param clock: returns the time.
+    :raises InvalidParameter: the month is in the future, or the reason is booked with another amount.
+    :raises CurrencyConflict: the month was closed, or has lines, in another currency.
+    :returns: the file; ``None`` where this reason was booked already.
+    """
+    ledger, currency, now = request.ledger, request.currency, clock()
+    month = parse_month(request.month, defaults.TIME_ZONE, now=now).name
+    booked.read_closing(ledger, month, currency)  # closed in another currency: an error
+    note = Adjustment(
+        now, month, currency, request.sub_account_id, request.alias, request.amount, NOTE, request.reason
+    )
+    booked.require_ledger_currency(ledger, currency)
+    lines, _ = booked.read_adjustments(ledger, month, currency)
+    if closing.is_booked(note, lines):
+        log.info("The note %r of %s is booked already.", note.reason, month)
+        return None
+    if month not in ledger.months(SNAPSHOTS):
+        log.warning("The ledger has no snapshot of %s: the note %r is in no report.", month, note.reason)
+    return booked.append_adjustments(ledger, month, [note])
+
+
+def record_control_difference(request: CloseRequest, *, clock: Clock = utc_now) -> LedgerFile | None:
+    """
+    Book what the main account used and no sub-account shows, as a note of the main account itself.
+
+    It counts under the id 0: an owner rule for ``id:0`` says who pays it. What was booked of it before is
+    taken off, so it may be called as often as you like.
+
+    :param request: the month.
+    :param clock: returns the time.
+    :raises NothingToDo: the ledger has no control total of the month, or all of the difference is booked.
+    :returns: the file.
+    """
+    computed = compute(request, clock=clock)
+    if computed.control is None or computed.main_difference is None:
+        raise NothingToDo(f"The ledger has no control total of {computed.month.name}: nothing to book.")
+    booked_before = [line.amount for line in computed.appended if line.sub_account_id == MAIN_ACCOUNT]
+    amount = total([computed.main_difference, *(-one for one in booked_before)])
+    if not amount:
+        raise NothingToDo(f"The control difference of {computed.month.name} is booked already.")
+    note = NoteRequest.parse(
+        ledger=request.ledger.root,
+        month=computed.month.name,
+        sub_account_id=MAIN_ACCOUNT,
+        amount=amount,
+        reason=f"control difference of {computed.control.at.isoformat()}",
+        currency=request.currency,
+        alias="(main account)",
+    )
+    return record_note(note, clock=clock)
