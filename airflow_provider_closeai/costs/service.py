@@ -16,27 +16,14 @@ from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
 from airflow_provider_closeai.costs.accounting import closing, listing
 from airflow_provider_closeai.costs.accounting.aggregate import aggregate
 from airflow_provider_closeai.costs.accounting.alerts import needs_previous_month, reached_alerts
-from airflow_provider_closeai.costs.accounting.earlier import (
-    Earlier,
-    EarlierMonth,
-    earlier_of,
-    month_as_closed,
-    month_as_computed,
-    wanted_months,
-)
+from airflow_provider_closeai.costs.accounting.earlier import Earlier
 from airflow_provider_closeai.costs.accounting.late_runs import Decision, decide_report, decide_snapshot
 from airflow_provider_closeai.costs.accounting.money import is_bookable, total
 from airflow_provider_closeai.costs.accounting.months import Month, month_of, parse_month
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.accounting.report import build_report
 from airflow_provider_closeai.costs.accounting.report_model import Movement, Report
-from airflow_provider_closeai.costs.errors import (
-    CurrencyConflict,
-    DamagedFile,
-    NoObservation,
-    NothingToDo,
-    TooLate,
-)
+from airflow_provider_closeai.costs.errors import NothingToDo, TooLate
 from airflow_provider_closeai.costs.render.files import FOCUS_FORMATS, files_of
 from airflow_provider_closeai.costs.render.focus import Dataset
 from airflow_provider_closeai.costs.render.summary import digest, headline
@@ -49,9 +36,10 @@ from airflow_provider_closeai.costs.requests import (
 )
 from airflow_provider_closeai.costs.results import ReportResult, SnapshotResult
 from airflow_provider_closeai.costs.store import booked, observations
+from airflow_provider_closeai.costs.store.earlier import read_earlier
 from airflow_provider_closeai.costs.store.files import atomic_write
-from airflow_provider_closeai.costs.store.kinds import CLOSED, CONTROL, DELETED, SNAPSHOTS
-from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile, run_key
+from airflow_provider_closeai.costs.store.kinds import CONTROL, DELETED, SNAPSHOTS
+from airflow_provider_closeai.costs.store.ledger import LedgerFile, run_key
 
 log = logging.getLogger(__name__)
 
@@ -166,13 +154,14 @@ def report(
         log.warning("%s", warning)
     if request.close and _close(asked, computed, run, clock()):
         computed = _compute(asked, month, clock)
-    earlier = _earlier(asked, month, clock)
-    files = _write(computed, earlier, request)
+    earlier = read_earlier(ledger, month, asked.currency, lambda one: _compute(asked, one, clock))
     reached = reached_alerts(computed, request.thresholds, _previous(asked, month, request, clock))
+    about_accounts = [alert.text for alert in reached if alert.sub_account_id is not None]
+    files = _write(computed, earlier, request, about_accounts)
     new = booked.unreported(ledger, month.name, reached, run=run.key)
     url = request.url_of(files.get("html"))
     result = ReportResult(
-        computed, files, new, headline(computed, earlier), digest(computed, earlier, url), url
+        computed, files, new, headline(computed, earlier), digest(computed, earlier, about_accounts, url), url
     )
     if notify is not None and (new or request.notify_on == "report"):
         notify(result.record())
@@ -318,42 +307,18 @@ def _close(request: CloseRequest, computed: Report, run: Run, now: datetime) -> 
     return file
 
 
-def _earlier(request: CloseRequest, month: Month, clock: Clock) -> Earlier:
-    """
-    Read the months that a report is compared with.
-
-    Of a closed month only its figures are read; one that was left open is computed again.
-    """
-    ledger = request.ledger
-    found: list[EarlierMonth] = []
-    unusable: list[str] = []
-    for one in wanted_months(month, [*ledger.months(SNAPSHOTS), *ledger.months(CLOSED)]):
-        try:
-            closing = booked.read_closing(ledger, one.name, request.currency)
-            if closing is None:
-                found.append(month_as_computed(_compute(request, one, clock)))
-            else:
-                lines, _ = booked.read_adjustments(ledger, one.name, request.currency)
-                found.append(month_as_closed(one, closing, lines))
-        except (CurrencyConflict, DamagedFile, NoObservation) as error:
-            log.warning("%s is in no comparison: %s", one.name, error)
-            unusable.append(one.name)
-    return earlier_of(month, found, unusable, _first_snapshot(ledger))
-
-
-def _first_snapshot(ledger: Ledger) -> datetime | None:
-    files = (ledger.files(SNAPSHOTS, name) for name in ledger.months(SNAPSHOTS))
-    return next((found[0].at for found in files if found), None)
-
-
-def _write(computed: Report, earlier: Earlier, request: ReportRequest) -> dict[str, str]:
+def _write(
+    computed: Report, earlier: Earlier, request: ReportRequest, alerts: Sequence[str]
+) -> dict[str, str]:
     late: list[Movement] = []
     if not FOCUS_FORMATS.isdisjoint(request.formats):
         late, warnings = booked.read_late_adjustments(request.month.ledger, computed, request.month.owners)
         computed.warnings += warnings
     dataset = Dataset(report=computed, late=late, account=request.account, billed_cost=request.billed_cost)
     written = {}
-    for output in files_of(computed, earlier, request.formats, dataset, statements=request.statements):
+    for output in files_of(
+        computed, earlier, request.formats, dataset, alerts=alerts, statements=request.statements
+    ):
         target = request.output / output.name
         with atomic_write(target) as file:
             output.write(file)

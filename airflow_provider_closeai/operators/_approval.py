@@ -72,7 +72,6 @@ def check(context: Context, plan: Plan, record: Mapping[str, Any]) -> None:
     :param record: as PlanSubAccountsOperator returned it.
     :raises PlanRefused: nothing was changed.
     """
-    from airflow_provider_closeai.roster import PlanRefused
 
     now: Any = context
     approvals = _approvals(now["task"]) if plan.actions else []
@@ -95,7 +94,6 @@ def check(context: Context, plan: Plan, record: Mapping[str, Any]) -> None:
 
 
 def _check_answer(task_id: str, answer: Any, digest: str) -> None:
-    from airflow_provider_closeai.roster import PlanRefused
 
     found = answer if isinstance(answer, Mapping) else {}
     if list(found.get("chosen_options") or ()) != [_APPROVE]:

@@ -99,7 +99,7 @@ def test_the_headline_of_a_month_that_is_over(year: Book, clock: Clock, tmp_path
     clock.at = local("12-01 09:00")
     told = published(year, tmp_path, "json", budgets={"Ads": 10}).headline
     assert told.startswith("November 2026 cost at least 820.00 CNY, 21.9 % less than October 2026.")
-    assert told.endswith(" 1 of 1 teams with a budget went over it.")
+    assert told.endswith(" The one team with a budget went over it.")
 
 
 def test_a_month_is_compared_with_nothing_less(book: Book, clock: Clock, tmp_path: Path) -> None:
@@ -113,6 +113,19 @@ def test_a_month_is_compared_with_nothing_less(book: Book, clock: Clock, tmp_pat
         "November 2026 cost 300.00 CNY up to 10 Nov, 00:00. At this rate it will be 1,000.00."
     )
     assert "since 30 Oct 2026, 23:55" in Path(result.files["html"]).read_text()
+
+
+def test_accounts_to_look_at_are_on_the_page_and_in_the_digest(
+    book: Book, clock: Clock, tmp_path: Path
+) -> None:
+    book.seen("10-31 23:55", {1: "5"})
+    book.seen("11-01 00:05", {1: "0"})
+    book.seen("11-10 00:00", {1: "900"})  # its balance is 100
+    clock.at = local("11-10 00:05")
+    for _ in range(2):  # also where it was told before
+        result = book.publish(tmp_path / "out", ["html"], thresholds="balance")
+        assert "its balance is 100.00 CNY: it will not last the month." in result.digest
+        assert "it will not last the month" in Path(result.files["html"]).read_text()
 
 
 def test_a_page_for_each_team(year: Book, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_the_validator_objects_to_what_is_listed(book: Book, tmp_path: Path, ver
     book.note(sub_account_id=2, amount="-0.05")
     file = book.publish(tmp_path, ["focus"], owners={"search.*": "Search"}).files["focus"]
     (packages,) = environment.glob("lib/python*/site-packages")
-    command = [environment / "bin/focus-validator", "--data-file", file, "--output-type", "console"]
+    command = [str(environment / "bin/focus-validator"), "--data-file", file, "--output-type", "console"]
     # It looks for its lists of currencies where it is started.
     done = subprocess.run(
         [*command, *RULES[version]], cwd=packages, capture_output=True, text=True, check=False

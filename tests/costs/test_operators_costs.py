@@ -339,10 +339,13 @@ def test_the_last_records_of_a_deletion(sim: Simulator, clock: Clock, tmp_path: 
 def test_object_storage(sim: Simulator, clock: Clock, book: Book, tmp_path: Path) -> None:
     """A file:// ledger is the same as its folder."""
     snapshot(tmp_path)
-    operator = report_operator(tmp_path, output=(tmp_path / "out").as_uri(), formats="html,csv,json,focus")
+    operator = report_operator(
+        tmp_path, output=(tmp_path / "out").as_uri(), formats="html,csv,json,focus,focus-csv", statements=True
+    )
     operator.ledger = (tmp_path / "ledger").as_uri()
     files = operator.execute(context_of())["files"]
-    assert len(list((tmp_path / "out").iterdir())) == len(files) == 8
+    written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(written) == len(files) == 10
 
 
 @pytest.mark.parametrize("module", ["airflow_provider_closeai.operators.costs"])

@@ -201,7 +201,7 @@ class _Aggregator:
                 continue
             if trace.valued_at is None:
                 self._first_value(trace, seen, at)
-            elif cost != trace.value:
+            elif cost != trace.value or _was_spent(trace, seen):
                 span = spans.get(id(trace.valued_at))
                 if span is None:
                     span = spans[id(trace.valued_at)] = self._span(trace.valued_at, at)
@@ -244,6 +244,12 @@ class _Aggregator:
         """Return a span; a day outside the month is its nearest: what was booked counts in the month."""
         first, last = self._days
         return Span(start, end, min(max(self._month.day(start, end), first), last))
+
+
+def _was_spent(trace: Trace, seen: Observation) -> bool:
+    """Return whether the balance fell while the value stood still: a reset may hide in it."""
+    before, balance = trace.balance, seen.balance
+    return before is not None and balance is not None and balance < before
 
 
 def _time(text: str) -> datetime | None:

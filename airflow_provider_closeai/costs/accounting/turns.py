@@ -155,6 +155,10 @@ def _grown(trace: Trace, turn: Turn, first: int, last: int) -> Verdict:
     if is_hidden and is_used_since:
         return Verdict(first, last - 1, restarts=True, old_doubt=doubt, unseen=unseen)
     waits = not is_used_since and not trace.is_gone
+    if before == ZERO and spans[last - 1].end >= turn.closes:  # shown, for it is in no other month's figure
+        return Verdict(
+            first, first, old_doubt=doubt, new_doubt=doubt, unseen=unseen, doubtful=last, waits=waits
+        )
     return Verdict(first, last, old_doubt=doubt, new_doubt=doubt, unseen=unseen, waits=waits)
 
 

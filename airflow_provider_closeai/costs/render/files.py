@@ -55,7 +55,13 @@ def parse_formats(source: object) -> tuple[str, ...]:
 
 
 def files_of(
-    report: Report, earlier: Earlier, formats: Sequence[str], dataset: Dataset, *, statements: bool
+    report: Report,
+    earlier: Earlier,
+    formats: Sequence[str],
+    dataset: Dataset,
+    *,
+    alerts: Sequence[str],
+    statements: bool,
 ) -> Iterator[OutputFile]:
     """
     Return the files of a report.
@@ -64,6 +70,7 @@ def files_of(
     :param earlier: the months before.
     :param formats: some of ``FORMATS``.
     :param dataset: the month for FOCUS; its ``account`` is on the pages, too.
+    :param alerts: about accounts, for the page.
     :param statements: also a page for each team.
     """
     stem = f"closeai-costs-{report.month.name}"
@@ -73,7 +80,7 @@ def files_of(
             write = functools.partial(json_report.write_json, report=report, earlier=earlier)
             yield OutputFile(kind, f"{stem}.json", write)
         elif kind == "html":
-            yield _page(report, earlier, dataset.account, stem, statements=statements)
+            yield _page(report, earlier, dataset.account, stem, alerts=alerts, statements=statements)
         elif kind in FOCUS_FORMATS:
             yield _focus(kind, dataset, stem)
         else:
@@ -105,7 +112,9 @@ def _tables(kind: str, report: Report, stem: str) -> Iterator[OutputFile]:
         yield OutputFile(f"{table.name}.{kind}", f"{stem}-{table.name}.{kind}", write)
 
 
-def _page(report: Report, earlier: Earlier, account: str, stem: str, *, statements: bool) -> OutputFile:
+def _page(
+    report: Report, earlier: Earlier, account: str, stem: str, *, alerts: Sequence[str], statements: bool
+) -> OutputFile:
     from airflow_provider_closeai.costs.render.page import write_page  # not before: it imports Jinja
 
     write = functools.partial(
@@ -113,6 +122,7 @@ def _page(report: Report, earlier: Earlier, account: str, stem: str, *, statemen
         report=report,
         earlier=earlier,
         account=account,
+        alerts=alerts,
         statements=f"{_STATEMENTS}/{report.month.name}" if statements else "",
     )
     return OutputFile("html", f"{stem}.html", write)

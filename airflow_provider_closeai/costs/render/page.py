@@ -29,7 +29,13 @@ _NO_TEAMS = TeamSums(ZERO, ZERO, None, None, None, 0)
 
 
 def write_page(
-    file: IO[bytes], report: Report, earlier: Earlier, *, account: str, statements: str = ""
+    file: IO[bytes],
+    report: Report,
+    earlier: Earlier,
+    *,
+    account: str,
+    alerts: Sequence[str] = (),
+    statements: str = "",
 ) -> None:
     """
     Write a month's page.
@@ -38,12 +44,20 @@ def write_page(
     :param report: the month.
     :param earlier: the months before.
     :param account: the main account's name.
+    :param alerts: what is to be said about accounts.
     :param statements: the folder of the teams' pages, as seen from this one; empty: there are none.
     """
-    file.write(render(report, earlier, account=account, statements=statements).encode())
+    file.write(render(report, earlier, account=account, alerts=alerts, statements=statements).encode())
 
 
-def render(report: Report, earlier: Earlier | None = None, *, account: str, statements: str = "") -> str:
+def render(
+    report: Report,
+    earlier: Earlier | None = None,
+    *,
+    account: str,
+    alerts: Sequence[str] = (),
+    statements: str = "",
+) -> str:
     """Return a month's page; see :func:`write_page`."""
     earlier = earlier or Earlier()
     teams, money = teams_of(report, earlier), numbers.money_for(report.totals.month_to_date)
@@ -68,6 +82,7 @@ def render(report: Report, earlier: Earlier | None = None, *, account: str, stat
         ),
         daily=report.daily,
         totals=report.totals,
+        alerts=alerts,
         statements=statements,
         accounts=account_parts(report.accounts, _ACCOUNTS_AT_MOST),
         counts=_counts(report),

@@ -100,22 +100,26 @@ def headline(report: Report, earlier: Earlier) -> str:
     return " ".join(parts + _budgets(report, teams_of(report, earlier)))
 
 
-def digest(report: Report, earlier: Earlier, url: str | None) -> str:
+def digest(report: Report, earlier: Earlier, alerts: Sequence[str], url: str | None) -> str:
     """
     Return the lines that a notifier sends, as plain text.
 
     :param report: the month.
     :param earlier: the months before.
+    :param alerts: what is to be said about accounts.
     :param url: of the page, where it is known.
     """
     teams = [team for team in teams_of(report, earlier) if team.needs_attention]
     lines = [f"CloseAI costs, {month_name(report.month)} ({report.status})", headline(report, earlier)]
     lines += [f"- {_line(team, report)}" for team in teams[:_LISTED]]
     if len(teams) > _LISTED:
-        lines.append(f"- and {count_text(len(teams) - _LISTED)} more teams")
+        lines.append(f"- and {count_text(len(teams) - _LISTED)} more")
+    lines += [f"- {text}" for text in alerts[:_LISTED]]
+    if len(alerts) > _LISTED:
+        lines.append(f"- and {count_text(len(alerts) - _LISTED)} more accounts")
     lines += [f"Warning: {text}" for text in report.warnings[:_WARNINGS]]
     if len(report.warnings) > _WARNINGS:
-        lines.append(f"and {count_text(len(report.warnings) - _WARNINGS)} more warnings")
+        lines.append(f"Warnings, more: {count_text(len(report.warnings) - _WARNINGS)}")
     return "\n".join([*lines, *([url] if url else [])])
 
 
@@ -152,7 +156,8 @@ def _budgets(report: Report, teams: Sequence[Team]) -> list[str]:
     said = []
     if over:
         verb = ("is" if over == 1 else "are") if report.status == OPEN else "went"
-        said.append(f"{over} of {len(budgeted)} teams with a budget {verb} over it")
+        who = f"{over} of {len(budgeted)} teams" if len(budgeted) > 1 else "The one team"
+        said.append(f"{who} with a budget {verb} over it")
     if heading:
         verb = "is" if heading == 1 else "are"
         said.append(

@@ -1,0 +1,56 @@
+"""Read the months that a report is compared with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from airflow_provider_closeai.costs.accounting.earlier import (
+    Earlier,
+    EarlierMonth,
+    earlier_of,
+    month_as_closed,
+    month_as_computed,
+    wanted_months,
+)
+from airflow_provider_closeai.costs.accounting.months import Month
+from airflow_provider_closeai.costs.accounting.report_model import Report
+from airflow_provider_closeai.costs.errors import CurrencyConflict, DamagedFile, NoObservation
+from airflow_provider_closeai.costs.store import booked
+from airflow_provider_closeai.costs.store.kinds import CLOSED, SNAPSHOTS
+from airflow_provider_closeai.costs.store.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+
+def read_earlier(ledger: Ledger, month: Month, currency: str, compute: Callable[[Month], Report]) -> Earlier:
+    """
+    Read the months that a report is compared with.
+
+    Of a closed month only its figures are read; one that was left open is computed again.
+
+    :param ledger: where from.
+    :param month: the report's.
+    :param currency: the report's.
+    :param compute: computes a month.
+    """
+    found: list[EarlierMonth] = []
+    unusable: list[str] = []
+    for one in wanted_months(month, [*ledger.months(SNAPSHOTS), *ledger.months(CLOSED)]):
+        try:
+            closing = booked.read_closing(ledger, one.name, currency)
+            if closing is None:
+                found.append(month_as_computed(compute(one)))
+            else:
+                lines, _ = booked.read_adjustments(ledger, one.name, currency)
+                found.append(month_as_closed(one, closing, lines))
+        except (CurrencyConflict, DamagedFile, NoObservation) as error:
+            log.warning("%s is in no comparison: %s", one.name, error)
+            unusable.append(one.name)
+    return earlier_of(month, found, unusable, _first_snapshot(ledger))
+
+
+def _first_snapshot(ledger: Ledger) -> datetime | None:
+    files = (ledger.files(SNAPSHOTS, name) for name in ledger.months(SNAPSHOTS))
+    return next((found[0].at for found in files if found), None)
