@@ -93,7 +93,7 @@ def test_a_month_on_s3(s3: Any, sim: Simulator, clock: Clock) -> None:
         currency="CNY",
         formats=["csv", "focus", "html", "json", "parquet"],
         owners=f"{ROOT}/owners.csv",
-        close=True,
+        close="even if uncertain",
     )
     record = report.execute(context_of("close"))
     assert (record["total"], record["status"], record["warnings"]) == ("15.50000001", "final", [])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from airflow_provider_closeai.costs.accounting.observations import (
     ObservedMonth,
 )
 from airflow_provider_closeai.costs.accounting.turns import Turn
-from airflow_provider_closeai.costs.errors import DamagedFile
+from airflow_provider_closeai.costs.errors import DamagedFile, NotRead
 from airflow_provider_closeai.costs.store.kinds import CLOSED, CONTROL, DELETED, SNAPSHOTS
 from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile
 
@@ -143,9 +142,14 @@ def main_accounts(ledger: Ledger) -> set[int]:
     months = reversed(ledger.months(SNAPSHOTS))
     newest = (file for month in months for file in reversed(ledger.files(SNAPSHOTS, month)) if file.rows)
     for file in itertools.islice(newest, _LOOKED_AT):
-        with contextlib.suppress(DamagedFile):
+        try:
             if found := set(ledger.read(file, ["user_id"])[0]) - {None}:
                 return found
+        except DamagedFile:
+            continue
+        except NotRead as error:
+            if not isinstance(error.__cause__, FileNotFoundError):  # gone since it was listed
+                raise
     return set()
 
 
