@@ -122,6 +122,10 @@ bench: .venv/$$(MAIN_CELL)/.stamp ## speed and memory, measured
 	$(UV) pip install -q --python .venv/$(MAIN_CELL) -r requirements/bench.txt -c requirements/$(MAIN_CELL).txt
 	.venv/$(MAIN_CELL)/bin/python scripts/bench.py $(ARGS)
 
+.PHONY: hosts-table
+hosts-table: .venv/$$(MAIN_CELL)/.stamp ## random schedules over two hosts, with the lock and without
+	.venv/$(MAIN_CELL)/bin/python tests/faults/fault_hosts.py 200
+
 .PHONY: build
 build: .venv/$$(MAIN_CELL)/.stamp ## wheel and sdist into dist/
 	rm -rf dist
