@@ -16,7 +16,7 @@ from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import ApiBase, BaseHealth, SubAccount
 from airflow_provider_closeai.hooks.keys import openai_client, sink_keys
 from airflow_provider_closeai.hooks.rosters import ApplyOptions, PlanOptions, apply_roster, plan_roster
-from airflow_provider_closeai.hooks.stores import TaskJournal, VariableNames, VariableStore
+from airflow_provider_closeai.hooks.stores import TaskJournal, VariableStore, shared_names
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.reading import select
 from airflow_provider_closeai.provisioning.requests import (
@@ -359,7 +359,7 @@ def this_try(context: Context | None = None) -> runner.Try:
         is_retry=ti.try_number > 1,
         own_journal=None if states is None else lambda alias: TaskJournal(states, alias),
         is_supervised=None if states is not None else lambda: os.getppid() == parent,
-        names=VariableNames() if VariableNames.is_possible() else None,
+        names=shared_names(),
     )
 
 

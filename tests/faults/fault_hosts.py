@@ -1,6 +1,6 @@
 """Two hosts, one platform: random schedules of tasks, retries, kills and a store that fails, in virtual time.
 
-``python tests/faults/fault_hosts.py 200`` prints the table of docs/benchmarks.md.
+``make hosts-table`` prints the table of docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -317,7 +317,7 @@ def main(number: int) -> None:
     """Print the table."""
     print("| | schedules | wrong number | not told |")
     print("|---|---|---|---|")
-    for name, guarded in (("with the lock and the rule", True), ("without them", False)):
+    for name, guarded in (("with the lock and the rule for absence", True), ("without them", False)):
         outcomes = [run_schedule(seed, guarded=guarded) for seed in range(number)]
         wrong = [seed for seed, outcome in enumerate(outcomes) if outcome.is_wrong]
         untold = sum(outcome.untold for outcome in outcomes)

@@ -142,7 +142,7 @@ def test_aliases_of_one_run_are_claimed_together(sim: Simulator) -> None:
 def test_a_store_that_does_not_work_creates_nothing_and_is_told(sim: Simulator) -> None:
     names = Names()
     names.problem = RuntimeError("API_SERVER_ERROR")
-    with pytest.raises(NotNoted, match="claim over all hosts") as caught:
+    with pytest.raises(NotNoted, match="that all hosts share cannot be") as caught:
         ensure(client_of(sim), names)
     assert not caught.value.permanent
     assert sim.count("create") == 0

@@ -242,4 +242,4 @@ def sharing_of(client: CloseAIClient, names: NameStore | None) -> Sharing | None
 
 
 def _unavailable(failure: StoreFailed) -> CloseAIError:
-    return not_noted(failure.__cause__ or failure, f"the claim over all hosts (it {failure})")
+    return not_noted(f"The store of names that all hosts share {failure}", failure.__cause__)
