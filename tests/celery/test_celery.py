@@ -292,6 +292,7 @@ def test_a_triggerer_that_dies(world: World) -> None:
         simulator.fault("healthy", "unhealthy", base=index, times=None)
     assert airflow.call("PATCH", "dags/sensors", {"is_paused": True}).ok
     run_id = airflow.trigger("sensors", connection="waited_for").run_id
+    begun = time.monotonic()
     defer(airflow, run_id, HealthTrigger("waited_for", "any", 1).serialize(), SENSORS)
     assert deferred(airflow, run_id) == SENSORS
     for _ in range(2):
@@ -305,7 +306,8 @@ def test_a_triggerer_that_dies(world: World) -> None:
     row.trials = len(events)
     row.lost = sum(simulator.base_urls[0] not in event for event in events)
     assert row.trials == SENSORS
-    assert simulator.count("links") == 1
+    # Where no base is well, discovery is asked again, after a minute at the soonest.
+    assert simulator.count("links") <= 1 + (time.monotonic() - begun) / 60
     rounds = (time.monotonic() - started) / 2 + 2  # health_ttl
     assert simulator.count("healthy") - probes <= 2 * rounds, "more than one probe per base and health_ttl"
     assert row.is_good
