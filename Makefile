@@ -136,6 +136,10 @@ bench-triggerer: .venv/celery/.stamp ## ten thousand deferred sensors in a real 
 	@scripts/install-servers
 	PYTHONPATH=tests/e2e .venv/celery/bin/python tests/celery/ten_thousand.py
 
+.PHONY: hosts-table
+hosts-table: .venv/$$(MAIN_CELL)/.stamp ## random schedules over two hosts, with the lock and without
+	.venv/$(MAIN_CELL)/bin/python tests/faults/fault_hosts.py 200
+
 .PHONY: build
 build: .venv/$$(MAIN_CELL)/.stamp ## wheel and sdist into dist/
 	rm -rf dist

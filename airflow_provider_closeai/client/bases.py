@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 Require = Literal["any", "primary", "all"]
 FIRST_WAIT = 60.0
 MAX_WAIT = 15 * 60.0
+_MOST_DOUBLINGS = 4
 
 
 def ranked(bases: Iterable[ApiBase]) -> list[ApiBase]:
@@ -104,6 +105,28 @@ def is_bad(verdict: HealthCheckResult | None) -> bool:
     :param verdict: what was last seen of it.
     """
     return verdict is not None and not verdict.healthy and verdict.is_proof
+
+
+def missed(healthy: bool, last: HealthCheckResult | None) -> int:
+    """
+    Count how often in a row a base did not serve.
+
+    :param healthy: whether it serves now.
+    :param last: what was seen of it before.
+    """
+    return 0 if healthy else 1 + (last.misses if last is not None and not last.healthy else 0)
+
+
+def is_due_again(verdict: HealthCheckResult | None, now: float, health_ttl: float) -> bool:
+    """
+    Say whether a base that did not serve is probed again while others do: each time twice as late.
+
+    :param verdict: what was last seen of it.
+    :param now: the time.
+    :param health_ttl: seconds after which it is probed the first time.
+    """
+    doublings = 0 if verdict is None else min(max(verdict.misses - 1, 0), _MOST_DOUBLINGS)
+    return verdict is None or now - verdict.at >= health_ttl * 2**doublings
 
 
 def decode_links(content: bytes) -> tuple[ApiBase, ...]:

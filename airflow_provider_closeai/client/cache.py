@@ -3,6 +3,10 @@
 The cache tells a process where to send the main key. So it is private (directory 0700, file 0600, ours,
 no link) and signed with a key derived from the sk: what cannot be verified is as if it were not there.
 Nothing in it is secret, and nothing that goes wrong with it fails a task.
+
+It is a file of this host; where that is asked for, a store of the whole deployment besides. What the
+deployment knows of a base orders it, what this host saw of it decides: a base may be out of reach from one
+host alone.
 """
 
 from __future__ import annotations
@@ -24,7 +28,10 @@ from airflow_provider_closeai.local_state.stores import MAX_BYTES, FileStore, St
 
 STALE_FOR = 7 * 24 * 3600.0
 MAX_PUT_OFF = 24 * 3600.0
+#: Seconds for which this host's processes leave the shared store alone once it has failed.
+LEAVE_ALONE = 300.0
 _SKEW = 60.0
+_MAX_SKEW = 1800.0  # between the clocks of two hosts: what is further ahead is not believed
 
 
 class HealthCheckResult(msgspec.Struct, frozen=True):
@@ -36,6 +43,7 @@ class HealthCheckResult(msgspec.Struct, frozen=True):
     :param detail: how that was seen, for a person.
     :param reached: whether the platform's own server answered there, well or not.
     :param is_proof: whether it proves anything: that a probe was refused, as 429 does, does not.
+    :param misses: how often in a row it did not serve.
     """
 
     healthy: bool
@@ -43,6 +51,7 @@ class HealthCheckResult(msgspec.Struct, frozen=True):
     detail: str
     reached: bool = True
     is_proof: bool = True
+    misses: int = 0
 
 
 class PoolState(msgspec.Struct, frozen=True):
@@ -60,6 +69,7 @@ class PoolState(msgspec.Struct, frozen=True):
     :param found_shapes: of aliases that the platform's filter has found (:mod:`.alias_filter`).
     :param ask_key_again_at: with fixed bases: until then it is known whether the key is refused.
     :param key_refused: what the platform said when it refused the key; empty: it did not.
+    :param leave_alone_until: until then this host's processes leave the shared store alone.
     """
 
     bases: tuple[ApiBase, ...] = ()
@@ -73,6 +83,42 @@ class PoolState(msgspec.Struct, frozen=True):
     found_shapes: tuple[tuple[str, ...], ...] = ()
     ask_key_again_at: float = 0.0
     key_refused: str = ""
+    leave_alone_until: float = 0.0
+
+
+def merged(here: PoolState, theirs: PoolState, now: float, health_ttl: float) -> PoolState:
+    """
+    Return what this host and the deployment know together.
+
+    :param here: what this host knows; the verdicts are its own.
+    :param theirs: what the deployment knows.
+    :param now: the time.
+    :param health_ttl: seconds for which a verdict is used.
+    """
+    newest = max(here, theirs, key=lambda known: (known.discovered_at, known.ask_again_at))
+    of_key = max(here, theirs, key=lambda known: known.ask_key_again_at)
+    verdicts = {
+        base: _deciding(here.verdicts.get(base), theirs.verdicts.get(base), now, health_ttl)
+        for base in {**theirs.verdicts, **here.verdicts}
+    }
+    return msgspec.structs.replace(
+        newest,
+        verdicts={base: seen for base, seen in verdicts.items() if seen is not None},
+        found_shapes=tuple(dict.fromkeys((*here.found_shapes, *theirs.found_shapes))),
+        ask_key_again_at=of_key.ask_key_again_at,
+        key_refused=of_key.key_refused,
+        leave_alone_until=here.leave_alone_until,
+    )
+
+
+def _deciding(
+    own: HealthCheckResult | None, other: HealthCheckResult | None, now: float, health_ttl: float
+) -> HealthCheckResult | None:
+    if own is None or other is None:
+        return own or other
+    if not own.healthy or now - own.at < health_ttl or now - other.at >= health_ttl:
+        return own  # what is bad from here stays so until it is good from here
+    return other
 
 
 class Cache:
@@ -80,11 +126,11 @@ class Cache:
     Reads and writes what is known, verified.
 
     :param config: the key and what the knowledge is about (origin, fixed bases, allowed hosts).
-    :param store: makes the store for a name; default: a file of this host's user.
+    :param store: makes the store of the whole deployment for a name; default: there is none.
     :param clock: says what the time is, and waits for locks.
     """
 
-    _unshared: ClassVar[dict[str, str]] = {}  # per process, for when the store cannot be written
+    _unshared: ClassVar[dict[str, str]] = {}  # per process, for when the file cannot be written
 
     def __init__(
         self,
@@ -95,19 +141,17 @@ class Cache:
         about = msgspec.json.encode([config.origin, config.api_bases, config.allowed_hosts])
         self._mac_key = hmac.digest(config.key.reveal().encode(), b"closeai cache 1 " + about, "sha256")
         self.name = hashlib.sha256(self._mac_key).hexdigest()[:24]
-        self._store = (store or FileStore)(self.name)
+        self._file = FileStore(self.name)
+        self._shared = None if store is None else store(self.name)
+        self._health_ttl = config.health_ttl
         self._clock = clock
         self._last: tuple[str, PoolState] | None = None
 
     def read(self) -> PoolState:
-        """Return what is known; nothing known, where the store's text cannot be verified."""
-        text = None
-        try:
-            text = self._store.read()
-        except Exception as problem:
-            warn_once(f"The shared cache of bases cannot be read ({reason(problem)}).")
-        text = self._unshared.get(self.name, text)
-        return self._verified(text) or PoolState()
+        """Return what is known; nothing known, where the stores' texts cannot be verified."""
+        here = self._read_here()
+        theirs = self._read_shared(here)
+        return here if theirs is None else merged(here, theirs, self._clock.now(), self._health_ttl)
 
     def change(self, edit: Callable[[PoolState], PoolState]) -> PoolState:
         """
@@ -116,19 +160,74 @@ class Cache:
         :param edit: makes the new knowledge from the newest.
         """
         with lock(self.name, 2.0, self._clock):
-            known = edit(self.read())
-            payload = msgspec.json.encode(known).decode()
-            text = f"{self._mac(payload)} {payload}"
-            try:
-                self._store.write(text)
-                self._unshared.pop(self.name, None)
-            except Exception as problem:
-                warn_once(
-                    f"The shared cache of bases cannot be written ({reason(problem)}): "
-                    "this process keeps what it learns to itself."
-                )
-                self._unshared[self.name] = text
-        return known
+            here = self._read_here()
+            theirs = self._read_shared(here)
+            before = here if theirs is None else merged(here, theirs, self._clock.now(), self._health_ttl)
+            after = edit(before)
+            news = {base: seen for base, seen in after.verdicts.items() if seen != before.verdicts.get(base)}
+            own = {base: seen for base, seen in (here.verdicts | news).items() if base in after.verdicts}
+            here = msgspec.structs.replace(after, verdicts=own)
+            self._write_here(here)
+            if self._may_share(here):
+                old = {} if theirs is None else theirs.verdicts
+                all_of = {base: seen for base, seen in (old | news).items() if base in after.verdicts}
+                self._write_shared(here, all_of)
+        return after
+
+    def _read_here(self) -> PoolState:
+        text = None
+        try:
+            text = self._file.read()
+        except Exception as problem:
+            warn_once(f"The shared cache of bases cannot be read ({reason(problem)}).")
+        known = self._verified(self._unshared.get(self.name, text))
+        return (known and self._without_future(known)) or PoolState()
+
+    def _write_here(self, known: PoolState) -> None:
+        text = self._signed(known)
+        try:
+            self._file.write(text)
+            self._unshared.pop(self.name, None)
+        except Exception as problem:
+            warn_once(
+                f"The shared cache of bases cannot be written ({reason(problem)}): "
+                "this process keeps what it learns to itself."
+            )
+            self._unshared[self.name] = text
+
+    def _may_share(self, here: PoolState) -> bool:
+        left = here.leave_alone_until - self._clock.now()
+        return self._shared is not None and not 0 < left <= LEAVE_ALONE
+
+    def _read_shared(self, here: PoolState) -> PoolState | None:
+        if self._shared is None or not self._may_share(here):
+            return None
+        try:
+            known = self._verified(self._shared.read())
+        except Exception as problem:
+            with lock(self.name, 2.0, self._clock):
+                self._leave_alone(self._read_here(), problem)
+            return None
+        return known and self._not_ahead(known)
+
+    def _write_shared(self, here: PoolState, verdicts: dict[str, HealthCheckResult]) -> None:
+        known = msgspec.structs.replace(here, verdicts=verdicts, leave_alone_until=0.0)
+        try:
+            if self._shared is not None:
+                self._shared.write(self._signed(known))
+        except Exception as problem:
+            self._leave_alone(here, problem)
+
+    def _leave_alone(self, here: PoolState, problem: Exception) -> None:
+        warn_once(
+            f"The deployment's cache of bases (a Variable) does not work ({reason(problem)}): it is left "
+            f"alone for {LEAVE_ALONE / 60:.0f} minutes, and this host's processes share what they learn."
+        )
+        self._write_here(msgspec.structs.replace(here, leave_alone_until=self._clock.now() + LEAVE_ALONE))
+
+    def _signed(self, known: PoolState) -> str:
+        payload = msgspec.json.encode(known).decode()
+        return f"{self._mac(payload)} {payload}"
 
     def try_lock(self, what: str, wait: float = 0.0) -> AbstractContextManager[bool]:
         """
@@ -146,7 +245,7 @@ class Cache:
         if not isinstance(text, str) or len(text) > MAX_BYTES:
             return None
         if self._last is not None and self._last[0] == text:
-            return self._without_future(self._last[1])
+            return self._last[1]
         mac, _, payload = text.partition(" ")
         if not hmac.compare_digest(mac.encode(errors="replace"), self._mac(payload).encode()):
             warn_once(f"The cache of bases {self.name} is not ours or was changed: ignored, asked anew.")
@@ -156,7 +255,7 @@ class Cache:
         except msgspec.DecodeError:
             return None
         self._last = (text, known)
-        return self._without_future(known)
+        return known
 
     def _without_future(self, known: PoolState) -> PoolState | None:
         now = self._clock.now()
@@ -166,3 +265,19 @@ class Cache:
             return known
         verdicts = {base: seen for base, seen in known.verdicts.items() if seen.at <= now + _SKEW}
         return msgspec.structs.replace(known, verdicts=verdicts)
+
+    def _not_ahead(self, known: PoolState) -> PoolState | None:
+        """Take what another host's clock dates in the future as seen now, within bounds."""
+        now = self._clock.now()
+        if known.discovered_at > now + _MAX_SKEW or known.ask_again_at > now + MAX_PUT_OFF + _MAX_SKEW:
+            return None
+        verdicts = {
+            base: msgspec.structs.replace(seen, at=min(seen.at, now))
+            for base, seen in known.verdicts.items()
+            if seen.at <= now + _MAX_SKEW
+        }
+        discovered_at = min(known.discovered_at, now)
+        ask_again_at = min(known.ask_again_at, now + MAX_PUT_OFF)
+        return msgspec.structs.replace(
+            known, discovered_at=discovered_at, ask_again_at=ask_again_at, verdicts=verdicts
+        )

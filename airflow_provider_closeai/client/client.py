@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -71,21 +71,6 @@ CREATE = Call("create", "POST", f"{_ACCOUNTS}/token", decoder(CreateAnswer), rep
 UPDATE = Call("update", "POST", f"{_ACCOUNTS}/token/info", decoder(SuccessAnswer), may_miss=True)
 DELETE = Call("delete", "DELETE", f"{_ACCOUNTS}/token", decoder(SuccessAnswer), may_miss=True)
 BILLING = Call("billing", "GET", "/dashboard/billing/credit_grants", decoder(CreditGrants), writes=False)
-
-
-class Permit(Protocol):
-    """Says whether a create may be sent, as long as that takes."""
-
-    def renew(self) -> Callable[[], bool]:
-        """
-        Note that the create may be sent now, directly before each attempt.
-
-        :returns: says, directly before the first byte, whether it still may.
-        :raises Exception: it may not: nothing is sent.
-        """
-
-    def wait(self, seconds: float) -> None:
-        """Wait between two attempts."""
 
 
 class CloseAIClient:
@@ -260,7 +245,7 @@ class CloseAIClient:
         model_pricing: Mapping[str, Decimal],
         balance: Decimal,
         count: int,
-        permit: Permit | None = None,
+        permit: retry.Permit | None = None,
     ) -> tuple[SubAccount, ...]:
         """
         Send one create. Never sent again once it may have been executed.
@@ -306,16 +291,15 @@ class CloseAIClient:
     def _call(
         self,
         call: Call,
-        *,
         query: Mapping[str, str] | None = None,
         body: object = None,
-        permit: Permit | None = None,
+        permit: retry.Permit | None = None,
     ) -> Any:
-        progress = retry.Progress(end=self.clock.monotonic() + self.config.deadline)
+        progress = retry.Progress(end=self.clock.monotonic() + self.config.deadline, permit=permit)
         policy = retry.Policy(repeatable=call.repeatable, max_attempts=self.config.max_attempts)
         sleep = self.clock.sleep if permit is None else permit.wait
         for step in retry.retrying(policy, progress, self.clock.monotonic, sleep):
-            step.retry_state.set_result(self._attempt(call, progress, query, body, permit))
+            step.retry_state.set_result(self._attempt(call, progress, query, body))
         last = progress.attempts[-1]
         if last.outcome is Outcome.EXECUTED:
             if call is LIST:
@@ -326,15 +310,10 @@ class CloseAIClient:
         raise failures.failed_call(call.name, progress.attempts, writes=call.writes)
 
     def _attempt(
-        self,
-        call: Call,
-        progress: retry.Progress,
-        query: Mapping[str, str] | None,
-        body: object,
-        permit: Permit | None,
+        self, call: Call, progress: retry.Progress, query: Mapping[str, str] | None, body: object
     ) -> Attempt:
         def send(base: str, *, fresh: bool) -> Attempt:
-            may_leave = None if permit is None else permit.renew()
+            may_leave = None if progress.permit is None else progress.permit.renew()
             left = max(progress.end - self.clock.monotonic(), 0.001)  # discovery may have taken some
             attempt = self._transport.attempt(
                 call.method,

@@ -40,7 +40,7 @@ EXTRA_LABELS = {
     "verify": "Verify TLS",
     "proxies": "Proxies",
 }
-_CHOICES = {"cache": ("file", "variable"), "lock": ("auto", "host", "deployment")}
+CHOICES = {"cache": ("file", "variable"), "lock": ("auto", "host", "deployment")}
 # Libraries disagree on where a host ends that holds a backslash, and allowed_hosts would be passed by.
 _HOST = re.compile(r"[\w.-]+|[0-9a-fA-F:.]+")
 _CORRECT_EXTRA = (
@@ -154,7 +154,7 @@ def config_from(
         )
     if "allowed_hosts" in given:
         settings["allowed_hosts"] = tuple(_texts("allowed_hosts", given["allowed_hosts"]))
-    for name, choices in _CHOICES.items():
+    for name, choices in CHOICES.items():
         if name in given:
             if given[name] not in choices:
                 *others, last = (repr(choice) for choice in choices)

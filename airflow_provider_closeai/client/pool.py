@@ -21,7 +21,9 @@ from airflow_provider_closeai.client.bases import (
     decode_links,
     discovery_wait,
     is_bad,
+    is_due_again,
     is_lost,
+    missed,
     ordered,
     ranked,
     usable,
@@ -135,7 +137,11 @@ class BasePool:
         known = self._current()
         best = ordered(known.bases, known.verdicts)[0]
         better = itertools.takewhile(lambda base: base != best, ranked(known.bases))
-        doubted = [base for base in better if self._is_old(known.verdicts.get(base.api))]
+        doubted = [
+            base
+            for base in better
+            if is_due_again(known.verdicts.get(base.api), self._now(), self._config.health_ttl)
+        ]
         return self._probe(doubted, wait=0.0) if doubted else known
 
     def is_healthy_now(self, base: str) -> bool:
@@ -163,7 +169,13 @@ class BasePool:
         if not healthy:
             log.warning("Base %s: %s. It comes last until it is healthy.", attempt.base, attempt.detail)
         detail = "served a call" if healthy else attempt.detail
-        self._learn({attempt.base: HealthCheckResult(healthy, self._now(), detail, reached)})
+        self._learn(
+            {
+                attempt.base: HealthCheckResult(
+                    healthy, self._now(), detail, reached, misses=missed(healthy, last)
+                )
+            }
+        )
 
     def check_health(self) -> list[BaseHealth]:
         """
@@ -321,7 +333,8 @@ class BasePool:
         if not healthy:
             log.warning("Base %s is not healthy: %s.", base.api, detail)
         is_proof = probe.outcome is not Outcome.REJECTED
-        return HealthCheckResult(healthy, self._now(), detail, probe.reached_platform, is_proof)
+        misses = missed(healthy, last)
+        return HealthCheckResult(healthy, self._now(), detail, probe.reached_platform, is_proof, misses)
 
     def _ask_health(self, base: str) -> Attempt:
         probe = self._transport.attempt(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 import tenacity
@@ -37,6 +38,21 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: int
 
 
+class Permit(Protocol):
+    """Says whether a create may be sent, as long as that takes."""
+
+    def renew(self) -> Callable[[], bool]:
+        """
+        Note that the create may be sent now, directly before each attempt.
+
+        :returns: says, directly before the first byte, whether it still may.
+        :raises Exception: it may not: nothing is sent.
+        """
+
+    def wait(self, seconds: float) -> None:
+        """Wait between two attempts."""
+
+
 class Progress(msgspec.Struct, kw_only=True):
     """
     How far one call has come.
@@ -44,11 +60,13 @@ class Progress(msgspec.Struct, kw_only=True):
     :param end: when its time is over, in monotonic seconds.
     :param attempts: what was tried, the newest last.
     :param bases: how many bases there are.
+    :param permit: is asked before each attempt.
     """
 
     end: float
     attempts: list[Attempt] = []
     bases: int = 1
+    permit: Permit | None = None
 
 
 def may_help(attempt: Attempt, repeatable: bool) -> bool:

@@ -14,7 +14,7 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import ApiBase, BaseHealth, SubAccount
-from airflow_provider_closeai.hooks.stores import TaskJournal, VariableNames, VariableStore
+from airflow_provider_closeai.hooks.stores import TaskJournal, VariableStore, shared_names
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.reading import select
 from airflow_provider_closeai.provisioning.requests import (
@@ -313,7 +313,7 @@ def this_try(context: Context | None = None) -> runner.Try:
         is_retry=ti.try_number > 1,
         own_journal=None if states is None else lambda alias: TaskJournal(states, alias),
         is_supervised=None if states is not None else lambda: os.getppid() == parent,
-        names=VariableNames() if VariableNames.is_possible() else None,
+        names=shared_names(),
     )
 
 

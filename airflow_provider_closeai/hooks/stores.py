@@ -6,7 +6,11 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from airflow.providers.common.compat.sdk import Variable
+from airflow.providers.common.compat.sdk import Variable, conf
+
+from airflow_provider_closeai.local_state.folder import warn_once
+
+_OF_ONE_HOST = ("LocalExecutor", "SequentialExecutor", "DebugExecutor")
 
 
 class VariableStore:
@@ -53,6 +57,19 @@ class VariableNames:
     def remove(self, name: str) -> None:
         """Delete the Variable."""
         Variable.delete(name)
+
+
+def shared_names() -> VariableNames | None:
+    """Return the names that all hosts share; ``None`` before Airflow 3.3, with a warning for several."""
+    if VariableNames.is_possible():
+        return VariableNames()
+    executor = conf.get("core", "executor", fallback=_OF_ONE_HOST[0])
+    if executor not in _OF_ONE_HOST:
+        warn_once(
+            f"Tasks of {executor} run on several hosts, and this Airflow gives them no lock (3.3 does): tasks "
+            "that share an alias need a pool of one slot. See docs/operators/create.md#several-hosts."
+        )
+    return None
 
 
 class TaskJournal:

@@ -91,6 +91,7 @@ class CreateDecision:
         self._unchanged_since = 0.0
         self._made: dict[int, SubAccount] = {}
         self._has_posted = False
+        self._posted_before = before is not None  # an earlier try did
         self._may_have_made_more = False  # a post of this try had no clear answer
         self._fruitless = 0  # posts in a row after which nothing new was there
         self._last_failure: CloseAIError | None = None
@@ -195,6 +196,15 @@ class CreateDecision:
         if self._listed is None or self._must_list:
             return List()
         present = self._known
+        if self._is_surplus_of_others(present):
+            log.warning(
+                "Alias %r has %d sub-accounts by now, %d were asked for: other tasks created some at the "
+                "same time, and tell which. This task created none, and goes on with the oldest.",
+                self._request.alias,
+                len(present),
+                self._request.count,
+            )
+            return _done({key: present[key] for key in sorted(present)[: self._request.count]})
         refusal = self._refusal(present)
         if refusal is not None:
             return Fail(refusal)
@@ -284,6 +294,11 @@ class CreateDecision:
                 self._request.settle,
             )
         return _done(present)
+
+    def _is_surplus_of_others(self, present: Accounts) -> bool:
+        """Whether others made too many while this task looked; what was there at first is refused."""
+        at_first = len(self._at_first) <= self._request.count < len(present)
+        return at_first and not self._has_posted and not self._posted_before
 
     def _refusal(self, present: Accounts) -> CloseAIError | None:
         if self._may_have_made_more and self._confirm_until is None:

@@ -90,18 +90,19 @@ def supervisor_gone() -> SupervisorGone:
     )
 
 
-def not_noted(problem: BaseException | None, what: str) -> CloseAIError:
+def not_noted(what: str, problem: BaseException | None) -> CloseAIError:
     """
     Return the error of a post that was not sent, since something could not be noted first.
 
-    :param problem: what the store raised.
-    :param what: could not be noted, for a person.
+    :param what: went wrong, as the beginning of a sentence.
+    :param problem: what the store raised, if it did.
     """
     if isinstance(problem, BrokenPipeError | EOFError):
         return supervisor_gone()
+    kind = "" if problem is None else f" ({type(problem).__name__})"
     return NotNoted(
-        f"{what[0].upper()}{what[1:]} could not be written ({type(problem).__name__}), so the post was not "
-        "sent. Is Airflow's API server up? A retry looks, and does what is missing.",
+        f"{what}{kind}, so nothing more was sent. Is Airflow's API server up? A retry looks, and does what "
+        "is missing.",
         call="create",
     )
 

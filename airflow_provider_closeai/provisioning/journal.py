@@ -157,7 +157,7 @@ class CreateJournal:
             try:
                 self._own.write(_text(entry))
             except Exception as problem:
-                raise not_noted(problem, "the task's own note") from None
+                raise not_noted("The task's own note could not be written", problem) from None
         _write(self._here, entry)
 
     def not_posted(self, before: Collection[int]) -> None:

@@ -39,8 +39,8 @@ def surplus(request: CreateRequest, present: Accounts) -> CloseAIError | None:
     return TooManyAccounts(
         f"Alias {request.alias!r} has {len(present)} sub-accounts, {request.count} were asked for: ids "
         f"{sorted(present)}. None was changed or deleted: find out which are in use, and delete the "
-        "others by id (DeleteSubAccountsOperator), or ask for a larger count. Tasks on several "
-        "hosts that share an alias need a pool of one slot.",
+        "others by id (DeleteSubAccountsOperator), or ask for a larger count. Do tasks of several "
+        "hosts share the alias? See docs/operators/create.md#several-hosts.",
         call="create",
     )
 

@@ -62,6 +62,7 @@ def test_every_form_field_arrives(sim: Simulator, monkeypatch: Patch) -> None:
         "api_bases": ", ".join(sim.base_urls),
         "allowed_hosts": "127.0.0.*",
         "cache": "file",
+        "lock": "host",
         "discovery_ttl": "7",
         "health_ttl": 8,
         "connect_timeout": "1.5",

@@ -294,6 +294,7 @@ EDITS: dict[str, Callable[[Scene, Any], Any]] = {
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_edited_variable_costs_no_key_and_no_task(scene: Scene, edit: str) -> None:
     variable = Shared()
+    scene.file.unlink()
 
     def client() -> CloseAIClient:
         made = CloseAIClient(config_of(scene.sim), store=variable.store, clock=NO_WAITS)
@@ -335,6 +336,7 @@ def test_the_hooks_own_variable_edited_by_somebody_else(
             assert scene.sim.key not in value
             values[key] = value
 
+    scene.file.unlink()
     monkeypatch.setattr(stores, "Variable", Variable)
     scene.run_tasks(lambda: CloseAIClient(config_of(scene.sim), store=stores.VariableStore))
     assert list(values) == [f"closeai_bases_{Cache(config_of(scene.sim)).name}"]

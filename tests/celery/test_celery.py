@@ -274,9 +274,13 @@ def test_a_base_that_one_host_does_not_reach(world: World) -> None:
     row = Row("a base that swallows the connections of one host")
     airflow, platform = world.airflow, world.swallowed
     skip_where_hosts_share(airflow)
+    used = []
     for host in ("host_b", "host_a", "host_b", "host_a"):
+        before = len(platform.simulator.requests)
         row.trials += 1
         row.lost += airflow.trigger(f"list_{host}", connection="swallowed").ended() != "success"
+        used += [each.host for each in platform.simulator.requests[before:] if each.call == "list"]
+    assert used == ["base-0", "base-1"] * 2, "a host gave up a base that it reaches"
     run = airflow.trigger("e2e_create", connection="swallowed", alias=ALIAS)  # on host_a
     run.ended()
     judge(row, platform, run, 2, "create")

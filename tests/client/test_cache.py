@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support import client_of, config_of, in_processes, in_threads, platform
+from support import Clock, client_of, clock_with, config_of, in_processes, in_threads, platform
 
 from airflow_provider_closeai.client.cache import (
     MAX_PUT_OFF,
@@ -24,6 +24,7 @@ from airflow_provider_closeai.client.cache import (
     HealthCheckResult,
     PoolState,
 )
+from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.models import ApiBase
 from airflow_provider_closeai.local_state import lock
@@ -251,3 +252,105 @@ def test_the_file_is_json_behind_its_signature(warm: Simulator) -> None:
     mac, _, payload = file_of(warm).read_text().partition(" ")
     assert len(mac) == 64
     assert [base["api"] for base in json.loads(payload)["bases"]] == warm.base_urls
+
+
+# --- Shared by the deployment ---------------------------------------------------------------------------
+
+
+class Variable:
+    """The store of a whole deployment, in a list; it may refuse."""
+
+    def __init__(self) -> None:
+        self.text: str | None = None
+        self.refuses = False
+        self.asked = 0
+
+    def store(self, name: str) -> Variable:
+        return self
+
+    def read(self) -> str | None:
+        self.asked += 1
+        return self.text
+
+    def write(self, text: str) -> None:
+        self.asked += 1
+        if self.refuses:
+            raise RuntimeError("the API server is down")
+        self.text = text
+
+
+def use_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir(exist_ok=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
+
+
+def shared_client(sim: Simulator, variable: Variable, now: Callable[[], float] = time.time) -> CloseAIClient:
+    config = config_of(sim, connect_timeout=0.3)
+    return CloseAIClient(config, store=variable.store, clock=clock_with(now=now))
+
+
+def test_what_one_host_learned_the_others_need_not_ask(
+    sim: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    variable = Variable()
+    for name in ("a", "b", "c"):
+        use_host(monkeypatch, tmp_path, name)
+        shared_client(sim, variable).check_health()
+        list(shared_client(sim, variable).iter_sub_accounts())
+    assert (sim.count("links"), sim.count("healthy")) == (1, 2)
+
+
+def test_a_variable_that_refuses_costs_one_write_of_the_whole_host(sim: Simulator) -> None:
+    variable = Variable()
+    variable.refuses = True
+    shared_client(sim, variable).check_health()
+    asked = variable.asked
+    for _ in range(10):
+        shared_client(sim, variable).check_health()  # as other processes: nothing is kept but the file
+        list(shared_client(sim, variable).iter_sub_accounts())
+    assert variable.asked == asked, "it is left alone"
+    assert (sim.count("links"), sim.count("healthy")) == (1, 2)
+    later = time.time() + 301
+    variable.refuses = False
+    shared_client(sim, variable, now=lambda: later).check_health()
+    assert variable.text is not None
+
+
+def test_a_base_that_one_host_cannot_reach_serves_the_others(
+    sim: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clock: Clock
+) -> None:
+    """For host A the first base is a black hole. B is not moved off it for good, and A not back onto it."""
+    variable, first = Variable(), sim.base_urls[0]
+
+    def turn(name: str) -> str:
+        use_host(monkeypatch, tmp_path, name)
+        sim.swallow_base(0) if name == "a" else sim.start_base(0)
+        client = shared_client(sim, variable, clock)
+        before = len(sim.requests)
+        list(client.iter_sub_accounts())
+        return next(request.host for request in sim.requests[before:] if request.call == "list")
+
+    turn("b")
+    assert turn("a") == "base-0" or variable.text is not None
+    served = []
+    for _ in range(40):
+        clock.now += 100
+        served.append((turn("a"), turn("b")))
+    on_a, on_b = [one for one, _ in served], [other for _, other in served]
+    assert set(on_a[5:]) == {"base-1"}
+    assert on_b[20:].count("base-0") > 15
+    assert first in {base.api for base in shared_client(sim, variable, clock).list_bases()}
+
+
+def test_a_clock_that_is_ahead_makes_nobody_ask_anew(
+    sim: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clock: Clock
+) -> None:
+    variable = Variable()
+    clocks: dict[str, Callable[[], float]] = {"a": lambda: clock.now + 600, "b": clock}
+    for _ in range(5):
+        for name, now in clocks.items():
+            use_host(monkeypatch, tmp_path, name)
+            shared_client(sim, variable, now).check_health()
+        clock.now += 50
+    assert sim.count("links") == 1
+    assert sim.count("healthy") <= 4, "a probe of each base by each host, no more"

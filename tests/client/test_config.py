@@ -33,6 +33,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "api_bases": (),
         "allowed_hosts": (),
         "cache": "file",
+        "lock": "auto",
         "discovery_ttl": 3600,
         "health_ttl": 300,
         "connect_timeout": 5,
@@ -60,6 +61,7 @@ GOOD = [
     ("page_size", "-1", -1),
     ("page_size", 1000, 1000),
     ("cache", "variable", "variable"),
+    ("lock", "deployment", "deployment"),
     (
         "api_bases",
         ["https://a.example/", "https://b.example:8443"],
@@ -92,6 +94,7 @@ BAD_VALUES: dict[str, list[Any]] = {
     "max_attempts": [0, -1, 1.5, "two", True, "1e999", []],
     "page_size": [0, -2, "all", 2.5, False],
     "cache": ["redis", "File", 1, ["file"]],
+    "lock": ["none", "Host", True, ["host"]],
     "api_bases": [
         *([], " , ", [""], 5, [5], "[broken", {"a": 1}, ["a.example"], "ftp://a"),
         *("http://a.example", "https://u:p@a.example", "https://a.example?x=1"),

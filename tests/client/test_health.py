@@ -98,15 +98,15 @@ def test_a_base_comes_back_after_one_probe(sim: Simulator, clock: Clock) -> None
     assert sim.count("healthy", base=1) == 0
 
 
-def test_a_base_that_stays_bad_is_probed_once_per_ttl(sim: Simulator, clock: Clock) -> None:
+def test_a_base_that_stays_bad_is_probed_less_and_less_often(sim: Simulator, clock: Clock) -> None:
     sim.fault("healthy", "unhealthy", times=None)
     bases = bases_of(sim, clock)
     bases.known()
     bases.report(failed(sim.base_urls[0]))
-    for number in range(3):
+    for probes in (0, 1, 1, 2, 2, 2, 2, 3):
         for _ in range(5):
             assert chosen(bases_of(sim, clock)) == sim.base_urls[1]
-        assert sim.count("healthy") == number
+        assert sim.count("healthy") == probes
         clock.now += 300
 
 

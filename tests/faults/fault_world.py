@@ -215,7 +215,7 @@ class World(contextlib.ExitStack):
 
     def client(self, **extra: Any) -> CloseAIClient:
         """Make a client as a new process would."""
-        settings = {"connect_timeout": HANG, "read_timeout": HANG, **extra}
+        settings = {"connect_timeout": 5, "read_timeout": HANG, **extra}
         config = config_from(password=self.sim.key, host=self.sim.discovery_url, extra=settings)
         clock = ClientClock(now=self.clock.time, monotonic=self.clock.monotonic, sleep=self.clock.sleep)
         client = CloseAIClient(config, clock=clock)

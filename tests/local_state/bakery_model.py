@@ -18,8 +18,6 @@ from airflow_provider_closeai.local_state.bakery import (
     contender,
 )
 
-LEASE = 2  # ticks of the model's clock: a beat is due at each
-
 
 class Agent(msgspec.Struct, frozen=True, kw_only=True):
     """
@@ -92,10 +90,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
         return any(one & other for one, other in itertools.combinations(in_now, 2))
 
 
-def start(sets: list[set[str]], faults: int) -> Model:
-    """Begin with contenders for these sets."""
+def start(sets: list[set[str]], faults: int, lease: int = 1) -> Model:
+    """Begin with contenders for these sets. The model's clock ticks, and a beat is due at each tick."""
     agents = [
-        Agent(state=contender(f"{number + 10:x}", elements, LEASE, 1)) for number, elements in enumerate(sets)
+        Agent(state=contender(f"{number + 10:x}", elements, lease, 1)) for number, elements in enumerate(sets)
     ]
     return Model(agents=tuple(agents), faults=faults)
 
@@ -152,10 +150,10 @@ def _moves(model: Model, number: int) -> Iterator[Model]:
         if not agent.leaving:
             yield _put(model, number, replace(agent, end="in" if agent.was_in else "gave up"))
             return
-        name, left = agent.leaving[0], agent.leaving[1:]
-        yield _put(model, number, replace(agent, leaving=left), names=model.names - {name})
+        name, rest = agent.leaving[0], agent.leaving[1:]
+        yield _put(model, number, replace(agent, leaving=rest), names=model.names - {name})
         if model.faults:  # the removal is refused
-            yield _put(model, number, replace(agent, leaving=left), faults=model.faults - 1)
+            yield _put(model, number, replace(agent, leaving=rest), faults=model.faults - 1)
         return
     step = agent.state.next_step(now)
     if isinstance(step, Add):
@@ -185,14 +183,14 @@ def _leave(agent: Agent, *under_way: str) -> Agent:
     return msgspec.structs.replace(agent, call=None, leaving=names, permit=0)
 
 
-def explore(first: Model, *, until: int, most: int = 10**9) -> tuple[int, list[Model]]:
+def explore(first: Model, *, until: int, most: int = 10**9) -> tuple[int, Model | None]:
     """
     Go through everything that can follow.
 
-    :returns: how many different models there are, and those in which two may post.
+    :returns: how many different models there are, and the first in which two may post.
     """
     seen = {first.key}
-    todo, bad = [first], []
+    todo = [first]
     while todo and len(seen) < most:
         for model in following(todo.pop(), until=until):
             key = model.key
@@ -200,6 +198,6 @@ def explore(first: Model, *, until: int, most: int = 10**9) -> tuple[int, list[M
                 continue
             seen.add(key)
             if model.is_bad:
-                bad.append(model)
+                return len(seen), model
             todo.append(model)
-    return len(seen), bad
+    return len(seen), None

@@ -12,7 +12,6 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import (
     AuthenticationFailed,
     CloseAIError,
-    ConfigError,
     Declined,
     OutcomeUnknown,
     PermissionDenied,
@@ -44,7 +43,7 @@ from airflow_provider_closeai.provisioning.reading import read_aliases, read_unt
 from airflow_provider_closeai.provisioning.requests import CreateRequest, RepriceRequest
 from airflow_provider_closeai.provisioning.runner.locking import alias_lock
 from airflow_provider_closeai.provisioning.runner.repricing import reprice_listed
-from airflow_provider_closeai.provisioning.runner.sharing import MustLookAgain, Sharing
+from airflow_provider_closeai.provisioning.runner.sharing import MustLookAgain, Sharing, sharing_of
 from airflow_provider_closeai.provisioning.selection import Selection
 from airflow_provider_closeai.provisioning.texts import count_of, format_ids, ids_of
 
@@ -122,7 +121,6 @@ def create_all(
     if len({request.alias for request in requests}) < len(requests):
         raise bad("alias", "is asked for twice", "give each alias once")
     results: dict[str, list[SubAccount] | CloseAIError] = {}
-    names = _shared_names(client, this_try)
     in_order = sorted(requests, key=lambda request: request.alias)  # or two tasks would lock each other out
     for start in range(0, len(in_order), _LOCKS):
         with contextlib.ExitStack() as locks:
@@ -130,20 +128,9 @@ def create_all(
             for request in in_order[start : start + _LOCKS]:
                 note = locks.enter_context(alias_lock(client, f"alias:{request.alias}"))
                 creations.append(_Creation(client, request, FileStore(note), this_try, needs_keys))
-            _run(client, creations, None if names is None else Sharing(client, names))
+            _run(client, creations, sharing_of(client, this_try.names))
             results |= {each.request.alias: each.result() for each in creations}
     return [results[request.alias] for request in requests]
-
-
-def _shared_names(client: CloseAIClient, this_try: Try) -> NameStore | None:
-    setting = client.config.lock
-    if setting == "deployment" and this_try.names is None:
-        raise ConfigError(
-            "The connection's extra 'lock' is 'deployment', which takes a task of Airflow 3.3 or later. "
-            "Nothing was sent. With 'auto', tasks of one host exclude each other where that is all there is "
-            "(docs/connection.md)."
-        )
-    return None if setting == "host" else this_try.names
 
 
 def _run(client: CloseAIClient, creations: Sequence[_Creation], sharing: Sharing | None) -> None:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Collection
 
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import CloseAIError
+from airflow_provider_closeai.client.errors import CloseAIError, ConfigError
 from airflow_provider_closeai.local_state.claims import (
     LEASE,
     Claim,
@@ -137,12 +137,12 @@ class Sharing:
         :raises MustLookAgain: it may not.
         :raises NotNoted: the store of names does not work.
         """
-        claim, before = self._claim, self._mine.get(alias, [])
+        claim, before = self._claim, self._mine.pop(alias, [])
         if claim is None:
             raise MustLookAgain
         try:
             self._record(alias, settled=False)
-            self._forget(before)
+            remove_names(self._names, before)  # the new one says all that they said, and more
             until = claim.check()
         except ClaimLost:
             self._drop()
@@ -160,7 +160,7 @@ class Sharing:
 
         :param alias: its alias.
         """
-        self._forget(self._mine.pop(alias, []))
+        remove_names(self._names, self._mine.pop(alias, []))
 
     def settled(self, alias: str) -> None:
         """
@@ -174,7 +174,7 @@ class Sharing:
                 self._record(alias, settled=True)
             except StoreFailed:
                 return  # others wait longer than they must
-            self._forget(before)
+            remove_names(self._names, before)
 
     def release(self) -> None:
         """Let others in."""
@@ -222,9 +222,24 @@ class Sharing:
             if each.alias == wanted and each.poster != self._poster and not each.is_old(now)
         ]
 
-    def _forget(self, names: Collection[str]) -> None:
-        remove_names(self._names, names)
+
+def sharing_of(client: CloseAIClient, names: NameStore | None) -> Sharing | None:
+    """
+    Return what a run shares with other hosts, as the connection's ``lock`` says; ``None``: nothing.
+
+    :param client: the API.
+    :param names: that all hosts share, where there is such a store.
+    :raises ConfigError: ``lock`` is ``deployment``, and there is none.
+    """
+    setting = client.config.lock
+    if setting == "deployment" and names is None:
+        raise ConfigError(
+            "The connection's extra 'lock' is 'deployment', which takes a task of Airflow 3.3 or later. "
+            "Nothing was sent. With 'auto', tasks of one host exclude each other where that is all there is "
+            "(docs/connection.md)."
+        )
+    return None if setting == "host" or names is None else Sharing(client, names)
 
 
 def _unavailable(failure: StoreFailed) -> CloseAIError:
-    return not_noted(failure.__cause__ or failure, f"the claim over all hosts (it {failure})")
+    return not_noted(f"The store of names that all hosts share {failure}", failure.__cause__)

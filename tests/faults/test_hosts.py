@@ -1,0 +1,26 @@
+"""Two hosts that share a platform and a store of names: exact over random schedules."""
+
+from __future__ import annotations
+
+import pytest
+from fault_hosts import run_schedule
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_two_hosts_are_exact_whatever_the_schedule(part: int) -> None:
+    for seed in range(5 * part, 5 * part + 5):
+        outcome = run_schedule(seed, guarded=True)
+        assert not outcome.is_wrong, f"seed {seed}: {outcome}"
+
+
+def test_without_the_lock_and_the_rule_schedules_do_go_wrong() -> None:
+    assert sum(run_schedule(seed, guarded=False).is_wrong for seed in range(10)) >= 2
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("part", range(10))
+def test_two_hosts_are_exact_over_a_thousand_schedules(part: int) -> None:
+    wrong = [
+        seed for seed in range(100 * part, 100 * part + 100) if run_schedule(seed, guarded=True).is_wrong
+    ]
+    assert wrong == []

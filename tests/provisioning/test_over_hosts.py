@@ -1,0 +1,305 @@
+"""Creates over several hosts: what is claimed, noted and sent, on the wire."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import GPT4, client_of, config_of, in_threads
+
+from airflow_provider_closeai.client.answers import Outcome
+from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.client.config import config_from
+from airflow_provider_closeai.client.errors import ConfigError
+from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.client.transport import Transport
+from airflow_provider_closeai.local_state import Clock
+from airflow_provider_closeai.provisioning import runner
+from airflow_provider_closeai.provisioning.errors import NotNoted, SupervisorGone, TooManyAccounts
+from airflow_provider_closeai.provisioning.posts import PostRecord, parse_record
+from airflow_provider_closeai.provisioning.requests import CreateRequest
+from airflow_provider_closeai.provisioning.runner import creating
+from airflow_provider_closeai.provisioning.runner.sharing import Sharing
+from airflow_provider_closeai.simulator import Request, Simulator
+
+
+class Names:
+    """What all hosts share."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.calls = 0
+        self.problem: Exception | None = None
+
+    def list(self, prefix: str) -> Sequence[str]:
+        self._call()
+        return [name for name in sorted(self.names) if name.startswith(prefix)]
+
+    def add(self, name: str) -> None:
+        self._call()
+        self.names.add(name)
+
+    def remove(self, name: str) -> None:
+        self._call()
+        self.names.discard(name)
+
+    def of(self, kind: str) -> Sequence[str]:
+        return [name for name in sorted(self.names) if name.startswith(f"closeai_{kind}.")]
+
+    def _call(self) -> None:
+        self.calls += 1
+        if self.problem is not None:
+            raise self.problem
+
+
+class Own:
+    """The task's own journal; it says when the supervisor is gone."""
+
+    def __init__(self) -> None:
+        self.text: str | None = None
+        self.problem: Exception | None = None
+
+    def read(self) -> str | None:
+        return self.text
+
+    def write(self, text: str) -> None:
+        if self.problem is not None:
+            raise self.problem
+        self.text = text
+
+
+def ensure(client: CloseAIClient, names: Names | None, count: int = 2, **how: Any) -> list[SubAccount]:
+    want = CreateRequest.parse(how.pop("alias", "a"), GPT4, 1, count, settle=how.pop("settle", 0.6))
+    return runner.create(client, want, runner.Try(names=names, **how))
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Clock]:
+    """Go to another host: other locks, notes and caches, and a counter of its own."""
+
+    def go(name: str) -> Clock:
+        (tmp_path / name).mkdir(exist_ok=True)
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
+        return Clock(counter=name)
+
+    return go
+
+
+# --- The claim --------------------------------------------------------------------------------------------
+
+
+def test_where_nothing_must_be_created_nothing_is_claimed(sim: Simulator) -> None:
+    names = Names()
+    ensure(client_of(sim), None)
+    assert len(ensure(client_of(sim), names)) == 2
+    assert names.calls == 0
+
+
+def test_a_claim_is_gone_afterwards_and_the_record_stays(sim: Simulator) -> None:
+    names = Names()
+    assert len(ensure(client_of(sim), names)) == 2
+    assert names.of("lock") == []
+    [record] = names.of("posts")
+    assert sim.key not in record
+    read = parse_record(record.split(".", 3)[3])
+    assert read is not None
+    assert read.settled
+
+
+def test_six_hosts_at_once_on_one_alias_are_exact_and_all_succeed(sim: Simulator) -> None:
+    names = Names()
+    config = config_of(sim, lock="deployment")
+
+    def task(number: int) -> list[int]:
+        # Threads of one process: the locks of a host would keep them apart, so each has a name of its own.
+        client = CloseAIClient(config, clock=Clock(counter=f"host-{number}"))
+        want = CreateRequest.parse("a", GPT4, 1, 3, settle=0.6)
+        creation = creating._Creation(client, want, Own(), runner.Try(names=names), False)
+        creating._run(client, [creation], Sharing(client, names))
+        result = creation.result()
+        assert isinstance(result, list), result
+        return [account.id for account in result]
+
+    results = in_threads(6, task)
+    assert len(sim.accounts("a")) == 3
+    assert all(result == results[0] for result in results)
+    assert sim.count("create") == 1
+
+
+def test_aliases_of_one_run_are_claimed_together(sim: Simulator) -> None:
+    names = Names()
+    wanted = [CreateRequest.parse(f"team-{number}", GPT4, 1, 1, settle=0.6) for number in range(30)]
+    results = runner.create_all(client_of(sim), wanted, runner.Try(names=names))
+    assert all(isinstance(result, list) for result in results)
+    assert len(sim.accounts()) == 30
+    assert names.of("lock") == []
+    assert len(names.of("posts")) == 30
+
+
+def test_a_store_that_does_not_work_creates_nothing_and_is_told(sim: Simulator) -> None:
+    names = Names()
+    names.problem = RuntimeError("API_SERVER_ERROR")
+    with pytest.raises(NotNoted, match="that all hosts share cannot be") as caught:
+        ensure(client_of(sim), names)
+    assert not caught.value.permanent
+    assert sim.count("create") == 0
+
+
+def test_lock_host_asks_no_store_and_lock_deployment_needs_one(sim: Simulator) -> None:
+    names = Names()
+    ensure(client_of(sim, lock="host"), names)
+    assert names.calls == 0
+    with pytest.raises(ConfigError, match=r"takes a task of Airflow 3\.3") as caught:
+        ensure(client_of(sim, lock="deployment"), None)
+    assert caught.value.permanent
+    assert sim.count("create") == 1
+
+
+def test_connections_to_one_main_account_exclude_each_other_whatever_else_they_say() -> None:
+    accounts = {
+        config_from(password="sk-one", host=host, extra=extra).account
+        for host in ("https://a.example", "https://b.example")
+        for extra in ({}, {"allowed_hosts": "*.x"}, {"api_bases": "https://c.example"})
+    }
+    assert len(accounts) == 1
+    assert accounts != {config_from(password="sk-two").account}
+
+
+# --- What others posted -----------------------------------------------------------------------------------
+
+
+def test_a_base_that_lags_behind_the_other_hosts_base(host: Callable[[str], Clock]) -> None:
+    """Host A created through one base; host B's base does not list it yet, and no file on B says a word."""
+    with Simulator(bases=2) as sim:
+        names = Names()
+        sim.settings.list_lag = 1.0
+        first, second = sim.base_urls
+        here = config_from(password=sim.key, extra={"api_bases": [first], "max_late": 0.1})
+        there = config_from(password=sim.key, extra={"api_bases": [second], "max_late": 0.1})
+        clock = host("a")
+        sim.settings.list_lag = 0.0
+        ensure(CloseAIClient(here, clock=clock), names, settle=3)
+        sim.settings.list_lag = 1.0
+        clock = host("b")
+        made = ensure(CloseAIClient(there, clock=clock), names, settle=3)
+        assert len(made) == len(sim.accounts("a")) == 2
+        assert sim.count("create") == 1
+
+
+def test_a_record_that_is_old_by_any_clock_is_removed_and_waited_for_by_nobody(
+    sim: Simulator, host: Callable[[str], Clock]
+) -> None:
+    names, slept = Names(), []
+    host("a")
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    ensure(client_of(sim), names)
+    [record] = names.of("posts")
+    prefix = record[: -len(record.split(".", 3)[3])]
+    read = parse_record(record[len(prefix) :])
+    assert read is not None
+    old = PostRecord(read.alias, "ab", 1, True, "cd", 5.0, read.epoch - 17 * 3600)
+    names.names = {prefix + old.name}
+    host("b")
+    ensure(client_of(sim, sleep=sleep), names, count=3)
+    assert prefix + old.name not in names.names
+    assert slept == []
+
+
+# --- Nothing leaves that is not noted ---------------------------------------------------------------------
+
+
+def test_an_orphan_sends_nothing(sim: Simulator) -> None:
+    own = Own()
+    own.problem = BrokenPipeError()
+    with pytest.raises(SupervisorGone, match="Airflow runs another try"):
+        ensure(client_of(sim), None, own_journal=lambda alias: own)
+    assert sim.count("create") == 0
+
+
+@pytest.mark.parametrize("way", ["journal", "parent", "names"])
+def test_a_task_whose_supervisor_dies_while_it_waits_out_a_429_sends_nothing_more(
+    sim: Simulator, way: str
+) -> None:
+    """The silent duplicate: the orphan's post left seconds after the retry on another host had posted."""
+    own, names, alive = Own(), Names(), [True]
+    sim.fault("create", "rate_limit", retry_after=0.2)
+
+    def die(request: Request) -> None:
+        if request.call == "create":
+            if way == "journal":
+                own.problem = EOFError()
+            elif way == "names":
+                names.problem = BrokenPipeError()
+            alive[0] = way != "parent"
+
+    sim.on_request = die
+    with pytest.raises(SupervisorGone):
+        ensure(
+            client_of(sim),
+            names if way == "names" else None,
+            own_journal=(lambda alias: own) if way == "journal" else None,
+            is_supervised=lambda: alive[0],
+        )
+    assert sim.count("create") == 1
+    assert sim.accounts("a") == []
+
+
+def test_each_attempt_of_a_post_is_noted_anew(sim: Simulator) -> None:
+    own = Own()
+    noted: list[str | None] = []
+    sim.fault("create", "rate_limit", retry_after=0.1, times=2)
+    sim.on_request = lambda request: noted.append(own.text) if request.call == "create" else None
+    ensure(client_of(sim), None, own_journal=lambda alias: own)
+    assert len(set(noted)) == 3
+
+
+def test_a_connection_that_took_longer_than_the_note_allows_carries_nothing(sim: Simulator) -> None:
+    asked: list[bool] = []
+
+    def too_late() -> bool:
+        asked.append(True)
+        return False
+
+    attempt = Transport(config_of(sim)).attempt(
+        "POST",
+        sim.base_urls[0],
+        "/api/v1/account/sub-account/token",
+        decode=bytes,
+        seconds=5,
+        body={},
+        fresh=True,
+        may_leave=too_late,
+    )
+    assert attempt.outcome is Outcome.NOT_SENT
+    assert "took too long to connect" in attempt.detail
+    assert asked == [True]
+    assert sim.count("create") == 0
+
+
+# --- A surplus --------------------------------------------------------------------------------------------
+
+
+def test_a_surplus_that_others_made_meanwhile_is_told_by_them_alone(
+    sim: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    def others(request: Request) -> None:
+        if request.call == "list":
+            sim.on_request = None
+            for _ in range(3):
+                sim.add_account("a", [{"model": "gpt-4", "pricing_factor": 1}])
+
+    def look(seconds: float) -> None:
+        sim.on_request = others
+
+    client = client_of(sim, sleep=look)
+    want = CreateRequest.parse("a", GPT4, 1, 2, settle=0.6)
+    assert len(runner.create(client, want, runner.Try(is_retry=True))) == 2  # it waits, and posts nothing
+    assert "tell which" in caplog.text
+    with pytest.raises(TooManyAccounts, match=r"ids \[1, 2, 3\]"):
+        runner.create(client_of(sim), want)
