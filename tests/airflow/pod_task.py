@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, timezone
 from airflow_cell import run
@@ -21,7 +22,7 @@ from airflow_provider_closeai.operators.sub_accounts import (
 )
 from airflow_provider_closeai.sensors.health import HealthSensor
 
-ALIAS = {"task_id": "task", "alias": "team"}
+ALIAS: dict[str, Any] = {"task_id": "task", "alias": "team"}
 
 with DAG("pod", schedule=None, catchup=False, start_date=timezone.datetime(2026, 1, 1)) as dag:
     match sys.argv[1]:

@@ -43,7 +43,7 @@ def in_pod(folder: Path, *arguments: str, **environment: str) -> subprocess.Comp
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
     )
 
 

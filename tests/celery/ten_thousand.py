@@ -77,7 +77,7 @@ class Triggerer(CeleryDeployment):
 
     def memory(self) -> float:
         """Give the megabytes of the triggerer's processes."""
-        return sum(process.memory_info().rss for process in self.processes()) / 1e6
+        return float(sum(process.memory_info().rss for process in self.processes())) / 1e6
 
     def lateness(self) -> tuple[float, float]:
         """Give the longest times since the last call that the loop, and a thread's work, were late."""

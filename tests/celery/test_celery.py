@@ -224,12 +224,13 @@ def test_a_pool_where_the_listing_lags(world: World) -> None:
     answer = airflow.call("POST", "pools", {"name": "one_slot", "slots": 1, "description": ""})
     assert answer.ok, answer.text
     for platform in world.pooled:
-        for run in pooled_runs(airflow, platform):
-            judge(row, platform, run, 2, "create")
+        first, second = pooled_runs(airflow, platform)
+        judge(row, platform, second, 2, "create")
+        row.lost += first.state != "success" or first.xcom() != second.xcom()
     assert row.is_good
 
 
-def pooled_runs(airflow: CeleryDeployment, platform: Platform) -> list[Run]:
+def pooled_runs(airflow: CeleryDeployment, platform: Platform) -> tuple[Run, Run]:
     fields = {"connection": platform.connection, "alias": ALIAS}
     first = airflow.trigger("pooled_host_a", **fields)
     wait_until(lambda: platform.requests("list"), "host_a has begun")
@@ -238,7 +239,7 @@ def pooled_runs(airflow: CeleryDeployment, platform: Platform) -> list[Run]:
     platform.simulator.settings.list_lag = 10  # less than settle; host_a has read back
     platform.simulator.stop_base(0)
     second.ended()
-    return [first, second]
+    return first, second
 
 
 def test_six_tasks_on_one_alias(world: World) -> None:
@@ -274,9 +275,13 @@ def test_a_base_that_one_host_does_not_reach(world: World) -> None:
     row = Row("a base that swallows the connections of one host")
     airflow, platform = world.airflow, world.swallowed
     skip_where_hosts_share(airflow)
+    used = []
     for host in ("host_b", "host_a", "host_b", "host_a"):
+        before = len(platform.simulator.requests)
         row.trials += 1
         row.lost += airflow.trigger(f"list_{host}", connection="swallowed").ended() != "success"
+        used += [each.host for each in platform.simulator.requests[before:] if each.call == "list"]
+    assert used == ["base-0", "base-1"] * 2, "a host gave up a base that it reaches"
     run = airflow.trigger("e2e_create", connection="swallowed", alias=ALIAS)  # on host_a
     run.ended()
     judge(row, platform, run, 2, "create")
@@ -292,6 +297,7 @@ def test_a_triggerer_that_dies(world: World) -> None:
         simulator.fault("healthy", "unhealthy", base=index, times=None)
     assert airflow.call("PATCH", "dags/sensors", {"is_paused": True}).ok
     run_id = airflow.trigger("sensors", connection="waited_for").run_id
+    begun = time.monotonic()
     defer(airflow, run_id, HealthTrigger("waited_for", "any", 1).serialize(), SENSORS)
     assert deferred(airflow, run_id) == SENSORS
     for _ in range(2):
@@ -305,7 +311,8 @@ def test_a_triggerer_that_dies(world: World) -> None:
     row.trials = len(events)
     row.lost = sum(simulator.base_urls[0] not in event for event in events)
     assert row.trials == SENSORS
-    assert simulator.count("links") == 1
+    # Where no base is well, discovery is asked again, after a minute at the soonest.
+    assert simulator.count("links") <= 1 + (time.monotonic() - begun) / 60
     rounds = (time.monotonic() - started) / 2 + 2  # health_ttl
     assert simulator.count("healthy") - probes <= 2 * rounds, "more than one probe per base and health_ttl"
     assert row.is_good
