@@ -51,7 +51,7 @@ def sync(
     client: CloseAIClient, *entries: dict[str, Any], options: Options = PRUNE, sink: Sink | None = None
 ) -> Applied:
     roster = read_roster(tree(*entries))
-    return apply(client, roster, options, keys=None if sink is None else SinkKeys(sink))
+    return apply(client, roster, options, keys=None if sink is None else SinkKeys(sink, {}, str))
 
 
 def plan_of(client: CloseAIClient, *entries: dict[str, Any], options: Options = PRUNE, **fields: Any) -> Plan:

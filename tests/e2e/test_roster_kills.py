@@ -1,0 +1,78 @@
+"""A roster whose task is killed (SIGKILL) at each kind of call, under a real scheduler: every try goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from airflow import __version__
+from cryptography.fernet import Fernet
+from deployment import Deployment
+from platforms import Platform
+from test_rotation import kill_at
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(__version__ < "3", reason="Airflow 2 has no LocalExecutor on SQLite"),
+    pytest.mark.skipif(sys.platform != "linux", reason="the processes' keeper needs Linux"),
+]
+ROSTER = """version: 1
+owns: ["team-*"]
+defaults: {balance: 1, model_pricing: {gpt-4: 1}}
+accounts:
+  - {alias: team-a, count: 2}
+  - {alias: team-b}
+  - {alias: team-c}
+"""
+
+
+@pytest.fixture
+def platform() -> Iterator[Platform]:
+    platform = Platform("sync", start=datetime.now(UTC), speed=1)
+    with platform.simulator:
+        yield platform
+
+
+@pytest.fixture
+def airflow(platform: Platform) -> Iterator[Deployment]:
+    home = Path(tempfile.mkdtemp(prefix="closeai-e2e-"))
+    key = {"conn_type": "generic", "password": Fernet.generate_key().decode()}
+    airflow = Deployment(home / "airflow", {**platform.environment, "AIRFLOW_CONN_FILE_KEY": json.dumps(key)})
+    shutil.copy(Path(__file__).parent / "dags" / "e2e_sync.py", airflow.dags)
+    (airflow.home / "roster.yaml").write_text(ROSTER)
+    try:
+        airflow.start()
+        yield airflow
+    finally:
+        airflow.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_a_roster_that_is_killed_at_each_call_is_so_in_the_end(
+    airflow: Deployment, platform: Platform
+) -> None:
+    sim = platform.simulator
+    old, drifted = sim.add_account("team-old"), sim.add_account("team-a")
+    killed = kill_at(
+        airflow, platform, ("list", 0), ("update", 0), ("delete", 0), ("create", 0), ("create", 2)
+    )
+    run = airflow.trigger("e2e_sync")
+    assert run.ended() == "success", run.log("sync", 6)
+    assert len(killed) == 5
+    assert sorted(account["alias"] for account in sim.accounts()) == ["team-a", "team-a", "team-b", "team-c"]
+    assert (platform.made("team-a"), platform.made("team-b"), platform.made("team-c")) == (1, 1, 1)
+    assert all(account["model_pricing"][0]["model"] == "gpt-4" for account in sim.accounts())
+    files = {path.name for path in (airflow.home / "keys").iterdir()}
+    assert files >= {f"sub-account-{account['id']}.fernet" for account in sim.accounts()}
+    assert list((airflow.home / "ledger" / "deleted").rglob("*.csv")), "last costs are not in the ledger"
+    assert not platform.problems
+    assert {old["id"], drifted["id"]} & {account["id"] for account in sim.accounts()} == {drifted["id"]}
+    logs = "".join(run.log("sync", number) for number in range(1, 7))
+    stored = logs + json.dumps(run.xcom("sync"))
+    assert not [secret for secret in platform.secrets if secret in stored]
