@@ -143,7 +143,7 @@ class PlanSubAccountsOperator(_Rosters):
         """Plan; see docs/operators/plan.md."""
         from airflow_provider_closeai.provisioning import inputs
         from airflow_provider_closeai.roster import DriftFound, markdown
-        from airflow_provider_closeai.roster.decide import refusal
+        from airflow_provider_closeai.roster.checks import refusal
         from airflow_provider_closeai.roster.render import log_lines, summary
 
         plans = _approval.PlansOfRun(context)

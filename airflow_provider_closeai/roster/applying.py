@@ -26,7 +26,7 @@ from airflow_provider_closeai.provisioning.runner.locking import alias_lock
 from airflow_provider_closeai.provisioning.runner.repricing import reprice_to
 from airflow_provider_closeai.provisioning.runner.rotating import Keys
 from airflow_provider_closeai.provisioning.selection import Selection
-from airflow_provider_closeai.roster import decide
+from airflow_provider_closeai.roster import checks
 from airflow_provider_closeai.roster.applied import Applied, changes_in, closing_line
 from airflow_provider_closeai.roster.look import LOCK, Books, KnownListing, Look, Options, now_of
 from airflow_provider_closeai.roster.matching import Matched, check_age, match
@@ -63,7 +63,7 @@ def apply(
     """
     approved = wanted if isinstance(wanted, Plan) else None
     roster = wanted.as_roster() if isinstance(wanted, Plan) else wanted
-    decide.check_roster(roster, has_sink=keys is not None, has_ledger=books is not None)
+    checks.check_roster(roster, has_sink=keys is not None, has_ledger=books is not None)
     with alias_lock(client, LOCK) as note:
         look = Look(client, roster, keys, books, note)
         if approved is not None:
@@ -73,7 +73,7 @@ def apply(
         matched = Matched(todo=plan.actions) if approved is None else match(approved, plan, look.seen)
         for line in changes_in(matched, plan):
             log.info("%s", line)
-        refusal = decide.refusal(msgspec.structs.replace(plan, actions=matched.todo))
+        refusal = checks.refusal(msgspec.structs.replace(plan, actions=matched.todo))
         if refusal is not None:
             raise refusal
         execution = _Execution(client, look, plan, matched.todo, options, this_try)

@@ -14,7 +14,7 @@ from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
 from airflow_provider_closeai.local_state.stores import FileStore
 from airflow_provider_closeai.provisioning.runner.locking import alias_lock
 from airflow_provider_closeai.provisioning.runner.rotating import DeliveryJournal, Keys
-from airflow_provider_closeai.roster import decide
+from airflow_provider_closeai.roster import checks, decide
 from airflow_provider_closeai.roster.decide import Seen
 from airflow_provider_closeai.roster.models import Roster
 from airflow_provider_closeai.roster.plan import Plan
@@ -69,7 +69,7 @@ def make_plan(
     :raises PlanRefused: the listing is of another main account.
     :raises ClockDisagrees: nobody can tell how old the keys are.
     """
-    decide.check_roster(roster, has_sink=keys is not None, has_ledger=books is not None)
+    checks.check_roster(roster, has_sink=keys is not None, has_ledger=books is not None)
     with alias_lock(client, LOCK) as note:
         return Look(client, roster, keys, books, note).plan(options)
 
@@ -86,8 +86,8 @@ class Look:
         items = list(client.iter_listing())
         accounts = tuple(item for item in items if isinstance(item, SubAccount))
         now = now_of(client)
-        decide.check_time(roster, accounts, client.platform_time, now)
-        decide.main_account_of(accounts, roster.main_account)
+        checks.check_time(roster, accounts, client.platform_time, now)
+        checks.main_account_of(accounts, roster.main_account)
         self.journal: DeliveryJournal | None = None
         held, replaced = None, frozenset[int]()
         if keys is not None:

@@ -15,7 +15,8 @@ from roster_model import MOMENT, START, STEPS, Model, roster_of, shuffled
 
 from airflow_provider_closeai.provisioning.errors import ClockDisagrees
 from airflow_provider_closeai.roster import Plan, markdown
-from airflow_provider_closeai.roster.decide import check_time, make_plan
+from airflow_provider_closeai.roster.checks import check_time
+from airflow_provider_closeai.roster.decide import make_plan
 from airflow_provider_closeai.roster.matching import match
 from airflow_provider_closeai.roster.plan import DELETE, EXPIRED, ROTATED_OUT
 from airflow_provider_closeai.roster.render import log_lines
