@@ -7,6 +7,8 @@ zones, 3 hours either way), and what comes next where these show nothing. The ru
 
 from __future__ import annotations
 
+import bisect
+import operator
 from datetime import datetime, timedelta
 
 import msgspec
@@ -14,6 +16,7 @@ import msgspec
 from airflow_provider_closeai.costs.accounting.money import ZERO
 from airflow_provider_closeai.costs.accounting.traces import Trace
 
+_END = operator.attrgetter("end")
 _BEFORE, _AFTER, _SHORTEST = timedelta(hours=9), timedelta(hours=23), timedelta(days=28)
 
 #: Kinds of doubt. ``UNSEEN``: the ledger begins later. ``WAITING``: equal values, or none, since the turn.
@@ -88,7 +91,7 @@ def judge(trace: Trace, turn: Turn) -> Verdict:
     :param turn: which.
     """
     spans, values = trace.spans, trace.values
-    first = next((place for place, span in enumerate(spans) if span.end >= turn.opens), len(spans))
+    first = bisect.bisect_left(spans, turn.opens, key=_END)
     is_unseen = trace.is_older and first == 0 and bool(spans) and spans[0].end >= turn.at
     if is_unseen and spans[0].end >= turn.closes:
         return _unseen(1)
