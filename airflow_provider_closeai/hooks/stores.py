@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,8 +44,9 @@ class VariableNames:
 
     @staticmethod
     def is_possible() -> bool:
-        """Whether this Airflow can list Variables."""
-        return hasattr(Variable, "keys")
+        """Whether this Airflow can list Variables, and has given this process a way to ask for them."""
+        runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
+        return hasattr(Variable, "keys") and hasattr(runner, "SUPERVISOR_COMMS")
 
     def list(self, prefix: str) -> Sequence[str]:
         """Return all keys with this prefix, as they are at one moment."""
@@ -63,6 +65,8 @@ def shared_names() -> VariableNames | None:
     """Return the names that all hosts share; ``None`` before Airflow 3.3, with a warning for several."""
     if VariableNames.is_possible():
         return VariableNames()
+    if hasattr(Variable, "keys"):
+        return None  # no task of Airflow's, though it has a context: a program or a test
     executor = conf.get("core", "executor", fallback=_OF_ONE_HOST[0])
     if executor not in _OF_ONE_HOST:
         warn_once(
