@@ -56,7 +56,7 @@ class Probe(BaseTrigger):
             with open("probe.new", "w") as file:
                 json.dump([late, waited], file)
             os.replace("probe.new", "probe.json")
-            if not late:
+            if late < 0:
                 yield  # which makes this a generator
 '''
 
