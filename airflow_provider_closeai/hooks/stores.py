@@ -66,8 +66,8 @@ def shared_names() -> VariableNames | None:
     executor = conf.get("core", "executor", fallback=_OF_ONE_HOST[0])
     if executor not in _OF_ONE_HOST:
         warn_once(
-            f"Tasks of {executor} run on several hosts, and this Airflow gives them no lock (3.3 does): tasks "
-            "that share an alias need a pool of one slot. See docs/operators/create.md#several-hosts."
+            f"Tasks of {executor} run on several hosts, and this Airflow gives them no lock (3.3 does): "
+            "tasks that share an alias need a pool of one slot. See docs/operators/create.md#several-hosts."
         )
     return None
 

@@ -353,7 +353,9 @@ def variables(database: None) -> Iterator[Any]:
 
     def read() -> dict[str, str]:
         with create_session() as session:
-            return {row.key: row.get_val() for row in session.query(Variable).all() if "closeai" in row.key}
+            return {
+                row.key: row.get_val() for row in session.query(Variable).all() if "closeai_bases" in row.key
+            }
 
     yield read
     with create_session() as session:

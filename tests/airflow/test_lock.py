@@ -29,9 +29,13 @@ def variables(database: None) -> Iterator[Any]:
         with create_session() as session:
             return sorted(row.key for row in session.query(Variable).all() if "closeai" in row.key)
 
+    def clear() -> None:
+        with create_session() as session:
+            session.execute(sqlalchemy.text("delete from variable"))
+
+    clear()  # what other tests left
     yield read
-    with create_session() as session:
-        session.execute(sqlalchemy.text("delete from variable"))
+    clear()
 
 
 def create(dag: Any, count: int) -> Any:

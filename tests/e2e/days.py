@@ -134,7 +134,7 @@ class Days:
             raise
 
     def wait_for_run_at(self, dag_id: str, at: str) -> None:
-        """Wait until the scheduled run of a time has ended, whether or not older ones start before it."""
+        """Wait until the scheduled run of a time has ended, whether or not older ones are started first."""
 
         def is_done() -> bool:
             found = [
