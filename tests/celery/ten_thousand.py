@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ class Probe(BaseTrigger):
             with open("probe.new", "w") as file:
                 json.dump([late, waited], file)
             os.replace("probe.new", "probe.json")
-            if not late:
+            if late < 0:
                 yield  # which makes this a generator
 '''
 
@@ -95,7 +96,8 @@ def fields_of(simulator: Simulator, number: int) -> dict[str, Any]:
     return {**simulator.connection(), "extra": extra}
 
 
-def measure(home: Path) -> list[tuple[str, str]]:
+def measure(home: Path) -> Iterator[tuple[str, str]]:
+    """Yield each figure as soon as it is known."""
     up, swallowing = Simulator(bases=2).start(), Simulator(bases=2).start()
     environment = {
         "PYTHONPATH": str(home / "probe"),
@@ -108,15 +110,15 @@ def measure(home: Path) -> list[tuple[str, str]]:
     shutil.copy(HERE / "dags" / "celery_dags.py", airflow.dags)
     try:
         airflow.start()
-        rows = waiting(airflow, up)
-        return rows + black_holes(airflow, swallowing)
+        yield from waiting(airflow, up)
+        yield from black_holes(airflow, swallowing)
     finally:
         airflow.stop()
         up.stop()
         swallowing.stop()
 
 
-def waiting(airflow: Triggerer, simulator: Simulator) -> list[tuple[str, str]]:
+def waiting(airflow: Triggerer, simulator: Simulator) -> Iterator[tuple[str, str]]:
     """Let them wait while the bases are dead."""
     add_connections(airflow, "up", [fields_of(simulator, number) for number in range(CONNECTIONS)])
     airflow.command("dags", "trigger", DAG_ID, "--run-id", "waiting")
@@ -132,35 +134,29 @@ def waiting(airflow: Triggerer, simulator: Simulator) -> list[tuple[str, str]]:
     taken_over = "SELECT count(*) FROM trigger WHERE triggerer_id IS NULL"
     wait_until(lambda: airflow.sql(taken_over) == [(0,)], "the triggerer has them all", LONG)
     took = time.monotonic() - begun
-    late_at_first, _ = airflow.lateness()
+    late, _ = airflow.lateness()
+    yield "the triggerer takes them over; its loop is late by at most", f"{took:.0f} s; {late:.2f} s"
     probes, begun = simulator.count("healthy"), time.monotonic()
     while time.monotonic() - begun < DEAD:
         time.sleep(1)
     probes, seconds = simulator.count("healthy") - probes, time.monotonic() - begun
     late, waited = airflow.lateness()
-    memory = airflow.memory() - before
+    yield f"probes of {2 * CONNECTIONS} bases while they are dead for {seconds:.0f} s", str(probes)
+    yield "discovery", str(simulator.count("links"))
+    yield (
+        "its loop is late by at most; other work waits for a thread at most",
+        f"{late:.2f} s; {waited:.2f} s",
+    )
+    yield "memory more", f"{airflow.memory() - before:.0f} MB"
     simulator.clear_faults()
     begun = time.monotonic()
     wait_until(lambda: deferred(airflow, "waiting") == 1, "all have fired", LONG)  # the probe does not
     fire = time.monotonic() - begun
     assert all(any(base in event for base in simulator.base_urls) for event in fired(airflow, "waiting"))
-    return [
-        (
-            "the triggerer takes them over; its loop is late by at most",
-            f"{took:.0f} s; {late_at_first:.2f} s",
-        ),
-        (f"discovery, of {CONNECTIONS} connections", str(simulator.count("links"))),
-        (f"probes of {2 * CONNECTIONS} bases while they are dead for {seconds:.0f} s", str(probes)),
-        (
-            "the loop is late by at most; other work waits for a thread at most",
-            f"{late:.2f} s; {waited:.2f} s",
-        ),
-        ("memory more", f"{memory:.0f} MB"),
-        (f"all fire after the bases are back (a check every {TTL:.0f} s)", f"{fire:.0f} s"),
-    ]
+    yield f"all fire after the bases are back (a check every {TTL:.0f} s)", f"{fire:.0f} s"
 
 
-def black_holes(airflow: Triggerer, simulator: Simulator) -> list[tuple[str, str]]:
+def black_holes(airflow: Triggerer, simulator: Simulator) -> Iterator[tuple[str, str]]:
     """Let the bases of some connections swallow what comes."""
     add_connections(airflow, "hole", [fields_of(simulator, number) for number in range(BLACK_HOLES)])
     for index in range(2):
@@ -171,7 +167,7 @@ def black_holes(airflow: Triggerer, simulator: Simulator) -> list[tuple[str, str
     time.sleep(30)
     late, waited = airflow.lateness()
     name = f"{BLACK_HOLES} connections swallow everything for 30 s: the loop; other work for a thread"
-    return [(name, f"{late:.2f} s; {waited:.2f} s")]
+    yield name, f"{late:.2f} s; {waited:.2f} s"
 
 
 def add_connections(airflow: Triggerer, prefix: str, every: list[dict[str, Any]]) -> None:
@@ -183,15 +179,13 @@ def add_connections(airflow: Triggerer, prefix: str, every: list[dict[str, Any]]
 def main() -> None:
     home = Path(tempfile.mkdtemp(prefix="closeai-triggerer-"))
     home.chmod(0o711)
+    print(f"| {SENSORS:,} deferred sensors | measured |\n|---|---|", flush=True)
     try:
-        rows = measure(home)
+        for name, value in measure(home):
+            print(f"| {name} | {value} |", flush=True)
     finally:
         if "CLOSEAI_E2E_KEEP" not in os.environ:
             shutil.rmtree(home, ignore_errors=True)
-    width = max(len(name) for name, _ in rows)
-    print(f"| {f'{SENSORS:,} deferred sensors':<{width}} | measured |\n| {'-' * width} | -------- |")
-    for name, value in rows:
-        print(f"| {name:<{width}} | {value} |")
 
 
 if __name__ == "__main__":
