@@ -11,7 +11,8 @@ import pytest
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs import CloseRequest
-from airflow_provider_closeai.costs.accounting.owners import Owner, Owners
+from airflow_provider_closeai.costs.accounting.owners import Owners
+from airflow_provider_closeai.costs.accounting.shares import Owner
 
 ROSTER: dict[str, Any] = {
     "version": 1,
