@@ -44,7 +44,7 @@ class Week(Days):
         for account in (search, ads):
             self.simulator.set_rate(account["id"], "0.0487659")
         before = self.rows()
-        self.unpause("team_keys", *(path.stem for path in EXAMPLES.glob("*.py")))
+        self.unpause("team_keys", *(path.stem for path in EXAMPLES))
         self.airflow.trigger("closeai_provisioning")
         self.airflow.trigger("closeai_health_gate")
         # Airflow starts the latest run that was missed, although catchup is off.
