@@ -34,7 +34,9 @@ from airflow_provider_closeai.simulator import Request
 AIRFLOW = tuple(int(part) for part in version("apache-airflow").split(".")[:2])
 HAS_STATE_STORE = AIRFLOW >= (3, 3)
 HERE = Path(__file__).parent
-EXAMPLES = HERE.parents[1] / "example_dags"
+EXAMPLES = sorted((HERE.parents[1] / "example_dags").glob("*.py"))
+# Those of the roster need a store of keys and an approval besides; tests of their own hunt there.
+EXAMPLES = [path for path in EXAMPLES if not re.search("roster|team", path.stem)]
 
 pytestmark = [
     pytest.mark.e2e,
@@ -102,7 +104,7 @@ class World:
         }
         self.airflow = Deployment(home / "airflow", environment)
         self.airflow.has_state_store = HAS_STATE_STORE
-        for path in [*(HERE / "dags").glob("*.py"), *EXAMPLES.glob("*.py")]:
+        for path in [*(HERE / "dags").glob("*.py"), *EXAMPLES]:
             shutil.copy(path, self.airflow.dags)
         (self.airflow.dags / "e2e_literal.py").write_text(LITERAL.format(key=self.literal))
         try:
@@ -211,7 +213,8 @@ def test_a_pool_of_one_slot_is_exact_on_several_hosts(world: World) -> None:
 
     assert [run.ended() for run in runs] == ["success", "success"]
     assert not platform.problems
-    assert platform.calls() == ["list", "create", "list", "list"]
+    claimed = ["list"] * HAS_STATE_STORE  # it looks again once it has claimed the alias over all hosts
+    assert platform.calls() == ["list", *claimed, "create", "list", "list"]
     assert len(platform.simulator.accounts(ALIAS)) == 2
     assert runs[0].xcom() == runs[1].xcom()
 
@@ -276,7 +279,7 @@ def test_a_snapshot_starts_the_report(world: World) -> None:
 def example_ids(world: World) -> list[str]:
     found = world.airflow.get("dags?tags=example&limit=100")["dags"]
     names = sorted(dag["dag_id"] for dag in found)
-    assert names == sorted(path.stem for path in EXAMPLES.glob("*.py")), "an example DAG cannot be imported"
+    assert names == [path.stem for path in EXAMPLES], "an example DAG cannot be imported"
     return names
 
 
@@ -319,7 +322,9 @@ def run_all(world: World) -> None:
 
     observe_last_month(world)
     good = run_examples(world, "good")
-    assert {name: run.ended() for name, run in good.items()} == dict.fromkeys(good, "success")
+    # Nobody looked after last month's turn: what was spent then is in doubt, and a close refuses doubt.
+    expected = dict.fromkeys(good, "success") | {"closeai_costs_month_close": "failed"}
+    assert {name: run.ended() for name, run in good.items()} == expected
 
     for call, kind, options in (
         ("list", "garbage", {}),
@@ -333,7 +338,7 @@ def run_all(world: World) -> None:
         simulator.fault(call, kind, **options)
     simulator.stop_base(0)
     troubled = run_examples(world, "troubled")
-    assert {name: run.ended() for name, run in troubled.items()} == dict.fromkeys(troubled, "success")
+    assert {name: run.ended() for name, run in troubled.items()} == expected
     simulator.start_base(0)
     simulator.clear_faults()
 
