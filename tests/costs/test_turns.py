@@ -199,6 +199,7 @@ def test_doubt_comes_first_and_says_how_much_it_is(new_book: Any, clock: Clock) 
     assert first.startswith("In doubt at the turn to 2026-11: ")
     assert "Of what is reported 14 may be another month's; the rest is a lower bound." in first
     assert any(text.startswith("No snapshot on ") for text in others)
+    assert not any("give that zone" in text for text in others), "growth is no turn that anybody saw"
 
 
 def test_a_first_use_long_after_the_turn_suggests_no_time_zone(book: Book) -> None:
