@@ -23,7 +23,16 @@ def shown(text: str) -> str:
     :param text: for instance an alias, whatever the platform gave.
     """
     cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text):,} characters)"
-    return "".join(_escape(char) if _is_hidden(char) else char for char in cut)
+    return visible(cut)
+
+
+def visible(text: str) -> str:
+    """
+    Return a text in which what is not visible, such as a mark that turns the writing, is an escape.
+
+    :param text: of any length.
+    """
+    return "".join(_escape(char) if _is_hidden(char) else char for char in text)
 
 
 def csv_text(text: str) -> str:

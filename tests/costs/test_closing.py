@@ -154,15 +154,30 @@ def test_a_note_of_an_unobserved_month_is_named(november: Book) -> None:
 
 
 @pytest.mark.parametrize("kind", [CLOSED, ADJUSTMENTS])
-def test_a_renamed_closing_or_note_is_named(november: Book, kind: str) -> None:
+@pytest.mark.parametrize("name", ["copy of {}", "{}.bak", "../{}", "../2026-11", "old.CSV"])
+def test_a_renamed_closing_or_note_is_named(november: Book, kind: str, name: str) -> None:
     november.close()
     november.note(sub_account_id=1, amount="2")
     [file] = november.ledger.files(kind, "2026-11")
     path = november.ledger.root / file.name
-    path.rename(path.with_name("copy of " + path.name))
+    path.rename(path.parent / name.format(path.name))
     assert any("is no name of a file of the ledger" in warning for warning in november.report().warnings)
     with pytest.raises(CloseRefused, match="files of its ledger are damaged"):
         november.close()
+
+
+@pytest.mark.parametrize("kind", [CLOSED, ADJUSTMENTS])
+def test_a_closing_or_note_in_another_month_s_folder_is_not_used(november: Book, kind: str) -> None:
+    november.close()
+    november.note(sub_account_id=1, amount="2")
+    november.seen("10-31 23:55", {1: "4"})
+    [file] = november.ledger.files(kind, "2026-11")
+    path = november.ledger.root / file.name
+    folder = path.parent.with_name("billing_month=2026-10")
+    folder.mkdir()
+    path.rename(folder / path.name)
+    with pytest.raises(DamagedFile, match="was written as one of 2026-11"):
+        november.report("2026-10")
 
 
 def test_a_close_refuses_doubt(november: Book, clock: Clock) -> None:

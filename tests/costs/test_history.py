@@ -271,10 +271,11 @@ def test_an_account_without_a_cost_is_there(book: Book) -> None:
     book.seen("11-06 09:00", {1: (None, "renamed"), 2: None})
     report = book.report()
     assert (line(report).state, line(report).month_to_date, line(report).alias) == ("live", 10, "renamed")
-    assert report.warnings[0] == (
+    told = (
         "Listed at times without a monthly_cost: accounts 1, 2. What no other snapshot shows of them is "
         "missing."
     )
+    assert told in report.warnings
 
 
 def test_days_before_the_months_first_snapshot_are_missed_too(book: Book) -> None:
@@ -321,7 +322,7 @@ def test_an_account_that_never_had_a_cost_is_no_account_that_is_gone(book: Book)
     book.seen("11-01 23:55", {1: None})
     book.seen("11-02 23:55", {1: None})
     report = book.report()
-    assert report.warnings[0].startswith("Listed at times without a monthly_cost:")
+    assert any(one.startswith("Listed at times without a monthly_cost:") for one in report.warnings)
     assert (line(report).state, line(report).month_to_date) == ("live", 0)
     book.seen("11-03 23:55", {1: "6"})
     assert figures(line(book.report())) == ("6", "0", "6", "0", "0")
@@ -332,7 +333,7 @@ def test_a_deletion_that_failed_hides_no_later_loss(book: Book) -> None:
     book.deleted("10-10 09:00", {1: "50"})
     book.seen("10-31 23:55", {1: "90", 2: "1"})
     book.seen("11-01 00:05", {2: "0"})
-    assert "no deletion was recorded: account 1" in book.report().warnings[0]
+    assert "no deletion was recorded: account 1" in " ".join(book.report().warnings)
 
 
 def test_a_deletion_of_an_account_that_is_listed_later_is_none(book: Book) -> None:

@@ -284,3 +284,17 @@ def test_focus_without_what_is_damaged(book: Book, clock: Clock, tmp_path: Path)
     result = book.publish(tmp_path / "out", ["html", "focus"])
     assert "Not in the FOCUS file: lines appended to 2026-10." in result.report.warnings[-1]
     assert "Not in the FOCUS file" in Path(result.files["html"]).read_text()
+
+
+def test_no_page_and_no_digest_turns_its_writing(book: Book, tmp_path: Path) -> None:
+    """Not by an alias, a team's name, a cost center or the account's name."""
+    turn = "\u202e\u2066"
+    book.seen("11-05 09:00", {1: ("10", f"a{turn}")})
+    owners = {"a*": {"team": f"T{turn}", "cost_center": f"C{turn}"}}
+    options = {"owners": owners, "budgets": {f"T{turn}": 1}, "statements": True, "account": f"m{turn}"}
+    result = book.publish(tmp_path / "out", ["html"], **options)
+    texts = [path.read_text(encoding="utf-8") for path in (tmp_path / "out").rglob("*.html")]
+    assert len(texts) == 2
+    for text in [*texts, result.digest, result.headline]:
+        assert not any(mark in text for mark in turn)
+    assert "T\\u202e\\u2066: over budget" in result.digest

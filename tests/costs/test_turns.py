@@ -188,3 +188,24 @@ def test_growth_that_the_balance_does_not_explain_may_hide_a_reset(book: Book) -
     book.seen("12-01 23:55", {1: "5"})
     assert figures(book)[1] == ("0", "uncertain")
     assert book.report().unseen_minutes == 1430
+
+
+def test_doubt_comes_first_and_says_how_much_it_is(new_book: Any, clock: Clock) -> None:
+    book = new_book("gap")
+    book.seen("10-31 23:58", {1: "0", 2: "0"})
+    book.seen("11-20 12:00", {1: "5", 2: "9"})
+    clock.at = local("11-21 12:00")
+    first, *others = book.report().warnings
+    assert first.startswith("In doubt at the turn to 2026-11: ")
+    assert "Of what is reported 14 may be another month's; the rest is a lower bound." in first
+    assert any(text.startswith("No snapshot on ") for text in others)
+    assert not any("give that zone" in text for text in others), "growth is no turn that anybody saw"
+
+
+def test_a_first_use_long_after_the_turn_suggests_no_time_zone(book: Book) -> None:
+    book.seen("11-30 23:58", {1: "4"})
+    book.seen("12-01 00:05", {1: "4"})
+    book.seen("12-09 23:55", {1: "4"})
+    book.seen("12-12 23:55", {1: "2"})
+    assert figures(book)[1] == ("4", "certain")
+    assert not any("give that zone" in text for text in book.report().warnings)

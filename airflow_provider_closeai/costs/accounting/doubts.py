@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from datetime import datetime
 
+from airflow_provider_closeai.costs.accounting.money import format_amount, total
 from airflow_provider_closeai.costs.accounting.months import format_ids, format_local
-from airflow_provider_closeai.costs.accounting.report_model import OPEN, Report
+from airflow_provider_closeai.costs.accounting.report_model import OPEN, AccountCosts, Report
 from airflow_provider_closeai.costs.accounting.turns import AGAIN, HIDDEN, REFUND, UNSEEN, WAITING, Turn
 
 _WHY = {
@@ -27,18 +29,26 @@ def doubts(report: Report, *, of_start: bool = True) -> list[str]:
     """
     found = []
     for is_start in (True, False) if of_start else (False,):
-        by_kind: defaultdict[str, list[int]] = defaultdict(list)
+        by_kind: defaultdict[str, list[AccountCosts]] = defaultdict(list)
         for line in report.accounts:
             kind = line.start_doubt if is_start else line.end_doubt
             if kind and (kind != UNSEEN or report.status != OPEN):  # an opening balance says it meanwhile
-                by_kind[kind].append(line.sub_account_id)
+                by_kind[kind].append(line)
         name = report.month.name if is_start else report.month.step(1).name
-        for kind, numbers in by_kind.items():
+        for kind, lines in by_kind.items():
+            numbers = [line.sub_account_id for line in lines]
             found.append(
-                f"In doubt at the turn to {name}: {format_ids(numbers)}: {_WHY[kind]}. What is reported is a "
-                f"lower bound.{_settles(report, kind, is_start=is_start)}"
+                f"In doubt at the turn to {name}: {format_ids(numbers)}: {_WHY[kind]}. {_least(lines)}"
+                f"{_settles(report, kind, is_start=is_start)}"
             )
     return found + _suggestions(report)
+
+
+def _least(lines: Sequence[AccountCosts]) -> str:
+    doubtful = total(line.doubtful for line in lines)
+    if not doubtful:
+        return "What is reported is a lower bound."
+    return f"Of what is reported {format_amount(doubtful)} may be another month's; the rest is a lower bound."
 
 
 def _settles(report: Report, kind: str, *, is_start: bool) -> str:
@@ -62,7 +72,12 @@ def _suggestions(report: Report) -> list[str]:
     )
     found = []
     for turn, name, fell in ((month.start, month.name, starts), (month.end, month.step(1).name, ends)):
-        elsewhere = {span: number for span, number in fell.items() if not span[0] <= turn <= span[1]}
+        closes = Turn(turn).closes  # later it was a first use, which says nothing of a zone
+        elsewhere = {
+            span: number
+            for span, number in fell.items()
+            if not span[0] <= turn <= span[1] and span[0] < closes
+        }
         if elsewhere:
             found.append(_suggestion(report, name, elsewhere, sum(fell.values())))
     return found

@@ -6,7 +6,6 @@ from collections import defaultdict
 from decimal import Decimal
 
 from airflow_provider_closeai.costs.accounting.booked import NOTE
-from airflow_provider_closeai.costs.accounting.doubts import doubts
 from airflow_provider_closeai.costs.accounting.months import format_ids
 from airflow_provider_closeai.costs.accounting.report_model import ESTIMATED, Report
 
@@ -15,7 +14,7 @@ _SHOWN = 5
 
 def remarks_of(report: Report) -> list[str]:
     """
-    Return what is odd about a month, incomplete or in doubt.
+    Return what is odd about a month, or incomplete.
 
     :param report: the month.
     """
@@ -40,7 +39,6 @@ def remarks_of(report: Report) -> list[str]:
         remarks.append(
             f"No snapshot on {days}{more}: the figure on it or beside it covers more than one day."
         )
-    remarks += doubts(report)
     unknown = [line.sub_account_id for line in report.accounts if line.state == "unobserved"]
     if unknown:
         remarks.append(

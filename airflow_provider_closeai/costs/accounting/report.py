@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.costs.accounting.booked import MAIN_ACCOUNT, Adjustment, Closing
+from airflow_provider_closeai.costs.accounting.doubts import doubts
 from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
 from airflow_provider_closeai.costs.accounting.money import ESTIMATE, EXACT, ZERO
 from airflow_provider_closeai.costs.accounting.months import format_ids, minutes, zone_of
@@ -92,7 +93,7 @@ def build_report(
             main_difference=difference,
             warnings=[],
         )
-        report.warnings = history.warnings + matcher.warnings() + remarks_of(report)
+        report.warnings = doubts(report) + history.warnings + matcher.warnings() + remarks_of(report)
         if moved:
             report.warnings.append(
                 f"{month.name} is closed, and the owner rules now give {format_ids(moved)} to somebody else. "

@@ -64,8 +64,8 @@ class _Splitter:
             start_doubt=start.new_doubt,
             end_doubt=end.old_doubt,
             is_in_month=trace.is_in_month,
-            started=start.unseen,
-            fell=end.unseen if end.restarts else None,
+            started=start.unseen if start.restarts and not start.old_doubt else None,
+            fell=end.unseen if end.restarts and not end.old_doubt else None,
             unseen=self._unseen(trace, end),
         )
         self._move(account, trace, start, end)

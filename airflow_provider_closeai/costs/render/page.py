@@ -17,7 +17,7 @@ from airflow_provider_closeai.costs.render import charts, numbers
 from airflow_provider_closeai.costs.render.events import events_of
 from airflow_provider_closeai.costs.render.summary import headline, month_name, pace_of
 from airflow_provider_closeai.costs.render.teams import Team, TeamSums, sums_of, teams_of
-from airflow_provider_closeai.costs.texts import shown
+from airflow_provider_closeai.costs.texts import shown, visible
 
 _TEAMS = 12  # of more only what needs attention is shown at once, and the largest, so that all fits a screen
 _TEAMS_FIRST = (6, 10)
@@ -134,6 +134,7 @@ def template(name: str) -> jinja2.Template:
         loader=jinja2.PackageLoader(__package__ or ""),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -151,6 +152,11 @@ def template(name: str) -> jinja2.Template:
         "day_name": _day_name,
     }
     return environment.get_template(f"{name}.html.jinja")
+
+
+def _visible(value: Any) -> Any:
+    """Escape what cannot be seen in a text of somebody else's: a team's name, a cost center, the account."""
+    return visible(value) if type(value) is str and not value.isprintable() else value
 
 
 def _folded(teams: Sequence[Team]) -> tuple[Sequence[Team], Sequence[Team]]:

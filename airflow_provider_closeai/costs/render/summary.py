@@ -13,6 +13,7 @@ from airflow_provider_closeai.costs.accounting.months import Month, zone_of
 from airflow_provider_closeai.costs.accounting.report_model import ESTIMATED, OPEN, Report
 from airflow_provider_closeai.costs.render.numbers import change_text, count_text, money_for, percent_text
 from airflow_provider_closeai.costs.render.teams import Team, teams_of
+from airflow_provider_closeai.costs.texts import shown
 
 _LISTED = 10
 _WARNINGS = 3
@@ -125,7 +126,7 @@ def digest(report: Report, earlier: Earlier, alerts: Sequence[str], url: str | N
 
 def _line(team: Team, report: Report) -> str:
     money = money_for(report.totals.month_to_date)
-    said = f"{team.name}: {team.verdict}, {money(team.amount)}"
+    said = f"{shown(team.name)}: {team.verdict}, {money(team.amount)}"
     if team.budget is not None:
         said += f" of {money(team.budget)}"
     said += f" {report.currency}"

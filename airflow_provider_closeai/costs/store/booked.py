@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
@@ -48,7 +49,7 @@ def read_closing(ledger: Ledger, month: str, currency: str) -> Closing | None:
     files = ledger.files(CLOSED, month)
     if not files:
         return None
-    lines = [ClosedCost(*cells) for _, _, *cells in ledger.rows(files[0])]
+    lines = [ClosedCost(*cells) for cells in _lines(ledger, files[0])]
     for line in lines:
         _require_currency(line.currency, currency, f"{month} was closed")
     accounts = {line.sub_account_id: line for line in lines if line.sub_account_id is not None}
@@ -68,7 +69,7 @@ def read_adjustments(ledger: Ledger, month: str, currency: str) -> tuple[list[Ad
     found: list[Adjustment] = []
     warnings: list[str] = []
     for file in ledger.files(ADJUSTMENTS, month):
-        for _, _, *cells in ledger.rows(file):
+        for cells in _lines(ledger, file):
             line = Adjustment(file.at, month, *cells)
             problem = ""
             if line.currency != currency:
@@ -92,7 +93,7 @@ def read_problems(ledger: Ledger, month: str) -> list[str]:
 
     :param ledger: where from.
     :param month: ``YYYY-MM``.
-    :returns: files of the month whose names are not ledger names.
+    :returns: what has no ledger name.
     """
     return [
         f"Left out: {name} is no name of a file of the ledger. Give it back the name that it was written "
@@ -258,6 +259,17 @@ def mark_reported(ledger: Ledger, alerts: Sequence[Alert], *, at: datetime, run:
     own = [line for file, lines in _reported(ledger, month).items() if file.run == run for line in lines]
     own += [_Reported(alert.team, alert.key) for alert in alerts]
     ledger.write(ALERTS, month, at, run, list(dict.fromkeys(own)), replace=True)
+
+
+def _lines(ledger: Ledger, file: LedgerFile) -> Iterator[list[Any]]:
+    """Read what was booked in a file, which must be of the month in whose folder it is."""
+    for _, month, *cells in ledger.rows(file):
+        if month != file.month:
+            raise DamagedFile(
+                f"The ledger's file {ledger.root}/{file.name} was written as one of {month}. Move it back to "
+                "that month's folder."
+            )
+        yield cells
 
 
 def _reported(ledger: Ledger, month: str) -> dict[LedgerFile, list[_Reported]]:

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 _STAMP = "%Y%m%dT%H%M%S_%fZ"
 _NAME = re.compile(r"(\d{8}T\d{6}_\d{6}Z)-(\d+)-([0-9a-f]{12})-([0-9a-f]{16})\.(csv|parquet)")
 _PARTITION = "billing_month="
+_LIKE_OURS = re.compile(r"\.(csv|parquet)|^2\d{3}-?\d\d|^billing_month", re.IGNORECASE)
 _PARTITION_NAME = re.compile(_PARTITION + r"(2\d{3}-(?:0[1-9]|1[0-2]))")
 
 
@@ -148,17 +149,16 @@ class Ledger:
 
     def unrecognized_files(self, kind: str, month: str) -> list[str]:
         """
-        List tables whose names are not ledger names: renamed, or somebody else's.
+        List what looks like a file of the ledger and has no ledger name: it was renamed or moved.
 
         :param kind: for instance ``snapshots``.
         :param month: the billing month.
         """
         folder = f"{kind}/{_PARTITION}{month}"
-        return [
-            f"{folder}/{name}"
-            for name in sorted(_names(self.root / folder))
-            if name.endswith((".csv", ".parquet")) and not _file(kind, month, name)
-        ]
+        inside = (name for name in _names(self.root / folder) if not _file(kind, month, name))
+        beside = (name for name in _names(self.root / kind) if not _PARTITION_NAME.fullmatch(name))
+        found = [f"{folder}/{name}" for name in inside] + [f"{kind}/{name}" for name in beside]
+        return sorted(name for name in found if _LIKE_OURS.search(name.rpartition("/")[2]))
 
     def read(self, file: LedgerFile, wanted: Sequence[str]) -> list[Sequence[Any]]:
         """
