@@ -40,8 +40,7 @@ log = logging.getLogger(__name__)
 
 _ACCOUNTS = "/api/v1/account/sub-account"
 _MOST_SHAPES = 50
-_FEW = 20  # aliases that are asked for one by one, whatever the number of accounts
-_CALLS_PER_PAGE = 0.25  # what a call for one alias costs beside a full page
+_FEW = 20  # aliases that are asked for one by one, where nobody knows how many accounts there are
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -93,6 +92,7 @@ class CloseAIClient:
         self.clock = clock
         self._transport = Transport(config)
         self._found_shapes: set[tuple[str, ...]] = set()
+        self._total: int | None = None  # of the last listing of all
         #: The platform's time in its last answer to a listing (``Date``), in seconds since the epoch.
         self.platform_time: float | None = None
         self.cache = Cache(config, store, clock)
@@ -139,8 +139,8 @@ class CloseAIClient:
         """
         Stream the accounts of several aliases, and (perhaps twice) entries whose alias cannot be read.
 
-        The platform's filter is asked for each alias, where that is less work than one listing of all; one
-        such listing finds what the filter cannot be trusted with.
+        The platform's filter is asked for each alias, where that takes no more calls than one listing of all;
+        one such listing finds what the filter cannot be trusted with.
 
         :param aliases: each matches exactly.
         """
@@ -148,7 +148,7 @@ class CloseAIClient:
         if len(left) == 1:
             yield from self.iter_listing(left.pop())
             return
-        if len(left) <= _FEW or len(left) * _CALLS_PER_PAGE < self._count_pages():
+        if (len(left) <= _FEW and self._total is None) or len(left) <= self._count_pages():
             for alias in sorted(left):
                 found = self._find(alias)
                 if found is not None:
@@ -177,7 +177,7 @@ class CloseAIClient:
         return items if is_found or alias_filter.is_trusted(alias, self._shapes(alias)) else None
 
     def _count_pages(self) -> float:
-        total = self.page(1, 1).total
+        total = self.page(1, 1).total if self._total is None else self._total
         return 1.0 if total is None or self.config.page_size < 1 else total / self.config.page_size
 
     def iter_sub_accounts(self, alias: str | None = None, sk: str | None = None) -> Iterator[SubAccount]:
@@ -226,6 +226,8 @@ class CloseAIClient:
         if alias is not None:
             query["alias"] = alias
         answer: SubAccountPage = self._call(LIST, query=query)
+        if alias is None:
+            self._total = answer.total
         if alias is not None and any(account.alias == alias for account in answer.items or ()):
             self._note_found(alias)
         return answer

@@ -22,7 +22,9 @@ def run_of(context: Mapping[str, Any]) -> Run:
     """Return what the cost service needs to know of a run."""
     from airflow_provider_closeai.costs import Run, run_key
 
-    ti = context["ti"]
+    ti = context.get("ti")
+    if ti is None:  # called by hand, outside of any DAG run
+        return Run()
     return Run(
         key=run_key(ti.dag_id, ti.run_id, ti.task_id, ti.map_index),
         due=due(context),
@@ -41,7 +43,7 @@ def due(context: Mapping[str, Any]) -> datetime | None:
 
 def is_first(context: Mapping[str, Any]) -> bool:
     """Return whether this is the first try of a scheduled run, and no run of its DAG succeeded before it."""
-    is_first_try = getattr(context["ti"], "try_number", 1) == 1
+    is_first_try = getattr(context.get("ti"), "try_number", 1) == 1
     is_scheduled = _kind(context) == "scheduled"
     return is_first_try and is_scheduled and not context.get("prev_start_date_success", True)
 

@@ -22,6 +22,7 @@ from airflow_provider_closeai.roster.plan import CREATE, DELETE, REPRICE, Action
 
 _CLOCKS_AGREE = timedelta(minutes=10)
 _ZERO = Decimal(0)
+_FEW = 5
 _NOTHING_CHANGED = "Nothing was changed."
 
 
@@ -91,9 +92,10 @@ def make_plan(
             f"{count} sub-accounts of {len(omitted)} owned aliases are not in the roster, and are left "
             "alone: prune=True deletes them.",
         )
+    changes.note_poorer()
     nameless = [item for alias, items in broken.items() if alias not in roster.entries for item in items]
     if nameless:
-        shown = "; ".join(map(str, nameless[:5]))
+        shown = "; ".join(map(str, nameless[:_FEW]))
         changes.note("", f"{len(nameless)} listed entries cannot be read, and are left alone: {shown}.")
     return Plan(
         roster=roster.name.removeprefix("roster "),
@@ -108,7 +110,7 @@ def make_plan(
         owned=owned,
         actions=plans.sort_actions(changes.actions),
         deliver=tuple(sorted(changes.undelivered)),
-        notes=tuple(sorted(changes.notes, key=lambda note: note.order)),
+        notes=tuple(sorted(changes.notes, key=lambda note: (note.alias, note.text))),
     )
 
 
@@ -119,9 +121,23 @@ class _Changes:
         self.actions: list[Action] = []
         self.notes: list[Note] = []
         self.undelivered: list[int] = []
+        self.poorer: list[SubAccount] = []
 
-    def note(self, alias: str, text: str, *, is_usual: bool = False) -> None:
-        self.notes.append(Note(alias, text, is_usual))
+    def note(self, alias: str, text: str) -> None:
+        self.notes.append(Note(alias, text))
+
+    def note_poorer(self) -> None:
+        """Tell in one line of balances that this month's costs do not explain: they may be many."""
+        if not self.poorer:
+            return
+        aliases = sorted({each.alias or "" for each in self.poorer})
+        more = f" and {len(aliases) - _FEW} more aliases" if len(aliases) > _FEW else ""
+        self.note(
+            aliases[0] if len(aliases) == 1 else "",
+            f"{count_of(self.poorer)} of {', '.join(map(repr, aliases[:_FEW]))}{more} have a lower balance "
+            f"than is wanted: ids {ids_of(self.poorer)}. They spent it in earlier months, or the roster's "
+            "balance was raised since. The API cannot change it.",
+        )
 
     def delete(self, alias: str, accounts: Sequence[SubAccount], reason: str) -> None:
         """Delete what is known to be a sub-account; name the others."""
@@ -161,7 +177,7 @@ class _Alias:
     def decide(self, unreadable: Sequence[UnreadableItem]) -> None:
         alias, entry = self.entry.alias, self.entry
         if unreadable:
-            shown = "; ".join(map(str, unreadable[:5]))
+            shown = "; ".join(map(str, unreadable[:_FEW]))
             self._changes.note(alias, f"left alone, since entries of it cannot be read: {shown}.")
             return
         if entry.is_expired(self._seen.now):
@@ -245,15 +261,19 @@ class _Alias:
                 f"has {count_of(kept)}, and {entry.count} are wanted: ids {ids_of(kept)}. None is deleted: "
                 "nobody knows which are in use. Raise count, or delete some by id."
             )
-        others = [each for each in kept if each.balance is not None and each.balance != entry.balance]
-        if others:
-            shown = ", ".join(sorted({str(amount_text(each.balance)) for each in others})[:5])
-            self._changes.note(
-                entry.alias,
-                f"balance is {shown}, and {amount_text(entry.balance)} is wanted: ids {ids_of(others)}. The "
-                "API cannot change it, and it may fall as money is spent.",
-                is_usual=True,
+        richer = [each for each in kept if each.balance is not None and each.balance > entry.balance]
+        if richer:
+            shown = ", ".join(sorted({str(amount_text(each.balance)) for each in richer})[:_FEW])
+            note(
+                f"balance is {shown}, and {amount_text(entry.balance)} is wanted: ids {ids_of(richer)}. The "
+                "API cannot change it."
             )
+        self._changes.poorer += [
+            each
+            for each in kept
+            if each.balance is not None
+            and each.balance < entry.balance != each.balance + (each.monthly_cost or _ZERO)
+        ]
         disabled = [each for each in kept if each.enabled is False]
         if disabled:
             note(f"ids {ids_of(disabled)} are disabled. The API cannot change it: look in the console.")

@@ -22,8 +22,8 @@ CREATE, REPRICE, DELETE = "create", "reprice", "delete"
 KINDS = (REPRICE, DELETE, CREATE)  # in the order in which they are applied
 #: Reasons.
 MISSING, ROTATION = "missing", "successor of an old key"
-DRIFT, OVER_BUDGET, RESTORED = "other prices than wanted", "over budget", "back within budget"
-PRUNED, EXPIRED, ROTATED_OUT = "not in the roster", "expired", "rotated out"
+DRIFT, OVER_BUDGET, RESTORED = "drift", "over budget", "restored"
+PRUNED, EXPIRED, ROTATED_OUT = "pruned", "expired", "rotated out"
 _DIGITS = 16
 
 
@@ -88,17 +88,10 @@ class Note(msgspec.Struct, frozen=True):
     What a person should know, and nothing is done about.
 
     :param alias: of which accounts; empty: of none in particular.
-    :param is_usual: it comes with every account that is used.
     """
 
     alias: str
     text: str
-    is_usual: bool = False
-
-    @property
-    def order(self) -> tuple[object, ...]:
-        """Sorts notes: what is usual comes last."""
-        return (self.is_usual, self.alias, self.text)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

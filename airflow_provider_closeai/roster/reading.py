@@ -180,7 +180,7 @@ class _Reader:
             return self._field(place, own, name, read, default)
 
         alias = field("alias", _alias)
-        pricing = field("model_pricing", inputs.pricing)
+        pricing = field("model_pricing", lambda value: _prices("model_pricing", value))
         balance = field("balance", lambda value: inputs.amount("balance", value))
         count = field("count", lambda value: inputs.whole("count", value, 1), 1)
         entry = {
@@ -238,7 +238,9 @@ class _Reader:
                 self._note((*path, str(name)), f"is no known field: {hint}")
 
     def _note(self, path: Path, problem: str) -> None:
-        self.problems.append(f"{self._document.place(path)}: {problem}")
+        line = f"{self._document.place(path)}: {problem}"
+        if line not in self.problems:  # a default is read for each entry
+            self.problems.append(line)
 
 
 _CURES = {
@@ -304,4 +306,13 @@ def _budget(value: Any) -> Decimal:
 
 
 def _prices_or_none(value: Any) -> Pricing:
-    return {} if value in ({}, []) else inputs.pricing(value)
+    return {} if value in ({}, []) else _prices("over_budget", value)
+
+
+def _prices(name: str, value: Any) -> Pricing:
+    if isinstance(value, str) and value.lstrip()[:1] not in ("{", "["):  # a template may give JSON
+        raise bad(name, "is text", "name the models, for instance {gpt-4o: 1}")
+    for model, factor in value.items() if isinstance(value, Mapping) else ():
+        if isinstance(factor, Ambiguous):
+            raise bad(f"{name}[{model!r}]", f"is {factor!r}", "give a plain number, such as 1 or 0.5")
+    return inputs.pricing(value)

@@ -83,7 +83,7 @@ def test_three_months_of_overspending(team: Team, over: dict[str, Any]) -> None:
             assert team.prices() == [FULL, FULL], "it is not back at the turn"
         last_month = now.month
         sim.clock.advance(seconds=STEP.total_seconds())
-    cut, back = "over budget", "back within budget"
+    cut, back = "over budget", "restored"
     assert [reason for _, reason in changes] == [cut, cut, back, back] * 3
     assert [moment for moment, reason in changes if reason == back][::2] == [
         "01-01 00",

@@ -137,7 +137,7 @@ def test_drift_fails_a_check_and_names_each_difference(
     with dag:
         PlanSubAccountsOperator(task_id="drift", roster=roster, fail_on_changes=True, retries=2)
     assert run(dag).task("drift") == "failed 1", "it is not worth a retry"
-    assert "reprice 1 of 'team-ads': gpt-3.5-turbo: 1 -> gpt-4o: 1 (other prices than wanted)." in caplog.text
+    assert "reprice 1 of 'team-ads': gpt-3.5-turbo: 1 -> gpt-4o: 1 (drift)." in caplog.text
     assert not [request for request in sim.requests if request.call in ("create", "update", "delete")]
     CloseAIHook().apply(str(roster))
     assert run(dag).task("drift") == "success 1"
@@ -251,3 +251,16 @@ def test_two_files_of_a_deployment_do_not_own_the_same_alias(
     assert run(dag, {"roster": str(other)}).state == "failed"
     assert "both own 'team-s" in " ".join(caplog.messages)
     assert sim.accounts() == before
+
+
+def test_both_run_by_hand_without_a_dag_run(sim: Simulator, roster: Path, tmp_path: Path) -> None:
+    nothing: Any = {}
+    sim.add_account("other")
+    plan = PlanSubAccountsOperator(task_id="plan", roster=roster).execute(nothing)
+    options: dict[str, Any] = {"ledger": tmp_path / "ledger"}
+    assert (
+        SyncSubAccountsOperator(task_id="sync", plan=plan, **options).execute(nothing)["counts"]["created"]
+        == 3
+    )
+    again = SyncSubAccountsOperator(task_id="again", roster=roster, **options).execute(nothing)
+    assert (again["created"], len(again["sub_accounts"])) == ([], 3)

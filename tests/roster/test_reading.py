@@ -128,6 +128,11 @@ def test_json_a_mapping_text_and_other_stores_are_the_same(tmp_path: Path) -> No
         ("{alias: a, balance: lots}", "balance is text, and not a number"),
         ("{alias: a, count: 0}", "count is 0: give a whole number >= 1"),
         ("{alias: a, model_pricing: {}}", "model_pricing is empty"),
+        (
+            "{alias: a, model_pricing: {m: yes}}",
+            "model_pricing['m'] is yes (for YAML the boolean True): give a",
+        ),
+        ("{alias: a, budget: 1, over_budget: nothing}", "over_budget is text: name the models"),
         ("{alias: a, over_budget: {m: 1}}", "is given without a budget: say from which cost on it counts"),
         ("{alias: a, expires: 2027-01-01T00:00:00}", "no moment: give a datetime with a time zone"),
         ("{alias: a, expires: soon}", "expires is 'soon', no moment"),
@@ -196,6 +201,11 @@ def test_all_problems_come_at_once(tmp_path: Path) -> None:
     assert [line.partition(", ")[2].partition(",")[0] for line in found.splitlines()[:-1]] == [
         "line 4", "line 5", "line 6"
     ]  # fmt: skip
+
+
+def test_what_is_wrong_in_defaults_is_said_once(tmp_path: Path) -> None:
+    text = "version: 1\ndefaults: {balance: -1, model_pricing: {m: 1}}\naccounts: [{alias: a}, {alias: b}]\n"
+    assert problem(tmp_path, text).count("balance is -1") == 1
 
 
 def test_anchors_and_merged_mappings(tmp_path: Path) -> None:
