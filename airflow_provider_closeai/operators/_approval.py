@@ -36,7 +36,7 @@ class PlansOfRun:
     def __init__(self, context: Context) -> None:
         now: Any = context
         self._states = now.get("task_state_store")
-        self._is_first_try = getattr(now["ti"], "try_number", 1) == 1
+        self._is_first_try = getattr(now.get("ti"), "try_number", 1) == 1
         self._before: list[str] | None = [] if self._is_first_try else None
         if self._states is None:
             return
@@ -74,7 +74,8 @@ def check(context: Context, plan: Plan, record: Mapping[str, Any]) -> None:
     """
 
     now: Any = context
-    approvals = _approvals(now["task"]) if plan.actions else []
+    task = now.get("task")  # a plain program gives none
+    approvals = _approvals(task) if plan.actions and task is not None else []
     if approvals and not record.get(IS_ONLY):
         raise _refused(
             f"The plan {plan.digest} was made in a DAG run that planned before, and Airflow's approval form "

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow_cell import ON_3, everything_stored, run
+from airflow_cell import AIRFLOW, ON_3, everything_stored, run
 from cryptography.fernet import Fernet
 
 from airflow_provider_closeai.client.errors import InvalidParameter
@@ -251,3 +251,26 @@ def test_two_files_of_a_deployment_do_not_own_the_same_alias(
     assert run(dag, {"roster": str(other)}).state == "failed"
     assert "both own 'team-s" in " ".join(caplog.messages)
     assert sim.accounts() == before
+
+
+@pytest.mark.skipif(AIRFLOW < (3, 3), reason="before Variable.keys an outage cannot be told from absence")
+def test_in_an_outage_no_claims_of_other_rosters_are_written_over(
+    sim: Simulator, roster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk import Variable
+
+    def fail(prefix: str) -> Any:
+        raise RuntimeError("no answer")
+
+    written: list[str] = []
+    monkeypatch.setattr(Variable, "get", lambda key, default: default)  # as Airflow does in an outage
+    monkeypatch.setattr(Variable, "keys", fail)
+    monkeypatch.setattr(Variable, "set", lambda key, text: written.append(text))
+    CloseAIHook().apply(str(roster), max_create=9)
+    assert written == []
+    monkeypatch.setattr(Variable, "keys", lambda prefix: [prefix])  # it is over, and there are claims
+    CloseAIHook().apply(str(roster))
+    assert written == []
+    monkeypatch.setattr(Variable, "keys", lambda prefix: [])
+    CloseAIHook().apply(str(roster))
+    assert len(written) == 1
