@@ -44,6 +44,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     :param value: the decoded answer of an executed attempt.
     :param is_foreign: whether somebody else answered for the platform.
     :param is_stale: whether a kept connection was cut before the answer began, which proves no ill.
+    :param is_late: whether it was not sent since it might not leave any more, which proves no ill either.
     :param date: the answer's own time (its ``Date``), in seconds since the epoch, where it has one.
     """
 
@@ -55,6 +56,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     value: Any = None
     is_foreign: bool = False
     is_stale: bool = False
+    is_late: bool = False
     date: float | None = None
 
     @property

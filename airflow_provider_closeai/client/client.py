@@ -339,8 +339,9 @@ class CloseAIClient:
             )
             progress.attempts.append(attempt)
             # What had hardly any time left says nothing about the base, nor does a kept connection that died.
-            fair = min(self.config.connect_timeout, self.config.deadline / 2)
-            if attempt.outcome is Outcome.EXECUTED or (left >= fair and not attempt.is_stale):
+            is_fair = left >= min(self.config.connect_timeout, self.config.deadline / 2)
+            proves_ill = is_fair and not attempt.is_stale and not attempt.is_late
+            if attempt.outcome is Outcome.EXECUTED or proves_ill:
                 self.pool.report(attempt)
             return attempt
 

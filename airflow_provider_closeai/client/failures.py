@@ -85,7 +85,7 @@ def failed_call(call: str, attempts: Sequence[Attempt], *, writes: bool) -> erro
 
 
 def _tried(call: str, attempts: Sequence[Attempt]) -> str:
-    shown = "; ".join(f"{attempt.base}: {attempt.detail}" for attempt in attempts[-4:])
+    shown = "; ".join(dict.fromkeys(f"{attempt.base}: {attempt.detail}" for attempt in attempts[-4:]))
     return f"{call!r} failed after {len(attempts)} attempt{'s' * (len(attempts) > 1)} ({shown})."
 
 

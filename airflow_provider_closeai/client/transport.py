@@ -45,6 +45,7 @@ class _Wire(threading.local):
 
     sent = False
     connected = False
+    is_refused = False
     sock: socket.socket | None = None
     may_leave: Callable[[], bool] | None = None
 
@@ -84,9 +85,11 @@ class _NotesSending:
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
+        _wire.sock = self.sock
         if not _wire.sent and _wire.may_leave is not None and not _wire.may_leave():
+            _wire.is_refused = True
             raise _TooLate
-        _wire.sent, _wire.sock = True, self.sock
+        _wire.sent = True
         super().send(data)  # type: ignore[misc]
 
 
@@ -166,17 +169,17 @@ class Transport:
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
         self._proxies: dict[str, dict[str, str]] = {}
+        self._sessions: dict[tuple[int, bool], _Session] = {}
         self._verify = config.verify
         if config.verify is True:
             self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
 
-    @functools.cached_property
-    def _session(self) -> _Session:
-        return _Session(fresh=False)  # made when needed: most looks of a sensor send nothing
-
-    @functools.cached_property
-    def _fresh_session(self) -> _Session:
-        return _Session(fresh=True)
+    def _session(self, *, fresh: bool) -> _Session:
+        """Return a session of this process's own: forks that share one would read each other's answers."""
+        key = os.getpid(), fresh
+        if key not in self._sessions:  # made when needed: most looks of a sensor send nothing
+            self._sessions[key] = _Session(fresh=fresh)
+        return self._sessions[key]
 
     def attempt(
         self,
@@ -207,14 +210,15 @@ class Transport:
         if base not in self._proxies:
             self._proxies[base] = proxies_for(base, self._config.proxies)
         data = None if body is None else encode(body)
-        _wire.sent, _wire.connected, _wire.sock, _wire.may_leave = False, False, None, may_leave
         limit = Limit(time.monotonic() + seconds, _wire.__dict__)
+        _wire.sent, _wire.connected, _wire.sock, _wire.is_refused = False, False, None, False
+        _wire.may_leave = lambda: not limit.is_over and (may_leave is None or may_leave())
         status: int | None = None
         timeouts = (min(self._config.connect_timeout, seconds), min(self._config.read_timeout, seconds))
         try:
             with (
                 ends(limit),
-                (self._fresh_session if fresh else self._session).request(
+                self._session(fresh=fresh).request(
                     method,
                     base + path,
                     params=query,
@@ -246,6 +250,7 @@ class Transport:
             detail=failure,
             status=status,
             is_stale=status is None and failure == _CUT and not _wire.connected,
+            is_late=_wire.is_refused and not limit.is_over,
         )
 
 
@@ -262,9 +267,9 @@ def _network_failure(error: Exception, late: bool, timeouts: tuple[float, float]
         return "no whole answer within the deadline"
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection within {timeouts[0]:.3g} s"
+    if _wire.is_refused:
+        return "it could not be sent in time, and was not sent"
     names = {type(cause).__name__ for cause in _causes(error)}
-    if _TooLate.__name__ in names:
-        return "it took too long to connect, and was not sent any more"
     if names & SOCKS_ERRORS:
         return "the SOCKS proxy failed"
     if "ReadTimeoutError" in names:

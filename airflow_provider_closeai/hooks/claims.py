@@ -40,6 +40,9 @@ def claim(client: CloseAIClient, roster: Roster) -> None:
     name = name if "://" in name else os.path.realpath(os.path.expanduser(name))
     key, now = f"closeai_rosters_{client.cache.name}", client.clock.now()
     known = _read(key)
+    if known is None:
+        log.debug("It is not known which rosters there are.")
+        return
     others = {each: one for each, one in known.items() if each != name and now - one["at"] < _KEPT}
     for other, one in others.items():
         owns = tuple(one["owns"])
@@ -66,10 +69,16 @@ def _check(
         )
 
 
-def _read(key: str) -> dict[str, Any]:
+def _read(key: str) -> dict[str, Any] | None:
+    """Return what is written; ``None`` where nobody can say, so that nothing is written over it."""
     try:
-        found = json.loads(Variable.get(key, "{}"))
+        text = Variable.get(key, None)
+        if text is None and hasattr(Variable, "keys") and key in Variable.keys(key):
+            return None  # Airflow calls an outage absence; `keys` asks the database alone, and raises
+    except Exception:  # outside of Airflow, or in an outage
+        return None
+    try:
+        found = json.loads(text or "{}")
         return {name: one for name, one in found.items() if {"owns", "aliases", "at"} <= one.keys()}
-    except Exception:  # outside of Airflow, or not what was written
-        log.debug("It is not known which rosters there are.")
+    except (ValueError, AttributeError):  # not what was written here
         return {}

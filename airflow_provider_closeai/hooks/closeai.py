@@ -354,9 +354,10 @@ def this_try(context: Context | None = None) -> runner.Try:
         return runner.Try()
     states = now.get("task_state_store")  # Airflow 3.3 and later: raises in a process that was given up
     parent = os.getppid()
+    tries = getattr(ti, "try_number", None)
     return runner.Try(
-        task=f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}",
-        is_retry=ti.try_number > 1,
+        task="/".join(str(getattr(ti, name, "")) for name in ("dag_id", "run_id", "task_id", "map_index")),
+        is_retry=isinstance(tries, int) and tries > 1,  # a program's stand-in may say nothing
         own_journal=None if states is None else lambda alias: TaskJournal(states, alias),
         is_supervised=None if states is not None else lambda: os.getppid() == parent,
         names=shared_names(),

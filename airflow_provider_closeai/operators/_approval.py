@@ -74,7 +74,7 @@ def check(context: Context, plan: Plan, record: Mapping[str, Any]) -> None:
     """
 
     now: Any = context
-    task = now.get("task")  # none: it is called by hand, outside of any DAG run
+    task = now.get("task")  # a plain program gives none
     approvals = _approvals(task) if plan.actions and task is not None else []
     if approvals and not record.get(IS_ONLY):
         raise _refused(

@@ -19,14 +19,13 @@ def now() -> datetime:
 
 
 def run_of(context: Mapping[str, Any]) -> Run:
-    """Return what the cost service needs to know of a run."""
+    """Return what the cost service needs to know of a run; a plain program's context may hold nothing."""
     from airflow_provider_closeai.costs import Run, run_key
 
     ti = context.get("ti")
-    if ti is None:  # called by hand, outside of any DAG run
-        return Run()
+    names = [str(getattr(ti, name, "")) for name in ("dag_id", "run_id", "task_id", "map_index")]
     return Run(
-        key=run_key(ti.dag_id, ti.run_id, ti.task_id, ti.map_index),
+        key=Run().key if ti is None else run_key(*names),
         due=due(context),
         is_first=is_first(context),
         is_asset_triggered=_kind(context) in _ASSET_TRIGGERED,
@@ -37,8 +36,8 @@ def due(context: Mapping[str, Any]) -> datetime | None:
     """Return the time that a run stands for; ``None`` where it stands for none."""
     # A manual run's interval is the last whole one, which may have ended long before it.
     field = "data_interval_end" if _kind(context) in _SCHEDULED else "logical_date"
-    found: datetime | None = context.get(field)
-    return found or getattr(context.get("dag_run"), "run_after", None)
+    found = (context.get(field), getattr(context.get("dag_run"), "run_after", None))
+    return next((each for each in found if isinstance(each, datetime)), None)
 
 
 def is_first(context: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow_cell import ON_3, everything_stored, run
+from airflow_cell import AIRFLOW, ON_3, everything_stored, run
 from cryptography.fernet import Fernet
 
 from airflow_provider_closeai.client.errors import InvalidParameter
@@ -264,3 +264,26 @@ def test_both_run_by_hand_without_a_dag_run(sim: Simulator, roster: Path, tmp_pa
     )
     again = SyncSubAccountsOperator(task_id="again", roster=roster, **options).execute(nothing)
     assert (again["created"], len(again["sub_accounts"])) == ([], 3)
+
+
+@pytest.mark.skipif(AIRFLOW < (3, 3), reason="before Variable.keys an outage cannot be told from absence")
+def test_in_an_outage_no_claims_of_other_rosters_are_written_over(
+    sim: Simulator, roster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk import Variable
+
+    def fail(prefix: str) -> Any:
+        raise RuntimeError("no answer")
+
+    written: list[str] = []
+    monkeypatch.setattr(Variable, "get", lambda key, default: default)  # as Airflow does in an outage
+    monkeypatch.setattr(Variable, "keys", fail)
+    monkeypatch.setattr(Variable, "set", lambda key, text: written.append(text))
+    CloseAIHook().apply(str(roster), max_create=9)
+    assert written == []
+    monkeypatch.setattr(Variable, "keys", lambda prefix: [prefix])  # it is over, and there are claims
+    CloseAIHook().apply(str(roster))
+    assert written == []
+    monkeypatch.setattr(Variable, "keys", lambda prefix: [])
+    CloseAIHook().apply(str(roster))
+    assert len(written) == 1

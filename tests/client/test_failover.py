@@ -203,3 +203,11 @@ def test_a_listing_that_is_rate_limited_at_last_says_so(sim: Simulator) -> None:
     sim.fault("list", "rate_limit", retry_after=900)
     with pytest.raises(errors.RateLimited):
         list(client_of(sim, Sleeps()).iter_sub_accounts())
+
+
+def test_a_failure_names_each_base_and_what_it_did_once(sim: Simulator) -> None:
+    sim.fault("list", "cut_before", times=99)
+    with pytest.raises(errors.CloseAIError) as told:
+        client_of(sim, sleep=lambda seconds: None).page(1, 1)
+    assert "after 5 attempts" in str(told.value)
+    assert [str(told.value).count(base) for base in sim.base_urls] == [1, 1]

@@ -8,8 +8,10 @@ import ipaddress
 import socket
 import ssl
 import threading
+import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography import x509
@@ -141,6 +143,29 @@ def test_behind_a_proxy_that_speaks_tls_the_deadline_holds_too(
             over.set()
         assert len(asked) == 1
     assert seen.outcome is Outcome.UNKNOWN
+    assert "within the deadline" in seen.detail
+
+
+def test_what_is_connected_only_after_the_deadline_carries_nothing(
+    tls: ssl.SSLContext, certificate: Path
+) -> None:
+    def carry(connection: socket.socket, number: int) -> None:
+        read_request(connection)
+        time.sleep(0.7)
+        connection.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+        with socket.create_connection(("127.0.0.1", urlsplit(origin).port or 0)) as server:
+            hello = connection.recv(65536)
+            time.sleep(0.7)
+            server.sendall(hello)
+            threading.Thread(target=pipe, args=(connection, server), daemon=True).start()
+            pipe(server, connection)
+
+    with platform(lambda asked: (200, OK), tls) as (origin, asked), raw_server(carry) as (port, _):
+        extra = {"verify": str(certificate), "proxies": {"https": f"http://127.0.0.1:{port}"}}
+        transport = Transport(config_from(password=KEY, extra=extra))
+        seen = transport.attempt("GET", origin, LIST.path, decode=LIST.decode, seconds=1)
+        assert asked == []
+    assert seen.outcome is Outcome.NOT_SENT
     assert "within the deadline" in seen.detail
 
 

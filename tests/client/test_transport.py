@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import platform as python_platform
 import socket
 from pathlib import Path
@@ -162,3 +163,24 @@ def test_a_proxys_password_is_not_told(
             list(client.iter_sub_accounts())
         assert "geheim" not in f"{caught.value}{client.config!r}{caplog.text}"
         assert base64.b64encode(b"user:geheim").decode() not in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_fork_takes_no_connection_along() -> None:
+    def serve(connection: socket.socket, number: int) -> None:
+        while read_request(connection):
+            connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 23\r\n\r\n{"items":[],"total": 0}')
+
+    with raw_server(serve) as (port, connections):
+        transport = Transport(config_from(password=KEY))
+
+        def ask() -> Attempt:
+            return transport.attempt("GET", f"http://127.0.0.1:{port}", "/", decode=LIST.decode, seconds=10)
+
+        assert ask().outcome is Outcome.EXECUTED
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if ask().outcome is Outcome.EXECUTED else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert ask().outcome is Outcome.EXECUTED
+        assert len(connections) == 2

@@ -307,7 +307,7 @@ def _one_try(
             counter=f"host-{host}",
         )
         client = CloseAIClient(config, clock=own)
-        world._sessions.append(client._transport._session)
+        world._sessions.append(client._transport._session(fresh=False))
         return runner.create(client, request, this_try)
 
     return run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -277,9 +278,29 @@ def test_a_connection_that_took_longer_than_the_note_allows_carries_nothing(sim:
         may_leave=too_late,
     )
     assert attempt.outcome is Outcome.NOT_SENT
-    assert "took too long to connect" in attempt.detail
+    assert "could not be sent in time" in attempt.detail
     assert asked == [True]
     assert sim.count("create") == 0
+
+
+def test_a_create_that_comes_too_late_to_leave_holds_nothing_against_its_base(
+    sim: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    may_leave = [False, True]
+
+    class Late:
+        def renew(self) -> Callable[[], bool]:
+            may = may_leave.pop(0)
+            return lambda: may
+
+        def wait(self, seconds: float) -> None:
+            assert seconds == 0  # the other base is free
+
+    client = client_of(sim)
+    client.create("a", {"gpt-4": Decimal(1)}, Decimal(1), 1, Late())
+    assert sim.count("create") == len(sim.accounts("a")) == 1
+    assert "comes last" not in caplog.text
+    assert all(base.healthy for base in client.check_health())
 
 
 # --- A surplus --------------------------------------------------------------------------------------------
