@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 from airflow_provider_closeai.client.errors import CloseAIError, InvalidParameter
 from airflow_provider_closeai.client.models import SubAccount
@@ -15,6 +15,7 @@ from airflow_provider_closeai.roster.models import Roster
 from airflow_provider_closeai.roster.plan import CREATE, DELETE, Plan, most_deletions
 
 _CLOCKS_AGREE = timedelta(minutes=10)
+_PLATFORM_ZONE = timezone(timedelta(hours=8))
 _NOTHING_CHANGED = "Nothing was changed."
 
 
@@ -63,7 +64,8 @@ def check_time(
         for entry in roster.entries.values()
         if entry.expires is not None and (entry.is_expired(now) != entry.is_expired(theirs))
     ]
-    is_other_month = roster.has_limits and abs(theirs - now) > timedelta(days=1)
+    is_far = abs(theirs - now) > timedelta(days=1)
+    is_other_month = roster.has_limits and is_far and _month_of(theirs) != _month_of(now)
     if abs(theirs - now) > _CLOCKS_AGREE and (between or is_other_month):
         matters = f"whether {between[0]!r} has expired" if between else "which month's costs count"
         raise ClockDisagrees(
@@ -72,6 +74,11 @@ def check_time(
             "again.",
             call="list",
         )
+
+
+def _month_of(moment: datetime) -> tuple[int, int]:
+    there = moment.astimezone(_PLATFORM_ZONE)
+    return there.year, there.month
 
 
 def main_account_of(accounts: Sequence[SubAccount], wanted: int | None) -> int | None:

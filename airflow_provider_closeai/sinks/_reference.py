@@ -42,8 +42,9 @@ class Reference:
         elif "//" in self._template or self._template.startswith("/"):
             problem = "has a part without a name (/)"
         if problem:
+            example = f"closeai{'/' if '/' in allowed else '-'}{{alias}}"
             raise InvalidParameter(
-                f"reference {template!r} {problem}. Give text such as 'closeai/{{alias}}'; see docs/keys.md."
+                f"reference {template!r} {problem}. Give text such as {example!r}; see docs/keys.md."
             )
 
     def name(self, account_id: int | None, alias: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +16,9 @@ from support import Asked, client_of, fixed_client, item, platform
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError, ListingUnstable, MaskedKeys
 from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.provisioning.errors import ClockDisagrees
 from airflow_provider_closeai.roster import Applied, Options, Plan, PlanRefused, apply, make_plan, read_roster
+from airflow_provider_closeai.roster.checks import check_time
 from airflow_provider_closeai.simulator import Simulator
 from airflow_provider_closeai.sinks.base import DeliveryFailed, SinkKeys
 
@@ -226,3 +229,11 @@ def test_what_goes_wrong_with_one_alias_does_not_stop_the_others(sim: Simulator)
     assert [account["alias"] for account in sim.accounts()] == ["team-b"]
     sync(client, {"alias": "team-a"}, {"alias": "team-b"})
     assert sorted(account["alias"] for account in sim.accounts()) == ["team-a", "team-b"]
+
+
+@pytest.mark.parametrize("month", [11, 12])
+def test_clocks_that_differ_by_days_stop_a_budget_only_where_the_month_differs(month: int) -> None:
+    roster = read_roster(tree({"alias": "team-a", "budget": 5, "over_budget": {}}))
+    now, theirs = datetime(2026, 11, 15, tzinfo=UTC), datetime(2026, month, 20, tzinfo=UTC)
+    with contextlib.nullcontext() if month == 11 else pytest.raises(ClockDisagrees):
+        check_time(roster, [], theirs.timestamp(), now)
