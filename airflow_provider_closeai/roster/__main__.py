@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -56,7 +57,8 @@ def _export(conn_id: str, output: Path | None) -> int:
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     from airflow_provider_closeai.hooks.closeai import CloseAIHook
 
-    items = list(CloseAIHook(conn_id).get_conn().iter_listing())
+    with contextlib.redirect_stdout(sys.stderr):  # Airflow 2 logs to standard output, where the roster goes
+        items = list(CloseAIHook(conn_id).get_conn().iter_listing())
     text = export(
         [item for item in items if isinstance(item, SubAccount)],
         [item for item in items if isinstance(item, UnreadableItem)],

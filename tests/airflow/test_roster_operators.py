@@ -208,18 +208,18 @@ def test_an_empty_listing_needs_max_create(sim: Simulator, dag: Any, roster: Pat
     assert not sim.accounts()
 
 
+@pytest.mark.skipif(not ON_3, reason="Airflow 2's dags test knows no alias of datasets")
 def test_followers_run_when_something_changed(sim: Simulator, dag: Any, roster: Path) -> None:
     with dag:
         SyncSubAccountsOperator(task_id="sync", roster=roster, max_create=3)
     run(dag)
     uri = accounts_asset().uri
     assert uri == "closeai://closeai_default/accounts"
-    table = "asset_event" if ON_3 else "dataset_event"
-    events = [line for line in everything_stored().splitlines() if line.startswith(f"{table}: {{")]
+    events = [line for line in everything_stored().splitlines() if line.startswith("asset_event: {")]
     told = [json.loads(line.partition(": ")[2]) for line in events]
     assert [event["created"] for event in told if event.get("roster") == str(roster)] == [3]
     run(dag)
-    events = [line for line in everything_stored().splitlines() if line.startswith(f"{table}: {{")]
+    events = [line for line in everything_stored().splitlines() if line.startswith("asset_event: {")]
     assert len(events) == len(told), "nothing changed, and the followers were told"
 
 
