@@ -291,8 +291,8 @@ def test_no_page_and_no_digest_turns_its_writing(book: Book, tmp_path: Path) -> 
     turn = "\u202e\u2066"
     book.seen("11-05 09:00", {1: ("10", f"a{turn}")})
     owners = {"a*": {"team": f"T{turn}", "cost_center": f"C{turn}"}}
-    options = {"owners": owners, "budgets": {f"T{turn}": 1}, "statements": True, "account": f"m{turn}"}
-    result = book.publish(tmp_path / "out", ["html"], **options)
+    options: dict[str, Any] = {"owners": owners, "budgets": {f"T{turn}": 1}, "account": f"m{turn}"}
+    result = book.publish(tmp_path / "out", ["html"], statements=True, **options)
     texts = [path.read_text(encoding="utf-8") for path in (tmp_path / "out").rglob("*.html")]
     assert len(texts) == 2
     for text in [*texts, result.digest, result.headline]:
