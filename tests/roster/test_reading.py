@@ -192,7 +192,7 @@ def test_json_says_lines_too(tmp_path: Path) -> None:
     tree = {"version": 1, "accounts": [{"alias": "a", "balance": -1, "model_pricing": {"m": 1}}]}
     found = problem(tmp_path, json.dumps(tree, indent=1), "roster.json")
     assert "roster.json, line 6, accounts[0].balance: balance is -1" in found
-    assert "line 3: it is no JSON" in problem(tmp_path, '{\n"version": 1,\n}', "roster.json")
+    assert "line 3: it is no JSON" in problem(tmp_path, '{\n"version": 1,\n"owns" 1}', "roster.json")
     assert "'a' is there twice" in problem(tmp_path, '{"a": 1, "a": 2}', "roster.json")
 
 
