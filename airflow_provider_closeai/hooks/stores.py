@@ -78,7 +78,7 @@ def shared_names() -> VariableNames | None:
     if executor not in _OF_ONE_HOST:
         warn_once(
             f"Tasks of {executor} run on several hosts, and this Airflow gives them no lock (3.3 does): "
-            "tasks that share an alias need a pool of one slot. See docs/operators/create.md#several-hosts."
+            "give tasks that share an alias a queue of one worker. See docs/operators/create.md#several-hosts."
         )
     return None
 
