@@ -6,17 +6,6 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from airflow_provider_closeai.paths import folder, path_text, plain_path
-
-__all__ = [
-    "folder",
-    "is_template",
-    "notifiers",
-    "path_text",
-    "plain_path",
-    "require_notifiers",
-]
-
 _TEMPLATE = re.compile(r"{{|{%")
 
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from airflow.providers.common.compat.sdk import Asset, BaseOperator
 
 from airflow_provider_closeai.operators import _arguments
+from airflow_provider_closeai.paths import path_text, plain_path
 
 _TITLE = "CloseAI costs: "
 _LONGEST_URI = 1500  # of the database's column
@@ -30,13 +31,13 @@ def ledger_asset(ledger: str | os.PathLike[str]) -> Asset:
     :param ledger: the folder, as the operators take it.
     :raises ValueError: it is empty, or a template.
     """
-    text = _arguments.path_text(ledger)
+    text = path_text(ledger)
     if _arguments.is_template(text) or not text.strip():
         raise ValueError(
             f"ledger_asset: {text!r} is not a folder. Give the folder itself, as text or as a path: an asset "
             "must be known when the DAG file is parsed."
         )
-    plain = _plain(_arguments.plain_path(text))
+    plain = _plain(plain_path(text))
     uri = _uri(plain)
     if len(uri) > _LONGEST_URI:
         uri = f"{uri[: _LONGEST_URI - 65]}~{hashlib.sha256(uri.encode()).hexdigest()}"

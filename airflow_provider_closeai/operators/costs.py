@@ -14,6 +14,7 @@ from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.operators import _arguments, _runs
 from airflow_provider_closeai.operators._assets import describe_outlets, ledger_asset, set_outlet
 from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink, ReportLink, translate_errors
+from airflow_provider_closeai.paths import folder, path_text
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseNotifier, BaseOperatorLink, Context
@@ -59,7 +60,7 @@ class SnapshotCostsOperator(CloseAIOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.ledger = _arguments.path_text(ledger)
+        self.ledger = path_text(ledger)
         set_outlet(self, self.ledger, kwargs)
         self.file_format = file_format
         self.time_zone = time_zone
@@ -77,7 +78,7 @@ class SnapshotCostsOperator(CloseAIOperator):
                 file_format=self.file_format,
                 max_lag=self.max_lag,
                 control_total=self.control_total,
-                open_path=_arguments.folder,
+                open_path=folder,
             )
             result = snapshot(request, hook.get_conn, run=_runs.run_of(context), clock=_runs.now)
         record = result.record()
@@ -169,14 +170,14 @@ class CostReportOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.ledger = _arguments.path_text(ledger)
+        self.ledger = path_text(ledger)
         self.month = month
-        self.output_folder = _arguments.path_text(output)  # BaseOperator.output is Airflow's own
+        self.output_folder = path_text(output)  # BaseOperator.output is Airflow's own
         set_outlet(self, self.output_folder, kwargs)
         self.currency = currency
         self.formats = formats
-        self.owners = _arguments.path_text(owners)
-        self.budgets = _arguments.path_text(budgets)
+        self.owners = path_text(owners)
+        self.budgets = path_text(budgets)
         self.thresholds = thresholds
         self.notifiers = _arguments.notifiers(notifiers)
         self.close = close
@@ -211,7 +212,7 @@ class CostReportOperator(BaseOperator):
                 statements=self.statements,
                 notify_on=self.notify_on,
                 public_url=self.public_url,
-                open_path=_arguments.folder,
+                open_path=folder,
             )
             result = report(
                 request,
@@ -279,7 +280,7 @@ def deletion_recorder(
         return None
     from airflow_provider_closeai.costs import DeletionRequest, record_deleted
 
-    request = DeletionRequest.parse(ledger=ledger, time_zone=time_zone, open_path=_arguments.folder)
+    request = DeletionRequest.parse(ledger=ledger, time_zone=time_zone, open_path=folder)
     began, run = _runs.now(), _runs.run_of(context)
 
     def record(accounts: Sequence[SubAccount]) -> None:

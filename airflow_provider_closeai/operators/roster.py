@@ -13,9 +13,9 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.operators import _approval, _runs
-from airflow_provider_closeai.operators._arguments import path_text
 from airflow_provider_closeai.operators._mapping import CheckedPartial, NamedSink, with_named_sink
 from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink
+from airflow_provider_closeai.paths import path_text
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

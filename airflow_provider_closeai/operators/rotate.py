@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_closeai.operators._arguments import path_text
 from airflow_provider_closeai.operators._mapping import CheckedPartial, NamedSink, with_named_sink
 from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink
+from airflow_provider_closeai.paths import path_text
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

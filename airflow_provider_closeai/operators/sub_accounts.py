@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_closeai.operators._arguments import path_text
 from airflow_provider_closeai.operators._mapping import (
     CheckedPartial,
     NamedSink,
@@ -18,6 +17,7 @@ from airflow_provider_closeai.operators._mapping import (
 )
 from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink
 from airflow_provider_closeai.operators.rotate import RotateSubAccountsOperator
+from airflow_provider_closeai.paths import path_text
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

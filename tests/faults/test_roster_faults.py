@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from fault_sink import Sink
 from fault_world import Killed, World
 
 from airflow_provider_closeai.client.errors import CloseAIError
@@ -45,28 +45,6 @@ ROSTER = {
     ],
 }
 WANTED = {"team-new": 2, "team-more": 3, "team-price": 1, "team-old": 1}
-
-
-class Sink:
-    """Keeps keys, and since when, by the world's clock."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.keys: dict[int, tuple[str, float]] = {}
-        self.trouble: BaseException | None = None
-
-    def deliver(self, account: SubAccount) -> str:
-        if self.trouble is not None:
-            raise self.trouble
-        self.keys.setdefault(account.id, (account.token.reveal(), self.world.clock.time()))
-        return f"key-{account.id}"
-
-    def held(self, accounts: Sequence[SubAccount]) -> dict[int, datetime | None]:
-        return {
-            each.id: datetime.fromtimestamp(self.keys[each.id][1], UTC)
-            for each in accounts
-            if each.id in self.keys
-        }
 
 
 class Fleet:

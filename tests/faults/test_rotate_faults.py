@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from fault_sink import Sink
 from fault_world import Killed, World
 
 from airflow_provider_closeai.client.errors import CloseAIError
-from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.requests import RotateRequest
 from airflow_provider_closeai.sinks.base import SinkKeys
@@ -31,25 +30,6 @@ FAULTS: dict[str, dict[str, Any]] = {
 CELLS = [(call, kind) for call in ("create", "delete") for kind in FAULTS if kind != "late"]
 CELLS += [("list", "cut_before"), ("list", "garbage"), ("list", "rate_limit"), ("create", "late")]
 CELLS += [(call, "killed") for call in ("list", "create", "delete")]
-
-
-class Sink:
-    """Keeps keys, and since when, by the world's clock."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.keys: dict[int, tuple[str, float]] = {}
-
-    def deliver(self, account: SubAccount) -> str:
-        self.keys.setdefault(account.id, (account.token.reveal(), self.world.clock.time()))
-        return f"key-{account.id}"
-
-    def held(self, accounts: Sequence[SubAccount]) -> dict[int, datetime | None]:
-        return {
-            each.id: datetime.fromtimestamp(self.keys[each.id][1], UTC)
-            for each in accounts
-            if each.id in self.keys
-        }
 
 
 class Rotations:
