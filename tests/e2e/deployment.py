@@ -6,13 +6,15 @@ import base64
 import contextlib
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -284,3 +286,23 @@ class Run:
         found = self.airflow.get(f"{self.path}/taskInstances/{task_id}/state-store")
         (entry,) = found["task_state_store"]
         return dict(json.loads(entry["value"]))
+
+
+@contextlib.contextmanager
+def running(environment: Mapping[str, str], *dags: str) -> Iterator[Deployment]:
+    """
+    Run an Airflow in a folder that goes with it.
+
+    :param environment: as for :class:`Deployment`.
+    :param dags: names of files in ``dags/`` that it has.
+    """
+    home = Path(tempfile.mkdtemp(prefix="closeai-e2e-"))
+    airflow = Deployment(home / "airflow", environment)
+    for name in dags:
+        shutil.copy(Path(__file__).parent / "dags" / name, airflow.dags)
+    try:
+        airflow.start()
+        yield airflow
+    finally:
+        airflow.stop()
+        shutil.rmtree(home, ignore_errors=True)

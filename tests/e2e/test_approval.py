@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow import __version__
-from deployment import Deployment, Run, wait_until
+from deployment import Deployment, Run, running, wait_until
 from platforms import Platform
 
 pytestmark = [
@@ -91,16 +88,8 @@ class Office:
 @pytest.fixture(scope="module")
 def deployment() -> Iterator[tuple[Deployment, Platform]]:
     platform = Platform("roster", start=datetime.now(UTC), speed=1)
-    home = Path(tempfile.mkdtemp(prefix="closeai-e2e-"))
-    with platform.simulator:
-        airflow = Deployment(home / "airflow", platform.environment)
-        shutil.copy(Path(__file__).parent / "dags" / "e2e_roster.py", airflow.dags)
-        try:
-            airflow.start()
-            yield airflow, platform
-        finally:
-            airflow.stop()
-            shutil.rmtree(home, ignore_errors=True)
+    with platform.simulator, running(platform.environment, "e2e_roster.py") as airflow:
+        yield airflow, platform
 
 
 @pytest.fixture

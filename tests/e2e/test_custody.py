@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow import __version__
-from deployment import Deployment, wait_until
+from deployment import Deployment, running, wait_until
 from platforms import Platform
 
 ALIAS = "team-search"
@@ -48,28 +45,19 @@ def store() -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def airflow(platform: Platform, store: dict[str, str]) -> Iterator[Deployment]:
-    home = Path(tempfile.mkdtemp(prefix="closeai-e2e-"))
     aws = {"conn_type": "aws", "login": "testing", "password": "testing", "extra": store}
     backend = {**store, "connections_lookup_pattern": "^openai-", "variables_prefix": None}
-    airflow = Deployment(
-        home / "airflow",
-        {
-            **platform.environment,
-            "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AIRFLOW__SECRETS__BACKEND": "airflow.providers.amazon.aws.secrets.secrets_manager"
-            ".SecretsManagerBackend",
-            "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps(backend),
-        },
-    )
-    shutil.copy(Path(__file__).parent / "dags" / "e2e_custody.py", airflow.dags)
-    try:
-        airflow.start()
+    environment = {
+        **platform.environment,
+        "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AIRFLOW__SECRETS__BACKEND": "airflow.providers.amazon.aws.secrets.secrets_manager"
+        ".SecretsManagerBackend",
+        "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps(backend),
+    }
+    with running(environment, "e2e_custody.py") as airflow:
         yield airflow
-    finally:
-        airflow.stop()
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def test_a_team_works_on_while_its_key_is_rotated(

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from airflow import __version__
 from cryptography.fernet import Fernet
-from deployment import Deployment
+from deployment import Deployment, running
 from platforms import Platform
 from test_rotation import kill_at
 
@@ -41,17 +38,11 @@ def platform() -> Iterator[Platform]:
 
 @pytest.fixture
 def airflow(platform: Platform) -> Iterator[Deployment]:
-    home = Path(tempfile.mkdtemp(prefix="closeai-e2e-"))
     key = {"conn_type": "generic", "password": Fernet.generate_key().decode()}
-    airflow = Deployment(home / "airflow", {**platform.environment, "AIRFLOW_CONN_FILE_KEY": json.dumps(key)})
-    shutil.copy(Path(__file__).parent / "dags" / "e2e_sync.py", airflow.dags)
-    (airflow.home / "roster.yaml").write_text(ROSTER)
-    try:
-        airflow.start()
+    environment = {**platform.environment, "AIRFLOW_CONN_FILE_KEY": json.dumps(key)}
+    with running(environment, "e2e_sync.py") as airflow:
+        (airflow.home / "roster.yaml").write_text(ROSTER)
         yield airflow
-    finally:
-        airflow.stop()
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def test_a_roster_that_is_killed_at_each_call_is_so_in_the_end(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,7 +13,7 @@ from pathlib import Path
 import pytest
 from airflow import __version__
 from cryptography.fernet import Fernet
-from deployment import HANG, Deployment
+from deployment import HANG, Deployment, running
 from platforms import Platform
 
 from airflow_provider_closeai.simulator import Request
@@ -39,16 +37,10 @@ def platform() -> Iterator[Platform]:
 
 @pytest.fixture
 def airflow(platform: Platform) -> Iterator[Deployment]:
-    home = Path(tempfile.mkdtemp(prefix="closeai-e2e-"))
     key = {"conn_type": "generic", "password": Fernet.generate_key().decode()}
-    airflow = Deployment(home / "airflow", {**platform.environment, "AIRFLOW_CONN_FILE_KEY": json.dumps(key)})
-    shutil.copy(Path(__file__).parent / "dags" / "e2e_rotate.py", airflow.dags)
-    try:
-        airflow.start()
+    environment = {**platform.environment, "AIRFLOW_CONN_FILE_KEY": json.dumps(key)}
+    with running(environment, "e2e_rotate.py") as airflow:
         yield airflow
-    finally:
-        airflow.stop()
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def kill_at(airflow: Deployment, platform: Platform, *requests: tuple[str, int]) -> list[int]:
