@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from airflow.providers.common.compat.sdk import BaseHook, get_current_context
+from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_closeai import get_provider_info
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -16,7 +15,8 @@ from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import ApiBase, BaseHealth, SubAccount
 from airflow_provider_closeai.hooks.keys import openai_client, sink_keys
 from airflow_provider_closeai.hooks.rosters import ApplyOptions, PlanOptions, apply_roster, plan_roster
-from airflow_provider_closeai.hooks.stores import TaskJournal, VariableStore, shared_names
+from airflow_provider_closeai.hooks.stores import VariableStore
+from airflow_provider_closeai.hooks.tries import this_try
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.reading import select
 from airflow_provider_closeai.provisioning.requests import (
@@ -340,32 +340,3 @@ def client_from(connection: Connection, longest: float | None = None) -> CloseAI
     if longest is not None:
         config = msgspec.structs.replace(config, deadline=min(config.deadline, longest))
     return CloseAIClient(config, store=VariableStore if config.cache == "variable" else None)
-
-
-def this_try(context: Context | None = None) -> runner.Try:
-    """
-    Return which try of which task this is.
-
-    :param context: the task's; default: that of the task under way, if there is one.
-    """
-    now = context or _context_now()
-    ti = now.get("ti")
-    if ti is None:
-        return runner.Try()
-    states = now.get("task_state_store")  # Airflow 3.3 and later: raises in a process that was given up
-    parent = os.getppid()
-    tries = getattr(ti, "try_number", None)
-    return runner.Try(
-        task="/".join(str(getattr(ti, name, "")) for name in ("dag_id", "run_id", "task_id", "map_index")),
-        is_retry=isinstance(tries, int) and tries > 1,  # a program's stand-in may say nothing
-        own_journal=None if states is None else lambda alias: TaskJournal(states, alias),
-        is_supervised=None if states is not None else lambda: os.getppid() == parent,
-        names=shared_names(),
-    )
-
-
-def _context_now() -> Mapping[str, Any]:
-    try:
-        return get_current_context()
-    except Exception:  # its class differs between Airflow 2 and 3
-        return {}

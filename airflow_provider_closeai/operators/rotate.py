@@ -101,8 +101,8 @@ class RotateSubAccountsOperator(CloseAIOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Rotate; see docs/operators/rotate.md."""
-        from airflow_provider_closeai.hooks.closeai import this_try
         from airflow_provider_closeai.hooks.keys import sink_keys
+        from airflow_provider_closeai.hooks.tries import this_try
         from airflow_provider_closeai.operators.costs import deletion_recorder
         from airflow_provider_closeai.provisioning import runner
         from airflow_provider_closeai.provisioning.requests import RotateRequest

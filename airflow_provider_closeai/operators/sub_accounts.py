@@ -102,8 +102,8 @@ class CreateSubAccountsOperator(CloseAIOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Create what is missing; see docs/operators/create.md."""
-        from airflow_provider_closeai.hooks.closeai import this_try
         from airflow_provider_closeai.hooks.keys import sink_keys
+        from airflow_provider_closeai.hooks.tries import this_try
         from airflow_provider_closeai.provisioning import runner
         from airflow_provider_closeai.provisioning.requests import CreateRequest
 
