@@ -156,7 +156,7 @@ docs: .venv/docs/.stamp ## the documentation as a site in .venv/docs/site, warni
 audit: .venv/tools/.stamp ## known vulnerabilities in what the package depends on
 	$(UV) venv -q --clear --python '$(MAIN_PYTHON)' .venv/audit
 	$(UV) pip sync -q --python .venv/audit requirements/audit.txt
-	.venv/audit/bin/pip-audit --disable-pip --no-deps -r requirements/$(MAIN_CELL).txt
+	.venv/audit/bin/pip-audit --strict --disable-pip --no-deps -r requirements/$(MAIN_CELL).txt
 
 .PHONY: bench
 bench: .venv/$$(MAIN_CELL)/.stamp ## speed and memory, measured
