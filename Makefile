@@ -198,10 +198,11 @@ pins: $(addprefix pin-,$(CELLS) $(LOWEST_CELL)) ## renew every pin file but uv.t
 pin-airflow-2.11.2-py311 pin-airflow-3.1.8-py311 pin-$(LOWEST_CELL): COMPILE += --exclude-newer 2026-06-15 \
   --exclude-newer-package apache-airflow-providers-common-compat=2026-11-20
 
+# With a newer universal-pathlib Airflow 2.11.0 cannot make an ObjectStoragePath.
 pin-$(LOWEST_CELL): | .venv/tools/.stamp
-	$(COMPILE) --python-version 3.11 --resolution lowest-direct --no-deps pyproject.toml -o requirements/lowest.txt
-	$(COMPILE) --python-version 3.11 -c requirements/lowest.txt pyproject.toml requirements/test.in \
-	  -o requirements/$(LOWEST_CELL).txt
+	$(COMPILE) --python-version 3.11 --resolution lowest-direct --no-deps --all-extras pyproject.toml -o requirements/lowest.txt
+	echo 'universal-pathlib<0.3' | $(COMPILE) --python-version 3.11 -c requirements/lowest.txt --all-extras \
+	  - pyproject.toml requirements/test.in -o requirements/$(LOWEST_CELL).txt
 	rm requirements/lowest.txt
 
 pin-airflow-%: | .venv/tools/.stamp

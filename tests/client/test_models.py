@@ -174,7 +174,7 @@ def test_an_entry_that_is_no_object_is_named(entry: str) -> None:
 @pytest.mark.parametrize("call", [UPDATE, DELETE, CREATE])
 @pytest.mark.parametrize("text", ['{"success":false,"items":[]}', "{}", "true", '{"success":"yes"}'])
 def test_what_is_no_success(call: Any, text: str) -> None:
-    with pytest.raises(ValueError, match=r"says no|success|items|object"):
+    with pytest.raises((ValueError, msgspec.DecodeError), match=r"says no|success|items|object"):
         call.decode(text.encode())
 
 
