@@ -31,7 +31,7 @@ class SnapshotCostsOperator(CloseAIOperator):
     Record one complete listing of the sub-accounts' balances and monthly costs: one file of the ledger.
 
     ``monthly_cost`` can only be read now. So a run that comes too late records nothing: it is skipped where
-    another snapshot has all that it had, and fails where an amount is lost (docs/explanation/costs.md,
+    another snapshot has all that it had, and fails where an amount is lost (docs/guides/closing.md,
     "Late runs").
 
     Returns ``file``, ``billing_month``, ``observed_at``, ``sub_accounts``, ``total``, ``main_usage``.

@@ -37,7 +37,7 @@ class RotateSubAccountsOperator(CloseAIOperator):
     :param max_rotate: how many keys that were old before anybody rotated them may be on their way out at a
         time: a number, or a percentage of ``count`` (templated).
     :param rotate_from: nothing is replaced or deleted before (templated).
-    :param ledger: a cost ledger (docs/explanation/costs.md) that gets the last records before anything is
+    :param ledger: a cost ledger (docs/reference/ledger.md) that gets the last records before anything is
         deleted (templated).
     :param settle: see CreateSubAccountsOperator.
     :param batch_size: accounts per call, >= 1.

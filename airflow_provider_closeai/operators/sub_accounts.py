@@ -244,7 +244,7 @@ class DeleteSubAccountsOperator(_Selects):
     :param max_delete: refuse to delete more than this many (templated).
     :param batch_size: accounts per call, >= 1.
     :param dry_run: only log what would be deleted, and return it (templated).
-    :param ledger: a cost ledger (docs/explanation/costs.md) that gets the last records before anything is
+    :param ledger: a cost ledger (docs/reference/ledger.md) that gets the last records before anything is
         deleted (templated).
     :param time_zone: where the ledger's billing month turns; the same as the snapshot's.
     :param closeai_conn_id: the connection (templated).

@@ -39,7 +39,7 @@ def check_roster(roster: Roster, *, has_sink: bool, has_ledger: bool) -> None:
         if entry.over_budget is not None and not has_ledger:
             raise InvalidParameter(
                 f"{where}, {entry.alias!r}: over_budget is given, and ledger is None. What an alias spent is "
-                "counted from a cost ledger: give its folder (docs/explanation/costs.md). Nothing was sent."
+                "counted from a cost ledger: give its folder (docs/reference/ledger.md). Nothing was sent."
             )
 
 
