@@ -1,7 +1,7 @@
 """Keep ten teams' keys as the roster says, with the keys in encrypted files: to try it on one machine.
 
-The tutorial docs/tutorials/ten-teams.md runs it, word by word, against the simulator. In production the keys go to
-a store that their users can read: see `closeai_roster_sync`.
+The tutorial docs/tutorials/ten-teams.md runs it, word by word, against the simulator. In production the keys
+go to a store that their users can read: see `closeai_roster_sync`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ with DAG(
         roster=ROSTER,
         max_create=20,  # more at once is rather a mistake in the file
         max_delete="10%",  # keys that were replaced go
-        deliver_to=EncryptedFileSink(KEYS, "key_store", "{alias}"),  # the connection key_store has the Fernet key
+        deliver_to=EncryptedFileSink(
+            KEYS, "key_store", "{alias}"
+        ),  # the connection key_store has the Fernet key
         ledger=f"{COSTS}/ledger",
         retries=3,
     )

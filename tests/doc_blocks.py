@@ -11,13 +11,13 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SHELL = ("bash", "console", "sh", "shell")
 
-#: Commands that tests/project/test_docs_commands.py and tests/e2e/test_tutorials.py do not run, by their first
-#: line, and why.
+#: Commands that tests/project/test_docs_commands.py and tests/e2e/test_tutorials.py do not run, by how their
+#: block begins, and why.
 ELSEWHERE = {
-    "make demo-costs": "tests/costs/test_demo_costs.py runs its script, and it writes into the repository",
-    "make build": "tests/project/test_packaging.py builds; installing would change the environment of the tests",
-    "make lint     # ruff, mypy --strict, the arrows between rooms: 2 minutes": "a run of its own, as CI has it",
-    "make test     # the suite on Airflow 3.3.2: some minutes on 2 cores": "this is it",
+    "make demo-costs": "tests/costs/test_demo_costs.py runs its script; it writes into the repository",
+    "make build": "tests/project/test_packaging.py builds; pip would change the environment of the tests",
+    "make lint": "CI runs it beside the tests, and it is minutes",
+    ".venv/$(make -s main-cell)/bin/pytest": "it is how this test is run",
 }
 
 
@@ -33,6 +33,10 @@ class Block:
     @property
     def first_line(self) -> str:
         return self.text.strip().partition("\n")[0]
+
+    @property
+    def is_run_elsewhere(self) -> bool:
+        return self.text.startswith(tuple(ELSEWHERE))
 
 
 def blocks_of(document: Path) -> list[Block]:
