@@ -16,6 +16,7 @@ SHELL = ("bash", "console", "sh", "shell")
 ELSEWHERE = {
     "make demo-costs": "tests/costs/test_demo_costs.py runs its script; it writes into the repository",
     "make build": "tests/project/test_packaging.py builds; pip would change the environment of the tests",
+    "make env": "it made the environment that this test runs in",
     "make lint": "CI runs it beside the tests, and it is minutes",
     ".venv/$(make -s main-cell)/bin/pytest": "it is how this test is run",
 }

@@ -149,7 +149,7 @@ def names(platform: Simulator, tmp_path: Path) -> Iterator[dict[str, Any]]:
 def approval(base: Any) -> Any:
     """Stand for Airflow's ApprovalOperator, which Airflow before 3.1 does not have."""
 
-    class ApprovalOperator(base):
+    class ApprovalOperator(base):  # type: ignore[misc]
         def __init__(self, *, subject: str, body: str, **kwargs: Any) -> None:
             super().__init__(**kwargs)
 
@@ -159,7 +159,7 @@ def approval(base: Any) -> Any:
 def notifier(base: Any) -> Any:
     """Stand for a notifier of a provider that is not installed here."""
 
-    class Notifier(base):
+    class Notifier(base):  # type: ignore[misc]
         def __init__(self, **fields: str) -> None:
             super().__init__()
 
