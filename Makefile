@@ -93,6 +93,9 @@ MATRIX = MAKE='$(MAKE_COMMAND)' .venv/tools/bin/python scripts/matrix.py
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+.PHONY: env
+env: .venv/$$(MAIN_CELL)/.stamp .venv/lint/.stamp ## the environments of tests and lint, nothing else
+
 .PHONY: demo
 demo: .venv/$$(MAIN_CELL)/.stamp ## a real DAG run against the simulator, offline
 	.venv/$(MAIN_CELL)/bin/python scripts/demo.py $(ARGS)

@@ -17,9 +17,12 @@ with DAG(
     tags=["closeai", "example"],
     doc_md=__doc__,
 ):
-    # However many DAGs wait like this, each base is probed once per `health_ttl` (5 minutes).
+    # It looks every 15 s at what is known. However many DAGs wait like this, each base is probed once per
+    # `health_ttl` (5 minutes), and every call that is served counts as a probe.
     # deferrable=True waits in the triggerer and takes no worker's place.
-    api_is_up = HealthSensor(task_id="api_is_up", require="any", deferrable=True, timeout=60 * 60)
+    api_is_up = HealthSensor(
+        task_id="api_is_up", require="any", deferrable=True, poke_interval=15, timeout=60 * 60
+    )
 
     @task
     def call_the_model(base_url: str) -> str:

@@ -112,7 +112,7 @@ def test_health_gate_waits_in_the_triggerer(sim: Simulator, monkeypatch: pytest.
 async def open_gate(trigger: Any) -> Any:
     from airflow.triggers.base import TriggerEvent
 
-    assert trigger.poke_interval == 300
+    assert trigger.poke_interval == 15
     yield TriggerEvent({"status": "healthy", "base": "https://opened.example"})
 
 

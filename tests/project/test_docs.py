@@ -1,4 +1,4 @@
-"""What the documents claim holds: code compiles, links lead somewhere, messages and names exist."""
+"""What the documents claim holds: messages, names and parameters are those of the code."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doc_blocks import DOCUMENTS, ROOT
 
 from airflow_provider_closeai import operators, sensors
 from airflow_provider_closeai.operators.costs import CostReportOperator, SnapshotCostsOperator
@@ -22,26 +23,7 @@ from airflow_provider_closeai.operators.sub_accounts import (
 )
 from airflow_provider_closeai.sensors.health import HealthSensor
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SOURCE = "\n".join(path.read_text() for path in sorted((ROOT / "airflow_provider_closeai").rglob("*.py")))
-
-
-def test_there_are_documents() -> None:
-    assert len(DOCUMENTS) > 8
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_lead_to_files(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
-        if "://" not in target:
-            assert (document.parent / target).exists(), f"{document.name} links to {target}"
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_python_in_documents_compiles(document: Path) -> None:
-    for block in re.findall(r"```python\n(.*?)```", document.read_text(), re.DOTALL):
-        compile(block, str(document), "exec")
 
 
 def test_the_dag_to_copy_parses() -> None:
@@ -64,7 +46,7 @@ def squeezed(text: str) -> str:
 
 
 def test_every_message_of_troubleshooting_is_in_the_code() -> None:
-    text = (ROOT / "docs/troubleshooting.md").read_text()
+    text = (ROOT / "docs/reference/troubleshooting.md").read_text()
     ours = re.sub(r"^## Said by Airflow itself\n.*?(?=^## )", "", text, flags=re.MULTILINE | re.DOTALL)
     assert len(ours) < len(text)
     cells = re.findall(r"^\| (`.*?`) \|", ours, re.MULTILINE)
@@ -79,29 +61,6 @@ def test_every_message_of_troubleshooting_is_in_the_code() -> None:
             [piece for piece in pieces if piece not in code] if pieces else ["too short to tell"]
         )
     assert not {message: pieces for message, pieces in strange.items() if pieces}
-
-
-def anchor(heading: str) -> str:
-    """Return the anchor that a heading has on a page."""
-    return re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower()).replace(" ", "-")
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_anchors_are_headings(document: Path) -> None:
-    for target, fragment in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", document.read_text()):
-        page = document.parent / target if target else document
-        headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
-        assert fragment in map(anchor, headings), f"{document.name} links to {target}#{fragment}"
-
-
-def test_every_page_is_in_the_index() -> None:
-    index = ROOT / "docs/README.md"
-    linked = {
-        (index.parent / target).resolve() for target in re.findall(r"\]\(([^)#]+)\)", index.read_text())
-    }
-    pages = set((ROOT / "docs").rglob("*.md")) - set((ROOT / "docs/site").iterdir())
-    assert pages - linked == {index}
-    assert "](docs/README.md)" in (ROOT / "README.md").read_text()
 
 
 PUBLIC_MODULES = {
@@ -150,7 +109,7 @@ def test_classes_named_in_documents_are_public() -> None:
 
 
 def test_the_architecture_names_files_that_exist_and_is_short() -> None:
-    text = (ROOT / "docs/architecture.md").read_text()
+    text = (ROOT / "docs/explanation/architecture.md").read_text()
     paths = set(re.findall(r"`([\w/]+/(?:\w+\.\w+)?|\w+\.toml)`", text))
     paths |= {word for line in re.findall(r"^(?:\w+/ +)+", text, re.MULTILINE) for word in line.split()}
     assert len(paths) > 40
@@ -161,16 +120,16 @@ def test_the_architecture_names_files_that_exist_and_is_short() -> None:
 
 
 PAGES = {
-    "operators/create.md": CreateSubAccountsOperator,
-    "operators/pricing.md": UpdatePricingOperator,
-    "operators/delete.md": DeleteSubAccountsOperator,
-    "operators/plan.md": PlanSubAccountsOperator,
-    "operators/rotate.md": RotateSubAccountsOperator,
-    "operators/sync.md": SyncSubAccountsOperator,
-    "operators/list.md": ListSubAccountsOperator,
-    "operators/snapshot_costs.md": SnapshotCostsOperator,
-    "operators/cost_report.md": CostReportOperator,
-    "sensors/health.md": HealthSensor,
+    "reference/operators/create.md": CreateSubAccountsOperator,
+    "reference/operators/pricing.md": UpdatePricingOperator,
+    "reference/operators/delete.md": DeleteSubAccountsOperator,
+    "reference/operators/plan.md": PlanSubAccountsOperator,
+    "reference/operators/rotate.md": RotateSubAccountsOperator,
+    "reference/operators/sync.md": SyncSubAccountsOperator,
+    "reference/operators/list.md": ListSubAccountsOperator,
+    "reference/operators/snapshot_costs.md": SnapshotCostsOperator,
+    "reference/operators/cost_report.md": CostReportOperator,
+    "reference/sensors/health.md": HealthSensor,
 }
 
 
@@ -185,7 +144,7 @@ def test_every_operator_has_a_page() -> None:
     assert {operator.__name__ for operator in PAGES.values()} == public
     on_disk = {
         str(page.relative_to(ROOT / "docs"))
-        for folder in ("operators", "sensors")
+        for folder in ("reference/operators", "reference/sensors")
         for page in (ROOT / "docs" / folder).glob("*.md")
     }
     assert set(PAGES) == on_disk
@@ -222,7 +181,7 @@ def parameters_of(method: Any) -> set[str]:
 def test_every_method_of_the_hook_is_documented_with_its_parameters() -> None:
     from airflow_provider_closeai.hooks.closeai import CloseAIHook
 
-    text = (ROOT / "docs/hook.md").read_text()
+    text = (ROOT / "docs/reference/hook.md").read_text()
     methods = {
         name: method
         for name, method in vars(CloseAIHook).items()
@@ -242,7 +201,7 @@ def test_connection_settings_are_documented() -> None:
     from airflow_provider_closeai.client.config import EXTRA_LABELS, ClientConfig
     from airflow_provider_closeai.get_provider_info import CONNECTION_FIELDS
 
-    text = (ROOT / "docs/connection.md").read_text()
+    text = (ROOT / "docs/reference/connection.md").read_text()
     assert list(EXTRA_LABELS) == list(CONNECTION_FIELDS)
     for name, label in EXTRA_LABELS.items():
         assert f"`{name}`" in text

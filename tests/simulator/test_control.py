@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from airflow_provider_closeai.simulator import Simulator
+from airflow_provider_closeai.simulator.api import ROUTES
 from airflow_provider_closeai.simulator.control import ACTIONS, PREFIX, Action
 from airflow_provider_closeai.simulator.kinds import KINDS
 
@@ -169,15 +170,15 @@ def test_control_says_what_is_wrong(ask: Any, sim: Simulator, name: str, body: A
 
 
 def test_the_page_names_everything(sim: Simulator) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text(encoding="utf-8")
-    named = {*KINDS, *(field.name for field in fields(sim.settings))}
+    page = (Path(__file__).parents[2] / "docs/reference/simulator.md").read_text(encoding="utf-8")
+    named = {*KINDS, *(field.name for field in fields(sim.settings)), *(route.call for route in ROUTES)}
     named |= {f"{action.method} {action.path}" for action in ACTIONS}
     options = {field.name for kind in KINDS.values() for field in fields(kind)}
     assert not [name for name in named | options if f"`{name}`" not in page]
 
 
 def test_the_page_shows_bodies_that_work(sim: Simulator, control: Control) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs/reference/simulator.md").read_text(encoding="utf-8")
     sim.add_account("a")
     rows = re.findall(r"^\|(?: `(\w+) /_simulator/(\w*)`)? \|(?: `(\{.*?\})`)? \|", page, re.MULTILINE)
     assert len(rows) == len(ACTIONS) + 2
