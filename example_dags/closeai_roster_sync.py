@@ -5,7 +5,7 @@ to its `over_budget` prices and restored at the month's turn, and keys are repla
 Each team finds its key as an Airflow connection: `OpenAIHook(conn_id="openai-team-search")`.
 
 Try it offline: start the simulator (``python -m airflow_provider_closeai.simulator``), export the connection
-that it prints, and give the roster a store for keys (docs/guides/keys.md).
+that it prints, and give the roster a store for keys (docs/keys.md).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Measure: the same provisioning by three means under the same faults, speed, and large ledgers.
 
---write FILE also writes the tables to a Markdown file (docs/reference/benchmarks.md).
+--write FILE also writes the tables to a Markdown file (docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def document(tables: dict[str, str]) -> str:
 
 DOCUMENT = """# Benchmarks
 
-Measured {date} with `make bench ARGS='--write docs/reference/benchmarks.md'`, {cores} cores
+Measured {date} with `make bench ARGS='--write docs/benchmarks.md'`, {cores} cores
 ({system}).
 
 ## Side by side

@@ -43,8 +43,7 @@ CHOICES = {"cache": ("file", "variable"), "lock": ("auto", "host", "deployment")
 # Libraries disagree on where a host ends that holds a backslash, and allowed_hosts would be passed by.
 _HOST = re.compile(r"[\w.-]+|[0-9a-fA-F:.]+")
 _CORRECT_EXTRA = (
-    'correct it to an object such as {"allowed_hosts": "*.example.com"}, or empty it '
-    "(docs/reference/connection.md)."
+    'correct it to an object such as {"allowed_hosts": "*.example.com"}, or empty it (docs/connection.md).'
 )
 _JSON_KINDS: dict[type, str] = {
     list: "a list",

@@ -1,6 +1,6 @@
 """What the API speaks of: sub-accounts, prices, bases, keys.
 
-Shapes are those of the platform's page (docs/reference/platform-api.md). Unknown fields of an answer are
+Shapes are those of the platform's page (docs/platform-api.md). Unknown fields of an answer are
 ignored; amounts are accepted as the page's strings or as JSON numbers and kept exact.
 """
 

@@ -50,7 +50,7 @@ class CloseAIHook(BaseHook):
 
     Its methods are those of the platform's open API, made safe: discovery is asked once per host and TTL (per
     deployment with ``"cache": "variable"``), a base that dies is left out, a create is exact, a delete is
-    guarded. See docs/reference/connection.md.
+    guarded. See docs/connection.md.
 
     :param closeai_conn_id: the connection; its password is the main account's sk.
     """
@@ -176,7 +176,7 @@ class CloseAIHook(BaseHook):
         **options: Unpack[CreateOptions],
     ) -> list[SubAccount]:
         """
-        Make it so that exactly ``count`` accounts of the alias exist; see docs/reference/operators/create.md.
+        Make it so that exactly ``count`` accounts of the alias exist; see docs/operators/create.md.
 
         :param alias: the accounts' alias.
         :param model_pricing: models and factors; a model that is not in it has no permission.
@@ -217,7 +217,7 @@ class CloseAIHook(BaseHook):
         **options: Unpack[RepriceOptions],
     ) -> list[SubAccount]:
         """
-        Set prices without renaming an account or losing a model; see docs/reference/operators/pricing.md.
+        Set prices without renaming an account or losing a model; see docs/operators/pricing.md.
 
         :param model_pricing: models and factors.
         :param sub_accounts: ids or records. Give exactly one of ``sub_accounts``, ``alias`` and ``sks``.
@@ -239,7 +239,7 @@ class CloseAIHook(BaseHook):
         **options: Unpack[DeleteOptions],
     ) -> list[SubAccount]:
         """
-        Read accounts, check them, and delete them; see docs/reference/operators/delete.md.
+        Read accounts, check them, and delete them; see docs/operators/delete.md.
 
         :param sub_accounts: ids or records. Give exactly one of ``sub_accounts``, ``alias`` and ``sks``.
         :param alias: all accounts with exactly this alias.
@@ -264,7 +264,7 @@ class CloseAIHook(BaseHook):
         **options: Unpack[RotateOptions],
     ) -> runner.Rotation:
         """
-        Replace old keys, without an hour in which none works; see docs/reference/operators/rotate.md.
+        Replace old keys, without an hour in which none works; see docs/operators/rotate.md.
 
         :param alias: the accounts' alias.
         :param model_pricing: models and factors of new accounts.
@@ -296,7 +296,7 @@ class CloseAIHook(BaseHook):
 
     def plan(self, roster: Any, **options: Unpack[PlanOptions]) -> Plan:
         """
-        Plan what a roster changes; changes nothing. See docs/reference/operators/plan.md.
+        Plan what a roster changes; changes nothing. See docs/operators/plan.md.
 
         :param roster: a path, a mapping, or a roster.
         :param options: ``prune``, ``max_create``, ``max_delete``, ``deliver_to``, ``ledger``, ``time_zone``.
@@ -312,7 +312,7 @@ class CloseAIHook(BaseHook):
         **options: Unpack[ApplyOptions],
     ) -> Applied:
         """
-        Do what is planned and still wanted, or make a roster so. See docs/reference/operators/sync.md.
+        Do what is planned and still wanted, or make a roster so. See docs/operators/sync.md.
 
         :param plan: a plan, its record, or what :meth:`plan` takes.
         :param context: as in :meth:`create_sub_accounts`.

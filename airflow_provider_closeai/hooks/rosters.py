@@ -48,7 +48,7 @@ class ApplyOptions(PlanOptions, total=False):
 
 def plan_roster(client: Callable[[], CloseAIClient], roster: Any, options: PlanOptions) -> Plan:
     """
-    Plan; see docs/reference/operators/plan.md.
+    Plan; see docs/operators/plan.md.
 
     :param client: returns the API; not called where a parameter is wrong.
     :param roster: a path, a mapping, or a roster.
@@ -67,7 +67,7 @@ def apply_roster(
     run: Run | None = None,
 ) -> Applied:
     """
-    Apply; see docs/reference/operators/sync.md.
+    Apply; see docs/operators/sync.md.
 
     :param client: returns the API; not called where a parameter is wrong.
     :param wanted: a plan, its record, or what :func:`plan_roster` takes.

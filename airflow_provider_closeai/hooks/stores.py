@@ -78,7 +78,7 @@ def shared_names() -> VariableNames | None:
     if executor not in _OF_ONE_HOST:
         warn_once(
             f"Tasks of {executor} run on several hosts, and this Airflow gives them no lock (3.3 does): "
-            "tasks that share an alias need a queue of one worker: see docs/reference/operators/create.md."
+            "tasks that share an alias need a queue of one worker: see docs/operators/create.md."
         )
     return None
 

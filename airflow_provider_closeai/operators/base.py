@@ -74,8 +74,7 @@ def translate_errors() -> Iterator[None]:
         for sentence in sentences:
             for line in textwrap.wrap(sentence, _LINE, break_on_hyphens=False):
                 log.error("%s", line)  # noqa: TRY400  # a traceback would bury the message
-        page = "reference/troubleshooting.md"
-        log.error("Documentation: docs/%s, %s", page, docs_url(page))  # noqa: TRY400
+        log.error("Documentation: docs/troubleshooting.md, %s", docs_url("troubleshooting.md"))  # noqa: TRY400
         if not isinstance(error, ValueError):
             error.args = (_first(sentences),)
         raise (AirflowFailException(str(error)) if error.permanent else error) from None
@@ -126,13 +125,12 @@ class CloseAIOperator(BaseOperator):
     A permanent error fails the task without Airflow retries. On Airflow 3.3 and later, where the platform
     said when it may be asked again, the retry waits for that instead of ``retry_delay``, unless the task
     has a ``retry_policy`` of its own. Mapped tasks are labelled by their alias, unless ``map_index_template``
-    says otherwise. A subclass gives its page:
-    ``operator_extra_links = (DocsLink("reference/operators/list.md"),)``.
+    says otherwise. A subclass gives its page: ``operator_extra_links = (DocsLink("operators/list.md"),)``.
 
     :param closeai_conn_id: the connection (templated).
     """
 
-    operator_extra_links: Collection[BaseOperatorLink] = (DocsLink("reference/connection.md"),)
+    operator_extra_links: Collection[BaseOperatorLink] = (DocsLink("connection.md"),)
 
     def __init__(self, *, closeai_conn_id: str = "closeai_default", **kwargs: Any) -> None:
         super().__init__(**kwargs)

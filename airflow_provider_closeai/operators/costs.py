@@ -1,4 +1,4 @@
-"""Record what sub-accounts cost, and report it. What the figures mean: docs/explanation/costs.md."""
+"""Record what sub-accounts cost, and report it. What the figures mean: docs/costs.md."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SnapshotCostsOperator(CloseAIOperator):
     Record one complete listing of the sub-accounts' balances and monthly costs: one file of the ledger.
 
     ``monthly_cost`` can only be read now. So a run that comes too late records nothing: it is skipped where
-    another snapshot has all that it had, and fails where an amount is lost (docs/guides/closing.md,
+    another snapshot has all that it had, and fails where an amount is lost (docs/closing.md,
     "Late runs").
 
     Returns ``file``, ``billing_month``, ``observed_at``, ``sub_accounts``, ``total``, ``main_usage``.
@@ -48,7 +48,7 @@ class SnapshotCostsOperator(CloseAIOperator):
     """
 
     template_fields: Sequence[str] = ("ledger", "closeai_conn_id")
-    operator_extra_links: Collection[BaseOperatorLink] = (DocsLink("reference/operators/snapshot_costs.md"),)
+    operator_extra_links: Collection[BaseOperatorLink] = (DocsLink("operators/snapshot_costs.md"),)
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class SnapshotCostsOperator(CloseAIOperator):
         self.control_total = control_total
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Take a snapshot; see docs/reference/operators/snapshot_costs.md."""
+        """Take a snapshot; see docs/operators/snapshot_costs.md."""
         from airflow_provider_closeai.costs import SnapshotRequest, snapshot
 
         with self.hook() as hook, _skips(self):
@@ -147,7 +147,7 @@ class CostReportOperator(BaseOperator):
     template_fields_renderers = {"owners": "json", "budgets": "json"}  # noqa: RUF012
     operator_extra_links: Collection[BaseOperatorLink] = (
         ReportLink(),
-        DocsLink("reference/operators/cost_report.md"),
+        DocsLink("operators/cost_report.md"),
     )
     page_url: str | None = None
 
@@ -194,7 +194,7 @@ class CostReportOperator(BaseOperator):
         self.public_url = public_url
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Report; see docs/reference/operators/cost_report.md."""
+        """Report; see docs/operators/cost_report.md."""
         from airflow_provider_closeai.costs import ReportRequest, report
 
         with translate_errors(), _skips(self):

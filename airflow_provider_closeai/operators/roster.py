@@ -113,7 +113,7 @@ class PlanSubAccountsOperator(_Rosters):
         "closeai_conn_id",
     )
     template_fields_renderers = {"roster": "json"}  # noqa: RUF012  # as Airflow declares it
-    operator_extra_links: Collection[BaseOperatorLink] = (DocsLink("reference/operators/plan.md"),)
+    operator_extra_links: Collection[BaseOperatorLink] = (DocsLink("operators/plan.md"),)
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class PlanSubAccountsOperator(_Rosters):
         self.fail_on_changes = fail_on_changes
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Plan; see docs/reference/operators/plan.md."""
+        """Plan; see docs/operators/plan.md."""
         from airflow_provider_closeai.provisioning import inputs
         from airflow_provider_closeai.roster import DriftFound, markdown
         from airflow_provider_closeai.roster.checks import refusal
@@ -202,7 +202,7 @@ class SyncSubAccountsOperator(_Rosters):
         "closeai_conn_id",
     )
     template_fields_renderers = {"roster": "json", "plan": "json"}  # noqa: RUF012  # as Airflow declares it
-    operator_extra_links: Collection[BaseOperatorLink] = (DocsLink("reference/operators/sync.md"),)
+    operator_extra_links: Collection[BaseOperatorLink] = (DocsLink("operators/sync.md"),)
 
     def __init__(
         self,
@@ -240,7 +240,7 @@ class SyncSubAccountsOperator(_Rosters):
             self.outlets = [AssetAlias("closeai_accounts")]
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Apply; see docs/reference/operators/sync.md."""
+        """Apply; see docs/operators/sync.md."""
         with self.hook() as hook:
             wanted = self._wanted(context)
             done: Any = hook.apply(

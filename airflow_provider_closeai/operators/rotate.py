@@ -37,7 +37,7 @@ class RotateSubAccountsOperator(CloseAIOperator):
     :param max_rotate: how many keys that were old before anybody rotated them may be on their way out at a
         time: a number, or a percentage of ``count`` (templated).
     :param rotate_from: nothing is replaced or deleted before (templated).
-    :param ledger: a cost ledger (docs/reference/ledger.md) that gets the last records before anything is
+    :param ledger: a cost ledger (docs/ledger.md) that gets the last records before anything is
         deleted (templated).
     :param settle: see CreateSubAccountsOperator.
     :param batch_size: accounts per call, >= 1.
@@ -58,7 +58,7 @@ class RotateSubAccountsOperator(CloseAIOperator):
         "closeai_conn_id",
     )
     template_fields_renderers = {"model_pricing": "json"}  # noqa: RUF012  # as Airflow declares it
-    operator_extra_links = (DocsLink("reference/operators/rotate.md"),)
+    operator_extra_links = (DocsLink("operators/rotate.md"),)
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class RotateSubAccountsOperator(CloseAIOperator):
         return CheckedPartial(super().partial(**with_named_sink(kwargs)), with_named_sink)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Rotate; see docs/reference/operators/rotate.md."""
+        """Rotate; see docs/operators/rotate.md."""
         from airflow_provider_closeai.hooks.keys import sink_keys
         from airflow_provider_closeai.hooks.tries import this_try
         from airflow_provider_closeai.operators.costs import deletion_recorder

@@ -69,7 +69,7 @@ class CreateSubAccountsOperator(CloseAIOperator):
         "closeai_conn_id",
     )
     template_fields_renderers = {"model_pricing": "json"}  # noqa: RUF012  # as Airflow declares it
-    operator_extra_links = (DocsLink("reference/operators/create.md"),)
+    operator_extra_links = (DocsLink("operators/create.md"),)
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class CreateSubAccountsOperator(CloseAIOperator):
         return CheckedPartial(super().partial(**with_named_sink(kwargs)), with_named_sink)
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        """Create what is missing; see docs/reference/operators/create.md."""
+        """Create what is missing; see docs/operators/create.md."""
         from airflow_provider_closeai.hooks.keys import sink_keys
         from airflow_provider_closeai.hooks.tries import this_try
         from airflow_provider_closeai.provisioning import runner
@@ -192,7 +192,7 @@ class UpdatePricingOperator(_Selects):
         "closeai_conn_id",
     )
     template_fields_renderers = {"model_pricing": "json", "sub_accounts": "json"}  # noqa: RUF012
-    operator_extra_links = (DocsLink("reference/operators/pricing.md"),)
+    operator_extra_links = (DocsLink("operators/pricing.md"),)
 
     def __init__(
         self,
@@ -213,7 +213,7 @@ class UpdatePricingOperator(_Selects):
         self.is_dry_run = dry_run  # BaseOperator.dry_run is Airflow's own method
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        """Reprice; see docs/reference/operators/pricing.md."""
+        """Reprice; see docs/operators/pricing.md."""
         from airflow_provider_closeai.provisioning import runner
         from airflow_provider_closeai.provisioning.requests import RepriceRequest
 
@@ -244,7 +244,7 @@ class DeleteSubAccountsOperator(_Selects):
     :param max_delete: refuse to delete more than this many (templated).
     :param batch_size: accounts per call, >= 1.
     :param dry_run: only log what would be deleted, and return it (templated).
-    :param ledger: a cost ledger (docs/reference/ledger.md) that gets the last records before anything is
+    :param ledger: a cost ledger (docs/ledger.md) that gets the last records before anything is
         deleted (templated).
     :param time_zone: where the ledger's billing month turns; the same as the snapshot's.
     :param closeai_conn_id: the connection (templated).
@@ -260,7 +260,7 @@ class DeleteSubAccountsOperator(_Selects):
         "closeai_conn_id",
     )
     template_fields_renderers = {"sub_accounts": "json"}  # noqa: RUF012
-    operator_extra_links = (DocsLink("reference/operators/delete.md"),)
+    operator_extra_links = (DocsLink("operators/delete.md"),)
 
     def __init__(
         self,
@@ -285,7 +285,7 @@ class DeleteSubAccountsOperator(_Selects):
         self.is_dry_run = dry_run  # BaseOperator.dry_run is Airflow's own method
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        """Delete; see docs/reference/operators/delete.md."""
+        """Delete; see docs/operators/delete.md."""
         from airflow_provider_closeai.operators.costs import deletion_recorder
         from airflow_provider_closeai.provisioning import runner
         from airflow_provider_closeai.provisioning.requests import DeleteRequest
@@ -317,7 +317,7 @@ class ListSubAccountsOperator(CloseAIOperator):
 
     template_fields: Sequence[str] = ("alias", "sub_accounts", "closeai_conn_id")
     template_fields_renderers = {"sub_accounts": "json"}  # noqa: RUF012
-    operator_extra_links = (DocsLink("reference/operators/list.md"),)
+    operator_extra_links = (DocsLink("operators/list.md"),)
 
     def __init__(self, *, alias: str | None = None, sub_accounts: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -326,7 +326,7 @@ class ListSubAccountsOperator(CloseAIOperator):
         self._is_narrowed = alias is not None or sub_accounts is not None  # a task's result may become None
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        """List; see docs/reference/operators/list.md."""
+        """List; see docs/operators/list.md."""
         from airflow_provider_closeai.provisioning.selection import Selection
         from airflow_provider_closeai.provisioning.texts import count_of, ids_of
 

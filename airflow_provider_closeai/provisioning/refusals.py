@@ -40,7 +40,7 @@ def surplus(request: CreateRequest, present: Accounts) -> CloseAIError | None:
         f"Alias {request.alias!r} has {len(present)} sub-accounts, {request.count} were asked for: ids "
         f"{sorted(present)}. None was changed or deleted: find out which are in use, and delete the "
         "others by id (DeleteSubAccountsOperator), or ask for a larger count. Do tasks of several "
-        "hosts share the alias? See docs/reference/operators/create.md#several-hosts.",
+        "hosts share the alias? See docs/operators/create.md#several-hosts.",
         call="create",
     )
 

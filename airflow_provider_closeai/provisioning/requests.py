@@ -58,7 +58,7 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
         settle: object = 30.0,
     ) -> CreateRequest:
         """
-        Check the parameters, those of CreateSubAccountsOperator (docs/reference/operators/create.md).
+        Check the parameters, those of CreateSubAccountsOperator (docs/operators/create.md).
 
         :raises InvalidParameter: naming the first that is wrong.
         """
@@ -111,7 +111,7 @@ class RepriceRequest(msgspec.Struct, frozen=True, kw_only=True):
         dry_run: object = False,
     ) -> RepriceRequest:
         """
-        Check the parameters, those of UpdatePricingOperator (docs/reference/operators/pricing.md).
+        Check the parameters, those of UpdatePricingOperator (docs/operators/pricing.md).
 
         :raises InvalidParameter: naming the first that is wrong.
         """
@@ -154,7 +154,7 @@ class DeleteRequest(msgspec.Struct, frozen=True, kw_only=True):
         dry_run: object = False,
     ) -> DeleteRequest:
         """
-        Check the parameters, those of DeleteSubAccountsOperator (docs/reference/operators/delete.md).
+        Check the parameters, those of DeleteSubAccountsOperator (docs/operators/delete.md).
 
         :raises InvalidParameter: naming the first that is wrong.
         """
@@ -212,7 +212,7 @@ class RotateRequest(msgspec.Struct, frozen=True, kw_only=True):
         settle: object = 30.0,
     ) -> RotateRequest:
         """
-        Check the parameters, those of RotateSubAccountsOperator (docs/reference/operators/rotate.md).
+        Check the parameters, those of RotateSubAccountsOperator (docs/operators/rotate.md).
 
         :raises InvalidParameter: naming the first that is wrong.
         """

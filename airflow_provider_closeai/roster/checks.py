@@ -33,13 +33,13 @@ def check_roster(roster: Roster, *, has_sink: bool, has_ledger: bool) -> None:
         if entry.rotate is not None and not has_sink:
             raise InvalidParameter(
                 f"{where}, {entry.alias!r}: rotate is given, and deliver_to is None. A key goes only once "
-                "its successor is where its users find it: give a sink (docs/guides/keys.md). "
+                "its successor is where its users find it: give a sink (docs/keys.md). "
                 "Nothing was sent."
             )
         if entry.over_budget is not None and not has_ledger:
             raise InvalidParameter(
                 f"{where}, {entry.alias!r}: over_budget is given, and ledger is None. What an alias spent is "
-                "counted from a cost ledger: give its folder (docs/reference/ledger.md). Nothing was sent."
+                "counted from a cost ledger: give its folder (docs/ledger.md). Nothing was sent."
             )
 
 

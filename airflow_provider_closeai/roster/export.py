@@ -14,7 +14,7 @@ from airflow_provider_closeai.provisioning.texts import format_ids, ids_of
 
 _HEADER = """\
 # A roster of the sub-accounts that were there when this was written: it changes nothing as it is.
-# Without `owns` it speaks for the aliases that it names. More: docs/reference/roster.md.
+# Without `owns` it speaks for the aliases that it names. More: docs/roster.md.
 """
 
 

@@ -37,7 +37,7 @@ class HealthSensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("require", "closeai_conn_id")
-    operator_extra_links: Collection[BaseOperatorLink] = (DocsLink("reference/sensors/health.md"),)
+    operator_extra_links: Collection[BaseOperatorLink] = (DocsLink("sensors/health.md"),)
 
     def __init__(
         self,

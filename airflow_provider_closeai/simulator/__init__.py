@@ -1,6 +1,6 @@
 """The CloseAI platform, offline: strict, stateful, with faults on demand.
 
-An independent second reading of the platform's page (docs/reference/platform-api.md): it imports nothing of
+An independent second reading of the platform's page (docs/platform-api.md): it imports nothing of
 this provider, and nothing of the provider imports it.
 """
 

@@ -44,7 +44,7 @@ class Reference:
         if problem:
             example = f"closeai{'/' if '/' in allowed else '-'}{{alias}}"
             raise InvalidParameter(
-                f"reference {template!r} {problem}. Give text such as {example!r}; see docs/guides/keys.md."
+                f"reference {template!r} {problem}. Give text such as {example!r}; see docs/keys.md."
             )
 
     def name(self, account_id: int | None, alias: str | None) -> str:
@@ -66,7 +66,7 @@ class Reference:
             raise InvalidParameter(
                 f"The alias {alias!r} makes a name of {len(found)} characters of reference "
                 f"{self._template!r}; this store allows {self._longest}. Use {{id}} instead of {{alias}}, or "
-                "a shorter alias; see docs/guides/keys.md. Nothing was sent."
+                "a shorter alias; see docs/keys.md. Nothing was sent."
             )
         return found
 

@@ -81,13 +81,13 @@ def require_sink(sink: Any, counts: Mapping[str, int]) -> TokenSink:
     if sink is None:
         raise InvalidParameter(
             "deliver_to is None, and a rotation needs a sink: a key goes only once its successor is where "
-            "its users find it. Give a sink; see docs/guides/keys.md. Nothing was sent."
+            "its users find it. Give a sink; see docs/keys.md. Nothing was sent."
         )
     if isinstance(sink, type) or not callable(getattr(sink, "deliver", None)):
         what = f"the class {sink.__name__}" if isinstance(sink, type) else f"of type {type(sink).__name__}"
         raise InvalidParameter(
             f"deliver_to is {what}, not a sink: give an object with a method deliver(account), such as "
-            "EncryptedFileSink(...); see docs/guides/keys.md. Nothing was sent."
+            "EncryptedFileSink(...); see docs/keys.md. Nothing was sent."
         )
     if callable(check := getattr(sink, "check", None)):
         for alias, count in counts.items():

@@ -286,7 +286,7 @@ def test_the_examples_of_the_documents_run(
     connection = {"conn_type": "generic", "password": Fernet.generate_key().decode()}
     monkeypatch.setenv("AIRFLOW_CONN_FILE_KEY", json.dumps(connection))
     sim.clock._base = datetime.now(UTC)  # rotation wants clocks that agree
-    page = Path(__file__).parents[2] / "docs/reference/hook.md"
+    page = Path(__file__).parents[2] / "docs/hook.md"
     names: dict[str, Any] = {"sink": EncryptedFileSink(tmp_path / "keys", "file_key")}
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
         exec(compile(block, str(page), "exec"), names)  # noqa: S102

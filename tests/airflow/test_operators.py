@@ -469,7 +469,7 @@ def test_a_dag_with_a_sink_is_the_same_each_time_it_is_parsed(how: str, number: 
     for _ in range(2):
         sink = sinks()[number]
         if how == "default_args" and isinstance(sink, Plain):
-            return  # docs/guides/keys.md: such a sink needs a repr of its own
+            return  # docs/keys.md: such a sink needs a repr of its own
         given = {"deliver_to": sink} if how == "default_args" else {}
         wish: dict[str, Any] = {"task_id": "create", "model_pricing": PRICING, "balance": 1}
         with DAG("sinks", schedule=None, default_args=given) as dag:

@@ -26,7 +26,7 @@ class Alias(CloseAIOperator):
     """Returns what it is given, or raises it."""
 
     template_fields = ("alias",)
-    operator_extra_links = (DocsLink("reference/operators/list.md"),)
+    operator_extra_links = (DocsLink("operators/list.md"),)
 
     def __init__(self, *, alias: Any = None, error: Exception | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -60,7 +60,7 @@ def test_a_permanent_error_is_told_in_short_lines(caplog: pytest.LogCaptureFixtu
     assert " ".join(lines[:-1]) == LONG
     assert lines[0] == "The key 'a' is refused by https://a.example/."
     assert lines[-2] == "Then run it again!"
-    assert "docs/reference/troubleshooting.md, https://" in lines[-1]
+    assert "docs/troubleshooting.md, https://" in lines[-1]
 
 
 def test_a_wrong_setting_keeps_its_cure() -> None:

@@ -14,7 +14,7 @@ from books import Book, Clock, local
 
 from airflow_provider_closeai import __version__
 
-DOCS = Path(__file__).parents[2] / "docs/reference/focus.md"
+DOCS = Path(__file__).parents[2] / "docs/focus.md"
 #: What each version wants in Cost and Usage, as its text says.
 MANDATORY = {
     "BilledCost",

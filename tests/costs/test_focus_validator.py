@@ -65,7 +65,7 @@ def test_the_validator_objects_to_what_is_listed(book: Book, tmp_path: Path, ver
 
 
 def test_the_documentation_lists_what_it_objects_to() -> None:
-    text = (ROOT / "docs/reference/focus.md").read_text("utf-8")
+    text = (ROOT / "docs/focus.md").read_text("utf-8")
     _, _, section = text.partition("## What a validator says")
     for name in MISNAMED | {"SubAccountId", "InvoiceId-C-005-C"}:
         assert f"`{name}`" in section

@@ -1,4 +1,4 @@
-"""Runs that come after their time: the table of docs/guides/closing.md, row by row."""
+"""Runs that come after their time: the table of docs/closing.md, row by row."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_failure_says_what_is_lost_and_what_to_do() -> None:
         "2026-10 is over and its counters were reset: what was spent after its last snapshot (2026-10-31 "
         "23:55 Asia/Shanghai) is in no counter any more, and today's values would be false in its place. "
         "Nothing was recorded, and no retry can. The month's report names the gap. Mark this task as "
-        "success; if an invoice shows the amount, book it with record_note (docs/guides/closing.md)."
+        "success; if an invoice shows the amount, book it with record_note (docs/closing.md)."
     )
 
 

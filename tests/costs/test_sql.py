@@ -17,7 +17,7 @@ from airflow_provider_closeai.costs import Report
 
 duckdb = pytest.importorskip("duckdb")
 
-DOCS = Path(__file__).parents[2] / "docs/reference"
+DOCS = Path(__file__).parents[2] / "docs"
 MONTHS = {"09": 30, "10": 31, "11": 30}
 TEAMS = {
     "t1.*": {"team": "Search", "cost_center": "CC-1"},
@@ -147,7 +147,7 @@ def test_a_file_that_was_edited_is_found(book: Book) -> None:
 
 
 def test_the_page_shows_what_is_in_the_files() -> None:
-    """Every statement of docs/reference/sql.md that can be run is a view of the files, or runs on them."""
+    """Every statement of docs/sql.md that can be run is a view of the files, or runs on them."""
     text = (DOCS / "sql.md").read_text("utf-8")
     made = {
         name

@@ -1,6 +1,6 @@
 """Two hosts, one platform: random schedules of tasks, retries, kills and a store that fails, in virtual time.
 
-``make hosts-table`` prints the table of docs/reference/benchmarks.md.
+``make hosts-table`` prints the table of docs/benchmarks.md.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Proof(enum.Enum):
-    """What a failure proves; the value is its row in ``docs/explanation/recovery.md``."""
+    """What a failure proves; the value is its row in ``docs/recovery.md``."""
 
     NOT_SENT = "a base cannot be reached"
     UNKNOWN = "no usable answer, and it was not done"

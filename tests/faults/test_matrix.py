@@ -14,7 +14,7 @@ from fault_kinds import CELLS, FAULTS, Cell, Proof
 from fault_matrix import TRACES, run_cell
 
 STALE = "a trace changed; if that is meant: python scripts/renew_traces.py, and read its diff"
-DOCUMENT = Path(__file__).parents[2] / "docs/explanation/recovery.md"
+DOCUMENT = Path(__file__).parents[2] / "docs/recovery.md"
 
 
 @functools.cache

@@ -46,7 +46,7 @@ def squeezed(text: str) -> str:
 
 
 def test_every_message_of_troubleshooting_is_in_the_code() -> None:
-    text = (ROOT / "docs/reference/troubleshooting.md").read_text()
+    text = (ROOT / "docs/troubleshooting.md").read_text()
     ours = re.sub(r"^## Said by Airflow itself\n.*?(?=^## )", "", text, flags=re.MULTILINE | re.DOTALL)
     assert len(ours) < len(text)
     cells = re.findall(r"^\| (`.*?`) \|", ours, re.MULTILINE)
@@ -109,7 +109,7 @@ def test_classes_named_in_documents_are_public() -> None:
 
 
 def test_the_architecture_names_files_that_exist_and_is_short() -> None:
-    text = (ROOT / "docs/explanation/architecture.md").read_text()
+    text = (ROOT / "docs/architecture.md").read_text()
     paths = set(re.findall(r"`([\w/]+/(?:\w+\.\w+)?|\w+\.toml)`", text))
     paths |= {word for line in re.findall(r"^(?:\w+/ +)+", text, re.MULTILINE) for word in line.split()}
     assert len(paths) > 40
@@ -120,16 +120,16 @@ def test_the_architecture_names_files_that_exist_and_is_short() -> None:
 
 
 PAGES = {
-    "reference/operators/create.md": CreateSubAccountsOperator,
-    "reference/operators/pricing.md": UpdatePricingOperator,
-    "reference/operators/delete.md": DeleteSubAccountsOperator,
-    "reference/operators/plan.md": PlanSubAccountsOperator,
-    "reference/operators/rotate.md": RotateSubAccountsOperator,
-    "reference/operators/sync.md": SyncSubAccountsOperator,
-    "reference/operators/list.md": ListSubAccountsOperator,
-    "reference/operators/snapshot_costs.md": SnapshotCostsOperator,
-    "reference/operators/cost_report.md": CostReportOperator,
-    "reference/sensors/health.md": HealthSensor,
+    "operators/create.md": CreateSubAccountsOperator,
+    "operators/pricing.md": UpdatePricingOperator,
+    "operators/delete.md": DeleteSubAccountsOperator,
+    "operators/plan.md": PlanSubAccountsOperator,
+    "operators/rotate.md": RotateSubAccountsOperator,
+    "operators/sync.md": SyncSubAccountsOperator,
+    "operators/list.md": ListSubAccountsOperator,
+    "operators/snapshot_costs.md": SnapshotCostsOperator,
+    "operators/cost_report.md": CostReportOperator,
+    "sensors/health.md": HealthSensor,
 }
 
 
@@ -144,7 +144,7 @@ def test_every_operator_has_a_page() -> None:
     assert {operator.__name__ for operator in PAGES.values()} == public
     on_disk = {
         str(page.relative_to(ROOT / "docs"))
-        for folder in ("reference/operators", "reference/sensors")
+        for folder in ("operators", "sensors")
         for page in (ROOT / "docs" / folder).glob("*.md")
     }
     assert set(PAGES) == on_disk
@@ -181,7 +181,7 @@ def parameters_of(method: Any) -> set[str]:
 def test_every_method_of_the_hook_is_documented_with_its_parameters() -> None:
     from airflow_provider_closeai.hooks.closeai import CloseAIHook
 
-    text = (ROOT / "docs/reference/hook.md").read_text()
+    text = (ROOT / "docs/hook.md").read_text()
     methods = {
         name: method
         for name, method in vars(CloseAIHook).items()
@@ -201,7 +201,7 @@ def test_connection_settings_are_documented() -> None:
     from airflow_provider_closeai.client.config import EXTRA_LABELS, ClientConfig
     from airflow_provider_closeai.get_provider_info import CONNECTION_FIELDS
 
-    text = (ROOT / "docs/reference/connection.md").read_text()
+    text = (ROOT / "docs/connection.md").read_text()
     assert list(EXTRA_LABELS) == list(CONNECTION_FIELDS)
     for name, label in EXTRA_LABELS.items():
         assert f"`{name}`" in text

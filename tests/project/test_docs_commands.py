@@ -29,7 +29,7 @@ COMMANDS = [
     if not (block.is_run_elsewhere or "/tutorials/" in block.document or block.first_line == "make demo")
 ]
 SERVES = "airflow_provider_closeai.simulator"
-ALL_RUN_BY = {"docs/reference/hook.md": "tests/airflow/test_hook.py"}
+ALL_RUN_BY = {"docs/hook.md": "tests/airflow/test_hook.py"}
 WITH_PYTHON = sorted({block.document for block in all_blocks("python")} - set(ALL_RUN_BY))
 ROOMS = ("client", "costs", "provisioning", "roster", "simulator", "sinks")
 MODULES = (

@@ -170,7 +170,7 @@ def test_control_says_what_is_wrong(ask: Any, sim: Simulator, name: str, body: A
 
 
 def test_the_page_names_everything(sim: Simulator) -> None:
-    page = (Path(__file__).parents[2] / "docs/reference/simulator.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs/simulator.md").read_text(encoding="utf-8")
     named = {*KINDS, *(field.name for field in fields(sim.settings)), *(route.call for route in ROUTES)}
     named |= {f"{action.method} {action.path}" for action in ACTIONS}
     options = {field.name for kind in KINDS.values() for field in fields(kind)}
@@ -178,7 +178,7 @@ def test_the_page_names_everything(sim: Simulator) -> None:
 
 
 def test_the_page_shows_bodies_that_work(sim: Simulator, control: Control) -> None:
-    page = (Path(__file__).parents[2] / "docs/reference/simulator.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs/simulator.md").read_text(encoding="utf-8")
     sim.add_account("a")
     rows = re.findall(r"^\|(?: `(\w+) /_simulator/(\w*)`)? \|(?: `(\{.*?\})`)? \|", page, re.MULTILINE)
     assert len(rows) == len(ACTIONS) + 2

@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_closeai.simulator import Simulator
 
-PAGE = Path(__file__).parents[2] / "docs/reference/platform-api.md"
+PAGE = Path(__file__).parents[2] / "docs/platform-api.md"
 COMMAND = re.compile(r"^curl .*?(?:[^\\]$)", re.MULTILINE | re.DOTALL)
 ANSWER = re.compile(r"\n(?:响应|返回)\n(.+?)(?=\n###|\Z)", re.DOTALL)
 

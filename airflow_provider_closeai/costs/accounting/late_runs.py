@@ -1,4 +1,4 @@
-"""Decide what a late run may still do. The rules are a table in docs/guides/closing.md."""
+"""Decide what a late run may still do. The rules are a table in docs/closing.md."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def decide_snapshot(
         f"{intro} {month.name} is over and its counters were reset: {gap} is in no counter any more, and "
         "today's values would be false in its place. Nothing was recorded, and no retry can. The month's "
         "report names the gap. Mark this task as success; if an invoice shows the amount, book it with "
-        "record_note (docs/guides/closing.md).",
+        "record_note (docs/closing.md).",
     )
 
 

@@ -2,7 +2,7 @@
 
 The platform does not say when that is: in which zone, at once or account by account, at the turn or at the
 first use after it. So the values from 9 hours before the assumed turn to 23 hours after it are looked at (all
-zones, 3 hours either way), and what comes next where these show nothing. Rules: docs/explanation/costs.md.
+zones, 3 hours either way), and what comes next where these show nothing. Rules: docs/costs.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The FOCUS column layout, 1.2 with the columns of 1.3 and 1.4 that can be filled: one row per movement.
 
 Not a claim of conformance: what each version wants and a monthly counter cannot give is in
-docs/reference/focus.md.
+docs/focus.md.
 """
 
 from __future__ import annotations

@@ -236,7 +236,7 @@ def sharing_of(client: CloseAIClient, names: NameStore | None) -> Sharing | None
         raise ConfigError(
             "The connection's extra 'lock' is 'deployment', which takes a task of Airflow 3.3 or later. "
             "Nothing was sent. With 'auto', tasks of one host exclude each other where that is all there is "
-            "(docs/reference/connection.md)."
+            "(docs/connection.md)."
         )
     return None if setting == "host" or names is None else Sharing(client, names)
 
