@@ -9,13 +9,22 @@ from datetime import datetime
 from airflow_provider_closeai.costs.accounting.money import format_amount, total
 from airflow_provider_closeai.costs.accounting.months import format_ids, format_local
 from airflow_provider_closeai.costs.accounting.report_model import OPEN, AccountCosts, Report
-from airflow_provider_closeai.costs.accounting.turns import AGAIN, HIDDEN, REFUND, UNSEEN, WAITING, Turn
+from airflow_provider_closeai.costs.accounting.turns import (
+    AGAIN,
+    HIDDEN,
+    PARTS,
+    REFUND,
+    UNSEEN,
+    WAITING,
+    Turn,
+)
 
 _WHY = {
     UNSEEN: "its counter was first seen after the turn, and nobody knows what it showed before",
     WAITING: "its counter has not started again yet as far as anybody looked",
     HIDDEN: "its counter only grew, and its start from 0 may hide between two values",
     AGAIN: "its counter fell more than once around the turn",
+    PARTS: "its counter fell once, and another part of its start from 0 may hide in what was spent beside that",
     REFUND: "its counter fell, and its balance did not fall by what it shows since: that is rather a refund",
 }
 

@@ -10,7 +10,7 @@ import msgspec
 from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
 from airflow_provider_closeai.costs.accounting.money import ZERO
 from airflow_provider_closeai.costs.accounting.traces import Span, Trace
-from airflow_provider_closeai.costs.accounting.turns import WAITING, Turn, Verdict, judge
+from airflow_provider_closeai.costs.accounting.turns import WAITING, Turn, Verdict, judge_all
 
 
 def split_month(history: History, traces: Iterable[Trace]) -> None:
@@ -20,9 +20,10 @@ def split_month(history: History, traces: Iterable[Trace]) -> None:
     :param history: the month.
     :param traces: what was seen of its accounts, from before it to after it.
     """
-    splitter = _Splitter(history)
-    for trace in traces:
-        if (account := splitter.account(trace)) is not None:
+    splitter, month, every = _Splitter(history), history.month, list(traces)
+    verdicts = judge_all(every, (Turn(month.start), Turn(month.end)))
+    for trace, (start, end) in zip(every, verdicts, strict=True):
+        if (account := splitter.account(trace, start, end)) is not None:
             history.accounts[trace.id] = account
 
 
@@ -33,11 +34,10 @@ class _Splitter:
         self._start, self._end = Turn(month.start), Turn(month.end)
         self._cut: dict[Span, Span] = {}
 
-    def account(self, trace: Trace) -> AccountHistory | None:
+    def account(self, trace: Trace, start: Verdict, end: Verdict) -> AccountHistory | None:
         """Return an account's month; ``None`` where it has none, for certain."""
         if trace.first >= self._end.at and (trace.is_older or trace.first >= self._end.closes):
             return None
-        start, end = judge(trace, self._start), judge(trace, self._end)
         if start.restarts and end.restarts and start.begin == end.end < len(trace.spans):
             # It stood still all month, and fell at its next use: for the first turn, or for both.
             start = msgspec.structs.replace(start, new_doubt=WAITING)
@@ -47,7 +47,7 @@ class _Splitter:
         )
         if is_made:  # after the turn, as it is assumed: what it shows is shown
             start = Verdict(0, 0, new_doubt=start.new_doubt, doubtful=start.begin)
-        least = end.end
+        least = end.end if end.sure is None else end.sure
         if trace.next_at is None and not trace.is_gone and not end.has_fallen:
             doubt = WAITING if end.old_doubt else ""  # nobody has looked since
             end = msgspec.structs.replace(end, end=len(trace.spans), old_doubt=doubt)
@@ -70,8 +70,8 @@ class _Splitter:
         )
         self._move(account, trace, start, end)
         account.start_doubtful = trace.before(start.doubtful)
-        if least < end.end and len(trace.spans) > least:
-            account.end_doubtful = trace.value - trace.before(least)
+        if least < end.end:
+            account.end_doubtful = trace.before(end.end) - trace.before(least)
         return account if trace.is_in_month or account.spans or not account.is_certain else None
 
     def _move(self, account: AccountHistory, trace: Trace, start: Verdict, end: Verdict) -> None:

@@ -87,3 +87,16 @@ class Trace(msgspec.Struct, kw_only=True):
         """
         spent = self.spent.get(place)
         return spent is not None and spent > ZERO and spent == self.values[place] - self.before(place)
+
+    def is_more_spent(self, place: int) -> bool:
+        """
+        Return whether the balance fell by more than the counter grew, where it moves with the costs.
+
+        Then a part of the counter was reset in between.
+
+        :param place: of the movement.
+        """
+        spent = self.spent.get(place)
+        if spent is None or spent <= self.values[place] - self.before(place):
+            return False
+        return any(map(self.is_exact, range(len(self.spans))))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import operator
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -20,9 +21,18 @@ _END = operator.attrgetter("end")
 _BEFORE, _AFTER, _SHORTEST = timedelta(hours=9), timedelta(hours=23), timedelta(days=28)
 
 #: Kinds of doubt. ``UNSEEN``: the ledger begins later. ``WAITING``: equal values, or none, since the turn.
-#: ``HIDDEN``: the value grew, and a reset may hide in that. ``AGAIN``: it fell twice. ``REFUND``: the balance
-#: does not explain its fall.
-UNSEEN, WAITING, HIDDEN, AGAIN, REFUND = "unseen", "waiting", "hidden", "fell again", "refund"
+#: ``HIDDEN``: the value grew, and a reset may hide in that. ``AGAIN``: it fell twice. ``PARTS``: it fell once,
+#: and growth beside that may hide another part of the reset. ``REFUND``: the balance does not explain its fall.
+UNSEEN, WAITING, HIDDEN, AGAIN, PARTS, REFUND = (
+    "unseen",
+    "waiting",
+    "hidden",
+    "fell again",
+    "in parts",
+    "refund",
+)
+#: So many counters that are seen to fall in parts show that the platform resets them so.
+_PARTS_SEEN = 2
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -61,6 +71,7 @@ class Verdict(msgspec.Struct, frozen=True):
     :param new_doubt: the same of the new month's.
     :param unseen: between which two values the counter started again, where that is known: what was spent
         after the first of them in the old month is in no figure.
+    :param sure: the old month's movements from this one on may be the new month's; ``None``: none may.
     :param doubtful: the movements of the new month before this one may be the old month's.
     :param waits: whether a later value may still decide.
     """
@@ -71,6 +82,7 @@ class Verdict(msgspec.Struct, frozen=True):
     old_doubt: str = ""
     new_doubt: str = ""
     unseen: tuple[datetime, datetime] | None = None
+    sure: int | None = None
     doubtful: int = 0
     waits: bool = False
 
@@ -80,15 +92,36 @@ class Verdict(msgspec.Struct, frozen=True):
         return self.restarts or self.old_doubt in (AGAIN, REFUND)
 
 
-def judge(trace: Trace, turn: Turn) -> Verdict:
+def judge_all(traces: Sequence[Trace], turns: Sequence[Turn]) -> list[tuple[Verdict, ...]]:
+    """
+    Judge some turns of all accounts, each by its own values.
+
+    Others decide nothing, but that one visible fall may not be all of a reset: where an account itself, or two
+    others, are seen to fall in parts at one of the turns, growth beside a fall is not taken for mere growth.
+
+    :param traces: the accounts' values on both sides of them.
+    :param turns: which.
+    """
+    verdicts = [tuple(judge(trace, turn) for turn in turns) for trace in traces]
+    fell_in_parts = [any(one.old_doubt in (AGAIN, PARTS) for one in of_account) for of_account in verdicts]
+    is_known = sum(fell_in_parts) >= _PARTS_SEEN
+    for place, trace in enumerate(traces):
+        if is_known or fell_in_parts[place]:
+            verdicts[place] = tuple(judge(trace, turn, is_in_parts=True) for turn in turns)
+    return verdicts
+
+
+def judge(trace: Trace, turn: Turn, *, is_in_parts: bool = False) -> Verdict:
     """
     Judge one turn of one account.
 
     A certain verdict is the truth on every platform that resets each counter once between ``turn.opens`` and
-    ``turn.closes``, or at the first use after that, whatever other accounts do.
+    ``turn.closes``, or at the first use after that, whatever other accounts do; or in parts, where the balance
+    moves with the costs or ``is_in_parts`` says so.
 
     :param trace: the account's values on both sides of it.
     :param turn: which.
+    :param is_in_parts: the platform is known to reset counters in parts.
     """
     spans, values = trace.spans, trace.values
     first = bisect.bisect_left(spans, turn.opens, key=_END)
@@ -110,8 +143,7 @@ def judge(trace: Trace, turn: Turn) -> Verdict:
         if values[last - 1] < trace.before(last - 1):
             falls = [last - 1]
     if len(falls) == 1 and _is_explained(trace, falls[0]):
-        [fall] = falls
-        return Verdict(fall, fall, restarts=True, unseen=(spans[fall].start, spans[fall].end))
+        return _fallen_once(trace, turn, falls[0], range(first, last), is_in_parts=is_in_parts)
     if falls:
         return _fallen_in_doubt(trace, falls)
     if is_unseen:
@@ -132,6 +164,33 @@ def _unseen(doubtful: int) -> Verdict:
 
 def _waiting(place: int) -> Verdict:
     return Verdict(place, place, old_doubt=WAITING, new_doubt=WAITING, waits=True)
+
+
+def _fallen_once(
+    trace: Trace, turn: Turn, fall: int, movements: range, *, is_in_parts: bool
+) -> Verdict:
+    """Take a fall for the reset, unless a part of it may hide in the growth before or after."""
+    spans = trace.spans
+    hiding = [
+        place
+        for place in movements
+        if place != fall and (trace.is_more_spent(place) or (is_in_parts and not trace.is_exact(place)))
+    ]
+    is_left = is_in_parts and trace.values[fall] > ZERO and (trace.valued_at or turn.at) < turn.closes
+    if not hiding and not is_left:
+        return Verdict(fall, fall, restarts=True, unseen=(spans[fall].start, spans[fall].end))
+    places = sorted([*hiding, fall])
+    return Verdict(
+        fall,
+        fall,
+        restarts=True,
+        old_doubt=PARTS,
+        new_doubt=PARTS if is_left else "",  # later its counter has the new month's and nothing else
+        unseen=(spans[places[0]].start, spans[places[-1]].end),
+        sure=min(movements[0], fall) if places[0] < fall else None,
+        doubtful=len(spans) if is_left else 0,
+        waits=is_left and not trace.is_gone,
+    )
 
 
 def _fallen_in_doubt(trace: Trace, falls: list[int]) -> Verdict:
