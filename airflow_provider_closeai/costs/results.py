@@ -67,7 +67,7 @@ class ReportResult(msgspec.Struct, frozen=True):
             "closed": report.closing is not None,
             "total": format_amount(report.totals.month_to_date),
             "lower_bound": format_amount(report.lower_bound),
-            "certainty": "uncertain" if report.uncertain else "certain",
+            "certainty": report.certainty,
             "uncertain_accounts": [line.sub_account_id for line in report.uncertain],
             "unseen_minutes": None if report.gap_minutes is None else report.unseen_minutes,
             "forecast": None if report.forecast is None else format_amount(report.forecast),

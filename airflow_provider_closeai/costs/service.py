@@ -92,7 +92,7 @@ def snapshot(
         if last is not None:
             listing.refuse_empty(last.name, last.rows, left)
     rows = listing.observations_of(accounts)
-    listing.require_main_account(rows, observations.main_accounts(ledger), ledger.root)
+    listing.require_main_account(rows, observations.main_account(ledger), ledger.root)
     without = [account.id for account in accounts if account.monthly_cost is None]
     if without:
         log.warning("The platform gave no monthly_cost of %s: these stay empty.", without[:20])
@@ -211,7 +211,7 @@ def record_deleted(
     listing.require_within(month, clock())
     key = run_key((run or Run()).key, listed_at, *(account.id for account in accounts))
     rows = listing.observations_of(accounts)
-    listing.require_main_account(rows, observations.main_accounts(request.ledger), request.ledger.root)
+    listing.require_main_account(rows, observations.main_account(request.ledger), request.ledger.root)
     file = request.ledger.write(DELETED, month.name, listed_at, key, rows)
     log.info("%s: the last records of %d sub-accounts.", file.name, file.rows)
     return file

@@ -15,6 +15,9 @@ from read_csv(
     header = true, delim = ',', quote = '"', escape = '"'
 );
 
+-- A sum with an uncertain amount in it is uncertain.
+create or replace macro certainty_of(found) as if(found, 'uncertain', 'certain');
+
 -- A billing period by team.
 create or replace view team_months as
 select
@@ -23,7 +26,8 @@ select
     Tags ->> '$.team' as team,
     Tags ->> '$.cost_center' as cost_center,
     count(distinct SubAccountId) as accounts,
-    sum(EffectiveCost) as cost
+    sum(EffectiveCost) as cost,
+    certainty_of(bool_or(x_Certainty = 'uncertain')) as certainty
 from charges
 group by all;
 
@@ -31,7 +35,8 @@ group by all;
 create or replace view account_charges as
 select
     billing_month, cast(SubAccountId as bigint) as sub_account_id,
-    arg_max(SubAccountName, ChargePeriodEnd) as alias, sum(EffectiveCost) as cost
+    arg_max(SubAccountName, ChargePeriodEnd) as alias, sum(EffectiveCost) as cost,
+    certainty_of(bool_or(x_Certainty = 'uncertain')) as certainty
 from charges
 group by all;
 
@@ -41,6 +46,12 @@ select
     billing_month,
     sum(cost) as cost,
     lag(sum(cost)) over (order by billing_month) as month_before,
-    sum(sum(cost)) over (partition by left(billing_month, 4) order by billing_month) as year_to_date
+    sum(sum(cost)) over (partition by left(billing_month, 4) order by billing_month) as year_to_date,
+    certainty_of(bool_or(certainty = 'uncertain')) as certainty,
+    certainty_of(coalesce(lag(bool_or(certainty = 'uncertain')) over (order by billing_month), false))
+        as month_before_certainty,
+    certainty_of(bool_or(bool_or(certainty = 'uncertain')) over (
+        partition by left(billing_month, 4) order by billing_month
+    )) as year_to_date_certainty
 from team_months
 group by billing_month;

@@ -21,7 +21,7 @@ from (
         null::varchar as filename, null::varchar as observed_at, null::varchar as billing_month,
         null::varchar as sub_account_id, null::varchar as alias, null::varchar as monthly_cost,
         null::varchar as balance, null::varchar as amount, null::varchar as team, null::varchar as cost_center,
-        null::varchar as source, null::varchar as reason
+        null::varchar as source, null::varchar as reason, null::varchar as certainty
     where false
 )
 qualify filename = max(filename) over (
@@ -40,7 +40,7 @@ where kind in ('snapshots', 'deleted');
 create or replace view closed as
 select
     billing_month, cast(sub_account_id as bigint) as sub_account_id, plain(alias) as alias, plain(team) as team,
-    plain(cost_center) as cost_center, amount_of(amount) as amount
+    plain(cost_center) as cost_center, amount_of(amount) as amount, certainty
 from ledger_lines
 where kind = 'closed' and sub_account_id <> ''
 qualify filename = min(filename) over (partition by billing_month);
@@ -62,16 +62,19 @@ from observations
 where monthly_cost is not null
 group by billing_month, sub_account_id;
 
--- An account's month: as it was closed, else as it was counted, and what was appended to it.
+-- An account's month: as it was closed, else as it was counted, and what was appended to it. Its certainty is that of
+-- the closing; SQL does not judge the turn of a month that is not closed.
 create or replace view account_months as
-select billing_month, sub_account_id, any_value(alias) as alias, sum(amount) as month_to_date
+select
+    billing_month, sub_account_id, any_value(alias) as alias, sum(amount) as month_to_date,
+    coalesce(any_value(certainty), 'not judged') as certainty
 from (
-    select billing_month, sub_account_id, alias, amount from closed
+    select billing_month, sub_account_id, alias, amount, certainty from closed
     union all
-    select billing_month, sub_account_id, alias, amount from counted
+    select billing_month, sub_account_id, alias, amount, null from counted
     where billing_month not in (select billing_month from closed)
     union all
-    select billing_month, sub_account_id, alias, amount from appended
+    select billing_month, sub_account_id, alias, amount, null from appended
 )
 group by billing_month, sub_account_id;
 

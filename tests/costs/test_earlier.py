@@ -48,9 +48,16 @@ def test_last_month_and_the_year_to_date(year: Book, tmp_path: Path) -> None:
         "status": "final",
         "total": "1050",
         "by_team": {"Search": "1000", "Ads": "50"},
+        "certainty": "certain",
+        "uncertain_teams": [],
     }
     months = ["2026-09", "2026-10", "2026-11"]
-    assert found["year_to_date"] == {"total": "2810", "months": months, "not_included": []}
+    assert found["year_to_date"] == {
+        "total": "2810",
+        "months": months,
+        "not_included": [],
+        "certainty": "certain",
+    }
     page = Path(files["html"]).read_text()
     assert re.search(r'id="last-month"><data value="1050">1,050.00<', page)
     assert re.search(r'id="year-to-date"><data value="2810">2,810.00<', page)

@@ -120,7 +120,7 @@ def compare(root: Path, reports: list[Report]) -> Decimal:
     lines = [(report.month.name, line) for report in reports for line in report.accounts]
     accounts = {(month, line.sub_account_id): line.month_to_date for month, line in lines if line.is_certain}
     ledger = views("ledger", ledger=root / "ledger")
-    found = {(month, n): amount for month, n, _, amount in ledger.execute("from account_months").fetchall()}
+    found = {(month, n): amount for month, n, _, amount, _ in ledger.execute("from account_months").fetchall()}
     assert {key: found.get(key, 0) for key in accounts} == accounts
     assert found.keys() <= {(month, line.sub_account_id) for month, line in lines}
     assert ledger.execute("from damaged_files").fetchall() == []
@@ -134,6 +134,15 @@ def compare(root: Path, reports: list[Report]) -> Decimal:
     found = focus.execute("select team, coalesce(cost_center, ''), sum(cost) from team_months group by all")
     charged = {(team, center): cost for team, center, cost in found.fetchall() if cost}
     assert charged == {owner: cost for owner, cost in teams.items() if cost}
+    said = focus.execute(
+        "select billing_month, team, coalesce(cost_center, '') from team_months where certainty = 'uncertain'"
+    ).fetchall()
+    assert set(said) == {
+        (report.month.name, line.owner.team, line.owner.cost_center)
+        for report in reports
+        for line in report.owners
+        if line.uncertain
+    }
     return Decimal(len(accounts)) / max(len(lines), 1)
 
 

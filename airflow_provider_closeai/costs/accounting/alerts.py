@@ -60,6 +60,7 @@ class Alert(msgspec.Struct, frozen=True):
     :param alias: the account's.
     :param day: of a spike.
     :param is_lower_bound: a turn of the month is in doubt: more may have been spent.
+    :param certain: what was spent for certain; ``None``: as ``amount``, or it is a forecast.
     """
 
     billing_month: str
@@ -72,6 +73,7 @@ class Alert(msgspec.Struct, frozen=True):
     alias: str = ""
     day: str = ""
     is_lower_bound: bool = False
+    certain: Decimal | None = None
 
     @property
     def key(self) -> str:
@@ -83,6 +85,10 @@ class Alert(msgspec.Struct, frozen=True):
     def text(self) -> str:
         """One sentence for a person."""
         amount, limit = (f"{value:,.2f} {self.currency}" for value in (self.amount, self.budget))
+        if self.certain is not None:
+            amount += f", of which {self.certain:,.2f} is certain,"
+        elif self.is_lower_bound:
+            amount += " or more"
         account = f"Account {self.sub_account_id} ({shown(self.alias)}, {shown(self.team)})"
         if self.threshold.startswith(SPIKE):
             return (
@@ -91,21 +97,23 @@ class Alert(msgspec.Struct, frozen=True):
             )
         if self.threshold == BALANCE:
             return (
-                f"{account} is forecast to spend {amount} more in {self.billing_month}, and its balance is "
+                f"{account} is forecast to spend another {amount} in {self.billing_month}, and its balance is "
                 f"{limit}: it will not last the month."
             )
         used = percent(self.amount, self.budget) or Decimal(0)
         what = "is forecast to spend" if self.threshold.startswith(FORECAST) else "has spent"
-        least = " or more" if self.is_lower_bound else ""
         return (
-            f"{shown(self.team)} {what} {amount}{least} in {self.billing_month}: {used:.1f} % of its budget "
+            f"{shown(self.team)} {what} {amount} in {self.billing_month}: {used:.1f} % of its budget "
             f"of {limit} (threshold {self.threshold})."
         )
 
     def record(self) -> dict[str, Any]:
         """Return it as plain JSON."""
-        amounts = {"amount": format_amount(self.amount), "budget": format_amount(self.budget)}
-        return {**msgspec.structs.asdict(self), **amounts, "text": self.text}
+        plain = {
+            name: format_amount(value) if isinstance(value, Decimal) else value
+            for name, value in msgspec.structs.asdict(self).items()
+        }
+        return {**plain, "text": self.text}
 
 
 def parse_thresholds(source: object) -> list[Threshold]:
@@ -167,7 +175,6 @@ def reached_alerts(
 
 
 def _of_budgets(report: Report, thresholds: Sequence[Threshold]) -> Iterator[Alert]:
-    uncertain = {line.owner.team for line in report.owners if line.uncertain}
     for line in report.budgets:
         for threshold in thresholds:
             is_forecast = threshold.kind == FORECAST
@@ -183,7 +190,8 @@ def _of_budgets(report: Report, thresholds: Sequence[Threshold]) -> Iterator[Ale
                     amount,
                     line.budget,
                     report.currency,
-                    is_lower_bound=line.team in uncertain,
+                    is_lower_bound=line.certainty == "uncertain",
+                    certain=line.lower_bound if line.lower_bound != line.actual and not is_forecast else None,
                 )
 
 
@@ -199,6 +207,7 @@ def _of_spikes(report: Report, previous: Report | None, threshold: Threshold) ->
             spike.account.sub_account_id,
             spike.account.alias,
             spike.day.isoformat(),
+            is_lower_bound=not spike.account.is_certain,
         )
 
 
@@ -213,4 +222,5 @@ def _of_balances(report: Report) -> Iterator[Alert]:
             report.currency,
             account.sub_account_id,
             account.alias,
+            is_lower_bound=not account.is_certain,
         )

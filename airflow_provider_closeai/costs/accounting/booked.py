@@ -75,6 +75,11 @@ class Closing(msgspec.Struct, frozen=True):
     status: str
     accounts: dict[int, ClosedCost]
 
+    def is_uncertain(self, sub_account_id: int) -> bool:
+        """Return whether an account was closed with a figure that was in doubt."""
+        one = self.accounts.get(sub_account_id)
+        return one is not None and one.certainty == "uncertain"
+
     @property
     def total(self) -> Decimal:
         """What the counters said, together."""

@@ -11,6 +11,7 @@ from airflow_provider_closeai.costs.accounting.months import format_ids, format_
 from airflow_provider_closeai.costs.accounting.report_model import OPEN, AccountCosts, Report
 from airflow_provider_closeai.costs.accounting.turns import (
     AGAIN,
+    CLOSED,
     HIDDEN,
     PARTS,
     REFUND,
@@ -25,6 +26,7 @@ _WHY = {
     HIDDEN: "its counter only grew, and its start from 0 may hide between two values",
     AGAIN: "its counter fell more than once around the turn",
     PARTS: "its counter fell once, and another part of its start from 0 may hide in what was spent beside that",
+    CLOSED: "the month was closed while its figure was in doubt, and what was settled since is not booked yet",
     REFUND: "its counter fell, and its balance did not fall by what it shows since: that is rather a refund",
 }
 
@@ -65,6 +67,8 @@ def _settles(report: Report, kind: str, *, is_start: bool) -> str:
     if kind == WAITING and not is_start:
         closes = format_local(Turn(month.end).closes, month.zone)
         return f" A snapshot after {closes}, or after the next use, settles it."
+    if kind == CLOSED:
+        return " Closing the month again books the difference."
     if kind == WAITING:
         return " Its next use settles it."
     return ""

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import msgspec
 
-from airflow_provider_closeai.costs.accounting.booked import Adjustment, ClosedCost, Closing
+from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE, Adjustment, ClosedCost, Closing
 from airflow_provider_closeai.costs.accounting.money import ZERO, total
 from airflow_provider_closeai.costs.accounting.months import Month
 from airflow_provider_closeai.costs.accounting.owners import UNALLOCATED
@@ -25,16 +25,22 @@ class EarlierMonth(msgspec.Struct, frozen=True):
     A month before the report's, by team.
 
     :param status: ``final`` or ``estimated``.
+    :param uncertain: the teams of which an account's figure is in doubt.
     """
 
     month: Month
     status: str
     by_team: dict[str, Decimal]
+    uncertain: frozenset[str] = frozenset()
 
     @property
     def amount(self) -> Decimal:
         """What it cost."""
         return total(self.by_team.values())
+
+    def is_uncertain(self, team: str | None = None) -> bool:
+        """Return whether what a team, or all of it, cost is in doubt."""
+        return bool(self.uncertain) if team is None else team in self.uncertain
 
 
 class Earlier(msgspec.Struct, frozen=True):
@@ -69,6 +75,14 @@ class Earlier(msgspec.Struct, frozen=True):
     def last_of(self, team: str) -> Decimal | None:
         """Return what a team spent last month; ``None`` where last month is not known."""
         return None if self.last is None else self.last.by_team.get(team, ZERO)
+
+    def is_last_uncertain(self, team: str | None = None) -> bool:
+        """Return whether what last month cost is in doubt: of a team, or altogether."""
+        return self.last is not None and self.last.is_uncertain(team)
+
+    def is_year_uncertain(self, team: str | None = None) -> bool:
+        """Return whether what the year cost before the report's month is in doubt."""
+        return any(month.is_uncertain(team) for month in self.of_year)
 
     def year_before(self, team: str | None = None) -> Decimal:
         """Return what the year cost before the report's month: of a team, or altogether."""
@@ -113,16 +127,23 @@ def month_as_closed(month: Month, closing: Closing, adjustments: Iterable[Adjust
     :param adjustments: the lines that were appended to it.
     """
     lines: defaultdict[int, list[Decimal]] = defaultdict(list)
+    uncertain: set[str] = set()
     for number, cost in closing.accounts.items():
         lines[number].append(cost.amount)
+    settled = set()
     for line in adjustments:
         lines[line.sub_account_id].append(line.amount)
+        if line.source == DIFFERENCE:
+            settled.add(line.sub_account_id)
     amounts: defaultdict[str, list[Decimal]] = defaultdict(list)
     for number, found in lines.items():
         closed = closing.accounts.get(number)
         for team, amount in _by_team(closed, total(found)):
             amounts[team].append(amount)
-    return EarlierMonth(month, closing.status, {team: total(found) for team, found in amounts.items()})
+            if closing.is_uncertain(number) and number not in settled:
+                uncertain.add(team)
+    by_team = {team: total(found) for team, found in amounts.items()}
+    return EarlierMonth(month, closing.status, by_team, frozenset(uncertain))
 
 
 def _by_team(closed: ClosedCost | None, amount: Decimal) -> Iterator[tuple[str, Decimal]]:
@@ -144,4 +165,6 @@ def month_as_computed(report: Report) -> EarlierMonth:
     amounts: defaultdict[str, list[Decimal]] = defaultdict(list)
     for line in report.owners:
         amounts[line.owner.team].append(line.month_to_date)
-    return EarlierMonth(report.month, report.status, {team: total(found) for team, found in amounts.items()})
+    by_team = {team: total(found) for team, found in amounts.items()}
+    uncertain = frozenset(line.owner.team for line in report.owners if line.uncertain)
+    return EarlierMonth(report.month, report.status, by_team, uncertain)

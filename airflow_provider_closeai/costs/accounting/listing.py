@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from airflow_provider_closeai.client.errors import UnreadableAccount
@@ -48,21 +48,27 @@ def _problem(item: SubAccount | UnreadableItem) -> str:
     return f"{' and '.join(absurd)}: no money has that size" if absurd else ""
 
 
-def require_main_account(rows: Iterable[Observation], known: Set[int], ledger: object) -> None:
+def require_main_account(rows: Iterable[Observation], known: int | None, ledger: object) -> None:
     """
     Check that a listing is of the main account whose ledger it is.
 
     :param rows: the listing.
-    :param known: the main account's ids that the ledger has; empty: it has none yet.
+    :param known: the main account's id that the ledger has; ``None``: it has none yet.
     :param ledger: the ledger's folder, for the message.
-    :raises SnapshotRefused: it is another main account's.
+    :raises SnapshotRefused: an account of it is another main account's, or they are of several.
     """
-    listed = {row.user_id for row in rows if row.user_id is not None}
-    if known and listed and not known & listed:
+    listed = sorted({row.user_id for row in rows if row.user_id is not None})
+    if len(listed) > 1:
         raise SnapshotRefused(
-            f"The listing is of the main account {min(listed)}, and the ledger {ledger} of "
-            f"{', '.join(map(str, sorted(known)))}: their costs would be added. Nothing was recorded. Give "
-            "each main account a ledger of its own, or correct closeai_conn_id."
+            f"The listing has accounts of the main accounts {', '.join(map(str, listed[:_SHOWN]))}: one key "
+            "lists one main account's. Nothing was recorded. Look at the connection; where it is right, ask "
+            "the platform."
+        )
+    if listed and known is not None and listed != [known]:
+        raise SnapshotRefused(
+            f"The listing is of the main account {listed[0]}, and the ledger {ledger} of {known}: their costs "
+            "would be added. Nothing was recorded. Give each main account a ledger of its own, or correct "
+            "closeai_conn_id."
         )
 
 

@@ -21,12 +21,13 @@ def parts_of(account: AccountCosts) -> list[AccountCosts]:
     amounts = history.amounts if history else []
     appended = [item.amount for item in account.appended]
     every = split([*amounts, *appended, account.kept], account.shares)
+    doubtful = split([account.doubtful], account.shares)
     more: list[Any] = [None] * len(account.shares)
     if account.forecast is not None:
         places = -int(account.forecast.as_tuple().exponent)
         more = allocate(account.forecast, account.shares, max(places, 8))
     found = []
-    for share, own, forecast in zip(account.shares, every, more, strict=True):
+    for share, own, forecast, [doubt] in zip(account.shares, every, more, doubtful, strict=True):
         moved, rest = own[: len(amounts)], own[len(amounts) :]
         opening = falls = ZERO
         for (span, amount), part in zip(history.movements() if history else (), moved, strict=True):
@@ -48,6 +49,7 @@ def parts_of(account: AccountCosts) -> list[AccountCosts]:
                 falls=falls,
                 adjustments=sum(rest, ZERO),
                 forecast=forecast,
+                doubtful=doubt,
             )
         )
     return found

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from airflow_provider_closeai import cost_defaults as defaults
-from airflow_provider_closeai.costs.accounting.booked import MAIN_ACCOUNT, Adjustment, Closing
+from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE, MAIN_ACCOUNT, Adjustment, Closing
 from airflow_provider_closeai.costs.accounting.doubts import doubts
 from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
 from airflow_provider_closeai.costs.accounting.money import ESTIMATE, EXACT, ZERO
@@ -27,8 +27,10 @@ from airflow_provider_closeai.costs.accounting.report_model import (
     BudgetUse,
     OwnerCosts,
     Report,
+    certainty_of,
 )
 from airflow_provider_closeai.costs.accounting.shares import Owner, shares_from
+from airflow_provider_closeai.costs.accounting.turns import CLOSED
 
 _MIN_FORECAST = timedelta(days=1)
 _MICROSECOND = timedelta(microseconds=1)
@@ -140,12 +142,17 @@ def _accounts(
         if closing is not None:
             one = closed.get(number)
             base = one.amount if one else ZERO
+            account.doubtful = min(account.doubtful, max(base, ZERO))  # of what is reported
             if one and one.owner != account.owner:
                 moved.append(number)
                 account.owner, account.shares = one.owner, shares_from(one.shares)
         account.appended = appended.get(number, [])
         account.month_to_date = base + sum((item.amount for item in account.appended), ZERO)
         account.adjustments = account.month_to_date - computed
+        if closing is not None and account.is_certain and closing.is_uncertain(number):
+            booked = (item.amount for item in account.appended if item.source == DIFFERENCE)
+            if base + sum(booked, ZERO) != computed:
+                account.end_doubt = CLOSED  # until a close books what was settled since
     accounts.sort(key=lambda account: (-account.month_to_date, account.sub_account_id))
     return accounts, sorted(moved)
 
@@ -272,7 +279,9 @@ def _budget_uses(lines: Sequence[OwnerCosts], budgets: Mapping[str, Decimal]) ->
     for team, budget in budgets.items():
         own = [line for line in lines if line.owner.team == team]
         actual = sum((line.month_to_date for line in own), ZERO)
-        found.append(BudgetUse(team, budget, actual, _sum(line.forecast for line in own)))
+        forecast, certainty = _sum(line.forecast for line in own), certainty_of(any(line.uncertain for line in own))
+        lower_bound = sum((line.lower_bound for line in own), ZERO)
+        found.append(BudgetUse(team, budget, actual, forecast, certainty, lower_bound))
     return found
 
 

@@ -24,6 +24,11 @@ OPEN, FINAL, ESTIMATED = "open", "final", "estimated"
 OPENING, INCREASE, FALL, KEPT = "opening", "increase", "correction", "closed"
 
 
+def certainty_of(doubts: object) -> str:
+    """Return the one word for whether anything is in doubt."""
+    return "uncertain" if doubts else "certain"
+
+
 class Movement(msgspec.Struct, frozen=True, gc=False):
     """
     A row of the one table of which all other figures are sums.
@@ -56,6 +61,7 @@ class Amounts(msgspec.Struct, kw_only=True):
     :param increases: rises of the counter.
     :param falls: falls of the counter inside the month: below 0.
     :param adjustments: lines that were appended to the month, and what keeps a closed month as it was closed.
+    :param doubtful: how much of ``month_to_date`` may be another month's.
     """
 
     month_to_date: Decimal = ZERO
@@ -63,6 +69,12 @@ class Amounts(msgspec.Struct, kw_only=True):
     increases: Decimal = ZERO
     falls: Decimal = ZERO
     adjustments: Decimal = ZERO
+    doubtful: Decimal = ZERO
+
+    @property
+    def lower_bound(self) -> Decimal:
+        """The least that the month cost."""
+        return total([self.month_to_date, -self.doubtful])
 
     def add(self, other: Amounts) -> None:
         """Add another's amounts to these."""
@@ -71,6 +83,7 @@ class Amounts(msgspec.Struct, kw_only=True):
         self.increases += other.increases
         self.falls += other.falls
         self.adjustments += other.adjustments
+        self.doubtful += other.doubtful
 
 
 class AccountCosts(Amounts, kw_only=True):
@@ -88,7 +101,6 @@ class AccountCosts(Amounts, kw_only=True):
     :param start_doubt: why it is in doubt what of its values is this month's (:mod:`.turns`); empty: certain.
     :param end_doubt: the same at the month's end.
     :param unseen_minutes: how long around the month's end more may have been spent than was seen.
-    :param doubtful: how much of ``month_to_date`` may be another month's.
     :param shares: who pays how much of it; empty: the owner pays all.
     :param parts: its costs as they are split by ``shares``, in the same order.
     """
@@ -108,7 +120,6 @@ class AccountCosts(Amounts, kw_only=True):
     start_doubt: str = ""
     end_doubt: str = ""
     unseen_minutes: int = 0
-    doubtful: Decimal = ZERO
     shares: tuple[Share, ...] = ()
     parts: list[AccountCosts] = []
 
@@ -120,12 +131,7 @@ class AccountCosts(Amounts, kw_only=True):
     @property
     def certainty(self) -> str:
         """``certain`` or ``uncertain``."""
-        return "certain" if self.is_certain else "uncertain"
-
-    @property
-    def lower_bound(self) -> Decimal:
-        """The least that the month cost."""
-        return total([self.month_to_date, -self.doubtful])
+        return certainty_of(not self.is_certain)
 
     @property
     def former_aliases(self) -> list[str]:
@@ -183,14 +189,26 @@ class OwnerCosts(Amounts, kw_only=True):
     forecast: Decimal | None = None
     daily: dict[date, Decimal] = {}
 
+    @property
+    def certainty(self) -> str:
+        """``certain`` or ``uncertain``."""
+        return certainty_of(self.uncertain)
+
 
 class BudgetUse(msgspec.Struct, frozen=True):
-    """A team's budget, what it spent, and what the complete month is forecast to cost."""
+    """
+    A team's budget, what it spent, and what the complete month is forecast to cost.
+
+    :param certainty: of ``actual``, and so of ``forecast``.
+    :param lower_bound: the least that it spent.
+    """
 
     team: str
     budget: Decimal
     actual: Decimal
     forecast: Decimal | None
+    certainty: str
+    lower_bound: Decimal
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -235,9 +253,14 @@ class Report(msgspec.Struct, kw_only=True):
         return [line for line in self.accounts if not line.is_certain]
 
     @property
+    def certainty(self) -> str:
+        """``certain``, or ``uncertain`` where one account is: so are all sums, shares and forecasts."""
+        return certainty_of(self.uncertain)
+
+    @property
     def lower_bound(self) -> Decimal:
         """The least that the month cost: what is certain."""
-        return total(line.lower_bound for line in self.accounts)
+        return self.totals.lower_bound
 
     @property
     def daily(self) -> dict[date, Decimal]:

@@ -46,7 +46,7 @@ class _Splitter:
             bool(start.new_doubt) and trace.created_at is not None and trace.created_at >= self._start.at
         )
         if is_made:  # after the turn, as it is assumed: what it shows is shown
-            start = Verdict(0, 0, new_doubt=start.new_doubt, doubtful=start.begin)
+            start = Verdict(0, 0, new_doubt=start.new_doubt, doubtful=max(start.begin, start.doubtful))
         least = end.end if end.sure is None else end.sure
         if trace.next_at is None and not trace.is_gone and not end.has_fallen:
             doubt = WAITING if end.old_doubt else ""  # nobody has looked since

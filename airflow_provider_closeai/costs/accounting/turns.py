@@ -31,6 +31,8 @@ UNSEEN, WAITING, HIDDEN, AGAIN, PARTS, REFUND = (
     "in parts",
     "refund",
 )
+#: A month was closed while its figure was in doubt, and what was settled since is not booked.
+CLOSED = "closed"
 #: So many counters that are seen to fall in parts show that the platform resets them so.
 _PARTS_SEEN = 2
 

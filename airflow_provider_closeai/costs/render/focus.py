@@ -15,6 +15,7 @@ import msgspec
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs import tables
+from airflow_provider_closeai.costs.accounting.money import ZERO
 from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Movement, Report
 from airflow_provider_closeai.costs.accounting.shares import Owner
 from airflow_provider_closeai.costs.tables import Column, Constant
@@ -101,10 +102,16 @@ def _charges(dataset: Dataset) -> Iterator[_Charge]:
     closing = dataset.report.closing
     closed_at = None if closing is None else closing.at
     for account in dataset.report.accounts:
+        seen = False
         for movement in account.movements():
+            seen = True
             if movement.recorded_at is None or closed_at is None or movement.recorded_at < closed_at:
                 name = _name_then(account, movement)
                 yield _Charge(movement, name, None, account.certainty, account.unseen_minutes)
+        if not seen and not account.is_certain:  # a lower bound of 0: said, or nobody would know
+            for part in account.parts or [account]:
+                nothing = Movement(part.sub_account_id, part.alias, part.owner, "uncertain", ZERO)
+                yield _Charge(nothing, part.alias, None, account.certainty, account.unseen_minutes)
     for movement in dataset.late:
         yield _Charge(movement, movement.alias, "Correction")
 

@@ -13,7 +13,12 @@ import msgspec
 from airflow_provider_closeai.costs import tables
 from airflow_provider_closeai.costs.accounting.earlier import Earlier
 from airflow_provider_closeai.costs.accounting.money import format_amount, total
-from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Amounts, Report
+from airflow_provider_closeai.costs.accounting.report_model import (
+    AccountCosts,
+    Amounts,
+    Report,
+    certainty_of,
+)
 from airflow_provider_closeai.costs.render.outputs import (
     AMOUNTS,
     CERTAINTY,
@@ -66,6 +71,7 @@ def summary(report: Report, earlier: Earlier) -> dict[str, Any]:
         "observed_days": len(report.observed_days),
         "missed_days": report.missed_days,
         "totals": _amounts(report.totals),
+        "certainty": report.certainty,
         "lower_bound": report.lower_bound,
         "uncertain_accounts": len(report.uncertain),
         "unseen_minutes": report.unseen_minutes,
@@ -77,6 +83,8 @@ def summary(report: Report, earlier: Earlier) -> dict[str, Any]:
                 "accounts": line.accounts,
                 "uncertain_accounts": line.uncertain,
                 **_amounts(line),
+                "certainty": line.certainty,
+                "lower_bound": line.lower_bound,
                 "share_percent": share(line),
                 "forecast": line.forecast,
                 "daily": line.daily,
@@ -110,11 +118,14 @@ def summary(report: Report, earlier: Earlier) -> dict[str, Any]:
             "status": last.status,
             "total": last.amount,
             "by_team": last.by_team,
+            "certainty": certainty_of(last.is_uncertain()),
+            "uncertain_teams": sorted(last.uncertain),
         },
         "year_to_date": {
             "total": total([earlier.year_before(), report.totals.month_to_date]),
             "months": [month.month.name for month in earlier.of_year] + [report.month.name],
             "not_included": list(earlier.unusable),
+            "certainty": certainty_of(report.uncertain or earlier.is_year_uncertain()),
         },
     }
 

@@ -63,12 +63,15 @@ def tables_of(report: Report) -> list[Table]:
         Column("currency", cell=Constant(report.currency)),
         Column("status", cell=Constant(report.status)),
     )
+    # Of all accounts: what is a part of their sum is as uncertain as it.
+    month_certainty = Column("month_certainty", cell=Constant(report.certainty))
     forecast = (
         Column("forecast", "amount"),
         Column("observed_days", "integer", Constant(len(report.observed_days))),
     )
     share = Column("share_percent", "amount", share_of(report))
     budgets = {line.team: line.budget for line in report.budgets}
+    certainty = {line.sub_account_id: line.certainty for line in report.accounts}
     return [
         Table(
             "owners",
@@ -80,6 +83,8 @@ def tables_of(report: Report) -> list[Table]:
                 share,
                 *forecast,
                 Column("uncertain_accounts", "integer", "uncertain"),
+                *CERTAINTY[:2],
+                month_certainty,
             ),
             lambda: report.owners,
         ),
@@ -103,6 +108,7 @@ def tables_of(report: Report) -> list[Table]:
                 Column("last_seen", "time"),
                 Column("gap_minutes", "integer"),
                 *CERTAINTY,
+                month_certainty,
             ),
             lambda: report.accounts,
         ),
@@ -118,6 +124,8 @@ def tables_of(report: Report) -> list[Table]:
                 Column("amount", "amount"),
                 Column("observed_from", "time", "start"),
                 Column("observed_to", "time", "end"),
+                Column("certainty", cell=lambda line: certainty[line.sub_account_id]),
+                month_certainty,
             ),
             lambda: _days(report),
         ),
@@ -131,6 +139,8 @@ def tables_of(report: Report) -> list[Table]:
                 Column("used_percent", "amount", used_percent),
                 *forecast,
                 Column("forecast_percent", "amount", forecast_percent),
+                *CERTAINTY[:2],
+                month_certainty,
             ),
             lambda: report.budgets,
         ),

@@ -29,6 +29,7 @@ class Pace(msgspec.Struct, frozen=True):
     :param elapsed: how much of the month has passed at the last snapshot, in per cent.
     :param per_day: the budget by the month's days.
     :param covers_all: whether every team that spent something has a budget.
+    :param is_uncertain: whether ``actual`` is a lower bound.
     """
 
     budget: Decimal
@@ -37,17 +38,19 @@ class Pace(msgspec.Struct, frozen=True):
     elapsed: Decimal
     per_day: Decimal
     covers_all: bool
+    is_uncertain: bool
 
     @property
     def text(self) -> str:
         """A sentence for a person."""
         whose = "the budget" if self.covers_all else "the budget of the teams that have one"
+        used = f"{percent_text(self.used)}{_uncertain(self.is_uncertain)}"
         if self.elapsed >= 100:
-            return f"{percent_text(self.used)} of {whose} was spent."
+            return f"{used} of {whose} was spent."
         ahead = self.used - self.elapsed
         where = "at an even pace" if abs(ahead) < 1 else f"{'above' if ahead > 0 else 'below'} an even pace"
         return (
-            f"{percent_text(self.used)} of {whose} is spent after {percent_text(self.elapsed)} of the month: "
+            f"{used} of {whose} is spent after {percent_text(self.elapsed)} of the month: "
             f"{where}."
         )
 
@@ -69,7 +72,12 @@ def pace_of(report: Report, teams: Sequence[Team]) -> Pace | None:
         elapsed = Decimal((passed - month.start) * 1000 // (month.end - month.start)) / 10
         per_day = budget / len(month.days)
     covers_all = all(team.budget is not None for team in teams if team.amount)
-    return Pace(budget, actual, percent(actual, budget) or Decimal(0), elapsed, per_day, covers_all)
+    used, is_uncertain = percent(actual, budget) or Decimal(0), any(team.uncertain for team in budgeted)
+    return Pace(budget, actual, used, elapsed, per_day, covers_all, is_uncertain)
+
+
+def _uncertain(is_uncertain: object) -> str:
+    return " (uncertain)" if is_uncertain else ""
 
 
 def month_name(month: Month) -> str:
@@ -92,10 +100,12 @@ def headline(report: Report, earlier: Earlier) -> str:
         parts = [f"{name} cost {money(spent)} {report.currency} up to {at}{certain}."]
         if report.forecast is not None:
             parts.append(
-                f"At this rate it will be {money(report.forecast)}{_compared(report.forecast, last)}."
+                f"At this rate it will be {money(report.forecast)}{_uncertain(report.uncertain)}"
+                f"{_compared(report.forecast, last)}."
             )
         elif last is not None:
-            parts.append(f"{month_name(last.month)} cost {money(last.amount)}.")
+            uncertain = _uncertain(last.is_uncertain())
+            parts.append(f"{month_name(last.month)} cost {money(last.amount)}{uncertain}.")
     else:
         parts = [f"{name} cost {_at_least(report)}{_compared(spent, last)}."]
     return " ".join(parts + _budgets(report, teams_of(report, earlier)))
@@ -130,7 +140,11 @@ def _line(team: Team, report: Report) -> str:
     if team.budget is not None:
         said += f" of {money(team.budget)}"
     said += f" {report.currency}"
-    return said if team.used is None else f"{said} ({percent_text(team.used)})"
+    if team.used is not None:
+        said += f" ({percent_text(team.used)})"
+    if not team.uncertain:
+        return said
+    return f"{said}, uncertain: {money(team.lower_bound)} or more"
 
 
 def _at_least(report: Report) -> str:
@@ -143,7 +157,9 @@ def _at_least(report: Report) -> str:
 
 def _compared(amount: Decimal, last: EarlierMonth | None) -> str:
     change = change_text(amount, last.amount) if last is not None else ""
-    return f", {change} {month_name(last.month)}" if last is not None and change else ""
+    if last is None or not change:
+        return ""
+    return f", {change} {month_name(last.month)}{_uncertain(last.is_uncertain())}"
 
 
 def _budgets(report: Report, teams: Sequence[Team]) -> list[str]:
@@ -153,7 +169,8 @@ def _budgets(report: Report, teams: Sequence[Team]) -> list[str]:
     if not budgeted:
         return []
     if not over and not heading:
-        return [f"{'No team is' if report.status == OPEN else 'No team went'} over budget."]
+        so_far = ", as far as is certain" if any(team.uncertain for team in budgeted) else ""
+        return [f"{'No team is' if report.status == OPEN else 'No team went'} over budget{so_far}."]
     said = []
     if over:
         verb = ("is" if over == 1 else "are") if report.status == OPEN else "went"

@@ -36,6 +36,7 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     accounts: int
     uncertain: int
     amount: Decimal
+    lower_bound: Decimal
     share: Decimal | None
     forecast: Decimal | None
     budget: Decimal | None
@@ -59,14 +60,22 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TeamSums(msgspec.Struct, frozen=True):
-    """The sums of some teams; ``used`` is of those with a budget, ``urgent`` how many need attention."""
+    """
+    The sums of some teams.
+
+    :param used: of those with a budget.
+    :param urgent: how many need attention.
+    :param uncertain: of how many accounts the cost is a lower bound.
+    """
 
     amount: Decimal
+    lower_bound: Decimal
     budget: Decimal
     used: Decimal | None
     forecast: Decimal | None
     last_month: Decimal | None
     urgent: int
+    uncertain: int
 
 
 def sums_of(teams: Sequence[Team]) -> TeamSums | None:
@@ -81,11 +90,13 @@ def sums_of(teams: Sequence[Team]) -> TeamSums | None:
     budget = _sum(team.budget for team in budgeted) or ZERO
     return TeamSums(
         total(team.amount for team in teams),
+        total(team.lower_bound for team in teams),
         budget,
         percent(total(team.amount for team in budgeted), budget),
         _sum(team.forecast for team in teams),
         _sum(team.last_month for team in teams),
         sum(team.needs_attention for team in teams),
+        sum(team.uncertain for team in teams),
     )
 
 
@@ -127,6 +138,7 @@ def _team(
         accounts=sum(line.accounts for line in lines),
         uncertain=sum(line.uncertain for line in lines),
         amount=amount,
+        lower_bound=total(line.lower_bound for line in lines),
         share=percent(amount, report.totals.month_to_date),
         forecast=forecast,
         budget=budget,

@@ -31,7 +31,7 @@ def read_month(ledger: Ledger, month: Month) -> ObservedMonth:
     """
     kinds = (SNAPSHOTS, DELETED)
     warnings: list[str] = []
-    main = main_accounts(ledger)
+    main = main_account(ledger)
     return ObservedMonth(
         month=month,
         ledger=str(ledger.root),
@@ -62,7 +62,7 @@ def _files(ledger: Ledger, month: Month) -> list[LedgerFile]:
 
 
 def _read_all(
-    ledger: Ledger, month: Month, files: Sequence[LedgerFile], main: set[int]
+    ledger: Ledger, month: Month, files: Sequence[LedgerFile], main: int | None
 ) -> Iterator[ObservedFile]:
     for file in files:
         is_complete = file.kind == SNAPSHOTS
@@ -74,7 +74,7 @@ def _read_all(
             yield ObservedFile(file.name, file.at, is_complete, observations)
 
 
-def _earlier(ledger: Ledger, month: Month, main: set[int]) -> Iterator[ObservedFile]:
+def _earlier(ledger: Ledger, month: Month, main: int | None) -> Iterator[ObservedFile]:
     """Read what lies before a month's start, from the last usable snapshot before all possible turns on."""
     before, opens = month.step(-1), Turn(month.start).opens
     files = _files(ledger, before)
@@ -88,7 +88,7 @@ def _earlier(ledger: Ledger, month: Month, main: set[int]) -> Iterator[ObservedF
     yield from _read_all(ledger, before, files, main)
 
 
-def _later(ledger: Ledger, month: Month, main: set[int]) -> Iterator[ObservedFile]:
+def _later(ledger: Ledger, month: Month, main: int | None) -> Iterator[ObservedFile]:
     """Read what comes after a month's end, until the reader has seen enough."""
     for name in ledger.months(SNAPSHOTS):
         if name > month.name:
@@ -96,7 +96,7 @@ def _later(ledger: Ledger, month: Month, main: set[int]) -> Iterator[ObservedFil
             yield from _read_all(ledger, later, _files(ledger, later), main)
 
 
-def _read(ledger: Ledger, file: LedgerFile, month: Month, main: set[int]) -> Sequence[Observation]:
+def _read(ledger: Ledger, file: LedgerFile, month: Month, main: int | None) -> Sequence[Observation]:
     """Read a file, which must be of that month in the reader's time zone."""
     own = month_of(file.at, month.zone)
     if own.name != file.month:
@@ -110,11 +110,11 @@ def _read(ledger: Ledger, file: LedgerFile, month: Month, main: set[int]) -> Seq
     if None in columns[0]:
         raise DamagedFile(f"The ledger's file {file.name} has a line without a sub_account_id.")
     *cells, balances, users = columns
-    found: set[Any] = set(users) - {None}
-    if found and main and main.isdisjoint(found):
+    found = sorted(set(users) - {None})
+    if found and main is not None and found != [main]:
         raise DamagedFile(
-            f"The ledger's file {file.name} is of the main account {min(found)}, and the ledger of "
-            f"{min(main)}. Two main accounts need two ledgers."
+            f"The ledger's file {file.name} is of the main account {', '.join(map(str, found))}, and the "
+            f"ledger of {main}. Two main accounts need two ledgers."
         )
     return list(map(Observation, *cells, itertools.repeat(None), balances))
 
@@ -133,9 +133,9 @@ def _control(ledger: Ledger, month: Month, warnings: list[str]) -> ControlTotal 
     return None
 
 
-def main_accounts(ledger: Ledger) -> set[int]:
+def main_account(ledger: Ledger) -> int | None:
     """
-    Return the ids of the main account that a ledger's newest snapshots have; none where they have none.
+    Return the id of the main account that a ledger's newest snapshots have; ``None`` where they have none.
 
     :param ledger: where from.
     """
@@ -143,14 +143,15 @@ def main_accounts(ledger: Ledger) -> set[int]:
     newest = (file for month in months for file in reversed(ledger.files(SNAPSHOTS, month)) if file.rows)
     for file in itertools.islice(newest, _LOOKED_AT):
         try:
-            if found := set(ledger.read(file, ["user_id"])[0]) - {None}:
-                return found
+            found = set(ledger.read(file, ["user_id"])[0]) - {None}
+            if len(found) == 1:
+                return int(found.pop())
         except DamagedFile:
             continue
         except NotRead as error:
             if not isinstance(error.__cause__, FileNotFoundError):  # gone since it was listed
                 raise
-    return set()
+    return None
 
 
 def accounts_left(ledger: Ledger, month: Month) -> tuple[LedgerFile | None, list[int]]:
