@@ -26,7 +26,7 @@ FORMATS = ["html", "csv", "json", "focus", "focus-csv"]
 
 @pytest.fixture
 def book(book: Book, clock: Clock) -> Book:
-    """Over the turn to November account 1 grows, 2 falls once, 3 is shared and grows, and 4 is made and goes."""
+    """Over the turn to November 1 grows, 2 falls once, 3 is shared and grows, 4 is made and goes."""
     for at in ("09-30 23:58", "10-01 00:05", "10-02 00:05"):
         book.seen(at, {1: ("0", "a.1"), 2: ("0", "b.1"), 3: ("0", "c.1")})
     book.seen("10-30 23:55", {1: ("2", "a.1"), 2: ("9", "b.1"), 3: ("0", "c.1")})
@@ -54,7 +54,9 @@ def test_tables_say_it(result: ReportResult) -> None:
     owners = {row["team"]: row for row in rows(result.files["owners.csv"])}
     assert {team: row["certainty"] for team, row in owners.items()} == certain
     # Of the shared account's 4 all may be October's, and each owner has half of both.
-    bounds = {team: Decimal(row["month_to_date"]) - Decimal(row["lower_bound"]) for team, row in owners.items()}
+    bounds = {
+        team: Decimal(row["month_to_date"]) - Decimal(row["lower_bound"]) for team, row in owners.items()
+    }
     assert bounds["C"] == 2
     assert {row["month_certainty"] for row in owners.values()} == {"uncertain"}
     budgets = {row["team"]: row for row in rows(result.files["budgets.csv"])}
@@ -76,7 +78,10 @@ def test_json_says_it(result: ReportResult) -> None:
     found = json.loads(Path(result.files["json"]).read_text())
     assert found["certainty"] == found["year_to_date"]["certainty"] == "uncertain"
     assert {line["team"]: line["certainty"] for line in found["owners"]}["C"] == "uncertain"
-    assert {line["team"]: line["certainty"] for line in found["budgets"]} == {"A": "uncertain", "B": "certain"}
+    assert {line["team"]: line["certainty"] for line in found["budgets"]} == {
+        "A": "uncertain",
+        "B": "certain",
+    }
     # October: account 1 only grew at its end.
     assert found["last_month"]["certainty"] == "uncertain"
     assert "B" not in found["last_month"]["uncertain_teams"]
@@ -91,7 +96,9 @@ def test_focus_has_a_row_for_an_uncertain_account_that_cost_nothing(result: Repo
 
 def test_pages_say_it_beside_each_figure(result: ReportResult) -> None:
     page = Path(result.files["html"]).read_text()
-    cards = dict(re.findall(r'<div class="card[^"]*"><div class="soft">([^<]*)</div>(.*?</div>.*?</div>)', page, re.S))
+    cards = dict(
+        re.findall(r'<div class="card[^"]*"><div class="soft">([^<]*)</div>(.*?</div>.*?</div>)', page, re.S)
+    )
     for name in ("Forecast of the month", "Budgets used", "Last month", "Year to date"):
         assert "uncertain" in cards[name], name
     teams = dict(re.findall(r'<tr><th scope="row" class="team" title="([^"]*)">(.*?)</tr>', page, re.S))

@@ -259,8 +259,11 @@ def test_another_main_accounts_listing_is_refused(recorder: Recorder, ledger: Le
         recorder.take(Platform(account(1, user_id=8)), run="d" * 12)
     with pytest.raises(SnapshotRefused, match="of the main account 8"):
         recorder.deleted([account(1, user_id=8)])
-    for mixed in (account(1, user_id=7), account(2, user_id=8)), (account(1, user_id=9), account(2, user_id=8)):
-        with pytest.raises(SnapshotRefused, match="accounts of the main accounts [78], [89]: one key"):
+    for mixed in (
+        (account(1, user_id=7), account(2, user_id=8)),
+        (account(1, user_id=9), account(2, user_id=8)),
+    ):
+        with pytest.raises(SnapshotRefused, match=r"accounts of the main accounts [78], [89]: one key"):
             recorder.take(Platform(*mixed), run="e" * 12)
         with pytest.raises(SnapshotRefused, match="accounts of the main accounts"):
             recorder.deleted(list(mixed))

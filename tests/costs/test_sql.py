@@ -120,7 +120,9 @@ def compare(root: Path, reports: list[Report]) -> Decimal:
     lines = [(report.month.name, line) for report in reports for line in report.accounts]
     accounts = {(month, line.sub_account_id): line.month_to_date for month, line in lines if line.is_certain}
     ledger = views("ledger", ledger=root / "ledger")
-    found = {(month, n): amount for month, n, _, amount, _ in ledger.execute("from account_months").fetchall()}
+    found = {
+        (month, n): amount for month, n, _, amount, _ in ledger.execute("from account_months").fetchall()
+    }
     assert {key: found.get(key, 0) for key in accounts} == accounts
     assert found.keys() <= {(month, line.sub_account_id) for month, line in lines}
     assert ledger.execute("from damaged_files").fetchall() == []

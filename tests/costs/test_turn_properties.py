@@ -192,9 +192,7 @@ def in_parts(account: Account, part: Account) -> Account:
 
 def witness(number: int, zone: int) -> Account:
     """Return an account that shows, where anybody looks in between, that this platform resets in parts."""
-    early, late = (
-        tuple(turn + (zone + hours) * HOUR for turn in TURNS) for hours in (-3, 3)
-    )
+    early, late = (tuple(turn + (zone + hours) * HOUR for turn in TURNS) for hours in (-3, 3))
     uses = [(BEGIN, Decimal(50)), (local("11-12 12:00"), Decimal(50))]
     part = Account(number=number, uses=uses, resets=(late[0], late[1]))
     return Account(number=number, uses=uses, resets=(early[0], early[1]), part=part)
@@ -204,9 +202,7 @@ def witness(number: int, zone: int) -> Account:
 def ledgers_in_parts(draw: st.DrawFn) -> tuple[list[Account], list[datetime]]:
     _, times = draw(ledgers())
     zone = draw(st.sampled_from([0, 0, 0, 8]))
-    found = [
-        in_parts(draw(accounts(number, zone)), draw(accounts(number, zone))) for number in (1, 2)
-    ]
+    found = [in_parts(draw(accounts(number, zone)), draw(accounts(number, zone))) for number in (1, 2)]
     return [*found, witness(3, zone), witness(4, zone)], times
 
 
@@ -261,7 +257,7 @@ def test_a_counter_that_falls_in_parts_deep(case: tuple[list[Account], list[date
 
 
 @pytest.mark.deep
-@settings(max_examples=30_000, deadline=None)
+@settings(max_examples=10_000, deadline=None)
 @given(ledgers())
 def test_a_figure_is_the_truth_or_is_marked_deep(case: tuple[list[Account], list[datetime]]) -> None:
     holds(case)

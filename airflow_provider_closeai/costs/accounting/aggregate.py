@@ -76,6 +76,12 @@ def aggregate(observed: ObservedMonth) -> History:
             f"Listed at times without a monthly_cost: {format_ids(sorted(history.without_cost))}. What no "
             "other snapshot shows of them is missing."
         )
+    if aggregator.returned:
+        history.warnings.append(
+            "Not in a complete listing, and listed again later: "
+            f"{format_ids(sorted(aggregator.returned))}. Either a listing was not whole, or the ledger has "
+            "snapshots of two main accounts, whose costs are added here: two main accounts need two ledgers."
+        )
     history.warnings += _lost_at_the_turn(history, traces, known_before)
     history.warnings += observed.control_warnings
     history.control = observed.control
@@ -144,6 +150,7 @@ class _Aggregator:
         self._traces: dict[int, Trace] = {}
         self._last_listing: datetime | None = None
         self._is_in_month = self._is_later = False
+        self.returned: set[int] = set()
 
     def begin_month(self) -> datetime | None:
         """Go on with the month's own files; return when the last complete listing before it was made."""
@@ -174,7 +181,7 @@ class _Aggregator:
             return False
         traces, at, is_complete = self._traces, file.at, file.is_complete
         is_in_month, is_later = self._is_in_month, self._is_later
-        without_cost = self._history.without_cost
+        without_cost, returned, last = self._history.without_cost, self.returned, self._last_listing
         spans: dict[int, Span] = {}
         for seen in file.observations:
             account_id, cost = seen.sub_account_id, seen.monthly_cost
@@ -186,6 +193,8 @@ class _Aggregator:
                     trace.renames.append(Rename(at, trace.alias, seen.alias))
                 trace.alias = seen.alias
             if is_complete:
+                if is_in_month and trace.listed_at != last and trace.listed_at is not None:
+                    returned.add(account_id)
                 trace.listed_at = at
                 if trace.deleted_at is not None:
                     trace.deleted_at = None  # it is there: the deletion did not happen

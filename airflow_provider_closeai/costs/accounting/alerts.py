@@ -97,8 +97,8 @@ class Alert(msgspec.Struct, frozen=True):
             )
         if self.threshold == BALANCE:
             return (
-                f"{account} is forecast to spend another {amount} in {self.billing_month}, and its balance is "
-                f"{limit}: it will not last the month."
+                f"{account} is forecast to spend another {amount} in {self.billing_month}, and its "
+                f"balance is {limit}: it will not last the month."
             )
         used = percent(self.amount, self.budget) or Decimal(0)
         what = "is forecast to spend" if self.threshold.startswith(FORECAST) else "has spent"

@@ -25,8 +25,8 @@ _WHY = {
     WAITING: "its counter has not started again yet as far as anybody looked",
     HIDDEN: "its counter only grew, and its start from 0 may hide between two values",
     AGAIN: "its counter fell more than once around the turn",
-    PARTS: "its counter fell once, and another part of its start from 0 may hide in what was spent beside that",
-    CLOSED: "the month was closed while its figure was in doubt, and what was settled since is not booked yet",
+    PARTS: "its counter fell once, and another part of its start from 0 may hide in growth beside that",
+    CLOSED: "the month was closed while it was in doubt, and what was settled since is not booked yet",
     REFUND: "its counter fell, and its balance did not fall by what it shows since: that is rather a refund",
 }
 

@@ -66,9 +66,9 @@ def require_main_account(rows: Iterable[Observation], known: int | None, ledger:
         )
     if listed and known is not None and listed != [known]:
         raise SnapshotRefused(
-            f"The listing is of the main account {listed[0]}, and the ledger {ledger} of {known}: their costs "
-            "would be added. Nothing was recorded. Give each main account a ledger of its own, or correct "
-            "closeai_conn_id."
+            f"The listing is of the main account {listed[0]}, and the ledger {ledger} of {known}: their "
+            "costs would be added. Nothing was recorded. Give each main account a ledger of its own, or "
+            "correct closeai_conn_id."
         )
 
 

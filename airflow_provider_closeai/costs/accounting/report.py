@@ -279,7 +279,10 @@ def _budget_uses(lines: Sequence[OwnerCosts], budgets: Mapping[str, Decimal]) ->
     for team, budget in budgets.items():
         own = [line for line in lines if line.owner.team == team]
         actual = sum((line.month_to_date for line in own), ZERO)
-        forecast, certainty = _sum(line.forecast for line in own), certainty_of(any(line.uncertain for line in own))
+        forecast, certainty = (
+            _sum(line.forecast for line in own),
+            certainty_of(any(line.uncertain for line in own)),
+        )
         lower_bound = sum((line.lower_bound for line in own), ZERO)
         found.append(BudgetUse(team, budget, actual, forecast, certainty, lower_bound))
     return found

@@ -21,8 +21,9 @@ _END = operator.attrgetter("end")
 _BEFORE, _AFTER, _SHORTEST = timedelta(hours=9), timedelta(hours=23), timedelta(days=28)
 
 #: Kinds of doubt. ``UNSEEN``: the ledger begins later. ``WAITING``: equal values, or none, since the turn.
-#: ``HIDDEN``: the value grew, and a reset may hide in that. ``AGAIN``: it fell twice. ``PARTS``: it fell once,
-#: and growth beside that may hide another part of the reset. ``REFUND``: the balance does not explain its fall.
+#: ``HIDDEN``: the value grew, and a reset may hide in that. ``AGAIN``: it fell twice. ``PARTS``: it fell
+#: once, and growth beside that may hide another part of the reset. ``REFUND``: the balance does not explain
+#: its fall.
 UNSEEN, WAITING, HIDDEN, AGAIN, PARTS, REFUND = (
     "unseen",
     "waiting",
@@ -98,8 +99,9 @@ def judge_all(traces: Sequence[Trace], turns: Sequence[Turn]) -> list[tuple[Verd
     """
     Judge some turns of all accounts, each by its own values.
 
-    Others decide nothing, but that one visible fall may not be all of a reset: where an account itself, or two
-    others, are seen to fall in parts at one of the turns, growth beside a fall is not taken for mere growth.
+    Others decide nothing, but that one visible fall may not be all of a reset: where an account itself, or
+    two others, are seen to fall in parts at one of the turns, growth beside a fall is not taken for mere
+    growth.
 
     :param traces: the accounts' values on both sides of them.
     :param turns: which.
@@ -118,8 +120,8 @@ def judge(trace: Trace, turn: Turn, *, is_in_parts: bool = False) -> Verdict:
     Judge one turn of one account.
 
     A certain verdict is the truth on every platform that resets each counter once between ``turn.opens`` and
-    ``turn.closes``, or at the first use after that, whatever other accounts do; or in parts, where the balance
-    moves with the costs or ``is_in_parts`` says so.
+    ``turn.closes``, or at the first use after that, whatever other accounts do; or in parts, where the
+    balance moves with the costs or ``is_in_parts`` says so.
 
     :param trace: the account's values on both sides of it.
     :param turn: which.
@@ -168,9 +170,7 @@ def _waiting(place: int) -> Verdict:
     return Verdict(place, place, old_doubt=WAITING, new_doubt=WAITING, waits=True)
 
 
-def _fallen_once(
-    trace: Trace, turn: Turn, fall: int, movements: range, *, is_in_parts: bool
-) -> Verdict:
+def _fallen_once(trace: Trace, turn: Turn, fall: int, movements: range, *, is_in_parts: bool) -> Verdict:
     """Take a fall for the reset, unless a part of it may hide in the growth before or after."""
     spans = trace.spans
     hiding = [

@@ -49,10 +49,7 @@ class Pace(msgspec.Struct, frozen=True):
             return f"{used} of {whose} was spent."
         ahead = self.used - self.elapsed
         where = "at an even pace" if abs(ahead) < 1 else f"{'above' if ahead > 0 else 'below'} an even pace"
-        return (
-            f"{used} of {whose} is spent after {percent_text(self.elapsed)} of the month: "
-            f"{where}."
-        )
+        return f"{used} of {whose} is spent after {percent_text(self.elapsed)} of the month: {where}."
 
 
 def pace_of(report: Report, teams: Sequence[Team]) -> Pace | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from airflow_provider_closeai.costs.accounting.months import Month, month_of
 from airflow_provider_closeai.costs.accounting.observations import (
@@ -31,7 +30,8 @@ def read_month(ledger: Ledger, month: Month) -> ObservedMonth:
     """
     kinds = (SNAPSHOTS, DELETED)
     warnings: list[str] = []
-    main = main_account(ledger)
+    known = main_account(ledger)
+    main = set() if known is None else {known}  # the first file that says it, where the newest do not
     return ObservedMonth(
         month=month,
         ledger=str(ledger.root),
@@ -62,7 +62,7 @@ def _files(ledger: Ledger, month: Month) -> list[LedgerFile]:
 
 
 def _read_all(
-    ledger: Ledger, month: Month, files: Sequence[LedgerFile], main: int | None
+    ledger: Ledger, month: Month, files: Sequence[LedgerFile], main: set[int]
 ) -> Iterator[ObservedFile]:
     for file in files:
         is_complete = file.kind == SNAPSHOTS
@@ -74,7 +74,7 @@ def _read_all(
             yield ObservedFile(file.name, file.at, is_complete, observations)
 
 
-def _earlier(ledger: Ledger, month: Month, main: int | None) -> Iterator[ObservedFile]:
+def _earlier(ledger: Ledger, month: Month, main: set[int]) -> Iterator[ObservedFile]:
     """Read what lies before a month's start, from the last usable snapshot before all possible turns on."""
     before, opens = month.step(-1), Turn(month.start).opens
     files = _files(ledger, before)
@@ -88,7 +88,7 @@ def _earlier(ledger: Ledger, month: Month, main: int | None) -> Iterator[Observe
     yield from _read_all(ledger, before, files, main)
 
 
-def _later(ledger: Ledger, month: Month, main: int | None) -> Iterator[ObservedFile]:
+def _later(ledger: Ledger, month: Month, main: set[int]) -> Iterator[ObservedFile]:
     """Read what comes after a month's end, until the reader has seen enough."""
     for name in ledger.months(SNAPSHOTS):
         if name > month.name:
@@ -96,7 +96,7 @@ def _later(ledger: Ledger, month: Month, main: int | None) -> Iterator[ObservedF
             yield from _read_all(ledger, later, _files(ledger, later), main)
 
 
-def _read(ledger: Ledger, file: LedgerFile, month: Month, main: int | None) -> Sequence[Observation]:
+def _read(ledger: Ledger, file: LedgerFile, month: Month, main: set[int]) -> Sequence[Observation]:
     """Read a file, which must be of that month in the reader's time zone."""
     own = month_of(file.at, month.zone)
     if own.name != file.month:
@@ -110,12 +110,13 @@ def _read(ledger: Ledger, file: LedgerFile, month: Month, main: int | None) -> S
     if None in columns[0]:
         raise DamagedFile(f"The ledger's file {file.name} has a line without a sub_account_id.")
     *cells, balances, users = columns
-    found = sorted(set(users) - {None})
-    if found and main is not None and found != [main]:
+    found: set[int] = set(users) - {None}
+    if len(main | found) > 1:
         raise DamagedFile(
-            f"The ledger's file {file.name} is of the main account {', '.join(map(str, found))}, and the "
-            f"ledger of {main}. Two main accounts need two ledgers."
+            f"The ledger's file {file.name} is of the main account {', '.join(map(str, sorted(found)))}, and "
+            f"the ledger of {', '.join(map(str, sorted(main))) or 'one'}. Two main accounts need two ledgers."
         )
+    main |= found
     return list(map(Observation, *cells, itertools.repeat(None), balances))
 
 
