@@ -38,7 +38,7 @@ from airflow_provider_closeai.costs.results import ReportResult, SnapshotResult
 from airflow_provider_closeai.costs.store import booked, observations
 from airflow_provider_closeai.costs.store.earlier import read_earlier
 from airflow_provider_closeai.costs.store.files import atomic_write
-from airflow_provider_closeai.costs.store.kinds import CONTROL, DELETED, SNAPSHOTS
+from airflow_provider_closeai.costs.store.kinds import CLOSED, CONTROL, DELETED, SNAPSHOTS
 from airflow_provider_closeai.costs.store.ledger import LedgerFile, run_key
 
 log = logging.getLogger(__name__)
@@ -302,7 +302,7 @@ def _close(request: CloseRequest, computed: Report, run: Run, now: datetime) -> 
     month = computed.month.name
     if computed.closing is not None:
         return booked.append_adjustments(ledger, month, closing.differences(computed, now))
-    file = booked.write_closing(ledger, month, closing.closed_costs(computed), at=now, run=run.key)
+    file = ledger.write(CLOSED, month, now, run.key, closing.closed_costs(computed))
     log.info("%s is closed as %s: %s.", month, computed.status, file.name)
     return file
 

@@ -110,18 +110,19 @@ def _csv_lines(columns: Sequence[Column], rows: Iterable[Any]) -> Iterator[list[
         yield line
 
 
-def write_parquet(file: IO[bytes], columns: Sequence[Column], rows: Iterable[Any], places: int) -> None:
+def write_parquet(file: IO[bytes], columns: Sequence[Column], rows: Callable[[], Iterable[Any]]) -> None:
     """
     Write a table as Parquet; amounts are decimals.
 
     :param file: where to.
     :param columns: its columns.
-    :param rows: its rows.
-    :param places: decimals of the amounts (:func:`places_of`).
+    :param rows: makes its rows; twice, for the longest amount gives all of them their decimals.
     :raises MissingLibrary: without pyarrow.
     :raises TooManyDigits: an amount has more digits than Parquet's decimals hold.
     """
     pa, parquet = _pyarrow()
+    amounts = [column.getter for column in columns if column.kind == "amount"]
+    places = places_of(amount(row) for row in rows() for amount in amounts)
     if places > _MAX_DIGITS:
         raise TooManyDigits(
             f"An amount has {places} decimals, and Parquet holds {_MAX_DIGITS} digits: use CSV."
@@ -135,7 +136,7 @@ def write_parquet(file: IO[bytes], columns: Sequence[Column], rows: Iterable[Any
         "day": pa.date32(),
     }
     schema = pa.schema([(column.name, kinds[column.kind]) for column in columns])
-    remaining = iter(rows)
+    remaining = iter(rows())
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         while batch := list(itertools.islice(remaining, _BATCH)):
             try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from decimal import Decimal
+from typing import Any
 
-from books import OLD, Book, local
+from books import OLD, Book, Clock, local
 
 from airflow_provider_closeai.costs import run_key
 from airflow_provider_closeai.costs.accounting.observations import Observation
@@ -29,3 +31,29 @@ def test_a_ledger_whose_newest_files_do_not_say_whose_it_is_mixes_no_main_accoun
     report = book.report()
     assert [line.sub_account_id for line in report.accounts] == [1]
     assert any("is of the main account 8, and the ledger of 7" in text for text in report.warnings)
+
+
+def test_a_note_that_was_copied_counts_once(new_book: Any) -> None:
+    """Two ledgers have it, and were merged: its file has another name there."""
+    books = [new_book(name) for name in ("one", "two")]
+    for book in books:
+        book.seen("11-02 23:55", {1: "10"})
+    books[1].note(sub_account_id=1, amount="1", reason="another")
+    for book in books:
+        book.note(sub_account_id=1, amount="-5", reason="credit note 7")
+    shutil.copytree(books[1].ledger.root, books[0].ledger.root, dirs_exist_ok=True)
+    report = books[0].report()
+    assert report.totals.month_to_date == Decimal(6)
+    assert any("'credit note 7'" in text and "counts once" in text for text in report.warnings)
+
+
+def test_two_closings_that_differ_are_named(new_book: Any, clock: Clock) -> None:
+    books = [new_book(name) for name in ("one", "two")]
+    for number, book in enumerate(books, 1):
+        for at in ("10-30 23:55", "10-31 23:58", "11-01 00:05"):
+            book.seen(at, {number: "0"})
+        clock.at = local("11-01 00:10")
+        book.close("2026-10", run=str(number) * 12)
+    assert not any("closed twice" in text for text in books[0].report("2026-10").warnings)
+    shutil.copytree(books[1].ledger.root, books[0].ledger.root, dirs_exist_ok=True)
+    assert any("2026-10 was closed twice" in text for text in books[0].report("2026-10").warnings)

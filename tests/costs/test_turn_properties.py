@@ -179,15 +179,23 @@ def ledgers(draw: st.DrawFn) -> tuple[list[Account], list[datetime]]:
 
 
 def in_parts(account: Account, part: Account) -> Account:
-    """Let an account have two counters, which are shown as one and start again on their own."""
-    life = {"number": account.number, "born": account.born, "gone": account.gone, "is_lazy": False}
-    uses = [
-        use
-        for use in part.uses
-        if (not account.born or use[0] >= account.born) and (not account.gone or use[0] <= account.gone)
-    ]
-    part = msgspec.structs.replace(part, uses=uses, **life)
-    return msgspec.structs.replace(account, part=part, is_lazy=False)
+    """
+    Let an account have two counters, which are shown as one and start again on their own.
+
+    No two sums of its amounts are equal: what was spent is never exactly the part that was reset.
+    """
+    born, gone = account.born, account.gone
+    marks = iter(Decimal(2**number).scaleb(-15) for number in range(99))
+    own, other = (
+        [
+            (at, amount + next(marks))
+            for at, amount in one.uses
+            if (not born or at >= born) and (not gone or at <= gone)
+        ]
+        for one in (account, part)
+    )
+    part = msgspec.structs.replace(part, uses=other, born=born, gone=gone, is_lazy=False)
+    return msgspec.structs.replace(account, uses=own, part=part, is_lazy=False)
 
 
 def witness(number: int, zone: int) -> Account:

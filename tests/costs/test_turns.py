@@ -172,6 +172,31 @@ def test_the_balance_explains_a_fall_or_not(book: Book, cost: str, balance: str,
     assert figures(book)[1] == (amount, certainty)
 
 
+@pytest.mark.parametrize(("balance", "certainty"), [("88", "certain"), ("84", "uncertain")])
+def test_a_hidden_part_shows_in_the_balance(book: Book, balance: str, certainty: str) -> None:
+    """10, 12, 3: a reset and some use. Or 4 were reset before, and 6 were spent."""
+    money(book, "11-28 23:55", {1: ("8", "92")})
+    money(book, "11-29 23:55", {1: ("10", "90")})
+    money(book, "11-30 23:55", {1: ("12", balance)})
+    money(book, "12-01 00:05", {1: ("3", str(int(balance) - 3))})
+    [line] = [line for line in book.report().accounts if line.sub_account_id == 1]
+    assert (line.month_to_date, line.certainty) == (12, certainty)
+    assert line.lower_bound == (12 if certainty == "certain" else 10)
+    assert line.unseen_minutes == (10 if certainty == "certain" else 1450)
+
+
+def test_counters_that_fall_in_parts_make_others_doubtful(book: Book) -> None:
+    for at, parts in (("11-29 23:55", "9"), ("11-30 20:00", "5"), ("12-01 00:05", "1")):
+        grown = {"11-29 23:55": "10", "11-30 20:00": "12", "12-01 00:05": "3"}[at]
+        book.seen(at, {1: grown, 2: parts, 3: parts, 4: "7" if at < "12" else "0"})
+    book.seen("12-01 23:55", {1: "4", 2: "1", 3: "1", 4: "0"})
+    found = figures(book)
+    assert found[1] == ("12", "uncertain")
+    assert found[4][1] == "uncertain", "it is first seen in the month"
+    assert book.report().accounts[0].end_doubt == "in parts"
+    assert next(line for line in book.report().accounts if line.sub_account_id == 4).end_doubt == ""
+
+
 def test_the_balance_tells_growth_from_a_hidden_reset(book: Book) -> None:
     """A key is used for the first time on the day after the turn."""
     money(book, "11-30 23:58", {1: ("0", "100")})

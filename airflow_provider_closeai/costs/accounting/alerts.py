@@ -11,7 +11,7 @@ import msgspec
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.accounting.money import format_amount, parse_amount, percent
-from airflow_provider_closeai.costs.accounting.report_model import Report
+from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Report
 from airflow_provider_closeai.costs.accounting.spikes import short_balances, spikes
 from airflow_provider_closeai.costs.texts import shown
 
@@ -168,9 +168,15 @@ def reached_alerts(
     found = list(_of_budgets(report, budgets))
     for threshold in chosen:
         if threshold.kind == SPIKE:
-            found += _of_spikes(report, previous, threshold)
+            found += [
+                _of_account(report, one.account, threshold.name, one.amount, one.usual, one.day.isoformat())
+                for one in spikes(report, previous, threshold.percent, threshold.floor)
+            ]
         elif threshold.kind == BALANCE:
-            found += _of_balances(report)
+            found += [
+                _of_account(report, account, BALANCE, needed, balance)
+                for account, needed, balance in short_balances(report)
+            ]
     return found
 
 
@@ -195,32 +201,18 @@ def _of_budgets(report: Report, thresholds: Sequence[Threshold]) -> Iterator[Ale
                 )
 
 
-def _of_spikes(report: Report, previous: Report | None, threshold: Threshold) -> Iterator[Alert]:
-    for spike in spikes(report, previous, threshold.percent, threshold.floor):
-        yield Alert(
-            report.month.name,
-            spike.account.owner.team,
-            threshold.name,
-            spike.amount,
-            spike.usual,
-            report.currency,
-            spike.account.sub_account_id,
-            spike.account.alias,
-            spike.day.isoformat(),
-            is_lower_bound=not spike.account.is_certain,
-        )
-
-
-def _of_balances(report: Report) -> Iterator[Alert]:
-    for account, needed, balance in short_balances(report):
-        yield Alert(
-            report.month.name,
-            account.owner.team,
-            BALANCE,
-            needed,
-            balance,
-            report.currency,
-            account.sub_account_id,
-            account.alias,
-            is_lower_bound=not account.is_certain,
-        )
+def _of_account(
+    report: Report, account: AccountCosts, threshold: str, amount: Decimal, limit: Decimal, day: str = ""
+) -> Alert:
+    return Alert(
+        report.month.name,
+        account.owner.team,
+        threshold,
+        amount,
+        limit,
+        report.currency,
+        account.sub_account_id,
+        account.alias,
+        day,
+        is_lower_bound=not account.is_certain,
+    )

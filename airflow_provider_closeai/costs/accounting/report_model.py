@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import decimal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -265,12 +265,7 @@ class Report(msgspec.Struct, kw_only=True):
     @property
     def daily(self) -> dict[date, Decimal]:
         """The cost of all accounts by day of the month; days without a figure are absent."""
-        days: dict[date, Decimal] = {}
-        with decimal.localcontext(EXACT):
-            for line in self.owners:
-                for day, amount in line.daily.items():
-                    days[day] = days.get(day, ZERO) + amount
-        return dict(sorted(days.items()))
+        return daily_of(self.owners)
 
     @property
     def observed_days(self) -> list[date]:
@@ -308,3 +303,13 @@ def appended_movement(
         recorded_at=item.recorded_at,
         reason=item.reason,
     )
+
+
+def daily_of(lines: Iterable[OwnerCosts]) -> dict[date, Decimal]:
+    """Add up the days of some owners; days without a figure are absent."""
+    days: dict[date, Decimal] = {}
+    with decimal.localcontext(EXACT):
+        for line in lines:
+            for day, amount in line.daily.items():
+                days[day] = days.get(day, ZERO) + amount
+    return dict(sorted(days.items()))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import IO
+from typing import IO, Any
 
 import msgspec
 
@@ -14,6 +15,7 @@ from airflow_provider_closeai.costs.accounting.earlier import Earlier
 from airflow_provider_closeai.costs.accounting.report_model import Report
 from airflow_provider_closeai.costs.render import focus, focus_metadata, json_report, outputs
 from airflow_provider_closeai.costs.render.focus import Dataset
+from airflow_provider_closeai.costs.tables import Column
 
 #: ``focus`` is one file, to hand over; the others are folders with a part for each month, to query.
 FOCUS_FORMATS = frozenset({"focus", "focus-csv", "focus-parquet"})
@@ -95,45 +97,55 @@ def files_of(
 
 def _focus(kind: str, dataset: Dataset, stem: str) -> OutputFile:
     extension = "parquet" if kind == "focus-parquet" else "csv"
-    writer = focus.write_parquet if extension == "parquet" else focus.write_csv
     name = f"{stem}-focus.{extension}"
     if kind != "focus":
         name = f"{kind}/billing_month={dataset.report.month.name}/{name}"
-    return OutputFile(kind, name, functools.partial(writer, dataset=dataset))
+    rows = functools.partial(focus.charges, dataset)
+    return OutputFile(kind, name, _table(extension, focus.columns_of(dataset), rows))
+
+
+def _table(
+    extension: str, columns: Sequence[Column], rows: Callable[[], Iterable[Any]], mark: bytes = b""
+) -> Callable[[IO[bytes]], None]:
+    """Return what writes a table; ``mark`` is the byte order mark by which a spreadsheet knows UTF-8."""
+
+    def write(file: IO[bytes]) -> None:
+        if extension == "parquet":
+            tables.write_parquet(file, columns, rows)
+        else:
+            file.write(mark)
+            tables.write_csv(file, columns, rows())
+
+    return write
 
 
 def _tables(kind: str, report: Report, stem: str) -> Iterator[OutputFile]:
     for table in outputs.tables_of(report):
-        write = (
-            functools.partial(outputs.write_csv, table=table)
-            if kind == "csv"
-            else functools.partial(outputs.write_parquet, table=table, report=report)
-        )
+        write = _table(kind, table.columns, table.rows, codecs.BOM_UTF8)
         yield OutputFile(f"{table.name}.{kind}", f"{stem}-{table.name}.{kind}", write)
 
 
 def _page(
     report: Report, earlier: Earlier, account: str, stem: str, *, alerts: Sequence[str], statements: bool
 ) -> OutputFile:
-    from airflow_provider_closeai.costs.render.page import write_page  # not before: it imports Jinja
+    from airflow_provider_closeai.costs.render.page import render  # not before: it imports Jinja
 
-    write = functools.partial(
-        write_page,
-        report=report,
-        earlier=earlier,
-        account=account,
-        alerts=alerts,
-        statements=f"{_STATEMENTS}/{report.month.name}" if statements else "",
-    )
-    return OutputFile("html", f"{stem}.html", write)
+    folder = f"{_STATEMENTS}/{report.month.name}" if statements else ""
+    page = functools.partial(render, report, earlier, account=account, alerts=alerts, statements=folder)
+    return OutputFile("html", f"{stem}.html", _text(page))
+
+
+def _text(render: Callable[[], str]) -> Callable[[IO[bytes]], None]:
+    def write(file: IO[bytes]) -> None:
+        file.write(render().encode())
+
+    return write
 
 
 def _statements(report: Report, earlier: Earlier, account: str, *, back: str) -> Iterator[OutputFile]:
-    from airflow_provider_closeai.costs.render.statement import statements_of, write_statement
+    from airflow_provider_closeai.costs.render.statement import render, statements_of
 
     for statement in statements_of(report, earlier):
-        write = functools.partial(
-            write_statement, report=report, earlier=earlier, statement=statement, account=account, back=back
-        )
+        page = functools.partial(render, report, earlier, statement, account=account, back=back)
         name = f"{_STATEMENTS}/{report.month.name}/{statement.team.page}.html"
-        yield OutputFile(f"statement {statement.team.name}", name, write)
+        yield OutputFile(f"statement {statement.team.name}", name, _text(page))

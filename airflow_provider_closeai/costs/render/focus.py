@@ -9,12 +9,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from typing import IO
 
 import msgspec
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs import tables
 from airflow_provider_closeai.costs.accounting.money import ZERO
 from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Movement, Report
 from airflow_provider_closeai.costs.accounting.shares import Owner
@@ -71,28 +69,7 @@ def parse_billed_cost(value: object) -> str:
     return str(value)
 
 
-def write_csv(file: IO[bytes], dataset: Dataset) -> None:
-    """
-    Write a month's rows as CSV.
-
-    :param file: where to.
-    :param dataset: the month.
-    """
-    tables.write_csv(file, columns_of(dataset), _charges(dataset))
-
-
-def write_parquet(file: IO[bytes], dataset: Dataset) -> None:
-    """
-    Write a month's rows as Parquet; amounts are decimals.
-
-    :param file: where to.
-    :param dataset: the month.
-    """
-    places = tables.places_of(charge.movement.amount for charge in _charges(dataset))
-    tables.write_parquet(file, columns_of(dataset), _charges(dataset), places)
-
-
-def _charges(dataset: Dataset) -> Iterator[_Charge]:
+def charges(dataset: Dataset) -> Iterator[_Charge]:
     """
     Yield the rows of a billing period.
 

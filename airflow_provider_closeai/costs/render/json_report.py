@@ -14,22 +14,11 @@ from airflow_provider_closeai.costs import tables
 from airflow_provider_closeai.costs.accounting.earlier import Earlier
 from airflow_provider_closeai.costs.accounting.money import format_amount, total
 from airflow_provider_closeai.costs.accounting.report_model import (
-    AccountCosts,
-    Amounts,
     Report,
     certainty_of,
 )
-from airflow_provider_closeai.costs.render.outputs import (
-    AMOUNTS,
-    CERTAINTY,
-    forecast_percent,
-    percent_of_budget,
-    share_of,
-    used_percent,
-)
+from airflow_provider_closeai.costs.render.outputs import AMOUNTS, records_of
 from airflow_provider_closeai.costs.render.summary import headline
-
-_AMOUNTS = tuple((column.name, column.getter) for column in AMOUNTS)
 
 
 def write_json(file: IO[bytes], report: Report, earlier: Earlier) -> None:
@@ -43,9 +32,10 @@ def write_json(file: IO[bytes], report: Report, earlier: Earlier) -> None:
     head = json.dumps(_plain(summary(report, earlier)), ensure_ascii=False, indent=1)
     file.write(head.removesuffix("\n}").encode() + b',\n "accounts": [')
     mark = b"\n  "
-    share, budgets = share_of(report), {line.team: line.budget for line in report.budgets}
-    for line in report.accounts:
-        file.write(mark + msgspec.json.encode(_account(line, share(line), budgets)))
+    for line, record in zip(report.accounts, records_of(report, "accounts"), strict=True):
+        daily = {_day_text(day): format_amount(amount) for day, amount in line.daily().items()}
+        record |= {"former_aliases": line.former_aliases, "daily": daily}
+        file.write(mark + msgspec.json.encode({name: _plain(value) for name, value in record.items()}))
         mark = b",\n  "
     file.write(b"\n ]\n}\n")
 
@@ -57,7 +47,7 @@ def summary(report: Report, earlier: Earlier) -> dict[str, Any]:
     :param report: the month.
     :param earlier: the months before.
     """
-    history, closing, share = report.history, report.closing, share_of(report)
+    history, closing = report.history, report.closing
     last = earlier.last
     return {
         "billing_month": report.month.name,
@@ -70,7 +60,7 @@ def summary(report: Report, earlier: Earlier) -> dict[str, Any]:
         "last_snapshot": history.snapshots[-1],
         "observed_days": len(report.observed_days),
         "missed_days": report.missed_days,
-        "totals": _amounts(report.totals),
+        "totals": {column.name: column.getter(report.totals) for column in AMOUNTS},
         "certainty": report.certainty,
         "lower_bound": report.lower_bound,
         "uncertain_accounts": len(report.uncertain),
@@ -78,27 +68,10 @@ def summary(report: Report, earlier: Earlier) -> dict[str, Any]:
         "forecast": report.forecast,
         "daily": report.daily,
         "owners": [
-            {
-                **msgspec.structs.asdict(line.owner),
-                "accounts": line.accounts,
-                "uncertain_accounts": line.uncertain,
-                **_amounts(line),
-                "certainty": line.certainty,
-                "lower_bound": line.lower_bound,
-                "share_percent": share(line),
-                "forecast": line.forecast,
-                "daily": line.daily,
-            }
-            for line in report.owners
+            record | {"daily": line.daily}
+            for line, record in zip(report.owners, records_of(report, "owners"), strict=True)
         ],
-        "budgets": [
-            {
-                **msgspec.structs.asdict(line),
-                "used_percent": used_percent(line),
-                "forecast_percent": forecast_percent(line),
-            }
-            for line in report.budgets
-        ],
+        "budgets": list(records_of(report, "budgets")),
         "closed": None
         if closing is None
         else {"at": closing.at, "status": closing.status, "total": closing.total},
@@ -128,33 +101,6 @@ def summary(report: Report, earlier: Earlier) -> dict[str, Any]:
             "certainty": certainty_of(report.uncertain or earlier.is_year_uncertain()),
         },
     }
-
-
-def _account(line: AccountCosts, share: Decimal | None, budgets: dict[str, Decimal]) -> dict[str, Any]:
-    return {
-        "sub_account_id": line.sub_account_id,
-        "alias": line.alias,
-        "former_aliases": line.former_aliases,
-        "team": line.owner.team,
-        "cost_center": line.owner.cost_center,
-        "state": line.state,
-        **{name: format_amount(amount) for name, amount in _amounts(line).items()},
-        "share_percent": _plain(share),
-        "team_budget": _plain(budgets.get(line.owner.team)),
-        "team_budget_percent": _plain(percent_of_budget(line, budgets)),
-        "forecast": _plain(line.forecast),
-        "observed_days": line.observed_days,
-        "created_at": _plain(line.created_at),
-        "first_seen": _plain(line.first_seen),
-        "last_seen": _plain(line.last_seen),
-        "gap_minutes": line.gap_minutes,
-        **{column.name: _plain(column.getter(line)) for column in CERTAINTY},
-        "daily": {_day_text(day): format_amount(amount) for day, amount in line.daily().items()},
-    }
-
-
-def _amounts(line: Amounts) -> dict[str, Decimal]:
-    return {name: get(line) for name, get in _AMOUNTS}
 
 
 @functools.lru_cache(64)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 
-from airflow_provider_closeai.costs import tables
 from airflow_provider_closeai.costs.accounting.money import percent
 from airflow_provider_closeai.costs.accounting.report_model import (
     AccountCosts,
@@ -19,7 +18,6 @@ from airflow_provider_closeai.costs.accounting.report_model import (
 )
 from airflow_provider_closeai.costs.tables import Column, Constant
 
-_BOM = b"\xef\xbb\xbf"
 _OWNER = (Column("team", cell="owner.team"), Column("cost_center", cell="owner.cost_center"))
 #: The sums of movements. A counter's falls are "corrections" in the files.
 AMOUNTS = (
@@ -147,6 +145,21 @@ def tables_of(report: Report) -> list[Table]:
     ]
 
 
+def records_of(report: Report, name: str) -> Iterator[dict[str, Any]]:
+    """
+    Yield a table's rows as mappings, without what is the same in all of them.
+
+    :param report: whose.
+    :param name: of the table.
+    """
+    [table] = [table for table in tables_of(report) if table.name == name]
+    columns = [
+        (column.name, column.getter) for column in table.columns if not isinstance(column.cell, Constant)
+    ]
+    for row in table.rows():
+        yield {name: get(row) for name, get in columns}
+
+
 def share_of(report: Report) -> Callable[[AccountCosts | OwnerCosts], Decimal | None]:
     """Return the function that gives the share of an account or owner in a report's total."""
     month_to_date = report.totals.month_to_date
@@ -167,32 +180,6 @@ def used_percent(line: BudgetUse) -> Decimal | None:
 def forecast_percent(line: BudgetUse) -> Decimal | None:
     """Return how much of a budget is forecast to be spent."""
     return None if line.forecast is None else percent(line.forecast, line.budget)
-
-
-def write_csv(file: IO[bytes], table: Table) -> None:
-    """
-    Write a table for a spreadsheet: with a byte order mark, by which it knows UTF-8.
-
-    :param file: where to.
-    :param table: which.
-    """
-    file.write(_BOM)
-    tables.write_csv(file, table.columns, table.rows())
-
-
-def write_parquet(file: IO[bytes], table: Table, report: Report) -> None:
-    """
-    Write a table as Parquet.
-
-    :param file: where to.
-    :param table: which.
-    :param report: whose.
-    """
-    costs = (line.month_to_date for line in report.accounts)
-    moved = (amount for line in report.accounts if line.history for amount in line.history.amounts)
-    budgets = (line.budget for line in report.budgets)
-    places = max(map(tables.places_of, (costs, moved, budgets)))
-    tables.write_parquet(file, table.columns, table.rows(), places)
 
 
 def _days(report: Report) -> Iterator[Movement]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import IO, Any
+from typing import Any
 
 import jinja2
 
@@ -28,28 +28,6 @@ _WARNINGS = 3
 _NO_TEAMS = TeamSums(ZERO, ZERO, ZERO, None, None, None, 0, 0)
 
 
-def write_page(
-    file: IO[bytes],
-    report: Report,
-    earlier: Earlier,
-    *,
-    account: str,
-    alerts: Sequence[str] = (),
-    statements: str = "",
-) -> None:
-    """
-    Write a month's page.
-
-    :param file: where to.
-    :param report: the month.
-    :param earlier: the months before.
-    :param account: the main account's name.
-    :param alerts: what is to be said about accounts.
-    :param statements: the folder of the teams' pages, as seen from this one; empty: there are none.
-    """
-    file.write(render(report, earlier, account=account, alerts=alerts, statements=statements).encode())
-
-
 def render(
     report: Report,
     earlier: Earlier | None = None,
@@ -58,7 +36,15 @@ def render(
     alerts: Sequence[str] = (),
     statements: str = "",
 ) -> str:
-    """Return a month's page; see :func:`write_page`."""
+    """
+    Return a month's page.
+
+    :param report: the month.
+    :param earlier: the months before; ``None``: they are not known.
+    :param account: the main account's name.
+    :param alerts: what is to be said about accounts.
+    :param statements: the folder of the teams' pages, as seen from this one; empty: there are none.
+    """
     earlier = earlier or Earlier()
     teams, money = teams_of(report, earlier), numbers.money_for(report.totals.month_to_date)
     first, folded = _folded(teams)

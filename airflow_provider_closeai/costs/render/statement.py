@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from datetime import date
-from decimal import Decimal
-from typing import IO
+from collections.abc import Iterator
 
 import msgspec
 
 from airflow_provider_closeai.costs.accounting.earlier import Earlier
-from airflow_provider_closeai.costs.accounting.money import percent, total
-from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Amounts, OwnerCosts, Report
+from airflow_provider_closeai.costs.accounting.money import percent
+from airflow_provider_closeai.costs.accounting.report_model import (
+    AccountCosts,
+    Amounts,
+    OwnerCosts,
+    Report,
+    daily_of,
+)
 from airflow_provider_closeai.costs.render import charts
 from airflow_provider_closeai.costs.render.events import events_of
 from airflow_provider_closeai.costs.render.page import account_parts, common, template
@@ -48,13 +51,10 @@ def statements_of(report: Report, earlier: Earlier) -> Iterator[Statement]:
         yield Statement(team, lines, accounts[team.name])
 
 
-def write_statement(
-    file: IO[bytes], report: Report, earlier: Earlier, statement: Statement, *, account: str, back: str
-) -> None:
+def render(report: Report, earlier: Earlier, statement: Statement, *, account: str, back: str) -> str:
     """
-    Write a team's page.
+    Return a team's page.
 
-    :param file: where to.
     :param report: the month.
     :param earlier: the months before.
     :param statement: the team.
@@ -65,10 +65,10 @@ def write_statement(
     for line in statement.lines:
         totals.add(line)
     shared = common(report, account)
-    daily = _daily(statement.lines)
+    daily = daily_of(statement.lines)
     events = events_of(report, statement.accounts, shared["money"])
     per_day = None if team.budget is None else team.budget / len(report.month.days)
-    page = template("statement").render(
+    return template("statement").render(
         **shared | {"share": lambda amount: percent(amount, team.amount)},
         team=team,
         totals=totals,
@@ -80,12 +80,3 @@ def write_statement(
         more_events=max(len(events) - _EVENTS, 0),
         back=back,
     )
-    file.write(page.encode())
-
-
-def _daily(lines: Sequence[OwnerCosts]) -> dict[date, Decimal]:
-    days: defaultdict[date, list[Decimal]] = defaultdict(list)
-    for line in lines:
-        for day, amount in line.daily.items():
-            days[day].append(amount)
-    return {day: total(amounts) for day, amounts in sorted(days.items())}

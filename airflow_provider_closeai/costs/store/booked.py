@@ -68,22 +68,27 @@ def read_adjustments(ledger: Ledger, month: str, currency: str) -> tuple[list[Ad
     """
     found: list[Adjustment] = []
     warnings: list[str] = []
+    notes: set[tuple[int, str, Decimal]] = set()
     for file in ledger.files(ADJUSTMENTS, month):
         for cells in _lines(ledger, file):
             line = Adjustment(file.at, month, *cells)
-            problem = ""
+            problem, key = "", (line.sub_account_id, line.reason, line.amount)
             if line.currency != currency:
                 problem = f"it is in {line.currency}, and the report is in {currency}"
             elif line.source == NOTE and not is_bookable(line.amount):
                 problem = f"no amount of money has {line.amount.adjusted() + 1} digits"
             if problem:
-                warnings.append(
-                    f"Left out: the note {shown(line.reason)!r} of {month} for account "
-                    f"{line.sub_account_id} ({file.name}): {problem}. Move the file out of the ledger, and "
-                    "book it again."
-                )
+                problem += ". Move the file out of the ledger, and book it again"
+            elif line.source == NOTE and key in notes:  # whoever books it twice is refused: it was copied
+                problem = "it is there twice, and counts once. Move this file out of the ledger"
             else:
                 found.append(line)
+                notes.add(key)
+                continue
+            warnings.append(
+                f"Left out: the note {shown(line.reason)!r} of {month} for account {line.sub_account_id} "
+                f"({file.name}): {problem}."
+            )
     return found, warnings
 
 
@@ -93,9 +98,16 @@ def read_problems(ledger: Ledger, month: str) -> list[str]:
 
     :param ledger: where from.
     :param month: ``YYYY-MM``.
-    :returns: what has no ledger name.
+    :returns: what has no ledger name, and closings beside the first that say something else.
     """
-    return [
+    closings = [(file.name, list(_lines(ledger, file))) for file in ledger.files(CLOSED, month)]
+    found = [
+        f"{month} was closed twice, and {name} says something else than {closings[0][0]}, which counts. Two "
+        "main accounts need two ledgers; else move the wrong one out of the ledger."
+        for name, lines in closings[1:]
+        if lines != closings[0][1]
+    ]
+    return found + [
         f"Left out: {name} is no name of a file of the ledger. Give it back the name that it was written "
         "with, or move it out of the ledger."
         for kind in (CLOSED, ADJUSTMENTS)
@@ -194,21 +206,6 @@ def _split(movement: Movement, before: Decimal, shares: Sequence[Share]) -> list
         for share, old, new in parts
         if new != old
     ]
-
-
-def write_closing(
-    ledger: Ledger, month: str, lines: Sequence[ClosedCost], *, at: datetime, run: str
-) -> LedgerFile:
-    """
-    Write the figures of a month that is closed.
-
-    :param ledger: where to.
-    :param month: ``YYYY-MM``.
-    :param lines: its figures.
-    :param at: when it is closed.
-    :param run: the task run.
-    """
-    return ledger.write(CLOSED, month, at, run, lines)
 
 
 def append_adjustments(ledger: Ledger, month: str, lines: Sequence[Adjustment]) -> LedgerFile | None:

@@ -205,9 +205,7 @@ def _encode(kind: str, month: str, at: datetime, rows: Sequence[Any], extension:
     if extension == "csv":
         tables.write_csv(buffer, columns, rows)
     else:
-        amounts = [column.getter for column in columns if column.kind == "amount"]
-        places = tables.places_of(amount(row) for row in rows for amount in amounts)
-        tables.write_parquet(buffer, columns, rows, places)
+        tables.write_parquet(buffer, columns, lambda: rows)
     return buffer.getvalue()
 
 
