@@ -76,10 +76,6 @@ class Earlier(msgspec.Struct, frozen=True):
         """Return what a team spent last month; ``None`` where last month is not known."""
         return None if self.last is None else self.last.by_team.get(team, ZERO)
 
-    def is_last_uncertain(self, team: str | None = None) -> bool:
-        """Return whether what last month cost is in doubt: of a team, or altogether."""
-        return self.last is not None and self.last.is_uncertain(team)
-
     def is_year_uncertain(self, team: str | None = None) -> bool:
         """Return whether what the year cost before the report's month is in doubt."""
         return any(month.is_uncertain(team) for month in self.of_year)

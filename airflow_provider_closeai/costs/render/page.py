@@ -25,7 +25,7 @@ _ACCOUNTS = 20
 _ACCOUNTS_AT_MOST = 200
 _EVENTS = 50
 _WARNINGS = 3
-_NO_TEAMS = TeamSums(ZERO, ZERO, ZERO, None, None, None, 0, 0)
+_NO_TEAMS = TeamSums(ZERO, ZERO, ZERO, None, None, None, False, 0, 0)
 
 
 def render(

@@ -43,6 +43,7 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     used: Decimal | None
     forecast_used: Decimal | None
     last_month: Decimal | None
+    is_last_uncertain: bool
     year_to_date: Decimal
     verdict: str
     level: str
@@ -74,6 +75,7 @@ class TeamSums(msgspec.Struct, frozen=True):
     used: Decimal | None
     forecast: Decimal | None
     last_month: Decimal | None
+    is_last_uncertain: bool
     urgent: int
     uncertain: int
 
@@ -95,6 +97,7 @@ def sums_of(teams: Sequence[Team]) -> TeamSums | None:
         percent(total(team.amount for team in budgeted), budget),
         _sum(team.forecast for team in teams),
         _sum(team.last_month for team in teams),
+        any(team.is_last_uncertain for team in teams),
         sum(team.needs_attention for team in teams),
         sum(team.uncertain for team in teams),
     )
@@ -145,6 +148,7 @@ def _team(
         used=used,
         forecast_used=forecast_used,
         last_month=earlier.last_of(name),
+        is_last_uncertain=earlier.last is not None and earlier.last.is_uncertain(name),
         year_to_date=total([earlier.year_before(name), amount]),
         verdict=verdict,
         level=level,
