@@ -132,6 +132,8 @@ class RosterDemo:
                 asked = f"{url}/api/v2/dags/~/dagRuns/~/hitlDetails?response_received=false"
                 for question in session.get(asked, timeout=10).json()["hitl_details"]:
                     task = question["task_instance"]
+                    if task["state"] not in ("awaiting_input", "deferred"):
+                        continue  # answered before it waits, it would wait for ever
                     run = f"{url}/api/v2/dags/{DAG}/dagRuns/{quote(task['dag_run_id'])}"
                     self.accounts_before_yes = len(self.simulator.accounts())
                     answer = session.patch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -43,7 +44,8 @@ def run(script: str, home: Path) -> list[str]:
         try:
             code = shell.wait(HANG)
         finally:
-            os.killpg(shell.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # nothing of it is left
+                os.killpg(shell.pid, signal.SIGKILL)
     printed = log.read_text()
     assert code == 0, printed[-8000:]
     return printed.split("\n=== next\n")

@@ -85,11 +85,17 @@ def test_every_page_is_in_the_index() -> None:
     assert "](docs/README.md)" in (ROOT / "README.md").read_text()
 
 
-def test_the_index_and_the_site_have_the_same_parts() -> None:
-    headings = re.findall(r"^## (.*)$", (DOCS / "README.md").read_text(), re.MULTILINE)
-    assert headings == CAPTIONS
-    captions = re.findall(r"^:caption: (.*)$", (DOCS / "site/index.md").read_text(), re.MULTILINE)
-    assert captions == [*CAPTIONS, "Project"]
+def test_the_index_and_the_site_have_the_same_parts_with_the_same_pages() -> None:
+    index = (DOCS / "README.md").read_text()
+    parts = dict(re.findall(r"^## ([^\n]*)\n(.*?)(?=^## |\Z)", index, re.MULTILINE | re.DOTALL))
+    site = (DOCS / "site/index.md").read_text()
+    trees = dict(re.findall(r"^:caption: ([^\n]*)\n(.*?)^```$", site, re.MULTILINE | re.DOTALL))
+    assert list(parts) == CAPTIONS
+    assert list(trees) == [*CAPTIONS, "Project"]
+    for name, text in parts.items():
+        linked = re.findall(r"\]\(([\w/-]+)\.md\)", text)
+        assert linked
+        assert linked == re.findall(r"^\.\./(\S+)$", trees[name], re.MULTILINE), name
 
 
 def test_the_site_shows_every_example() -> None:
