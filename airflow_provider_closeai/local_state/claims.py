@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from airflow_provider_closeai.local_state.bakery import Add, Held, Look, Lost, Remove, Wait, contender
@@ -69,7 +69,7 @@ def add_name(store: NameStore, name: str) -> None:
         raise StoreFailed("cannot be written") from problem
 
 
-def remove_names(store: NameStore, names: Collection[str]) -> None:
+def remove_names(store: NameStore, names: Iterable[str]) -> None:
     """
     Remove names as far as that works.
 

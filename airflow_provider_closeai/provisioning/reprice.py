@@ -32,6 +32,11 @@ class Batch(msgspec.Struct, frozen=True):
     pricing: Pricing
     accounts: list[SubAccount]
 
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Whose prices they are."""
+        return tuple(each.id for each in self.accounts)
+
 
 class RepricePlan(msgspec.Struct, frozen=True):
     """

@@ -209,7 +209,10 @@ class _Execution:
             return next(first, None) or listed_again(self._client, accounts)
 
         self._repriced = reprice_to(
-            self._client, read, lambda seen: plan_targets(seen, targets, self._options.batch_size)
+            self._client,
+            read,
+            lambda seen: plan_targets(seen, targets, self._options.batch_size),
+            self._this_try.names,
         )
         self._there |= {each.id: each for each in self._repriced}
 

@@ -20,10 +20,10 @@ from airflow_provider_closeai.client.transport import Transport
 from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.errors import NotNoted, SupervisorGone, TooManyAccounts
-from airflow_provider_closeai.provisioning.posts import PostRecord, parse_record
+from airflow_provider_closeai.provisioning.records import Record, parse_record
 from airflow_provider_closeai.provisioning.requests import CreateRequest
 from airflow_provider_closeai.provisioning.runner import creating
-from airflow_provider_closeai.provisioning.runner.sharing import Sharing
+from airflow_provider_closeai.provisioning.runner.create_lock import CreateLock
 from airflow_provider_closeai.simulator import Request, Simulator
 
 
@@ -119,7 +119,7 @@ def test_six_hosts_at_once_on_one_alias_are_exact_and_all_succeed(sim: Simulator
         client = CloseAIClient(config, clock=Clock(counter=f"host-{number}"))
         want = CreateRequest.parse("a", GPT4, 1, 3, settle=0.6)
         creation = creating._Creation(client, want, Own(), runner.Try(names=names), False)
-        creating._run(client, [creation], Sharing(client, names))
+        creating._run(client, [creation], CreateLock(client, names))
         result = creation.result()
         assert isinstance(result, list), result
         return [account.id for account in result]
@@ -204,7 +204,7 @@ def test_a_record_that_is_old_by_any_clock_is_removed_and_waited_for_by_nobody(
     prefix = record[: -len(record.split(".", 3)[3])]
     read = parse_record(record[len(prefix) :])
     assert read is not None
-    old = PostRecord(read.alias, "ab", 1, True, "cd", 5.0, read.epoch - 17 * 3600)
+    old = Record(read.alias, "ab", 1, True, "cd", 5.0, read.epoch - 17 * 3600)
     names.names = {prefix + old.name}
     host("b")
     ensure(client_of(sim, sleep=sleep), names, count=3)
