@@ -104,9 +104,7 @@ class _Repricing:
         self._journal = journal
         self._lock = lock
         self._doubt: OutcomeUnknown | Declined | None = None
-        self._may_come: set[int] = (
-            set()
-        )  # whose prices an attempt may set again, after the listing showed them
+        self._may_come: set[int] = set()  # whose prices a late attempt may set once more
 
     def run(self, dry_run: bool) -> list[SubAccount]:
         accounts = self._read_current()
@@ -156,7 +154,7 @@ class _Repricing:
         return read_until(self._client, read, is_current, longest)[0]
 
     def _send(self, plan: RepricePlan) -> None:
-        """Send the changes; an outcome that stays unknown is left to the reading back. A no ends the sending."""
+        """Send the changes. An outcome that stays unknown is left to the reading back; a no ends it."""
         for batch in plan.batches:
             self._journal.note(dict.fromkeys(batch.ids, batch.pricing), shown=False)
             permit = None if self._lock is None else _Permit(self._lock, batch)
