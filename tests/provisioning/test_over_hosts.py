@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
+from shared_names import Names
 from support import GPT4, client_of, config_of, in_threads
 
 from airflow_provider_closeai.client.answers import Outcome
@@ -25,35 +24,6 @@ from airflow_provider_closeai.provisioning.requests import CreateRequest
 from airflow_provider_closeai.provisioning.runner import creating
 from airflow_provider_closeai.provisioning.runner.create_lock import CreateLock
 from airflow_provider_closeai.simulator import Request, Simulator
-
-
-class Names:
-    """What all hosts share."""
-
-    def __init__(self) -> None:
-        self.names: set[str] = set()
-        self.calls = 0
-        self.problem: Exception | None = None
-
-    def list(self, prefix: str) -> Sequence[str]:
-        self._call()
-        return [name for name in sorted(self.names) if name.startswith(prefix)]
-
-    def add(self, name: str) -> None:
-        self._call()
-        self.names.add(name)
-
-    def remove(self, name: str) -> None:
-        self._call()
-        self.names.discard(name)
-
-    def of(self, kind: str) -> Sequence[str]:
-        return [name for name in sorted(self.names) if name.startswith(f"closeai_{kind}.")]
-
-    def _call(self) -> None:
-        self.calls += 1
-        if self.problem is not None:
-            raise self.problem
 
 
 class Own:
@@ -75,18 +45,6 @@ class Own:
 def ensure(client: CloseAIClient, names: Names | None, count: int = 2, **how: Any) -> list[SubAccount]:
     want = CreateRequest.parse(how.pop("alias", "a"), GPT4, 1, count, settle=how.pop("settle", 0.6))
     return runner.create(client, want, runner.Try(names=names, **how))
-
-
-@pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Clock]:
-    """Go to another host: other locks, notes and caches, and a counter of its own."""
-
-    def go(name: str) -> Clock:
-        (tmp_path / name).mkdir(exist_ok=True)
-        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
-        return Clock(counter=name)
-
-    return go
 
 
 # --- The claim --------------------------------------------------------------------------------------------
