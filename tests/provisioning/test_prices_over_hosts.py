@@ -20,7 +20,7 @@ from airflow_provider_closeai.provisioning.requests import CreateRequest, Repric
 from airflow_provider_closeai.provisioning.runner import locking
 from airflow_provider_closeai.simulator import Request, Simulator
 
-PRICING = [{"model": "gpt-4", "pricing_factor": 1}]
+PRICING = [{"model": "gpt-4", "pricing_factor": 2}]
 Host = Callable[[str], Clock]
 
 
