@@ -40,9 +40,7 @@ OPTIONS: dict[str, Any] = {
 }
 HOSTS = ("host_a", "host_b")
 
-if (
-    os.environ.get("CLOSEAI_RIG_LOCK") == "host"
-):  # an orphan does not learn that it is one
+if os.environ.get("CLOSEAI_RIG_LOCK") == "host":  # an orphan does not learn that it is one
     this_try = tries.this_try
 
     def without_notes(context: Any = None) -> Any:
