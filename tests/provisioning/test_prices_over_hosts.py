@@ -18,6 +18,7 @@ from airflow_provider_closeai.provisioning.errors import NotNoted, SupervisorGon
 from airflow_provider_closeai.provisioning.records import parse_record, pieces
 from airflow_provider_closeai.provisioning.requests import CreateRequest, RepriceRequest
 from airflow_provider_closeai.provisioning.runner import locking
+from airflow_provider_closeai.roster import Options, apply, read_roster
 from airflow_provider_closeai.simulator import Request, Simulator
 
 PRICING = [{"model": "gpt-4", "pricing_factor": 2}]
@@ -66,6 +67,32 @@ def test_a_change_claims_its_alias_reads_again_and_leaves_a_record(sim: Simulato
     record = parse_record(name.split(".", 3)[3])
     assert record is not None
     assert record.ids == (account["id"],)
+
+
+def test_of_many_aliases_that_are_right_few_lists_are_read(sim: Simulator) -> None:
+    for number in range(300):
+        sim.add_account(f"team-{number}", PRICING)
+    names = Names()
+    ids = [account["id"] for account in sim.accounts()]
+    merge(client_of(sim), names, "gpt-4", alias=None, sub_accounts=ids)
+    assert names.calls <= 256
+
+
+def test_a_rosters_reprice_is_one_claim(sim: Simulator) -> None:
+    for number in range(30):
+        sim.add_account(f"team-{number}", PRICING)
+    names = Names()
+    claimants: set[str] = set()
+    names.on_add = lambda name: (
+        claimants.add(name.split(".")[2]) if name.startswith("closeai_lock.") else None
+    )
+    accounts = [{"alias": f"team-{number}", "balance": 1} for number in range(30)]
+    fields = {"version": 1, "owns": ["team-*"], "accounts": accounts}
+    roster = read_roster({**fields, "defaults": {"model_pricing": {"gpt-4": 7}}})
+    apply(client_of(sim), roster, Options(), this_try=runner.Try(names=names))
+    assert {entry["pricing_factor"] for one in sim.accounts() for entry in one["model_pricing"]} == {7}
+    assert len(claimants) == 1
+    assert names.of("lock") == []
 
 
 def test_lock_host_asks_no_store(sim: Simulator) -> None:

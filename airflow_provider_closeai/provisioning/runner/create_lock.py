@@ -30,7 +30,7 @@ class CreateLock(DeploymentLock):
         :param alias: that is claimed: whoever posted under it sends nothing any more.
         :param limits: how long things may take.
         """
-        records = self._read(alias)
+        records = self._read([alias])[alias]
         self._known[alias] = set(map(key_of, records))
         now, counter = self._clock.monotonic(), short_hash(self._clock.counter)
         ends = [

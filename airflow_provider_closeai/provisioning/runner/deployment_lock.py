@@ -141,7 +141,7 @@ class DeploymentLock:
             raise MustLookAgain from None
         except StoreFailed as failure:
             raise self._unavailable(failure) from None
-        if {key_of(each) for each in self._read(alias)} - set(known):
+        if {key_of(each) for each in self._read([alias])[alias]} - set(known):
             self._drop()
             raise MustLookAgain
         return until
@@ -153,21 +153,21 @@ class DeploymentLock:
         counter = short_hash(self._clock.counter)
         return Record(self._hash(alias), self._sender, number, settled, counter, at, epoch, prices, ids)
 
-    def _read(self, alias: str) -> list[Record]:
-        """Return what others sent under an alias; removes what is old."""
-        wanted, now = self._hash(alias), self._clock.now()
-        prefix = self._prefix(wanted)
-        try:
-            names = list_names(self._names, prefix)
-        except StoreFailed as failure:
-            raise self._unavailable(failure) from None
-        records = [record for record in map(parse_record, names) if record is not None]
-        remove_names(self._names, [prefix + each.name for each in records if each.is_old(now)])
-        return [
-            each
-            for each in records
-            if each.alias == wanted and each.sender != self._sender and not each.is_old(now)
-        ]
+    def _read(self, aliases: Collection[str]) -> dict[str, list[Record]]:
+        """Return what others sent under each of the aliases; removes what is old."""
+        now, by_hash = self._clock.now(), {self._hash(alias): alias for alias in aliases}
+        found: dict[str, list[Record]] = {alias: [] for alias in aliases}
+        for prefix in sorted({self._prefix(each) for each in by_hash}):
+            try:
+                names = list_names(self._names, prefix)
+            except StoreFailed as failure:
+                raise self._unavailable(failure) from None
+            records = [record for record in map(parse_record, names) if record is not None]
+            remove_names(self._names, [prefix + each.name for each in records if each.is_old(now)])
+            for each in records:
+                if each.alias in by_hash and each.sender != self._sender and not each.is_old(now):
+                    found[by_hash[each.alias]].append(each)
+        return found
 
     def _hash(self, alias: str) -> str:
         return short_hash(f"{self._account} {alias}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 
@@ -40,19 +40,19 @@ class PriceLock(DeploymentLock):
         self._sent: dict[tuple[int, ...], _Sent] = {}  # by the accounts of a batch
         self._number = 0
 
-    def look(self, aliases: Iterable[str]) -> None:
+    def look(self, aliases: Collection[str]) -> None:
         """
         Read what others sent.
 
         :param aliases: for whose accounts.
         """
-        for alias in aliases:
-            records = self._known[alias] = self._read(alias)
-            self._number = max(self._number, *(each.number for each in records), 0)
-            now, counter = self._clock.monotonic(), short_hash(self._clock.counter)
-            for each in records:
-                at = min(each.at, now) if each.counter == counter else now
-                self._first_seen.setdefault(each.name, at)
+        found = self._read(aliases)
+        self._known |= found
+        now, counter = self._clock.monotonic(), short_hash(self._clock.counter)
+        for each in (record for records in found.values() for record in records):
+            self._number = max(self._number, each.number)
+            at = min(each.at, now) if each.counter == counter else now
+            self._first_seen.setdefault(each.name, at)
 
     def is_behind(self, accounts: Iterable[SubAccount]) -> bool:
         """
