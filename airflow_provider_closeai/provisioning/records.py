@@ -18,11 +18,9 @@ from collections.abc import Iterable
 
 import msgspec
 
+from airflow_provider_closeai.local_state.claims import KEEP
 from airflow_provider_closeai.provisioning.journal import Entry
 
-#: Seconds after which a name is removed by whoever sees it. Longer than clocks of one deployment are apart: a
-#: wrong time zone makes up to 14 hours.
-KEEP = 16 * 3600.0
 _LONGEST_IDS = 100  # characters: Airflow keeps 250 of a Variable's key
 _NAME = re.compile(
     r"([0-9a-f]+)\.([0-9a-f]+)\.(\d+)\.([us])\.([0-9a-f]+)\.(\d+)\.(\d+)(?:\.([0-9a-f]+|-)\.([0-9_]+))?"

@@ -18,7 +18,7 @@ from airflow_provider_closeai.simulator import Simulator
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-# Whatever a pod starts ends with it: what is left of a task that hangs would hold its output open for ever.
+# Whatever a pod starts ends with it, also where it is killed because it hangs.
 UNSHARE = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 LONGEST = 300  # seconds for a pod; all seven of them take a minute or two on two quiet cores
 

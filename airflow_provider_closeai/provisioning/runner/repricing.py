@@ -35,6 +35,7 @@ from airflow_provider_closeai.provisioning.texts import format_ids
 
 log = logging.getLogger(__name__)
 
+_ALIASES = 400  # that are claimed at a time: nine to a name, and the names of all hosts are one page
 Read = Callable[[], list[SubAccount]]
 Decide = Callable[[list[SubAccount]], RepricePlan]
 
@@ -75,16 +76,24 @@ def reprice_to(
     with alias_lock(client, "pricing") as note:
         limits = Limits(locking.CONFIRM_WITHIN, config.max_late, leave_within=config.deadline)
         journal = PriceJournal(FileStore(note), limits, client.clock.now)
-        for _ in range(MOST_LOST):
+        changed = lost = 0
+        while lost < MOST_LOST:
             # A lock of its own for each round: what this run sent in the last one may come late, too.
             lock = None if shared is None else PriceLock(client, shared)
+            repricing = _Repricing(client, read, decide, journal, lock)
             try:
-                return _Repricing(client, read, decide, journal, lock).run(dry_run)
+                accounts, plan, is_over = repricing.run(dry_run)
             except MustLookAgain:
+                lost += 1
                 log.info("Another host may have changed prices meanwhile: reading them again.")
+                continue
             finally:
                 if lock is not None:
                     lock.release()
+            changed += len(plan.changing)
+            if is_over:
+                log.info("%s", closing_line(accounts, changed, dry_run))
+                return accounts
         raise too_busy("update")
 
 
@@ -106,13 +115,14 @@ class _Repricing:
         self._doubt: OutcomeUnknown | Declined | None = None
         self._may_come: set[int] = set()  # whose prices a late attempt may set once more
 
-    def run(self, dry_run: bool) -> list[SubAccount]:
-        accounts = self._read_current()
+    def run(self, dry_run: bool) -> tuple[list[SubAccount], RepricePlan, bool]:
+        """Return the accounts as they are then, what was sent, and whether that was all."""
+        accounts, is_over = self._read_current(), True
         plan = self._decide(accounts)
         if not dry_run:
             failures.require_keys(plan.changing)
             if plan.changing and self._lock is not None:
-                accounts, plan = self._claimed(self._lock, plan)
+                accounts, plan, is_over = self._claimed(self._lock, plan)
         log_changes(plan, dry_run)
         if dry_run:
             accounts = plan.as_planned(accounts)
@@ -120,18 +130,15 @@ class _Repricing:
             self._send(plan)
             listed = {account.id: account for account in self._confirm(plan)}
             accounts = [listed.get(account.id, account) for account in accounts]
-        log.info("%s", closing_line(accounts, len(plan.changing), dry_run))
-        return accounts
+        return accounts, plan, is_over
 
-    def _claimed(self, lock: PriceLock, plan: RepricePlan) -> tuple[list[SubAccount], RepricePlan]:
+    def _claimed(self, lock: PriceLock, plan: RepricePlan) -> tuple[list[SubAccount], RepricePlan, bool]:
         """Claim what must change, and look again: others may have changed it since."""
-        aliases = _aliases(plan.changing)
+        aliases = set(sorted(_aliases(plan.changing))[:_ALIASES])
         lock.acquire(aliases)
         accounts = self._read_current()
         plan = self._decide(accounts)
-        if not _aliases(plan.changing) <= aliases:
-            raise MustLookAgain
-        return accounts, plan
+        return accounts, plan.within(aliases), _aliases(plan.changing) <= aliases
 
     def _read_current(self) -> list[SubAccount]:
         """Read the accounts, until the listing shows what was sent last, by whomever."""
