@@ -17,7 +17,7 @@ from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.errors import NotNoted, SupervisorGone
 from airflow_provider_closeai.provisioning.records import parse_record, pieces
 from airflow_provider_closeai.provisioning.requests import CreateRequest, RepriceRequest
-from airflow_provider_closeai.provisioning.runner import locking
+from airflow_provider_closeai.provisioning.runner import locking, repricing
 from airflow_provider_closeai.roster import Options, apply, read_roster
 from airflow_provider_closeai.simulator import Request, Simulator
 
@@ -76,6 +76,17 @@ def test_of_many_aliases_that_are_right_few_lists_are_read(sim: Simulator) -> No
     ids = [account["id"] for account in sim.accounts()]
     merge(client_of(sim), names, "gpt-4", alias=None, sub_accounts=ids)
     assert names.calls <= 256
+
+
+def test_more_aliases_than_are_claimed_at_a_time(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repricing, "_ALIASES", 4)
+    for number in range(10):
+        sim.add_account(f"team-{number}", PRICING)
+    ids = [account["id"] for account in sim.accounts()]
+    after = merge(client_of(sim), Names(), "new", alias=None, sub_accounts=ids)
+    assert [account.id for account in after] == ids
+    assert all(set(account.pricing) == {"gpt-4", "new"} for account in after)
+    assert sim.count("update") == 10
 
 
 def test_a_rosters_reprice_is_one_claim(sim: Simulator) -> None:

@@ -6,8 +6,6 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import (
     AuthenticationFailed,
@@ -18,7 +16,6 @@ from airflow_provider_closeai.client.errors import (
     Rejected,
 )
 from airflow_provider_closeai.client.models import SubAccount, same_pricing
-from airflow_provider_closeai.local_state.claims import NameStore
 from airflow_provider_closeai.local_state.stores import FileStore, Store
 from airflow_provider_closeai.provisioning.create import (
     CreateDecision,
@@ -45,35 +42,13 @@ from airflow_provider_closeai.provisioning.runner.create_lock import CreateLock
 from airflow_provider_closeai.provisioning.runner.deployment_lock import MustLookAgain, names_to_lock_with
 from airflow_provider_closeai.provisioning.runner.locking import alias_lock
 from airflow_provider_closeai.provisioning.runner.repricing import reprice_listed
+from airflow_provider_closeai.provisioning.runner.tries import FIRST_TRY, Try
 from airflow_provider_closeai.provisioning.selection import Selection
 from airflow_provider_closeai.provisioning.texts import count_of, format_ids, ids_of
 
 log = logging.getLogger(__name__)
 
 _LOCKS = 400  # aliases that are locked at the same time: each takes a file descriptor
-
-
-class Try(msgspec.Struct, frozen=True):
-    """
-    Which try of which task this is.
-
-    :param task: names the task over all its tries.
-    :param is_retry: an earlier try of the same task may have created something.
-    :param own_journal: makes the store, for an alias, that is kept for all tries of the task. A retry that
-        finds there that nothing was posted need not wait. With ``if_exists="fail"`` a retry recognises by it
-        what its earlier try made; without it only on the same host.
-    :param is_supervised: says whether Airflow still watches over this process, where a journal cannot.
-    :param names: that all hosts of the deployment share, where there is such a store.
-    """
-
-    task: str = ""
-    is_retry: bool = False
-    own_journal: Callable[[str], Store] | None = None
-    is_supervised: Callable[[], bool] | None = None
-    names: NameStore | None = None
-
-
-FIRST_TRY = Try()
 
 
 def create(
