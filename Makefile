@@ -169,7 +169,7 @@ bench: .venv/$$(MAIN_CELL)/.stamp ## speed and memory, measured
 .PHONY: bench-triggerer
 bench-triggerer: .venv/celery/.stamp ## ten thousand deferred sensors in a real triggerer (Debian, as root)
 	@scripts/install-servers
-	PYTHONPATH=tests/e2e .venv/celery/bin/python tests/celery/ten_thousand.py
+	PYTHONPATH=tests/e2e .venv/celery/bin/python tests/celery/ten_thousand.py $(ARGS)
 
 .PHONY: hosts-table
 hosts-table: .venv/$$(MAIN_CELL)/.stamp ## random schedules over two hosts, with the lock and without

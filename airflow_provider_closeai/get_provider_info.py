@@ -33,8 +33,8 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     ),
     "lock": _field(
         "Lock",
-        "Among whom a create is alone. deployment: all hosts (Airflow 3.3 and later). host: one host. "
-        "Default: auto, the deployment where Airflow can.",
+        "Among whom a create or a reprice is alone. deployment: all hosts (Airflow 3.3 and later). host: one "
+        "host. Default: auto, the deployment where Airflow can.",
         {"type": ["string", "null"], "enum": ["auto", "host", "deployment"]},
     ),
     "discovery_ttl": _field(

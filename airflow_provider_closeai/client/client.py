@@ -265,21 +265,28 @@ class CloseAIClient:
             "balance": balance,
             "count": count,
         }
-        answer: CreateAnswer = self._call(CREATE, body=body, permit=permit)
+        answer: CreateAnswer = self._send(CREATE, body=body, permit=permit)[-1].value
         return answer.items or ()
 
     def update(
-        self, accounts: Sequence[SubAccount], alias: str | None, model_pricing: Mapping[str, Decimal]
-    ) -> None:
+        self,
+        accounts: Sequence[SubAccount],
+        alias: str | None,
+        model_pricing: Mapping[str, Decimal],
+        permit: retry.Permit | None = None,
+    ) -> bool:
         """
         Replace the whole price list of accounts.
 
         :param accounts: whose.
         :param alias: the alias they have: the call sets it.
         :param model_pricing: factor by model; a model that is not in it loses permission.
+        :param permit: is asked before each attempt.
+        :returns: whether an earlier attempt may be executed after this one.
         """
-        pricing = pricing_body(model_pricing)
-        self._call(UPDATE, body={"sks": _sks(accounts), "alias": alias or "", "model_pricing": pricing})
+        body = {"sks": _sks(accounts), "alias": alias or "", "model_pricing": pricing_body(model_pricing)}
+        attempts = self._send(UPDATE, body=body, permit=permit)
+        return any(attempt.outcome is Outcome.UNKNOWN for attempt in attempts)
 
     def delete(self, accounts: Sequence[SubAccount]) -> None:
         """
@@ -294,14 +301,18 @@ class CloseAIClient:
         grants: CreditGrants = self._call(BILLING)
         return grants.total_used
 
-    def _call(
+    def _call(self, call: Call, *, query: Mapping[str, str] | None = None, body: object = None) -> Any:
+        return self._send(call, query=query, body=body)[-1].value
+
+    def _send(
         self,
         call: Call,
         *,
         query: Mapping[str, str] | None = None,
         body: object = None,
         permit: retry.Permit | None = None,
-    ) -> Any:
+    ) -> list[Attempt]:
+        """Attempt a call until it is executed; returns the attempts."""
         progress = retry.Progress(
             end=self.clock.monotonic() + self.config.deadline,
             max_attempts=self.config.max_attempts,
@@ -314,7 +325,7 @@ class CloseAIClient:
         if last.outcome is Outcome.EXECUTED:
             if call is LIST:
                 self.platform_time = last.date
-            return last.value
+            return progress.attempts
         if not call.writes and self._is_shut_out(progress):
             raise failures.shut_out(call.name, progress.attempts)
         raise failures.failed_call(call.name, progress.attempts, writes=call.writes)

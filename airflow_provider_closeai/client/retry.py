@@ -28,11 +28,11 @@ _WAIT_AND_REPEAT = (408, 429)
 
 
 class Permit(Protocol):
-    """Says whether a create may be sent, as long as that takes."""
+    """Says whether a call may be sent, as long as that takes."""
 
     def renew(self) -> Callable[[], bool]:
         """
-        Note that the create may be sent now, directly before each attempt.
+        Note that the call may be sent now, directly before each attempt.
 
         :returns: says, directly before the first byte, whether it still may.
         :raises Exception: it may not: nothing is sent.

@@ -214,6 +214,8 @@ class CloseAIHook(BaseHook):
         sub_accounts: Any = None,
         alias: str | None = None,
         sks: Any = None,
+        *,
+        context: Context | None = None,
         **options: Unpack[RepriceOptions],
     ) -> list[SubAccount]:
         """
@@ -223,11 +225,12 @@ class CloseAIHook(BaseHook):
         :param sub_accounts: ids or records. Give exactly one of ``sub_accounts``, ``alias`` and ``sks``.
         :param alias: all accounts with exactly this alias.
         :param sks: keys.
+        :param context: as in :meth:`create_sub_accounts`.
         :param options: ``mode``, ``batch_size``, ``dry_run``.
         :returns: the selected accounts as they are afterwards.
         """
         request = RepriceRequest.parse(model_pricing, sub_accounts, alias, sks, **options)
-        return runner.reprice(self.get_conn(), request)
+        return runner.reprice(self.get_conn(), request, this_try(context).names)
 
     def delete_sub_accounts(
         self,

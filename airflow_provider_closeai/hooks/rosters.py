@@ -9,8 +9,8 @@ from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from airflow_provider_closeai import cost_defaults as defaults
-from airflow_provider_closeai.hooks.claims import claim
 from airflow_provider_closeai.hooks.keys import sink_keys
+from airflow_provider_closeai.hooks.roster_owners import register
 from airflow_provider_closeai.paths import folder
 from airflow_provider_closeai.provisioning import inputs
 from airflow_provider_closeai.provisioning.runner import Try
@@ -81,7 +81,7 @@ def apply_roster(
     settings, keys, books = _parsed(client, options, roster, run)
     dry_run = inputs.flag("dry_run", options.get("dry_run", False))
     if not dry_run:
-        claim(client(), roster)
+        register(client(), roster)
     return apply(client(), found, settings, keys=keys, books=books, this_try=this_try, dry_run=dry_run)
 
 

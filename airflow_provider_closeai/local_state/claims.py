@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from airflow_provider_closeai.local_state.bakery import Add, Held, Look, Lost, Remove, Wait, contender
@@ -14,6 +15,9 @@ from airflow_provider_closeai.local_state.clock import Clock
 LEASE = 30.0
 #: Airflow lists names in pages of so many; more than one page is no longer one look.
 MAX_NAMES = 1000
+#: Seconds after which a name is removed by whoever sees it. Longer than clocks of one deployment are apart: a
+#: wrong time zone makes up to 14 hours.
+KEEP = 16 * 3600.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
@@ -69,7 +73,7 @@ def add_name(store: NameStore, name: str) -> None:
         raise StoreFailed("cannot be written") from problem
 
 
-def remove_names(store: NameStore, names: Collection[str]) -> None:
+def remove_names(store: NameStore, names: Iterable[str]) -> None:
     """
     Remove names as far as that works.
 
@@ -98,7 +102,8 @@ class Claim:
         self._store = store
         self._prefix = prefix
         self._clock = clock
-        self._state = contender(secrets.token_hex(8), elements, lease, _FIRST_PAUSE)
+        claimant = f"{int(clock.now()):010x}{secrets.token_hex(6)}"
+        self._state = contender(claimant, elements, lease, _FIRST_PAUSE)
         self._under_way: tuple[str, ...] = ()  # a name that may have been written
 
     def acquire(self, seconds: float) -> bool:
@@ -169,4 +174,12 @@ class Claim:
     def _look(self) -> None:
         began = self._clock.monotonic()
         names = list_names(self._store, self._prefix)
+        old = [name for name in names if self._is_old(name)]
+        remove_names(self._store, [self._prefix + name for name in old])
+        names = [name for name in names if name not in old]
         self._state = self._state.looked(names, began, self._clock.monotonic())
+
+    def _is_old(self, name: str) -> bool:
+        """Whether it is of a claimant that was killed, and that nobody has waited for since."""
+        began = re.match(r"[0-9a-f]{10}", name)
+        return began is not None and abs(self._clock.now() - int(began[0], 16)) > KEEP

@@ -214,6 +214,7 @@ class UpdatePricingOperator(_Selects):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Reprice; see docs/operators/pricing.md."""
+        from airflow_provider_closeai.hooks.tries import this_try
         from airflow_provider_closeai.provisioning import runner
         from airflow_provider_closeai.provisioning.requests import RepriceRequest
 
@@ -225,7 +226,7 @@ class UpdatePricingOperator(_Selects):
                 batch_size=self.batch_size,
                 dry_run=self.is_dry_run,
             )
-            accounts = runner.reprice(hook.get_conn(), request)
+            accounts = runner.reprice(hook.get_conn(), request, this_try(context).names)
         return [account.record() for account in accounts]
 
 

@@ -66,7 +66,7 @@ class NotConfirmed(CloseAIError):
 
 
 class AliasBusy(CloseAIError):
-    """Another task on this host has been working on the same accounts for too long."""
+    """Other tasks have been working on the same accounts for too long."""
 
 
 class SupervisorGone(CloseAIError):
@@ -81,29 +81,34 @@ class ClockDisagrees(CloseAIError):
     """This machine's clock and the platform's differ: ages cannot be told. Nothing was changed."""
 
 
-def supervisor_gone() -> SupervisorGone:
-    """Return the error of a task process that Airflow has given up."""
+def supervisor_gone(call: str = "create") -> SupervisorGone:
+    """
+    Return the error of a task process that Airflow has given up.
+
+    :param call: that was not sent.
+    """
     return SupervisorGone(
         "The process of Airflow that supervises this task is gone (was it killed, for want of memory?), and "
         "Airflow runs another try. This one sent nothing more; the other looks, and does what is missing.",
-        call="create",
+        call=call,
     )
 
 
-def not_noted(what: str, problem: BaseException | None) -> CloseAIError:
+def not_noted(what: str, problem: BaseException | None, call: str = "create") -> CloseAIError:
     """
-    Return the error of a post that was not sent, since something could not be noted first.
+    Return the error of a call that was not sent, since something could not be noted first.
 
     :param what: went wrong, as the beginning of a sentence.
     :param problem: what the store raised, if it did.
+    :param call: that was not sent.
     """
     if isinstance(problem, BrokenPipeError | EOFError):
-        return supervisor_gone()
+        return supervisor_gone(call)
     kind = "" if problem is None else f" ({type(problem).__name__})"
     return NotNoted(
         f"{what}{kind}, so nothing more was sent. Is Airflow's API server up? A retry looks, and does what "
         "is missing.",
-        call="create",
+        call=call,
     )
 
 

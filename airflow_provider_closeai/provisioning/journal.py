@@ -184,12 +184,21 @@ class CreateJournal:
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """Prices that were sent: when, a digest of them, to which accounts, and whether a listing showed them."""
+    """
+    Prices that were sent.
+
+    :param at: when, in epoch seconds.
+    :param prices: a digest of them.
+    :param ids: to which accounts.
+    :param shown: a listing has shown them.
+    :param may_come: an earlier attempt may be executed after all, and take back what others set.
+    """
 
     at: float
     prices: str
     ids: tuple[int, ...]
     shown: bool = False
+    may_come: bool = False
 
 
 class PriceJournal:
@@ -213,21 +222,31 @@ class PriceJournal:
 
         :param accounts: as they are listed.
         """
-        last = {account_id: sent.prices for sent in self._recent() for account_id in sent.ids}
-        return [each.id for each in accounts if last.get(each.id) not in (None, _digest(each.pricing))]
+        last = {account_id: sent for sent in self._recent() for account_id in sent.ids}
+        return [
+            each.id
+            for each in accounts
+            if each.id in last
+            and (last[each.id].may_come or last[each.id].prices != prices_digest(each.pricing))
+        ]
 
-    def note(self, targets: Mapping[int, Mapping[str, Decimal]], *, shown: bool) -> None:
+    def note(
+        self, targets: Mapping[int, Mapping[str, Decimal]], *, shown: bool, may_come: bool = False
+    ) -> None:
         """
         Note prices that are sent from now on, or that the listing has shown.
 
         :param targets: by account id.
         :param shown: whether it has.
+        :param may_come: whether an earlier attempt may still be executed.
         """
         groups: dict[str, list[int]] = {}
         for account_id, pricing in targets.items():
-            groups.setdefault(_digest(pricing), []).append(account_id)
+            groups.setdefault(prices_digest(pricing), []).append(account_id)
         now = self._now()
-        self._replace(targets, [Sent(now, prices, tuple(ids), shown) for prices, ids in groups.items()])
+        self._replace(
+            targets, [Sent(now, prices, tuple(ids), shown, may_come) for prices, ids in groups.items()]
+        )
 
     def forget(self, account_ids: Iterable[int]) -> None:
         """
@@ -246,16 +265,22 @@ class PriceJournal:
         _write(self._here, self._sent)
 
     def _recent(self) -> list[Sent]:
-        limits, now = self._limits, self._now()
-        on_its_way = limits.leave_within + limits.max_late
-        return [
-            sent
-            for sent in self._sent
-            if abs(now - sent.at) < limits.settle + (0.0 if sent.shown else on_its_way)
-        ]
+        now = self._now()
+        return [sent for sent in self._sent if abs(now - sent.at) < self._lasts(sent)]
+
+    def _lasts(self, sent: Sent) -> float:
+        limits = self._limits
+        if not sent.shown:
+            return limits.settle + limits.leave_within + limits.max_late
+        return max(limits.settle, limits.max_late) if sent.may_come else limits.settle
 
 
-def _digest(pricing: Mapping[str, Decimal | None]) -> str:
+def prices_digest(pricing: Mapping[str, Decimal | None]) -> str:
+    """
+    Return a hash of prices; it is the same where they are the same JSON numbers.
+
+    :param pricing: factor by model.
+    """
     listed = sorted((model, None if factor is None else float(factor)) for model, factor in pricing.items())
     return hashlib.sha256(repr(listed).encode()).hexdigest()[:16]
 

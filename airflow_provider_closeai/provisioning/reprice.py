@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import cast
 
@@ -32,6 +32,11 @@ class Batch(msgspec.Struct, frozen=True):
     pricing: Pricing
     accounts: list[SubAccount]
 
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Whose prices they are."""
+        return tuple(each.id for each in self.accounts)
+
 
 class RepricePlan(msgspec.Struct, frozen=True):
     """
@@ -45,6 +50,13 @@ class RepricePlan(msgspec.Struct, frozen=True):
     targets: dict[int, Pricing]
     changing: list[SubAccount]
     batches: list[Batch]
+
+    def within(self, aliases: Collection[str]) -> RepricePlan:
+        """Return the part of it that is about accounts of these aliases."""
+        changing = [each for each in self.changing if (each.alias or "") in aliases]
+        return RepricePlan(
+            self.targets, changing, [each for each in self.batches if (each.alias or "") in aliases]
+        )
 
     def missing(self, listed: Sequence[SubAccount]) -> list[int]:
         """Return the ids of changing accounts that do not have the right prices in a listing."""

@@ -20,11 +20,12 @@ from airflow_provider_closeai.provisioning.reading import listed_again
 from airflow_provider_closeai.provisioning.reprice import plan_targets
 from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest
 from airflow_provider_closeai.provisioning.rotate import decide as decide_rotation
-from airflow_provider_closeai.provisioning.runner.creating import FIRST_TRY, Try, create_all
+from airflow_provider_closeai.provisioning.runner.creating import create_all
 from airflow_provider_closeai.provisioning.runner.deleting import delete
 from airflow_provider_closeai.provisioning.runner.locking import alias_lock
 from airflow_provider_closeai.provisioning.runner.repricing import reprice_to
 from airflow_provider_closeai.provisioning.runner.rotating import Keys
+from airflow_provider_closeai.provisioning.runner.tries import FIRST_TRY, Try
 from airflow_provider_closeai.provisioning.selection import Selection
 from airflow_provider_closeai.roster import checks
 from airflow_provider_closeai.roster.applied import Applied, changes_in, closing_line
@@ -209,7 +210,10 @@ class _Execution:
             return next(first, None) or listed_again(self._client, accounts)
 
         self._repriced = reprice_to(
-            self._client, read, lambda seen: plan_targets(seen, targets, self._options.batch_size)
+            self._client,
+            read,
+            lambda seen: plan_targets(seen, targets, self._options.batch_size),
+            self._this_try.names,
         )
         self._there |= {each.id: each for each in self._repriced}
 

@@ -18,7 +18,9 @@ from airflow_provider_closeai.simulator import Simulator
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-UNSHARE = ["unshare", "--mount"]
+# Whatever a pod starts ends with it, also where it is killed because it hangs.
+UNSHARE = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+LONGEST = 300  # seconds for a pod; all seven of them take a minute or two on two quiet cores
 
 pytestmark = pytest.mark.e2e
 
@@ -43,7 +45,7 @@ def in_pod(folder: Path, *arguments: str, **environment: str) -> subprocess.Comp
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=LONGEST,
     )
 
 

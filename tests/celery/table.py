@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
+#: With CLOSEAI_RIG_LOCK=host creates are kept apart on one host only, and no task notes what it posts: rows
+#: that need that must go wrong, or they prove nothing.
+IS_GUARDED = os.environ.get("CLOSEAI_RIG_LOCK") != "host"
 ROWS: list[Row] = []
 
 
@@ -32,6 +36,11 @@ class Row:
     def is_good(self) -> bool:
         """Whether it was tried, and nothing went wrong."""
         return self.trials > 0 and not (self.wrong or self.lost or self.leaked)
+
+    @property
+    def is_as_expected(self) -> bool:
+        """Whether nothing went wrong, or something did where nothing guards against it."""
+        return self.is_good if IS_GUARDED else self.wrong > 0
 
 
 def table() -> str:

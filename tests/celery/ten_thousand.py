@@ -1,12 +1,13 @@
 """Ten thousand deferred sensors in a real triggerer: probes, how late its loop is, memory.
 
-Run by `make bench-triggerer`: PostgreSQL, connections and the cache in the database. Time is ten times as
-fast as by default (`health_ttl` and `poke_interval` 30 s instead of 300): a minute stands for ten, and the
-triggerer has ten times the work.
+Run by `make bench-triggerer` (fewer: `ARGS=500`): PostgreSQL, connections and the cache in the database. Time
+is ten times as fast as by default (`health_ttl` and `poke_interval` 30 s instead of 300): a minute stands for
+ten, and the triggerer has ten times the work.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 from celery_deployment import CeleryDeployment
 from deployment import wait_until
 from sensors import defer, deferred, fired
@@ -26,39 +28,57 @@ from airflow_provider_closeai.simulator import Simulator
 from airflow_provider_closeai.triggers.health import HealthTrigger
 
 HERE = Path(__file__).parent
-SENSORS, CONNECTIONS, BLACK_HOLES = 10_000, 10, 20
+SENSORS = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+CONNECTIONS, BLACK_HOLES = 10, 20
 FASTER = 10
 TTL = 300 / FASTER
 DEAD = 600 / FASTER
 LONG = 900  # seconds that anything may take
 DAG_ID = "sensors"
 PROBE = '''
-import asyncio, json, os, time
+import asyncio, json, os, threading, time
 from airflow.triggers.base import BaseTrigger
+from asgiref.sync import sync_to_async
+
+WAYS = {  # what is waited for, each again and again
+    "loop": lambda: asyncio.sleep(0),
+    "thread": lambda: asyncio.to_thread(int),
+    "thread of asgiref": lambda: sync_to_async(int, thread_sensitive=False)(),
+    "sensitive thread": lambda: sync_to_async(int)(),
+}
 
 class Probe(BaseTrigger):
-    """Measures the triggerer that it runs in: how late its loop and its threads are."""
+    """Measures how late the triggerer is. What is still waited for counts, too: a thread of its own looks."""
 
     def serialize(self):
         return "loop_probe.Probe", {}
 
     async def run(self):
-        late, waited = 0.0, 0.0
-        while True:
-            begun = time.monotonic()
-            await asyncio.sleep(0.05)
-            late = max(late, time.monotonic() - begun - 0.05)
-            begun = time.monotonic()
-            await asyncio.to_thread(int)
-            waited = max(waited, time.monotonic() - begun)
-            if os.path.exists("probe.reset"):
-                os.unlink("probe.reset")
-                late = waited = 0.0
-            with open("probe.new", "w") as file:
-                json.dump([late, waited], file)
-            os.replace("probe.new", "probe.json")
-            if late < 0:
-                yield  # which makes this a generator
+        begun, longest = {}, dict.fromkeys(WAYS, 0.0)
+
+        async def measure(name):
+            while True:
+                begun[name] = time.monotonic()
+                await WAYS[name]()
+                longest[name] = max(longest[name], time.monotonic() - begun[name])
+                begun[name] = time.monotonic() + 0.05
+                await asyncio.sleep(0.05)
+
+        def write():
+            while True:
+                time.sleep(0.02)
+                for name, at in list(begun.items()):
+                    longest[name] = max(longest[name], time.monotonic() - at)
+                with open("probe.new", "w") as file:
+                    json.dump(longest, file)
+                os.replace("probe.new", "probe.json")
+                if os.path.exists("probe.reset"):
+                    longest.update(dict.fromkeys(WAYS, 0.0))
+                    os.unlink("probe.reset")
+
+        threading.Thread(target=write, daemon=True).start()
+        await asyncio.gather(*map(measure, WAYS))
+        yield  # which makes this a generator
 '''
 
 
@@ -80,19 +100,51 @@ class Triggerer(CeleryDeployment):
         """Give the megabytes of the triggerer's processes."""
         return float(sum(process.memory_info().rss for process in self.processes())) / 1e6
 
-    def lateness(self) -> tuple[float, float]:
-        """Give the longest times since the last call that the loop, and a thread's work, were late."""
+    def lateness(self) -> dict[str, float]:
+        """Give the longest times since the last call for which the loop, and work for a thread, waited."""
         file = self.home / "probe.json"
         wait_until(file.exists, "the probe measures", LONG)
-        late, waited = json.loads(file.read_text())
+        longest: dict[str, float] = json.loads(file.read_text())
         (self.home / "probe.reset").touch()
         wait_until(lambda: not (self.home / "probe.reset").exists(), "the probe begins anew", LONG)
-        return late, waited
+        return longest
+
+    def connecting(self, simulator: Simulator) -> int:
+        """Count the connections to a simulator that nobody accepts or refuses."""
+        ports = {port_of(base) for base in simulator.base_urls}
+        connections = [each for process in self.processes() for each in connections_of(process)]
+        return sum(each.status == psutil.CONN_SYN_SENT and each.raddr.port in ports for each in connections)
+
+    def stopped_within(self) -> float:
+        """Stop the triggerer; gives the seconds until none of its processes is there."""
+        processes = self.processes()
+        begun = time.monotonic()
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "triggerer" in process.cmdline() and process.parent() not in processes:
+                    process.terminate()
+        psutil.wait_procs(processes, LONG)
+        return time.monotonic() - begun
 
 
-def fields_of(simulator: Simulator, number: int) -> dict[str, Any]:
+def connections_of(process: psutil.Process) -> list[Any]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return list(process.net_connections("tcp"))
+    return []
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+def shown(longest: dict[str, float]) -> str:
+    return "; ".join(f"{name} {seconds:.2f} s" for name, seconds in longest.items())
+
+
+def fields_of(simulator: Simulator, number: int, health_ttl: float = TTL) -> dict[str, Any]:
     """Give a connection with a cache of its own."""
-    extra = {"cache": "variable", "health_ttl": TTL, "allowed_hosts": ["127.0.0.1", f"number-{number}"]}
+    allowed = ["127.0.0.1", f"number-{number}"]
+    extra = {"cache": "variable", "health_ttl": health_ttl, "allowed_hosts": allowed}
     return {**simulator.connection(), "extra": extra}
 
 
@@ -134,19 +186,16 @@ def waiting(airflow: Triggerer, simulator: Simulator) -> Iterator[tuple[str, str
     taken_over = "SELECT count(*) FROM trigger WHERE triggerer_id IS NULL"
     wait_until(lambda: airflow.sql(taken_over) == [(0,)], "the triggerer has them all", LONG)
     took = time.monotonic() - begun
-    late, _ = airflow.lateness()
-    yield "the triggerer takes them over; its loop is late by at most", f"{took:.0f} s; {late:.2f} s"
+    yield "the triggerer takes them over", f"{took:.0f} s"
+    yield "meanwhile wait at most", shown(airflow.lateness())
     probes, begun = simulator.count("healthy"), time.monotonic()
     while time.monotonic() - begun < DEAD:
         time.sleep(1)
     probes, seconds = simulator.count("healthy") - probes, time.monotonic() - begun
-    late, waited = airflow.lateness()
+    longest = airflow.lateness()
     yield f"probes of {2 * CONNECTIONS} bases while they are dead for {seconds:.0f} s", str(probes)
     yield "discovery", str(simulator.count("links"))
-    yield (
-        "its loop is late by at most; other work waits for a thread at most",
-        f"{late:.2f} s; {waited:.2f} s",
-    )
+    yield "meanwhile wait at most", shown(longest)
     yield "memory more", f"{airflow.memory() - before:.0f} MB"
     simulator.clear_faults()
     begun = time.monotonic()
@@ -157,17 +206,27 @@ def waiting(airflow: Triggerer, simulator: Simulator) -> Iterator[tuple[str, str
 
 
 def black_holes(airflow: Triggerer, simulator: Simulator) -> Iterator[tuple[str, str]]:
-    """Let the bases of some connections swallow what comes."""
-    add_connections(airflow, "hole", [fields_of(simulator, number) for number in range(BLACK_HOLES)])
+    """Let the bases of some connections swallow what comes; each is tried again as soon as it was."""
+    fields = [fields_of(simulator, number, health_ttl=1) for number in range(BLACK_HOLES)]
+    add_connections(airflow, "hole", fields)
     for index in range(2):
         simulator.swallow_base(index)
     airflow.lateness()
     for number in range(BLACK_HOLES):
         defer(airflow, "waiting", HealthTrigger(f"hole_{number}", "any", 1).serialize(), 1)
-    time.sleep(30)
-    late, waited = airflow.lateness()
-    name = f"{BLACK_HOLES} connections swallow everything for 30 s: the loop; other work for a thread"
-    yield name, f"{late:.2f} s; {waited:.2f} s"
+    wait_until(lambda: airflow.connecting(simulator), "a connection is swallowed", LONG)
+    swallowed, end = [], time.monotonic() + 30
+    while time.monotonic() < end:
+        swallowed.append(airflow.connecting(simulator))
+        time.sleep(0.2)
+    longest = airflow.lateness()
+    known = airflow.sql("SELECT count(*) FROM variable WHERE key LIKE 'closeai_bases_%%'")
+    assert known == [(CONNECTIONS + BLACK_HOLES,)], "not each of them was checked"
+    often = sorted(swallowed)[len(swallowed) // 2]
+    yield f"{BLACK_HOLES} connections swallow everything for 30 s: under way at once (median)", str(often)
+    yield "meanwhile wait at most", shown(longest)
+    wait_until(lambda: airflow.connecting(simulator) >= often, "they are under way", LONG)
+    yield "the triggerer stops meanwhile within", f"{airflow.stopped_within():.1f} s"
 
 
 def add_connections(airflow: Triggerer, prefix: str, every: list[dict[str, Any]]) -> None:

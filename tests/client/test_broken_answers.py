@@ -202,7 +202,7 @@ def test_a_404_that_names_what_is_missing_is_the_platforms_word(message: str | N
     with platform(lambda asked: (404, body)) as (origin, asked):
         client = fixed_client(origin, max_attempts=2)
         expected = errors.Rejected if message else errors.OutcomeUnknown
-        calls: list[Callable[[], None]] = [lambda: client.update([], "a", {}), lambda: client.delete([])]
+        calls: list[Callable[[], object]] = [lambda: client.update([], "a", {}), lambda: client.delete([])]
         for call in calls:
             with pytest.raises(expected, match=message or "somebody else"):
                 call()

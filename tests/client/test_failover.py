@@ -190,7 +190,7 @@ def test_a_refusal_to_repeat_what_may_have_been_executed_leaves_it_unknown(
     accounts = list(client.iter_sub_accounts())
     sim.fault(call, "error_after")
     sim.fault(call, "status", status=status)
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "update": lambda: client.update(accounts, "a", {"m": Decimal(1)}),
         "delete": lambda: client.delete(accounts),
     }

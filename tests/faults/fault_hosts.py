@@ -1,5 +1,6 @@
 """Two hosts, one platform: random schedules of tasks, retries, kills and a store that fails, in virtual time.
 
+Of creates: tasks that share an alias. Of merges: tasks that each give the same accounts a model of its own.
 ``make hosts-table`` prints the table of docs/benchmarks.md.
 """
 
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fault_names import Process, SharedNames, States
 from fault_world import HANG, Killed, World
 
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -23,7 +25,7 @@ from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.local_state import Clock as ClientClock
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.errors import TooManyAccounts
-from airflow_provider_closeai.provisioning.requests import CreateRequest
+from airflow_provider_closeai.provisioning.requests import CreateRequest, RepriceRequest
 
 ALIAS = "team"
 SETTLE, MAX_LATE = 15.0, 20.0
@@ -42,123 +44,27 @@ class HostPlace(os.PathLike[str]):
         return str(place)
 
 
-class SharedNames:
-    """The store of names that all hosts share; it may be slow, refuse, lose answers and write twice."""
-
-    def __init__(self, world: World, seed: int, trouble: float = 0.0) -> None:
-        self.names: set[str] = set()
-        self.down: tuple[float, float] = (0.0, 0.0)
-        self._world = world
-        self._random = random.Random(seed)
-        self._trouble = trouble
-
-    def of(self, process: Process) -> OfProcess:
-        """Give the store as one process has it."""
-        return OfProcess(self, process)
-
-    def list(self, process: Process, prefix: str) -> Sequence[str]:
-        self._travel(process)
-        found = [name for name in self.names if name.startswith(prefix)]
-        self._travel(process)
-        return found
-
-    def add(self, process: Process, name: str) -> None:
-        assert len(name) <= 250
-        self._travel(process)
-        clock, chance = self._world.clock, self._random.random() / max(self._trouble, 1e-9)
-        if chance < 0.25:
-            raise OSError("refused")
-        if chance < 0.5:  # it comes late, when its writer has been told otherwise
-            clock.later(self._random.uniform(1, 50), lambda: self.names.add(name))
-            raise OSError("timed out")
-        self.names.add(name)
-        if chance < 0.75:
-            raise OSError("the answer is lost")
-        if chance < 1:  # the client's library sent it again
-            clock.later(self._random.uniform(1, 50), lambda: self.names.add(name))
-        self._travel(process)
-
-    def remove(self, process: Process, name: str) -> None:
-        self._travel(process)
-        self.names.discard(name)
-
-    def _travel(self, process: Process) -> None:
-        self._world.clock.event(self._random.choice((0.0, 0.0, 0.01, 0.05)))
-        process.speak()
-        if self.down[0] <= self._world.clock.now < self.down[1]:
-            raise OSError("the API server is down")
-
-
-@dataclass
-class Process:
-    """A task's process: which host it is on, and when its supervisor is killed."""
-
-    host: int
-    orphaned_at: float = float("inf")
-    world: World | None = None
-
-    def speak(self) -> None:
-        """Talk to Airflow through the supervisor."""
-        if self.world is not None and self.world.clock.now >= self.orphaned_at:
-            raise BrokenPipeError
-
-
-class OfProcess:
-    def __init__(self, shared: SharedNames, process: Process) -> None:
-        self._shared, self._process = shared, process
-
-    def list(self, prefix: str) -> Sequence[str]:
-        return self._shared.list(self._process, prefix)
-
-    def add(self, name: str) -> None:
-        self._shared.add(self._process, name)
-
-    def remove(self, name: str) -> None:
-        self._shared.remove(self._process, name)
-
-
-@dataclass
-class States:
-    """Airflow's task state store, of one task."""
-
-    text: str | None = None
-
-    def of(self, process: Process, *, heeds: bool) -> StatesOfProcess:
-        return StatesOfProcess(self, process, heeds)
-
-
-@dataclass
-class StatesOfProcess:
-    states: States
-    process: Process
-    heeds: bool
-
-    def read(self) -> str | None:
-        return self.states.text
-
-    def write(self, text: str) -> None:
-        if self.heeds:
-            self.process.speak()
-        self.states.text = text
-
-
 @dataclass
 class Outcome:
-    """What came of one schedule."""
+    """What came of one schedule: accounts that are there, or models that tasks merged and that are lost."""
 
     live: int
     wanted: int
     untold: bool
     errors: list[BaseException] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
 
     @property
     def is_wrong(self) -> bool:
-        return self.live != self.wanted
+        return self.live != self.wanted or bool(self.lost)
+
+
+Act = Callable[[CloseAIClient, runner.Try], Any]
 
 
 def run_schedule(seed: int, *, guarded: bool) -> Outcome:
     """
-    Run one schedule, then everything again until nothing fails.
+    Run one schedule of creates, then everything again until nothing fails.
 
     :param seed: which one.
     :param guarded: with the lock over all hosts and the rule for absence; else with locks of a host, and
@@ -166,35 +72,18 @@ def run_schedule(seed: int, *, guarded: bool) -> Outcome:
     """
     dice = random.Random(seed)
     count = dice.randint(1, 3)
+    request = CreateRequest.parse(ALIAS, {"m": 1}, 1, count, settle=SETTLE)
+
+    def create(client: CloseAIClient, this_try: runner.Try) -> Any:
+        return runner.create(client, request, this_try)
+
     with World(bases=2) as world:
-        tempfile.tempdir = HostPlace(world._directory)  # type: ignore[assignment]
-        world.lags = {
-            f"base-{number}": dice.choice((0.0, dice.uniform(0, 0.9 * SETTLE), dice.uniform(0, 0.9 * SETTLE)))
-            for number in (0, 1)
-        }
-        for _ in range(dice.randint(0, 3)):
-            kind = dice.choice(("late", "late", "cut_after", "cut_before", "rate_limit", "error_after"))
-            options: dict[str, Any] = {}
-            if kind == "late":
-                options = {"seconds": dice.uniform(0, 0.9 * MAX_LATE)}
-            elif kind == "rate_limit":
-                options = {"retry_after": dice.choice((3, 20, 50))}
-            world.sim.fault("create", kind, skip=dice.randint(0, 2), **options)
-        shared = SharedNames(world, seed, trouble=dice.choice((0.0, 0.0, 0.05)))
-        if dice.random() < 0.2:
-            began = 1000 + dice.uniform(0, 40)
-            shared.down = (began, began + dice.uniform(5, 60))
-        jobs, errors = _jobs(dice, world, shared, count, guarded=guarded)
+        shared = _trouble(dice, world, seed, "create")
+        jobs, errors = _jobs(dice, world, shared, [create] * dice.randint(2, 4), guarded=guarded)
         world.clock.run(jobs, seed)
-        world.close_sessions()
-        world.sim.clear_faults()
-        world.clock.advance(MAX_LATE)
-        shared.down = (0.0, 0.0)
-        shared._trouble = 0.0
+        _calm(world, shared)
         told = len(world.sim.accounts(ALIAS)) <= count or any(isinstance(e, TooManyAccounts) for e in errors)
-        last = _one_try(
-            world, shared, Process(0), States(), count, guarded=guarded, number=99, is_retry=False
-        )
+        last = _one_try(world, shared, Process(0), States(), create, guarded=guarded, number=99)
         try:
             last()
         except TooManyAccounts as error:
@@ -204,32 +93,84 @@ def run_schedule(seed: int, *, guarded: bool) -> Outcome:
         return Outcome(len(world.sim.accounts(ALIAS)), count, not told, errors)
 
 
+def run_merges(seed: int, *, guarded: bool) -> Outcome:
+    """
+    Run one schedule of merges.
+
+    :param seed: which one.
+    :param guarded: with the lock over all hosts; else with locks of a host.
+    """
+    dice = random.Random(seed)
+    count = dice.randint(1, 3)
+
+    def merging(model: str) -> Act:
+        request = RepriceRequest.parse({model: 1}, alias=ALIAS)
+        return lambda client, this_try: runner.reprice(client, request, this_try.names)
+
+    with World(bases=2) as world:
+        for _ in range(count):
+            world.sim.add_account(ALIAS, [{"model": "m", "pricing_factor": 1}])
+        world.clock.advance(SETTLE)
+        shared = _trouble(dice, world, seed, "update")
+        acts = [merging(f"m-{number}") for number in range(dice.randint(2, 4))]
+        jobs, errors = _jobs(dice, world, shared, acts, guarded=guarded)
+        ends = world.clock.run(jobs, seed)
+        _calm(world, shared)
+        merged = {f"m-{at // 2}" for at, (result, _) in enumerate(ends) if result is not None}
+        there = [{each["model"] for each in one["model_pricing"]} for one in world.sim.accounts(ALIAS)]
+        lost = sorted(merged - set.intersection(*there))
+        world.close_sessions()
+        world.assert_no_key(*errors)
+        return Outcome(len(there), count, False, errors, lost)
+
+
+def _trouble(dice: random.Random, world: World, seed: int, call: str) -> SharedNames:
+    """Choose what goes wrong with the platform, and with the store."""
+    tempfile.tempdir = HostPlace(world._directory)  # type: ignore[assignment]
+    world.lags = {
+        f"base-{number}": dice.choice((0.0, dice.uniform(0, 0.9 * SETTLE), dice.uniform(0, 0.9 * SETTLE)))
+        for number in (0, 1)
+    }
+    for _ in range(dice.randint(0, 3)):
+        kind = dice.choice(("late", "late", "cut_after", "cut_before", "rate_limit", "error_after"))
+        options: dict[str, Any] = {}
+        if kind == "late":
+            options = {"seconds": dice.uniform(0, 0.9 * MAX_LATE)}
+        elif kind == "rate_limit":
+            options = {"retry_after": dice.choice((3, 20, 50))}
+        world.sim.fault(call, kind, skip=dice.randint(0, 2), **options)
+    shared = SharedNames(world, seed, trouble=dice.choice((0.0, 0.0, 0.05)))
+    if dice.random() < 0.2:
+        began = world.clock.now + dice.uniform(0, 40)
+        shared.down = (began, began + dice.uniform(5, 60))
+    return shared
+
+
+def _calm(world: World, shared: SharedNames) -> None:
+    """Let all end that goes wrong, and all come that is late."""
+    world.close_sessions()
+    world.sim.clear_faults()
+    world.clock.advance(MAX_LATE)
+    shared.down = (0.0, 0.0)
+    shared._trouble = 0.0
+
+
 def _jobs(
-    dice: random.Random, world: World, shared: SharedNames, count: int, *, guarded: bool
+    dice: random.Random, world: World, shared: SharedNames, acts: Sequence[Act], *, guarded: bool
 ) -> tuple[list[tuple[Callable[[], Any], int | None]], list[BaseException]]:
-    """Make tasks: each with a start, maybe a kill, and retries on any host."""
+    """Make tasks: each with a start, maybe a kill, and a retry on any host."""
     jobs: list[tuple[Callable[[], Any], int | None]] = []
     errors: list[BaseException] = []
-    for number in range(dice.randint(2, 4)):
+    for number, act in enumerate(acts):
         states, start = States(), dice.choice((0.0, dice.uniform(0, 3), dice.uniform(0, 30)))
         dead = threading.Event()
         ends = dice.choice(("killed", "orphaned", "lives", "lives"))
         process = Process(dice.randint(0, 1), world=world)
         if ends == "orphaned":
             process.orphaned_at = world.clock.now + start + dice.uniform(0, 3)
-        first = _one_try(
-            world, shared, process, states, count, guarded=guarded, number=number, is_retry=False
-        )
-        again = _one_try(
-            world,
-            shared,
-            Process(dice.randint(0, 1)),
-            states,
-            count,
-            guarded=guarded,
-            number=number,
-            is_retry=True,
-        )
+        options: dict[str, Any] = {"guarded": guarded, "number": number}
+        first = _one_try(world, shared, process, states, act, **options)
+        again = _one_try(world, shared, Process(dice.randint(0, 1)), states, act, **options, is_retry=True)
 
         def begin(
             first: Callable[[], Any] = first, start: float = start, dead: threading.Event = dead
@@ -274,11 +215,11 @@ def _one_try(
     shared: SharedNames,
     process: Process,
     states: States,
-    count: int,
+    act: Act,
     *,
     guarded: bool,
     number: int,
-    is_retry: bool,
+    is_retry: bool = False,
 ) -> Callable[[], Any]:
     host, clock = process.host, world.clock
     bases = world.sim.base_urls if host == 0 else world.sim.base_urls[::-1]
@@ -290,7 +231,6 @@ def _one_try(
         "lock": "auto" if guarded else "host",
     }
     config = config_from(password=world.sim.key, extra=extra)
-    request = CreateRequest.parse(ALIAS, {"m": 1}, 1, count, settle=SETTLE)
     this_try = runner.Try(
         task=f"task-{number}",
         is_retry=is_retry,
@@ -308,22 +248,23 @@ def _one_try(
         )
         client = CloseAIClient(config, clock=own)
         world._sessions.append(client._transport._session(fresh=False))
-        return runner.create(client, request, this_try)
+        return act(client, this_try)
 
     return run
 
 
 def main(number: int) -> None:
     """Print the table."""
-    print("| | schedules | wrong number | not told |")
+    print("| | schedules | wrong | not told |")
     print("|---|---|---|---|")
-    for name, guarded in (("with the lock and the rule for absence", True), ("without them", False)):
-        outcomes = [run_schedule(seed, guarded=guarded) for seed in range(number)]
-        wrong = [seed for seed, outcome in enumerate(outcomes) if outcome.is_wrong]
-        untold = sum(outcome.untold for outcome in outcomes)
-        print(f"| {name} | {number} | {len(wrong)} | {untold} |", flush=True)
-        if guarded and wrong:
-            print("wrong seeds:", wrong, file=sys.stderr)
+    for what, run in (("creates", run_schedule), ("merges", run_merges)):
+        for name, guarded in (("with the lock and the rule for absence", True), ("without them", False)):
+            outcomes = [run(seed, guarded=guarded) for seed in range(number)]
+            wrong = [seed for seed, outcome in enumerate(outcomes) if outcome.is_wrong]
+            untold = "-" if run is run_merges else sum(outcome.untold for outcome in outcomes)
+            print(f"| {what}, {name} | {number} | {len(wrong)} | {untold} |", flush=True)
+            if guarded and wrong:
+                print("wrong seeds:", wrong, file=sys.stderr)
 
 
 if __name__ == "__main__":

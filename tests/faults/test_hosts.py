@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fault_hosts import run_schedule
+from fault_hosts import run_merges, run_schedule
 
 
 @pytest.mark.parametrize("part", range(4))
@@ -17,10 +17,28 @@ def test_without_the_lock_and_the_rule_schedules_do_go_wrong() -> None:
     assert sum(run_schedule(seed, guarded=False).is_wrong for seed in range(10)) >= 2
 
 
+@pytest.mark.parametrize("part", range(4))
+def test_two_hosts_lose_no_merge_whatever_the_schedule(part: int) -> None:
+    for seed in range(5 * part, 5 * part + 5):
+        outcome = run_merges(seed, guarded=True)
+        assert not outcome.is_wrong, f"seed {seed}: {outcome}"
+
+
+def test_without_the_lock_merges_are_lost() -> None:
+    assert sum(run_merges(seed, guarded=False).is_wrong for seed in range(12)) >= 2
+
+
 @pytest.mark.deep
 @pytest.mark.parametrize("part", range(10))
 def test_two_hosts_are_exact_over_a_thousand_schedules(part: int) -> None:
     wrong = [
         seed for seed in range(100 * part, 100 * part + 100) if run_schedule(seed, guarded=True).is_wrong
     ]
+    assert wrong == []
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("part", range(10))
+def test_two_hosts_lose_no_merge_over_a_thousand_schedules(part: int) -> None:
+    wrong = [seed for seed in range(100 * part, 100 * part + 100) if run_merges(seed, guarded=True).is_wrong]
     assert wrong == []

@@ -147,7 +147,7 @@ class Time:
         self.now = 100.0
 
     def clock(self) -> Clock:
-        return Clock(monotonic=lambda: self.now, sleep=self.sleep)
+        return Clock(now=lambda: 1_800_000_000 + self.now, monotonic=lambda: self.now, sleep=self.sleep)
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -221,6 +221,66 @@ def test_what_cannot_be_removed_costs_the_next_one_a_lease_only() -> None:
     second = Claim(names, "p.", ["aa"], time.clock(), lease=30)
     assert second.acquire(60)
     assert time.now < 100 + 35
+
+
+def test_fifty_killed_holders_of_one_thing_leave_nothing() -> None:
+    names, time = Names(), Time()
+    for number in range(50):
+        began = time.now
+        assert Claim(names, "p.", ["aa"], time.clock(), lease=30).acquire(60)
+        assert time.now - began < 35, number
+    last = Claim(names, "p.", ["aa"], time.clock(), lease=30)
+    assert last.acquire(60)
+    last.release()
+    assert names.names == set()
+
+
+def test_killed_holders_that_nobody_waits_for_do_not_add_up() -> None:
+    names, time = Names(), Time()
+    for number in range(400):
+        assert Claim(names, "p.", [f"{number:04x}"], time.clock()).acquire(0)
+    assert len(names.names) == 800
+    time.now += 15 * 3600
+    assert Claim(names, "p.", ["ffff"], time.clock()).acquire(0)
+    assert len(names.names) == 802
+    time.now += 2 * 3600
+    late = Claim(names, "p.", ["eeee"], time.clock())
+    assert late.acquire(0)
+    assert len(names.names) == 4
+
+
+@pytest.mark.parametrize("seconds", [2, 9])
+def test_a_store_that_is_slow_only_takes_its_time(seconds: float) -> None:
+    time = Time()
+
+    class Slow(Names):
+        def list(self, prefix: str) -> Sequence[str]:
+            time.sleep(seconds)
+            return super().list(prefix)
+
+        def add(self, name: str) -> None:
+            time.sleep(seconds)
+            super().add(name)
+
+        def remove(self, name: str) -> None:
+            time.sleep(seconds)
+            super().remove(name)
+
+    names = Slow()
+    for _ in range(3):
+        claim = Claim(names, "p.", [f"{number:04x}" for number in range(30)], time.clock(), lease=30)
+        assert claim.acquire(0)
+        assert claim.check() > time.now
+        claim.release()
+    assert names.names == set()
+
+
+def test_a_page_that_is_nearly_full_is_a_look_and_a_full_one_is_not() -> None:
+    names, time = Names(), Time()
+    names.names = {f"p.x{number}" for number in range(997)}
+    assert Claim(names, "p.", ["aa"], time.clock()).acquire(0)
+    with pytest.raises(StoreFailed, match="too many"):
+        Claim(names, "p.", ["bb"], time.clock()).acquire(0)
 
 
 def test_a_thousand_names_are_too_many() -> None:

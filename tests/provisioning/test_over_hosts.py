@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
+from shared_names import Names
 from support import GPT4, client_of, config_of, in_threads
 
 from airflow_provider_closeai.client.answers import Outcome
@@ -20,40 +19,11 @@ from airflow_provider_closeai.client.transport import Transport
 from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.errors import NotNoted, SupervisorGone, TooManyAccounts
-from airflow_provider_closeai.provisioning.posts import PostRecord, parse_record
+from airflow_provider_closeai.provisioning.records import Record, parse_record
 from airflow_provider_closeai.provisioning.requests import CreateRequest
 from airflow_provider_closeai.provisioning.runner import creating
-from airflow_provider_closeai.provisioning.runner.sharing import Sharing
+from airflow_provider_closeai.provisioning.runner.create_lock import CreateLock
 from airflow_provider_closeai.simulator import Request, Simulator
-
-
-class Names:
-    """What all hosts share."""
-
-    def __init__(self) -> None:
-        self.names: set[str] = set()
-        self.calls = 0
-        self.problem: Exception | None = None
-
-    def list(self, prefix: str) -> Sequence[str]:
-        self._call()
-        return [name for name in sorted(self.names) if name.startswith(prefix)]
-
-    def add(self, name: str) -> None:
-        self._call()
-        self.names.add(name)
-
-    def remove(self, name: str) -> None:
-        self._call()
-        self.names.discard(name)
-
-    def of(self, kind: str) -> Sequence[str]:
-        return [name for name in sorted(self.names) if name.startswith(f"closeai_{kind}.")]
-
-    def _call(self) -> None:
-        self.calls += 1
-        if self.problem is not None:
-            raise self.problem
 
 
 class Own:
@@ -75,18 +45,6 @@ class Own:
 def ensure(client: CloseAIClient, names: Names | None, count: int = 2, **how: Any) -> list[SubAccount]:
     want = CreateRequest.parse(how.pop("alias", "a"), GPT4, 1, count, settle=how.pop("settle", 0.6))
     return runner.create(client, want, runner.Try(names=names, **how))
-
-
-@pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Clock]:
-    """Go to another host: other locks, notes and caches, and a counter of its own."""
-
-    def go(name: str) -> Clock:
-        (tmp_path / name).mkdir(exist_ok=True)
-        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
-        return Clock(counter=name)
-
-    return go
 
 
 # --- The claim --------------------------------------------------------------------------------------------
@@ -119,7 +77,7 @@ def test_six_hosts_at_once_on_one_alias_are_exact_and_all_succeed(sim: Simulator
         client = CloseAIClient(config, clock=Clock(counter=f"host-{number}"))
         want = CreateRequest.parse("a", GPT4, 1, 3, settle=0.6)
         creation = creating._Creation(client, want, Own(), runner.Try(names=names), False)
-        creating._run(client, [creation], Sharing(client, names))
+        creating._run(client, [creation], CreateLock(client, names))
         result = creation.result()
         assert isinstance(result, list), result
         return [account.id for account in result]
@@ -204,7 +162,7 @@ def test_a_record_that_is_old_by_any_clock_is_removed_and_waited_for_by_nobody(
     prefix = record[: -len(record.split(".", 3)[3])]
     read = parse_record(record[len(prefix) :])
     assert read is not None
-    old = PostRecord(read.alias, "ab", 1, True, "cd", 5.0, read.epoch - 17 * 3600)
+    old = Record(read.alias, "ab", 1, True, "cd", 5.0, read.epoch - 17 * 3600)
     names.names = {prefix + old.name}
     host("b")
     ensure(client_of(sim, sleep=sleep), names, count=3)

@@ -6,8 +6,6 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import (
     AuthenticationFailed,
@@ -18,7 +16,6 @@ from airflow_provider_closeai.client.errors import (
     Rejected,
 )
 from airflow_provider_closeai.client.models import SubAccount, same_pricing
-from airflow_provider_closeai.local_state.claims import NameStore
 from airflow_provider_closeai.local_state.stores import FileStore, Store
 from airflow_provider_closeai.provisioning.create import (
     CreateDecision,
@@ -41,38 +38,17 @@ from airflow_provider_closeai.provisioning.inputs import bad
 from airflow_provider_closeai.provisioning.journal import CreateJournal, Limits
 from airflow_provider_closeai.provisioning.reading import read_aliases, read_until
 from airflow_provider_closeai.provisioning.requests import CreateRequest, RepriceRequest
+from airflow_provider_closeai.provisioning.runner.create_lock import CreateLock
+from airflow_provider_closeai.provisioning.runner.deployment_lock import MustLookAgain, names_to_lock_with
 from airflow_provider_closeai.provisioning.runner.locking import alias_lock
 from airflow_provider_closeai.provisioning.runner.repricing import reprice_listed
-from airflow_provider_closeai.provisioning.runner.sharing import MustLookAgain, Sharing, sharing_of
+from airflow_provider_closeai.provisioning.runner.tries import FIRST_TRY, Try
 from airflow_provider_closeai.provisioning.selection import Selection
 from airflow_provider_closeai.provisioning.texts import count_of, format_ids, ids_of
 
 log = logging.getLogger(__name__)
 
 _LOCKS = 400  # aliases that are locked at the same time: each takes a file descriptor
-
-
-class Try(msgspec.Struct, frozen=True):
-    """
-    Which try of which task this is.
-
-    :param task: names the task over all its tries.
-    :param is_retry: an earlier try of the same task may have created something.
-    :param own_journal: makes the store, for an alias, that is kept for all tries of the task. A retry that
-        finds there that nothing was posted need not wait. With ``if_exists="fail"`` a retry recognises by it
-        what its earlier try made; without it only on the same host.
-    :param is_supervised: says whether Airflow still watches over this process, where a journal cannot.
-    :param names: that all hosts of the deployment share, where there is such a store.
-    """
-
-    task: str = ""
-    is_retry: bool = False
-    own_journal: Callable[[str], Store] | None = None
-    is_supervised: Callable[[], bool] | None = None
-    names: NameStore | None = None
-
-
-FIRST_TRY = Try()
 
 
 def create(
@@ -121,6 +97,7 @@ def create_all(
     if len({request.alias for request in requests}) < len(requests):
         raise bad("alias", "is asked for twice", "give each alias once")
     results: dict[str, list[SubAccount] | CloseAIError] = {}
+    names = names_to_lock_with(client, this_try.names)
     in_order = sorted(requests, key=lambda request: request.alias)  # or two tasks would lock each other out
     for start in range(0, len(in_order), _LOCKS):
         with contextlib.ExitStack() as locks:
@@ -128,31 +105,31 @@ def create_all(
             for request in in_order[start : start + _LOCKS]:
                 note = locks.enter_context(alias_lock(client, f"alias:{request.alias}"))
                 creations.append(_Creation(client, request, FileStore(note), this_try, needs_keys))
-            _run(client, creations, sharing_of(client, this_try.names))
+            _run(client, creations, None if names is None else CreateLock(client, names))
             results |= {each.request.alias: each.result() for each in creations}
     return [results[request.alias] for request in requests]
 
 
-def _run(client: CloseAIClient, creations: Sequence[_Creation], sharing: Sharing | None) -> None:
+def _run(client: CloseAIClient, creations: Sequence[_Creation], lock: CreateLock | None) -> None:
     """Advance creates side by side: they share listings and waits, and one claim."""
     try:
-        while _advance(client, creations, sharing):
+        while _advance(client, creations, lock):
             pass
     except (AliasBusy, NotNoted, SupervisorGone) as error:  # of the claim
         for each in creations:
             each.give_up(error)
     finally:
-        if sharing is not None:
-            sharing.release()
+        if lock is not None:
+            lock.release()
 
 
-def _advance(client: CloseAIClient, creations: Sequence[_Creation], sharing: Sharing | None) -> bool:
+def _advance(client: CloseAIClient, creations: Sequence[_Creation], lock: CreateLock | None) -> bool:
     """Go on until all have listed or waited once more; returns whether any of them is not over."""
     listing, waits, unclaimed = [], [], []
-    if sharing is not None:
-        sharing.keep()
+    if lock is not None:
+        lock.keep()
     for each in creations:
-        step = each.advance(sharing)
+        step = each.advance(lock)
         if isinstance(step, List):
             listing.append(each)
         elif isinstance(step, Wait):
@@ -164,10 +141,10 @@ def _advance(client: CloseAIClient, creations: Sequence[_Creation], sharing: Sha
                 other.give_up(each.error)
     if listing:
         _list(client, listing)
-    elif sharing is not None and unclaimed:
-        sharing.claim([each.request.alias for each in creations if not each.is_over])
+    elif lock is not None and unclaimed:
+        lock.acquire([each.request.alias for each in creations if not each.is_over])
         for each in creations:
-            each.claimed(sharing)
+            each.claimed(lock)
     elif waits:
         client.clock.sleep(min(waits))
     return any(not each.is_over for each in creations)
@@ -198,6 +175,7 @@ class _Creation:
         # To connect through a proxy, and to shake hands, is to connect twice.
         self._limits = Limits(request.settle, client.config.max_late, 2 * client.config.connect_timeout)
         self._is_supervised = this_try.is_supervised
+        self._names = this_try.names
         self._journal = CreateJournal(
             note,
             None if this_try.own_journal is None else this_try.own_journal(request.alias),
@@ -214,7 +192,7 @@ class _Creation:
             before=self._journal.before,
             needs_keys=needs_keys,
         )
-        self._sharing: Sharing | None = None
+        self._lock: CreateLock | None = None
         self._accounts: tuple[SubAccount, ...] | None = None
         self.error: CloseAIError | None = None
         self.is_hopeless = False  # what went wrong here would go wrong for every alias
@@ -224,34 +202,34 @@ class _Creation:
         """Whether there is a result."""
         return self._accounts is not None or self.error is not None
 
-    def claimed(self, sharing: Sharing) -> None:
+    def claimed(self, lock: CreateLock) -> None:
         """
         Begin anew with looking: the alias is this run's own from now on, and who posted before is known.
 
-        :param sharing: that claimed it.
+        :param lock: that is held.
         """
         if not self.is_over:
-            doubt = sharing.doubt(self.request.alias, self._limits)
+            doubt = lock.doubt(self.request.alias, self._limits)
             self.decision.look_again(None if doubt is None else self._now() + doubt)
 
-    def advance(self, sharing: Sharing | None) -> List | Wait | Post | None:
+    def advance(self, lock: CreateLock | None) -> List | Wait | Post | None:
         """
         Go on until a listing, time or a claim is needed; ``None``: it is over.
 
-        :param sharing: what is shared with other hosts: then nothing is sent or waited for without a claim.
+        :param lock: over all hosts, where there is one: without it nothing is sent or waited for.
         """
         while not self.is_over:
             step = self.decision.next_step(self._now())
-            if isinstance(step, Post | Wait) and sharing is not None and not sharing.is_held:
+            if isinstance(step, Post | Wait) and lock is not None and not lock.is_held:
                 return Post(0)
             if isinstance(step, Post):
-                self._post(step.count, sharing)
+                self._post(step.count, lock)
             elif isinstance(step, Done):
                 self._accounts = step.accounts
                 if self.decision.is_settled:
                     self._journal.settled(self._before)
-                    if sharing is not None:
-                        sharing.settled(self.request.alias)
+                    if lock is not None:
+                        lock.settled(self.request.alias)
             elif isinstance(step, Fail):
                 self.give_up(step.error)
             else:
@@ -289,26 +267,26 @@ class _Creation:
             raise supervisor_gone()
         until = self._now() + self._limits.leave_within
         self._journal.begin_post(self._before)
-        if self._sharing is not None:
-            until = min(until, self._sharing.allow(self.request.alias))
+        if self._lock is not None:
+            until = min(until, self._lock.allow(self.request.alias))
         return lambda: self._now() < until
 
     def wait(self, seconds: float) -> None:
         """Wait between two attempts of a post."""
-        if self._sharing is None:
+        if self._lock is None:
             self._client.clock.sleep(seconds)
         else:
-            self._sharing.wait(seconds)
+            self._lock.wait(seconds)
 
     def _not_posted(self) -> None:
         if self.decision.posted_nothing:
             self._journal.not_posted(self._before)
-            if self._sharing is not None:
-                self._sharing.not_posted(self.request.alias)
+            if self._lock is not None:
+                self._lock.not_posted(self.request.alias)
 
-    def _post(self, count: int, sharing: Sharing | None) -> None:
+    def _post(self, count: int, lock: CreateLock | None) -> None:
         request, decision = self.request, self.decision
-        self._sharing = sharing
+        self._lock = lock
         try:
             answer = self._client.create(request.alias, request.pricing, request.balance, count, self)
         except MustLookAgain:
@@ -358,4 +336,4 @@ class _Creation:
             batch_size=request.batch_size,
             dry_run=False,
         )
-        return reprice_listed(self._client, read, wanted)
+        return reprice_listed(self._client, read, wanted, self._names)

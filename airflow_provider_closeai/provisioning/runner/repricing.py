@@ -1,4 +1,4 @@
-"""Runs repricings: read, merge, write, read back."""
+"""Runs repricings: read, merge, write, read back; where something changes, alone over all hosts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from airflow_provider_closeai.client import failures
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown
 from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.local_state.claims import NameStore
 from airflow_provider_closeai.local_state.stores import FileStore
 from airflow_provider_closeai.provisioning.errors import NotConfirmed, with_doubt
 from airflow_provider_closeai.provisioning.journal import Limits, PriceJournal
 from airflow_provider_closeai.provisioning.reading import listed_again, read_until, select
 from airflow_provider_closeai.provisioning.reprice import (
+    Batch,
     RepricePlan,
     closing_line,
     log_changes,
@@ -21,108 +23,215 @@ from airflow_provider_closeai.provisioning.reprice import (
 )
 from airflow_provider_closeai.provisioning.requests import RepriceRequest
 from airflow_provider_closeai.provisioning.runner import locking
+from airflow_provider_closeai.provisioning.runner.deployment_lock import (
+    MOST_LOST,
+    MustLookAgain,
+    names_to_lock_with,
+    too_busy,
+)
 from airflow_provider_closeai.provisioning.runner.locking import alias_lock
+from airflow_provider_closeai.provisioning.runner.price_lock import PriceLock
 from airflow_provider_closeai.provisioning.texts import format_ids
 
 log = logging.getLogger(__name__)
 
+_ALIASES = 400  # that are claimed at a time: nine to a name, and the names of all hosts are one page
+Read = Callable[[], list[SubAccount]]
+Decide = Callable[[list[SubAccount]], RepricePlan]
 
-def reprice(client: CloseAIClient, request: RepriceRequest) -> list[SubAccount]:
+
+def reprice(
+    client: CloseAIClient, request: RepriceRequest, names: NameStore | None = None
+) -> list[SubAccount]:
     """
     Set prices; what is right already is not sent.
 
     :param client: the API.
     :param request: what is asked for.
+    :param names: that all hosts of the deployment share, where there is such a store.
     :returns: all selected accounts as they are afterwards (with ``dry_run``: as they would be).
     :raises MissingAccounts: a selected account is not listed; nothing was changed.
     :raises MaskedKeys: the listing hides the keys of accounts that must change; nothing was changed.
     :raises Declined: the platform said no, and the listing does not show the change.
     :raises NotConfirmed: the listing does not show the change 30 seconds later.
+    :raises NotNoted: ``names`` does not work.
     """
-    return reprice_listed(client, lambda: select(client, request.accounts, missing="fail"), request)
+    return reprice_listed(client, lambda: select(client, request.accounts, missing="fail"), request, names)
 
 
 def reprice_listed(
-    client: CloseAIClient, read: Callable[[], list[SubAccount]], request: RepriceRequest
+    client: CloseAIClient, read: Read, request: RepriceRequest, names: NameStore | None
 ) -> list[SubAccount]:
     """Set the prices of accounts that are read in a way of its own; see :func:`reprice`."""
-    return reprice_to(client, read, lambda accounts: plan_repricing(accounts, request), request.dry_run)
+    return reprice_to(
+        client, read, lambda accounts: plan_repricing(accounts, request), names, request.dry_run
+    )
 
 
 def reprice_to(
-    client: CloseAIClient,
-    read: Callable[[], list[SubAccount]],
-    decide: Callable[[list[SubAccount]], RepricePlan],
-    dry_run: bool = False,
+    client: CloseAIClient, read: Read, decide: Decide, names: NameStore | None, dry_run: bool = False
 ) -> list[SubAccount]:
     """Set prices that are decided account by account; see :func:`reprice`."""
-    config = client.config
+    config, shared = client.config, names_to_lock_with(client, names)
     with alias_lock(client, "pricing") as note:
         limits = Limits(locking.CONFIRM_WITHIN, config.max_late, leave_within=config.deadline)
         journal = PriceJournal(FileStore(note), limits, client.clock.now)
-        longest = limits.settle + limits.leave_within + limits.max_late
-        accounts, _ = read_until(client, read, lambda listed: not journal.behind(listed), longest)
-        plan = decide(accounts)
+        changed = lost = 0
+        while lost < MOST_LOST:
+            # A lock of its own for each round: what this run sent in the last one may come late, too.
+            lock = None if shared is None else PriceLock(client, shared)
+            repricing = _Repricing(client, read, decide, journal, lock)
+            try:
+                accounts, plan, is_over = repricing.run(dry_run)
+            except MustLookAgain:
+                lost += 1
+                log.info("Another host may have changed prices meanwhile: reading them again.")
+                continue
+            finally:
+                if lock is not None:
+                    lock.release()
+            changed += len(plan.changing)
+            if is_over:
+                log.info("%s", closing_line(accounts, changed, dry_run))
+                return accounts
+        raise too_busy("update")
+
+
+class _Repricing:
+    """
+    One round of a repricing.
+
+    :param lock: over all hosts, where there is one.
+    """
+
+    def __init__(
+        self, client: CloseAIClient, read: Read, decide: Decide, journal: PriceJournal, lock: PriceLock | None
+    ) -> None:
+        self._client = client
+        self._read = read
+        self._decide = decide
+        self._journal = journal
+        self._lock = lock
+        self._doubt: OutcomeUnknown | Declined | None = None
+        self._may_come: set[int] = set()  # whose prices a late attempt may set once more
+
+    def run(self, dry_run: bool) -> tuple[list[SubAccount], RepricePlan, bool]:
+        """Return the accounts as they are then, what was sent, and whether that was all."""
+        accounts, is_over = self._read_current(), True
+        plan = self._decide(accounts)
         if not dry_run:
             failures.require_keys(plan.changing)
+            if plan.changing and self._lock is not None:
+                accounts, plan, is_over = self._claimed(self._lock, plan)
         log_changes(plan, dry_run)
         if dry_run:
             accounts = plan.as_planned(accounts)
         elif plan.changing:
-            doubt = _send_prices(client, plan, journal)
-            listed = {account.id: account for account in _confirm_prices(client, plan, doubt, journal)}
+            self._send(plan)
+            listed = {account.id: account for account in self._confirm(plan)}
             accounts = [listed.get(account.id, account) for account in accounts]
-        log.info("%s", closing_line(accounts, len(plan.changing), dry_run))
-        return accounts
+        return accounts, plan, is_over
 
+    def _claimed(self, lock: PriceLock, plan: RepricePlan) -> tuple[list[SubAccount], RepricePlan, bool]:
+        """Claim what must change, and look again: others may have changed it since."""
+        aliases = set(sorted(_aliases(plan.changing))[:_ALIASES])
+        lock.acquire(aliases)
+        accounts = self._read_current()
+        plan = self._decide(accounts)
+        return accounts, plan.within(aliases), _aliases(plan.changing) <= aliases
 
-def _send_prices(
-    client: CloseAIClient, plan: RepricePlan, journal: PriceJournal
-) -> OutcomeUnknown | Declined | None:
-    """Send the changes; an outcome that stays unknown is left to the reading back. A no ends the sending."""
-    doubt: OutcomeUnknown | None = None
-    for batch in plan.batches:
-        journal.note({account.id: batch.pricing for account in batch.accounts}, shown=False)
+    def _read_current(self) -> list[SubAccount]:
+        """Read the accounts, until the listing shows what was sent last, by whomever."""
+        looked: set[str] = set()
+
+        def read() -> list[SubAccount]:
+            if self._lock is not None:
+                self._lock.keep()
+            return self._read()
+
+        def is_current(accounts: list[SubAccount]) -> bool:
+            if self._lock is not None:
+                self._lock.look(_aliases(accounts) - looked)
+                looked.update(_aliases(accounts))
+            is_behind = self._lock is not None and self._lock.is_behind(accounts)
+            return not is_behind and not self._journal.behind(accounts)
+
+        config = self._client.config
+        longest = locking.CONFIRM_WITHIN + config.deadline + config.max_late
+        return read_until(self._client, read, is_current, longest)[0]
+
+    def _send(self, plan: RepricePlan) -> None:
+        """Send the changes. An outcome that stays unknown is left to the reading back; a no ends it."""
+        for batch in plan.batches:
+            self._journal.note(dict.fromkeys(batch.ids, batch.pricing), shown=False)
+            permit = None if self._lock is None else _Permit(self._lock, batch)
+            try:
+                may_come = self._client.update(batch.accounts, batch.alias, batch.pricing, permit)
+            except OutcomeUnknown as error:
+                log.warning("%s Reading back shows whether it was.", error)
+                self._doubt, may_come = error, True
+            except Declined as error:
+                self._doubt = error
+                return
+            except CloseAIError as error:  # it was not executed
+                self._journal.forget(batch.ids)
+                if self._lock is not None:
+                    self._lock.not_sent(batch)
+                doubt = self._doubt if isinstance(self._doubt, OutcomeUnknown) else None
+                raise with_doubt(error, doubt) from None
+            if may_come:
+                self._may_come.update(batch.ids)
+
+    def _confirm(self, plan: RepricePlan) -> list[SubAccount]:
+        seconds, doubt = locking.CONFIRM_WITHIN, self._doubt
+        unknown = doubt if isinstance(doubt, OutcomeUnknown) else None
+        if isinstance(doubt, Declined):
+            seconds = 0.0  # a no is looked into once
+        elif doubt is not None:
+            seconds += self._client.config.max_late
+
+        def read() -> list[SubAccount]:
+            if self._lock is not None:
+                self._lock.keep()
+            return listed_again(self._client, plan.changing)
+
         try:
-            client.update(batch.accounts, batch.alias, batch.pricing)
-        except OutcomeUnknown as error:
-            log.warning("%s Reading back shows whether it was.", error)
-            doubt = error
-        except Declined as error:
-            return error
-        except CloseAIError as error:  # it was not executed
-            journal.forget(account.id for account in batch.accounts)
-            raise with_doubt(error, doubt) from None
-    return doubt
-
-
-def _confirm_prices(
-    client: CloseAIClient,
-    plan: RepricePlan,
-    doubt: OutcomeUnknown | Declined | None,
-    journal: PriceJournal,
-) -> list[SubAccount]:
-    seconds, unknown = locking.CONFIRM_WITHIN, None
-    if isinstance(doubt, Declined):
-        seconds = 0.0  # a no is looked into once
-    elif doubt is not None:
-        seconds, unknown = seconds + client.config.max_late, doubt
-    try:
-        listed, is_right = read_until(
-            client, lambda: listed_again(client, plan.changing), lambda seen: not plan.missing(seen), seconds
+            listed, is_right = read_until(self._client, read, lambda seen: not plan.missing(seen), seconds)
+        except CloseAIError as error:
+            raise with_doubt(error, unknown) from None
+        if is_right:
+            self._note_shown(plan)
+            return listed
+        missing = plan.missing(listed)
+        self._journal.forget(missing)  # what was not seen for so long is not on its way
+        if doubt is not None:
+            raise doubt
+        raise NotConfirmed(
+            f"The platform accepted the new prices, and {locking.CONFIRM_WITHIN:g} s later the listing does "
+            f"not show them for the sub-accounts {format_ids(missing)}. Does it know these models? A retry "
+            "sends only what is still different.",
+            call="update",
         )
-    except CloseAIError as error:
-        raise with_doubt(error, unknown) from None
-    if is_right:
-        journal.note({account.id: plan.targets[account.id] for account in plan.changing}, shown=True)
-        return listed
-    missing = plan.missing(listed)
-    journal.forget(missing)  # what was not seen for so long is not on its way
-    if doubt is not None:
-        raise doubt
-    raise NotConfirmed(
-        f"The platform accepted the new prices, and {locking.CONFIRM_WITHIN:g} s later the listing does not "
-        f"show them for the sub-accounts {format_ids(missing)}. Does it know these models? A retry sends "
-        "only what is still different.",
-        call="update",
-    )
+
+    def _note_shown(self, plan: RepricePlan) -> None:
+        for batch in plan.batches:
+            may_come = not self._may_come.isdisjoint(batch.ids)
+            self._journal.note(dict.fromkeys(batch.ids, batch.pricing), shown=True, may_come=may_come)
+            if self._lock is not None:
+                self._lock.shown(batch, is_final=not may_come)
+
+
+class _Permit:
+    """Says whether a batch may be sent; see :class:`~.client.retry.Permit`."""
+
+    def __init__(self, lock: PriceLock, batch: Batch) -> None:
+        self._lock = lock
+        self._batch = batch
+        self.wait = lock.wait
+
+    def renew(self) -> Callable[[], bool]:
+        return self._lock.allow(self._batch)
+
+
+def _aliases(accounts: list[SubAccount]) -> set[str]:
+    return {account.alias or "" for account in accounts}

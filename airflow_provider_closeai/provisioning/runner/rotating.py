@@ -24,9 +24,10 @@ from airflow_provider_closeai.provisioning.rotate import (
     decide,
     next_due,
 )
-from airflow_provider_closeai.provisioning.runner.creating import FIRST_TRY, Try, create
+from airflow_provider_closeai.provisioning.runner.creating import create
 from airflow_provider_closeai.provisioning.runner.deleting import delete
 from airflow_provider_closeai.provisioning.runner.locking import alias_lock
+from airflow_provider_closeai.provisioning.runner.tries import FIRST_TRY, Try
 from airflow_provider_closeai.provisioning.texts import ids_of
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ _KEPT = 7 * 24 * 3600.0
 _RENEWED = 3600.0
 
 
-def claim(client: CloseAIClient, roster: Roster) -> None:
+def register(client: CloseAIClient, roster: Roster) -> None:
     """
     Note that a file speaks for its aliases, and refuse one that speaks for another's.
 

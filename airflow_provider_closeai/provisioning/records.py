@@ -1,0 +1,122 @@
+"""What was sent by whom: names in a store that all hosts share, so that each knows what may still come.
+
+A name is written before what it tells of is sent, and holds all that is known of it::
+
+    <alias>.<sender>.<number>.<u or s>.<counter>.<ms of it>.<epoch seconds>[.<prices>.<ids>]
+
+``u``: it may have been executed. ``s``: the listing of one base has shown it since. Its time is by a counter
+of the sender's machine. On another machine it says nothing, and counts as sent at the last moment at which
+that was possible. The epoch only says when a name is old enough to be removed. Of a create there is no more
+than that. Of prices there are the accounts that got them and a digest, ``-`` where none may be believed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+from airflow_provider_closeai.local_state.claims import KEEP
+from airflow_provider_closeai.provisioning.journal import Entry
+
+_LONGEST_IDS = 100  # characters: Airflow keeps 250 of a Variable's key
+_NAME = re.compile(
+    r"([0-9a-f]+)\.([0-9a-f]+)\.(\d+)\.([us])\.([0-9a-f]+)\.(\d+)\.(\d+)(?:\.([0-9a-f]+|-)\.([0-9_]+))?"
+)
+
+
+class Record(msgspec.Struct, frozen=True):
+    """
+    One call that changes something.
+
+    :param alias: its hash.
+    :param sender: who sent it.
+    :param number: of creates: which of the sender's. Of prices: one more than what was there of the alias.
+    :param settled: the listing of one base has shown it.
+    :param counter: a hash of the name of the counter.
+    :param at: when it was noted, in seconds of the counter.
+    :param epoch: the same, in seconds since the epoch.
+    :param prices: a digest of the prices sent; empty: an earlier attempt may come after all.
+    :param ids: the accounts that got them.
+    """
+
+    alias: str
+    sender: str
+    number: int
+    settled: bool
+    counter: str
+    at: float
+    epoch: float
+    prices: str = ""
+    ids: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The record as a name, without its prefix."""
+        state = "s" if self.settled else "u"
+        times = f"{max(self.at, 0) * 1000:.0f}.{max(self.epoch, 0):.0f}"
+        name = f"{self.alias}.{self.sender}.{self.number}.{state}.{self.counter}.{times}"
+        return f"{name}.{self.prices or '-'}.{'_'.join(map(str, self.ids))}" if self.ids else name
+
+    def is_old(self, now: float) -> bool:
+        """
+        Say whether it may be removed, whatever the clocks are.
+
+        :param now: seconds since the epoch.
+        """
+        return abs(now - self.epoch) > KEEP
+
+    def entry(self) -> Entry:
+        """Return what it says as a journal's entry."""
+        return Entry(self.at, "", posted=True, settled=self.settled, counter=self.counter)
+
+
+def parse_record(name: str) -> Record | None:
+    """
+    Return what a name says; ``None`` where it is no record.
+
+    :param name: without its prefix.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    alias, sender, number, state, counter, at, epoch, prices, ids = match.groups()
+    return Record(
+        alias,
+        sender,
+        int(number),
+        state == "s",
+        counter,
+        int(at) / 1000,
+        float(epoch),
+        "" if prices in (None, "-") else prices,
+        tuple(int(each) for each in (ids or "").split("_") if each),
+    )
+
+
+def pieces(ids: Iterable[int]) -> list[tuple[int, ...]]:
+    """
+    Divide ids, so that those of each piece fit into a name.
+
+    :param ids: of accounts.
+    """
+    found: list[list[int]] = []
+    length = 0
+    for each in ids:
+        length += len(str(each)) + 1
+        if not found or length > _LONGEST_IDS:
+            found.append([])
+            length = len(str(each)) + 1
+        found[-1].append(each)
+    return [tuple(piece) for piece in found]
+
+
+def short_hash(text: str) -> str:
+    """
+    Return a hash that may stand in a name.
+
+    :param text: of anything.
+    """
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,77 @@
+"""The lock of creates over all hosts: what each posted is recorded, and waited for by who comes next."""
+
+from __future__ import annotations
+
+from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.local_state.claims import NameStore, StoreFailed, add_name, remove_names
+from airflow_provider_closeai.provisioning.journal import Limits, over
+from airflow_provider_closeai.provisioning.records import short_hash
+from airflow_provider_closeai.provisioning.runner.deployment_lock import DeploymentLock, key_of
+
+
+class CreateLock(DeploymentLock):
+    """
+    The lock of one run of creates.
+
+    :param client: the API; its clock counts.
+    :param names: that all hosts share.
+    """
+
+    def __init__(self, client: CloseAIClient, names: NameStore) -> None:
+        super().__init__(client, names, "create", "closeai_posts")
+        self._number = 0
+        self._mine: dict[str, list[str]] = {}  # full names of records, by alias
+        self._known: dict[str, set[tuple[str, int]]] = {}  # posts of others that the last look allowed for
+
+    def doubt(self, alias: str, limits: Limits) -> float | None:
+        """
+        Return for how many seconds absence must not be believed; ``None``: nothing is in doubt.
+
+        :param alias: that is claimed: whoever posted under it sends nothing any more.
+        :param limits: how long things may take.
+        """
+        records = self._read([alias])[alias]
+        self._known[alias] = set(map(key_of, records))
+        now, counter = self._clock.monotonic(), short_hash(self._clock.counter)
+        ends = [
+            over(each.entry(), now=now, counter=counter, limits=limits, is_gone=True) - now
+            for each in records
+        ]
+        return max((left for left in ends if left > 0), default=None)
+
+    def allow(self, alias: str) -> float:
+        """
+        Record that a post may leave now, and look whether it still may.
+
+        :param alias: its alias.
+        :returns: until when it may, by the clock's counter.
+        :raises MustLookAgain: it may not.
+        :raises NotNoted: the store of names does not work.
+        """
+        self._number += 1
+        record = self._record(alias, self._number)
+        before, self._mine[alias] = self._mine.get(alias, []), [self._full_name(record)]
+        return self._fence(alias, [record], before, self._known.get(alias, ()))
+
+    def not_posted(self, alias: str) -> None:
+        """
+        Take back the record of a post that was not executed.
+
+        :param alias: its alias.
+        """
+        remove_names(self._names, self._mine.pop(alias, []))
+
+    def settled(self, alias: str) -> None:
+        """
+        Record that the listing has shown all that this run posted.
+
+        :param alias: under which alias.
+        """
+        before = self._mine.pop(alias, [])
+        if not before:
+            return
+        try:
+            add_name(self._names, self._full_name(self._record(alias, self._number, settled=True)))
+        except StoreFailed:
+            return  # others wait longer than they must
+        remove_names(self._names, before)

@@ -1,0 +1,224 @@
+"""One run at a time over all hosts of a deployment, with records of what each sent."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection
+
+from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.client.errors import CloseAIError, ConfigError
+from airflow_provider_closeai.local_state.claims import (
+    LEASE,
+    Claim,
+    ClaimLost,
+    NameStore,
+    StoreFailed,
+    add_name,
+    list_names,
+    remove_names,
+)
+from airflow_provider_closeai.provisioning.errors import AliasBusy, not_noted
+from airflow_provider_closeai.provisioning.records import Record, parse_record, short_hash
+from airflow_provider_closeai.provisioning.runner.locking import LOCK_WAIT
+
+#: How often a claim may be lost until a run gives up.
+MOST_LOST = 5
+
+
+class MustLookAgain(Exception):
+    """What was listed says too little by now: others may have sent something since. Nothing was sent."""
+
+
+class DeploymentLock:
+    """
+    A lock on aliases over all hosts. A subclass says what is recorded of what is sent under it.
+
+    :param client: the API; its clock counts.
+    :param names: that all hosts share.
+    :param call: what is sent, for errors: ``create`` or ``update``.
+    :param kind: of the records: the first word of their names.
+    """
+
+    def __init__(self, client: CloseAIClient, names: NameStore, call: str, kind: str) -> None:
+        account = client.config.account
+        self._account = account
+        self._clock = client.clock
+        self._names = names
+        self._call = call
+        self._claims = f"closeai_lock.{account}."
+        self._records = f"{kind}.{account}."
+        self._sender = secrets.token_hex(8)
+        self._claim: Claim | None = None
+        self._lost = 0
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the aliases are claimed."""
+        return self._claim is not None
+
+    def acquire(self, aliases: Collection[str]) -> None:
+        """
+        Wait until these aliases are this run's own. What was listed before says nothing then.
+
+        :param aliases: all that the run may still send something for.
+        :raises AliasBusy: after 15 minutes, or where the claim is lost again and again.
+        :raises NotNoted: the store of names does not work.
+        """
+        end = self._clock.monotonic() + LOCK_WAIT
+        elements = {self._hash(alias) for alias in aliases}
+        while self._lost < MOST_LOST:
+            claim = Claim(self._names, self._claims, elements, self._clock)
+            is_held = False
+            try:
+                is_held = claim.acquire(end - self._clock.monotonic())
+            except ClaimLost:
+                self._lost += 1
+                continue
+            except StoreFailed as failure:
+                raise self._unavailable(failure) from None
+            finally:
+                if not is_held:
+                    claim.release()
+            if not is_held:
+                break
+            self._claim = claim
+            return
+        raise too_busy(self._call)
+
+    def keep(self) -> None:
+        """Say that this run lives, where it is time to; a claim that is lost is not held any more."""
+        if self._claim is None:
+            return
+        try:
+            self._claim.keep()
+        except ClaimLost:
+            self._drop()
+        except StoreFailed as failure:
+            raise self._unavailable(failure) from None
+
+    def wait(self, seconds: float) -> None:
+        """
+        Wait, and say now and then that this run lives.
+
+        :param seconds: how long.
+        """
+        end = self._clock.monotonic() + seconds
+        while (left := end - self._clock.monotonic()) > 0:
+            self._clock.sleep(min(left, LEASE / 4))
+            self.keep()
+
+    def release(self) -> None:
+        """Let others in."""
+        if self._claim is not None:
+            self._claim.release()
+            self._claim = None
+
+    def _drop(self) -> None:
+        self._lost += 1
+        self.release()
+
+    def _fence(self, alias: str, new: list[Record], old: Collection[str], known: Collection[object]) -> float:
+        """
+        Record what may be sent now, and look whether it still may be.
+
+        :param alias: its alias.
+        :param new: the records.
+        :param old: full names of records that say less than the new ones.
+        :param known: what others sent, as far as it was allowed for (:func:`key_of`).
+        :returns: until when it may be sent, by the clock's counter.
+        :raises MustLookAgain: it may not.
+        :raises NotNoted: the store of names does not work.
+        """
+        if self._claim is None:
+            raise MustLookAgain
+        try:
+            for record in new:
+                add_name(self._names, self._full_name(record))
+            remove_names(self._names, old)
+            until = self._claim.check()
+        except ClaimLost:
+            self._drop()
+            raise MustLookAgain from None
+        except StoreFailed as failure:
+            raise self._unavailable(failure) from None
+        if {key_of(each) for each in self._read([alias])[alias]} - set(known):
+            self._drop()
+            raise MustLookAgain
+        return until
+
+    def _record(
+        self, alias: str, number: int, *, settled: bool = False, prices: str = "", ids: tuple[int, ...] = ()
+    ) -> Record:
+        at, epoch = self._clock.monotonic(), self._clock.now()
+        counter = short_hash(self._clock.counter)
+        return Record(self._hash(alias), self._sender, number, settled, counter, at, epoch, prices, ids)
+
+    def _read(self, aliases: Collection[str]) -> dict[str, list[Record]]:
+        """Return what others sent under each of the aliases; removes what is old."""
+        now, by_hash = self._clock.now(), {self._hash(alias): alias for alias in aliases}
+        found: dict[str, list[Record]] = {alias: [] for alias in aliases}
+        for prefix in sorted({self._prefix(each) for each in by_hash}):
+            try:
+                names = list_names(self._names, prefix)
+            except StoreFailed as failure:
+                raise self._unavailable(failure) from None
+            records = [record for record in map(parse_record, names) if record is not None]
+            remove_names(self._names, [prefix + each.name for each in records if each.is_old(now)])
+            for each in records:
+                if each.alias in by_hash and each.sender != self._sender and not each.is_old(now):
+                    found[by_hash[each.alias]].append(each)
+        return found
+
+    def _hash(self, alias: str) -> str:
+        return short_hash(f"{self._account} {alias}")
+
+    def _prefix(self, alias_hash: str) -> str:
+        """Return what a record's name begins with: a part of all records, so that few are listed at once."""
+        return f"{self._records}{alias_hash[:2]}."
+
+    def _full_name(self, record: Record) -> str:
+        return self._prefix(record.alias) + record.name
+
+    def _unavailable(self, failure: StoreFailed) -> CloseAIError:
+        return not_noted(f"The store of names that all hosts share {failure}", failure.__cause__, self._call)
+
+
+def key_of(record: Record) -> tuple[str, int]:
+    """
+    Return what makes a record another one: that it is settled meanwhile does not.
+
+    :param record: of anybody.
+    """
+    return record.sender, record.number
+
+
+def too_busy(call: str) -> AliasBusy:
+    """
+    Return the error of a run that did not get its aliases.
+
+    :param call: that was not sent.
+    """
+    return AliasBusy(
+        "Tasks on other hosts have been changing accounts of the same aliases for "
+        f"{LOCK_WAIT / 60:.0f} minutes, or Airflow's Variables are too slow to claim them. Nothing more was "
+        "sent. A retry looks again.",
+        call=call,
+    )
+
+
+def names_to_lock_with(client: CloseAIClient, names: NameStore | None) -> NameStore | None:
+    """
+    Return the names to lock with, as the connection's ``lock`` says; ``None``: there is no lock over hosts.
+
+    :param client: the API.
+    :param names: that all hosts share, where there is such a store.
+    :raises ConfigError: ``lock`` is ``deployment``, and there is none.
+    """
+    setting = client.config.lock
+    if setting == "deployment" and names is None:
+        raise ConfigError(
+            "The connection's extra 'lock' is 'deployment', which takes a task of Airflow 3.3 or later. "
+            "Nothing was sent. With 'auto', tasks of one host exclude each other where that is all there is "
+            "(docs/connection.md)."
+        )
+    return None if setting == "host" else names

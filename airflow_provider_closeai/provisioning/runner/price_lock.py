@@ -1,0 +1,131 @@
+"""The lock of repricings over all hosts: a merge into an older state would take back what others set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+
+import msgspec
+
+from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.local_state.claims import NameStore, StoreFailed, add_name, remove_names
+from airflow_provider_closeai.provisioning.journal import Entry, Limits, over, prices_digest
+from airflow_provider_closeai.provisioning.records import Record, pieces, short_hash
+from airflow_provider_closeai.provisioning.reprice import Batch
+from airflow_provider_closeai.provisioning.runner import locking
+from airflow_provider_closeai.provisioning.runner.deployment_lock import DeploymentLock, key_of
+
+
+class _Sent(msgspec.Struct):
+    """What this run has recorded of one batch."""
+
+    records: list[Record]
+    attempts: int = 1
+
+
+class PriceLock(DeploymentLock):
+    """
+    The lock of one repricing.
+
+    :param client: the API; its clock counts.
+    :param names: that all hosts share.
+    """
+
+    def __init__(self, client: CloseAIClient, names: NameStore) -> None:
+        super().__init__(client, names, "update", "closeai_prices")
+        config = client.config
+        self._limits = Limits(locking.CONFIRM_WITHIN, config.max_late, 2 * config.connect_timeout)
+        self._known: dict[str, list[Record]] = {}  # what others sent, by alias
+        self._first_seen: dict[str, float] = {}  # by name
+        self._sent: dict[tuple[int, ...], _Sent] = {}  # by the accounts of a batch
+        self._number = 0
+
+    def look(self, aliases: Collection[str]) -> None:
+        """
+        Read what others sent.
+
+        :param aliases: for whose accounts.
+        """
+        found = self._read(aliases)
+        self._known |= found
+        now, counter = self._clock.monotonic(), short_hash(self._clock.counter)
+        for each in (record for records in found.values() for record in records):
+            self._number = max(self._number, each.number)
+            at = min(each.at, now) if each.counter == counter else now
+            self._first_seen.setdefault(each.name, at)
+
+    def is_behind(self, accounts: Iterable[SubAccount]) -> bool:
+        """
+        Say whether the listing may not show yet what others sent last.
+
+        :param accounts: as they are listed, of aliases that were looked at.
+        """
+        last: dict[int, Record] = {}
+        for each in sorted((r for records in self._known.values() for r in records), key=lambda r: r.number):
+            last |= dict.fromkeys(each.ids, each)
+        return any(
+            account.id in last
+            and last[account.id].prices != prices_digest(account.pricing)
+            and self._may_come(last[account.id])
+            for account in accounts
+        )
+
+    def _may_come(self, record: Record) -> bool:
+        now = self._clock.monotonic()
+        entry = Entry(self._first_seen[record.name], "")
+        return now < over(entry, now=now, counter="", limits=self._limits, is_gone=self.is_held)
+
+    def allow(self, batch: Batch) -> Callable[[], bool]:
+        """
+        Record that a batch may leave now, and look whether it still may.
+
+        :param batch: accounts of one alias that get the same prices.
+        :returns: says whether it still may.
+        :raises MustLookAgain: it may not.
+        :raises NotNoted: the store of names does not work.
+        """
+        before, leaves_by = self._sent.get(batch.ids), self._clock.monotonic() + self._limits.leave_within
+        # Once an attempt was made before, it may come after this one, and the listing proves nothing.
+        prices = prices_digest(batch.pricing) if before is None else ""
+        self._number += 1
+        new = self._records_of(batch, prices, self._number)
+        self._sent[batch.ids] = _Sent(new, 1 if before is None else before.attempts + 1)
+        old = [] if before is None else [self._full_name(each) for each in before.records]
+        alias = batch.alias or ""
+        until = min(leaves_by, self._fence(alias, new, old, set(map(key_of, self._known.get(alias, ())))))
+        return lambda: self._clock.monotonic() < until
+
+    def not_sent(self, batch: Batch) -> None:
+        """
+        Take back the record of a batch that was not executed.
+
+        :param batch: as it was allowed.
+        """
+        sent = self._sent.pop(batch.ids, None)
+        if sent is not None:
+            remove_names(self._names, map(self._full_name, sent.records))
+
+    def shown(self, batch: Batch, *, is_final: bool) -> None:
+        """
+        Record that the listing has shown a batch; what it took the place of is removed.
+
+        :param batch: as it was allowed.
+        :param is_final: no attempt of it can be executed any more.
+        """
+        sent = self._sent.pop(batch.ids, None)
+        if sent is None or not self.is_held:
+            return
+        old = [each for each in self._known.get(batch.alias or "", ()) if set(each.ids) <= set(batch.ids)]
+        if is_final and sent.attempts > 1:
+            old += sent.records
+            try:
+                for record in self._records_of(batch, prices_digest(batch.pricing), sent.records[0].number):
+                    add_name(self._names, self._full_name(record))
+            except StoreFailed:
+                return  # others wait longer than they must
+        remove_names(self._names, map(self._full_name, old))
+
+    def _records_of(self, batch: Batch, prices: str, number: int) -> list[Record]:
+        return [
+            self._record(batch.alias or "", number, prices=prices, ids=piece) for piece in pieces(batch.ids)
+        ]
