@@ -18,6 +18,8 @@ SHELL := /bin/sh
 # --- What the user's environment may not change, and how the installer reaches the package registry ---
 
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONWARNINGS PYTHONSAFEPATH VIRTUAL_ENV CONDA_PREFIX
+# Without bytecode each process compiles Airflow anew: half of what the tests take.
+unexport PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX
 unexport PYTEST_ADDOPTS PYTEST_PLUGINS MYPYPATH MYPY_CONFIG_FILE_DIR RUFF_CONFIG
 unexport UV_PYTHON UV_SYSTEM_PYTHON UV_MANAGED_PYTHON UV_PROJECT UV_PROJECT_ENVIRONMENT UV_WORKING_DIRECTORY
 unexport UV_CONSTRAINT UV_BUILD_CONSTRAINT UV_OVERRIDE UV_EXCLUDE UV_EXCLUDE_NEWER UV_RESOLUTION UV_PRERELEASE
@@ -84,6 +86,9 @@ endef
 
 .venv/celery/.stamp: requirements/$$(MAIN_CELL).txt requirements/celery.txt pyproject.toml | .venv/tools/.stamp
 	$(call fill,requirements/$(MAIN_CELL).txt requirements/celery.txt,'$(MAIN_PYTHON)')
+
+# Its Airflow may write no bytecode (tests/e2e/deployment.py), and no other tests run in this environment before.
+.venv/celery/.stamp: export UV_COMPILE_BYTECODE := 1
 
 # --- Targets ---
 

@@ -294,7 +294,7 @@ def test_the_examples_of_the_documents_run(
     assert (names["spent"], names["sick"], f"{names['used']:f}") == (0, [], "0.00004")  # a model's answer
     assert names["key"].startswith("sk-")
     assert names["ok"]
-    rotated = sim.accounts("team-search")
+    rotated = sim.accounts("team-chat")
     assert [account["id"] for account in rotated] == [each.id for each in names["done"].accounts]
     assert names["answer"].choices[0].message.content == "Hello"
     assert (sim.count("create"), sim.count("update"), sim.count("delete")) == (1 + 3 + 1 + 1, 1, 2)
