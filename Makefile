@@ -110,16 +110,16 @@ demo-costs: .venv/$$(MAIN_CELL)/.stamp ## two months of simulated spending, repo
 	@.venv/$(MAIN_CELL)/bin/python scripts/demo_costs.py demo-costs
 
 .PHONY: test
-test: .venv/tools/.stamp ## the whole suite on Airflow 3.3.2 and the Python found (ARGS='-k name' for pytest)
+test: .venv/tools/.stamp ## the quick suite on Airflow 3.3.2 and the Python found (ARGS='-k name' for pytest)
 	@$(MATRIX) $(MAIN_CELL) -- $(ARGS)
 
 .PHONY: test-cell
-test-cell: .venv/tools/.stamp ## the whole suite in one cell: CELL=airflow-3.1.8-py311
+test-cell: .venv/tools/.stamp ## the quick suite in one cell: CELL=airflow-3.1.8-py311
 	$(if $(filter $(CELL),$(CELLS) $(LOWEST_CELL)),,$(error CELL must be one of: $(CELLS) $(LOWEST_CELL)))
 	@$(MATRIX) $(CELL) -- $(ARGS)
 
 .PHONY: test-matrix
-test-matrix: .venv/tools/.stamp ## the whole suite in every cell (SKIP='cell ...' to leave some out)
+test-matrix: .venv/tools/.stamp ## the quick suite in every cell (SKIP='cell ...' to leave some out)
 	@$(MATRIX) $(filter-out $(SKIP),$(CELLS)) -- $(ARGS)
 
 .PHONY: test-newest
@@ -128,12 +128,12 @@ test-newest: .venv/tools/.stamp ## the wheel in the newest Airflow of the packag
 	$(UV) venv -q --python '$(MAIN_PYTHON)' .venv/newest
 	$(UV) build -q --wheel --out-dir dist .
 	$(UV) pip install -q --python .venv/newest dist/*.whl -r requirements/test.in
-	.venv/newest/bin/pytest -n 2 tests $(ARGS)
+	.venv/newest/bin/pytest -n 2 --dist worksteal tests $(ARGS)
 
 .PHONY: test-e2e
 # A file to a worker: else each worker starts an Airflow of its own.
-test-e2e: .venv/tools/.stamp ## a real scheduler: crashes, the hunt for leaks, a week of days
-	@$(MATRIX) $(or $(CELL),$(MAIN_CELL)) -- -m e2e --dist loadfile $(ARGS)
+test-e2e: .venv/tools/.stamp ## a real Airflow: crashes, the hunt for leaks, months of days; the slow tests too
+	@$(MATRIX) $(or $(CELL),$(MAIN_CELL)) -- -m 'e2e or slow' --dist loadfile $(ARGS)
 
 .PHONY: test-celery
 test-celery: .venv/celery/.stamp ## two hosts: CeleryExecutor, PostgreSQL, Redis (Debian, as root; 8 minutes at most)

@@ -323,26 +323,6 @@ def test_get_base_url_with_nothing_up(sim: Simulator) -> None:
 
 # --- The cache in a Variable --------------------------------------------------------------------------------
 
-USE = """
-import sys
-sys.path.insert(0, {folder!r})
-from airflow_cell import run
-from airflow.providers.common.compat.sdk import DAG, task, timezone
-from airflow_provider_closeai.hooks.closeai import CloseAIHook
-
-with DAG({name!r}, schedule=None, start_date=timezone.datetime(2026, 1, 1)) as dag:
-
-    @task
-    def use():
-        return CloseAIHook().get_base_url()
-
-    use()
-
-done = run(dag)
-print("found", done.task("use"), done.result("use"))
-"""
-
-
 def use(dag: Any) -> str:
     """Use the hook in a task of this process."""
     from airflow.providers.common.compat.sdk import task
@@ -395,12 +375,8 @@ def test_the_variable_is_shared_by_hosts(
     assert re.match(r"[0-9a-f]{64} \{", text)
     assert sim.key not in text
 
-    (tmp_path / "other-host").mkdir()
-    script = tmp_path / "use.py"
-    script.write_text(USE.format(folder=str(Path(__file__).parent), name=f"{dag.dag_id}_child"))
-    done = python(str(script), TMPDIR=str(tmp_path / "other-host"))
-
-    assert f"found success 1 {sim.base_urls[0]}" in done.stdout, done.stdout + done.stderr
+    another_host(tmp_path, "second")
+    assert use(dag) == sim.base_urls[0]
     assert sim.counts() == {"links": 1, "healthy": 2}
     assert list(variables()) == [name]
 
