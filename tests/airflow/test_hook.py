@@ -323,6 +323,7 @@ def test_get_base_url_with_nothing_up(sim: Simulator) -> None:
 
 # --- The cache in a Variable --------------------------------------------------------------------------------
 
+
 def use(dag: Any) -> str:
     """Use the hook in a task of this process."""
     from airflow.providers.common.compat.sdk import task

@@ -120,9 +120,9 @@ def main(costs: str, is_short: bool) -> dict[str, Any]:
             sim.set_rate(number[alias], rate)
         first = _first_unpause(world)
         if is_short:
-            _months(world, number, f"{costs}/ledger", datetime(2026, 12, 1), days=(31, 1, 15, 30), reports=(15,))
+            _months(world, number, costs, datetime(2026, 12, 1), days=(31, 1, 15, 30), reports=(15,))
             return {"first": first, **_found(world, number)}
-        _months(world, number, f"{costs}/ledger", datetime(2027, 2, 1), days=range(32), reports=(10, 20, 25))
+        _months(world, number, costs, datetime(2027, 2, 1), days=range(32), reports=(10, 20, 25))
         late = world.run("closeai_costs_daily", sim.clock.now() - timedelta(days=40))
         # The daily DAG missed this month's last day, and a run just before the turn would be of it.
         lost = world.run("closeai_costs_before_turn", datetime(2026, 12, 31, 23, 58, tzinfo=SHANGHAI))
@@ -167,7 +167,7 @@ def _first_unpause(world: World) -> dict[str, list[str]]:
 def _months(
     world: World,
     number: dict[str, int],
-    ledger: str,
+    costs: str,
     end: datetime,
     *,
     days: Collection[int],
@@ -192,7 +192,7 @@ def _months(
             client.update(trial, "ads.bids", {"gpt-4": Decimal(1)})
         if (day.month, day.day) == (12, 18):
             world.at(day + timedelta(hours=15, minutes=30))
-            world.delete(number["ads.temp"], ledger)
+            world.delete(number["ads.temp"], f"{costs}/ledger")
         world.at(evening)
         missed = [(11, 9), (12, 31)]  # a day in the middle, and a month's last one
         if (day.month, day.day) not in missed and day.day in days:

@@ -29,7 +29,7 @@ def golden() -> dict[str, list[str]]:
 
 
 def cells() -> Iterator[Any]:
-    """Of each fault in each call one cell is quick, in turn that of each place and time; the others are slow."""
+    """Of each fault in each call one cell is quick, each place and time in turn; the others are slow."""
     for number, (_, group) in enumerate(itertools.groupby(CELLS, key=lambda cell: (cell.fault, cell.call))):
         alike = list(group)
         for index, cell in enumerate(alike):
