@@ -18,6 +18,8 @@ SHELL := /bin/sh
 # --- What the user's environment may not change, and how the installer reaches the package registry ---
 
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONWARNINGS PYTHONSAFEPATH VIRTUAL_ENV CONDA_PREFIX
+# Without bytecode each process compiles Airflow anew: half of what the tests take.
+unexport PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX
 unexport PYTEST_ADDOPTS PYTEST_PLUGINS MYPYPATH MYPY_CONFIG_FILE_DIR RUFF_CONFIG
 unexport UV_PYTHON UV_SYSTEM_PYTHON UV_MANAGED_PYTHON UV_PROJECT UV_PROJECT_ENVIRONMENT UV_WORKING_DIRECTORY
 unexport UV_CONSTRAINT UV_BUILD_CONSTRAINT UV_OVERRIDE UV_EXCLUDE UV_EXCLUDE_NEWER UV_RESOLUTION UV_PRERELEASE
@@ -85,6 +87,9 @@ endef
 .venv/celery/.stamp: requirements/$$(MAIN_CELL).txt requirements/celery.txt pyproject.toml | .venv/tools/.stamp
 	$(call fill,requirements/$(MAIN_CELL).txt requirements/celery.txt,'$(MAIN_PYTHON)')
 
+# Its Airflow may write no bytecode (tests/e2e/deployment.py), and no other tests run in this environment before.
+.venv/celery/.stamp: export UV_COMPILE_BYTECODE := 1
+
 # --- Targets ---
 
 MATRIX = MAKE='$(MAKE_COMMAND)' .venv/tools/bin/python scripts/matrix.py
@@ -105,16 +110,16 @@ demo-costs: .venv/$$(MAIN_CELL)/.stamp ## two months of simulated spending, repo
 	@.venv/$(MAIN_CELL)/bin/python scripts/demo_costs.py demo-costs
 
 .PHONY: test
-test: .venv/tools/.stamp ## the whole suite on Airflow 3.3.2 and the Python found (ARGS='-k name' for pytest)
+test: .venv/tools/.stamp ## the quick suite on Airflow 3.3.2 and the Python found (ARGS='-k name' for pytest)
 	@$(MATRIX) $(MAIN_CELL) -- $(ARGS)
 
 .PHONY: test-cell
-test-cell: .venv/tools/.stamp ## the whole suite in one cell: CELL=airflow-3.1.8-py311
+test-cell: .venv/tools/.stamp ## the quick suite in one cell: CELL=airflow-3.1.8-py311
 	$(if $(filter $(CELL),$(CELLS) $(LOWEST_CELL)),,$(error CELL must be one of: $(CELLS) $(LOWEST_CELL)))
 	@$(MATRIX) $(CELL) -- $(ARGS)
 
 .PHONY: test-matrix
-test-matrix: .venv/tools/.stamp ## the whole suite in every cell (SKIP='cell ...' to leave some out)
+test-matrix: .venv/tools/.stamp ## the quick suite in every cell (SKIP='cell ...' to leave some out)
 	@$(MATRIX) $(filter-out $(SKIP),$(CELLS)) -- $(ARGS)
 
 .PHONY: test-newest
@@ -123,12 +128,12 @@ test-newest: .venv/tools/.stamp ## the wheel in the newest Airflow of the packag
 	$(UV) venv -q --python '$(MAIN_PYTHON)' .venv/newest
 	$(UV) build -q --wheel --out-dir dist .
 	$(UV) pip install -q --python .venv/newest dist/*.whl -r requirements/test.in
-	.venv/newest/bin/pytest -n 2 tests $(ARGS)
+	.venv/newest/bin/pytest -n 2 --dist worksteal tests $(ARGS)
 
 .PHONY: test-e2e
 # A file to a worker: else each worker starts an Airflow of its own.
-test-e2e: .venv/tools/.stamp ## a real scheduler: crashes, the hunt for leaks, a week of days
-	@$(MATRIX) $(or $(CELL),$(MAIN_CELL)) -- -m e2e --dist loadfile $(ARGS)
+test-e2e: .venv/tools/.stamp ## a real Airflow: crashes, the hunt for leaks, months of days; the slow tests too
+	@$(MATRIX) $(or $(CELL),$(MAIN_CELL)) -- -m 'e2e or slow' --dist loadfile $(ARGS)
 
 .PHONY: test-celery
 test-celery: .venv/celery/.stamp ## two hosts: CeleryExecutor, PostgreSQL, Redis (Debian, as root; 8 minutes at most)

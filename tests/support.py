@@ -70,16 +70,25 @@ def config_of(sim: Simulator, **extra: Any) -> ClientConfig:
     return config_from(password=sim.key, host=sim.discovery_url, extra={"max_late": MAX_LATE, **extra})
 
 
-def client_of(sim: Simulator, sleep: Callable[[float], None] | None = None, **extra: Any) -> CloseAIClient:
-    return CloseAIClient(config_of(sim, **extra), clock=clock_with(sleep))
+def client_of(
+    sim: Simulator,
+    sleep: Callable[[float], None] | None = None,
+    clock: local_state.Clock | None = None,
+    **extra: Any,
+) -> CloseAIClient:
+    return CloseAIClient(config_of(sim, **extra), clock=clock or clock_with(sleep))
 
 
 def fixed_client(
-    *bases: str, key: str = KEY, sleep: Callable[[float], None] | None = None, **extra: Any
+    *bases: str,
+    key: str = KEY,
+    sleep: Callable[[float], None] | None = None,
+    clock: local_state.Clock | None = None,
+    **extra: Any,
 ) -> CloseAIClient:
     """Make a client of a fixed list of bases: no discovery."""
     config = config_from(password=key, extra={"api_bases": list(bases), "max_late": MAX_LATE, **extra})
-    return CloseAIClient(config, clock=clock_with(sleep))
+    return CloseAIClient(config, clock=clock or clock_with(sleep))
 
 
 def clock_with(
@@ -88,6 +97,20 @@ def clock_with(
     """Make the machine's clock, with a ``sleep`` or a ``now`` of the test's own."""
     given: dict[str, Any] = {"sleep": sleep, "now": now}
     return local_state.Clock(**{name: value for name, value in given.items() if value is not None})
+
+
+def jumping_clock() -> local_state.Clock:
+    """Make the machine's clock, but for its ``sleep``: that takes no time, and moves the clock on."""
+    ahead = 0.0
+
+    def jump(seconds: float) -> None:
+        nonlocal ahead
+        ahead += seconds
+
+    real = local_state.Clock()
+    return local_state.Clock(
+        now=lambda: real.now() + ahead, monotonic=lambda: real.monotonic() + ahead, sleep=jump
+    )
 
 
 def run_create(

@@ -1,7 +1,7 @@
-"""The calls of the API as the platform's page has them, each a few lines.
+"""The API of one main account: each call of the platform's page, and a listing that is whole.
 
-A call goes to the best base and, where its outcome allows, on to the next (:mod:`.retry`). What users
-mean by "create", "reprice" and "delete" is one floor up, in :mod:`airflow_provider_closeai.provisioning`.
+What users mean by "create", "reprice" and "delete" is one floor up, in
+:mod:`airflow_provider_closeai.provisioning`.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
 
 import msgspec
 
 from airflow_provider_closeai.client import alias_filter, errors, failures, retry
-from airflow_provider_closeai.client.answers import Attempt, Outcome
+from airflow_provider_closeai.client.answers import Outcome
 from airflow_provider_closeai.client.cache import Cache
+from airflow_provider_closeai.client.calls import BILLING, CREATE, DELETE, LIST, UPDATE, Caller
 from airflow_provider_closeai.client.config import ClientConfig
-from airflow_provider_closeai.client.decoding import decode_page, decoder
 from airflow_provider_closeai.client.listing import read_all
 from airflow_provider_closeai.client.models import (
     ApiBase,
@@ -27,7 +26,6 @@ from airflow_provider_closeai.client.models import (
     SecretToken,
     SubAccount,
     SubAccountPage,
-    SuccessAnswer,
     UnreadableItem,
     pricing_body,
 )
@@ -38,38 +36,8 @@ from airflow_provider_closeai.local_state.stores import Store
 
 log = logging.getLogger(__name__)
 
-_ACCOUNTS = "/api/v1/account/sub-account"
 _MOST_SHAPES = 50
 _FEW = 20  # aliases that are asked for one by one, where nobody knows how many accounts there are
-
-
-class Call(msgspec.Struct, frozen=True):
-    """
-    One kind of call.
-
-    :param name: for people.
-    :param method: HTTP method.
-    :param path: below the base.
-    :param decode: makes the value of a success; raises where the answer says no.
-    :param repeatable: whether it may be sent again once it may have been executed.
-    :param writes: whether it changes anything.
-    :param may_miss: whether it names keys, so that a 404 can be the platform's word on one of them.
-    """
-
-    name: str
-    method: str
-    path: str
-    decode: Callable[[bytes], Any]
-    repeatable: bool = True
-    writes: bool = True
-    may_miss: bool = False
-
-
-LIST = Call("list", "GET", f"{_ACCOUNTS}/list", decode_page, writes=False)
-CREATE = Call("create", "POST", f"{_ACCOUNTS}/token", decoder(CreateAnswer), repeatable=False)
-UPDATE = Call("update", "POST", f"{_ACCOUNTS}/token/info", decoder(SuccessAnswer), may_miss=True)
-DELETE = Call("delete", "DELETE", f"{_ACCOUNTS}/token", decoder(SuccessAnswer), may_miss=True)
-BILLING = Call("billing", "GET", "/dashboard/billing/credit_grants", decoder(CreditGrants), writes=False)
 
 
 class CloseAIClient:
@@ -90,13 +58,14 @@ class CloseAIClient:
     ) -> None:
         self.config = config
         self.clock = clock
-        self._transport = Transport(config)
+        transport = Transport(config)
         self._found_shapes: set[tuple[str, ...]] = set()
         self._total: int | None = None  # of the last listing of all
         #: The platform's time in its last answer to a listing (``Date``), in seconds since the epoch.
         self.platform_time: float | None = None
         self.cache = Cache(config, store, clock)
-        self.pool = BasePool(config, self._transport, self.cache, now=clock.now, sleep=clock.sleep)
+        self.pool = BasePool(config, transport, self.cache, now=clock.now, sleep=clock.sleep)
+        self._caller = Caller(config, transport, self.pool, clock)
 
     def list_bases(self) -> list[ApiBase]:
         """Return the bases, best first, from the shared cache while it is fresh."""
@@ -225,7 +194,9 @@ class CloseAIClient:
         query = {"page": str(number), "page_size": str(size)}
         if alias is not None:
             query["alias"] = alias
-        answer: SubAccountPage = self._call(LIST, query=query)
+        executed = self._caller.send(LIST, query=query)[-1]
+        self.platform_time = executed.date
+        answer: SubAccountPage = executed.value
         if alias is None:
             self._total = answer.total
         if alias is not None and any(account.alias == alias for account in answer.items or ()):
@@ -265,7 +236,7 @@ class CloseAIClient:
             "balance": balance,
             "count": count,
         }
-        answer: CreateAnswer = self._send(CREATE, body=body, permit=permit)[-1].value
+        answer: CreateAnswer = self._caller.send(CREATE, body=body, permit=permit)[-1].value
         return answer.items or ()
 
     def update(
@@ -285,7 +256,7 @@ class CloseAIClient:
         :returns: whether an earlier attempt may be executed after this one.
         """
         body = {"sks": _sks(accounts), "alias": alias or "", "model_pricing": pricing_body(model_pricing)}
-        attempts = self._send(UPDATE, body=body, permit=permit)
+        attempts = self._caller.send(UPDATE, body=body, permit=permit)
         return any(attempt.outcome is Outcome.UNKNOWN for attempt in attempts)
 
     def delete(self, accounts: Sequence[SubAccount]) -> None:
@@ -294,84 +265,12 @@ class CloseAIClient:
 
         :param accounts: which.
         """
-        self._call(DELETE, body={"sks": _sks(accounts)})
+        self._caller.send(DELETE, body={"sks": _sks(accounts)})
 
     def main_usage(self) -> Decimal:
         """Return what the main account consumed this month, by the platform's own count. Rate limited."""
-        grants: CreditGrants = self._call(BILLING)
+        grants: CreditGrants = self._caller.send(BILLING)[-1].value
         return grants.total_used
-
-    def _call(self, call: Call, *, query: Mapping[str, str] | None = None, body: object = None) -> Any:
-        return self._send(call, query=query, body=body)[-1].value
-
-    def _send(
-        self,
-        call: Call,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: object = None,
-        permit: retry.Permit | None = None,
-    ) -> list[Attempt]:
-        """Attempt a call until it is executed; returns the attempts."""
-        progress = retry.Progress(
-            end=self.clock.monotonic() + self.config.deadline,
-            max_attempts=self.config.max_attempts,
-            repeatable=call.repeatable,
-            permit=permit,
-        )
-        for step in retry.retrying(progress, self.clock):
-            step.retry_state.set_result(self._attempt(call, progress, query, body))
-        last = progress.attempts[-1]
-        if last.outcome is Outcome.EXECUTED:
-            if call is LIST:
-                self.platform_time = last.date
-            return progress.attempts
-        if not call.writes and self._is_shut_out(progress):
-            raise failures.shut_out(call.name, progress.attempts)
-        raise failures.failed_call(call.name, progress.attempts, writes=call.writes)
-
-    def _attempt(
-        self, call: Call, progress: retry.Progress, query: Mapping[str, str] | None, body: object
-    ) -> Attempt:
-        def send(base: str, *, fresh: bool) -> Attempt:
-            may_leave = None if progress.permit is None else progress.permit.renew()
-            left = max(progress.end - self.clock.monotonic(), 0.001)  # discovery may have taken some
-            attempt = self._transport.attempt(
-                call.method,
-                base,
-                call.path,
-                decode=call.decode,
-                seconds=left,
-                query=query,
-                body=body,
-                fresh=fresh,
-                may_miss=call.may_miss,
-                may_leave=may_leave,
-            )
-            progress.attempts.append(attempt)
-            # What had hardly any time left says nothing about the base, nor does a kept connection that died.
-            is_fair = left >= min(self.config.connect_timeout, self.config.deadline / 2)
-            proves_ill = is_fair and not attempt.is_stale and not attempt.is_late
-            if attempt.outcome is Outcome.EXECUTED or proves_ill:
-                self.pool.report(attempt)
-            return attempt
-
-        with self.pool.choose(progress) as base:
-            had_stale = any(attempt.is_stale for attempt in progress.attempts)
-            attempt = send(base, fresh=had_stale or not call.repeatable)
-            return send(base, fresh=True) if attempt.is_stale else attempt
-
-    def _is_shut_out(self, progress: retry.Progress) -> bool:
-        """Whether every base is healthy and refuses the key, in a form that is not the platform's."""
-        refusing = dict.fromkeys(
-            attempt.base
-            for attempt in progress.attempts
-            if attempt.is_foreign and attempt.status in (401, 403)
-        )
-        tried_all = len(refusing) >= progress.bases and len(refusing) == len(
-            {attempt.base for attempt in progress.attempts}
-        )
-        return tried_all and all(self.pool.is_healthy_now(base) for base in refusing)
 
 
 def _sks(accounts: Sequence[SubAccount]) -> list[str]:

@@ -81,6 +81,7 @@ def test_in_the_trigger(sim: Simulator, told: str) -> None:
     assert sim.requests == []
 
 
+@pytest.mark.parametrize("told", ["list", "no JSON"], indirect=True)
 def test_in_tasks_without_a_retry(
     sim: Simulator, told: str, dag: Any, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

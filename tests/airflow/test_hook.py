@@ -294,7 +294,7 @@ def test_the_examples_of_the_documents_run(
     assert (names["spent"], names["sick"], f"{names['used']:f}") == (0, [], "0.00004")  # a model's answer
     assert names["key"].startswith("sk-")
     assert names["ok"]
-    rotated = sim.accounts("team-search")
+    rotated = sim.accounts("team-chat")
     assert [account["id"] for account in rotated] == [each.id for each in names["done"].accounts]
     assert names["answer"].choices[0].message.content == "Hello"
     assert (sim.count("create"), sim.count("update"), sim.count("delete")) == (1 + 3 + 1 + 1, 1, 2)
@@ -322,25 +322,6 @@ def test_get_base_url_with_nothing_up(sim: Simulator) -> None:
 
 
 # --- The cache in a Variable --------------------------------------------------------------------------------
-
-USE = """
-import sys
-sys.path.insert(0, {folder!r})
-from airflow_cell import run
-from airflow.providers.common.compat.sdk import DAG, task, timezone
-from airflow_provider_closeai.hooks.closeai import CloseAIHook
-
-with DAG({name!r}, schedule=None, start_date=timezone.datetime(2026, 1, 1)) as dag:
-
-    @task
-    def use():
-        return CloseAIHook().get_base_url()
-
-    use()
-
-done = run(dag)
-print("found", done.task("use"), done.result("use"))
-"""
 
 
 def use(dag: Any) -> str:
@@ -395,12 +376,8 @@ def test_the_variable_is_shared_by_hosts(
     assert re.match(r"[0-9a-f]{64} \{", text)
     assert sim.key not in text
 
-    (tmp_path / "other-host").mkdir()
-    script = tmp_path / "use.py"
-    script.write_text(USE.format(folder=str(Path(__file__).parent), name=f"{dag.dag_id}_child"))
-    done = python(str(script), TMPDIR=str(tmp_path / "other-host"))
-
-    assert f"found success 1 {sim.base_urls[0]}" in done.stdout, done.stdout + done.stderr
+    another_host(tmp_path, "second")
+    assert use(dag) == sim.base_urls[0]
     assert sim.counts() == {"links": 1, "healthy": 2}
     assert list(variables()) == [name]
 

@@ -211,6 +211,7 @@ for dag in (airflow, ours):
 """
 
 
+@pytest.mark.e2e
 def test_nothing_of_ours_adds_to_what_airflow_prints_of_a_connection(
     sim: Simulator, dag: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from support import client_of, item
 
-from airflow_provider_closeai.client.client import CREATE, DELETE, LIST, UPDATE
+from airflow_provider_closeai.client.calls import CREATE, DELETE, LIST, UPDATE
 from airflow_provider_closeai.client.models import (
     ModelPricing,
     SubAccount,

@@ -15,7 +15,8 @@ import msgspec
 import pytest
 from support import HANG, Sleeps, client_of, item, platform
 
-from airflow_provider_closeai.client.client import LIST, CloseAIClient
+from airflow_provider_closeai.client.calls import LIST
+from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import CloseAIError, safe_text
 from airflow_provider_closeai.client.models import SecretToken

@@ -14,7 +14,7 @@ import pytest
 from support import HANG, KEY, config_of, fixed_client, platform, raw_server, read_request
 
 from airflow_provider_closeai.client.answers import Attempt, Outcome
-from airflow_provider_closeai.client.client import CREATE, LIST
+from airflow_provider_closeai.client.calls import CREATE, LIST
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.transport import Transport
 from airflow_provider_closeai.simulator import Simulator

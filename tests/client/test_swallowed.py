@@ -38,7 +38,7 @@ def test_only_one_process_at_a_time_risks_a_base_of_which_nothing_is_known(sim: 
         assert [first, second] == sim.base_urls
         client = CloseAIClient(config)
         client.pool.report(
-            client._transport.attempt("GET", second, "/api/v1/healthy", decode=bytes, seconds=5)
+            client.pool._transport.attempt("GET", second, "/api/v1/healthy", decode=bytes, seconds=5)
         )
         with pools[2].choose(Progress(end=0)) as third:
             assert third == second

@@ -22,7 +22,7 @@ from socks_server import socks_server
 from support import KEY, in_threads, platform, raw_server, read_request
 
 from airflow_provider_closeai.client.answers import Attempt, Outcome
-from airflow_provider_closeai.client.client import LIST
+from airflow_provider_closeai.client.calls import LIST
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.transport import Transport
 

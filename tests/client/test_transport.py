@@ -13,7 +13,7 @@ import pytest
 from support import KEY, PROXY_VARIABLES, Asked, client_of, fixed_client, platform, raw_server, read_request
 
 from airflow_provider_closeai.client.answers import Attempt, Outcome
-from airflow_provider_closeai.client.client import LIST
+from airflow_provider_closeai.client.calls import LIST
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import OutcomeUnknown
 from airflow_provider_closeai.client.transport import Transport, user_agent

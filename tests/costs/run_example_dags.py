@@ -1,4 +1,5 @@
-"""Run the example DAGs through three months of the simulated platform. Prints what came of it, as JSON.
+"""Run the example DAGs through three months of the simulated platform, or through four days of one month and
+its turn. Prints what came of it, as JSON.
 
 A process of its own: it brings its Airflow home, its DAG folder and a clock that is moved.
 """
@@ -10,6 +11,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -101,7 +103,7 @@ class World:
         self.remember([number])
 
 
-def main(costs: str) -> dict[str, Any]:
+def main(costs: str, is_short: bool) -> dict[str, Any]:
     from airflow.utils.db import initdb
 
     initdb()
@@ -117,18 +119,27 @@ def main(costs: str) -> dict[str, Any]:
         for alias, rate in (("search.web", "0.06"), ("trial", "0.09"), ("ads.temp", "0.012"), ("ops", "0")):
             sim.set_rate(number[alias], rate)
         first = _first_unpause(world)
-        _months(world, number, f"{costs}/ledger")
+        if is_short:
+            _months(world, number, costs, datetime(2026, 12, 1), days=(31, 1, 15, 30), reports=(15,))
+            return {"first": first, **_found(world, number)}
+        _months(world, number, costs, datetime(2027, 2, 1), days=range(32), reports=(10, 20, 25))
         late = world.run("closeai_costs_daily", sim.clock.now() - timedelta(days=40))
         # The daily DAG missed this month's last day, and a run just before the turn would be of it.
         lost = world.run("closeai_costs_before_turn", datetime(2026, 12, 31, 23, 58, tzinfo=SHANGHAI))
         again = world.run("closeai_costs_month_close", datetime(2027, 1, 1, 0, 5, tzinfo=SHANGHAI))
-        truth = sim.truth.by_month
+        return {
+            "first": first,
+            "late": [late.state, late.task("snapshot")],
+            "lost": [lost.state, lost.task("snapshot")],
+            "again": [again.state, again.task("snapshot"), again.task("close")],
+            **_found(world, number),
+        }
+
+
+def _found(world: World, number: dict[str, int]) -> dict[str, Any]:
+    truth = world.sim.truth.by_month
     return {
         "states": world.states,
-        "first": first,
-        "late": [late.state, late.task("snapshot")],
-        "lost": [lost.state, lost.task("snapshot")],
-        "again": [again.state, again.task("snapshot"), again.task("close")],
         "alerts": world.alerts,
         "seen": [[*key, str(value)] for key, value in sorted(world.seen.items())],
         "truth": [[*key, str(value)] for key, value in sorted(truth.items())],
@@ -153,10 +164,18 @@ def _first_unpause(world: World) -> dict[str, list[str]]:
     return found
 
 
-def _months(world: World, number: dict[str, int], ledger: str) -> None:
+def _months(
+    world: World,
+    number: dict[str, int],
+    costs: str,
+    end: datetime,
+    *,
+    days: Collection[int],
+    reports: Collection[int],
+) -> None:
     day = datetime(2026, 10, 31)
     sim = world.sim
-    while day < datetime(2027, 2, 1):
+    while day < end:
         evening = day + timedelta(hours=23, minutes=55)
         if (day.month, day.day) == (11, 5):
             world.at(day + timedelta(hours=9))
@@ -173,12 +192,12 @@ def _months(world: World, number: dict[str, int], ledger: str) -> None:
             client.update(trial, "ads.bids", {"gpt-4": Decimal(1)})
         if (day.month, day.day) == (12, 18):
             world.at(day + timedelta(hours=15, minutes=30))
-            world.delete(number["ads.temp"], ledger)
+            world.delete(number["ads.temp"], f"{costs}/ledger")
         world.at(evening)
         missed = [(11, 9), (12, 31)]  # a day in the middle, and a month's last one
-        if (day.month, day.day) not in missed:
+        if (day.month, day.day) not in missed and day.day in days:
             world.snapshot("closeai_costs_daily")
-            if day.day in (10, 20, 25):
+            if day.day in reports:
                 world.report()
         tomorrow = day + timedelta(days=1)
         if tomorrow.day == 1:
@@ -209,4 +228,4 @@ def assets() -> list[Any]:
 
 if __name__ == "__main__":
     tempfile.tempdir = sys.argv[1]
-    print("result " + json.dumps(main(sys.argv[1])))
+    print("result " + json.dumps(main(sys.argv[1], is_short=sys.argv[2] == "short")))

@@ -1,4 +1,4 @@
-"""The example DAGs, run for real through three months, and compared with what was true."""
+"""The example DAGs, run for real, and compared with what was true: for one month, and (e2e) for three."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def run_example_dags(tmp_path_factory: pytest.TempPathFactory, span: str) -> tuple[Path, dict[str, Any]]:
     costs = tmp_path_factory.mktemp("costs")
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tests/costs/run_example_dags.py"), str(costs)],
+        [sys.executable, str(ROOT / "tests/costs/run_example_dags.py"), str(costs), span],
         env={
             **os.environ,
             "AIRFLOW_HOME": str(tmp_path_factory.mktemp("home")),
@@ -38,10 +37,35 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     return costs, json.loads(lines[-1].removeprefix("result "))
 
 
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    return run_example_dags(tmp_path_factory, "long")
+
+
 def report(costs: Path, month: str) -> dict[str, Any]:
     return dict(json.loads((costs / "reports" / f"closeai-costs-{month}.json").read_text()))
 
 
+def test_a_month_from_the_first_unpause_to_its_close(tmp_path_factory: pytest.TempPathFactory) -> None:
+    costs, result = run_example_dags(tmp_path_factory, "short")
+    assert {state for _, _, state in result["states"]} == {"success"}
+    assert len(result["states"]) == 4 + 2 + 1 + 1
+    assert result["first"] == {
+        "closeai_costs_daily": ["success", "skipped"],
+        "closeai_costs_before_turn": ["success", "skipped"],
+        "closeai_costs_month_close": ["success", "skipped", "skipped"],
+        "closeai_costs_report": ["success", "skipped", "skipped"],
+    }
+    november = report(costs, "2026-11")
+    assert (november["status"], november["gap_minutes"]) == ("final", 2)
+    assert len(november["missed_days"]) == 27
+    ours = {line["sub_account_id"]: Decimal(line["month_to_date"]) for line in november["accounts"]}
+    assert ours == {number: Decimal(amount) for number, when, amount in result["seen"] if when == "2026-11"}
+    assert Decimal(november["closed"]["total"]) == sum(ours.values())
+    assert [len(texts) for texts in result["alerts"]] == [2]
+
+
+@pytest.mark.e2e
 def test_every_run_succeeded(world: tuple[Path, dict[str, Any]]) -> None:
     _, result = world
     assert {state for _, _, state in result["states"][:-3]} == {"success"}
@@ -54,16 +78,7 @@ def test_every_run_succeeded(world: tuple[Path, dict[str, Any]]) -> None:
     }
 
 
-def test_the_first_unpause_is_green(world: tuple[Path, dict[str, Any]]) -> None:
-    _, result = world
-    assert result["first"] == {
-        "closeai_costs_daily": ["success", "skipped"],
-        "closeai_costs_before_turn": ["success", "skipped"],
-        "closeai_costs_month_close": ["success", "skipped", "skipped"],
-        "closeai_costs_report": ["success", "skipped", "skipped"],
-    }
-
-
+@pytest.mark.e2e
 def test_late_runs_record_nothing_and_fail_only_where_an_amount_is_lost(
     world: tuple[Path, dict[str, Any]],
 ) -> None:
@@ -77,6 +92,7 @@ def test_late_runs_record_nothing_and_fail_only_where_an_amount_is_lost(
     assert len(files) == 91 + 3 + 3
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("month", "status", "gap"),
     [("2026-11", "final", 2), ("2026-12", "estimated", 1445), ("2027-01", "final", 2)],
@@ -103,6 +119,7 @@ def test_each_month_ties_out(world: tuple[Path, dict[str, Any]], month: str, sta
     assert truth.get(number["ads.temp"]) == ours.get(number["ads.temp"]) or month == "2026-11"
 
 
+@pytest.mark.e2e
 def test_the_months_tell_what_happened(world: tuple[Path, dict[str, Any]]) -> None:
     costs, result = world
     number = result["number"]
@@ -119,6 +136,7 @@ def test_the_months_tell_what_happened(world: tuple[Path, dict[str, Any]]) -> No
     assert january["warnings"] == []
 
 
+@pytest.mark.e2e
 def test_alerts_come_once(world: tuple[Path, dict[str, Any]]) -> None:
     _, result = world
     told = result["alerts"]
@@ -133,6 +151,7 @@ def test_alerts_come_once(world: tuple[Path, dict[str, Any]]) -> None:
     assert "Search is forecast to spend" in " ".join(told[6])
 
 
+@pytest.mark.e2e
 def test_assets_tell_what_is_in_them(world: tuple[Path, dict[str, Any]]) -> None:
     _, result = world
     snapshots = [
@@ -154,6 +173,7 @@ def test_assets_tell_what_is_in_them(world: tuple[Path, dict[str, Any]]) -> None
     ]
 
 
+@pytest.mark.e2e
 def test_no_key_is_in_any_file(world: tuple[Path, dict[str, Any]]) -> None:
     costs, _ = world
     files = [path for path in costs.rglob("*") if path.is_file()]

@@ -20,10 +20,12 @@ _COMMON: dict[str, Any] = {
 DEEP = int(os.environ.get("CLOSEAI_DEEP_EXAMPLES", "2500"))
 
 
-@pytest.mark.parametrize("part", [0, 1])
-def test_the_promises_hold_whatever_happens(part: int) -> None:
-    machine = type(f"Part{part}", (DeploymentMachine,), {})  # other names, other examples: one per process
-    run_state_machine_as_test(machine, settings=settings(derandomize=True, max_examples=40, **_COMMON))
+@pytest.mark.parametrize(
+    ("part", "number"), [(0, 15), *(pytest.param(part, 40, marks=pytest.mark.slow) for part in (1, 2))]
+)
+def test_the_promises_hold_whatever_happens(part: int, number: int) -> None:
+    machine = type(f"Part{part}", (DeploymentMachine,), {})  # other names, other examples
+    run_state_machine_as_test(machine, settings=settings(derandomize=True, max_examples=number, **_COMMON))
 
 
 @pytest.mark.deep

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from support import GPT4, Sleeps, client_of, in_processes, process, run_and_kill, run_create
+from support import GPT4, Sleeps, client_of, in_processes, jumping_clock, process, run_and_kill, run_create
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
@@ -147,15 +147,16 @@ def test_a_first_try_with_nothing_in_doubt_does_not_wait(sim: Simulator) -> None
 
 def test_unknown_on_every_base_ends_after_three_posts(sim: Simulator) -> None:
     sim.fault("create", "cut_before", times=None)
+    clock = jumping_clock()
     with pytest.raises(OutcomeUnknown) as caught:
-        ensure(client_of(sim))
+        ensure(client_of(sim, clock=clock))
     assert not caught.value.permanent
     assert sim.count("create") == 3
     assert alias_ids(sim) == []
     assert sim.count("create", base=0)
     assert sim.count("create", base=1)
     sim.clear_faults()
-    assert len(ensure(client_of(sim), first_try=False)) == 1
+    assert len(ensure(client_of(sim, clock=clock), first_try=False)) == 1
     assert len(alias_ids(sim)) == 1
 
 
@@ -180,7 +181,7 @@ def test_all_bases_down_changes_nothing(sim: Simulator) -> None:
     assert sim.count("create") == 0
     sim.start_base(0)
     sim.start_base(1)
-    assert len(ensure(client_of(sim), first_try=False)) == len(alias_ids(sim)) == 1
+    assert len(ensure(client_of(sim, clock=jumping_clock()), first_try=False)) == len(alias_ids(sim)) == 1
 
 
 def test_a_base_that_dies_before_the_post_costs_nothing(sim: Simulator) -> None:
@@ -232,10 +233,10 @@ def test_any_error_leaves_at_most_count(sim: Simulator) -> None:
         sim.fault("create", kind, **({"retry_after": 900} if kind == "rate_limit" else {}))
         sim.fault("list", "error_before", skip=number, times=1)
     made: list[SubAccount] = []
-    permanent = []
+    permanent, clock = [], jumping_clock()
     for number in range(10):
         try:
-            made = ensure(client_of(sim), count=7, batch_size=2, first_try=number == 0)
+            made = ensure(client_of(sim, clock=clock), count=7, batch_size=2, first_try=number == 0)
             break
         except CloseAIError as error:
             permanent.append(error.permanent)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support import Asked, fixed_client, item, platform, run_create
+from support import Asked, fixed_client, item, jumping_clock, platform, run_create
 
+from airflow_provider_closeai import local_state
 from airflow_provider_closeai.client.errors import Declined, MaskedKeys, UnreadableAccount
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.provisioning import runner
@@ -86,10 +87,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locking, "CONFIRM_WITHIN", 0.2)
 
 
-def ensure(origin: str, count: int = 2, **options: Any) -> list[SubAccount]:
+def ensure(
+    origin: str, count: int = 2, *, clock: local_state.Clock | None = None, **options: Any
+) -> list[SubAccount]:
     tries = {name: options.pop(name) for name in ("first_try", "task", "needs_keys") if name in options}
     want = CreateRequest.parse("a", GPT4, 1, count, **{"settle": 0.2, **options})
-    return run_create(fixed_client(origin), want, **tries)
+    return run_create(fixed_client(origin, clock=clock), want, **tries)
 
 
 # --- It says no ------------------------------------------------------------------------------------------
@@ -107,11 +110,11 @@ def test_a_create_that_is_declined_looks_once_and_says_why(no: Any) -> None:
 
 
 def test_a_create_that_is_declined_and_was_done_in_part_is_completed_by_the_retry() -> None:
-    there = Platform(declines=1, does=2)
+    there, clock = Platform(declines=1, does=2), jumping_clock()
     with platform(there) as (origin, _):
         with pytest.raises(Declined, match="2 of 3 sub-accounts"):
-            ensure(origin, 3, task="t", if_exists="fail")
-        assert len(ensure(origin, 3, task="t", if_exists="fail", first_try=False)) == 3
+            ensure(origin, 3, task="t", if_exists="fail", clock=clock)
+        assert len(ensure(origin, 3, task="t", if_exists="fail", first_try=False, clock=clock)) == 3
         assert len(there.items) == 3
 
 

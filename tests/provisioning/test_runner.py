@@ -34,13 +34,13 @@ def lists_since(sim: Simulator, before: int) -> int:
 
 
 def ensure_late(key: str, host: str, is_retry: bool = False) -> list[SubAccount]:
-    client = CloseAIClient(config_from(password=key, host=host, extra={"max_late": 3}))
-    return run_create(client, CreateRequest.parse("a", {"m": 1}, 1, 3, settle=0.5), first_try=not is_retry)
+    client = CloseAIClient(config_from(password=key, host=host, extra={"max_late": 1.5}))
+    return run_create(client, CreateRequest.parse("a", {"m": 1}, 1, 3, settle=0.3), first_try=not is_retry)
 
 
 def test_a_post_that_is_executed_late_is_waited_for(sim: Simulator) -> None:
     """With a wait of ``settle`` alone there were six accounts for three, and the task was green."""
-    sim.fault("create", "late", seconds=2)
+    sim.fault("create", "late", seconds=0.8)
     made = ensure_late(sim.key, sim.discovery_url)
     assert len(made) == len(sim.accounts("a")) == 3
     assert sim.count("create") == 1
@@ -50,7 +50,7 @@ def test_a_post_that_is_executed_late_is_waited_for(sim: Simulator) -> None:
 def test_a_post_that_is_executed_after_its_task_was_killed_is_waited_for(
     sim: Simulator, is_retry: bool
 ) -> None:
-    sim.fault("create", "late", seconds=2)
+    sim.fault("create", "late", seconds=0.8)
     victim = process(ensure_late, sim.key, sim.discovery_url)
     run_and_kill(sim, victim, lambda request: request.call == "list" and sim.count("create") == 1)
     made = ensure_late(sim.key, sim.discovery_url, is_retry)

@@ -54,22 +54,28 @@ def vault(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vault]:
     vault.stop()
 
 
-@pytest.fixture
-def secrets_manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """Give the address of a stand-in for AWS, one for all tests of a process."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
-    requests.post(f"http://{host}:{port}/moto-api/reset", timeout=60)  # one state for all of a process
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def secrets_manager(moto: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    requests.post(f"{moto}/moto-api/reset", timeout=60)
     connection = {
         "conn_type": "aws",
         "login": "testing",
         "password": "testing",
-        "extra": {"endpoint_url": f"http://{host}:{port}", "region_name": "eu-central-1"},
+        "extra": {"endpoint_url": moto, "region_name": "eu-central-1"},
     }
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
     from airflow.providers.amazon.aws.hooks.secrets_manager import SecretsManagerHook
 
-    yield SecretsManagerHook().get_conn()
-    server.stop()
+    return SecretsManagerHook().get_conn()

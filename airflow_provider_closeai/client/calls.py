@@ -1,0 +1,142 @@
+"""The calls of the API as the platform's page has them, and how one is carried out.
+
+A call goes to the best base and, where its outcome allows, on to the next (:mod:`.retry`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from airflow_provider_closeai.client import failures, retry
+from airflow_provider_closeai.client.answers import Attempt, Outcome
+from airflow_provider_closeai.client.config import ClientConfig
+from airflow_provider_closeai.client.decoding import decode_page, decoder
+from airflow_provider_closeai.client.models import CreateAnswer, CreditGrants, SuccessAnswer
+from airflow_provider_closeai.client.pool import BasePool
+from airflow_provider_closeai.client.transport import Transport
+from airflow_provider_closeai.local_state.clock import Clock
+
+_ACCOUNTS = "/api/v1/account/sub-account"
+
+
+class Call(msgspec.Struct, frozen=True):
+    """
+    One kind of call.
+
+    :param name: for people.
+    :param method: HTTP method.
+    :param path: below the base.
+    :param decode: makes the value of a success; raises where the answer says no.
+    :param repeatable: whether it may be sent again once it may have been executed.
+    :param writes: whether it changes anything.
+    :param may_miss: whether it names keys, so that a 404 can be the platform's word on one of them.
+    """
+
+    name: str
+    method: str
+    path: str
+    decode: Callable[[bytes], Any]
+    repeatable: bool = True
+    writes: bool = True
+    may_miss: bool = False
+
+
+LIST = Call("list", "GET", f"{_ACCOUNTS}/list", decode_page, writes=False)
+CREATE = Call("create", "POST", f"{_ACCOUNTS}/token", decoder(CreateAnswer), repeatable=False)
+UPDATE = Call("update", "POST", f"{_ACCOUNTS}/token/info", decoder(SuccessAnswer), may_miss=True)
+DELETE = Call("delete", "DELETE", f"{_ACCOUNTS}/token", decoder(SuccessAnswer), may_miss=True)
+BILLING = Call("billing", "GET", "/dashboard/billing/credit_grants", decoder(CreditGrants), writes=False)
+
+
+class Caller:
+    """
+    Carries out calls.
+
+    :param config: bounds of time and attempts.
+    :param transport: sends one request.
+    :param pool: chooses the base, and learns from each attempt.
+    :param clock: says what the time is, and waits.
+    """
+
+    def __init__(self, config: ClientConfig, transport: Transport, pool: BasePool, clock: Clock) -> None:
+        self._config = config
+        self._transport = transport
+        self._pool = pool
+        self._clock = clock
+
+    def send(
+        self,
+        call: Call,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        permit: retry.Permit | None = None,
+    ) -> list[Attempt]:
+        """
+        Attempt a call until it is executed; return the attempts.
+
+        :param query: query parameters.
+        :param body: what is sent as JSON.
+        :param permit: is asked before each attempt.
+        :raises CloseAIError: what all attempts together prove (:mod:`.failures`).
+        """
+        progress = retry.Progress(
+            end=self._clock.monotonic() + self._config.deadline,
+            max_attempts=self._config.max_attempts,
+            repeatable=call.repeatable,
+            permit=permit,
+        )
+        for step in retry.retrying(progress, self._clock):
+            step.retry_state.set_result(self._attempt(call, progress, query, body))
+        last = progress.attempts[-1]
+        if last.outcome is Outcome.EXECUTED:
+            return progress.attempts
+        if not call.writes and self._is_shut_out(progress):
+            raise failures.shut_out(call.name, progress.attempts)
+        raise failures.failed_call(call.name, progress.attempts, writes=call.writes)
+
+    def _attempt(
+        self, call: Call, progress: retry.Progress, query: Mapping[str, str] | None, body: object
+    ) -> Attempt:
+        def send(base: str, *, fresh: bool) -> Attempt:
+            may_leave = None if progress.permit is None else progress.permit.renew()
+            left = max(progress.end - self._clock.monotonic(), 0.001)  # discovery may have taken some
+            attempt = self._transport.attempt(
+                call.method,
+                base,
+                call.path,
+                decode=call.decode,
+                seconds=left,
+                query=query,
+                body=body,
+                fresh=fresh,
+                may_miss=call.may_miss,
+                may_leave=may_leave,
+            )
+            progress.attempts.append(attempt)
+            # What had hardly any time left says nothing about the base, nor does a kept connection that died.
+            is_fair = left >= min(self._config.connect_timeout, self._config.deadline / 2)
+            proves_ill = is_fair and not attempt.is_stale and not attempt.is_late
+            if attempt.outcome is Outcome.EXECUTED or proves_ill:
+                self._pool.report(attempt)
+            return attempt
+
+        with self._pool.choose(progress) as base:
+            had_stale = any(attempt.is_stale for attempt in progress.attempts)
+            attempt = send(base, fresh=had_stale or not call.repeatable)
+            return send(base, fresh=True) if attempt.is_stale else attempt
+
+    def _is_shut_out(self, progress: retry.Progress) -> bool:
+        """Whether every base is healthy and refuses the key, in a form that is not the platform's."""
+        refusing = dict.fromkeys(
+            attempt.base
+            for attempt in progress.attempts
+            if attempt.is_foreign and attempt.status in (401, 403)
+        )
+        tried_all = len(refusing) >= progress.bases and len(refusing) == len(
+            {attempt.base for attempt in progress.attempts}
+        )
+        return tried_all and all(self._pool.is_healthy_now(base) for base in refusing)
