@@ -18,7 +18,6 @@ from collections.abc import Iterable
 
 import msgspec
 
-from airflow_provider_closeai.local_state.claims import KEEP
 from airflow_provider_closeai.provisioning.journal import Entry
 
 _LONGEST_IDS = 100  # characters: Airflow keeps 250 of a Variable's key
@@ -60,13 +59,14 @@ class Record(msgspec.Struct, frozen=True):
         name = f"{self.alias}.{self.sender}.{self.number}.{state}.{self.counter}.{times}"
         return f"{name}.{self.prices or '-'}.{'_'.join(map(str, self.ids))}" if self.ids else name
 
-    def is_old(self, now: float) -> bool:
+    def is_old(self, now: float, keep: float) -> bool:
         """
         Say whether it may be removed, whatever the clocks are.
 
         :param now: seconds since the epoch.
+        :param keep: how many seconds records are kept.
         """
-        return abs(now - self.epoch) > KEEP
+        return abs(now - self.epoch) > keep
 
     def entry(self) -> Entry:
         """Return what it says as a journal's entry."""

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError, ConfigError
 from airflow_provider_closeai.local_state.claims import (
+    KEEP,
     LEASE,
     Claim,
     ClaimLost,
@@ -163,9 +164,9 @@ class DeploymentLock:
             except StoreFailed as failure:
                 raise self._unavailable(failure) from None
             records = [record for record in map(parse_record, names) if record is not None]
-            remove_names(self._names, [prefix + each.name for each in records if each.is_old(now)])
+            remove_names(self._names, [prefix + each.name for each in records if each.is_old(now, KEEP)])
             for each in records:
-                if each.alias in by_hash and each.sender != self._sender and not each.is_old(now):
+                if each.alias in by_hash and each.sender != self._sender and not each.is_old(now, KEEP):
                     found[by_hash[each.alias]].append(each)
         return found
 
