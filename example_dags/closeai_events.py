@@ -33,7 +33,9 @@ def tell_channel(text: str) -> None:
 
 def texts_of(payload: dict[str, Any]) -> list[str]:
     if "alerts" in payload:
-        return ["{team} has reached {threshold} in {billing_month}.".format(**each) for each in payload["alerts"]]
+        return [
+            "{team} has reached {threshold} in {billing_month}.".format(**each) for each in payload["alerts"]
+        ]
     if payload["base"] is None:
         return [f"No CloseAI base is healthy; the last one was {payload['previous']}."]
     return [f"The CloseAI base to use is {payload['base']} now; it was {payload['previous']}."]

@@ -70,7 +70,7 @@ def describe_outlets(operator: BaseOperator, context: Any, record: dict[str, Any
             context["outlet_events"][outlet].extra = record
 
 
-def lineage(*, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> OperatorLineage:
+def lineage(*, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> OperatorLineage[Any, Any]:
     """
     Return folders as OpenLineage's datasets: a ledger is one, however many files it has.
 
@@ -87,7 +87,7 @@ def lineage(*, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> Opera
 
 
 def _dataset(folder: str) -> Dataset:
-    """Name a folder as OpenLineage's naming rules do: ``s3://bucket`` and ``path``, ``file`` and ``/path``."""
+    """Name a folder as OpenLineage's rules do: ``s3://bucket`` and ``path``; ``file`` and ``/path``."""
     from airflow.providers.common.compat.openlineage.facet import Dataset
 
     plain = _plain(plain_path(folder))

@@ -97,7 +97,7 @@ class SnapshotCostsOperator(CloseAIOperator):
         )
         return record
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Name the ledger as the output, for OpenLineage."""
         return lineage(outputs=[self.ledger])
 
@@ -245,7 +245,7 @@ class CostReportOperator(BaseOperator):
         )
         return record
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Name the ledger as the input and the report's folder as the output, for OpenLineage."""
         return lineage(inputs=[self.ledger], outputs=[self.output_folder])
 

@@ -205,8 +205,8 @@ def _note(name: str, known: Any) -> bool:
         Variable.set(name, json.dumps(known), description="CloseAI: what an AssetWatcher has told")
     except Exception as error:
         warn_once(
-            f"The Variable {name} cannot be written ({reason(error)}): a watcher that starts anew may tell an "
-            "event again, or miss one."
+            f"The Variable {name} cannot be written ({reason(error)}): a watcher that starts anew may "
+            "tell an event again, or miss one."
         )
         return False
     return True

@@ -6,14 +6,21 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow_cell import ON_3, serialized
+from test_example_dags import load
+from test_trigger import until
 
 from airflow_provider_closeai.costs import Ledger
-from airflow_provider_closeai.costs.store.kinds import ALERTS
+from airflow_provider_closeai.costs.accounting.alerts import Alert
+from airflow_provider_closeai.costs.store.booked import mark_reported
 from airflow_provider_closeai.simulator import Simulator
 from airflow_provider_closeai.triggers import events
 from airflow_provider_closeai.triggers.events import ApiBaseChangedTrigger, CostAlertTrigger
@@ -73,7 +80,9 @@ def bases(seen: Iterable[str | None], **options: Any) -> list[Any]:
     return [payload["base"] if payload else "-" for payload in payloads]
 
 
-@pytest.mark.parametrize("trigger", [ApiBaseChangedTrigger("other", 12.5, 3), CostAlertTrigger(Path("/l"), 60)])
+@pytest.mark.parametrize(
+    "trigger", [ApiBaseChangedTrigger("other", 12.5, 3), CostAlertTrigger(Path("/l"), 60)]
+)
 def test_it_survives_being_stored(trigger: Any) -> None:
     path, arguments = trigger.serialize()
     assert json.loads(json.dumps(arguments)) == arguments
@@ -183,48 +192,52 @@ def connection(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     return change
 
 
+class Counted(ApiBaseChangedTrigger):
+    looks_begun = 0
+
+    @classmethod
+    async def _look(cls, arguments: dict[str, Any]) -> str | None:
+        cls.looks_begun += 1
+        return await super()._look(arguments)
+
+    @classmethod
+    def has_begun(cls, number: int) -> bool:
+        return cls.looks_begun >= number
+
+
 def test_nothing_ends_a_watch(
     sim: Simulator,
     connection: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A refused key, a connection that is gone, one that is wrong: each is logged once, and waited through."""
+    """A refused key, a connection that is gone, one that is wrong: each is logged once."""
     caplog.set_level("WARNING", events.__name__)
-    troubles = iter(
-        [
-            lambda: connection(password="sk-wrong-wrong-wrong"),
-            lambda: monkeypatch.delenv("AIRFLOW_CONN_CLOSEAI_DEFAULT"),
-            lambda: connection(extra={"no_such_setting": 1}),
-            connection,
-        ]
-    )
-    looks = 0
+    troubles: list[Callable[[], None]] = [
+        lambda: connection(password="sk-wrong-wrong-wrong"),
+        lambda: monkeypatch.delenv("AIRFLOW_CONN_CLOSEAI_DEFAULT"),
+        lambda: connection(extra={"no_such_setting": 1}),
+    ]
+    found: list[Any] = []
 
-    async def main() -> list[Any]:
-        nonlocal looks
-        trigger = ApiBaseChangedTrigger(poke_interval=0.001)
-        real = asyncio.sleep
-        found: list[Any] = []
-
-        async def slept(seconds: float) -> None:
-            nonlocal looks
-            looks += 1
-            if looks % 3 == 0 and (trouble := next(troubles, None)):
-                trouble()
-            await real(seconds)
-
-        monkeypatch.setattr(events.asyncio, "sleep", slept)
-        async for each in trigger.open_shared_stream(trigger.serialize()[1]):
+    async def watch() -> None:
+        async for each in Counted.open_shared_stream(Counted(poke_interval=0.001).serialize()[1]):
             found.append(each)
-            if looks > 12:
-                return found
-        raise AssertionError
 
-    found = asyncio.run(asyncio.wait_for(main(), HANG))
+    async def main() -> None:
+        watching = asyncio.create_task(watch())
+        await until(lambda: bool(found))
+        for trouble in (*troubles, connection):
+            trouble()
+            await until(partial(Counted.has_begun, Counted.looks_begun + 4))
+        seen = len(found)
+        await until(lambda: len(found) > seen)
+        watching.cancel()
+        await asyncio.wait([watching])
+
+    asyncio.run(asyncio.wait_for(main(), HANG))
     assert set(found) == {sim.base_urls[0]}
     messages = [record.getMessage() for record in caplog.records if record.name == events.__name__]
-    print(messages)
     assert len(messages) == 3
     assert "refuses the key" in messages[0]
     assert "closeai_default" in messages[1]
@@ -240,10 +253,9 @@ def test_it_sees_the_base_that_is_up(sim: Simulator, connection: Callable[..., N
 
 
 def alert(ledger: Path, run: str, *lines: tuple[str, str], month: str = "2026-11") -> None:
-    from airflow_provider_closeai.costs.store.booked import _Reported
-
-    at = datetime(2026, 11, 20, len(list(ledger.glob("alerts/*/*"))), tzinfo=UTC)
-    Ledger(ledger).write(ALERTS, month, at, run * 12, [_Reported(*line) for line in lines], replace=True)
+    """Note alerts as a report does."""
+    found = [Alert(month, team, threshold, Decimal(60), Decimal(50), "CNY") for team, threshold in lines]
+    mark_reported(Ledger(ledger), found, at=datetime(2026, 11, 20, int(run), tzinfo=UTC), run=run * 12)
 
 
 def test_alerts_are_told_when_a_report_has_raised_them(database: None, tmp_path: Path) -> None:
@@ -295,3 +307,27 @@ def test_a_damaged_file_of_alerts_holds_up_none(
     seen = stream_of(trigger, 2, raise_two)
     assert [line["team"] for line in told(trigger, seen)[1]["alerts"]] == ["Ads"]
     assert "damaged" in caplog.text
+
+
+@pytest.mark.skipif(not ON_3, reason="AssetWatcher is of Airflow 3")
+def test_the_example_tells_a_channel(database: None, caplog: pytest.LogCaptureFixture) -> None:
+    dag = load("closeai_events")
+    assert dag.doc_md
+    assert {"closeai", "example"} <= set(dag.tags)
+    text = serialized(dag)
+    assert all(trigger in text for trigger in ("ApiBaseChangedTrigger", "CostAlertTrigger"))
+    payloads = [
+        {"closeai_conn_id": "closeai_default", "base": B, "previous": A},
+        {"closeai_conn_id": "closeai_default", "base": None, "previous": B},
+        {"ledger": "/l", "alerts": [{"billing_month": "2026-11", "team": "Search", "threshold": "100%"}]},
+    ]
+    happened = {"asset": [SimpleNamespace(extra={"payload": payload}) for payload in payloads]}
+
+    texts = dag.get_task("tell").python_callable(triggering_asset_events=happened)
+
+    assert texts == [
+        f"The CloseAI base to use is {B} now; it was {A}.",
+        f"No CloseAI base is healthy; the last one was {B}.",
+        "Search has reached 100% in 2026-11.",
+    ]
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"][-3:] == texts

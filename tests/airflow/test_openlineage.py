@@ -21,7 +21,11 @@ from airflow_provider_closeai.operators.costs import CostReportOperator, Snapsho
 folder = sys.argv[1]
 with DAG("lineage", schedule=None, catchup=False, start_date=timezone.datetime(2026, 1, 1)) as dag:
     SnapshotCostsOperator(task_id="snapshot", ledger=f"{folder}/{{{{ 'ledger' }}}}") >> CostReportOperator(
-        task_id="report", ledger=f"{folder}/ledger", month="latest", output=f"{folder}/reports", currency="CNY"
+        task_id="report",
+        ledger=f"{folder}/ledger",
+        month="latest",
+        output=f"{folder}/reports",
+        currency="CNY",
     )
 assert run(dag).state == "success"
 """

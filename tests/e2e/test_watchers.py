@@ -40,7 +40,7 @@ def airflow(platform: Platform) -> Iterator[Deployment]:
         "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": str(SECONDS_UNTIL_DEAD),
     }
-    with running(environment, "e2e_events.py") as airflow:
+    with running(environment, "e2e_watchers.py") as airflow:
         yield airflow
 
 
@@ -85,7 +85,7 @@ def test_each_change_starts_one_run(airflow: Deployment, platform: Platform) -> 
     wait_for_notes(second)
     wait_until(lambda: len(airflow.runs()) == 3, "a run of each DAG")
     alerts = [{"billing_month": "2026-11", "team": "Search", "threshold": "100%"}]
-    expected = {
+    expected: dict[str, list[Any]] = {
         "base": [change(second, first)],
         "base_at_once": [change(second, first)],
         "alerts": [{"ledger": f"{airflow.home}/ledger", "alerts": alerts}],
