@@ -31,7 +31,7 @@ class _Watch(BaseEventTrigger):
     """
     Look again and again, and fire when what is seen is news.
 
-    Never raises: Airflow would start a watcher anew within a second, again and again. What goes wrong is
+    Never raises: Airflow would start a watcher anew every two seconds, without end. What goes wrong is
     logged once, and the next look is as late as any other.
 
     What was told lies in a Variable, so a triggerer that restarts, or another one, goes on where this one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, Asset, AssetWatcher, task
@@ -20,7 +21,7 @@ for name, trigger in TRIGGERS.items():
 
     with DAG(f"e2e_{name}", schedule=[asset], catchup=False):
 
-        @task
+        @task(retries=5, retry_delay=timedelta(0))
         def tell(triggering_asset_events: Any = None) -> list[Any]:
             return [event.extra["payload"] for told in triggering_asset_events.values() for event in told]
 
