@@ -134,7 +134,10 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {
                 "integration-name": "CloseAI",
-                "python-modules": ["airflow_provider_closeai.triggers.health"],
+                "python-modules": [
+                    "airflow_provider_closeai.triggers.events",
+                    "airflow_provider_closeai.triggers.health",
+                ],
             }
         ],
         "extra-links": [  # of use to Airflow 2 only

@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow.providers.common.compat.sdk import Asset, BaseOperator
 
 from airflow_provider_closeai.operators import _arguments
 from airflow_provider_closeai.paths import path_text, plain_path
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.openlineage.facet import Dataset
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
 _TITLE = "CloseAI costs: "
 _LONGEST_URI = 1500  # of the database's column
@@ -63,6 +68,34 @@ def describe_outlets(operator: BaseOperator, context: Any, record: dict[str, Any
     for outlet in operator.outlets if "outlet_events" in context else ():
         if isinstance(outlet, Asset):
             context["outlet_events"][outlet].extra = record
+
+
+def lineage(*, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> OperatorLineage[Any, Any]:
+    """
+    Return folders as OpenLineage's datasets: a ledger is one, however many files it has.
+
+    Only the OpenLineage provider asks for it.
+
+    :param inputs: folders, as the operators take them.
+    :param outputs: likewise.
+    """
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    return OperatorLineage(
+        inputs=[_dataset(each) for each in inputs], outputs=[_dataset(each) for each in outputs]
+    )
+
+
+def _dataset(folder: str) -> Dataset:
+    """Name a folder as OpenLineage's rules do: ``s3://bucket`` and ``path``; ``file`` and ``/path``."""
+    from airflow.providers.common.compat.openlineage.facet import Dataset
+
+    plain = _plain(plain_path(folder))
+    address = _ADDRESS.fullmatch(plain)
+    if address is None:
+        return Dataset(namespace="file", name=os.path.abspath(os.path.expanduser(plain)))
+    scheme, host, path = address.groups()
+    return Dataset(namespace=f"{scheme}://{host}", name=path.lstrip("/") or "/")
 
 
 def _plain(text: str) -> str:

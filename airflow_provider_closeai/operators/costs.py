@@ -12,12 +12,13 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperat
 
 from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.operators import _arguments, _runs
-from airflow_provider_closeai.operators._assets import describe_outlets, ledger_asset, set_outlet
+from airflow_provider_closeai.operators._assets import describe_outlets, ledger_asset, lineage, set_outlet
 from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink, ReportLink, translate_errors
 from airflow_provider_closeai.paths import folder, path_text
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseNotifier, BaseOperatorLink, Context
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_closeai.client.models import SubAccount
 
@@ -95,6 +96,10 @@ class SnapshotCostsOperator(CloseAIOperator):
             record["file"],
         )
         return record
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Name the ledger as the output, for OpenLineage."""
+        return lineage(outputs=[self.ledger])
 
 
 class CostReportOperator(BaseOperator):
@@ -239,6 +244,10 @@ class CostReportOperator(BaseOperator):
             _paths(record["files"].values()),
         )
         return record
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Name the ledger as the input and the report's folder as the output, for OpenLineage."""
+        return lineage(inputs=[self.ledger], outputs=[self.output_folder])
 
     def _notify(self, context: Context, record: dict[str, Any]) -> None:
         from airflow_provider_closeai.client.errors import safe_text

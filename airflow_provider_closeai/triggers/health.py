@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
@@ -16,6 +16,8 @@ from airflow_provider_closeai.client.errors import CloseAIError
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
+
+T = TypeVar("T")
 
 
 class HealthTrigger(BaseTrigger):
@@ -53,7 +55,7 @@ class HealthTrigger(BaseTrigger):
         """Check until it is decided."""
         while True:
             try:
-                base = await self._check()
+                base = await check_together(self.closeai_conn_id, self.require)
             except CloseAIError as error:
                 yield TriggerEvent({"status": "error", "message": str(error)})
                 return
@@ -62,32 +64,50 @@ class HealthTrigger(BaseTrigger):
                 return
             await asyncio.sleep(self.poke_interval)
 
-    async def _check(self) -> str | None:
-        """Check, together with every other trigger that wants to know the same just now."""
-        loop = asyncio.get_running_loop()
-        key = (loop, self.closeai_conn_id, self.require)
-        task = _running.get(key)
-        if task is None:
 
-            def forget(done: asyncio.Task[str | None]) -> None:
-                del _running[key]
-                if not done.cancelled():
-                    done.exception()  # or asyncio complains that its exception was never retrieved
+async def check_together(closeai_conn_id: str, require: str) -> str | None:
+    """
+    Check once, together with every other trigger of this loop that wants to know the same just now.
 
-            task = _running[key] = loop.create_task(self._check_alone())
-            task.add_done_callback(forget)
-        return await asyncio.shield(task)  # one trigger that is cancelled does not end the others' check
+    :param closeai_conn_id: the connection.
+    :param require: ``any``, ``primary`` or ``all``.
+    :returns: the base to use; ``None``: not healthy.
+    :raises CloseAIError: what waiting cannot mend, such as a refused key.
+    """
+    loop = asyncio.get_running_loop()
+    key = (loop, closeai_conn_id, require)
+    task = _running.get(key)
+    if task is None:
 
-    async def _check_alone(self) -> str | None:
-        try:
-            connection = await get_async_connection(self.closeai_conn_id)
-        except AirflowNotFoundException:
-            # Airflow 3.3 says so too where it cannot be asked asynchronously, as in `airflow dags test`.
-            connection = await sync_to_async(BaseHook.get_connection)(self.closeai_conn_id)
-        # By asgiref: on Airflow 3.1 a Variable read in another thread breaks the triggerer, since only
-        # asgiref leads the SDK's messages back to the loop that owns their socket.
-        in_thread = sync_to_async(_check_blocking, thread_sensitive=False, executor=_threads)
-        return await in_thread(connection, self.require)
+        def forget(done: asyncio.Task[str | None]) -> None:
+            del _running[key]
+            if not done.cancelled():
+                done.exception()  # or asyncio complains that its exception was never retrieved
+
+        task = _running[key] = loop.create_task(_check(closeai_conn_id, require))
+        task.add_done_callback(forget)
+    return await asyncio.shield(task)  # one trigger that is cancelled does not end the others' check
+
+
+async def _check(closeai_conn_id: str, require: str) -> str | None:
+    try:
+        connection = await get_async_connection(closeai_conn_id)
+    except AirflowNotFoundException:
+        # Airflow 3.3 says so too where it cannot be asked asynchronously, as in `airflow dags test`.
+        connection = await sync_to_async(BaseHook.get_connection)(closeai_conn_id)
+    return await in_thread(_check_blocking, connection, require)
+
+
+async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    """
+    Call what may block, in a thread that only our triggers use.
+
+    :param function: it may also read and write Variables.
+    :param arguments: its own.
+    """
+    # By asgiref: on Airflow 3.1 a Variable read in another thread breaks the triggerer, since only
+    # asgiref leads the SDK's messages back to the loop that owns their socket.
+    return await sync_to_async(function, thread_sensitive=False, executor=_threads)(*arguments)
 
 
 def _check_blocking(connection: Connection, require: str) -> str | None:

@@ -241,6 +241,16 @@ class Deployment:
         assert len(found) == 1, f"one task was expected to be connected, these were: {found}"
         return found[0]
 
+    def kill(self, part: str) -> None:
+        """Kill one of the processes, with all that belong to it."""
+        assert self._keeper is not None
+        children = psutil.Process(self._keeper.pid).children()
+        (process,) = (child for child in children if part in " ".join(child.cmdline()))
+        family = [process, *process.children(recursive=True)]
+        for each in family:
+            each.kill()
+        psutil.wait_procs(family[1:], timeout=HANG)
+
 
 class Run:
     """One DAG run, seen over the REST API."""

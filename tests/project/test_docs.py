@@ -69,6 +69,7 @@ PUBLIC_MODULES = {
     "operators.rotate",
     "operators.costs",
     "sensors.health",
+    "triggers.events",
     "hooks.closeai",
 }
 ROOMS = ("client", "costs", "provisioning", "roster", "simulator", "sinks")

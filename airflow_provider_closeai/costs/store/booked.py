@@ -258,6 +258,27 @@ def mark_reported(ledger: Ledger, alerts: Sequence[Alert], *, at: datetime, run:
     ledger.write(ALERTS, month, at, run, list(dict.fromkeys(own)), replace=True)
 
 
+def alert_files(ledger: Ledger) -> list[LedgerFile]:
+    """
+    List the files of alerts of the newest two months that have any.
+
+    :param ledger: where it is recorded what was reported.
+    """
+    return [file for month in ledger.months(ALERTS)[-2:] for file in ledger.files(ALERTS, month)]
+
+
+def read_alerts(ledger: Ledger, files: Iterable[LedgerFile]) -> list[dict[str, str]]:
+    """
+    Return the alerts of files as plain JSON, each once.
+
+    :param ledger: whose.
+    :param files: some of :func:`alert_files`; of a damaged one nothing is known.
+    """
+    read = _read_reported(ledger, files).items()
+    found = dict.fromkeys((file.month, line) for file, lines in read for line in lines)
+    return [{"billing_month": month, **msgspec.structs.asdict(line)} for month, line in found]
+
+
 def _lines(ledger: Ledger, file: LedgerFile) -> Iterator[list[Any]]:
     """Read what was booked in a file, which must be of the month in whose folder it is."""
     for _, month, *cells in ledger.rows(file):
@@ -270,8 +291,12 @@ def _lines(ledger: Ledger, file: LedgerFile) -> Iterator[list[Any]]:
 
 
 def _reported(ledger: Ledger, month: str) -> dict[LedgerFile, list[_Reported]]:
+    return _read_reported(ledger, ledger.files(ALERTS, month))
+
+
+def _read_reported(ledger: Ledger, files: Iterable[LedgerFile]) -> dict[LedgerFile, list[_Reported]]:
     found: dict[LedgerFile, list[_Reported]] = {}
-    for file in ledger.files(ALERTS, month):
+    for file in files:
         try:
             found[file] = list(map(_Reported, *ledger.read(file, ["team", "threshold"])))
         except DamagedFile as error:

@@ -1,0 +1,221 @@
+"""What happens, as events for ``AssetWatcher`` (Airflow 3.0 and later). See docs/events.md."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+from collections.abc import AsyncIterator, Hashable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, Variable
+from airflow.providers.common.compat.triggers import BaseEventTrigger
+from airflow.triggers.base import TriggerEvent
+
+from airflow_provider_closeai.client.errors import CloseAIError
+from airflow_provider_closeai.local_state.folder import reason, warn_once
+from airflow_provider_closeai.paths import folder, path_text
+from airflow_provider_closeai.triggers.health import check_together, in_thread
+
+if TYPE_CHECKING:
+    from airflow_provider_closeai.costs.store.ledger import LedgerFile
+
+log = logging.getLogger(__name__)
+
+_UNREAD = object()
+
+
+class _Watch(BaseEventTrigger):
+    """
+    Look again and again, and fire when what is seen is news.
+
+    Never raises: Airflow would start a watcher anew every two seconds, without end. What goes wrong is
+    logged once, and the next look is as late as any other.
+
+    What was told lies in a Variable, so a triggerer that restarts, or another one, goes on where this one
+    stopped. It is written at the look after the event: Airflow has stored that by then. So no event is lost;
+    one is told twice where the triggerer dies in between.
+    """
+
+    def __init__(self, poke_interval: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.poke_interval = float(poke_interval)
+
+    @classmethod
+    async def _look(cls, arguments: dict[str, Any]) -> Any:
+        raise NotImplementedError
+
+    async def _compare(self, known: Any, seen: Any) -> tuple[Any, dict[str, Any] | None]:
+        """Return what is known now, and what to tell; ``known`` is ``None`` at the very first look."""
+        raise NotImplementedError
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Watch by itself, as on Airflow before 3.3."""
+        async for event in self.filter_shared_stream(self.open_shared_stream(self.serialize()[1])):
+            yield event
+
+    @classmethod
+    async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[Any]:
+        """Yield what is seen, for all watchers that look at the same."""
+        trouble = None
+        while True:
+            try:
+                seen = await cls._look(kwargs)
+            except Exception as error:  # whatever it is, it may pass
+                trouble = _warn(cls, error, trouble)
+            else:
+                trouble = None
+                yield seen
+            await asyncio.sleep(kwargs["poke_interval"])
+
+    async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
+        """Yield an event for what is news."""
+        path, arguments = self.serialize()
+        digest = hashlib.sha256(json.dumps([path, arguments], sort_keys=True).encode()).hexdigest()
+        name, trouble = f"closeai_event_{digest[:16]}", None
+        known = noted = _UNREAD
+        async for seen in shared_stream:
+            try:
+                if known is _UNREAD:
+                    known = noted = await in_thread(_noted, name)
+                if known != noted and await in_thread(_note, name, known):
+                    noted = known
+                known, news = await self._compare(known, seen)
+            except Exception as error:  # the next look tries again
+                trouble = _warn(type(self), error, trouble)
+            else:
+                trouble = None
+                if news is not None:
+                    yield TriggerEvent(news)
+
+
+class ApiBaseChangedTrigger(_Watch):
+    """
+    Fire when the base to use has changed.
+
+    The payload: ``closeai_conn_id``, ``base`` (``None``: no base is healthy) and the ``previous`` one. The
+    first look of all tells nothing.
+
+    :param closeai_conn_id: the connection; only its id is stored, never its key.
+    :param poke_interval: seconds between looks.
+    :param looks: how many looks in a row must agree, >= 1, before a change is told.
+    """
+
+    def __init__(
+        self, closeai_conn_id: str = "closeai_default", poke_interval: float = 300, looks: int = 2
+    ) -> None:
+        super().__init__(poke_interval)
+        self.closeai_conn_id = closeai_conn_id
+        self.looks = int(looks)
+        self._candidate: str | None = None
+        self._agreed = 0  # looks in a row that saw the candidate
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class and its arguments."""
+        arguments = {
+            "closeai_conn_id": self.closeai_conn_id,
+            "poke_interval": self.poke_interval,
+            "looks": self.looks,
+        }
+        return f"{__name__}.{type(self).__qualname__}", arguments
+
+    def shared_stream_key(self) -> Hashable:
+        """Look together with all watchers of the connection that look as often."""
+        return type(self).__name__, self.closeai_conn_id, self.poke_interval
+
+    @classmethod
+    async def _look(cls, arguments: dict[str, Any]) -> str | None:
+        return await check_together(arguments["closeai_conn_id"], "any")
+
+    async def _compare(self, known: Any, seen: str | None) -> tuple[Any, dict[str, Any] | None]:
+        now = {"base": seen}
+        if known is None or known == now:
+            self._agreed = 0
+            return now, None
+        self._agreed = self._agreed + 1 if seen == self._candidate else 1
+        self._candidate = seen
+        if self._agreed < self.looks:
+            return known, None
+        self._agreed = 0
+        return now, {"closeai_conn_id": self.closeai_conn_id, **now, "previous": known["base"]}
+
+
+class CostAlertTrigger(_Watch):
+    """
+    Fire when a report has found a team over budget, or whatever else its ``thresholds`` say.
+
+    The payload: ``ledger`` and ``alerts``, each with ``billing_month``, ``team`` and ``threshold``. Alerts
+    that are there at the first look of all are not told.
+
+    :param ledger: the ledger's folder, as CostReportOperator takes it; the triggerer must reach it.
+    :param poke_interval: seconds between looks.
+    """
+
+    def __init__(self, ledger: str | os.PathLike[str], poke_interval: float = 300) -> None:
+        super().__init__(poke_interval)
+        self.ledger = path_text(ledger)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class and its arguments."""
+        arguments = {"ledger": self.ledger, "poke_interval": self.poke_interval}
+        return f"{__name__}.{type(self).__qualname__}", arguments
+
+    def shared_stream_key(self) -> Hashable:
+        """Look together with all watchers of the ledger that look as often."""
+        return type(self).__name__, self.ledger, self.poke_interval
+
+    @classmethod
+    async def _look(cls, arguments: dict[str, Any]) -> list[LedgerFile]:
+        return await in_thread(_alert_files, arguments["ledger"])
+
+    async def _compare(self, known: Any, seen: list[LedgerFile]) -> tuple[Any, dict[str, Any] | None]:
+        if known and not seen:
+            return known, None  # the folder is not there just now: else all would be news when it is back
+        now = [file.digest for file in seen]
+        new = [] if known is None else [file for file in seen if file.digest not in known]
+        alerts = await in_thread(_read_alerts, self.ledger, new) if new else []
+        return now, {"ledger": self.ledger, "alerts": alerts} if alerts else None
+
+
+def _alert_files(ledger: str) -> list[LedgerFile]:
+    # Imported here, as in health.py: these take a while.
+    from airflow_provider_closeai.costs.store.booked import alert_files
+    from airflow_provider_closeai.costs.store.ledger import Ledger
+
+    return alert_files(Ledger(folder("ledger", ledger)))
+
+
+def _read_alerts(ledger: str, files: Sequence[LedgerFile]) -> list[dict[str, str]]:
+    from airflow_provider_closeai.costs.store.booked import read_alerts
+    from airflow_provider_closeai.costs.store.ledger import Ledger
+
+    return read_alerts(Ledger(folder("ledger", ledger)), files)
+
+
+def _noted(name: str) -> Any:
+    text = Variable.get(name, None)
+    return None if text is None else json.loads(text)
+
+
+def _note(name: str, known: Any) -> bool:
+    """Write the Variable, where that is possible."""
+    try:
+        Variable.set(name, json.dumps(known), description="CloseAI: what an AssetWatcher has told")
+    except Exception as error:
+        warn_once(
+            f"The Variable {name} cannot be written ({reason(error)}): a watcher that starts anew may "
+            "tell an event again, or miss one."
+        )
+        return False
+    return True
+
+
+def _warn(watch: type[_Watch], error: Exception, last: str | None) -> str:
+    """Log a trouble, unless it is the one that was logged last; return its text."""
+    is_safe = isinstance(error, (CloseAIError, AirflowNotFoundException))
+    text = str(error) if is_safe else reason(error)
+    if text != last:
+        log.warning("%s cannot look, and goes on trying: %s", watch.__name__, text)
+    return text
