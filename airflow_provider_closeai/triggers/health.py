@@ -17,6 +17,8 @@ from airflow_provider_closeai.client.errors import CloseAIError
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
+    from airflow_provider_closeai.provisioning.health import HealthCheck
+
 
 class HealthTrigger(BaseTrigger):
     """
@@ -53,23 +55,23 @@ class HealthTrigger(BaseTrigger):
         """Check until it is decided."""
         while True:
             try:
-                base = await self._check()
+                found = await self._check()
             except CloseAIError as error:
                 yield TriggerEvent({"status": "error", "message": str(error)})
                 return
-            if base is not None:
-                yield TriggerEvent({"status": "healthy", "base": base})
+            if found.base is not None:
+                yield TriggerEvent({"status": "healthy", "base": found.base, "seen": found.seen})
                 return
             await asyncio.sleep(self.poke_interval)
 
-    async def _check(self) -> str | None:
+    async def _check(self) -> HealthCheck:
         """Check, together with every other trigger that wants to know the same just now."""
         loop = asyncio.get_running_loop()
         key = (loop, self.closeai_conn_id, self.require)
         task = _running.get(key)
         if task is None:
 
-            def forget(done: asyncio.Task[str | None]) -> None:
+            def forget(done: asyncio.Task[HealthCheck]) -> None:
                 del _running[key]
                 if not done.cancelled():
                     done.exception()  # or asyncio complains that its exception was never retrieved
@@ -78,7 +80,7 @@ class HealthTrigger(BaseTrigger):
             task.add_done_callback(forget)
         return await asyncio.shield(task)  # one trigger that is cancelled does not end the others' check
 
-    async def _check_alone(self) -> str | None:
+    async def _check_alone(self) -> HealthCheck:
         try:
             connection = await get_async_connection(self.closeai_conn_id)
         except AirflowNotFoundException:
@@ -90,7 +92,7 @@ class HealthTrigger(BaseTrigger):
         return await in_thread(connection, self.require)
 
 
-def _check_blocking(connection: Connection, require: str) -> str | None:
+def _check_blocking(connection: Connection, require: str) -> HealthCheck:
     # Imported here: the triggerer loads trigger classes on its event loop, and these take a while.
     from airflow_provider_closeai.hooks.closeai import client_from
     from airflow_provider_closeai.provisioning.health import check_bases
@@ -101,4 +103,4 @@ def _check_blocking(connection: Connection, require: str) -> str | None:
 # Checks of dead bases wait for timeouts. In the loop's own threads (six on two cores) they would keep the
 # work of all other triggers waiting.
 _threads = ThreadPoolExecutor(16, thread_name_prefix="closeai-health")
-_running: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Task[str | None]] = {}
+_running: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Task[HealthCheck]] = {}
