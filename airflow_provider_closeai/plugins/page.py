@@ -1,8 +1,8 @@
 """
 The page *CloseAI* in Airflow's own UI (3.1 and later): what tasks have published, for who may read assets.
 
-Every Airflow process loads plugins, so nothing here imports FastAPI, Jinja or the API server at the top, and the
-app is made where it is first asked for: in the API server.
+Every Airflow process loads plugins. So nothing here imports FastAPI, Jinja or the API server at the top, and
+the app is made where it is first asked for: in the API server.
 """
 
 from __future__ import annotations

@@ -185,13 +185,12 @@ def _events(session: Any, dag_ids: Collection[str]) -> Iterator[Event]:
 
 def _record(uri: str, name: str, extra: Any) -> tuple[str, Any]:
     """Return what an event is about, and its record; ``None``: it is none of ours, or of another version."""
+    label, _, what = uri.removeprefix(_CONNECTIONS).rpartition("/")
+    kinds: dict[str, Any] = {HEALTH: Bases, PLAN: Plan, ACCOUNTS: Changes}
     if name.startswith(COSTS_TITLE):
-        label, kind = name.removeprefix(COSTS_TITLE), Report
-    else:
-        label, _, what = uri.removeprefix(_CONNECTIONS).rpartition("/")
-        kind = {HEALTH: Bases, PLAN: Plan, ACCOUNTS: Changes}.get(what)
+        label, what, kinds = name.removeprefix(COSTS_TITLE), "", {"": Report}
     try:
-        return label, msgspec.convert(extra, kind) if kind else None
+        return label, msgspec.convert(extra, kinds[what]) if what in kinds else None
     except msgspec.ValidationError:
         return label, None
 
