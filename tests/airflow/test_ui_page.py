@@ -121,6 +121,27 @@ def test_a_change_of_health_is_published(sim: Simulator, dag: Any, monkeypatch: 
     assert [base.healthy for base in bases.record.bases] == [True, False]
 
 
+@pytest.mark.skipif(not ON_3, reason="Airflow 2's dags test knows no alias of datasets")
+def test_sensors_that_are_deferred_or_mapped_publish_too(
+    sim: Simulator, dag: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.providers.common.compat.sdk import AssetAlias
+
+    from airflow_provider_closeai.plugins import published
+
+    for number, name in enumerate(("one", "two")):  # each with a cache of its own
+        extra = {"health_ttl": 0.001, "allowed_hosts": ["127.0.0.1", f"host{number}"]}
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps({**sim.connection(), "extra": extra}))
+    sim.fault("healthy", "unhealthy", times=4)
+    with dag:
+        waits = HealthSensor(task_id="waits", closeai_conn_id="one", deferrable=True, poke_interval=0.01)
+        mapped = HealthSensor.partial(task_id="mapped", outlets=[AssetAlias("closeai_health")])
+        waits >> mapped.expand(closeai_conn_id=["one", "two"])
+    assert run(dag).state == "success"
+    events = published.read([dag.dag_id]).bases
+    assert [(event.asset, event.task[1]) for event in events] == [("one", "waits"), ("two", "mapped")]
+
+
 def test_what_is_none_of_ours_is_left_out_and_text_stays_text() -> None:
     from airflow_provider_closeai.plugins import page, published
 
