@@ -69,6 +69,8 @@ class PoolState(msgspec.Struct, frozen=True):
     :param found_shapes: of aliases that the platform's filter has found (:mod:`.alias_filter`).
     :param ask_key_again_at: with fixed bases: until then it is known whether the key is refused.
     :param key_refused: what the platform said when it refused the key; empty: it did not.
+    :param published: what of the bases' health tasks have last told Airflow.
+    :param published_at: when (epoch seconds).
     :param leave_alone_until: until then this host's processes leave the shared store alone.
     """
 
@@ -83,6 +85,8 @@ class PoolState(msgspec.Struct, frozen=True):
     found_shapes: tuple[tuple[str, ...], ...] = ()
     ask_key_again_at: float = 0.0
     key_refused: str = ""
+    published: str = ""
+    published_at: float = 0.0
     leave_alone_until: float = 0.0
 
 

@@ -10,7 +10,10 @@ import msgspec
 from airflow_provider_closeai.costs.accounting.alerts import Alert
 from airflow_provider_closeai.costs.accounting.money import format_amount
 from airflow_provider_closeai.costs.accounting.report_model import Report
+from airflow_provider_closeai.costs.render.teams import Team
 from airflow_provider_closeai.costs.store.ledger import LedgerFile
+
+_MOST_TEAMS = 100  # the database keeps every event
 
 
 class SnapshotResult(msgspec.Struct, frozen=True):
@@ -48,6 +51,7 @@ class ReportResult(msgspec.Struct, frozen=True):
     :param headline: the month in a sentence or two.
     :param digest: the lines that a notifier sends, as plain text.
     :param url: of the page, where ``public_url`` says how it is reached.
+    :param teams: what needs attention first, then the largest.
     """
 
     report: Report
@@ -56,9 +60,10 @@ class ReportResult(msgspec.Struct, frozen=True):
     headline: str
     digest: str
     url: str | None
+    teams: list[Team]
 
     def record(self) -> dict[str, Any]:
-        """Return its main figures as plain JSON, for XCom and for the asset's metadata."""
+        """Return its main figures as plain JSON, for XCom."""
         report = self.report
         return {
             "billing_month": report.month.name,
@@ -77,4 +82,24 @@ class ReportResult(msgspec.Struct, frozen=True):
             "headline": self.headline,
             "digest": self.digest,
             "url": self.url,
+        }
+
+    def published(self) -> dict[str, Any]:
+        """Return them and the first teams as plain JSON, for the asset's metadata."""
+        teams = [
+            {
+                "team": team.name,
+                "sub_accounts": team.accounts,
+                "month_to_date": format_amount(team.amount),
+                "budget": None if team.budget is None else format_amount(team.budget),
+                "verdict": team.verdict,
+                "level": team.level,
+            }
+            for team in self.teams[:_MOST_TEAMS]
+        ]
+        return {
+            **self.record(),
+            "sub_accounts": sum(team.accounts for team in self.teams),
+            "teams": teams,
+            "more_teams": len(self.teams) - len(teams),
         }

@@ -27,6 +27,7 @@ from airflow_provider_closeai.costs.errors import NothingToDo, TooLate
 from airflow_provider_closeai.costs.render.files import FOCUS_FORMATS, files_of
 from airflow_provider_closeai.costs.render.focus import Dataset
 from airflow_provider_closeai.costs.render.summary import digest, headline
+from airflow_provider_closeai.costs.render.teams import teams_of
 from airflow_provider_closeai.costs.requests import (
     CloseRequest,
     DeletionRequest,
@@ -161,7 +162,13 @@ def report(
     new = booked.unreported(ledger, month.name, reached, run=run.key)
     url = request.url_of(files.get("html"))
     result = ReportResult(
-        computed, files, new, headline(computed, earlier), digest(computed, earlier, about_accounts, url), url
+        report=computed,
+        files=files,
+        alerts=new,
+        headline=headline(computed, earlier),
+        digest=digest(computed, earlier, about_accounts, url),
+        url=url,
+        teams=teams_of(computed, earlier),
     )
     if notify is not None and (new or request.notify_on == "report"):
         notify(result.record())

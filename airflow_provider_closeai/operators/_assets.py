@@ -1,4 +1,4 @@
-"""The assets of cost folders: valid for every Airflow and its database, whatever the folder is called."""
+"""The assets that tasks publish by. Those of folders are valid for every Airflow and its database."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from airflow.providers.common.compat.sdk import Asset, BaseOperator
+from airflow.providers.common.compat.sdk import Asset, AssetAlias, BaseOperator
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
+from airflow_provider_closeai.asset_names import CONNECTION_URI, COSTS_TITLE
 from airflow_provider_closeai.operators import _arguments
 from airflow_provider_closeai.paths import path_text, plain_path
 
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.openlineage.facet import Dataset
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-_TITLE = "CloseAI costs: "
 _LONGEST_URI = 1500  # of the database's column
 _LONGEST_NAME = 160  # a person reads it
 _DIGEST = 8
@@ -98,6 +99,42 @@ def _dataset(folder: str) -> Dataset:
     return Dataset(namespace=f"{scheme}://{host}", name=path.lstrip("/") or "/")
 
 
+def connection_asset(closeai_conn_id: str, what: str, title: str) -> Asset:
+    """
+    Return an asset of a connection.
+
+    :param closeai_conn_id: the connection.
+    :param what: one of :mod:`airflow_provider_closeai.asset_names`.
+    :param title: begins its name, for a person.
+    """
+    uri = CONNECTION_URI.format(closeai_conn_id=closeai_conn_id, what=what)
+    try:
+        return Asset(name=f"{title} of {closeai_conn_id}", uri=uri)
+    except TypeError:  # Airflow 2 has no names
+        return Asset(uri)
+
+
+def set_alias(operator: BaseOperator, alias: str, kwargs: dict[str, Any]) -> None:
+    """Let an alias be the operator's outlet, by which :func:`publish` works, unless the user gave outlets."""
+    # Not on Airflow 2: `airflow dags test` stores no alias there, and fails where one is told of.
+    if AIRFLOW_V_3_0_PLUS and not operator.outlets and "outlets" not in kwargs:
+        operator.outlets = [AssetAlias(alias)]
+
+
+def can_publish(operator: BaseOperator, context: Any) -> bool:
+    """Return whether :func:`publish` reaches anybody."""
+    has_alias = any(isinstance(outlet, AssetAlias) for outlet in operator.outlets)
+    return has_alias and context.get("outlet_events") is not None
+
+
+def publish(operator: BaseOperator, context: Any, asset: Asset, extra: dict[str, Any]) -> None:
+    """Update an asset once the task has succeeded, through the aliases among the operator's outlets."""
+    if can_publish(operator, context):
+        for outlet in operator.outlets:
+            if isinstance(outlet, AssetAlias):
+                context["outlet_events"][outlet].add(asset, extra=extra)
+
+
 def _plain(text: str) -> str:
     """Write a folder's address in its one spelling: ``/data/x``, ``data/x``, ``s3://bucket/x``."""
     address = _ADDRESS.fullmatch(text)
@@ -126,4 +163,4 @@ def _name(plain: str, uri: str) -> str:
         text = f"...{text[-_LONGEST_NAME:]}"
     if text != plain:
         text = f"{text} #{hashlib.sha256(uri.encode()).hexdigest()[:_DIGEST]}"
-    return _TITLE + text
+    return COSTS_TITLE + text

@@ -231,7 +231,7 @@ class CostReportOperator(BaseOperator):
             )
         record = result.record()
         self.page_url = record["url"]
-        describe_outlets(self, context, record)
+        describe_outlets(self, context, result.published())
         self.log.info("%s", record["headline"])
         self.log.info(
             "%s is %s%s: %s %s. New alerts: %s. Written: %s",

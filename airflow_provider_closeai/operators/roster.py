@@ -8,11 +8,12 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import Asset, AssetAlias, BaseOperatorLink
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow.providers.common.compat.sdk import Asset, BaseOperatorLink
 
 from airflow_provider_closeai import cost_defaults as defaults
+from airflow_provider_closeai.asset_names import ACCOUNTS, PLAN
 from airflow_provider_closeai.operators import _approval, _runs
+from airflow_provider_closeai.operators._assets import connection_asset, publish, set_alias
 from airflow_provider_closeai.operators._mapping import CheckedPartial, NamedSink, with_named_sink
 from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink
 from airflow_provider_closeai.paths import path_text
@@ -35,11 +36,7 @@ def accounts_asset(closeai_conn_id: str = "closeai_default") -> Asset:
 
     :param closeai_conn_id: the connection that SyncSubAccountsOperator has.
     """
-    uri, name = f"closeai://{closeai_conn_id}/accounts", f"CloseAI sub-accounts of {closeai_conn_id}"
-    try:
-        return Asset(name=name, uri=uri)
-    except TypeError:  # Airflow 2 has no names
-        return Asset(uri)
+    return connection_asset(closeai_conn_id, ACCOUNTS, "CloseAI sub-accounts")
 
 
 class _Rosters(CloseAIOperator):
@@ -139,13 +136,14 @@ class PlanSubAccountsOperator(_Rosters):
         )
         self.roster = path_text(roster)
         self.fail_on_changes = fail_on_changes
+        set_alias(self, "closeai_plans", kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan; see docs/operators/plan.md."""
         from airflow_provider_closeai.provisioning import inputs
         from airflow_provider_closeai.roster import DriftFound, markdown
         from airflow_provider_closeai.roster.checks import refusal
-        from airflow_provider_closeai.roster.render import log_lines, summary
+        from airflow_provider_closeai.roster.render import log_lines, published, summary
 
         plans = _approval.PlansOfRun(context)
         with self.hook() as hook:
@@ -164,6 +162,8 @@ class PlanSubAccountsOperator(_Rosters):
                 )
             is_only = plans.add(plan.digest)
             record: dict[str, Any] = plan.record()
+            asset = connection_asset(self.closeai_conn_id, PLAN, "CloseAI plan")
+            publish(self, context, asset, published(plan))
             return record | {"markdown": markdown(plan), _approval.IS_ONLY: is_only}
 
 
@@ -235,9 +235,7 @@ class SyncSubAccountsOperator(_Rosters):
         self.batch_size = batch_size
         self.is_dry_run = dry_run  # BaseOperator.dry_run is Airflow's own method
         self._takes_plan = plan is not None  # a task's result may become None
-        # Not on Airflow 2: `airflow dags test` stores no alias there, and fails where one is told of.
-        if AIRFLOW_V_3_0_PLUS and not self.outlets and "outlets" not in kwargs:
-            self.outlets = [AssetAlias("closeai_accounts")]
+        set_alias(self, "closeai_accounts", kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Apply; see docs/operators/sync.md."""
@@ -254,7 +252,8 @@ class SyncSubAccountsOperator(_Rosters):
             )
         record: dict[str, Any] = done.record()
         if done.has_changed:
-            self._tell_followers(context, record)
+            extra = {"roster": record["roster"], **record["counts"]}
+            publish(self, context, accounts_asset(self.closeai_conn_id), extra)
         return record
 
     def _wanted(self, context: Context) -> Any:
@@ -271,12 +270,3 @@ class SyncSubAccountsOperator(_Rosters):
         record = inputs.from_json("plan", self.plan)
         _approval.check(context, plan, record if isinstance(record, Mapping) else {})
         return plan
-
-    def _tell_followers(self, context: Context, record: dict[str, Any]) -> None:
-        """Update the asset: other DAGs follow what changed."""
-        now: Any = context
-        events = now.get("outlet_events")
-        for outlet in self.outlets if events is not None else ():
-            if isinstance(outlet, AssetAlias):
-                extra = {"roster": record["roster"], **record["counts"]}
-                events[outlet].add(accounts_asset(self.closeai_conn_id), extra=extra)

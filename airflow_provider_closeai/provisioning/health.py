@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, cast
 
 import msgspec
 
@@ -12,6 +13,7 @@ from airflow_provider_closeai.client.bases import Require, base_to_use
 from airflow_provider_closeai.client.cache import PoolState
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import AuthenticationFailed, CloseAIError, PermissionDenied
+from airflow_provider_closeai.client.models import BaseHealth
 from airflow_provider_closeai.provisioning import inputs
 
 log = logging.getLogger(__name__)
@@ -19,8 +21,20 @@ log = logging.getLogger(__name__)
 _REFUSED_FOR = 60.0  # seconds for which a refusal is believed: somebody may be mending it
 
 
-def check_bases(make_client: Callable[[], CloseAIClient], require: str) -> str | None:
-    """Return the base to use, ``None``: not yet. Raises what waiting cannot mend, such as a refused key."""
+class HealthCheck(msgspec.Struct, frozen=True):
+    """
+    What a look at the bases came to.
+
+    :param base: the one to use; ``None``: not yet.
+    :param seen: all of them as plain JSON, where there is one to use.
+    """
+
+    base: str | None = None
+    seen: dict[str, Any] = {}
+
+
+def check_bases(make_client: Callable[[], CloseAIClient], require: str) -> HealthCheck:
+    """Look at the bases. Raises what waiting cannot mend, such as a refused key."""
     wanted = cast("Require", inputs.choice("require", require, ("any", "primary", "all")))
     try:
         client = make_client()
@@ -32,14 +46,59 @@ def check_bases(make_client: Callable[[], CloseAIClient], require: str) -> str |
         if error.permanent:
             raise
         log.warning("Not healthy yet: %s", error)
-        return None
+        return HealthCheck()
     base = base_to_use(healths, wanted)
     seen = "; ".join(
         f"{health.base.api} {'healthy' if health.healthy else 'not healthy'} ({health.detail})"
         for health in healths
     )
     log.info("%s: %s.", f"Use {base}" if base else "Not healthy yet", seen)
-    return base
+    return HealthCheck(base, _seen(client, healths)) if base else HealthCheck()
+
+
+def is_news(client: CloseAIClient, seen: dict[str, Any]) -> bool:
+    """
+    Return whether to publish what was seen: once for all processes, when a base's health is another than
+    before, and where discovery's answer is due again.
+
+    :param client: of the connection.
+    :param seen: as :func:`check_bases` gives it.
+    """
+    state = "; ".join(f"{each['api']} {each['healthy']}" for each in seen["bases"])
+
+    def is_new() -> bool:
+        known, now = client.cache.read(), client.clock.now()
+        is_fresh = 0 <= now - known.published_at < client.config.discovery_ttl
+        return known.published != state or not is_fresh
+
+    if not is_new():
+        return False
+    with client.cache.try_lock("published") as mine:
+        if not mine or not is_new():
+            return False
+        now = client.clock.now()
+        client.cache.change(lambda old: msgspec.structs.replace(old, published=state, published_at=now))
+        return True
+
+
+def _seen(client: CloseAIClient, healths: Sequence[BaseHealth]) -> dict[str, Any]:
+    asked_at = 0.0 if client.config.api_bases else client.cache.read().discovered_at
+    return {
+        "discovered_at": _time_text(asked_at) if asked_at else None,
+        "bases": [
+            {
+                "api": health.base.api,
+                "healthy": health.healthy,
+                "checked_at": _time_text(health.checked_at),
+                "detail": health.detail,
+            }
+            for health in healths
+        ],
+    }
+
+
+def _time_text(seconds: float) -> str:
+    return datetime.fromtimestamp(int(seconds), UTC).isoformat()
 
 
 def _check_key(client: CloseAIClient) -> None:

@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import Any
 
 from airflow_provider_closeai.client.models import amount_text, factor_json
 from airflow_provider_closeai.provisioning.rotate import time_text
@@ -15,6 +16,7 @@ from airflow_provider_closeai.roster.plan import CREATE, REPRICE, VALID_FOR, Act
 #: With more changes than this, the Markdown has counts.
 MOST_LINES = 200
 _MOST_NOTES = 50
+_MOST_PUBLISHED = 20  # the database keeps every event
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
@@ -48,6 +50,23 @@ def summary(plan: Plan) -> str:
         return "Nothing to change"
     counts = plan.counts
     return f"{counts['create']} to create, {counts['reprice']} to reprice, {counts['delete']} to delete"
+
+
+def published(plan: Plan) -> dict[str, Any]:
+    """
+    Return what others may know of a plan, as plain JSON: of many changes the first.
+
+    :param plan: the plan.
+    """
+    lines = log_lines(plan)
+    return {
+        "roster": plan.roster,
+        "digest": plan.digest,
+        "summary": summary(plan),
+        "has_changes": bool(plan.actions),
+        "lines": lines[:_MOST_PUBLISHED],
+        "more_lines": max(len(lines) - _MOST_PUBLISHED, 0),
+    }
 
 
 def log_lines(plan: Plan) -> list[str]:

@@ -15,10 +15,14 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from airflow_provider_closeai.asset_names import HEALTH
+from airflow_provider_closeai.operators._assets import can_publish, connection_asset, publish, set_alias
 from airflow_provider_closeai.operators.base import DocsLink, translate_errors
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
+
+    from airflow_provider_closeai.hooks.closeai import CloseAIHook
 
 
 class HealthSensor(BaseSensorOperator):
@@ -52,6 +56,7 @@ class HealthSensor(BaseSensorOperator):
         self.require = require
         self.deferrable = deferrable
         self.closeai_conn_id = closeai_conn_id
+        set_alias(self, "closeai_health", kwargs)
 
     def execute(self, context: Context) -> Any:
         """Wait here, or check once and hand over to the triggerer."""
@@ -74,9 +79,11 @@ class HealthSensor(BaseSensorOperator):
         from airflow_provider_closeai.hooks.closeai import CloseAIHook
         from airflow_provider_closeai.provisioning.health import check_bases
 
+        hook = CloseAIHook(self.closeai_conn_id)
         with translate_errors():
-            base = check_bases(CloseAIHook(self.closeai_conn_id).get_conn, self.require)
-        return PokeReturnValue(is_done=base is not None, xcom_value=base)
+            found = check_bases(hook.get_conn, self.require)
+        self._publish(context, hook, found.seen)
+        return PokeReturnValue(is_done=found.base is not None, xcom_value=found.base)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume, and fail as :meth:`execute` does."""
@@ -90,13 +97,27 @@ class HealthSensor(BaseSensorOperator):
         :param event: what :class:`~airflow_provider_closeai.triggers.health.HealthTrigger` sent.
         """
         from airflow_provider_closeai.client.errors import Rejected
+        from airflow_provider_closeai.hooks.closeai import CloseAIHook
 
         result = event if isinstance(event, dict) else {}
         if result.get("status") == "healthy" and result.get("base"):
             self.log.info("Use %s.", result["base"])
+            self._publish(context, CloseAIHook(self.closeai_conn_id), result.get("seen") or {})
             return str(result["base"])
         with translate_errors():
             raise Rejected(str(result.get("message") or f"The trigger sent an unknown event: {event}."))
+
+    def _publish(self, context: Context, hook: CloseAIHook, seen: dict[str, Any]) -> None:
+        """Update the asset where what was seen is news: the page in Airflow's UI shows it."""
+        from airflow_provider_closeai.provisioning.health import is_news
+
+        if not seen or not can_publish(self, context):
+            return
+        try:
+            if is_news(hook.get_conn(), seen):
+                publish(self, context, connection_asset(self.closeai_conn_id, HEALTH, "CloseAI bases"), seen)
+        except Exception as error:  # whatever it is: the base can be used
+            self.log.warning("What was seen is not published (%s).", type(error).__name__)
 
     @contextlib.contextmanager
     def _failing_though_soft(self) -> Iterator[None]:

@@ -127,7 +127,7 @@ class ApiBaseChangedTrigger(_Watch):
 
     @classmethod
     async def _look(cls, arguments: dict[str, Any]) -> str | None:
-        return await check_together(arguments["closeai_conn_id"], "any")
+        return (await check_together(arguments["closeai_conn_id"], "any")).base
 
     async def _compare(self, known: Any, seen: str | None) -> tuple[Any, dict[str, Any] | None]:
         now = {"base": seen}

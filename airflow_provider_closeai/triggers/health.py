@@ -17,6 +17,8 @@ from airflow_provider_closeai.client.errors import CloseAIError
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
+    from airflow_provider_closeai.provisioning.health import HealthCheck
+
 T = TypeVar("T")
 
 
@@ -55,23 +57,22 @@ class HealthTrigger(BaseTrigger):
         """Check until it is decided."""
         while True:
             try:
-                base = await check_together(self.closeai_conn_id, self.require)
+                found = await check_together(self.closeai_conn_id, self.require)
             except CloseAIError as error:
                 yield TriggerEvent({"status": "error", "message": str(error)})
                 return
-            if base is not None:
-                yield TriggerEvent({"status": "healthy", "base": base})
+            if found.base is not None:
+                yield TriggerEvent({"status": "healthy", "base": found.base, "seen": found.seen})
                 return
             await asyncio.sleep(self.poke_interval)
 
 
-async def check_together(closeai_conn_id: str, require: str) -> str | None:
+async def check_together(closeai_conn_id: str, require: str) -> HealthCheck:
     """
     Check once, together with every other trigger of this loop that wants to know the same just now.
 
     :param closeai_conn_id: the connection.
     :param require: ``any``, ``primary`` or ``all``.
-    :returns: the base to use; ``None``: not healthy.
     :raises CloseAIError: what waiting cannot mend, such as a refused key.
     """
     loop = asyncio.get_running_loop()
@@ -79,7 +80,7 @@ async def check_together(closeai_conn_id: str, require: str) -> str | None:
     task = _running.get(key)
     if task is None:
 
-        def forget(done: asyncio.Task[str | None]) -> None:
+        def forget(done: asyncio.Task[HealthCheck]) -> None:
             del _running[key]
             if not done.cancelled():
                 done.exception()  # or asyncio complains that its exception was never retrieved
@@ -89,7 +90,7 @@ async def check_together(closeai_conn_id: str, require: str) -> str | None:
     return await asyncio.shield(task)  # one trigger that is cancelled does not end the others' check
 
 
-async def _check(closeai_conn_id: str, require: str) -> str | None:
+async def _check(closeai_conn_id: str, require: str) -> HealthCheck:
     try:
         connection = await get_async_connection(closeai_conn_id)
     except AirflowNotFoundException:
@@ -110,7 +111,7 @@ async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
     return await sync_to_async(function, thread_sensitive=False, executor=_threads)(*arguments)
 
 
-def _check_blocking(connection: Connection, require: str) -> str | None:
+def _check_blocking(connection: Connection, require: str) -> HealthCheck:
     # Imported here: the triggerer loads trigger classes on its event loop, and these take a while.
     from airflow_provider_closeai.hooks.closeai import client_from
     from airflow_provider_closeai.provisioning.health import check_bases
@@ -121,4 +122,4 @@ def _check_blocking(connection: Connection, require: str) -> str | None:
 # Checks of dead bases wait for timeouts. In the loop's own threads (six on two cores) they would keep the
 # work of all other triggers waiting.
 _threads = ThreadPoolExecutor(16, thread_name_prefix="closeai-health")
-_running: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Task[str | None]] = {}
+_running: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Task[HealthCheck]] = {}

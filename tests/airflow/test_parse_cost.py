@@ -55,7 +55,9 @@ def test_operators_and_sensors_load_nothing_but_themselves_and_their_defaults() 
         "airflow_provider_closeai.sensors.health",
     } <= set(names)
     package = "airflow_provider_closeai"
-    own = tuple(f"{package}.{name}" for name in ("operators", "sensors", "cost_defaults", "paths"))
+    own = tuple(
+        f"{package}.{name}" for name in ("asset_names", "operators", "sensors", "cost_defaults", "paths")
+    )
     assert [name for name in loaded if name != package and not name.startswith(own)] == []
 
 

@@ -57,12 +57,17 @@ class Deployment:
 
     :param home: the folder: configuration, database, logs, DAGs, temporary files.
     :param environment: connections and Variables.
+    :param users: their roles by name, ``admin`` among them; a name is its own password. Default: everybody is
+        an admin.
     """
 
     restarts = False  # whether a process that exits is started again
 
-    def __init__(self, home: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, home: Path, environment: Mapping[str, str], users: Mapping[str, str] | None = None
+    ) -> None:
         self.home = home
+        self.users = users
         self.dags = home / "dags"
         self.temporary = home / "tmp"
         self.fernet_key = base64.urlsafe_b64encode(os.urandom(32)).decode()
@@ -87,7 +92,7 @@ class Deployment:
             "AIRFLOW__CORE__FERNET_KEY": self.fernet_key,
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": str(users is None),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self._execution_port}/execution/",
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__BASE_URL": self.url,
@@ -105,6 +110,12 @@ class Deployment:
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
             **environment,
         }
+        if users is not None:
+            passwords = home / "passwords.json"
+            passwords.write_text(json.dumps({name: name for name in users}))
+            roles = ",".join(f"{name}:{role}" for name, role in users.items())
+            self.environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"] = str(passwords)
+            self.environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"] = roles
 
     def start(self) -> None:
         """Migrate, store the DAGs, start the processes."""
@@ -179,14 +190,19 @@ class Deployment:
         if len(children) < processes:
             return False
         try:
-            answer = self._session.get(f"{self.url}/auth/token", timeout=10)
-            self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+            self._session.headers["Authorization"] = f"Bearer {self.token()}"
             health = self.get("monitor/health")
             execution = f"http://127.0.0.1:{self._execution_port}/execution/health"
             self._session.get(execution, timeout=10).raise_for_status()
         except (requests.RequestException, KeyError, AssertionError):
             return False
         return all(health[part]["status"] == "healthy" for part in ("scheduler", "triggerer"))
+
+    def token(self, name: str = "admin") -> str:
+        """Log a user in."""
+        method, body = ("GET", None) if self.users is None else ("POST", {"username": name, "password": name})
+        answer = self._session.request(method, f"{self.url}/auth/token", json=body, timeout=10)
+        return str(answer.json()["access_token"])
 
     def call(self, method: str, path: str, body: Any = None) -> requests.Response:
         """
@@ -299,15 +315,18 @@ class Run:
 
 
 @contextlib.contextmanager
-def running(environment: Mapping[str, str], *dags: str) -> Iterator[Deployment]:
+def running(
+    environment: Mapping[str, str], *dags: str, users: Mapping[str, str] | None = None
+) -> Iterator[Deployment]:
     """
     Run an Airflow in a folder that goes with it.
 
     :param environment: as for :class:`Deployment`.
     :param dags: names of files in ``dags/`` that it has.
+    :param users: as for :class:`Deployment`.
     """
     home = Path(tempfile.mkdtemp(prefix="closeai-e2e-"))
-    airflow = Deployment(home / "airflow", environment)
+    airflow = Deployment(home / "airflow", environment, users)
     for name in dags:
         shutil.copy(Path(__file__).parent / "dags" / name, airflow.dags)
     try:

@@ -138,7 +138,7 @@ class _Run(Strikes):
             return runner.reprice(client, RepriceRequest.parse(NEW, alias=ALIAS, batch_size=1))
         if self.task == "delete":
             return runner.delete(client, DeleteRequest.parse(alias=ALIAS, batch_size=1))
-        return check_bases(lambda: client, "any")
+        return check_bases(lambda: client, "any").base
 
     def _try(self) -> tuple[Any, BaseException | None, float]:
         """Run the task as a process of its own would, and see how long it waited."""

@@ -193,7 +193,7 @@ def test_a_cache_that_vanishes_while_bases_are_probed() -> None:
                 client.cache.change(lambda old: type(old)())
 
         world.after = vanish
-        assert check_bases(lambda: client, "all") == world.sim.base_urls[0]
+        assert check_bases(lambda: client, "all").base == world.sim.base_urls[0]
         world.sim.stop_base(0)
         assert list(client.iter_sub_accounts()) == []
         world.sim.start_base(0)
