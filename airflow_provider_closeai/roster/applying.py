@@ -117,8 +117,8 @@ class _Execution:
         self._going = {action.id for action in self._of[DELETE]}
         self._there = {account.id: account for account in look.seen.accounts}
         self._left = dict(self._there)  # but for those whose deletion was sent
-        known = Listing(look.seen.accounts, look.began, look.ended)
-        self._listings = Listings(client, known, good_for=options.settle)
+        self._known = Listing(look.seen.accounts, look.began, look.ended)
+        self._listings = Listings(client, self._known, good_for=options.settle)
         self._sent_prices: SentPrices | None = None
         self._sent_deletions: SentDeletions | None = None
         self._created: list[SubAccount] = []
@@ -278,9 +278,7 @@ class _Execution:
     def _creation(self, action: Action) -> CreateRequest | None:
         """Return an exact create, whatever an earlier try left behind."""
         entry = self._look.roster.entries[action.alias]
-        accounts = [
-            each for each in self._look.seen.accounts if each.alias == action.alias and not each.is_other
-        ]
+        accounts = [each for each in self._known.of(action.alias)[0] if not each.is_other]
         staying = [each for each in accounts if each.id in self._left]
         options = self._options
         wanted = entry.creation(
