@@ -65,7 +65,7 @@ class Browser:
                 return answer["result"]
             self.events.append(answer)
 
-    def open(self, page: Path, *, width: int = 1280, scheme: str = "light", is_mobile: bool = False) -> None:
+    def open(self, page: Path | str, *, width: int = 1280, scheme: str = "light", is_mobile: bool = False) -> None:
         self.events.clear()
         self.call(
             "Emulation.setDeviceMetricsOverride",
@@ -76,7 +76,7 @@ class Browser:
         )
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", media="", features=features)
-        self.call("Page.navigate", url=page.as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         self.wait("document.readyState === 'complete'")
 
     def wait(self, condition: str) -> None:
