@@ -13,6 +13,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.operators import _approval, _runs
+from airflow_provider_closeai.operators._assets import describe_outlets
 from airflow_provider_closeai.operators._mapping import CheckedPartial, NamedSink, with_named_sink
 from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink
 from airflow_provider_closeai.paths import path_text
@@ -235,7 +236,7 @@ class SyncSubAccountsOperator(_Rosters):
         self.batch_size = batch_size
         self.is_dry_run = dry_run  # BaseOperator.dry_run is Airflow's own method
         self._takes_plan = plan is not None  # a task's result may become None
-        # Not on Airflow 2: `airflow dags test` stores no alias there, and fails where one is told of.
+        # Not on Airflow 2: `airflow dags test` stores no alias there, and fails where one is updated.
         if AIRFLOW_V_3_0_PLUS and not self.outlets and "outlets" not in kwargs:
             self.outlets = [AssetAlias("closeai_accounts")]
 
@@ -253,8 +254,7 @@ class SyncSubAccountsOperator(_Rosters):
                 **self._options(),
             )
         record: dict[str, Any] = done.record()
-        if done.has_changed:
-            self._tell_followers(context, record)
+        self._tell_followers(context, record, has_changed=done.has_changed)
         return record
 
     def _wanted(self, context: Context) -> Any:
@@ -272,11 +272,11 @@ class SyncSubAccountsOperator(_Rosters):
         _approval.check(context, plan, record if isinstance(record, Mapping) else {})
         return plan
 
-    def _tell_followers(self, context: Context, record: dict[str, Any]) -> None:
-        """Update the asset: other DAGs follow what changed."""
+    def _tell_followers(self, context: Context, record: dict[str, Any], *, has_changed: bool) -> None:
+        """Update the asset: other DAGs follow what changed. An outlet that was given is updated always."""
         now: Any = context
-        events = now.get("outlet_events")
-        for outlet in self.outlets if events is not None else ():
+        extra = {"roster": record["roster"], **record["counts"]}
+        describe_outlets(self, now, extra)
+        for outlet in self.outlets if has_changed and "outlet_events" in now else ():
             if isinstance(outlet, AssetAlias):
-                extra = {"roster": record["roster"], **record["counts"]}
-                events[outlet].add(accounts_asset(self.closeai_conn_id), extra=extra)
+                now["outlet_events"][outlet].add(accounts_asset(self.closeai_conn_id), extra=extra)

@@ -45,8 +45,9 @@ class EncryptedFileSink(StoredSink):
     ) -> None:
         if as_connection:
             raise InvalidParameter(
-                "EncryptedFileSink cannot deliver connections: no secrets backend of Airflow's reads encrypted "
-                "files. Leave as_connection out, or give SecretsManagerSink or VaultSink; see docs/keys.md."
+                "EncryptedFileSink cannot deliver connections: no secrets backend of Airflow's reads "
+                "encrypted files. Leave as_connection out, or give SecretsManagerSink or VaultSink; see "
+                "docs/keys.md."
             )
         super().__init__(reference)
         self.directory = os.fspath(directory)

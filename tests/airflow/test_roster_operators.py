@@ -224,6 +224,20 @@ def test_followers_run_when_something_changed(sim: Simulator, dag: Any, roster: 
     assert len(events) == len(told), "nothing changed, and the followers were told"
 
 
+def test_an_outlet_that_is_given_is_updated_by_each_run(sim: Simulator, dag: Any, roster: Path) -> None:
+    with dag:
+        SyncSubAccountsOperator(task_id="sync", roster=roster, max_create=3, outlets=[accounts_asset()])
+    if not ON_3:
+        dag.bulk_write_to_db([dag])  # as the DAG processor does: no other asset is updated
+    told = []
+    for _ in range(2):
+        assert run(dag).state == "success"
+        lines = [line.partition("_event: {") for line in everything_stored().splitlines()]
+        events = [json.loads("{" + rest) for kind, _, rest in lines if kind in ("asset", "dataset")]
+        told = [event["created"] for event in events if event.get("roster") == str(roster)]
+    assert told == [3, 0]
+
+
 def test_the_hook_plans_and_applies(sim: Simulator, roster: Path) -> None:
     hook = CloseAIHook()
     sim.add_account("team-ads")

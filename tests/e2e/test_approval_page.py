@@ -62,7 +62,7 @@ def page() -> Iterator[Browser]:
 
 def asked(airflow: Deployment) -> Run:
     run = airflow.trigger("e2e_approved")
-    wait_until(lambda: run.task("approve")["state"] in ("awaiting_input", "deferred"), "the question", 240)
+    wait_until(lambda: run.task("approve")["state"] in ("awaiting_input", "deferred"), "the question", 1200)
     return run
 
 
