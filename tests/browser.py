@@ -65,7 +65,9 @@ class Browser:
                 return answer["result"]
             self.events.append(answer)
 
-    def open(self, page: Path | str, *, width: int = 1280, scheme: str = "light", is_mobile: bool = False) -> None:
+    def open(
+        self, page: Path | str, *, width: int = 1280, scheme: str = "light", is_mobile: bool = False
+    ) -> None:
         self.events.clear()
         self.call(
             "Emulation.setDeviceMetricsOverride",

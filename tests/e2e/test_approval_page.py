@@ -44,7 +44,7 @@ def write(deployment: Deployment, aliases: list[str]) -> None:
         "owns": ["team*"],
         "accounts": [{"alias": alias} for alias in aliases],
     }
-    (deployment.home / "roster.yaml").write_text(json.dumps(tree))
+    (deployment.home / "roster.yaml").write_text(json.dumps(tree, ensure_ascii=False), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
