@@ -20,6 +20,7 @@ from typing import Any
 from bench_beside import beside
 from bench_black_hole import black_hole
 from bench_costs import table_of
+from bench_roster import roster
 from bench_side_by_side import COUNT, SCHEDULE, faults, side_by_side
 from bench_speed import speed
 
@@ -28,6 +29,7 @@ PARTS: dict[str, Callable[[], list[list[Any]]]] = {
     "side-by-side": side_by_side,
     "speed": lambda: list(speed()),
     "beside": lambda: list(beside()),
+    "roster": lambda: list(roster()),
     "black-hole": lambda: list(black_hole()),
     "costs": lambda: table_of(ACCOUNTS),
     "small-costs": lambda: table_of(SMALL),
@@ -81,6 +83,7 @@ def document(tables: dict[str, str]) -> str:
         side_by_side=tables["side-by-side"],
         speed=tables["speed"],
         beside=tables["beside"],
+        roster=tables["roster"],
         black_hole=tables["black-hole"],
         accounts=ACCOUNTS,
         costs=tables["costs"],
@@ -132,6 +135,15 @@ crash. A task's fixed cost is nearly all the import of requests (with urllib3 an
 here it is paid when a task runs, by the HTTP provider whenever the DAG file is parsed too.
 
 {beside}
+
+## A roster
+
+Processes as above; of each job the best of three times. *Where no lock and no note can be made*: what this
+host's locks and notes cost is left out. The two mapped ways are `execute()` of 500 operators, one after the
+other in one process: what Airflow itself does for 500 tasks (scheduling, a process and imports for each)
+comes on top. `HttpOperator` only posts: it neither looks first nor reads back.
+
+{roster}
 
 ## A base that swallows connections
 

@@ -1,4 +1,4 @@
-"""Which roster of this deployment speaks for which aliases: two files must not own the same one."""
+"""Which roster of this deployment speaks for which aliases: no two of them may own the same one."""
 
 from __future__ import annotations
 
@@ -19,40 +19,59 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which a file is remembered after its last run.
+#: Seconds for which a roster is remembered after its last run.
 _KEPT = 7 * 24 * 3600.0
 _RENEWED = 3600.0
 
 
-def register(client: CloseAIClient, roster: Roster) -> None:
+def register(client: CloseAIClient, roster: Roster, task: str = "") -> None:
     """
-    Note that a file speaks for its aliases, and refuse one that speaks for another's.
+    Note that a roster speaks for its aliases, and refuse one that speaks for another's.
 
-    Mappings have no name by which an edit could be told from a second roster: they are not compared.
+    A file is known by its path, a mapping by the task that has it. Two tasks may have the same roster; when
+    it is edited, the first of them is refused until the other has run, too.
 
     :param client: of the main account.
-    :param roster: from a file.
-    :raises RosterConflict: naming the other file. Nothing was changed.
+    :param roster: the roster.
+    :param task: names the task over all its tries; without one, a mapping is not compared.
+    :raises RosterConflict: naming the other roster. Nothing was changed.
     """
-    name = roster.name.removeprefix("roster ")
-    if name == "roster":
+    name = _name_of(roster, task)
+    if not name:
         return
-    name = name if "://" in name else os.path.realpath(os.path.expanduser(name))
     key, now = f"closeai_rosters_{client.cache.name}", client.clock.now()
     known = _read(key)
     if known is None:
         log.debug("It is not known which rosters there are.")
         return
     others = {each: one for each, one in known.items() if each != name and now - one["at"] < _KEPT}
-    for other, one in others.items():
-        owns = tuple(one["owns"])
-        if owns != roster.owns or one["aliases"] != sorted(roster.entries):  # a copy is the same roster
-            _check(roster, name, other, owns, one["aliases"], key)
-    mine = {"owns": list(roster.owns), "aliases": sorted(roster.entries), "at": now}
+    mine = {"owns": list(roster.owns), "aliases": sorted(roster.entries)}
     before = known.get(name)
-    if before is None or {**before, "at": now} != mine or now - before["at"] > _RENEWED:
-        with contextlib.suppress(Exception):  # unwritten, the next run tries again
-            Variable.set(key, json.dumps({**others, name: mine}))
+    try:
+        for other, one in others.items():
+            held = {"owns": one["owns"], "aliases": one["aliases"]}
+            if mine not in (held, one.get("wants")):  # the same roster may be in several places
+                _check(roster, name, other, tuple(one["owns"]), one["aliases"], key)
+    except RosterConflict:
+        if before is not None and before.get("wants") != mine:
+            _write(key, {**others, name: {**before, "wants": mine}})
+        raise
+    if before is None or before != {**mine, "at": before["at"]} or now - before["at"] > _RENEWED:
+        _write(key, {**others, name: {**mine, "at": now}})
+
+
+def _name_of(roster: Roster, task: str) -> str:
+    """Return what a roster is known by, over all its edits; nothing where it has no such name."""
+    name = roster.name.removeprefix("roster ")
+    if name == "roster":  # a mapping
+        dag, *_, task_id, index = task.split("/") if task.count("/") >= 3 else ("", "", "")
+        return f"of the task {dag}.{task_id}{f'[{index}]' if index.isdecimal() else ''}" if dag else ""
+    return name if "://" in name else os.path.realpath(os.path.expanduser(name))
+
+
+def _write(key: str, known: dict[str, Any]) -> None:
+    with contextlib.suppress(Exception):  # unwritten, the next run tries again
+        Variable.set(key, json.dumps(known))
 
 
 def _check(
@@ -64,8 +83,9 @@ def _check(
     if both:
         raise RosterConflict(
             f"The rosters {name} and {other} both own {both[0]!r}. Nothing was changed. Narrow owns in one "
-            f"of them. If {other} is not used any more, delete the Variable {key}, or wait: it is forgotten "
-            "7 days after its last run."
+            "of them; if both tasks have the same mapping and it was edited, run the other task, or put it "
+            f"into a file. If {other} is not used any more, delete the Variable {key}, or wait: it is "
+            "forgotten 7 days after its last run."
         )
 
 

@@ -81,7 +81,7 @@ def apply_roster(
     settings, keys, books = _parsed(client, options, roster, run)
     dry_run = inputs.flag("dry_run", options.get("dry_run", False))
     if not dry_run:
-        register(client(), roster)
+        register(client(), roster, this_try.task)
     return apply(client(), found, settings, keys=keys, books=books, this_try=this_try, dry_run=dry_run)
 
 

@@ -13,7 +13,12 @@ from airflow.providers.common.compat.sdk import Asset, BaseOperatorLink
 from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.asset_names import ACCOUNTS, PLAN
 from airflow_provider_closeai.operators import _approval, _runs
-from airflow_provider_closeai.operators._assets import connection_asset, publish, set_alias
+from airflow_provider_closeai.operators._assets import (
+    connection_asset,
+    describe_outlets,
+    publish,
+    set_alias,
+)
 from airflow_provider_closeai.operators._mapping import CheckedPartial, NamedSink, with_named_sink
 from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink
 from airflow_provider_closeai.paths import path_text
@@ -251,9 +256,7 @@ class SyncSubAccountsOperator(_Rosters):
                 **self._options(),
             )
         record: dict[str, Any] = done.record()
-        if done.has_changed:
-            extra = {"roster": record["roster"], **record["counts"]}
-            publish(self, context, accounts_asset(self.closeai_conn_id), extra)
+        self._tell_followers(context, record, has_changed=done.has_changed)
         return record
 
     def _wanted(self, context: Context) -> Any:
@@ -270,3 +273,10 @@ class SyncSubAccountsOperator(_Rosters):
         record = inputs.from_json("plan", self.plan)
         _approval.check(context, plan, record if isinstance(record, Mapping) else {})
         return plan
+
+    def _tell_followers(self, context: Context, record: dict[str, Any], *, has_changed: bool) -> None:
+        """Update the asset: other DAGs follow what changed. An outlet that was given is updated always."""
+        extra = {"roster": record["roster"], **record["counts"]}
+        describe_outlets(self, context, extra)
+        if has_changed:
+            publish(self, context, accounts_asset(self.closeai_conn_id), extra)

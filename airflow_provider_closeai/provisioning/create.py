@@ -15,11 +15,10 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown
-from airflow_provider_closeai.client.models import SubAccount, UnreadableItem, same_pricing
+from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
 from airflow_provider_closeai.provisioning import refusals
 from airflow_provider_closeai.provisioning.refusals import Accounts
 from airflow_provider_closeai.provisioning.requests import CreateRequest
-from airflow_provider_closeai.provisioning.texts import count_of, format_ids, ids_of, prices_of, pricing_text
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +80,8 @@ class CreateDecision:
     ) -> None:
         self._request = request
         self._max_late = max_late
-        self._believe_from = believe_from
+        #: The time from which absence may be believed, where something may still come.
+        self.believe_from = believe_from
         self._needs_keys = needs_keys
         #: Ids that were there before the task's first post; ``None`` before the first listing.
         self.before = None if before is None else frozenset(before)
@@ -219,11 +219,11 @@ class CreateDecision:
             return Fail(refusals.still_missing(self._request, self._last_failure, present))
         if self._last_failure is not None and self._fruitless >= _MAX_FRUITLESS:
             return Fail(self._last_failure)
-        if self._believe_from is not None:
-            left = max(self._believe_from, self._unchanged_since + self._request.settle) - self._listed_at
+        if self.believe_from is not None:
+            left = max(self.believe_from, self._unchanged_since + self._request.settle) - self._listed_at
             if left > 0:
                 return self._look_again(left)
-            self._believe_from = None
+            self.believe_from = None
         return Post(min(self._request.count - len(present), self._request.batch_size))
 
     def look_again(self, believe_from: float | None = None) -> None:
@@ -234,13 +234,30 @@ class CreateDecision:
         """
         self._must_list = True
         if believe_from is not None:
-            self._believe_from = max(believe_from, self._believe_from or believe_from)
+            self.believe_from = max(believe_from, self.believe_from or believe_from)
         self._pause = _FIRST_PAUSE
+
+    def doubt_until(self, moment: float) -> None:
+        """
+        Believe absence no earlier than others do that run beside it: then all go on at once.
+
+        :param moment: the time.
+        """
+        if self.believe_from is not None:
+            self.believe_from = max(self.believe_from, moment)
+
+    def is_listed_since(self, moment: float) -> bool:
+        """
+        Whether the last listing was begun at a time or later, and is still to be gone by.
+
+        :param moment: the time.
+        """
+        return self._listed is not None and not self._must_list and self._listed_at >= moment
 
     @property
     def doubt(self) -> OutcomeUnknown | None:
         """The failure of a post that no listing has settled yet."""
-        is_open = self._believe_from is not None and self._confirm_until is None
+        is_open = self.believe_from is not None and self._confirm_until is None
         return self._last_failure if is_open and isinstance(self._last_failure, OutcomeUnknown) else None
 
     @property
@@ -272,7 +289,7 @@ class CreateDecision:
         return [account for account in accounts if account.id not in self._made]
 
     def _doubt(self, at: float) -> None:
-        self._believe_from = at + self._max_late + self._request.settle
+        self.believe_from = at + self._max_late + self._request.settle
         self._may_have_made_more = self._must_list = True
         self._pause = _FIRST_PAUSE
 
@@ -318,30 +335,3 @@ class CreateDecision:
 
 def _done(present: Accounts) -> Done:
     return Done(tuple(present[key] for key in sorted(present)))
-
-
-def closing_lines(
-    request: CreateRequest, accounts: Sequence[SubAccount], created: int, repriced: int
-) -> list[str]:
-    """
-    Say what is so now, for the log.
-
-    :param request: what was asked for.
-    :param accounts: that are there.
-    :param created: how many of them are new.
-    :param repriced: how many were repriced.
-    """
-    lines = []
-    differing = [each for each in accounts if not same_pricing(each.pricing, request.pricing)]
-    if differing:
-        lines.append(
-            f"Other prices than asked for ({pricing_text(request.pricing)}) are left as they are, since "
-            f"if_exists is {request.if_exists!r}: {prices_of(differing)}."
-        )
-    repricings = f", {repriced} repriced" if request.if_exists == "update" else ""
-    changes = f"{created} created{repricings} now"
-    besides = f" besides {format_ids(sorted(request.besides))}" if request.besides else ""
-    lines.append(
-        f"Alias {request.alias!r} has {count_of(accounts)}{besides} ({changes}): ids {ids_of(accounts)}."
-    )
-    return lines

@@ -78,7 +78,14 @@ def over(entry: Entry, *, now: float, counter: str, limits: Limits, is_gone: boo
 
 
 def believe_from(
-    here: Entry | None, own: Entry | None, *, is_retry: bool, now: float, limits: Limits, counter: str = ""
+    here: Entry | None,
+    own: Entry | None,
+    *,
+    is_retry: bool,
+    now: float,
+    limits: Limits,
+    counter: str = "",
+    since: float | None = None,
 ) -> float | None:
     """
     Return the time from which absence may be believed; ``None`` where nothing was ever sent, or long ago.
@@ -89,6 +96,7 @@ def believe_from(
     :param now: the time, by this process's counter.
     :param limits: how long things may take.
     :param counter: names that counter.
+    :param since: when the listing was begun that absence is read from; ``None``: not before now.
     """
 
     def ends(entry: Entry, *, is_gone: bool) -> float:
@@ -101,7 +109,8 @@ def believe_from(
         times.append(now + limits.leave_within + limits.max_late + limits.settle)
     elif is_retry and own is not None and own.posted:
         times.append(ends(own, is_gone=own == here))
-    return max((time for time in times if time > now), default=None)
+    seen = now if since is None else since
+    return max((time for time in times if time > seen), default=None)
 
 
 class CreateJournal:
@@ -114,6 +123,7 @@ class CreateJournal:
     :param is_retry: an earlier try may have posted.
     :param limits: how long things may take.
     :param clock: whose counter says the time.
+    :param since: see :func:`believe_from`.
     """
 
     def __init__(
@@ -125,6 +135,7 @@ class CreateJournal:
         is_retry: bool,
         limits: Limits,
         clock: Clock,
+        since: float | None = None,
     ) -> None:
         self._here = here
         self._own = own
@@ -133,8 +144,10 @@ class CreateJournal:
         there = _read(here, Entry)
         mine = _read(own, Entry) if own is not None and is_retry else None
         time = clock.monotonic()
-        until = believe_from(there, mine, is_retry=is_retry, now=time, limits=limits, counter=clock.counter)
-        #: Seconds from now in which absence must not be believed; ``None``: nothing is in doubt.
+        until = believe_from(
+            there, mine, is_retry=is_retry, now=time, limits=limits, counter=clock.counter, since=since
+        )
+        #: Seconds from now until a listing may be begun that absence is believed from; ``None``: any may.
         self.doubt: float | None = None if until is None else until - time
         #: Ids that were there before the task's first post; ``None`` where that is not known.
         self.before: tuple[int, ...] | None = None

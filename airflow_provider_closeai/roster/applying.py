@@ -6,9 +6,9 @@ run it again.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Collection, Sequence
-from typing import cast
 
 import msgspec
 
@@ -17,19 +17,20 @@ from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.failures import require_keys
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.provisioning.reading import listed_again
-from airflow_provider_closeai.provisioning.reprice import plan_targets
+from airflow_provider_closeai.provisioning.reprice import RepricePlan, plan_targets
 from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest
 from airflow_provider_closeai.provisioning.rotate import decide as decide_rotation
 from airflow_provider_closeai.provisioning.runner.creating import create_all
-from airflow_provider_closeai.provisioning.runner.deleting import delete
+from airflow_provider_closeai.provisioning.runner.deleting import SentDeletions, send_deletions
+from airflow_provider_closeai.provisioning.runner.listings import Listing, Listings
 from airflow_provider_closeai.provisioning.runner.locking import alias_lock
-from airflow_provider_closeai.provisioning.runner.repricing import reprice_to
+from airflow_provider_closeai.provisioning.runner.repricing import SentPrices, sent_prices
 from airflow_provider_closeai.provisioning.runner.rotating import Keys
 from airflow_provider_closeai.provisioning.runner.tries import FIRST_TRY, Try
 from airflow_provider_closeai.provisioning.selection import Selection
 from airflow_provider_closeai.roster import checks
 from airflow_provider_closeai.roster.applied import Applied, changes_in, closing_line
-from airflow_provider_closeai.roster.look import LOCK, Books, KnownListing, Look, Options, now_of
+from airflow_provider_closeai.roster.look import LOCK, Books, Look, Options, now_of
 from airflow_provider_closeai.roster.matching import Matched, check_age, match
 from airflow_provider_closeai.roster.models import Roster
 from airflow_provider_closeai.roster.plan import CREATE, DELETE, REPRICE, ROTATED_OUT, Action, Plan
@@ -95,7 +96,11 @@ def _bounded(options: Options, approved: Plan) -> Options:
 
 
 class _Execution:
-    """Does what is to be done, in this order: reprice, deliver, delete, create, deliver what is new."""
+    """
+    Does what is to be done, in this order: reprice, deliver, delete, create, deliver what is new.
+
+    One listing shows then what came of all of it.
+    """
 
     def __init__(
         self,
@@ -111,6 +116,11 @@ class _Execution:
         self._of = {kind: [each for each in todo if each.kind == kind] for kind in (REPRICE, DELETE, CREATE)}
         self._going = {action.id for action in self._of[DELETE]}
         self._there = {account.id: account for account in look.seen.accounts}
+        self._left = dict(self._there)  # but for those whose deletion was sent
+        self._known = Listing(look.seen.accounts, look.began, look.ended)
+        self._listings = Listings(client, self._known, good_for=options.settle)
+        self._sent_prices: SentPrices | None = None
+        self._sent_deletions: SentDeletions | None = None
         self._created: list[SubAccount] = []
         self._repriced: list[SubAccount] = []
         self._deleted: list[SubAccount] = []
@@ -120,10 +130,14 @@ class _Execution:
     def run(self, matched: Matched) -> Applied:
         self._require_keys()
         self._record_listing()
-        self._try(self._reprice)
-        if self._try(self._deliver_missing):
-            self._try(self._delete)
-            self._try(self._create)
+        with contextlib.ExitStack() as lock:
+            self._try(lambda: self._reprice(lock))
+            if self._try(self._deliver_missing):
+                self._try(self._delete)
+                self._try(self._create)
+            self._listings.read_back()
+            self._try(self._conclude_prices)
+            self._try(self._conclude_deletions)
         return self.nothing(matched)
 
     def _try(self, step: Callable[[], None]) -> bool:
@@ -199,48 +213,62 @@ class _Execution:
 
     # --- Changes ---------------------------------------------------------------------------------------
 
-    def _reprice(self) -> None:
+    def _reprice(self, lock: contextlib.ExitStack) -> None:
         targets = {action.id or 0: action.after or {} for action in self._of[REPRICE]}
         if not targets:
             return
         accounts = [self._there[each] for each in targets]
-        first = iter([accounts])
+        # Of the lock over hosts it is read again: it waits out itself what others sent since.
+        first = iter([accounts, accounts] if self._listings.is_known_good else [])
 
         def read() -> list[SubAccount]:
             return next(first, None) or listed_again(self._client, accounts)
 
-        self._repriced = reprice_to(
-            self._client,
-            read,
-            lambda seen: plan_targets(seen, targets, self._options.batch_size),
-            self._this_try.names,
-        )
-        self._there |= {each.id: each for each in self._repriced}
+        def decide(seen: list[SubAccount]) -> RepricePlan:
+            return plan_targets(seen, targets, self._options.batch_size)
+
+        self._sent_prices = lock.enter_context(sent_prices(self._client, read, decide, self._this_try.names))
+        self._listings.watch(self._sent_prices)
+
+    def _conclude_prices(self) -> None:
+        if self._sent_prices is not None:
+            self._repriced = self._sent_prices.conclude()
+            self._there |= {each.id: each for each in self._repriced}
 
     def _delete(self) -> None:
-        going = self._of[DELETE]
-        if not going:
+        accounts = [self._there[action.id or 0] for action in self._of[DELETE]]
+        if accounts and not self._listings.is_known_good:  # last costs shall not be old ones
+            accounts = listed_again(self._client, accounts)
+        if not accounts:
             return
-        aliases = tuple(dict.fromkeys(action.alias for action in going))
         request = DeleteRequest(
-            accounts=Selection(ids=tuple(action.id or 0 for action in going), aliases=aliases),
+            accounts=Selection(ids=tuple(account.id for account in accounts)),
             missing="ignore",
-            max_delete=len(going),
+            max_delete=len(accounts),
             batch_size=self._options.batch_size,
             dry_run=False,
         )
         books, at = self._look.books, self._look.at
         record = None if books is None else lambda accounts: books.record_deleted(accounts, at)
-        self._deleted = delete(self._known(), request, record)
-        for account in self._deleted:
-            del self._there[account.id]
+        self._sent_deletions = send_deletions(self._client, accounts, request, record)
+        self._listings.watch(self._sent_deletions)
+        self._left = {key: each for key, each in self._left.items() if key not in self._going}
+
+    def _conclude_deletions(self) -> None:
+        if self._sent_deletions is not None:
+            self._deleted = self._sent_deletions.conclude()
+            self._there = {key: each for key, each in self._there.items() if key not in self._going}
 
     def _create(self) -> None:
         requests = [each for each in map(self._creation, self._of[CREATE]) if each is not None]
         if not requests:
             return
+        if self._sent_prices is not None:
+            self._sent_prices.release()  # creates claim the same aliases
         has_sink = self._look.keys is not None
-        results = create_all(self._known(), requests, self._this_try, needs_keys=has_sink)
+        results = create_all(
+            self._client, requests, self._this_try, needs_keys=has_sink, listings=self._listings
+        )
         made = [account for result in results if isinstance(result, list) for account in result]
         self._created = [account for account in made if account.id not in self._there]
         self._there |= {account.id: account for account in made}
@@ -250,10 +278,8 @@ class _Execution:
     def _creation(self, action: Action) -> CreateRequest | None:
         """Return an exact create, whatever an earlier try left behind."""
         entry = self._look.roster.entries[action.alias]
-        accounts = [
-            each for each in self._look.seen.accounts if each.alias == action.alias and not each.is_other
-        ]
-        staying = [each for each in accounts if each.id not in self._going]
+        accounts = [each for each in self._known.of(action.alias)[0] if not each.is_other]
+        staying = [each for each in accounts if each.id in self._left]
         options = self._options
         wanted = entry.creation(
             action.after or {},
@@ -270,7 +296,3 @@ class _Execution:
         if number < 1:
             return None
         return msgspec.structs.replace(wanted, count=plan.counted + number, besides=plan.old)
-
-    def _known(self) -> CloseAIClient:
-        known = KnownListing(self._client, self._there, self._look.began, self._options.settle)
-        return cast("CloseAIClient", known)

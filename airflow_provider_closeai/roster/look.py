@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -81,9 +81,9 @@ class Look:
         self, client: CloseAIClient, roster: Roster, keys: Keys | None, books: Books | None, note: str
     ) -> None:
         self.roster, self.keys, self.books = roster, keys, books
-        self.began = client.clock.monotonic()
-        self.at = now_of(client)
+        began, self.at = client.clock.monotonic(), now_of(client)
         items = list(client.iter_listing())
+        self.began, self.ended = began, client.clock.monotonic()
         accounts = tuple(item for item in items if isinstance(item, SubAccount))
         now = now_of(client)
         checks.check_time(roster, accounts, client.platform_time, now)
@@ -115,36 +115,6 @@ class Look:
             max_create=options.max_create,
             max_delete=options.max_delete,
         )
-
-
-class KnownListing:
-    """
-    A client whose first look at an alias is the listing that the plan was made from.
-
-    What others posted meanwhile lies in the alias's journal for ``settle``, so the listing is good for as
-    long; afterwards it is read anew.
-    """
-
-    def __init__(
-        self, client: CloseAIClient, accounts: Mapping[int, SubAccount], began: float, settle: float
-    ) -> None:
-        self._client = client
-        self._by_alias: dict[str, list[SubAccount]] = {}
-        for account in accounts.values():
-            self._by_alias.setdefault(account.alias or "", []).append(account)
-        self._until = began + settle
-        self._served: set[str] = set()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-    def iter_aliases(self, aliases: Collection[str]) -> Iterator[SubAccount | UnreadableItem]:
-        """Stream the accounts of several aliases."""
-        is_known = self._client.clock.monotonic() < self._until and not self._served & set(aliases)
-        self._served |= set(aliases)
-        if not is_known:
-            return self._client.iter_aliases(aliases)
-        return (account for alias in sorted(aliases) for account in self._by_alias.get(alias, []))
 
 
 def now_of(client: CloseAIClient) -> datetime:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.sinks._stored import Stored, StoredSink
 
 if TYPE_CHECKING:
@@ -28,14 +29,26 @@ class EncryptedFileSink(StoredSink):
     :param directory: where the files go; made (0700) when missing. ``~`` is the worker's home.
     :param key_conn_id: the connection whose password is the Fernet key.
     :param reference: the files' names, with ``{alias}`` or ``{id}``; ``.fernet`` is added.
+    :param as_connection: refused where it is true: Airflow could not read such a connection.
     """
 
     _ALLOWED: ClassVar[str] = r"A-Za-z0-9_+=.@-"
     _LONGEST: ClassVar[int] = 240
 
     def __init__(
-        self, directory: str | os.PathLike[str], key_conn_id: str, reference: str = "sub-account-{id}"
+        self,
+        directory: str | os.PathLike[str],
+        key_conn_id: str,
+        reference: str = "sub-account-{id}",
+        *,
+        as_connection: bool = False,
     ) -> None:
+        if as_connection:
+            raise InvalidParameter(
+                "EncryptedFileSink cannot deliver connections: no secrets backend of Airflow's reads "
+                "encrypted files. Leave as_connection out, or give SecretsManagerSink or VaultSink; see "
+                "docs/keys.md."
+            )
         super().__init__(reference)
         self.directory = os.fspath(directory)
         self.key_conn_id = key_conn_id

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import DAG, timezone
 from airflow_cell import AIRFLOW, ON_3, everything_stored, run
 from cryptography.fernet import Fernet
 
@@ -223,6 +224,20 @@ def test_followers_run_when_something_changed(sim: Simulator, dag: Any, roster: 
     assert len(events) == len(told), "nothing changed, and the followers were told"
 
 
+def test_an_outlet_that_is_given_is_updated_by_each_run(sim: Simulator, dag: Any, roster: Path) -> None:
+    with dag:
+        SyncSubAccountsOperator(task_id="sync", roster=roster, max_create=3, outlets=[accounts_asset()])
+    if not ON_3:
+        dag.bulk_write_to_db([dag])  # as the DAG processor does: no other asset is updated
+    told = []
+    for _ in range(2):
+        assert run(dag).state == "success"
+        lines = [line.partition("_event: {") for line in everything_stored().splitlines()]
+        events = [json.loads("{" + rest) for kind, _, rest in lines if kind in ("asset", "dataset")]
+        told = [event["created"] for event in events if event.get("roster") == str(roster)]
+    assert told == [3, 0]
+
+
 def test_the_hook_plans_and_applies(sim: Simulator, roster: Path) -> None:
     hook = CloseAIHook()
     sim.add_account("team-ads")
@@ -251,6 +266,55 @@ def test_two_files_of_a_deployment_do_not_own_the_same_alias(
     assert run(dag, {"roster": str(other)}).state == "failed"
     assert "both own 'team-s" in " ".join(caplog.messages)
     assert sim.accounts() == before
+
+
+def mapping(*aliases: str, owns: str = "team-*") -> dict[str, Any]:
+    """Make a roster as a DAG file holds it."""
+    accounts = [{"alias": alias, "balance": 1, "model_pricing": {"gpt-4o": 1}} for alias in aliases]
+    return {"version": 1, "owns": [owns], "accounts": accounts}
+
+
+def sync_dag(name: str, roster: dict[str, Any]) -> Any:
+    """Parse a DAG file that holds a roster, and keeps it so."""
+    with DAG(name, schedule=None, start_date=timezone.datetime(2026, 1, 1)) as dag:
+        SyncSubAccountsOperator(task_id="sync", roster=roster, max_create=9)
+    return dag
+
+
+def test_two_mappings_of_a_deployment_do_not_own_the_same_alias(
+    sim: Simulator, database: None, roster: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = mapping("team-ads", "team-news")
+    assert run(sync_dag("one", first)).state == "success"
+    assert run(sync_dag("one", mapping("team-ads"))).state == "success", "an edit is no second roster"
+    before = sim.accounts()
+    for name, second in {
+        "two": mapping("team-ads", "team-search", owns="team-*s*"),
+        "three": mapping("team-search"),
+        "four": mapping("team-ads", owns="team-ads"),
+    }.items():
+        assert run(sync_dag(name, second)).state == "failed"
+        assert f"of the task {name}.sync and of the task one.sync both own 'team-" in " ".join(
+            caplog.messages
+        )
+    assert sim.accounts() == before
+    assert run(sync_dag("one", mapping("team-ads"))).state == "success", "the newcomers do not stop it"
+    assert run(sync_dag("five", mapping("group-a", owns="group-*"))).state == "success"
+    with DAG("file", schedule=None, start_date=timezone.datetime(2026, 1, 1)) as file:
+        SyncSubAccountsOperator(task_id="sync", roster=roster, max_create=9)
+    assert run(file).state == "failed"
+    assert f"The rosters {roster} and of the task one.sync both own" in " ".join(caplog.messages)
+
+
+def test_one_mapping_in_two_dags_can_be_edited(
+    sim: Simulator, database: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    old, new = mapping("team-ads"), mapping("team-ads", "team-news")
+    assert [run(sync_dag(name, old)).state for name in ("often", "weekly")] == ["success"] * 2
+    assert run(sync_dag("often", new)).state == "failed"
+    assert "run the other task" in " ".join(caplog.messages)
+    assert [run(sync_dag(name, new)).state for name in ("weekly", "often")] == ["success"] * 2
+    assert len(sim.accounts()) == 2
 
 
 def test_both_run_by_hand_without_a_dag_run(sim: Simulator, roster: Path, tmp_path: Path) -> None:

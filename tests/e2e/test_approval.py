@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from airflow import __version__
 from deployment import Deployment, Run, running, wait_until
+from hunt import Hunt
 from platforms import Platform
 
 pytestmark = [
@@ -186,3 +187,12 @@ def test_the_same_plan_made_again_and_tries_that_fail_do_no_harm(office: Office)
     assert office.answer(run) == 200
     assert run.ended() == "success", office.told(run)
     assert (office.accounts(), run.outcome("sync")) == (1, "success 2")
+
+
+def test_no_key_is_anywhere(deployment: tuple[Deployment, Platform]) -> None:
+    """In what the runs above left: plans, forms, answers, results, the notes of tries."""
+    airflow, platform = deployment
+    assert len(platform.secrets) > 5
+    hunt = Hunt(airflow, platform.secrets)
+    assert not hunt.run()
+    assert min(hunt.searched.values()) > 1e4

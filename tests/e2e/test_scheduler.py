@@ -315,7 +315,15 @@ def run_all(world: World) -> None:
     airflow, simulator = world.airflow, world.examples.simulator
     others = {
         dag_id: airflow.trigger(dag_id)
-        for dag_id in ("e2e_sinks", "e2e_sks", "e2e_mapped", "e2e_wrong_key", "e2e_refused", "e2e_careless")
+        for dag_id in (
+            "e2e_sinks",
+            "e2e_sks",
+            "e2e_mapped",
+            "e2e_keyed_roster",
+            "e2e_wrong_key",
+            "e2e_refused",
+            "e2e_careless",
+        )
     }
     others["e2e_literal"] = airflow.trigger("e2e_literal")
     others["e2e_planted"] = airflow.trigger("e2e_planted", text2=world.planted["conf"])
@@ -375,7 +383,7 @@ def run_all(world: World) -> None:
     }
 
 
-CALLS = ("create", "list", "reprice", "delete")
+CALLS = ("create", "list", "reprice", "delete", "plan", "sync")
 WAITS = ("wait_deferred", "wait_rescheduled")
 
 

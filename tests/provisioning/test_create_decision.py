@@ -238,6 +238,14 @@ def test_from_when_absence_may_be_believed(
     assert believe_from(here, own, is_retry=is_retry, now=NOW, limits=LIMITS) == expected
 
 
+@pytest.mark.parametrize("age", [1.0, SETTLE / 2, SETTLE - 1])
+def test_absence_from_an_older_listing_is_not_believed_if_a_base_might_have_lagged(age: float) -> None:
+    here = Entry(NOW - SETTLE, "t", settled=True)  # every base shows it by now, and did not before
+    assert believe_from(here, None, is_retry=False, now=NOW, limits=LIMITS) is None
+    since = NOW - age
+    assert believe_from(here, None, is_retry=False, now=NOW, limits=LIMITS, since=since) == NOW
+
+
 # --- Against a model of the platform -----------------------------------------------------------------------
 
 

@@ -23,6 +23,8 @@ from airflow_provider_closeai.provisioning.records import Record, parse_record
 from airflow_provider_closeai.provisioning.requests import CreateRequest
 from airflow_provider_closeai.provisioning.runner import creating
 from airflow_provider_closeai.provisioning.runner.create_lock import CreateLock
+from airflow_provider_closeai.provisioning.runner.creation import Creation
+from airflow_provider_closeai.provisioning.runner.listings import Listings
 from airflow_provider_closeai.simulator import Request, Simulator
 
 
@@ -76,8 +78,8 @@ def test_six_hosts_at_once_on_one_alias_are_exact_and_all_succeed(sim: Simulator
         # Threads of one process: the locks of a host would keep them apart, so each has a name of its own.
         client = CloseAIClient(config, clock=Clock(counter=f"host-{number}"))
         want = CreateRequest.parse("a", GPT4, 1, 3, settle=0.6)
-        creation = creating._Creation(client, want, Own(), runner.Try(names=names), False)
-        creating._run(client, [creation], CreateLock(client, names))
+        creation = Creation(client, want, Own(), runner.Try(names=names))
+        creating.run(client, [creation], Listings(client), CreateLock(client, names))
         result = creation.result()
         assert isinstance(result, list), result
         return [account.id for account in result]
@@ -85,6 +87,27 @@ def test_six_hosts_at_once_on_one_alias_are_exact_and_all_succeed(sim: Simulator
     results = in_threads(6, task)
     assert len(sim.accounts("a")) == 3
     assert all(result == results[0] for result in results)
+    assert sim.count("create") == 1
+
+
+def test_a_claim_alone_costs_no_listing(sim: Simulator) -> None:
+    ensure(client_of(sim), Names())
+    assert (sim.count("list"), sim.count("create")) == (2, 1)
+
+
+def test_what_another_host_posts_between_the_listing_and_the_claim_counts(
+    sim: Simulator, host: Callable[[str], Clock]
+) -> None:
+    names, config = Names(), config_of(sim)
+
+    def other(name: str) -> None:
+        names.on_add = lambda name: None
+        ensure(CloseAIClient(config, clock=host("b")), names)
+        host("a")
+
+    names.on_add = other  # before this run's first name
+    made = ensure(CloseAIClient(config, clock=host("a")), names)
+    assert len(made) == len(sim.accounts("a")) == 2
     assert sim.count("create") == 1
 
 

@@ -104,3 +104,8 @@ def test_what_cannot_be_delivered_is_refused_before_anything_is_created(
             create(sink)
         assert "Nothing was sent" in str(failure.value)
     assert closeai_connection.requests == []
+
+
+def test_an_encrypted_file_is_no_connection() -> None:
+    with pytest.raises(InvalidParameter, match="no secrets backend of Airflow's reads encrypted files"):
+        EncryptedFileSink("keys", "file_key", "openai-{alias}", as_connection=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.local_state.claims import NameStore, StoreFailed, add_name, remove_names
 from airflow_provider_closeai.provisioning.journal import Limits, over
@@ -23,9 +25,9 @@ class CreateLock(DeploymentLock):
         self._mine: dict[str, list[str]] = {}  # full names of records, by alias
         self._known: dict[str, set[tuple[str, int]]] = {}  # posts of others that the last look allowed for
 
-    def doubt(self, alias: str, limits: Limits) -> float | None:
+    def believe_from(self, alias: str, limits: Limits) -> float:
         """
-        Return for how many seconds absence must not be believed; ``None``: nothing is in doubt.
+        Return the time, by the clock's counter, from which absence may be believed, whatever others posted.
 
         :param alias: that is claimed: whoever posted under it sends nothing any more.
         :param limits: how long things may take.
@@ -33,11 +35,8 @@ class CreateLock(DeploymentLock):
         records = self._read([alias])[alias]
         self._known[alias] = set(map(key_of, records))
         now, counter = self._clock.monotonic(), short_hash(self._clock.counter)
-        ends = [
-            over(each.entry(), now=now, counter=counter, limits=limits, is_gone=True) - now
-            for each in records
-        ]
-        return max((left for left in ends if left > 0), default=None)
+        ends = [over(each.entry(), now=now, counter=counter, limits=limits, is_gone=True) for each in records]
+        return max(ends, default=-math.inf)
 
     def allow(self, alias: str) -> float:
         """

@@ -1,54 +1,27 @@
-"""Runs creates: each does what its decision says, and all share their listings and waits."""
+"""Runs creates side by side: they share their listings and waits, and one claim."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
-from collections.abc import Callable, Sequence
+import resource
+from collections.abc import Sequence
 
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import (
-    AuthenticationFailed,
-    CloseAIError,
-    Declined,
-    OutcomeUnknown,
-    PermissionDenied,
-    Rejected,
-)
-from airflow_provider_closeai.client.models import SubAccount, same_pricing
-from airflow_provider_closeai.local_state.stores import FileStore, Store
-from airflow_provider_closeai.provisioning.create import (
-    CreateDecision,
-    Done,
-    Fail,
-    List,
-    Post,
-    Wait,
-    closing_lines,
-)
-from airflow_provider_closeai.provisioning.errors import (
-    AliasBusy,
-    MissingAccounts,
-    NotNoted,
-    SupervisorGone,
-    supervisor_gone,
-    with_doubt,
-)
+from airflow_provider_closeai.client.errors import CloseAIError
+from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.local_state.stores import FileStore
+from airflow_provider_closeai.provisioning.create import List, Post, Wait
+from airflow_provider_closeai.provisioning.errors import AliasBusy, NotNoted, SupervisorGone
 from airflow_provider_closeai.provisioning.inputs import bad
-from airflow_provider_closeai.provisioning.journal import CreateJournal, Limits
-from airflow_provider_closeai.provisioning.reading import read_aliases, read_until
-from airflow_provider_closeai.provisioning.requests import CreateRequest, RepriceRequest
+from airflow_provider_closeai.provisioning.requests import CreateRequest
 from airflow_provider_closeai.provisioning.runner.create_lock import CreateLock
-from airflow_provider_closeai.provisioning.runner.deployment_lock import MustLookAgain, names_to_lock_with
+from airflow_provider_closeai.provisioning.runner.creation import Creation
+from airflow_provider_closeai.provisioning.runner.deployment_lock import names_to_lock_with
+from airflow_provider_closeai.provisioning.runner.listings import Listings
 from airflow_provider_closeai.provisioning.runner.locking import alias_lock
-from airflow_provider_closeai.provisioning.runner.repricing import reprice_listed
 from airflow_provider_closeai.provisioning.runner.tries import FIRST_TRY, Try
-from airflow_provider_closeai.provisioning.selection import Selection
-from airflow_provider_closeai.provisioning.texts import count_of, format_ids, ids_of
 
-log = logging.getLogger(__name__)
-
-_LOCKS = 400  # aliases that are locked at the same time: each takes a file descriptor
+_MOST_LOCKS = 500  # nine to a name of a claim, and the names of all hosts are one page
 
 
 def create(
@@ -84,6 +57,7 @@ def create_all(
     this_try: Try = FIRST_TRY,
     *,
     needs_keys: bool = False,
+    listings: Listings | None = None,
 ) -> list[list[SubAccount] | CloseAIError]:
     """
     Do what :func:`create` does for many aliases, with shared listings and one wait for all that is in doubt.
@@ -92,28 +66,49 @@ def create_all(
     :param requests: what is asked for, each of another alias.
     :param this_try: which try of which task this is.
     :param needs_keys: as there.
+    :param listings: that other writes share.
     :returns: for each request its accounts, or why they could not be made.
     """
     if len({request.alias for request in requests}) < len(requests):
         raise bad("alias", "is asked for twice", "give each alias once")
-    results: dict[str, list[SubAccount] | CloseAIError] = {}
+    seen = Listings(client) if listings is None else listings
     names = names_to_lock_with(client, this_try.names)
+    results: dict[str, list[SubAccount] | CloseAIError] = {}
     in_order = sorted(requests, key=lambda request: request.alias)  # or two tasks would lock each other out
-    for start in range(0, len(in_order), _LOCKS):
+    most = _most_locks()
+    for start in range(0, len(in_order), most):
         with contextlib.ExitStack() as locks:
             creations = []
-            for request in in_order[start : start + _LOCKS]:
+            for request in in_order[start : start + most]:
                 note = locks.enter_context(alias_lock(client, f"alias:{request.alias}"))
-                creations.append(_Creation(client, request, FileStore(note), this_try, needs_keys))
-            _run(client, creations, None if names is None else CreateLock(client, names))
+                store, since = FileStore(note), seen.since
+                creations.append(
+                    Creation(client, request, store, this_try, needs_keys=needs_keys, since=since)
+                )
+            run(client, creations, seen, None if names is None else CreateLock(client, names))
             results |= {each.request.alias: each.result() for each in creations}
     return [results[request.alias] for request in requests]
 
 
-def _run(client: CloseAIClient, creations: Sequence[_Creation], lock: CreateLock | None) -> None:
-    """Advance creates side by side: they share listings and waits, and one claim."""
+def _most_locks() -> int:
+    """Return how many aliases are locked at a time: each lock takes a file descriptor."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_LOCKS if limit < 0 else max(min(limit // 2, _MOST_LOCKS), 1)
+
+
+def run(
+    client: CloseAIClient, creations: Sequence[Creation], listings: Listings, lock: CreateLock | None
+) -> None:
+    """
+    Advance creates side by side until all are over.
+
+    :param client: the API.
+    :param creations: each of another alias.
+    :param listings: what they read.
+    :param lock: over all hosts, where there is one.
+    """
     try:
-        while _advance(client, creations, lock):
+        while _advance(client, creations, listings, lock):
             pass
     except (AliasBusy, NotNoted, SupervisorGone) as error:  # of the claim
         for each in creations:
@@ -123,12 +118,17 @@ def _run(client: CloseAIClient, creations: Sequence[_Creation], lock: CreateLock
             lock.release()
 
 
-def _advance(client: CloseAIClient, creations: Sequence[_Creation], lock: CreateLock | None) -> bool:
+def _advance(
+    client: CloseAIClient, creations: Sequence[Creation], listings: Listings, lock: CreateLock | None
+) -> bool:
     """Go on until all have listed or waited once more; returns whether any of them is not over."""
     listing, waits, unclaimed = [], [], []
+    doubts = [each.decision.believe_from for each in creations if not each.is_over]
+    until = max((each for each in doubts if each is not None), default=0.0)
     if lock is not None:
         lock.keep()
     for each in creations:
+        each.decision.doubt_until(until)
         step = each.advance(lock)
         if isinstance(step, List):
             listing.append(each)
@@ -140,7 +140,7 @@ def _advance(client: CloseAIClient, creations: Sequence[_Creation], lock: Create
             for other in creations:
                 other.give_up(each.error)
     if listing:
-        _list(client, listing)
+        _list(listings, listing)
     elif lock is not None and unclaimed:
         lock.acquire([each.request.alias for each in creations if not each.is_over])
         for each in creations:
@@ -150,190 +150,12 @@ def _advance(client: CloseAIClient, creations: Sequence[_Creation], lock: Create
     return any(not each.is_over for each in creations)
 
 
-def _list(client: CloseAIClient, creations: Sequence[_Creation]) -> None:
-    began = client.clock.monotonic()
+def _list(listings: Listings, creations: Sequence[Creation]) -> None:
     try:
-        read = read_aliases(client, [each.request.alias for each in creations])
+        listing = listings.read([each.request.alias for each in creations])
     except CloseAIError as error:
         for each in creations:
             each.give_up(error)
         return
-    ended = client.clock.monotonic()
     for each in creations:
-        each.decision.listed(*read[each.request.alias], began, ended)
-
-
-class _Creation:
-    """One create under way: carries out what its decision says."""
-
-    def __init__(
-        self, client: CloseAIClient, request: CreateRequest, note: Store, this_try: Try, needs_keys: bool
-    ) -> None:
-        self._client = client
-        self._now = client.clock.monotonic
-        self.request = request
-        # To connect through a proxy, and to shake hands, is to connect twice.
-        self._limits = Limits(request.settle, client.config.max_late, 2 * client.config.connect_timeout)
-        self._is_supervised = this_try.is_supervised
-        self._names = this_try.names
-        self._journal = CreateJournal(
-            note,
-            None if this_try.own_journal is None else this_try.own_journal(request.alias),
-            task=this_try.task,
-            is_retry=this_try.is_retry,
-            limits=self._limits,
-            clock=client.clock,
-        )
-        doubt = self._journal.doubt
-        self.decision = CreateDecision(
-            request,
-            max_late=client.config.max_late,
-            believe_from=None if doubt is None else self._now() + doubt,
-            before=self._journal.before,
-            needs_keys=needs_keys,
-        )
-        self._lock: CreateLock | None = None
-        self._accounts: tuple[SubAccount, ...] | None = None
-        self.error: CloseAIError | None = None
-        self.is_hopeless = False  # what went wrong here would go wrong for every alias
-
-    @property
-    def is_over(self) -> bool:
-        """Whether there is a result."""
-        return self._accounts is not None or self.error is not None
-
-    def claimed(self, lock: CreateLock) -> None:
-        """
-        Begin anew with looking: the alias is this run's own from now on, and who posted before is known.
-
-        :param lock: that is held.
-        """
-        if not self.is_over:
-            doubt = lock.doubt(self.request.alias, self._limits)
-            self.decision.look_again(None if doubt is None else self._now() + doubt)
-
-    def advance(self, lock: CreateLock | None) -> List | Wait | Post | None:
-        """
-        Go on until a listing, time or a claim is needed; ``None``: it is over.
-
-        :param lock: over all hosts, where there is one: without it nothing is sent or waited for.
-        """
-        while not self.is_over:
-            step = self.decision.next_step(self._now())
-            if isinstance(step, Post | Wait) and lock is not None and not lock.is_held:
-                return Post(0)
-            if isinstance(step, Post):
-                self._post(step.count, lock)
-            elif isinstance(step, Done):
-                self._accounts = step.accounts
-                if self.decision.is_settled:
-                    self._journal.settled(self._before)
-                    if lock is not None:
-                        lock.settled(self.request.alias)
-            elif isinstance(step, Fail):
-                self.give_up(step.error)
-            else:
-                return step
-        return None
-
-    def give_up(self, error: CloseAIError) -> None:
-        """End with an error, unless it is over."""
-        if not self.is_over:
-            self.error = with_doubt(error, self.decision.doubt)
-
-    def result(self) -> list[SubAccount] | CloseAIError:
-        """Return the accounts, repriced where that is asked for, or what went wrong."""
-        if self._accounts is None or self.error is not None:
-            return self.error or CloseAIError("The create was not begun.", call="create")
-        accounts = {account.id: account for account in self._accounts}
-        differing = [each for each in self._accounts if not same_pricing(each.pricing, self.request.pricing)]
-        try:
-            if self.request.if_exists == "update":
-                accounts |= {each.id: each for each in self._update(self.decision.kept(self._accounts))}
-        except CloseAIError as error:
-            return error
-        done = [accounts[key] for key in sorted(accounts)]
-        for line in closing_lines(self.request, done, self.decision.created, len(differing)):
-            log.info("%s", line)
-        return done
-
-    @property
-    def _before(self) -> frozenset[int]:
-        return self.decision.before or frozenset()
-
-    def renew(self) -> Callable[[], bool]:
-        """Note that a post may leave now, and see that it may. See :class:`~.client.client.Permit`."""
-        if self._is_supervised is not None and not self._is_supervised():
-            raise supervisor_gone()
-        until = self._now() + self._limits.leave_within
-        self._journal.begin_post(self._before)
-        if self._lock is not None:
-            until = min(until, self._lock.allow(self.request.alias))
-        return lambda: self._now() < until
-
-    def wait(self, seconds: float) -> None:
-        """Wait between two attempts of a post."""
-        if self._lock is None:
-            self._client.clock.sleep(seconds)
-        else:
-            self._lock.wait(seconds)
-
-    def _not_posted(self) -> None:
-        if self.decision.posted_nothing:
-            self._journal.not_posted(self._before)
-            if self._lock is not None:
-                self._lock.not_posted(self.request.alias)
-
-    def _post(self, count: int, lock: CreateLock | None) -> None:
-        request, decision = self.request, self.decision
-        self._lock = lock
-        try:
-            answer = self._client.create(request.alias, request.pricing, request.balance, count, self)
-        except MustLookAgain:
-            self._not_posted()
-            decision.look_again()
-        except OutcomeUnknown as error:
-            log.warning("%s Waiting until the listing can be believed.", error)
-            decision.unknown(error, self._now())
-        except Declined as error:
-            decision.declined(error, self._now())
-        except CloseAIError as error:  # proven not executed
-            self._not_posted()
-            decision.not_executed(error)
-            is_about_the_key = isinstance(error, AuthenticationFailed | PermissionDenied)
-            self.is_hopeless = is_about_the_key or not isinstance(error, Rejected)
-        else:
-            decision.answered(answer, count, self._now())
-            log.info("Created %s of alias %r: ids %s.", count_of(answer), request.alias, ids_of(answer))
-
-    def _update(self, kept: Sequence[SubAccount]) -> list[SubAccount]:
-        """Give accounts that were there the prices asked for; returns them as they are listed then."""
-        request = self.request
-        if not kept:
-            return []
-        ids = {account.id for account in kept}
-
-        def listed() -> list[SubAccount]:
-            return [each for each in self._client.iter_sub_accounts(alias=request.alias) if each.id in ids]
-
-        def read() -> list[SubAccount]:
-            seen, is_whole = read_until(
-                self._client, listed, lambda seen: len(seen) == len(ids), request.settle
-            )
-            if not is_whole:
-                gone = sorted(ids - {account.id for account in seen})
-                raise MissingAccounts(
-                    f"Sub-accounts {format_ids(gone)} of alias {request.alias!r} are not listed any more, "
-                    "and their prices were not updated. Does another task delete them? A retry looks again.",
-                    call="update",
-                )
-            return seen
-
-        wanted = RepriceRequest(
-            accounts=Selection(alias=request.alias),
-            pricing=request.pricing,
-            mode="replace",
-            batch_size=request.batch_size,
-            dry_run=False,
-        )
-        return reprice_listed(self._client, read, wanted, self._names)
+        each.listed(listing)

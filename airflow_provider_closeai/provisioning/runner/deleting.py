@@ -14,6 +14,7 @@ from airflow_provider_closeai.provisioning.errors import NotConfirmed, with_doub
 from airflow_provider_closeai.provisioning.reading import entries_of, read_until, select
 from airflow_provider_closeai.provisioning.requests import DeleteRequest
 from airflow_provider_closeai.provisioning.runner import locking
+from airflow_provider_closeai.provisioning.runner.listings import Item, Sent, read_back
 from airflow_provider_closeai.provisioning.texts import ids_of
 
 log = logging.getLogger(__name__)
@@ -39,23 +40,63 @@ def delete(
     :raises NotConfirmed: the listing still shows some 30 seconds later.
     """
     accounts = select(client, request.accounts, missing=request.missing)
+    if accounts and not request.dry_run:
+        return read_back(client, send_deletions(client, accounts, request, record))
     refuse(accounts, request.max_delete)
-    if not request.dry_run:
-        failures.require_keys(accounts)
     for account in accounts:
         log.info("%s", last_state(account, request.dry_run))
-    if accounts and not request.dry_run:
-        if record is not None:
-            record(accounts)
-        doubt: OutcomeUnknown | None = None
-        try:
-            for batch in batches(accounts, request):
-                doubt = _delete_batch(client, batch) or doubt
-            _confirm_gone(client, accounts, doubt)
-        except CloseAIError as error:
-            raise with_doubt(error, doubt) from None
     log.info("%s", closing_line(accounts, request.dry_run))
     return accounts
+
+
+class SentDeletions(Sent):
+    """Accounts that a listing must not show any more."""
+
+    _left: Sequence[SubAccount] = ()
+
+    def _shows(self, items: Sequence[Item]) -> bool:
+        listed = {item.id for item in items}
+        self._left = [account for account in self.accounts if account.id in listed]
+        return not self._left
+
+    def _conclude(self) -> list[SubAccount]:
+        if not self.is_shown:
+            raise self._doubt or NotConfirmed(
+                f"The platform accepted the deletion, and {locking.CONFIRM_WITHIN:g} s later still lists "
+                f"{ids_of(self._left)}. A retry deletes them again, which does no harm.",
+                call="delete",
+            )
+        log.info("%s", closing_line(self.accounts, dry_run=False))
+        return self.accounts
+
+
+def send_deletions(
+    client: CloseAIClient,
+    accounts: Sequence[SubAccount],
+    request: DeleteRequest,
+    record: Callable[[Sequence[SubAccount]], None] | None = None,
+) -> SentDeletions:
+    """
+    Check, record and delete accounts; a listing must show then that they are gone. See :func:`delete`.
+
+    :param client: the API.
+    :param accounts: that are deleted, as they are listed.
+    :param request: what was asked for.
+    :param record: as there.
+    """
+    refuse(accounts, request.max_delete)
+    failures.require_keys(accounts)
+    for account in accounts:
+        log.info("%s", last_state(account, dry_run=False))
+    if record is not None:
+        record(accounts)
+    doubt: OutcomeUnknown | None = None
+    try:
+        for batch in batches(accounts, request):
+            doubt = _delete_batch(client, batch) or doubt
+    except CloseAIError as error:
+        raise with_doubt(error, doubt) from None
+    return SentDeletions(accounts, locking.CONFIRM_WITHIN, doubt)
 
 
 def _delete_batch(client: CloseAIClient, batch: Sequence[SubAccount]) -> OutcomeUnknown | None:
@@ -69,7 +110,7 @@ def _delete_batch(client: CloseAIClient, batch: Sequence[SubAccount]) -> Outcome
             log.warning("%s Reading back shows whether it was.", error)
             return error
         except (Rejected, Declined) as error:
-            left = batch if error.status in (401, 403) else _left_of(client, batch, at_most=len(batch) - 1)
+            left = batch if error.status in (401, 403) else _left_of(client, batch)
             if len(left) == len(batch):
                 raise
             log.info("%d of %d were gone already; deleting the others.", len(batch) - len(left), len(batch))
@@ -79,26 +120,11 @@ def _delete_batch(client: CloseAIClient, batch: Sequence[SubAccount]) -> Outcome
     return None
 
 
-def _confirm_gone(
-    client: CloseAIClient, accounts: Sequence[SubAccount], doubt: OutcomeUnknown | None
-) -> None:
-    left = _left_of(client, accounts, at_most=0)
-    if not left:
-        return
-    if doubt is not None:
-        raise doubt
-    raise NotConfirmed(
-        f"The platform accepted the deletion, and {locking.CONFIRM_WITHIN:g} s later still lists "
-        f"{ids_of(left)}. A retry deletes them again, which does no harm.",
-        call="delete",
-    )
-
-
-def _left_of(client: CloseAIClient, accounts: Sequence[SubAccount], *, at_most: int) -> Sequence[SubAccount]:
-    """Return the accounts that are still listed, once they are few enough or the time is over."""
+def _left_of(client: CloseAIClient, batch: Sequence[SubAccount]) -> Sequence[SubAccount]:
+    """Return the accounts that are still listed, once they are fewer or the time is over."""
 
     def still_listed() -> list[SubAccount]:
-        listed = {item.id for item in entries_of(client, accounts)}
-        return [account for account in accounts if account.id in listed]
+        listed = {item.id for item in entries_of(client, batch)}
+        return [account for account in batch if account.id in listed]
 
-    return read_until(client, still_listed, lambda left: len(left) <= at_most, locking.CONFIRM_WITHIN)[0]
+    return read_until(client, still_listed, lambda left: len(left) < len(batch), locking.CONFIRM_WITHIN)[0]

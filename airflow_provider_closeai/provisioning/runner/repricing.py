@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from airflow_provider_closeai.client import failures
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -13,7 +14,7 @@ from airflow_provider_closeai.local_state.claims import NameStore
 from airflow_provider_closeai.local_state.stores import FileStore
 from airflow_provider_closeai.provisioning.errors import NotConfirmed, with_doubt
 from airflow_provider_closeai.provisioning.journal import Limits, PriceJournal
-from airflow_provider_closeai.provisioning.reading import listed_again, read_until, select
+from airflow_provider_closeai.provisioning.reading import read_until, select
 from airflow_provider_closeai.provisioning.reprice import (
     Batch,
     RepricePlan,
@@ -29,6 +30,7 @@ from airflow_provider_closeai.provisioning.runner.deployment_lock import (
     names_to_lock_with,
     too_busy,
 )
+from airflow_provider_closeai.provisioning.runner.listings import Item, Sent, read_back
 from airflow_provider_closeai.provisioning.runner.locking import alias_lock
 from airflow_provider_closeai.provisioning.runner.price_lock import PriceLock
 from airflow_provider_closeai.provisioning.texts import format_ids
@@ -72,29 +74,108 @@ def reprice_to(
     client: CloseAIClient, read: Read, decide: Decide, names: NameStore | None, dry_run: bool = False
 ) -> list[SubAccount]:
     """Set prices that are decided account by account; see :func:`reprice`."""
-    config, shared = client.config, names_to_lock_with(client, names)
-    with alias_lock(client, "pricing") as note:
-        limits = Limits(locking.CONFIRM_WITHIN, config.max_late, leave_within=config.deadline)
-        journal = PriceJournal(FileStore(note), limits, client.clock.now)
+    if not dry_run:
+        with sent_prices(client, read, decide, names) as sent:
+            return read_back(client, sent)
+    shared = names_to_lock_with(client, names)
+    with _pricing(client) as journal:
+        lock = None if shared is None else PriceLock(client, shared)
+        accounts, plan = _Repricing(client, read, decide, journal, lock).plan()
+    log_changes(plan, dry_run)
+    log.info("%s", closing_line(accounts, len(plan.changing), dry_run))
+    return plan.as_planned(accounts)
+
+
+@contextlib.contextmanager
+def sent_prices(
+    client: CloseAIClient, read: Read, decide: Decide, names: NameStore | None
+) -> Iterator[SentPrices]:
+    """
+    Send prices. No other task changes any, as long as a listing may not show these yet.
+
+    :param client: the API.
+    :param read: reads the selected accounts.
+    :param decide: what they shall have.
+    :param names: as in :func:`reprice`.
+    """
+    shared = names_to_lock_with(client, names)
+    with _pricing(client) as journal:
         changed = lost = 0
         while lost < MOST_LOST:
             # A lock of its own for each round: what this run sent in the last one may come late, too.
             lock = None if shared is None else PriceLock(client, shared)
             repricing = _Repricing(client, read, decide, journal, lock)
             try:
-                accounts, plan, is_over = repricing.run(dry_run)
+                sent = repricing.send(changed)
+                if sent.is_last:
+                    yield sent
+                    return
+                read_back(client, sent)
+                changed = sent.changed
             except MustLookAgain:
                 lost += 1
                 log.info("Another host may have changed prices meanwhile: reading them again.")
-                continue
             finally:
-                if lock is not None:
-                    lock.release()
-            changed += len(plan.changing)
-            if is_over:
-                log.info("%s", closing_line(accounts, changed, dry_run))
-                return accounts
+                repricing.release()
         raise too_busy("update")
+
+
+@contextlib.contextmanager
+def _pricing(client: CloseAIClient) -> Iterator[PriceJournal]:
+    """Be alone on this host."""
+    config = client.config
+    with alias_lock(client, "pricing") as note:
+        limits = Limits(locking.CONFIRM_WITHIN, config.max_late, leave_within=config.deadline)
+        yield PriceJournal(FileStore(note), limits, client.clock.now)
+
+
+class SentPrices(Sent):
+    """
+    Prices that a listing must show.
+
+    :param round_of: the round in which they were sent.
+    :param selected: all accounts that were read.
+    :param plan: what was sent of them.
+    :param changed: how many accounts were changed by now.
+    :param is_last: whether that was all.
+    """
+
+    def __init__(
+        self,
+        round_of: _Repricing,
+        selected: Sequence[SubAccount],
+        plan: RepricePlan,
+        changed: int,
+        is_last: bool,
+    ) -> None:
+        why = round_of.why
+        doubt = why if isinstance(why, OutcomeUnknown) else None
+        seconds = locking.CONFIRM_WITHIN + (0.0 if doubt is None else round_of.max_late)
+        is_no = isinstance(why, Declined)  # a no is looked into once
+        super().__init__(plan.changing, 0.0 if is_no else seconds, doubt)
+        self._round, self._selected, self._plan = round_of, selected, plan
+        self.changed, self.is_last = changed, is_last
+        self._listed: list[SubAccount] = []
+
+    def release(self) -> None:
+        """Let other hosts in before a listing shows the prices: the records say what was sent."""
+        self._round.release()
+
+    def _shows(self, items: Sequence[Item]) -> bool:
+        self._round.keep()
+        self._listed = [item for item in items if isinstance(item, SubAccount)]
+        return not self._plan.missing(self._listed)
+
+    def _conclude(self) -> list[SubAccount]:
+        self._round.keep()
+        if not self.is_shown:
+            raise self._round.not_shown(self._plan.missing(self._listed))
+        self._round.note_shown(self._plan)
+        listed = {account.id: account for account in self._listed}
+        accounts = [listed.get(account.id, account) for account in self._selected]
+        if self.is_last:
+            log.info("%s", closing_line(accounts, self.changed, dry_run=False))
+        return accounts
 
 
 class _Repricing:
@@ -112,25 +193,39 @@ class _Repricing:
         self._decide = decide
         self._journal = journal
         self._lock = lock
-        self._doubt: OutcomeUnknown | Declined | None = None
+        self.why: OutcomeUnknown | Declined | None = None  # it is open whether all were set
+        self.max_late = client.config.max_late
         self._may_come: set[int] = set()  # whose prices a late attempt may set once more
 
-    def run(self, dry_run: bool) -> tuple[list[SubAccount], RepricePlan, bool]:
-        """Return the accounts as they are then, what was sent, and whether that was all."""
-        accounts, is_over = self._read_current(), True
-        plan = self._decide(accounts)
-        if not dry_run:
-            failures.require_keys(plan.changing)
-            if plan.changing and self._lock is not None:
-                accounts, plan, is_over = self._claimed(self._lock, plan)
-        log_changes(plan, dry_run)
-        if dry_run:
-            accounts = plan.as_planned(accounts)
-        elif plan.changing:
-            self._send(plan)
-            listed = {account.id: account for account in self._confirm(plan)}
-            accounts = [listed.get(account.id, account) for account in accounts]
-        return accounts, plan, is_over
+    def plan(self) -> tuple[list[SubAccount], RepricePlan]:
+        """Read the accounts, and decide what to change."""
+        accounts = self._read_current()
+        return accounts, self._decide(accounts)
+
+    def send(self, changed: int) -> SentPrices:
+        """
+        Send what is different, as far as it can be claimed at a time.
+
+        :param changed: how many accounts earlier rounds changed.
+        """
+        accounts, plan = self.plan()
+        is_last = True
+        failures.require_keys(plan.changing)
+        if plan.changing and self._lock is not None:
+            accounts, plan, is_last = self._claimed(self._lock, plan)
+        log_changes(plan, dry_run=False)
+        self._send(plan)
+        return SentPrices(self, accounts, plan, changed + len(plan.changing), is_last)
+
+    def keep(self) -> None:
+        """Say that this run lives."""
+        if self._lock is not None:
+            self._lock.keep()
+
+    def release(self) -> None:
+        """Let other hosts in."""
+        if self._lock is not None:
+            self._lock.release()
 
     def _claimed(self, lock: PriceLock, plan: RepricePlan) -> tuple[list[SubAccount], RepricePlan, bool]:
         """Claim what must change, and look again: others may have changed it since."""
@@ -145,8 +240,7 @@ class _Repricing:
         looked: set[str] = set()
 
         def read() -> list[SubAccount]:
-            if self._lock is not None:
-                self._lock.keep()
+            self.keep()
             return self._read()
 
         def is_current(accounts: list[SubAccount]) -> bool:
@@ -169,51 +263,39 @@ class _Repricing:
                 may_come = self._client.update(batch.accounts, batch.alias, batch.pricing, permit)
             except OutcomeUnknown as error:
                 log.warning("%s Reading back shows whether it was.", error)
-                self._doubt, may_come = error, True
+                self.why, may_come = error, True
             except Declined as error:
-                self._doubt = error
+                self.why = error
                 return
             except CloseAIError as error:  # it was not executed
                 self._journal.forget(batch.ids)
                 if self._lock is not None:
                     self._lock.not_sent(batch)
-                doubt = self._doubt if isinstance(self._doubt, OutcomeUnknown) else None
+                doubt = self.why if isinstance(self.why, OutcomeUnknown) else None
                 raise with_doubt(error, doubt) from None
             if may_come:
                 self._may_come.update(batch.ids)
 
-    def _confirm(self, plan: RepricePlan) -> list[SubAccount]:
-        seconds, doubt = locking.CONFIRM_WITHIN, self._doubt
-        unknown = doubt if isinstance(doubt, OutcomeUnknown) else None
-        if isinstance(doubt, Declined):
-            seconds = 0.0  # a no is looked into once
-        elif doubt is not None:
-            seconds += self._client.config.max_late
+    def not_shown(self, missing: Sequence[int]) -> CloseAIError:
+        """
+        Return the error of prices that no listing has shown.
 
-        def read() -> list[SubAccount]:
-            if self._lock is not None:
-                self._lock.keep()
-            return listed_again(self._client, plan.changing)
-
-        try:
-            listed, is_right = read_until(self._client, read, lambda seen: not plan.missing(seen), seconds)
-        except CloseAIError as error:
-            raise with_doubt(error, unknown) from None
-        if is_right:
-            self._note_shown(plan)
-            return listed
-        missing = plan.missing(listed)
+        :param missing: of these accounts.
+        """
         self._journal.forget(missing)  # what was not seen for so long is not on its way
-        if doubt is not None:
-            raise doubt
-        raise NotConfirmed(
+        return self.why or NotConfirmed(
             f"The platform accepted the new prices, and {locking.CONFIRM_WITHIN:g} s later the listing does "
             f"not show them for the sub-accounts {format_ids(missing)}. Does it know these models? A retry "
             "sends only what is still different.",
             call="update",
         )
 
-    def _note_shown(self, plan: RepricePlan) -> None:
+    def note_shown(self, plan: RepricePlan) -> None:
+        """
+        Note that a listing has shown what was sent.
+
+        :param plan: it.
+        """
         for batch in plan.batches:
             may_come = not self._may_come.isdisjoint(batch.ids)
             self._journal.note(dict.fromkeys(batch.ids, batch.pricing), shown=True, may_come=may_come)

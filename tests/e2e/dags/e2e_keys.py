@@ -12,6 +12,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import DAG, BaseOperator, Variable, task
 
 from airflow_provider_closeai.hooks.closeai import CloseAIHook
+from airflow_provider_closeai.operators.roster import PlanSubAccountsOperator, SyncSubAccountsOperator
 from airflow_provider_closeai.operators.sub_accounts import (
     CreateSubAccountsOperator,
     DeleteSubAccountsOperator,
@@ -82,6 +83,22 @@ with DAG("e2e_mapped", schedule=None, catchup=False):
         task_id="reprice", closeai_conn_id="keys", model_pricing={"gpt-4": 3}, **RETRY
     ).expand(sub_accounts=made.output)
 
+ROSTER: dict[str, Any] = {
+    "version": 1,
+    "owns": ["keyed"],
+    "accounts": [{"alias": "keyed", "balance": 1, "model_pricing": {"gpt-4": 1}}],
+}
+
+with DAG("e2e_keyed_roster", schedule=None, catchup=False):
+    options: dict[str, Any] = {
+        "closeai_conn_id": "keys",
+        "ledger": f"{os.environ.get('AIRFLOW_HOME')}/keyed",
+        "deliver_to": TalkativeSink(),
+        **RETRY,
+    }
+    plan = PlanSubAccountsOperator(task_id="plan", roster=ROSTER, **options)
+    SyncSubAccountsOperator(task_id="sync", plan=plan.output, settle=1, **options)
+
 for connection in ("wrong_key", "refused"):
     with DAG(f"e2e_{connection}", schedule=None, catchup=False):
         CreateSubAccountsOperator(task_id="create", alias="x", closeai_conn_id=connection, **WANTED)
@@ -90,6 +107,8 @@ for connection in ("wrong_key", "refused"):
             task_id="reprice", alias="x", model_pricing={"m": 1}, closeai_conn_id=connection, **RETRY
         )
         DeleteSubAccountsOperator(task_id="delete", alias="x", closeai_conn_id=connection, **RETRY)
+        PlanSubAccountsOperator(task_id="plan", roster=ROSTER, closeai_conn_id=connection, **RETRY)
+        SyncSubAccountsOperator(task_id="sync", roster=ROSTER, closeai_conn_id=connection, **RETRY)
         HealthSensor(
             task_id="wait_deferred",
             deferrable=True,

@@ -1,0 +1,263 @@
+"""One create under way: carries out what its decision says, and keeps its journals."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.client.errors import (
+    AuthenticationFailed,
+    CloseAIError,
+    Declined,
+    OutcomeUnknown,
+    PermissionDenied,
+    Rejected,
+)
+from airflow_provider_closeai.client.models import SubAccount, same_pricing
+from airflow_provider_closeai.local_state.stores import Store
+from airflow_provider_closeai.provisioning.create import (
+    CreateDecision,
+    Done,
+    Fail,
+    List,
+    Post,
+    Wait,
+)
+from airflow_provider_closeai.provisioning.errors import MissingAccounts, supervisor_gone, with_doubt
+from airflow_provider_closeai.provisioning.journal import CreateJournal, Limits
+from airflow_provider_closeai.provisioning.reading import read_until
+from airflow_provider_closeai.provisioning.requests import CreateRequest, RepriceRequest
+from airflow_provider_closeai.provisioning.runner.create_lock import CreateLock
+from airflow_provider_closeai.provisioning.runner.deployment_lock import MustLookAgain
+from airflow_provider_closeai.provisioning.runner.listings import Listing
+from airflow_provider_closeai.provisioning.runner.repricing import reprice_listed
+from airflow_provider_closeai.provisioning.runner.tries import Try
+from airflow_provider_closeai.provisioning.selection import Selection
+from airflow_provider_closeai.provisioning.texts import count_of, format_ids, ids_of, prices_of, pricing_text
+
+log = logging.getLogger(__name__)
+
+
+class Creation:
+    """
+    One create under way.
+
+    :param client: the API.
+    :param request: what is asked for.
+    :param note: this host's journal of the alias, whose lock is held.
+    :param this_try: which try of which task this is.
+    :param needs_keys: the accounts' keys will be used.
+    :param since: when the first listing that it is shown was begun; ``None``: not before now.
+    """
+
+    def __init__(
+        self,
+        client: CloseAIClient,
+        request: CreateRequest,
+        note: Store,
+        this_try: Try,
+        *,
+        needs_keys: bool = False,
+        since: float | None = None,
+    ) -> None:
+        self._client = client
+        self._now = client.clock.monotonic
+        self.request = request
+        # To connect through a proxy, and to shake hands, is to connect twice.
+        self._limits = Limits(request.settle, client.config.max_late, 2 * client.config.connect_timeout)
+        self._is_supervised = this_try.is_supervised
+        self._names = this_try.names
+        self._journal = CreateJournal(
+            note,
+            None if this_try.own_journal is None else this_try.own_journal(request.alias),
+            task=this_try.task,
+            is_retry=this_try.is_retry,
+            limits=self._limits,
+            clock=client.clock,
+            since=since,
+        )
+        doubt = self._journal.doubt
+        self.decision = CreateDecision(
+            request,
+            max_late=client.config.max_late,
+            believe_from=None if doubt is None else self._now() + doubt,
+            before=self._journal.before,
+            needs_keys=needs_keys,
+        )
+        self._lock: CreateLock | None = None
+        self._accounts: tuple[SubAccount, ...] | None = None
+        self.error: CloseAIError | None = None
+        self.is_hopeless = False  # what went wrong here would go wrong for every alias
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is a result."""
+        return self._accounts is not None or self.error is not None
+
+    def claimed(self, lock: CreateLock) -> None:
+        """
+        The alias is this run's own from now on, and who posted before is known: look again, unless every base
+        had listed all of that when the last look began.
+
+        :param lock: that is held.
+        """
+        if not self.is_over:
+            ends = lock.believe_from(self.request.alias, self._limits)
+            if not self.decision.is_listed_since(max(ends, self._now() - self.request.settle)):
+                self.decision.look_again(ends if ends > self._now() else None)
+
+    def advance(self, lock: CreateLock | None) -> List | Wait | Post | None:
+        """
+        Go on until a listing, time or a claim is needed; ``None``: it is over.
+
+        :param lock: over all hosts, where there is one: without it nothing is sent or waited for.
+        """
+        while not self.is_over:
+            step = self.decision.next_step(self._now())
+            if isinstance(step, Post | Wait) and lock is not None and not lock.is_held:
+                return Post(0)
+            if isinstance(step, Post):
+                self._post(step.count, lock)
+            elif isinstance(step, Done):
+                self._accounts = step.accounts
+                if self.decision.is_settled:
+                    self._journal.settled(self._before)
+                    if lock is not None:
+                        lock.settled(self.request.alias)
+            elif isinstance(step, Fail):
+                self.give_up(step.error)
+            else:
+                return step
+        return None
+
+    def give_up(self, error: CloseAIError) -> None:
+        """End with an error, unless it is over."""
+        if not self.is_over:
+            self.error = with_doubt(error, self.decision.doubt)
+
+    def result(self) -> list[SubAccount] | CloseAIError:
+        """Return the accounts, repriced where that is asked for, or what went wrong."""
+        if self._accounts is None or self.error is not None:
+            return self.error or CloseAIError("The create was not begun.", call="create")
+        accounts = {account.id: account for account in self._accounts}
+        differing = [each for each in self._accounts if not same_pricing(each.pricing, self.request.pricing)]
+        try:
+            if self.request.if_exists == "update":
+                accounts |= {each.id: each for each in self._update(self.decision.kept(self._accounts))}
+        except CloseAIError as error:
+            return error
+        done = [accounts[key] for key in sorted(accounts)]
+        for line in _closing_lines(self.request, done, self.decision.created, len(differing)):
+            log.info("%s", line)
+        return done
+
+    def listed(self, listing: Listing) -> None:
+        """
+        Take a listing that was asked for.
+
+        :param listing: that has the alias's accounts.
+        """
+        accounts, unreadable = listing.of(self.request.alias)
+        self.decision.listed(accounts, unreadable, listing.began, listing.ended)
+
+    @property
+    def _before(self) -> frozenset[int]:
+        return self.decision.before or frozenset()
+
+    def renew(self) -> Callable[[], bool]:
+        """Note that a post may leave now, and see that it may. See :class:`~.client.client.Permit`."""
+        if self._is_supervised is not None and not self._is_supervised():
+            raise supervisor_gone()
+        until = self._now() + self._limits.leave_within
+        self._journal.begin_post(self._before)
+        if self._lock is not None:
+            until = min(until, self._lock.allow(self.request.alias))
+        return lambda: self._now() < until
+
+    def wait(self, seconds: float) -> None:
+        """Wait between two attempts of a post."""
+        if self._lock is None:
+            self._client.clock.sleep(seconds)
+        else:
+            self._lock.wait(seconds)
+
+    def _not_posted(self) -> None:
+        if self.decision.posted_nothing:
+            self._journal.not_posted(self._before)
+            if self._lock is not None:
+                self._lock.not_posted(self.request.alias)
+
+    def _post(self, count: int, lock: CreateLock | None) -> None:
+        request, decision = self.request, self.decision
+        self._lock = lock
+        try:
+            answer = self._client.create(request.alias, request.pricing, request.balance, count, self)
+        except MustLookAgain:
+            self._not_posted()
+            decision.look_again()
+        except OutcomeUnknown as error:
+            log.warning("%s Waiting until the listing can be believed.", error)
+            decision.unknown(error, self._now())
+        except Declined as error:
+            decision.declined(error, self._now())
+        except CloseAIError as error:  # proven not executed
+            self._not_posted()
+            decision.not_executed(error)
+            is_about_the_key = isinstance(error, AuthenticationFailed | PermissionDenied)
+            self.is_hopeless = is_about_the_key or not isinstance(error, Rejected)
+        else:
+            decision.answered(answer, count, self._now())
+            log.info("Created %s of alias %r: ids %s.", count_of(answer), request.alias, ids_of(answer))
+
+    def _update(self, kept: Sequence[SubAccount]) -> list[SubAccount]:
+        """Give accounts that were there the prices asked for; returns them as they are listed then."""
+        request = self.request
+        if not kept:
+            return []
+        ids = {account.id for account in kept}
+
+        def listed() -> list[SubAccount]:
+            return [each for each in self._client.iter_sub_accounts(alias=request.alias) if each.id in ids]
+
+        def read() -> list[SubAccount]:
+            seen, is_whole = read_until(
+                self._client, listed, lambda seen: len(seen) == len(ids), request.settle
+            )
+            if not is_whole:
+                gone = sorted(ids - {account.id for account in seen})
+                raise MissingAccounts(
+                    f"Sub-accounts {format_ids(gone)} of alias {request.alias!r} are not listed any more, "
+                    "and their prices were not updated. Does another task delete them? A retry looks again.",
+                    call="update",
+                )
+            return seen
+
+        wanted = RepriceRequest(
+            accounts=Selection(alias=request.alias),
+            pricing=request.pricing,
+            mode="replace",
+            batch_size=request.batch_size,
+            dry_run=False,
+        )
+        return reprice_listed(self._client, read, wanted, self._names)
+
+
+def _closing_lines(
+    request: CreateRequest, accounts: Sequence[SubAccount], created: int, repriced: int
+) -> list[str]:
+    """Say what is so now, for the log."""
+    lines = []
+    differing = [each for each in accounts if not same_pricing(each.pricing, request.pricing)]
+    if differing:
+        lines.append(
+            f"Other prices than asked for ({pricing_text(request.pricing)}) are left as they are, since "
+            f"if_exists is {request.if_exists!r}: {prices_of(differing)}."
+        )
+    repricings = f", {repriced} repriced" if request.if_exists == "update" else ""
+    changes = f"{created} created{repricings} now"
+    besides = f" besides {format_ids(sorted(request.besides))}" if request.besides else ""
+    lines.append(
+        f"Alias {request.alias!r} has {count_of(accounts)}{besides} ({changes}): ids {ids_of(accounts)}."
+    )
+    return lines

@@ -1,0 +1,96 @@
+"""How often applying a roster lists: once before and once after, whatever it changes of however many."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Any
+
+import pytest
+from shared_names import Names
+from support import client_of
+
+from airflow_provider_closeai.provisioning import runner
+from airflow_provider_closeai.roster import Options, apply, read_roster
+from airflow_provider_closeai.simulator import Simulator
+
+KINDS = ("create", "update", "delete")
+COMBINATIONS = [each for size in (1, 2, 3) for each in itertools.combinations(KINDS, size)]
+ALL = Options(prune=True, max_delete="100%")
+WHOLE = 5000  # accounts on a page: a whole listing is one call
+
+
+def fleet(sim: Simulator, kinds: tuple[str, ...], number: int) -> dict[str, Any]:
+    """Make accounts, and a roster that asks for these changes, each of so many aliases."""
+    accounts = []
+    sim.add_account("other")
+    for index in range(number):
+        if "create" in kinds:
+            accounts.append({"alias": f"team-new-{index}"})
+        if "update" in kinds:
+            sim.add_account(f"team-price-{index}", [{"model": "m", "pricing_factor": 2}])
+            accounts.append({"alias": f"team-price-{index}"})
+        if "delete" in kinds:
+            sim.add_account(f"team-old-{index}")
+    defaults = {"balance": 1, "model_pricing": {"m": 1}}
+    return {"version": 1, "owns": ["team-*"], "defaults": defaults, "accounts": accounts}
+
+
+def lists_of(sim: Simulator, tree: dict[str, Any], names: Names | None = None, **options: Any) -> int:
+    """Apply a roster, and say how often that listed. Nothing is in doubt, so that nothing waits."""
+
+    def sleep(seconds: float) -> None:
+        raise AssertionError(f"it waits {seconds} s")
+
+    client = client_of(sim, sleep, page_size=WHOLE)
+    client.list_bases()
+    before = sim.count("list")
+    apply(client, read_roster(tree), ALL, this_try=runner.Try(names=names), **options)
+    return sim.count("list") - before
+
+
+@pytest.mark.parametrize("number", [1, 300])
+@pytest.mark.parametrize("kinds", COMBINATIONS, ids="+".join)
+def test_one_listing_before_and_one_after(sim: Simulator, kinds: tuple[str, ...], number: int) -> None:
+    tree = fleet(sim, kinds, number)
+    names = Names()
+    assert lists_of(sim, tree, names) == 2
+    assert sim.count("create") == (number if "create" in kinds else 0)
+    assert sim.count("update") == (number if "update" in kinds else 0)
+    assert sorted({account["alias"] for account in sim.accounts()} - {"other"}) == sorted(
+        entry["alias"] for entry in tree["accounts"]
+    )
+    assert lists_of(sim, tree, names) == 1, "nothing is left to do"
+
+
+def test_all_that_is_in_doubt_is_waited_for_once(sim: Simulator) -> None:
+    tree = fleet(sim, KINDS, 20)
+    waits: list[float] = []
+    client = client_of(sim, waits.append, page_size=WHOLE)
+    client.list_bases()
+    sim.settings.list_lag = 3600
+    sim.fault("create", "cut_before", times=5)
+
+    def show(seconds: float) -> None:
+        waits.append(seconds)
+        time.sleep(seconds)
+        if sum(waits) > 1:
+            sim.settings.list_lag = 0
+
+    client = client_of(sim, show, page_size=WHOLE)
+    listed = sim.count("list")
+    done = apply(client, read_roster(tree), Options(prune=True, max_delete="100%", settle=2))
+    assert (len(done.created), len(done.repriced), len(done.deleted)) == (20, 20, 20)
+    assert sim.count("create") == 25, "five were sent again, once the listing could be believed"
+    assert sum(waits) < 3, "some wait for themselves"
+    assert sim.count("list") - listed == 3 + len(waits), "before, after each round of posts and each wait"
+
+
+def test_an_alias_that_is_repriced_and_grows_is_claimed_once_at_a_time(sim: Simulator) -> None:
+    sim.add_account("team-a", [{"model": "m", "pricing_factor": 2}])
+    tree = fleet(sim, (), 0)
+    tree["accounts"] = [{"alias": "team-a", "count": 2}]
+    names = Names()
+    assert lists_of(sim, tree, names) == 2
+    assert [account["model_pricing"][0]["pricing_factor"] for account in sim.accounts("team-a")] == [1, 1]
+    assert names.of("lock") == []
