@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -23,11 +25,17 @@ FAULTS: dict[str, dict[str, Any]] = {
     "garbage": {},
     "decline": {"form": "success"},
     "foreign": {"form": "html", "status": 403},
+    "error_before": {},
+    "parked": {},
+    "rate_limit": {"retry_after": 7},
 }
 CALLS = ("list", "update", "delete", "create")
 CELLS = [(call, kind) for call in CALLS for kind in FAULTS if call != "list" or kind != "decline"]
 CELLS += [
     ("create", "late"),
+    ("create", "part"),
+    ("listing in the ledger", "killed"),
+    ("costs in the ledger", "killed"),
     *((call, "killed") for call in CALLS),
     ("deliver", "killed"),
     ("deliver", "down"),
@@ -47,12 +55,32 @@ ROSTER = {
 WANTED = {"team-new": 2, "team-more": 3, "team-price": 1, "team-old": 1}
 
 
+class Books:
+    """A ledger that the process may die in."""
+
+    def __init__(self) -> None:
+        self.dies_at = ""
+        self.last_costs: set[str | None] = set()
+
+    def spent(self, accounts: Sequence[SubAccount], at: datetime) -> Mapping[str, Decimal]:
+        return {}
+
+    def record_listing(self, accounts: Sequence[SubAccount], at: datetime) -> None:
+        if self.dies_at == "listing in the ledger":
+            raise Killed
+
+    def record_deleted(self, accounts: Sequence[SubAccount], at: datetime) -> None:
+        if self.dies_at == "costs in the ledger":
+            raise Killed
+        self.last_costs |= {account.alias for account in accounts}
+
+
 class Fleet:
     """A platform with something to do of every kind."""
 
     def __init__(self, world: World) -> None:
         self.world, self.sim, self.number = world, world.sim, 0
-        self.sink = Sink(world)
+        self.sink, self.books = Sink(world), Books()
         self.keep_time()
         self.sim.add_account("team-more")
         self.sim.add_account("team-price")
@@ -79,7 +107,8 @@ class Fleet:
 
         def sync() -> Any:
             roster = read_roster(ROSTER)
-            return apply(client, roster, options, keys=SinkKeys(self.sink, {}, str), this_try=this_try)
+            keys = SinkKeys(self.sink, {}, str)
+            return apply(client, roster, options, keys=keys, books=self.books, this_try=this_try)
 
         [(_, error)] = self.world.clock.run([(sync, None)])
         self.world.close_sessions()
@@ -105,6 +134,7 @@ class Fleet:
     def check_end(self) -> None:
         found = {alias: len(self.sim.accounts(alias)) for alias in ("team-end", "team-pruned", *WANTED)}
         assert found == {"team-end": 0, "team-pruned": 0, **WANTED}
+        assert self.books.last_costs == {"team-end", "team-pruned", "team-old"}
         [account] = self.sim.accounts("team-price")
         assert account["model_pricing"] == [{"model": "gpt-4", "pricing_factor": 0.5}]
         ours = [account for alias in WANTED for account in self.sim.accounts(alias)]
@@ -119,6 +149,8 @@ def test_a_roster_keeps_its_promises(call: str, kind: str) -> None:
         fleet = Fleet(world)
         if call == "deliver":
             fleet.sink.trouble = Killed() if kind == "killed" else RuntimeError("the sink is down")
+        elif call.endswith("ledger"):
+            fleet.books.dies_at = call
         elif kind == "killed":
 
             def kill(name: str, base: str) -> None:
@@ -126,6 +158,8 @@ def test_a_roster_keeps_its_promises(call: str, kind: str) -> None:
                     raise Killed
 
             world.after = kill
+        elif kind == "part":
+            fleet.sim.fault(call, "decline", times=None, form="success", made=1)
         elif kind == "late":
             fleet.sim.fault(call, kind, times=1, seconds=6)
         else:
@@ -138,6 +172,7 @@ def test_a_roster_keeps_its_promises(call: str, kind: str) -> None:
             assert fleet.sim.accounts("team-price")[0]["model_pricing"][0]["pricing_factor"] == 0.5
             assert len(fleet.sim.accounts("team-pruned")) == 1, "something went before keys were delivered"
         world.after = fleet.sink.trouble = None
+        fleet.books.dies_at = ""
         fleet.sim.clear_faults()
         world.clock.advance(5.0)
         assert fleet.run() is None, "the next run does what is left"
