@@ -235,13 +235,12 @@ class PriceJournal:
 
         :param accounts: as they are listed.
         """
-        last = {account_id: sent for sent in self._recent() for account_id in sent.ids}
-        return [
-            each.id
-            for each in accounts
-            if each.id in last
-            and (last[each.id].may_come or last[each.id].prices != prices_digest(each.pricing))
-        ]
+        last = {account_id: sent.prices for sent in self._recent() for account_id in sent.ids}
+        return [each.id for each in accounts if last.get(each.id) not in (None, prices_digest(each.pricing))]
+
+    def to_come(self) -> set[int]:
+        """Return the accounts whose prices an earlier attempt may set once more."""
+        return {account_id for sent in self._recent() if sent.may_come for account_id in sent.ids}
 
     def note(
         self, targets: Mapping[int, Mapping[str, Decimal]], *, shown: bool, may_come: bool = False

@@ -2,12 +2,13 @@
 
 A name is written before what it tells of is sent, and holds all that is known of it::
 
-    <alias>.<sender>.<number>.<u or s>.<counter>.<ms of it>.<epoch seconds>[.<prices>.<ids>]
+    <alias>.<sender>.<number>.<u, r or s>.<counter>.<ms of it>.<epoch seconds>[.<prices>.<ids>]
 
-``u``: it may have been executed. ``s``: the listing of one base has shown it since. Its time is by a counter
+``u``: it may have been executed. ``r``: it was repeated, and an attempt may still be executed once the
+listing shows another one. ``s``: the listing of one base has shown it since. Its time is by a counter
 of the sender's machine. On another machine it says nothing, and counts as sent at the last moment at which
 that was possible. The epoch only says when a name is old enough to be removed. Of a create there is no more
-than that. Of prices there are the accounts that got them and a digest, ``-`` where none may be believed.
+than that. Of prices there are a digest and the accounts that got them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from airflow_provider_closeai.provisioning.journal import Entry
 
 _LONGEST_IDS = 100  # characters: Airflow keeps 250 of a Variable's key
 _NAME = re.compile(
-    r"([0-9a-f]+)\.([0-9a-f]+)\.(\d+)\.([us])\.([0-9a-f]+)\.(\d+)\.(\d+)(?:\.([0-9a-f]+|-)\.([0-9_]+))?"
+    r"([0-9a-f]+)\.([0-9a-f]+)\.(\d+)\.([urs])\.([0-9a-f]+)\.(\d+)\.(\d+)(?:\.([0-9a-f]+)\.([0-9_]+))?"
 )
 
 
@@ -37,8 +38,9 @@ class Record(msgspec.Struct, frozen=True):
     :param counter: a hash of the name of the counter.
     :param at: when it was noted, in seconds of the counter.
     :param epoch: the same, in seconds since the epoch.
-    :param prices: a digest of the prices sent; empty: an earlier attempt may come after all.
+    :param prices: a digest of the prices sent.
     :param ids: the accounts that got them.
+    :param repeated: an earlier attempt may be executed after the listing has shown a later one.
     """
 
     alias: str
@@ -50,14 +52,15 @@ class Record(msgspec.Struct, frozen=True):
     epoch: float
     prices: str = ""
     ids: tuple[int, ...] = ()
+    repeated: bool = False
 
     @property
     def name(self) -> str:
         """The record as a name, without its prefix."""
-        state = "s" if self.settled else "u"
+        state = "s" if self.settled else "r" if self.repeated else "u"
         times = f"{max(self.at, 0) * 1000:.0f}.{max(self.epoch, 0):.0f}"
         name = f"{self.alias}.{self.sender}.{self.number}.{state}.{self.counter}.{times}"
-        return f"{name}.{self.prices or '-'}.{'_'.join(map(str, self.ids))}" if self.ids else name
+        return f"{name}.{self.prices}.{'_'.join(map(str, self.ids))}" if self.ids else name
 
     def is_old(self, now: float, keep: float) -> bool:
         """
@@ -91,8 +94,9 @@ def parse_record(name: str) -> Record | None:
         counter,
         int(at) / 1000,
         float(epoch),
-        "" if prices in (None, "-") else prices,
+        prices or "",
         tuple(int(each) for each in (ids or "").split("_") if each),
+        state == "r",
     )
 
 

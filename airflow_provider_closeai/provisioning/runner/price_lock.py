@@ -54,21 +54,26 @@ class PriceLock(DeploymentLock):
             at = min(each.at, now) if each.counter == counter else now
             self._first_seen.setdefault(each.name, at)
 
-    def is_behind(self, accounts: Iterable[SubAccount]) -> bool:
+    def behind(self, accounts: Iterable[SubAccount]) -> list[int]:
         """
-        Say whether the listing may not show yet what others sent last.
+        Return those of the accounts for which the listing may not show yet what others sent last.
 
         :param accounts: as they are listed, of aliases that were looked at.
         """
+        last = self._last()
+        there = [each for each in accounts if each.id in last]
+        return [each.id for each in there if last[each.id].prices != prices_digest(each.pricing)]
+
+    def to_come(self) -> set[int]:
+        """Return the accounts whose prices an earlier attempt may set once more."""
+        return {account_id for account_id, record in self._last().items() if record.repeated}
+
+    def _last(self) -> dict[int, Record]:
+        """Return what was sent last, by account, as far as it may still be on its way."""
         last: dict[int, Record] = {}
         for each in sorted((r for records in self._known.values() for r in records), key=lambda r: r.number):
             last |= dict.fromkeys(each.ids, each)
-        return any(
-            account.id in last
-            and last[account.id].prices != prices_digest(account.pricing)
-            and self._may_come(last[account.id])
-            for account in accounts
-        )
+        return {account_id: record for account_id, record in last.items() if self._may_come(record)}
 
     def _may_come(self, record: Record) -> bool:
         now = self._clock.monotonic()
@@ -85,10 +90,8 @@ class PriceLock(DeploymentLock):
         :raises NotNoted: the store of names does not work.
         """
         before, leaves_by = self._sent.get(batch.ids), self._clock.monotonic() + self._limits.leave_within
-        # Once an attempt was made before, it may come after this one, and the listing proves nothing.
-        prices = prices_digest(batch.pricing) if before is None else ""
         self._number += 1
-        new = self._records_of(batch, prices, self._number)
+        new = self._records_of(batch, self._number, repeated=before is not None)
         self._sent[batch.ids] = _Sent(new, 1 if before is None else before.attempts + 1)
         old = [] if before is None else [self._full_name(each) for each in before.records]
         alias = batch.alias or ""
@@ -119,13 +122,15 @@ class PriceLock(DeploymentLock):
         if is_final and sent.attempts > 1:
             old += sent.records
             try:
-                for record in self._records_of(batch, prices_digest(batch.pricing), sent.records[0].number):
+                for record in self._records_of(batch, sent.records[0].number, repeated=False):
                     add_name(self._names, self._full_name(record))
             except StoreFailed:
                 return  # others wait longer than they must
         remove_names(self._names, map(self._full_name, old))
 
-    def _records_of(self, batch: Batch, prices: str, number: int) -> list[Record]:
+    def _records_of(self, batch: Batch, number: int, *, repeated: bool) -> list[Record]:
+        alias, prices = batch.alias or "", prices_digest(batch.pricing)
         return [
-            self._record(batch.alias or "", number, prices=prices, ids=piece) for piece in pieces(batch.ids)
+            self._record(alias, number, prices=prices, ids=piece, repeated=repeated)
+            for piece in pieces(batch.ids)
         ]

@@ -244,11 +244,14 @@ class _Repricing:
             return self._read()
 
         def is_current(accounts: list[SubAccount]) -> bool:
+            behind, to_come = self._journal.behind(accounts), self._journal.to_come()
             if self._lock is not None:
                 self._lock.look(_aliases(accounts) - looked)
                 looked.update(_aliases(accounts))
-            is_behind = self._lock is not None and self._lock.is_behind(accounts)
-            return not is_behind and not self._journal.behind(accounts)
+                behind, to_come = [*behind, *self._lock.behind(accounts)], to_come | self._lock.to_come()
+            if behind or not to_come:
+                return not behind
+            return to_come.isdisjoint(each.id for each in self._decide(accounts).changing)
 
         config = self._client.config
         longest = locking.CONFIRM_WITHIN + config.deadline + config.max_late
