@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from airflow_provider_closeai.client.models import amount_text, factor_json
 from airflow_provider_closeai.provisioning.rotate import time_text
-from airflow_provider_closeai.roster.plan import CREATE, REPRICE, VALID_FOR, Action, Note, Plan
+from airflow_provider_closeai.roster.plan import CREATE, DELETE, REPRICE, VALID_FOR, Action, Note, Plan
 
-#: With more changes than this, the Markdown has counts.
+#: With more changes than this, the Markdown has counts; deletions are named up to as many.
 MOST_LINES = 200
 _MOST_NOTES = 50
 _MOST_PUBLISHED = 20  # the database keeps every event
@@ -30,8 +30,7 @@ def markdown(plan: Plan) -> str:
     if len(plan.actions) > MOST_LINES:
         parts.append(_counts(plan))
     elif plan.actions:
-        rows = ["| | alias | account | what | why |", "|---|---|---|---|---|"]
-        parts.append("\n".join(rows + [_row(action) for action in plan.actions]))
+        parts.append(_table(plan.actions))
     if plan.notes:
         shown = [_note(note) for note in plan.notes[:_MOST_NOTES]]
         more = len(plan.notes) - len(shown)
@@ -149,16 +148,24 @@ def _counts(plan: Plan) -> str:
         f"| {kind} | {reason} | {accounts[kind, reason]} | {len(aliases[kind, reason])} |"
         for kind, reason in sorted(groups)
     ]
-    return "\n".join(rows) + (
+    text = "\n".join(rows) + (
         f"\n\nThese are {len(plan.actions)} changes, more than {MOST_LINES}: each has a line in the plan's "
         "log, and in its result."
     )
+    deletions = [action for action in plan.actions if action.kind == DELETE]
+    return f"{text} Deleted are:\n\n{_table(deletions)}" if 0 < len(deletions) <= MOST_LINES else text
+
+
+def _table(actions: Sequence[Action]) -> str:
+    rows = ["| | alias | account | what | why |", "|---|---|---|---|---|"]
+    return "\n".join(rows + [_row(action) for action in actions])
 
 
 def _row(action: Action) -> str:
     which = f"{action.number} new" if action.kind == CREATE else str(action.id)
     what = code(_what(action)) if _what(action) else ""
-    return f"| {action.kind} | {code(action.alias)} | {which} | {what} | {_why(action)} |"
+    kind = f"**{DELETE}**" if action.kind == DELETE else action.kind
+    return f"| {kind} | {code(action.alias)} | {which} | {what} | {_why(action)} |"
 
 
 def _note(note: Note) -> str:
