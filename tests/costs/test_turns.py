@@ -234,3 +234,11 @@ def test_a_first_use_long_after_the_turn_suggests_no_time_zone(book: Book) -> No
     book.seen("12-12 23:55", {1: "2"})
     assert figures(book)[1] == ("4", "certain")
     assert not any("give that zone" in text for text in book.report().warnings)
+
+
+def test_a_counter_below_0_at_first_sight(book: Book) -> None:
+    """It is an opening, not a fall as well; and less than that nobody can know."""
+    book.seen("11-10 09:00", {3: "-1"})
+    [line] = [line for line in book.report().accounts if line.sub_account_id == 3]
+    assert (line.month_to_date, line.opening, line.falls, line.increases) == (-1, -1, 0, 0)
+    assert line.lower_bound == -1

@@ -69,9 +69,9 @@ class _Splitter:
             unseen=self._unseen(trace, end),
         )
         self._move(account, trace, start, end)
-        account.start_doubtful = trace.before(start.doubtful)
+        account.start_doubtful = max(trace.before(start.doubtful), ZERO)
         if least < end.end:
-            account.end_doubtful = trace.before(end.end) - trace.before(least)
+            account.end_doubtful = max(trace.before(end.end) - trace.before(least), ZERO)
         return account if trace.is_in_month or account.spans or not account.is_certain else None
 
     def _move(self, account: AccountHistory, trace: Trace, start: Verdict, end: Verdict) -> None:
@@ -83,12 +83,12 @@ class _Splitter:
             if start.restarts and place == start.begin:
                 amount = value
                 span = self._from_turn(span)
-            elif place == 0 and span.day is None:
-                account.opening = amount
             before = value
             if not amount:
                 continue
-            if amount < ZERO:
+            if span.day is None:
+                account.opening += amount
+            elif amount < ZERO:
                 account.falls += amount
             account.cost += amount
             account.spans.append(span)
