@@ -16,7 +16,7 @@ from airflow_provider_closeai.provisioning import inputs
 from airflow_provider_closeai.provisioning.runner import Try
 from airflow_provider_closeai.roster import Applied, Options, Plan, Roster, apply, make_plan, read_roster
 from airflow_provider_closeai.roster.look import now_of
-from airflow_provider_closeai.roster.plan import parse_max_create, parse_max_delete
+from airflow_provider_closeai.roster.plan import parse_max_delete
 
 if TYPE_CHECKING:
     from airflow_provider_closeai.client.client import CloseAIClient
@@ -104,10 +104,10 @@ def _parsed(
     run: Run | None = None,
 ) -> tuple[Options, SinkKeys | None, LedgerBooks | None]:
     given: Mapping[str, Any] = options
-    prune = inputs.flag("prune", given.get("prune", False))
+    prune, most = inputs.flag("prune", given.get("prune", False)), given.get("max_create")
     settings = Options(
         prune=prune,
-        max_create=parse_max_create(given.get("max_create")),
+        max_create=None if most is None else inputs.whole("max_create", most, 0),
         max_delete=parse_max_delete(given.get("max_delete"), prune=prune),
         settle=float(inputs.amount("settle", given.get("settle", 30))),
         batch_size=inputs.whole("batch_size", given.get("batch_size", 100), 1),

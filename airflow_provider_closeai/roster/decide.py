@@ -6,7 +6,7 @@ No I/O and no clock here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 
 import msgspec
@@ -20,10 +20,8 @@ from airflow_provider_closeai.roster.checks import main_account_of
 from airflow_provider_closeai.roster.models import Entry, Pricing, Roster, owner_pattern
 from airflow_provider_closeai.roster.plan import CREATE, DELETE, REPRICE, Action, Note, Plan
 
-_CLOCKS_AGREE = timedelta(minutes=10)
 _ZERO = Decimal(0)
 _FEW = 5
-_NOTHING_CHANGED = "Nothing was changed."
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +106,7 @@ def make_plan(
         max_delete=max_delete,
         listed=len(seen.accounts),
         owned=owned,
-        actions=plans.sort_actions(changes.actions),
+        actions=tuple(sorted(changes.actions, key=lambda action: action.order)),
         deliver=tuple(sorted(changes.undelivered)),
         notes=tuple(sorted(changes.notes, key=lambda note: (note.alias, note.text))),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -187,15 +187,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return plan
 
 
-def parse_max_create(value: object) -> int | None:
-    """
-    Read ``max_create``.
-
-    :param value: a whole number, or ``None``.
-    """
-    return None if value is None else inputs.whole("max_create", value, 0)
-
-
 def parse_max_delete(value: object, *, prune: bool) -> int | str | None:
     """
     Read ``max_delete``.
@@ -228,15 +219,6 @@ def most_deletions(limit: int | str | None, owned: int) -> float:
     if limit is None:
         return math.inf
     return limit if isinstance(limit, int) else math.ceil(owned * Decimal(limit.rstrip("%")) / 100)
-
-
-def sort_actions(actions: Sequence[Action]) -> tuple[Action, ...]:
-    """
-    Return actions in their order.
-
-    :param actions: any.
-    """
-    return tuple(sorted(actions, key=lambda action: action.order))
 
 
 def _canonical(pricing: Mapping[str, Decimal | None] | None) -> object:
