@@ -9,11 +9,13 @@ is judged in :mod:`.answers`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.client
 import os
 import platform
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -32,6 +34,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 from urllib3.poolmanager import PoolManager
 
+from airflow_provider_closeai import __version__
 from airflow_provider_closeai.client.answers import Attempt, Outcome, judge
 from airflow_provider_closeai.client.config import ClientConfig
 from airflow_provider_closeai.client.models import encode
@@ -295,13 +298,12 @@ def _causes(error: BaseException | None) -> list[BaseException]:
     return found
 
 
-@functools.cache  # reading a distribution's metadata takes milliseconds
+@functools.cache
 def user_agent() -> str:
     """Name this package, Airflow (where it is installed) and Python, with their versions."""
-    parts = []
-    for name in ("airflow-provider-closeai", "apache-airflow"):
-        try:
-            parts.append(f"{name}/{version(name)}")
-        except PackageNotFoundError:
-            continue
+    parts = [f"airflow-provider-closeai/{__version__}"]
+    with contextlib.suppress(PackageNotFoundError):
+        # A distribution's metadata takes ten milliseconds to read: not where Airflow is loaded.
+        airflow = getattr(sys.modules.get("airflow"), "__version__", None) or version("apache-airflow")
+        parts.append(f"apache-airflow/{airflow}")
     return " ".join([*parts, f"python/{platform.python_version()}"])
