@@ -1,6 +1,7 @@
 """Measure: the same provisioning by three means under the same faults, speed, and large ledgers.
 
---write FILE also writes the tables to a Markdown file (docs/benchmarks.md).
+--write FILE also writes the tables to a Markdown file (docs/benchmarks.md), between two marks: what people
+wrote before and after them stays.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import argparse
 import os
 import platform as machine
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -36,6 +38,10 @@ PARTS: dict[str, Callable[[], list[list[Any]]]] = {
 }
 
 
+#: Stands before and after what is measured.
+MARK = "<!-- make bench writes what is between these lines -->"
+
+
 def table(lines: list[list[Any]]) -> str:
     """Make a Markdown table."""
     first, *others = [[str(cell) for cell in line] for line in lines]
@@ -54,6 +60,9 @@ def main() -> int:
     options = parser.parse_args()
     if options.write and options.only:
         parser.error("--write takes all parts")
+    parts = Path(options.write).read_text(encoding="utf-8").split(MARK) if options.write else []
+    if options.write and len(parts) != 3:
+        parser.error(f"{options.write} has not twice the line {MARK}")
     place = tempfile.mkdtemp(prefix="closeai-bench-")
     os.environ.update(TMPDIR=place, AIRFLOW_HOME=place, AIRFLOW__CORE__LOAD_EXAMPLES="False")
     tempfile.tempdir = place
@@ -66,7 +75,8 @@ def main() -> int:
     finally:
         shutil.rmtree(place, ignore_errors=True)
     if options.write:
-        Path(options.write).write_text(document(tables), encoding="utf-8")
+        parts[1] = f"\n\n{document(tables)}\n"
+        Path(options.write).write_text(MARK.join(parts), encoding="utf-8")
     return 0
 
 
@@ -75,6 +85,7 @@ def document(tables: dict[str, str]) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return DOCUMENT.format(
         date=f"{datetime.now(UTC):%Y-%m-%d}",
+        commit=subprocess.check_output(["git", "describe", "--always", "--dirty"], text=True).strip(),
         cores=os.cpu_count(),
         system=f"{machine.system()} {machine.machine()}, Python {machine.python_version()}; {versions}",
         runs=len(SCHEDULE),
@@ -92,9 +103,8 @@ def document(tables: dict[str, str]) -> str:
     )
 
 
-DOCUMENT = """# Benchmarks
-
-Measured {date} with `make bench ARGS='--write docs/benchmarks.md'`, {cores} cores
+DOCUMENT = """\
+Measured {date} at commit {commit} with `make bench ARGS='--write docs/benchmarks.md'`, {cores} cores
 ({system}).
 
 ## Side by side
@@ -131,8 +141,9 @@ until the listing shows what it made.
 The simulator is a process of its own, and so is each way of doing each job; CPU seconds and calls are
 the client's. *requests and json* is a session that reads each page once and believes it, keeps no note
 of what it sends, and does not read back. A listing here is proven whole, and a create exact after any
-crash. A task's fixed cost is nearly all the import of requests (with urllib3 and charset_normalizer):
-here it is paid when a task runs, by the HTTP provider whenever the DAG file is parsed too.
+crash. Most of a task's fixed cost is the import of requests (with urllib3 and charset_normalizer), which
+Airflow 3.3 has not loaded when a task's `execute` begins: here it is paid when a task runs, by the HTTP
+provider whenever the DAG file is parsed too.
 
 {beside}
 

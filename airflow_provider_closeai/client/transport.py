@@ -9,30 +9,35 @@ is judged in :mod:`.answers`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.client
 import os
 import platform
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 import requests
 from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
+from requests.structures import CaseInsensitiveDict
+from requests.utils import default_headers
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 from urllib3.poolmanager import PoolManager
 
+from airflow_provider_closeai import __version__
 from airflow_provider_closeai.client.answers import Attempt, Outcome, judge
 from airflow_provider_closeai.client.config import ClientConfig
-from airflow_provider_closeai.client.models import SecretToken, encode
+from airflow_provider_closeai.client.models import encode
 from airflow_provider_closeai.client.proxies import SOCKS_ERRORS, is_socks, proxies_for
 from airflow_provider_closeai.client.retry_after import parse_retry_after
 from airflow_provider_closeai.client.watchdog import Limit, ends
@@ -134,31 +139,6 @@ class _Adapter(HTTPAdapter):
         return manager
 
 
-class _Session(requests.Session):
-    def __init__(self, *, fresh: bool) -> None:
-        super().__init__()
-        for scheme in ("https://", "http://"):
-            self.mount(scheme, _Adapter(fresh=fresh))
-        self.headers["User-Agent"] = user_agent()
-        self.trust_env = False  # proxies_for and Transport take what counts of it
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Look at no ``Location``: a redirect is never followed, and a broken one must break nothing."""
-        return None
-
-
-class _Auth(AuthBase):
-    """The main key, or none. Being set at all, it keeps requests from looking into ``~/.netrc``."""
-
-    def __init__(self, key: SecretToken | None) -> None:
-        self._key = key
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._key is not None:
-            request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
-        return request
-
-
 class Transport:
     """
     Sends one request at a time. Follows no redirect, retries nothing.
@@ -169,17 +149,43 @@ class Transport:
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
         self._proxies: dict[str, dict[str, str]] = {}
-        self._sessions: dict[tuple[int, bool], _Session] = {}
+        self._urls: dict[str, str] = {}  # bases as requests writes them
+        self._adapters: dict[tuple[int, bool], _Adapter] = {}
+        self._headers = {
+            **default_headers(),
+            "Content-Type": "application/json",
+            "User-Agent": user_agent(),
+        }
         self._verify = config.verify
         if config.verify is True:
             self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
 
-    def _session(self, *, fresh: bool) -> _Session:
-        """Return a session of this process's own: forks that share one would read each other's answers."""
+    def _adapter(self, *, fresh: bool) -> _Adapter:
+        """Return connections of this process's own: forks that share them would read each other's answers."""
         key = os.getpid(), fresh
-        if key not in self._sessions:  # made when needed: most looks of a sensor send nothing
-            self._sessions[key] = _Session(fresh=fresh)
-        return self._sessions[key]
+        if key not in self._adapters:  # made when needed: most looks of a sensor send nothing
+            self._adapters[key] = _Adapter(fresh=fresh)
+        return self._adapters[key]
+
+    def _request(
+        self, method: str, base: str, path: str, query: Mapping[str, str] | None, body: object, *, auth: bool
+    ) -> requests.PreparedRequest:
+        """
+        Write a request. A session's merges, redirects, cookies and netrc would cost more than urllib3 does.
+        """
+        request = requests.PreparedRequest()
+        if base not in self._urls:
+            request.prepare_url(base, None)
+            self._urls[base] = (request.url or "").rstrip("/")
+        request.method = method
+        request.url = self._urls[base] + path + (f"?{urlencode(query)}" if query else "")
+        request.headers = CaseInsensitiveDict(self._headers)
+        if auth:
+            request.headers["Authorization"] = f"Bearer {self._config.key.reveal()}"
+        if body is not None:
+            request.body = encode(body)
+            request.headers["Content-Length"] = str(len(request.body))
+        return request
 
     def attempt(
         self,
@@ -209,7 +215,6 @@ class Transport:
         """
         if base not in self._proxies:
             self._proxies[base] = proxies_for(base, self._config.proxies)
-        data = None if body is None else encode(body)
         limit = Limit(time.monotonic() + seconds, _wire.__dict__)
         _wire.sent, _wire.connected, _wire.sock, _wire.is_refused = False, False, None, False
         _wire.may_leave = lambda: not limit.is_over and (may_leave is None or may_leave())
@@ -218,16 +223,10 @@ class Transport:
         try:
             with (
                 ends(limit),
-                self._session(fresh=fresh).request(
-                    method,
-                    base + path,
-                    params=query,
-                    data=data,
-                    headers={"Content-Type": "application/json"},
+                self._adapter(fresh=fresh).send(
+                    self._request(method, base, path, query, body, auth=auth),
                     proxies=self._proxies[base],
-                    auth=_Auth(self._config.key if auth else None),
                     timeout=timeouts,
-                    allow_redirects=False,
                     verify=self._verify,
                     stream=True,
                 ) as response,
@@ -299,13 +298,12 @@ def _causes(error: BaseException | None) -> list[BaseException]:
     return found
 
 
-@functools.cache  # reading a distribution's metadata takes milliseconds
+@functools.cache
 def user_agent() -> str:
     """Name this package, Airflow (where it is installed) and Python, with their versions."""
-    parts = []
-    for name in ("airflow-provider-closeai", "apache-airflow"):
-        try:
-            parts.append(f"{name}/{version(name)}")
-        except PackageNotFoundError:
-            continue
+    parts = [f"airflow-provider-closeai/{__version__}"]
+    with contextlib.suppress(PackageNotFoundError):
+        # A distribution's metadata takes ten milliseconds to read: not where Airflow is loaded.
+        airflow = getattr(sys.modules.get("airflow"), "__version__", None) or version("apache-airflow")
+        parts.append(f"apache-airflow/{airflow}")
     return " ".join([*parts, f"python/{platform.python_version()}"])

@@ -14,7 +14,6 @@ from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import ApiBase, BaseHealth, SubAccount
 from airflow_provider_closeai.hooks.keys import openai_client, sink_keys
-from airflow_provider_closeai.hooks.rosters import ApplyOptions, PlanOptions, apply_roster, plan_roster
 from airflow_provider_closeai.hooks.stores import VariableStore
 from airflow_provider_closeai.hooks.tries import this_try
 from airflow_provider_closeai.provisioning import runner
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from openai import OpenAI
 
     from airflow_provider_closeai.costs import Run
+    from airflow_provider_closeai.hooks.rosters import ApplyOptions, PlanOptions
     from airflow_provider_closeai.roster import Applied, Plan
     from airflow_provider_closeai.sinks.base import TokenSink
 
@@ -304,6 +304,8 @@ class CloseAIHook(BaseHook):
         :param roster: a path, a mapping, or a roster.
         :param options: ``prune``, ``max_create``, ``max_delete``, ``deliver_to``, ``ledger``, ``time_zone``.
         """
+        from airflow_provider_closeai.hooks.rosters import plan_roster  # most tasks need none
+
         return plan_roster(self.get_conn, roster, options)
 
     def apply(
@@ -322,6 +324,8 @@ class CloseAIHook(BaseHook):
         :param run: of the task, for the ledger.
         :param options: those of :meth:`plan`, ``settle``, ``batch_size``, ``dry_run``.
         """
+        from airflow_provider_closeai.hooks.rosters import apply_roster
+
         return apply_roster(self.get_conn, plan, options, this_try(context), run)
 
 

@@ -247,7 +247,7 @@ def _one_try(
             counter=f"host-{host}",
         )
         client = CloseAIClient(config, clock=own)
-        world._sessions.append(client.pool._transport._session(fresh=False))
+        world._sessions.append(client.pool._transport._adapter(fresh=False))
         return act(client, this_try)
 
     return run

@@ -219,7 +219,7 @@ class World(contextlib.ExitStack):
         config = config_from(password=self.sim.key, host=self.sim.discovery_url, extra=settings)
         clock = ClientClock(now=self.clock.time, monotonic=self.clock.monotonic, sleep=self.clock.sleep)
         client = CloseAIClient(config, clock=clock)
-        self._sessions.append(client.pool._transport._session(fresh=False))
+        self._sessions.append(client.pool._transport._adapter(fresh=False))
         return client
 
     def use_host(self, number: int) -> None:
