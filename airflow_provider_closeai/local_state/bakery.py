@@ -164,7 +164,7 @@ class Contender(msgspec.Struct, frozen=True, kw_only=True):
         if self._ticket_name not in self.names:
             return Add(self._ticket_name)
         old_beats = [name for name in self.names if _is_beat(name)][:-1]
-        # In a slow store they stay until the end: once they are removed, the next beat is due, and so on for ever.
+        # In a slow store they stay until the end: once they are removed the next beat is due, for ever.
         if old_beats and now < self.written_at + self.lease / 6:
             return Remove(tuple(old_beats))
         if now >= self.written_at + self.lease / 3:
