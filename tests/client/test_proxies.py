@@ -117,7 +117,7 @@ def test_a_create_that_socks_did_not_carry_goes_to_the_next_base(sim: Simulator)
 WITHOUT_PYSOCKS = """
 import sys
 sys.modules["socks"] = None
-from airflow_provider_closeai.client.calls import CloseAIClient
+from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import ConfigError
 extra = {"api_bases": [sys.argv[1]], **({"proxies": {"all": sys.argv[2]}} if len(sys.argv) > 2 else {})}
