@@ -149,7 +149,7 @@ def judge(trace: Trace, turn: Turn, *, is_in_parts: bool = False) -> Verdict:
     if len(falls) == 1 and _is_explained(trace, falls[0]):
         return _fallen_once(trace, turn, falls[0], range(first, last), is_in_parts=is_in_parts)
     if falls:
-        return _fallen_in_doubt(trace, falls)
+        return _fallen_in_doubt(trace, falls, range(first, last))
     if is_unseen:
         return _unseen(last)
     if is_first_inside and last == first and trace.is_gone:
@@ -195,7 +195,7 @@ def _fallen_once(trace: Trace, turn: Turn, fall: int, movements: range, *, is_in
     )
 
 
-def _fallen_in_doubt(trace: Trace, falls: list[int]) -> Verdict:
+def _fallen_in_doubt(trace: Trace, falls: list[int], movements: range) -> Verdict:
     """Take the least that the old month can be: the smallest value that a reset may have taken away."""
     spans, latest = trace.spans, falls[-1]
     if len(falls) > 1:
@@ -203,7 +203,11 @@ def _fallen_in_doubt(trace: Trace, falls: list[int]) -> Verdict:
     else:
         end, doubt = latest + 1, REFUND
     unseen = (spans[falls[0]].start, spans[latest].end)
-    return Verdict(end, latest + 1, old_doubt=doubt, new_doubt=doubt, unseen=unseen)
+    hiding = (place for place in movements if place not in falls and not trace.is_exact(place))
+    sure = next(hiding, end)  # from there on what a part has spent since its reset may be in the values
+    return Verdict(
+        end, latest + 1, old_doubt=doubt, new_doubt=doubt, unseen=unseen, sure=sure if sure < end else None
+    )
 
 
 def _grown(trace: Trace, turn: Turn, first: int, last: int) -> Verdict:
