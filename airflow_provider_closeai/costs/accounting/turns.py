@@ -189,7 +189,7 @@ def _fallen_once(trace: Trace, turn: Turn, fall: int, movements: range, *, is_in
         old_doubt=PARTS,
         new_doubt=PARTS if is_left else "",  # later its counter has the new month's and nothing else
         unseen=(spans[places[0]].start, spans[places[-1]].end),
-        sure=min(movements[0], fall) if places[0] < fall else None,
+        sure=movements[0] if movements[0] < fall else None,  # growth may be the new month's
         doubtful=len(spans) if is_left else 0,
         waits=is_left and not trace.is_gone,
     )
@@ -203,8 +203,7 @@ def _fallen_in_doubt(trace: Trace, falls: list[int], movements: range) -> Verdic
     else:
         end, doubt = latest + 1, REFUND
     unseen = (spans[falls[0]].start, spans[latest].end)
-    hiding = (place for place in movements if place not in falls and not trace.is_exact(place))
-    sure = next(hiding, end)  # from there on what a part has spent since its reset may be in the values
+    sure = next((place for place in movements if place not in falls), end)  # growth may be the new month's
     return Verdict(
         end, latest + 1, old_doubt=doubt, new_doubt=doubt, unseen=unseen, sure=sure if sure < end else None
     )
