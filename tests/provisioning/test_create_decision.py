@@ -351,6 +351,7 @@ class Troubles:
         return json.dumps([self.posts, self.bases, self.dies_after, self.wait])
 
 
+TROUBLED = Killed, OutcomeUnknown, RateLimited, Declined, NotConfirmed, UnexpectedAnswer
 KINDS = ("answered", "half", "unknown", "lost", "refused", "waits", "killed", "no and half")
 TROUBLES = st.builds(
     Troubles,
@@ -383,7 +384,7 @@ def test_exactly_count_whatever_happens(
     for number, troubles in enumerate([*tries, last]):
         try:
             found = model.run(count, batch, troubles, is_retry=number > 0 and retries[number], own=False)
-        except (Killed, OutcomeUnknown, RateLimited, Declined, NotConfirmed):
+        except TROUBLED:
             assert troubles is not last
         else:
             assert len(found) == count
@@ -412,7 +413,7 @@ def test_exactly_count_where_each_try_runs_on_another_host(
         model.here = Text()
         try:
             found = model.run(count, batch, troubles, is_retry=number > 0, own=own)
-        except (Killed, OutcomeUnknown, RateLimited, Declined, NotConfirmed):
+        except TROUBLED:
             assert troubles is not last
         else:
             assert len(found) == count

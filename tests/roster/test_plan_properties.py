@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -30,6 +31,8 @@ LIMITS = settings(
     suppress_health_check=list(HealthCheck),
     phases=set(Phase) - {Phase.shrink},
 )
+#: Draws of its own: those of 400 days are more than hypothesis takes of one example.
+SEEDS = st.integers(0, 2**32).map(random.Random)
 DEEPLY = settings(parent=LIMITS, max_examples=DEEP)
 
 
@@ -212,14 +215,14 @@ def rotations(draw: st.DrawFn) -> Model:
 
 
 @settings(parent=LIMITS, max_examples=6)
-@given(model=rotations(), crashes=st.sampled_from([0.0, 0.5]), seed=st.randoms(use_true_random=False))
+@given(model=rotations(), crashes=st.sampled_from([0.0, 0.5]), seed=SEEDS)
 def test_rotation_always_leaves_keys_that_work(model: Model, crashes: float, seed: Any) -> None:
     check_rotation(model, 60, crashes, seed)
 
 
 @pytest.mark.deep
 @settings(parent=LIMITS, max_examples=max(DEEP // 25, 1))
-@given(model=rotations(), crashes=st.sampled_from([0.0, 0.3, 0.7]), seed=st.randoms(use_true_random=False))
+@given(model=rotations(), crashes=st.sampled_from([0.0, 0.3, 0.7]), seed=SEEDS)
 def test_rotation_always_leaves_keys_that_work_for_400_days(model: Model, crashes: float, seed: Any) -> None:
     check_rotation(model, 400, crashes, seed)
 
