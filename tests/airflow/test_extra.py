@@ -35,7 +35,10 @@ EXTRAS = {
 READS_IT = AIRFLOW < (3, 0) or AIRFLOW >= (3, 2)
 
 
-@pytest.fixture(params=EXTRAS)
+every_extra = pytest.mark.parametrize("told", EXTRAS, indirect=True)
+
+
+@pytest.fixture
 def told(request: pytest.FixtureRequest, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> str:
     """Break the connection's extra; gives what is to be said about it."""
     fields = {**sim.connection(), "extra": EXTRAS[request.param]}
@@ -43,6 +46,7 @@ def told(request: pytest.FixtureRequest, sim: Simulator, monkeypatch: pytest.Mon
     return "The connection's extra is "
 
 
+@every_extra
 def test_in_the_hook_and_test_connection(sim: Simulator, told: str) -> None:
     if not READS_IT:
         pytest.skip("Airflow 3.1 reads no such connection outside of a task")
@@ -66,6 +70,7 @@ def test_in_the_hook_and_test_connection(sim: Simulator, told: str) -> None:
     assert sim.requests == []
 
 
+@every_extra
 def test_in_the_trigger(sim: Simulator, told: str) -> None:
     async def first() -> Any:
         async for event in HealthTrigger().run():
