@@ -44,10 +44,10 @@ def clean(directory: Path) -> None:
 
     :param directory: the private folder.
     """
-    with os.scandir(directory) as entries:
-        old = [Path(entry.path) for entry in entries if _is_old(entry.stat(follow_symlinks=False))]
-    for path in old:
-        with contextlib.suppress(OSError):
+    for path in list(directory.iterdir()):
+        with contextlib.suppress(OSError):  # another process may have removed it meanwhile
+            if not _is_old(path.lstat()):
+                continue
             if path.suffix in (".json", ".lock"):
                 _remove_under_its_lock(path)
             elif path.name.startswith(".new-"):
