@@ -10,9 +10,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
+
+if TYPE_CHECKING:
+    import pytest
+
+    from airflow_provider_closeai.simulator import Simulator
 
 AIRFLOW = tuple(int(part) for part in version("apache-airflow").split(".")[:3])
 ON_3 = AIRFLOW >= (3, 0)
@@ -160,3 +165,14 @@ def stored_connection(fields: dict[str, Any]) -> Iterator[None]:
     finally:
         with create_session() as session:
             session.execute(sqlalchemy.text("delete from connection where conn_id='closeai_default'"))
+
+
+def connect(monkeypatch: pytest.MonkeyPatch, sim: Simulator, conn_id: str, **fields: Any) -> None:
+    """Make one more connection to the simulator, with some fields of its own."""
+    connection = {**sim.connection(), **fields}
+    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
+
+
+def prices(account: dict[str, Any]) -> dict[str, float]:
+    """Return the prices of an account by model."""
+    return {entry["model"]: float(entry["pricing_factor"]) for entry in account["model_pricing"]}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import json
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from airflow_cell import AIRFLOW, ON_3, run, serialized
+from airflow_cell import AIRFLOW, ON_3, connect, prices, run, serialized
 
 from airflow_provider_closeai.operators.sub_accounts import (
     CreateSubAccountsOperator,
@@ -33,15 +32,6 @@ RECORD = {
     "token_hint",
 }
 PRICING = {"gpt-4": 1}
-
-
-def connect(monkeypatch: pytest.MonkeyPatch, sim: Simulator, conn_id: str, **fields: Any) -> None:
-    connection = {**sim.connection(), **fields}
-    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
-
-
-def prices(account: dict[str, Any]) -> dict[str, float]:
-    return {entry["model"]: float(entry["pricing_factor"]) for entry in account["model_pricing"]}
 
 
 def failure() -> type[BaseException]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow_cell import run, serialized
+from airflow_cell import prices, run, serialized
 
 from airflow_provider_closeai.operators.sub_accounts import (
     CreateSubAccountsOperator,
@@ -20,10 +20,6 @@ from airflow_provider_closeai.simulator import Simulator
 Create, Update = CreateSubAccountsOperator, UpdatePricingOperator
 Delete, List = DeleteSubAccountsOperator, ListSubAccountsOperator
 PRICING = {"gpt-4": 1}
-
-
-def prices(account: dict[str, Any]) -> dict[str, float]:
-    return {entry["model"]: float(entry["pricing_factor"]) for entry in account["model_pricing"]}
 
 
 # --- What other tasks return, and do not -------------------------------------------------------------------

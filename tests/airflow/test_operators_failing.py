@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow_cell import AIRFLOW, run
+from airflow_cell import AIRFLOW, connect, prices, run
 
 from airflow_provider_closeai.operators.sub_accounts import (
     CreateSubAccountsOperator,
@@ -22,15 +21,6 @@ from airflow_provider_closeai.simulator import Request, Simulator
 Create, Update = CreateSubAccountsOperator, UpdatePricingOperator
 Delete, List = DeleteSubAccountsOperator, ListSubAccountsOperator
 PRICING = {"gpt-4": 1}
-
-
-def connect(monkeypatch: pytest.MonkeyPatch, sim: Simulator, conn_id: str, **fields: Any) -> None:
-    connection = {**sim.connection(), **fields}
-    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
-
-
-def prices(account: dict[str, Any]) -> dict[str, float]:
-    return {entry["model"]: float(entry["pricing_factor"]) for entry in account["model_pricing"]}
 
 
 def test_permanent_errors_are_not_retried(sim: Simulator, dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
