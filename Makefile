@@ -128,12 +128,12 @@ test-newest: .venv/tools/.stamp ## the wheel in the newest Airflow of the packag
 	$(UV) venv -q --python '$(MAIN_PYTHON)' .venv/newest
 	$(UV) build -q --wheel --out-dir dist .
 	$(UV) pip install -q --python .venv/newest dist/*.whl -r requirements/test.in
-	.venv/newest/bin/pytest -n 2 --dist worksteal tests $(ARGS)
+	.venv/newest/bin/pytest -n 4 --dist worksteal tests $(ARGS)
 
 .PHONY: test-e2e
 # A file to a worker: else each worker starts an Airflow of its own.
 test-e2e: .venv/tools/.stamp ## a real Airflow: crashes, the hunt for leaks, months of days; the slow tests too
-	@$(MATRIX) $(or $(CELL),$(MAIN_CELL)) -- -m 'e2e or slow' --dist loadfile $(ARGS)
+	@$(MATRIX) $(or $(CELL),$(MAIN_CELL)) -- -m 'e2e or slow' -n 3 --dist loadfile $(ARGS)
 
 .PHONY: test-celery
 test-celery: .venv/celery/.stamp ## two hosts: CeleryExecutor, PostgreSQL, Redis (Debian, as root; 8 minutes at most)

@@ -51,8 +51,8 @@ class Cell:
 
         report = ROOT / venv / "junit.xml"
         report.unlink(missing_ok=True)
-        # Each worker begins with half of the tests, so that but one of them needs a database of Airflow's.
-        parallel = ["-n", "2", "--dist", "worksteal"]
+        # Tests wait more than they compute. Each worker begins with a stretch of them, so that few need Airflow.
+        parallel = ["-n", "4", "--dist", "worksteal"]
         command = [f"{venv}/bin/pytest", *parallel, f"--junitxml={report}", "tests", *arguments]
         status = subprocess.run(command, cwd=ROOT).returncode
         if report.exists():
