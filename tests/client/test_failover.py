@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
-from support import Sleeps, client_of, fixed_client, in_threads
+from support import Sleeps, client_of, fixed_client, in_a_fork, in_threads
 
 from airflow_provider_closeai.client import errors
 from airflow_provider_closeai.simulator import Simulator
@@ -157,16 +155,13 @@ def test_the_deadline_bounds_a_call_after_a_fork_too(sim: Simulator) -> None:
     client = fixed_client(sim.base_urls[0], key=sim.key, deadline=1)
     client.page(1, 1)
     sim.fault("list", "drip", seconds=0.2, times=None)
-    child = os.fork()
-    if not child:
-        signal.alarm(60)  # ends it where nothing else does
-        try:
+
+    def is_ended() -> bool:
+        with pytest.raises(errors.OutcomeUnknown, match="within the deadline"):
             client.page(1, 1)
-        except errors.OutcomeUnknown as error:
-            os._exit(0 if "within the deadline" in str(error) else 1)
-        finally:
-            os._exit(1)
-    assert os.waitpid(child, 0)[1] == 0
+        return True
+
+    assert in_a_fork(is_ended)
 
 
 def test_each_call_of_many_threads_has_a_deadline_of_its_own(sim: Simulator) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import ipaddress
 import socket
@@ -18,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from socks_server import socks_server
+from socks_server import pipe, socks_server
 from support import KEY, in_threads, platform, raw_server, read_request
 
 from airflow_provider_closeai.client.answers import Attempt, Outcome
@@ -167,9 +166,3 @@ def test_what_is_connected_only_after_the_deadline_carries_nothing(
         assert asked == []
     assert seen.outcome is Outcome.NOT_SENT
     assert "within the deadline" in seen.detail
-
-
-def pipe(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            target.sendall(data)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import base64
-import os
 import platform as python_platform
 import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import KEY, PROXY_VARIABLES, Asked, client_of, fixed_client, platform, raw_server, read_request
+from support import (
+    KEY,
+    PROXY_VARIABLES,
+    Asked,
+    client_of,
+    fixed_client,
+    in_a_fork,
+    platform,
+    raw_server,
+    read_request,
+)
 
 from airflow_provider_closeai.client.answers import Attempt, Outcome
 from airflow_provider_closeai.client.calls import LIST
@@ -178,9 +187,6 @@ def test_a_fork_takes_no_connection_along() -> None:
             return transport.attempt("GET", f"http://127.0.0.1:{port}", "/", decode=LIST.decode, seconds=10)
 
         assert ask().outcome is Outcome.EXECUTED
-        child = os.fork()
-        if child == 0:
-            os._exit(0 if ask().outcome is Outcome.EXECUTED else 1)
-        assert os.waitpid(child, 0)[1] == 0
+        assert in_a_fork(lambda: ask().outcome is Outcome.EXECUTED)
         assert ask().outcome is Outcome.EXECUTED
         assert len(connections) == 2

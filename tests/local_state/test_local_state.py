@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import HANG, clock_with, in_processes
+from support import HANG, clock_with, in_a_fork, in_processes
 
 from airflow_provider_closeai.local_state import FileStore, cleaning, lock, private_directory
 from airflow_provider_closeai.local_state.cleaning import KEEP, clean
@@ -88,12 +88,12 @@ def test_a_lock_is_waited_for() -> None:
 
 
 def test_a_child_does_not_hold_what_its_parent_holds() -> None:
+    def is_held() -> bool:
+        with lock("x", wait=0) as mine:
+            return not mine
+
     with lock("x", wait=0):
-        child = os.fork()
-        if child == 0:
-            with lock("x", wait=0) as mine:
-                os._exit(int(mine))
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert in_a_fork(is_held)
 
 
 def test_what_is_old_is_removed_and_what_is_fresh_stays() -> None:
