@@ -6,7 +6,6 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -229,7 +228,7 @@ def test_what_goes_wrong_with_one_alias_does_not_stop_the_others(sim: Simulator)
         sync(client, {"alias": "team-a"}, {"alias": "team-b"})
     assert [account["alias"] for account in sim.accounts()] == ["team-b"]
     # What was declined may have happened: it is waited for.
-    sync(client, {"alias": "team-a"}, {"alias": "team-b"}, options=replace(PRUNE, settle=0.2))
+    sync(client, {"alias": "team-a"}, {"alias": "team-b"}, options=msgspec.structs.replace(PRUNE, settle=0.2))
     assert sorted(account["alias"] for account in sim.accounts()) == ["team-a", "team-b"]
 
 

@@ -215,7 +215,7 @@ class Masking:
 @pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     def to(origin: str) -> None:
-        connection = {"conn_type": "closeai", "password": "sk-main", "extra": {"api_bases": [origin]}}
+        connection = {"conn_type": "closeai", "password": "sk-nobodys", "extra": {"api_bases": [origin]}}
         monkeypatch.setenv("AIRFLOW_CONN_CLOSEAI_DEFAULT", json.dumps(connection))
 
     return to
