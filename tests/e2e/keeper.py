@@ -69,7 +69,7 @@ def main() -> None:
                 for name, process in running.items():
                     if process.poll() is not None:
                         running[name] = start(name, plan[name])
-                bury_orphans({process.pid for process in running.values()})
+            bury_orphans({process.pid for process in running.values()})
     finally:
         end()
 
