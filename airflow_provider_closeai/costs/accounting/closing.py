@@ -12,6 +12,7 @@ from airflow_provider_closeai.costs.accounting.doubts import doubts
 from airflow_provider_closeai.costs.accounting.money import ZERO, format_amount, total
 from airflow_provider_closeai.costs.accounting.report_model import Report
 from airflow_provider_closeai.costs.accounting.shares import shares_text
+from airflow_provider_closeai.costs.accounting.turns import CLOSED
 from airflow_provider_closeai.costs.errors import CloseRefused
 
 
@@ -71,6 +72,8 @@ def differences(report: Report, now: datetime) -> list[Adjustment]:
     """
     Return what the observations of a closed month say differently now, as lines to append.
 
+    Of an account whose end is in doubt they say nothing: its closed figure stands.
+
     :param report: the month.
     :param now: the time.
     """
@@ -83,6 +86,8 @@ def differences(report: Report, now: datetime) -> list[Adjustment]:
     found = []
     for number in sorted({*observed, *booked}):
         account = observed.get(number)
+        if account and account.end_doubt not in ("", CLOSED):
+            continue
         one = account or closed.get(number)
         cost = account.history.cost if account and account.history else ZERO
         difference = total([cost, *(-amount for amount in booked.get(number, ()))])

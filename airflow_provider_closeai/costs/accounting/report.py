@@ -142,19 +142,23 @@ def _accounts(
         if closing is not None:
             one = closed.get(number)
             base = one.amount if one else ZERO
-            account.doubtful = min(account.doubtful, max(base, ZERO))  # of what is reported
             if one and one.owner != account.owner:
                 moved.append(number)
                 account.owner, account.shares = one.owner, shares_from(one.shares)
         account.appended = appended.get(number, [])
         account.month_to_date = base + sum((item.amount for item in account.appended), ZERO)
         account.adjustments = account.month_to_date - computed
+        if not account.is_certain:  # what was closed may be more than the least that is seen now
+            account.doubtful = max(account.doubtful + account.kept + _booked(account), ZERO)
         if closing is not None and account.is_certain and closing.is_uncertain(number):
-            booked = (item.amount for item in account.appended if item.source == DIFFERENCE)
-            if base + sum(booked, ZERO) != computed:
+            if base + _booked(account) != computed:
                 account.end_doubt = CLOSED  # until a close books what was settled since
     accounts.sort(key=lambda account: (-account.month_to_date, account.sub_account_id))
     return accounts, sorted(moved)
+
+
+def _booked(account: AccountCosts) -> Decimal:
+    return sum((item.amount for item in account.appended if item.source == DIFFERENCE), ZERO)
 
 
 def _by_owner(accounts: Iterable[AccountCosts]) -> list[OwnerCosts]:

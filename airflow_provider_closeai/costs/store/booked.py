@@ -69,7 +69,8 @@ def read_adjustments(ledger: Ledger, month: str, currency: str) -> tuple[list[Ad
     found: list[Adjustment] = []
     warnings: list[str] = []
     notes: set[tuple[int, str, Decimal]] = set()
-    for file in ledger.files(ADJUSTMENTS, month):
+    of_key = {file.run: file for file in ledger.files(ADJUSTMENTS, month)}
+    for file in of_key.values():
         for cells in _lines(ledger, file):
             line = Adjustment(file.at, month, *cells)
             problem, key = "", (line.sub_account_id, line.reason, line.amount)
