@@ -152,8 +152,10 @@ def test_a_closed_month_keeps_its_figures_when_a_later_part_of_the_reset_is_seen
     """10, 4, 0: a reset in two parts, or a refund of 6 and a reset. It was closed before the second fall."""
     book = new_book("closed")
     book.seen("10-31 23:58", {1: "0"})
-    book.turn("11", [1])
-    book.seen("11-30 23:55", {1: "10"})
+    for at in ("11-01 00:05", "11-02 00:05"):
+        book.seen(at, {1: "0"})
+    for at in ("11-30 14:00", "11-30 23:55"):
+        book.seen(at, {1: "10"})
     book.seen("12-01 00:05", {1: "4"})
     clock.at = local("12-01 00:10")
     book.close()
