@@ -178,6 +178,16 @@ def test_a_spike_is_against_the_accounts_own_four_weeks(book: Book) -> None:
     assert reached_alerts(report, thresholds, None) == [], "two days say nothing"
 
 
+def test_two_snapshots_after_midnight_hide_no_spike(book: Book) -> None:
+    """Two hosts, a few seconds apart: between the two nothing is spent, and what was is yesterday's."""
+    for number in range(1, 22):
+        at = local(f"11-{number:02} 00:05")
+        for seconds in (0, 3):
+            book.seen(at + timedelta(seconds=seconds), {1: 200 if number == 21 else number})
+    [alert] = reached_alerts(book.report(), parse_thresholds("spike 300% over 5"))
+    assert alert.day == "2026-11-20"
+
+
 def test_a_spike_is_told_once(book: Book, tmp_path: Path) -> None:
     book.seen("10-20 00:05", {1: "0"})
     spend(book, *["2"] * 14, "9")

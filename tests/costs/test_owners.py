@@ -218,8 +218,15 @@ def test_shares_in_a_table() -> None:
         ([{"team": "A"}], "split: give a mapping"),
         ("A", "split: give a mapping"),
         ([{"team": "A", "percent": 50}, {"team": "A", "percent": 50}], "has two shares"),
+        ({None: 50, "B": 50}, "a team is missing or empty"),
+        ([{"team": " ", "percent": 50}, {"team": "B", "percent": 50}], "a team is missing or empty"),
     ],
 )
 def test_shares_that_are_wrong(split: Any, told: str) -> None:
     with pytest.raises(InvalidParameter, match=told):
         parse_owners({"a": {"split": split}})
+
+
+def test_a_part_of_an_account_is_never_all_that_is_paid() -> None:
+    with pytest.raises(InvalidParameter, match="the shares are 50 % together, not 100"):
+        parse_owners({"a": {"team": "A", "percent": 50}})

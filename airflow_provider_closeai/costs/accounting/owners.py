@@ -132,10 +132,9 @@ def parse_owners(source: object) -> list[Rule]:
             if not isinstance(value, Mapping):
                 raise InvalidParameter(f"owners: entry {number} is no mapping with team and id or alias.")
             rules.append(_rule(value, f"owners rule {number}"))
-        rules = _joined(rules)
     else:
         raise InvalidParameter(f"owners: {type(source).__name__} is neither a mapping nor a list of rules.")
-    return rules
+    return _joined(rules)
 
 
 def parse_budgets(source: object, currency: str) -> dict[str, Decimal]:
