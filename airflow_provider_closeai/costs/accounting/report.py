@@ -130,8 +130,8 @@ def _accounts(
             AccountCosts(
                 sub_account_id=number,
                 alias=aliases[number],
-                owner=rule.owner if rule else Owner(UNALLOCATED),
-                shares=rule.shares if rule else (),
+                owner=rule.owner,
+                shares=rule.shares,
                 state="main account" if number == MAIN_ACCOUNT else "unobserved",
             )
         )
@@ -150,9 +150,8 @@ def _accounts(
         account.adjustments = account.month_to_date - computed
         if not account.is_certain:  # what was closed may be more than the least that is seen now
             account.doubtful = max(account.doubtful + account.kept + _booked(account), ZERO)
-        if closing is not None and account.is_certain and closing.is_uncertain(number):
-            if base + _booked(account) != computed:
-                account.end_doubt = CLOSED  # until a close books what was settled since
+        elif closing is not None and closing.is_uncertain(number) and base + _booked(account) != computed:
+            account.end_doubt = CLOSED  # until a close books what was settled since
     accounts.sort(key=lambda account: (-account.month_to_date, account.sub_account_id))
     return accounts, sorted(moved)
 
@@ -206,8 +205,8 @@ def _observed(
     return AccountCosts(
         sub_account_id=account.id,
         alias=account.alias,
-        owner=rule.owner if rule else Owner(UNALLOCATED),
-        shares=rule.shares if rule else (),
+        owner=rule.owner,
+        shares=rule.shares,
         state=state,
         created_at=account.created_at,
         first_seen=account.first,

@@ -40,7 +40,7 @@ def parse_shares(entries: Sequence[tuple[Owner, Any]], place: str) -> tuple[Shar
 
     :param entries: who pays, and how many per cent: a number or text such as ``60%``.
     :param place: where they stand, for the error.
-    :raises InvalidParameter: a share is not above 0, a team has two or no name, or together they are not 100 %.
+    :raises InvalidParameter: a share is not above 0, a team has two or no name, or they are not 100 %.
     """
     shares = []
     for owner, value in entries:

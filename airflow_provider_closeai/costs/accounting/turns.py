@@ -140,7 +140,9 @@ def judge(trace: Trace, turn: Turn, *, is_in_parts: bool = False) -> Verdict:
         last += 1
     before = trace.before(first)
     falls = [  # one that is below 0 rises when it starts again
-        place for place in range(first, last) if values[place] < trace.before(place) or trace.before(place) < ZERO
+        place
+        for place in range(first, last)
+        if values[place] < trace.before(place) or trace.before(place) < ZERO
     ]
     is_still = last == first and not is_unseen  # so the next move is the first since the turn
     is_near = last < len(spans) and (is_still or spans[last].end < turn.next_opens)
