@@ -106,7 +106,7 @@ def parse_label(name: str, value: Any) -> str:
     """
     text = str(value).strip() if isinstance(value, str | int | float | Decimal) else ""
     if not text or isinstance(value, bool):
-        raise InvalidParameter(f"{name}: {value!r} is no text. Give a name, for instance 'CloseAI'.")
+        raise InvalidParameter(f"{name}: {value!r} is no text. Give a short one.")
     return text
 
 
