@@ -25,7 +25,6 @@ from airflow_provider_closeai.costs.render.focus import parse_billed_cost
 from airflow_provider_closeai.costs.store.ledger import Ledger, run_key
 from airflow_provider_closeai.costs.tables import parse_file_format
 
-
 _IDS = 2**63  # above every id that Parquet and databases hold
 
 

@@ -262,3 +262,18 @@ def test_a_counter_below_0_around_the_turn_is_in_doubt(
     book.seen("12-01 00:05", {1: after})
     assert figures(book)[1] == (least[0], "uncertain")
     assert figures(book, DECEMBER)[1] == (least[1], "uncertain")
+
+
+def test_a_control_total_that_was_read_in_another_month_s_counters_is_left_out(book: Book) -> None:
+    """It and the counter started again before the assumed turn: 3 used, of which 1 by the account."""
+    book.seen("11-29 23:55", {1: "8"})
+    for at, cost in (("11-30 20:00", "0.5"), ("11-30 23:58", "1"), ("12-01 00:05", "1")):
+        book.seen(at, {1: cost})
+    book.control("11-29 23:55", "9")
+    assert book.report().main_difference == 1
+    book.control("11-30 23:58", "3")
+    report = book.report()
+    assert (report.control, report.main_difference) == (None, None)
+    assert any("Left out: the control total" in text for text in report.warnings)
+    book.control("12-01 00:05", "4")
+    assert book.report(DECEMBER).main_difference == 3
