@@ -72,7 +72,8 @@ def differences(report: Report, now: datetime) -> list[Adjustment]:
     """
     Return what the observations of a closed month say differently now, as lines to append.
 
-    Of an account whose end is in doubt they say nothing: its closed figure stands.
+    Of an account whose end is in doubt they say nothing: its closed figure stands. Of one that was closed in
+    doubt and is certain now there is a line in any case, perhaps of 0: it settles the figure.
 
     :param report: the month.
     :param now: the time.
@@ -91,7 +92,14 @@ def differences(report: Report, now: datetime) -> list[Adjustment]:
         one = account or closed.get(number)
         cost = account.history.cost if account and account.history else ZERO
         difference = total([cost, *(-amount for amount in booked.get(number, ()))])
-        if difference:
+        is_settled = (
+            account is not None
+            and account.is_certain
+            and report.closing is not None
+            and report.closing.is_uncertain(number)
+            and len(booked[number]) == 1
+        )
+        if difference or is_settled:
             found.append(
                 Adjustment(
                     now,
