@@ -279,6 +279,6 @@ class NoteRequest(msgspec.Struct, frozen=True, kw_only=True):
             currency=parse_currency(currency),
             month=require_month(month),
             amount=parse_amount("amount", amount),
-            alias="" if alias is None else str(alias),
+            alias=str(alias or ""),
             ledger=Ledger(open_path("ledger", ledger)),
         )

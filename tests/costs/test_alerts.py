@@ -33,6 +33,14 @@ def test_thresholds_are_exact(book: Book, cost: str, names: list[str]) -> None:
     assert [alert.threshold for alert in reached_alerts(report, thresholds)] == names
 
 
+def test_an_alert_rounds_as_the_pages_do(book: Book, tmp_path: Path) -> None:
+    book.seen("11-01 12:00", {1: "1000.125"})
+    result = book.publish(tmp_path, "json", owners={"*": "A"}, budgets={"A": "1000.005"})
+    assert result.alerts[0].text.startswith("A has spent 1,000.13 CNY")
+    assert "of its budget of 1,000.01 CNY" in result.alerts[0].text
+    assert "- A: over budget, 1,000.13 of 1,000.01 CNY" in result.digest
+
+
 def test_the_forecast_must_be_above(book: Book) -> None:
     book.seen("10-31 23:50", {1: "9"})
     book.seen("11-16 00:00", {1: "5"})
