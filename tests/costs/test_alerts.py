@@ -243,3 +243,16 @@ def test_a_team_in_doubt_has_spent_so_much_or_more(book: Book) -> None:
     [alert] = reached_alerts(report, parse_thresholds("80%"))
     assert alert.is_lower_bound
     assert alert.text.startswith("A has spent 9.00 CNY or more in 2026-11")
+
+
+def test_the_asset_s_metadata_has_the_first_alerts(book: Book, tmp_path: Path) -> None:
+    """Each event stays in Airflow's database: ten thousand alerts were 4 MB there."""
+    for at, cost in (("10-31 23:58", "9"), ("11-01 00:05", "0"), ("11-11 00:05", "60")):
+        book.seen(at, dict.fromkeys(range(1, 103), cost))
+    result = book.publish(tmp_path, "json", thresholds="balance")
+    published = result.published()
+    assert (len(result.record()["alerts"]), len(published["alerts"]), published["more_alerts"]) == (
+        102,
+        100,
+        2,
+    )
