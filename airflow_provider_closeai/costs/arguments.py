@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -15,7 +14,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.texts import plain_text
-from airflow_provider_closeai.roster.document import parse_text
+from airflow_provider_closeai.roster.document import load_json, parse_text
 from airflow_provider_closeai.roster.owners import budgets_of, is_roster, owners_of
 from airflow_provider_closeai.roster.reading import read_roster
 
@@ -107,7 +106,7 @@ def parse_label(name: str, value: Any) -> str:
     """
     text = str(value).strip() if isinstance(value, str | int | float | Decimal) else ""
     if not text or isinstance(value, bool):
-        raise InvalidParameter(f"{name}: {value!r} is no text. Give a name, for instance 'CloseAI'.")
+        raise InvalidParameter(f"{name}: {value!r} is no text. Give a short one.")
     return text
 
 
@@ -167,11 +166,11 @@ def load_rules(name: str, source: Any, open_path: OpenPath) -> Any:
     text = str(source)
     if text.strip()[:1] in ("{", "["):
         try:
-            found = json.loads(text, parse_float=Decimal)
+            found = load_json(text)
             return _of_roster(name, text) if is_roster(found) else found
-        except ValueError:
+        except ValueError as error:
             raise InvalidParameter(
-                f"{name}: it is text that is not JSON. In a template write "
+                f"{name}: it is text that is not JSON ({error}). In a template write "
                 f"{{{{ params.{name} | tojson }}}}, or give a mapping whose values are templates."
             ) from None
     if not text.strip():

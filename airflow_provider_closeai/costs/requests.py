@@ -25,6 +25,8 @@ from airflow_provider_closeai.costs.render.focus import parse_billed_cost
 from airflow_provider_closeai.costs.store.ledger import Ledger, run_key
 from airflow_provider_closeai.costs.tables import parse_file_format
 
+_IDS = 2**63  # above every id that Parquet and databases hold
+
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """
@@ -261,22 +263,22 @@ class NoteRequest(msgspec.Struct, frozen=True, kw_only=True):
         :param month: the month that it is booked in, ``YYYY-MM``.
         :param sub_account_id: whose cost.
         :param amount: below 0: less.
-        :param reason: why, for the reader of the report.
+        :param reason: why, for the reader of the report; white space around it does not count.
         :param currency: of the amount.
         :param alias: the account's, for the reader.
         :param open_path: makes a path object of a path.
         :raises InvalidParameter: naming the one that is wrong.
         """
-        if not str(reason).strip():
-            raise InvalidParameter("reason: it is empty. Say why, for the reader of the report.")
         if isinstance(sub_account_id, bool) or not isinstance(sub_account_id, int):
             raise InvalidParameter(f"sub_account_id: {sub_account_id!r} is no whole number.")
+        if not 0 <= sub_account_id < _IDS:
+            raise InvalidParameter(f"sub_account_id: no account has the id {sub_account_id}.")
         return cls(
             sub_account_id=sub_account_id,
-            reason=reason,
+            reason=arguments.parse_label("reason", reason),
             currency=parse_currency(currency),
             month=require_month(month),
             amount=parse_amount("amount", amount),
-            alias=alias,
+            alias=str(alias or ""),
             ledger=Ledger(open_path("ledger", ledger)),
         )

@@ -13,7 +13,7 @@ from airflow_provider_closeai.costs.accounting.report_model import Report
 from airflow_provider_closeai.costs.render.teams import Team
 from airflow_provider_closeai.costs.store.ledger import LedgerFile
 
-_MOST_TEAMS = 100  # the database keeps every event
+_MOST = 100  # teams, and alerts: the database keeps every event
 
 
 class SnapshotResult(msgspec.Struct, frozen=True):
@@ -85,7 +85,8 @@ class ReportResult(msgspec.Struct, frozen=True):
         }
 
     def published(self) -> dict[str, Any]:
-        """Return them and the first teams as plain JSON, for the asset's metadata."""
+        """Return them, the first alerts and the first teams as plain JSON, for the asset's metadata."""
+        record = self.record()
         teams = [
             {
                 "team": team.name,
@@ -95,10 +96,12 @@ class ReportResult(msgspec.Struct, frozen=True):
                 "verdict": team.verdict,
                 "level": team.level,
             }
-            for team in self.teams[:_MOST_TEAMS]
+            for team in self.teams[:_MOST]
         ]
         return {
-            **self.record(),
+            **record,
+            "alerts": record["alerts"][:_MOST],
+            "more_alerts": len(record["alerts"][_MOST:]),
             "sub_accounts": sum(team.accounts for team in self.teams),
             "teams": teams,
             "more_teams": len(self.teams) - len(teams),

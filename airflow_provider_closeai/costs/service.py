@@ -181,7 +181,7 @@ def close(request: CloseRequest, *, run: Run | None = None, clock: Clock = utc_n
     Close a month; of one that is closed, append what the observations say differently now.
 
     :param request: the month.
-    :param run: of one run only the newest closing is read.
+    :param run: whose closing it is.
     :param clock: returns the time.
     :returns: what was written; ``None`` where there was no difference.
     :raises CloseRefused: the month is not over, its end is in doubt, or its files are damaged.

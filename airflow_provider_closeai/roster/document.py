@@ -100,7 +100,14 @@ def _unreadable(name: str, line: int | None, problem: str) -> InvalidParameter:
     )
 
 
-def _parse_json(name: str, text: str) -> Document:
+def load_json(text: str) -> Any:
+    """
+    Read JSON; amounts are ``Decimal``.
+
+    :param text: the JSON.
+    :raises ValueError: it is none, or an object has a key twice.
+    """
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
@@ -108,8 +115,12 @@ def _parse_json(name: str, text: str) -> Document:
             raise ValueError(f"{twice!r} is there twice in one object")
         return found
 
+    return json.loads(text, parse_float=Decimal, object_pairs_hook=unique)
+
+
+def _parse_json(name: str, text: str) -> Document:
     try:
-        tree = json.loads(text, parse_float=Decimal, object_pairs_hook=unique)
+        tree = load_json(text)
     except json.JSONDecodeError as error:
         raise _unreadable(name, error.lineno, f"it is no JSON ({error.msg})") from None
     except (ValueError, RecursionError) as error:

@@ -33,6 +33,14 @@ def test_thresholds_are_exact(book: Book, cost: str, names: list[str]) -> None:
     assert [alert.threshold for alert in reached_alerts(report, thresholds)] == names
 
 
+def test_an_alert_rounds_as_the_pages_do(book: Book, tmp_path: Path) -> None:
+    book.seen("11-01 12:00", {1: "1000.125"})
+    result = book.publish(tmp_path, "json", owners={"*": "A"}, budgets={"A": "1000.005"})
+    assert result.alerts[0].text.startswith("A has spent 1,000.13 CNY")
+    assert "of its budget of 1,000.01 CNY" in result.alerts[0].text
+    assert "- A: over budget, 1,000.13 of 1,000.01 CNY" in result.digest
+
+
 def test_the_forecast_must_be_above(book: Book) -> None:
     book.seen("10-31 23:50", {1: "9"})
     book.seen("11-16 00:00", {1: "5"})
@@ -178,6 +186,16 @@ def test_a_spike_is_against_the_accounts_own_four_weeks(book: Book) -> None:
     assert reached_alerts(report, thresholds, None) == [], "two days say nothing"
 
 
+def test_two_snapshots_after_midnight_hide_no_spike(book: Book) -> None:
+    """Two hosts, a few seconds apart: between the two nothing is spent, and what was is yesterday's."""
+    for number in range(1, 22):
+        at = local(f"11-{number:02} 00:05")
+        for seconds in (0, 3):
+            book.seen(at + timedelta(seconds=seconds), {1: 200 if number == 21 else number})
+    [alert] = reached_alerts(book.report(), parse_thresholds("spike 300% over 5"))
+    assert alert.day == "2026-11-20"
+
+
 def test_a_spike_is_told_once(book: Book, tmp_path: Path) -> None:
     book.seen("10-20 00:05", {1: "0"})
     spend(book, *["2"] * 14, "9")
@@ -225,3 +243,16 @@ def test_a_team_in_doubt_has_spent_so_much_or_more(book: Book) -> None:
     [alert] = reached_alerts(report, parse_thresholds("80%"))
     assert alert.is_lower_bound
     assert alert.text.startswith("A has spent 9.00 CNY or more in 2026-11")
+
+
+def test_the_asset_s_metadata_has_the_first_alerts(book: Book, tmp_path: Path) -> None:
+    """Each event stays in Airflow's database: ten thousand alerts were 4 MB there."""
+    for at, cost in (("10-31 23:58", "9"), ("11-01 00:05", "0"), ("11-11 00:05", "60")):
+        book.seen(at, dict.fromkeys(range(1, 103), cost))
+    result = book.publish(tmp_path, "json", thresholds="balance")
+    published = result.published()
+    assert (len(result.record()["alerts"]), len(published["alerts"]), published["more_alerts"]) == (
+        102,
+        100,
+        2,
+    )

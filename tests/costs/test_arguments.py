@@ -177,6 +177,7 @@ def test_folders(sim: Simulator, tmp_path: Path, kind: str) -> None:
         ("owners", 5, "owners: int is neither a mapping nor a list"),
         ("owners", "{'search.*': 'Search'}", "In a template write {{ params.owners | tojson }}"),
         ("budgets", "[oh", "In a template write {{ params.budgets | tojson }}"),
+        ("budgets", '{"A": 1e3, "A": 2}', "'A' is there twice in one object"),
         ("budgets", Path("/not/there.yaml"), "budgets: the file /not/there.yaml cannot be read"),
         ("budgets", {"Ads": "1e400"}, "budgets entry 1 ('Ads'): '1e400' is out of range"),
         ("budgets", {"Ads": 1e400}, "budgets entry 1 ('Ads'): inf is no amount. Write a plain number"),

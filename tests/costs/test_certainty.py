@@ -144,3 +144,45 @@ def test_what_was_settled_after_a_close_is_booked_by_the_next(new_book: Any, clo
     book.close("2026-10", run="d" * 12)
     [line] = book.report("2026-10").accounts
     assert (line.month_to_date, line.certainty) == (Decimal(11), "certain")
+
+
+def test_what_is_settled_with_the_figure_that_was_closed_is_certain_in_the_next_month_too(
+    new_book: Any, clock: Clock, tmp_path: Path
+) -> None:
+    book = new_book("settled")
+    for at in ("09-30 23:58", "10-01 00:05", "10-02 00:05"):
+        book.seen(at, {1: "0"})
+    for at in ("10-31 14:00", "10-31 23:58", "11-01 00:05"):
+        book.seen(at, {1: "10"})
+    clock.at = local("11-01 00:10")
+    book.close("2026-10", even_if_uncertain=True)
+    book.seen("11-01 12:00", {1: "0"})
+    clock.at = local("11-01 12:05")
+    assert "October 2026 cost 10.0000 (uncertain)." in book.publish(tmp_path, "json").headline
+    assert book.close("2026-10", run="d" * 12) is not None
+    assert book.close("2026-10", run="e" * 12) is None
+    assert "October 2026 cost 10.0000." in book.publish(tmp_path, "json").headline
+
+
+def test_a_closed_month_keeps_its_figures_when_a_later_part_of_the_reset_is_seen(
+    new_book: Any, clock: Clock
+) -> None:
+    """10, 4, 0: a reset in two parts, or a refund of 6 and a reset. It was closed before the second fall."""
+    book = new_book("closed")
+    book.seen("10-31 23:58", {1: "0"})
+    for at in ("11-01 00:05", "11-02 00:05"):
+        book.seen(at, {1: "0"})
+    for at in ("11-30 14:00", "11-30 23:55"):
+        book.seen(at, {1: "10"})
+    book.seen("12-01 00:05", {1: "4"})
+    clock.at = local("12-01 00:10")
+    book.close()
+    book.seen("12-01 06:00", {1: "0"})
+    book.seen("12-01 23:55", {1: "1"})
+    clock.at = local("12-02 12:00")
+    assert book.close(run="d" * 12) is None  # what is in doubt is no difference
+    [line] = book.report().accounts
+    assert (line.month_to_date, line.lower_bound, line.certainty) == (Decimal(10), Decimal(4), "uncertain")
+    assert any("Of what is reported 6 may be another month's" in text for text in book.report().warnings)
+    [after] = book.report("2026-12").accounts
+    assert (after.month_to_date, after.certainty) == (Decimal(1), "uncertain")

@@ -100,7 +100,7 @@ def test_a_line_by_hand(november: Book, clock: Clock) -> None:
     assert november.close() is None  # it is no difference of the observations
     assert [line.source for line in report.appended] == ["manual"]
     assert not any("closed" in warning for warning in report.warnings)
-    with pytest.raises(InvalidParameter, match="reason: it is empty"):
+    with pytest.raises(InvalidParameter, match="reason: ' ' is no text"):
         november.note(reason=" ", **options)
     with pytest.raises(InvalidParameter, match="2027-01 is in the future"):
         november.note("2027-01", reason="x", **options)
@@ -239,6 +239,9 @@ def test_who_paid_when_it_was_closed_stands(november: Book, clock: Clock) -> Non
     [
         ({"sub_account_id": "1"}, "sub_account_id: '1' is no whole number"),
         ({"sub_account_id": None}, "sub_account_id: None is no whole number"),
+        ({"sub_account_id": 2**63}, "no account has the id 9223372036854775808"),
+        ({"sub_account_id": -1}, "no account has the id -1"),
+        ({"reason": None}, "reason: "),
         ({"currency": "rmb"}, "For the renminbi that is CNY"),
         ({"currency": "USD"}, "2026-11 was closed in CNY"),
         ({"month": "0000-05"}, "is not a valid month"),
@@ -257,5 +260,6 @@ def test_a_reason_is_booked_with_one_amount(november: Book) -> None:
     fields: dict[str, Any] = {"sub_account_id": 1, "reason": "note", "currency": "CNY"}
     assert november.note(amount="-1", **fields)
     assert november.note(amount="-1.0", **fields) is None
+    assert november.note(amount="-1", **{**fields, "reason": " note\n"}) is None
     with pytest.raises(InvalidParameter, match="'note' is booked already"):
         november.note(amount="-5", **fields)

@@ -85,16 +85,18 @@ def test_a_retry_replaces_its_own_file_and_no_other(tmp_path: Path) -> None:
     assert len(list((tmp_path / "snapshots/billing_month=2026-11").iterdir())) == 2
 
 
-def test_of_one_run_the_newest_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_taken_away_stays_an_observation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def unlink(path: Path, missing_ok: bool = False) -> None:
         if not missing_ok:
             raise PermissionError("write once")
 
     monkeypatch.setattr(Path, "unlink", unlink)
     ledger = Ledger(tmp_path)
-    ledger.write(SNAPSHOTS, "2026-11", AT, run_key("mine"), [ROW], replace=True)
+    first = ledger.write(SNAPSHOTS, "2026-11", AT, run_key("mine"), [ROW], replace=True)
     mine = ledger.write(SNAPSHOTS, "2026-11", AT.replace(minute=5), run_key("mine"), [ROW], replace=True)
-    assert ledger.files(SNAPSHOTS, "2026-11") == [mine]
+    assert ledger.files(SNAPSHOTS, "2026-11") == [first, mine]
 
 
 def test_a_crash_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -20,6 +21,23 @@ def test_two_ledgers_that_were_merged_are_named(book: Book) -> None:
         book.seen(f"11-0{day} 23:57", {7: "1"})
     [text] = [text for text in book.report().warnings if "two main accounts" in text]
     assert "listed again later: accounts 1, 7" in text
+
+
+def test_two_deployments_may_give_their_runs_the_same_keys(new_book: Any, clock: Clock) -> None:
+    """One DAG file in two deployments: the same DAG, run and task, each with a main account of its own."""
+    books = [new_book(name) for name in ("one", "two")]
+    for second, book in enumerate(books):
+        number = second + 1
+        for at in ("10-30 23:55", "10-31 23:58", "11-01 00:05"):
+            moment = local(at) + timedelta(seconds=second)
+            book.seen(moment, {number: "0" if at > "11" else "7"}, run=run_key(at))
+        clock.at = local("11-01 00:10") + timedelta(seconds=second)
+        book.close("2026-10", run=run_key("close"))
+    shutil.copytree(books[1].ledger.root, books[0].ledger.root, dirs_exist_ok=True)
+    report = books[0].report("2026-10")
+    assert [line.sub_account_id for line in report.accounts] == [1, 2]
+    assert any("listed again later: accounts 1, 2" in text for text in report.warnings)
+    assert any("2026-10 was closed twice" in text for text in report.warnings)
 
 
 def test_a_ledger_whose_newest_files_do_not_say_whose_it_is_mixes_no_main_accounts(book: Book) -> None:

@@ -27,20 +27,20 @@ def test_who_pays() -> None:
             }
         )
     )
-    assert owners.of(1, "search.web") == Owner("Search", "CC-1")
-    assert owners.of(2, "Search.web") == Owner("Unallocated")
-    assert owners.of(7, "search.web") == Owner("Ads")
-    assert owners.of(8, "x") == Owner("Ads", "CC-2")
-    assert owners.of(9, "a-1") == Owner("Letters")
-    assert owners.of(9, "c-1") == Owner("Unallocated")
+    assert owners.rule_of(1, "search.web").owner == Owner("Search", "CC-1")
+    assert owners.rule_of(2, "Search.web").owner == Owner("Unallocated")
+    assert owners.rule_of(7, "search.web").owner == Owner("Ads")
+    assert owners.rule_of(8, "x").owner == Owner("Ads", "CC-2")
+    assert owners.rule_of(9, "a-1").owner == Owner("Letters")
+    assert owners.rule_of(9, "c-1").owner == Owner("Unallocated")
 
 
 def test_rules_that_match_nothing_or_overlap_are_named() -> None:
     rules = {"search.*": "Search", "*.web": "Web", "old-*": "Nobody", "search.a*": "Search"}
     owners = Owners(parse_owners(rules))
     for number in range(1, 8):
-        assert owners.of(number, "search.web").team == "Search"
-    owners.of(9, "search.api")
+        assert owners.rule_of(number, "search.web").owner.team == "Search"
+    owners.rule_of(9, "search.api")
     assert owners.warnings() == [
         "No account of this month matches owners rule 3 (alias 'old-*' -> 'Nobody'): a typing error, or a "
         "rule that is not needed any more.",
@@ -81,8 +81,8 @@ def test_wrong_rules(rules: Any, told: str) -> None:
 )
 def test_files(path: str, text: str) -> None:
     owners = Owners(parse_owners(read_rules("owners", path, text.encode())))
-    assert owners.of(1, "search.web") == Owner("Search", "007")
-    assert owners.of(7, "x") == Owner("Ads")
+    assert owners.rule_of(1, "search.web").owner == Owner("Search", "007")
+    assert owners.rule_of(7, "x").owner == Owner("Ads")
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ def test_the_unallocated_line_makes_the_totals_meet(book: Book) -> None:
 
 def test_an_alias_with_brackets_is_itself_too() -> None:
     owners = Owners(parse_owners({"team[1]": "A", "id:2": "B", "b": "C"}))
-    assert owners.of(1, "team[1]").team == "A"
-    assert owners.of(2, "b").team == "B"
+    assert owners.rule_of(1, "team[1]").owner.team == "A"
+    assert owners.rule_of(2, "b").owner.team == "B"
     assert owners.warnings() == [], "the rule of b matches, though an id rule comes first"
 
 
@@ -154,7 +154,10 @@ def test_nothing_in_yaml_is_nothing() -> None:
         "owners", "o.yaml", b"a: {team: A, cost_center: null}\nb: {team: B, cost_center: 'null'}\n"
     )
     owners = Owners(parse_owners(rules))
-    assert (owners.of(1, "a").cost_center, owners.of(2, "b").cost_center) == ("", "null")
+    assert (owners.rule_of(1, "a").owner.cost_center, owners.rule_of(2, "b").owner.cost_center) == (
+        "",
+        "null",
+    )
     with pytest.raises(InvalidParameter, match="team is missing"):
         parse_owners(read_rules("owners", "o.yaml", b"a: null\n"))
 
@@ -218,8 +221,15 @@ def test_shares_in_a_table() -> None:
         ([{"team": "A"}], "split: give a mapping"),
         ("A", "split: give a mapping"),
         ([{"team": "A", "percent": 50}, {"team": "A", "percent": 50}], "has two shares"),
+        ({None: 50, "B": 50}, "a team is missing or empty"),
+        ([{"team": " ", "percent": 50}, {"team": "B", "percent": 50}], "a team is missing or empty"),
     ],
 )
 def test_shares_that_are_wrong(split: Any, told: str) -> None:
     with pytest.raises(InvalidParameter, match=told):
         parse_owners({"a": {"split": split}})
+
+
+def test_a_part_of_an_account_is_never_all_that_is_paid() -> None:
+    with pytest.raises(InvalidParameter, match="the shares are 50 % together, not 100"):
+        parse_owners({"a": {"team": "A", "percent": 50}})

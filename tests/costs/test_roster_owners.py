@@ -39,9 +39,12 @@ def test_owners_and_budgets_come_from_a_roster(form: str, tmp_path: Path) -> Non
         source.write_text(json.dumps(ROSTER))
     request = parsed(source, tmp_path)
     owners = Owners(request.owners)
-    found = [owners.of(1, alias).team for alias in ("team-a", "team-b", "team-[c]*", "team-cx", "team-e")]
+    found = [
+        owners.rule_of(1, alias).owner.team
+        for alias in ("team-a", "team-b", "team-[c]*", "team-cx", "team-e")
+    ]
     assert found == ["Search", "Search", "Ads", "Unallocated", "Unallocated"]
-    assert owners.of(1, "team-a") == Owner("Search", "CC-1")
+    assert owners.rule_of(1, "team-a").owner == Owner("Search", "CC-1")
     assert request.budgets == {"Search": Decimal("12.5")}, "a team's, where all of its aliases have one"
 
 

@@ -242,3 +242,38 @@ def test_a_counter_below_0_at_first_sight(book: Book) -> None:
     [line] = [line for line in book.report().accounts if line.sub_account_id == 3]
     assert (line.month_to_date, line.opening, line.falls, line.increases) == (-1, -1, 0, 0)
     assert line.lower_bound == -1
+
+
+@pytest.mark.parametrize(
+    ("before", "around", "after", "least"),
+    [
+        ("-1", "-3", "0", ("-3", "0")),  # a refund, and a reset that makes it rise
+        ("-3", "-3", "0", ("-3", "0")),
+        ("10", "-3", "0", ("-3", "0")),  # a refund of 13 and a reset, or the other way round
+        ("10", "10", "-3", ("-3", "-3")),
+        ("-2", "3", "1", ("-2", "0")),
+    ],
+)
+def test_a_counter_below_0_around_the_turn_is_in_doubt(
+    book: Book, before: str, around: str, after: str, least: tuple[str, str]
+) -> None:
+    book.seen("11-29 23:55", {1: before})
+    book.seen("11-30 23:58", {1: around})
+    book.seen("12-01 00:05", {1: after})
+    assert figures(book)[1] == (least[0], "uncertain")
+    assert figures(book, DECEMBER)[1] == (least[1], "uncertain")
+
+
+def test_a_control_total_that_was_read_in_another_month_s_counters_is_left_out(book: Book) -> None:
+    """It and the counter started again before the assumed turn: 3 used, of which 1 by the account."""
+    book.seen("11-29 23:55", {1: "8"})
+    for at, cost in (("11-30 20:00", "0.5"), ("11-30 23:58", "1"), ("12-01 00:05", "1")):
+        book.seen(at, {1: cost})
+    book.control("11-29 23:55", "9")
+    assert book.report().main_difference == 1
+    book.control("11-30 23:58", "3")
+    report = book.report()
+    assert (report.control, report.main_difference) == (None, None)
+    assert any("Left out: the control total" in text for text in report.warnings)
+    book.control("12-01 00:05", "4")
+    assert book.report(DECEMBER).main_difference == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import Any
 
 import msgspec
@@ -84,9 +84,9 @@ class Alert(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """One sentence for a person."""
-        amount, limit = (f"{value:,.2f} {self.currency}" for value in (self.amount, self.budget))
+        amount, limit = (f"{_cents(value)} {self.currency}" for value in (self.amount, self.budget))
         if self.certain is not None:
-            amount += f", of which {self.certain:,.2f} is certain,"
+            amount += f", of which {_cents(self.certain)} is certain,"
         elif self.is_lower_bound:
             amount += " or more"
         account = f"Account {self.sub_account_id} ({shown(self.alias)}, {shown(self.team)})"
@@ -114,6 +114,11 @@ class Alert(msgspec.Struct, frozen=True):
             for name, value in msgspec.structs.asdict(self).items()
         }
         return {**plain, "text": self.text}
+
+
+def _cents(amount: Decimal) -> str:
+    with localcontext(rounding=ROUND_HALF_UP):  # as the pages round
+        return f"{amount:,.2f}"
 
 
 def parse_thresholds(source: object) -> list[Threshold]:

@@ -12,6 +12,7 @@ from airflow_provider_closeai.costs.accounting.doubts import doubts
 from airflow_provider_closeai.costs.accounting.money import ZERO, format_amount, total
 from airflow_provider_closeai.costs.accounting.report_model import Report
 from airflow_provider_closeai.costs.accounting.shares import shares_text
+from airflow_provider_closeai.costs.accounting.turns import CLOSED
 from airflow_provider_closeai.costs.errors import CloseRefused
 
 
@@ -71,6 +72,9 @@ def differences(report: Report, now: datetime) -> list[Adjustment]:
     """
     Return what the observations of a closed month say differently now, as lines to append.
 
+    Of an account whose end is in doubt they say nothing: its closed figure stands. Of one that was closed in
+    doubt and is certain now there is a line in any case, perhaps of 0: it settles the figure.
+
     :param report: the month.
     :param now: the time.
     """
@@ -83,10 +87,19 @@ def differences(report: Report, now: datetime) -> list[Adjustment]:
     found = []
     for number in sorted({*observed, *booked}):
         account = observed.get(number)
+        if account and account.end_doubt not in ("", CLOSED):
+            continue
         one = account or closed.get(number)
         cost = account.history.cost if account and account.history else ZERO
         difference = total([cost, *(-amount for amount in booked.get(number, ()))])
-        if difference:
+        is_settled = (
+            account is not None
+            and account.is_certain
+            and report.closing is not None
+            and report.closing.is_uncertain(number)
+            and len(booked[number]) == 1
+        )
+        if difference or is_settled:
             found.append(
                 Adjustment(
                     now,

@@ -24,10 +24,11 @@ _WHY = {
     UNSEEN: "its counter was first seen after the turn, and nobody knows what it showed before",
     WAITING: "its counter has not started again yet as far as anybody looked",
     HIDDEN: "its counter only grew, and its start from 0 may hide between two values",
-    AGAIN: "its counter fell more than once around the turn",
+    AGAIN: "its counter fell more than once around the turn, or rose from below 0",
     PARTS: "its counter fell once, and another part of its start from 0 may hide in growth beside that",
     CLOSED: "the month was closed while it was in doubt, and what was settled since is not booked yet",
-    REFUND: "its counter fell, and its balance did not fall by what it shows since: that is rather a refund",
+    REFUND: "its counter fell and its balance did not fall by what it shows since, or it was below 0: that "
+    "is rather a refund",
 }
 
 

@@ -42,6 +42,9 @@ class Rule(msgspec.Struct, frozen=True):
         return f"{self.place} ({what} -> {self.owner.team!r})"
 
 
+_NO_RULE = Rule(Owner(UNALLOCATED), "")
+
+
 class Owners:
     """
     Finds who pays, and remembers which rules were of use.
@@ -66,14 +69,9 @@ class Owners:
         self._used: set[int] = set()
         self._overlaps: dict[tuple[Rule, Rule], list[int]] = {}
 
-    def of(self, account_id: int, alias: str) -> Owner:
-        """Return who pays for an account, as :meth:`rule_of` finds it."""
-        rule = self.rule_of(account_id, alias)
-        return rule.owner if rule else Owner(UNALLOCATED)
-
-    def rule_of(self, account_id: int, alias: str) -> Rule | None:
+    def rule_of(self, account_id: int, alias: str) -> Rule:
         """
-        Return the rule that says who pays for an account; ``None``: none does.
+        Return the rule that says who pays for an account: that of ``UNALLOCATED`` where none does.
 
         :param account_id: its id.
         :param alias: its alias.
@@ -82,7 +80,7 @@ class Owners:
         self._used.update(map(id, by_id + by_alias))
         found = by_id or by_alias
         if not found:
-            return None
+            return _NO_RULE
         first = found[0]
         for other in found[1:]:
             if other.owner != first.owner:
@@ -132,10 +130,9 @@ def parse_owners(source: object) -> list[Rule]:
             if not isinstance(value, Mapping):
                 raise InvalidParameter(f"owners: entry {number} is no mapping with team and id or alias.")
             rules.append(_rule(value, f"owners rule {number}"))
-        rules = _joined(rules)
     else:
         raise InvalidParameter(f"owners: {type(source).__name__} is neither a mapping nor a list of rules.")
-    return rules
+    return _joined(rules)
 
 
 def parse_budgets(source: object, currency: str) -> dict[str, Decimal]:

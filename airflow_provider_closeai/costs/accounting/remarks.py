@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from decimal import Decimal
-
-from airflow_provider_closeai.costs.accounting.booked import NOTE
+from airflow_provider_closeai.costs.accounting.closing import differences
 from airflow_provider_closeai.costs.accounting.months import format_ids
 from airflow_provider_closeai.costs.accounting.report_model import ESTIMATED, Report
 
@@ -51,19 +48,10 @@ def remarks_of(report: Report) -> list[str]:
             f"month's end, and up to {report.unseen_minutes} minutes around it were not seen: what was spent "
             "then is not included and not estimated."
         )
-    if report.closing is not None and (drift := _count_drifted(report)):
+    if report.closing is not None and (drift := len(differences(report, report.generated_at))):
         remarks.append(
             f"{report.month.name} is closed, and the observations of {drift} accounts say something else "
             "now. The closed figures stand. To book the difference, run the report with "
             "close=True."
         )
     return remarks
-
-
-def _count_drifted(report: Report) -> int:
-    """Count the accounts that are adjusted by something else than notes."""
-    notes: defaultdict[int, Decimal] = defaultdict(Decimal)
-    for item in report.appended:
-        if item.source == NOTE:
-            notes[item.sub_account_id] += item.amount
-    return sum(account.adjustments != notes.get(account.sub_account_id, 0) for account in report.accounts)

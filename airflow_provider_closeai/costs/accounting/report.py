@@ -15,6 +15,7 @@ from airflow_provider_closeai.costs.accounting.doubts import doubts
 from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
 from airflow_provider_closeai.costs.accounting.money import ESTIMATE, EXACT, ZERO
 from airflow_provider_closeai.costs.accounting.months import format_ids, minutes, zone_of
+from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.accounting.owners import UNALLOCATED, Owners, Rule
 from airflow_provider_closeai.costs.accounting.parts import parts_of
 from airflow_provider_closeai.costs.accounting.remarks import remarks_of
@@ -74,9 +75,9 @@ def build_report(
         totals = Amounts()
         for line in by_owner:
             totals.add(line)
-        difference = None
-        if history.control is not None:
-            difference = history.control.used - _total_at(history, history.control.at)
+        control, difference = _control(history), None
+        if control is not None:
+            difference = control.used - _total_at(history, control.at)
         report = Report(
             month=month,
             currency=currency,
@@ -91,11 +92,15 @@ def build_report(
             budgets=_budget_uses(by_owner, budgets or {}),
             closing=closing,
             appended=list(adjustments),
-            control=history.control,
+            control=control,
             main_difference=difference,
             warnings=[],
         )
         report.warnings = doubts(report) + history.warnings + matcher.warnings() + remarks_of(report)
+        if history.control is not None and control is None:
+            report.warnings.append(
+                "Left out: the control total. When it was read, counters showed another month."
+            )
         if moved:
             report.warnings.append(
                 f"{month.name} is closed, and the owner rules now give {format_ids(moved)} to somebody else. "
@@ -130,8 +135,8 @@ def _accounts(
             AccountCosts(
                 sub_account_id=number,
                 alias=aliases[number],
-                owner=rule.owner if rule else Owner(UNALLOCATED),
-                shares=rule.shares if rule else (),
+                owner=rule.owner,
+                shares=rule.shares,
                 state="main account" if number == MAIN_ACCOUNT else "unobserved",
             )
         )
@@ -142,19 +147,22 @@ def _accounts(
         if closing is not None:
             one = closed.get(number)
             base = one.amount if one else ZERO
-            account.doubtful = min(account.doubtful, max(base, ZERO))  # of what is reported
             if one and one.owner != account.owner:
                 moved.append(number)
                 account.owner, account.shares = one.owner, shares_from(one.shares)
         account.appended = appended.get(number, [])
         account.month_to_date = base + sum((item.amount for item in account.appended), ZERO)
         account.adjustments = account.month_to_date - computed
-        if closing is not None and account.is_certain and closing.is_uncertain(number):
-            booked = (item.amount for item in account.appended if item.source == DIFFERENCE)
-            if base + sum(booked, ZERO) != computed:
-                account.end_doubt = CLOSED  # until a close books what was settled since
+        if not account.is_certain:  # what was closed may be more than the least that is seen now
+            account.doubtful = max(account.doubtful + account.kept + _booked(account), ZERO)
+        elif closing is not None and closing.is_uncertain(number) and base + _booked(account) != computed:
+            account.end_doubt = CLOSED  # until a close books what was settled since
     accounts.sort(key=lambda account: (-account.month_to_date, account.sub_account_id))
     return accounts, sorted(moved)
+
+
+def _booked(account: AccountCosts) -> Decimal:
+    return sum((item.amount for item in account.appended if item.source == DIFFERENCE), ZERO)
 
 
 def _by_owner(accounts: Iterable[AccountCosts]) -> list[OwnerCosts]:
@@ -202,8 +210,8 @@ def _observed(
     return AccountCosts(
         sub_account_id=account.id,
         alias=account.alias,
-        owner=rule.owner if rule else Owner(UNALLOCATED),
-        shares=rule.shares if rule else (),
+        owner=rule.owner,
+        shares=rule.shares,
         state=state,
         created_at=account.created_at,
         first_seen=account.first,
@@ -220,6 +228,19 @@ def _observed(
         unseen_minutes=minutes(account.unseen[1] - account.unseen[0]) if is_over and account.unseen else 0,
         doubtful=account.start_doubtful + (account.end_doubtful if is_over else ZERO),
     )
+
+
+def _control(history: History) -> ControlTotal | None:
+    """Return the control total, unless some counter started again between it and the month's other values."""
+    control = history.control
+    if control is None:
+        return None
+    for account in history.accounts.values():
+        if account.fell and account.fell[1] <= control.at:
+            return None
+        if account.started and control.at < account.started[1]:
+            return None
+    return control
 
 
 def _total_at(history: History, at: datetime) -> Decimal:

@@ -40,10 +40,12 @@ def parse_shares(entries: Sequence[tuple[Owner, Any]], place: str) -> tuple[Shar
 
     :param entries: who pays, and how many per cent: a number or text such as ``60%``.
     :param place: where they stand, for the error.
-    :raises InvalidParameter: a share is not above 0, a team has two, or together they are not 100 %.
+    :raises InvalidParameter: a share is not above 0, a team has two or no name, or they are not 100 %.
     """
     shares = []
     for owner, value in entries:
+        if not owner.team:
+            raise InvalidParameter(f"{place}: split: a team is missing or empty.")
         text = value.strip().removesuffix("%").strip() if isinstance(value, str) else value
         percent = parse_amount(f"{place} ({owner.team!r}): percent", text)
         if percent <= 0:
@@ -124,7 +126,7 @@ def split_entry(source: object, place: str) -> list[tuple[Owner, Any]]:
     :raises InvalidParameter: neither.
     """
     if isinstance(source, Mapping):
-        return [(Owner(str(team).strip()), percent) for team, percent in source.items()]
+        return [(Owner(_name(team)), percent) for team, percent in source.items()]
     found = []
     for entry in source if isinstance(source, Sequence) and not isinstance(source, str) else [source]:
         if not isinstance(entry, Mapping) or not {"team", "percent"} <= entry.keys() <= {
@@ -136,6 +138,9 @@ def split_entry(source: object, place: str) -> list[tuple[Owner, Any]]:
                 f"{place}: split: give a mapping such as {{'Search': 60, 'Ads': 40}}, or a list of mappings "
                 "with team, cost_center and percent."
             )
-        owner = Owner(str(entry["team"]).strip(), str(entry.get("cost_center") or "").strip())
-        found.append((owner, entry["percent"]))
+        found.append((Owner(_name(entry["team"]), _name(entry.get("cost_center"))), entry["percent"]))
     return found
+
+
+def _name(value: object) -> str:
+    return "" if value is None else str(value).strip()

@@ -32,14 +32,16 @@ class Spike(msgspec.Struct, frozen=True):
 
 def spikes(report: Report, previous: Report | None, percent: Decimal, floor: Decimal) -> Iterator[Spike]:
     """
-    Yield the accounts whose newest day is a spike, each against its own last four weeks.
+    Yield the accounts of which the newest day with any cost is a spike, each against its own last four weeks.
 
     :param report: the month.
     :param previous: the month before; ``None``: it is not known.
     :param percent: of the usual day, above which a day is a spike.
     :param floor: a day that cost less is none.
     """
-    day = _newest_day(report)
+    day = max(report.daily, default=None)
+    if day is None:
+        return
     before = {line.sub_account_id: line for line in previous.accounts} if previous else {}
     for account in report.accounts:
         amount = account.daily().get(day)
@@ -72,12 +74,6 @@ def short_balances(report: Report) -> Iterator[tuple[AccountCosts, Decimal, Deci
         needed, balance = total([account.forecast, -account.month_to_date]), account.history.balance
         if balance is not None and needed > balance:
             yield account, needed, balance
-
-
-def _newest_day(report: Report) -> date:
-    """Return the day that the newest snapshot's increases are booked on."""
-    newest = report.history.snapshots[-2:]
-    return report.month.day(newest[0], newest[-1])
 
 
 def _first_day(account: AccountCosts, earlier: AccountCosts | None, report: Report) -> date:

@@ -139,7 +139,11 @@ def judge(trace: Trace, turn: Turn, *, is_in_parts: bool = False) -> Verdict:
     while last < len(spans) and spans[last].start < turn.closes:
         last += 1
     before = trace.before(first)
-    falls = [place for place in range(first, last) if values[place] < trace.before(place)]
+    falls = [  # one that is below 0 rises when it starts again
+        place
+        for place in range(first, last)
+        if values[place] < trace.before(place) or trace.before(place) < ZERO
+    ]
     is_still = last == first and not is_unseen  # so the next move is the first since the turn
     is_near = last < len(spans) and (is_still or spans[last].end < turn.next_opens)
     if not falls and (last > first or before) and is_near:
@@ -198,14 +202,20 @@ def _fallen_once(trace: Trace, turn: Turn, fall: int, movements: range, *, is_in
 def _fallen_in_doubt(trace: Trace, falls: list[int], movements: range) -> Verdict:
     """Take the least that the old month can be: the smallest value that a reset may have taken away."""
     spans, latest = trace.spans, falls[-1]
-    if len(falls) > 1:
-        end, doubt = min(falls, key=trace.before), AGAIN
-    else:
-        end, doubt = latest + 1, REFUND
+    doubt = AGAIN if len(falls) > 1 else REFUND
+    is_below = trace.values[latest] < ZERO
+    ends = falls if doubt == AGAIN and not is_below else [*falls, latest + 1]
+    end = min(ends, key=trace.before)
     unseen = (spans[falls[0]].start, spans[latest].end)
     sure = next((place for place in movements if place not in falls), end)  # growth may be the new month's
     return Verdict(
-        end, latest + 1, old_doubt=doubt, new_doubt=doubt, unseen=unseen, sure=sure if sure < end else None
+        end,
+        latest if is_below else latest + 1,
+        restarts=is_below,  # below 0 it takes something from the new month, too
+        old_doubt=doubt,
+        new_doubt=doubt,
+        unseen=unseen,
+        sure=sure if sure < end else None,
     )
 
 
@@ -235,8 +245,11 @@ def _is_explained(trace: Trace, fall: int) -> bool:
     Return whether the balance allows a fall to be the reset: it fell by what the counter shows, or by more.
 
     A refund makes it rise. Where it stands still, it says something only if it moves with the costs at all.
+    Around 0 nothing is: a refund leads below it, and use as well as a reset out of there.
     """
     spent, shown = trace.spent.get(fall), trace.values[fall]
+    if shown < ZERO or trace.before(fall) < ZERO:
+        return False
     if spent is None:
         return True
     if spent == ZERO:

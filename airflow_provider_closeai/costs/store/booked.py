@@ -16,9 +16,9 @@ from airflow_provider_closeai.costs.accounting.alerts import Alert
 from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment, ClosedCost, Closing
 from airflow_provider_closeai.costs.accounting.money import ZERO, is_bookable, total
 from airflow_provider_closeai.costs.accounting.months import Month, month_of
-from airflow_provider_closeai.costs.accounting.owners import UNALLOCATED, Owners, Rule
+from airflow_provider_closeai.costs.accounting.owners import Owners, Rule
 from airflow_provider_closeai.costs.accounting.report_model import Movement, Report, appended_movement
-from airflow_provider_closeai.costs.accounting.shares import Owner, Share, allocate, shares_from
+from airflow_provider_closeai.costs.accounting.shares import Share, allocate, shares_from
 from airflow_provider_closeai.costs.errors import CurrencyConflict, DamagedFile
 from airflow_provider_closeai.costs.store.kinds import ADJUSTMENTS, ALERTS, CLOSED, SNAPSHOTS
 from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile, run_key
@@ -69,7 +69,8 @@ def read_adjustments(ledger: Ledger, month: str, currency: str) -> tuple[list[Ad
     found: list[Adjustment] = []
     warnings: list[str] = []
     notes: set[tuple[int, str, Decimal]] = set()
-    for file in ledger.files(ADJUSTMENTS, month):
+    of_key = {file.run: file for file in ledger.files(ADJUSTMENTS, month)}
+    for file in of_key.values():
         for cells in _lines(ledger, file):
             line = Adjustment(file.at, month, *cells)
             problem, key = "", (line.sub_account_id, line.reason, line.amount)
@@ -185,12 +186,10 @@ def read_late_adjustments(
             before[number] = total([before[number], line.amount])
             if month_of(line.recorded_at, month.zone) != month or line.recorded_at < closing.at:
                 continue
-            rule = None if closed else owners.rule_of(number, line.alias)
-            owner = closed.owner if closed else rule.owner if rule else Owner(UNALLOCATED)
-            shares = shares_from(closed.shares) if closed else rule.shares if rule else ()
-            found += _split(
-                appended_movement(line, owner, start=earlier.start, end=earlier.end), start, shares
-            )
+            payer = closed or owners.rule_of(number, line.alias)
+            shares = shares_from(payer.shares) if isinstance(payer, ClosedCost) else payer.shares
+            movement = appended_movement(line, payer.owner, start=earlier.start, end=earlier.end)
+            found += _split(movement, start, shares)
     return found, warnings
 
 

@@ -109,7 +109,7 @@ class Ledger:
         data = _encode(kind, month, at, rows, extension)
         digest = hashlib.sha256(data).hexdigest()[:16]
         file = LedgerFile(kind, month, at, len(rows), run, digest, extension)
-        earlier = [other for other in self._listed(kind, month) if other.run == run] if replace else []
+        earlier = [other for other in self.files(kind, month) if other.run == run] if replace else []
         with atomic_write(self.root / file.name, durable=True) as target:
             target.write(data)
         for other in earlier:
@@ -119,15 +119,15 @@ class Ledger:
 
     def files(self, kind: str, month: str) -> list[LedgerFile]:
         """
-        List files of a month, oldest first; of one run only the newest.
+        List files of a month, oldest first.
+
+        Two deployments may give their runs the same keys: where their ledgers were merged, each file counts.
 
         :param kind: for instance ``snapshots``.
         :param month: the billing month.
         """
-        newest: dict[str, LedgerFile] = {}
-        for file in self._listed(kind, month):
-            newest[file.run] = file
-        return sorted(newest.values(), key=lambda file: (file.at, file.run))
+        names = sorted(_names(self.root / f"{kind}/{_PARTITION}{month}"))
+        return [file for file in (_file(kind, month, name) for name in names) if file]
 
     def newest(self, kind: str) -> LedgerFile | None:
         """
@@ -188,14 +188,10 @@ class Ledger:
         """
         return list(zip(*self.read(file, [column.name for column in columns_of(file.kind)]), strict=True))
 
-    def _listed(self, kind: str, month: str) -> list[LedgerFile]:
-        names = sorted(_names(self.root / f"{kind}/{_PARTITION}{month}"))
-        return [file for file in (_file(kind, month, name) for name in names) if file]
-
     def _remove(self, file: LedgerFile) -> None:
         try:
             (self.root / file.name).unlink()
-        except OSError as error:  # a folder that only takes new files; of one run only the newest is read
+        except OSError as error:  # a folder that only takes new files
             log.warning("%s, of an earlier try, is not needed any more but stays: %s.", file.name, error)
 
 
