@@ -302,6 +302,15 @@ class Run:
         path = f"{self.path}/taskInstances/{task_id}/logs/{number}?map_index={map_index}&full_content=true"
         return self.airflow.call("GET", path).text
 
+    def why(self) -> str:
+        """Give the end of the last log of each task that did not succeed."""
+        return "\n".join(
+            f"--- {self.dag_id}.{task['task_id']} is {task['state']}\n"
+            f"{self.log(task['task_id'], task['try_number'], task['map_index'])[-3000:]}"
+            for task in self.tasks()
+            if task["state"] not in ("success", "skipped")
+        )
+
     def xcom(self, task_id: str = "create", key: str = "return_value") -> Any:
         return self.airflow.get(f"{self.path}/taskInstances/{task_id}/xcomEntries/{key}?deserialize=false")[
             "value"

@@ -185,7 +185,8 @@ def test_a_killed_task_is_recovered_exactly(crashed: dict[str, Scene], name: str
     assert [record["id"] for record in run.xcom()] == [one["id"] for one in accounts]
     wire = "".join(call[0].upper() for call in platform.calls())
     expected = crash.wire if HAS_STATE_STORE else crash.wire_without_store or crash.wire
-    assert re.fullmatch(expected.replace("|", ""), wire), wire
+    # On a busy machine a listing is too old by the time of the post, and is read again.
+    assert re.fullmatch(re.sub(r"L\+?", "L+", expected.replace("|", "")), wire), wire
     if HAS_STATE_STORE:
         entry = run.journal("create")
         assert entry["posted"]
@@ -293,6 +294,11 @@ def run_examples(world: World, phase: str) -> dict[str, Run]:
     return runs
 
 
+def check_ends(runs: dict[str, Run], expected: dict[str, str]) -> None:
+    ended = {name: run.ended() for name, run in runs.items()}
+    assert ended == expected, "\n".join(runs[name].why() for name in runs if ended[name] != expected[name])
+
+
 def observe_last_month(world: World) -> None:
     """Record a snapshot of the month before this one, as its last minute's: the counter of now, redated."""
     world.examples.simulator.add_account("team-old", monthly_cost="12.5")
@@ -331,7 +337,7 @@ def run_all(world: World) -> None:
     good = run_examples(world, "good")
     # Nobody looked after last month's turn: what was spent then is in doubt, and a close refuses doubt.
     expected = dict.fromkeys(good, "success") | {"closeai_costs_month_close": "failed"}
-    assert {name: run.ended() for name, run in good.items()} == expected
+    check_ends(good, expected)
 
     for call, kind, options in (
         ("list", "garbage", {}),
@@ -345,7 +351,7 @@ def run_all(world: World) -> None:
         simulator.fault(call, kind, **options)
     simulator.stop_base(0)
     troubled = run_examples(world, "troubled")
-    assert {name: run.ended() for name, run in troubled.items()} == expected
+    check_ends(troubled, expected)
     simulator.start_base(0)
     simulator.clear_faults()
 
