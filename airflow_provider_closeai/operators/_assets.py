@@ -107,7 +107,7 @@ def connection_asset(closeai_conn_id: str, what: str, title: str) -> Asset:
     :param what: one of :mod:`airflow_provider_closeai.asset_names`.
     :param title: begins its name, for a person.
     """
-    uri = CONNECTION_URI.format(closeai_conn_id=closeai_conn_id, what=what)
+    uri = CONNECTION_URI.format(closeai_conn_id=quote(closeai_conn_id, safe=""), what=what)
     try:
         return Asset(name=f"{title} of {closeai_conn_id}", uri=uri)
     except TypeError:  # Airflow 2 has no names
