@@ -65,7 +65,9 @@ def _export(conn_id: str, output: Path | None) -> int:
         try:
             client = CloseAIHook(conn_id).get_conn()
         except AirflowNotFoundException as error:
-            raise ConfigError(f"{error}. Give another --conn-id, or make it: see docs/connection.md.") from None
+            raise ConfigError(
+                f"{error}. Give another --conn-id, or make it: see docs/connection.md."
+            ) from None
         items = list(client.iter_listing())
     text = export(
         [item for item in items if isinstance(item, SubAccount)],

@@ -179,8 +179,8 @@ class CostAlertTrigger(_Watch):
         self.ledger = path_text(ledger)
         if is_template(self.ledger) or not self.ledger.strip():
             raise InvalidParameter(
-                f"ledger: {self.ledger!r} is not a folder. Give the folder itself, as text or as a path: Airflow "
-                "renders no templates for a watcher."
+                f"ledger: {self.ledger!r} is not a folder. Give the folder itself, as text or a path: "
+                "Airflow renders no templates for a watcher."
             )
 
     def _arguments(self) -> dict[str, Any]:

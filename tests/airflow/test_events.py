@@ -110,9 +110,15 @@ def test_an_interval_that_is_no_number_fails_while_the_dag_is_parsed() -> None:
 @pytest.mark.parametrize(
     ("trigger", "arguments", "name"),
     [
-        *[(ApiBaseChangedTrigger, {"poke_interval": each}, "poke_interval") for each in (0, -1, NAN, INFINITE)],
+        *[
+            (ApiBaseChangedTrigger, {"poke_interval": each}, "poke_interval")
+            for each in (0, -1, NAN, INFINITE)
+        ],
         (ApiBaseChangedTrigger, {"looks": 0}, "looks"),
-        *[(CostAlertTrigger, {"ledger": each}, "ledger") for each in ("{{ var.value.ledger }}", " ", None, 5)],
+        *[
+            (CostAlertTrigger, {"ledger": each}, "ledger")
+            for each in ("{{ var.value.ledger }}", " ", None, 5)
+        ],
     ],
 )
 def test_what_would_never_tell_or_never_rest_fails_while_the_dag_is_parsed(
