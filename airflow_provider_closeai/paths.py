@@ -7,6 +7,8 @@ import re
 from typing import Any
 
 _FOLDERS = "Give a folder, for instance '/data/closeai/ledger' or 's3://aws_default@finance/closeai/ledger'"
+#: What a template leaves of a value that is not there, and what was not rendered at all.
+_UNRENDERED = re.compile(r"(None|null)(/|$)|.*({{|{%)")
 
 
 def path_text(path: Any) -> Any:
@@ -38,6 +40,11 @@ def folder(name: str, value: Any) -> Any:
     if not isinstance(text, str):
         raise InvalidParameter(f"{name}: {text!r} is not a folder. {_FOLDERS}.")
     text = plain_path(text)
+    if _UNRENDERED.match(text):
+        raise InvalidParameter(
+            f"{name}: {text!r} is what a template makes of a value that is not there, or that was not "
+            f"rendered. {_FOLDERS}."
+        )
     local = os.path.expanduser(text)
     if local.startswith("~"):
         raise InvalidParameter(f"{name}: {text!r}: this worker knows no such user. Give the full path.")

@@ -82,9 +82,13 @@ def lineage(*, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> Opera
     """
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    return OperatorLineage(
-        inputs=[_dataset(each) for each in inputs], outputs=[_dataset(each) for each in outputs]
-    )
+    return OperatorLineage(inputs=_datasets(inputs), outputs=_datasets(outputs))
+
+
+def _datasets(folders: Sequence[str]) -> list[Dataset]:
+    """Name what is a folder; a task that failed may have rendered none."""
+    texts = [path_text(each) for each in folders]
+    return [_dataset(text) for text in texts if not _arguments.is_template(text) and text.strip()]
 
 
 def _dataset(folder: str) -> Dataset:
@@ -107,7 +111,7 @@ def connection_asset(closeai_conn_id: str, what: str, title: str) -> Asset:
     :param what: one of :mod:`airflow_provider_closeai.asset_names`.
     :param title: begins its name, for a person.
     """
-    uri = CONNECTION_URI.format(closeai_conn_id=closeai_conn_id, what=what)
+    uri = CONNECTION_URI.format(closeai_conn_id=quote(closeai_conn_id, safe=""), what=what)
     try:
         return Asset(name=f"{title} of {closeai_conn_id}", uri=uri)
     except TypeError:  # Airflow 2 has no names

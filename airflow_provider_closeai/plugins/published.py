@@ -10,17 +10,22 @@ from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 import msgspec
 
 from airflow_provider_closeai.asset_names import ACCOUNTS, CONNECTION_URI, COSTS_TITLE, HEALTH, PLAN
 
 _ASSETS = 200
-_EVENTS = 20  # of an asset: several rosters may share one, and several months
+_EVENTS = 20  # of an asset, besides the newest of each task: one task may know several rosters, or months
+_TASKS = 100
 _CONNECTIONS = CONNECTION_URI.partition("{")[0]
 _EXACT = Context(prec=100)
 
 Amount = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]{1,40}(\.[0-9]{1,40})?$")]
+
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class Base(msgspec.Struct, frozen=True):
@@ -28,7 +33,7 @@ class Base(msgspec.Struct, frozen=True):
 
     api: str
     healthy: bool
-    checked_at: datetime
+    checked_at: Moment
     detail: str
 
 
@@ -36,7 +41,7 @@ class Bases(msgspec.Struct, frozen=True):
     """What a HealthSensor saw; without ``discovered_at`` the list is fixed in the connection."""
 
     bases: list[Base]
-    discovered_at: datetime | None = None
+    discovered_at: Moment | None = None
 
 
 class Team(msgspec.Struct, frozen=True):
@@ -122,8 +127,11 @@ class Published(msgspec.Struct, frozen=True):
 
     def ago(self, moment: datetime) -> str:
         """Write a time, and how long ago it was."""
+        try:
+            text = f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        except OverflowError:  # of the year 9999, in a zone that is behind
+            return str(moment)
         minutes = int((self.at - moment).total_seconds() // 60)
-        text = f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
         if minutes < 1:
             return f"{text} (just now)"
         for unit, size in (("d", 1440), ("h", 60), ("min", 1)):
@@ -152,7 +160,7 @@ def read(dag_ids: Collection[str]) -> Published:
 def _events(session: Any, dag_ids: Collection[str]) -> Iterator[Event]:
     """Return the events of our assets, of each the newest first."""
     from airflow.models.asset import AssetEvent, AssetModel
-    from sqlalchemy import or_, select
+    from sqlalchemy import desc, func, or_, select
 
     ours = or_(
         AssetModel.uri.startswith(_CONNECTIONS, autoescape=True),
@@ -165,27 +173,27 @@ def _events(session: Any, dag_ids: Collection[str]) -> Iterator[Event]:
         .limit(_ASSETS)
     )
     for asset_id, uri, name in list(assets):
+        whose = (AssetEvent.asset_id == asset_id, AssetEvent.source_dag_id.in_(dag_ids))
+        task = (AssetEvent.source_dag_id, AssetEvent.source_task_id, AssetEvent.source_map_index)
+        newest = (AssetEvent.timestamp.desc(), AssetEvent.id.desc())
+        of_tasks = select(func.max(AssetEvent.id).label("id")).where(*whose).group_by(*task)
+        last = select(AssetEvent.id).where(*whose).order_by(*newest).limit(_EVENTS)
+        ids = {*session.scalars(of_tasks.order_by(desc("id")).limit(_TASKS)), *session.scalars(last)}
         rows = session.execute(
-            select(
-                AssetEvent.timestamp,
-                AssetEvent.extra,
-                AssetEvent.source_dag_id,
-                AssetEvent.source_task_id,
-                AssetEvent.source_run_id,
-            )
-            .where(AssetEvent.asset_id == asset_id, AssetEvent.source_dag_id.in_(dag_ids))
-            .order_by(AssetEvent.timestamp.desc(), AssetEvent.id.desc())
-            .limit(_EVENTS)
+            select(AssetEvent.timestamp, AssetEvent.extra, *task[:2], AssetEvent.source_run_id)
+            .where(AssetEvent.id.in_(ids))
+            .order_by(*newest)
         )
-        for at, extra, *task in rows:
+        for at, extra, dag_id, task_id, run_id in rows:
             label, record = _record(uri, name, extra)
             if record is not None:
-                yield Event(label, at, record, (task[0], task[1], task[2]))
+                yield Event(label, at, record, (dag_id, task_id, run_id))
 
 
 def _record(uri: str, name: str, extra: Any) -> tuple[str, Any]:
     """Return what an event is about, and its record; ``None``: it is none of ours, or of another version."""
-    label, _, what = uri.removeprefix(_CONNECTIONS).rpartition("/")
+    quoted, _, what = uri.removeprefix(_CONNECTIONS).rpartition("/")
+    label = unquote(quoted)
     kinds: dict[str, Any] = {HEALTH: Bases, PLAN: Plan, ACCOUNTS: Changes}
     if name.startswith(COSTS_TITLE):
         label, what, kinds = name.removeprefix(COSTS_TITLE), "", {"": Report}

@@ -236,6 +236,8 @@ def new_alias(value: object) -> str:
         "choose one that people can read and type. Accounts that have such an alias already can be listed, "
         "repriced and deleted"
     )
+    if alias == "None":
+        raise bad("alias", "is 'None', as a template writes what is not there", cure)
     if alias != alias.strip():
         raise bad("alias", f"is {alias!r}, with spaces around it", cure)
     for character in _JOINED.sub("", alias):

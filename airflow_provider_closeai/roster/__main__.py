@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from airflow_provider_closeai.client.errors import CloseAIError
+from airflow_provider_closeai.client.errors import CloseAIError, ConfigError
 from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
 from airflow_provider_closeai.roster.export import export
 from airflow_provider_closeai.roster.reading import read_roster
@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(
             f"{error.filename} is there already: give another --output. Nothing was written.", file=sys.stderr
         )
+    except OSError as error:
+        print(f"--output cannot be written: {error}.", file=sys.stderr)
     return 1
 
 
@@ -55,10 +57,18 @@ def _check(file: str) -> int:
 def _export(conn_id: str, output: Path | None) -> int:
     # As Airflow's own commands do: connections of its database are found outside of a task.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
     from airflow_provider_closeai.hooks.closeai import CloseAIHook
 
     with contextlib.redirect_stdout(sys.stderr):  # Airflow 2 logs to standard output, where the roster goes
-        items = list(CloseAIHook(conn_id).get_conn().iter_listing())
+        try:
+            client = CloseAIHook(conn_id).get_conn()
+        except AirflowNotFoundException as error:
+            raise ConfigError(
+                f"{error}. Give another --conn-id, or make it: see docs/connection.md."
+            ) from None
+        items = list(client.iter_listing())
     text = export(
         [item for item in items if isinstance(item, SubAccount)],
         [item for item in items if isinstance(item, UnreadableItem)],

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
-from collections.abc import AsyncIterator, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, Variable
 from airflow.providers.common.compat.triggers import BaseEventTrigger
 from airflow.triggers.base import TriggerEvent
 
-from airflow_provider_closeai.client.errors import CloseAIError
+from airflow_provider_closeai.client.errors import CloseAIError, InvalidParameter
 from airflow_provider_closeai.local_state.folder import reason, warn_once
+from airflow_provider_closeai.operators._arguments import is_template
 from airflow_provider_closeai.paths import folder, path_text
 from airflow_provider_closeai.triggers.health import check_together, in_thread
 
@@ -42,9 +45,23 @@ class _Watch(BaseEventTrigger):
     def __init__(self, poke_interval: float) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.poke_interval = float(poke_interval)
+        if not 0 < self.poke_interval < math.inf:
+            raise InvalidParameter(f"poke_interval: {poke_interval!r}. Give seconds, more than 0.")
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class and its arguments."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", self._arguments()
+
+    def _arguments(self) -> dict[str, Any]:
+        raise NotImplementedError
 
     @classmethod
     async def _look(cls, arguments: dict[str, Any]) -> Any:
+        raise NotImplementedError
+
+    @staticmethod
+    def _is_known(noted: Any) -> bool:
+        """Return whether it is what :meth:`_compare` returns as known."""
         raise NotImplementedError
 
     async def _compare(self, known: Any, seen: Any) -> tuple[Any, dict[str, Any] | None]:
@@ -64,7 +81,7 @@ class _Watch(BaseEventTrigger):
             try:
                 seen = await cls._look(kwargs)
             except Exception as error:  # whatever it is, it may pass
-                trouble = _warn(cls, error, trouble)
+                trouble = _warn(cls, kwargs, error, trouble)
             else:
                 trouble = None
                 yield seen
@@ -79,12 +96,12 @@ class _Watch(BaseEventTrigger):
         async for seen in shared_stream:
             try:
                 if known is _UNREAD:
-                    known = noted = await in_thread(_noted, name)
+                    known = noted = await in_thread(_noted, name, type(self)._is_known)
                 if known != noted and await in_thread(_note, name, known):
                     noted = known
                 known, news = await self._compare(known, seen)
             except Exception as error:  # the next look tries again
-                trouble = _warn(type(self), error, trouble)
+                trouble = _warn(type(self), arguments, error, trouble)
             else:
                 trouble = None
                 if news is not None:
@@ -109,21 +126,25 @@ class ApiBaseChangedTrigger(_Watch):
         super().__init__(poke_interval)
         self.closeai_conn_id = closeai_conn_id
         self.looks = int(looks)
+        if self.looks < 1:
+            raise InvalidParameter(f"looks: {looks!r}. Give a whole number, at least 1.")
         self._candidate: str | None = None
         self._agreed = 0  # looks in a row that saw the candidate
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class and its arguments."""
-        arguments = {
+    def _arguments(self) -> dict[str, Any]:
+        return {
             "closeai_conn_id": self.closeai_conn_id,
             "poke_interval": self.poke_interval,
             "looks": self.looks,
         }
-        return f"{__name__}.{type(self).__qualname__}", arguments
 
     def shared_stream_key(self) -> Hashable:
         """Look together with all watchers of the connection that look as often."""
         return type(self).__name__, self.closeai_conn_id, self.poke_interval
+
+    @staticmethod
+    def _is_known(noted: Any) -> bool:
+        return isinstance(noted, dict) and "base" in noted
 
     @classmethod
     async def _look(cls, arguments: dict[str, Any]) -> str | None:
@@ -156,15 +177,22 @@ class CostAlertTrigger(_Watch):
     def __init__(self, ledger: str | os.PathLike[str], poke_interval: float = 300) -> None:
         super().__init__(poke_interval)
         self.ledger = path_text(ledger)
+        if is_template(self.ledger) or not self.ledger.strip():
+            raise InvalidParameter(
+                f"ledger: {self.ledger!r} is not a folder. Give the folder itself, as text or a path: "
+                "Airflow renders no templates for a watcher."
+            )
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class and its arguments."""
-        arguments = {"ledger": self.ledger, "poke_interval": self.poke_interval}
-        return f"{__name__}.{type(self).__qualname__}", arguments
+    def _arguments(self) -> dict[str, Any]:
+        return {"ledger": self.ledger, "poke_interval": self.poke_interval}
 
     def shared_stream_key(self) -> Hashable:
         """Look together with all watchers of the ledger that look as often."""
         return type(self).__name__, self.ledger, self.poke_interval
+
+    @staticmethod
+    def _is_known(noted: Any) -> bool:
+        return isinstance(noted, list)
 
     @classmethod
     async def _look(cls, arguments: dict[str, Any]) -> list[LedgerFile]:
@@ -194,9 +222,19 @@ def _read_alerts(ledger: str, files: Sequence[LedgerFile]) -> list[dict[str, str
     return read_alerts(Ledger(folder("ledger", ledger)), files)
 
 
-def _noted(name: str) -> Any:
+def _noted(name: str, is_known: Callable[[Any], bool]) -> Any:
+    """Read the Variable; ``None``: there is none. Raises where nobody can say."""
     text = Variable.get(name, None)
-    return None if text is None else json.loads(text)
+    if text is None:
+        if hasattr(Variable, "keys") and name in Variable.keys(name):
+            raise LookupError(name)
+        return None  # Airflow calls an outage absence; `keys` asks the database alone, and raises
+    with contextlib.suppress(ValueError):
+        noted = json.loads(text)
+        if is_known(noted):
+            return noted
+    log.warning("The Variable %s is not what a watcher wrote: the watch begins anew.", name)
+    return None
 
 
 def _note(name: str, known: Any) -> bool:
@@ -212,10 +250,11 @@ def _note(name: str, known: Any) -> bool:
     return True
 
 
-def _warn(watch: type[_Watch], error: Exception, last: str | None) -> str:
+def _warn(watch: type[_Watch], arguments: dict[str, Any], error: Exception, last: str | None) -> str:
     """Log a trouble, unless it is the one that was logged last; return its text."""
-    is_safe = isinstance(error, (CloseAIError, AirflowNotFoundException))
+    is_safe = isinstance(error, (CloseAIError, AirflowNotFoundException, ImportError))
     text = str(error) if is_safe else reason(error)
     if text != last:
-        log.warning("%s cannot look, and goes on trying: %s", watch.__name__, text)
+        what = arguments.get("ledger", arguments.get("closeai_conn_id"))
+        log.warning("%s of %s cannot look, and goes on trying: %s", watch.__name__, what, text)
     return text

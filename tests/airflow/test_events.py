@@ -18,6 +18,7 @@ from airflow_cell import ON_3, serialized
 from test_example_dags import load
 from test_trigger import until
 
+from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs import Ledger
 from airflow_provider_closeai.costs.accounting.alerts import Alert
 from airflow_provider_closeai.costs.store.booked import mark_reported
@@ -26,6 +27,7 @@ from airflow_provider_closeai.triggers import events
 from airflow_provider_closeai.triggers.events import ApiBaseChangedTrigger, CostAlertTrigger
 
 HANG = 60  # seconds; only ends a test that would never end
+NAN, INFINITE = float("nan"), float("inf")
 A, B, C = "https://a.example", "https://b.example", "https://c.example"
 
 
@@ -35,10 +37,17 @@ class Variables:
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
         self.is_down = False
+        self.is_absence = False  # while it is down, as Airflow's own: `get` finds nothing
 
     def get(self, key: str, default: Any) -> Any:
+        if self.is_down and self.is_absence:
+            return default
         self._refuse()
         return self.texts.get(key, default)
+
+    def keys(self, prefix: str) -> list[str]:
+        self._refuse()
+        return [key for key in self.texts if key.startswith(prefix)]
 
     def set(self, key: str, value: str, description: str) -> None:
         self._refuse()
@@ -98,6 +107,27 @@ def test_an_interval_that_is_no_number_fails_while_the_dag_is_parsed() -> None:
         ApiBaseChangedTrigger(poke_interval=datetime.now(UTC) - datetime.now(UTC))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("trigger", "arguments", "name"),
+    [
+        *[
+            (ApiBaseChangedTrigger, {"poke_interval": each}, "poke_interval")
+            for each in (0, -1, NAN, INFINITE)
+        ],
+        (ApiBaseChangedTrigger, {"looks": 0}, "looks"),
+        *[
+            (CostAlertTrigger, {"ledger": each}, "ledger")
+            for each in ("{{ var.value.ledger }}", " ", None, 5)
+        ],
+    ],
+)
+def test_what_would_never_tell_or_never_rest_fails_while_the_dag_is_parsed(
+    trigger: Any, arguments: dict[str, Any], name: str
+) -> None:
+    with pytest.raises(InvalidParameter, match=name):
+        trigger(**arguments)
+
+
 def test_a_change_that_held_is_told_once() -> None:
     assert bases([A, A, B, B, B, B, A, A, A]) == ["-", "-", "-", B, "-", "-", "-", A, "-"]
 
@@ -136,10 +166,12 @@ def test_watchers_that_differ_remember_by_themselves(variables: Variables) -> No
     assert len(variables.texts) == 2
 
 
+@pytest.mark.parametrize("is_absence", [False, True])
 def test_variables_that_cannot_be_read_only_put_off(
-    variables: Variables, caplog: pytest.LogCaptureFixture
+    variables: Variables, caplog: pytest.LogCaptureFixture, is_absence: bool
 ) -> None:
     bases([A, A])
+    variables.is_absence = is_absence
 
     def seen() -> Iterable[str]:
         variables.is_down = True
@@ -150,6 +182,23 @@ def test_variables_that_cannot_be_read_only_put_off(
     assert bases(seen()) == ["-", "-", "-", "-", B]
     assert caplog.text.count("cannot look") == 1
     assert "sk-not" not in caplog.text
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", "5", "null", '"text"'])
+def test_a_variable_that_somebody_damaged_ends_no_watch(
+    variables: Variables, tmp_path: Path, text: str
+) -> None:
+    alert(tmp_path, "1", ("Search", "80%"))
+    costs = CostAlertTrigger(tmp_path, 0.001)
+    for trigger, news in ((ApiBaseChangedTrigger(), [A, B, B]), (costs, [*stream_of(costs, 2), []])):
+        told(trigger, news[:1] * 2)
+        ((key, _),) = variables.texts.items()
+        variables.texts[key] = text
+        found = told(trigger, news)
+        assert found[:2] == [None, None]
+        assert (found[2] is not None) == (trigger is not costs)
+        assert variables.texts[key] != text
+        variables.texts.clear()
 
 
 def test_variables_that_cannot_be_written_hold_nothing_up(
@@ -205,6 +254,10 @@ class Counted(ApiBaseChangedTrigger):
         return cls.looks_begun >= number
 
 
+def test_a_subclass_is_found_where_it_is() -> None:
+    assert Counted().serialize()[0] == f"{__name__}.Counted"
+
+
 def test_nothing_ends_a_watch(
     sim: Simulator,
     connection: Callable[..., None],
@@ -240,7 +293,7 @@ def test_nothing_ends_a_watch(
     messages = [record.getMessage() for record in caplog.records if record.name == events.__name__]
     assert len(messages) == 3
     assert "refuses the key" in messages[0]
-    assert "closeai_default" in messages[1]
+    assert all("closeai_default" in message for message in messages)
     assert "no_such_setting" in messages[2]
     assert "sk-" not in caplog.text
 

@@ -75,3 +75,8 @@ def names(datasets: list[dict[str, Any]]) -> list[tuple[str, str]]:
 def test_folders_have_the_names_of_openlineage(folder: str, dataset: tuple[str, str]) -> None:
     (found,) = lineage(outputs=[folder]).outputs
     assert (found.namespace, found.name) == dataset
+
+
+@pytest.mark.parametrize("folder", [None, "", " ", "{{ params.ledger }}", 5])
+def test_what_a_failed_task_has_not_rendered_is_no_dataset(folder: Any) -> None:
+    assert lineage(inputs=[folder], outputs=[folder, "/data"]) == lineage(outputs=["/data"])

@@ -157,9 +157,56 @@ def test_what_is_none_of_ours_is_left_out_and_text_stays_text() -> None:
     for total, is_kept in (("12.5", True), ("1e999999", False), ("NaN", False), (12.5, False)):
         record = published._record("file:///x", "CloseAI costs: /x", {**amount, "total": total})[1]
         assert (record is not None) == is_kept, total
+    base = {"api": "https://a", "healthy": True, "detail": ""}
+    for moment, is_kept in (("2026-01-01T00:00:00", False), ("9999-12-31T23:59:59-14:00", True)):
+        bases = {"bases": [{**base, "checked_at": moment}], "discovered_at": moment}
+        record = published._record("closeai://conn/health", "name", bases)[1]
+        assert (record is not None) == is_kept, moment
+        if record is not None:
+            event = published.Event("conn", datetime.now(UTC), record, ("d", "t", "r"))
+            assert moment[:10] in page.render(published.Published(datetime.now(UTC), [event], [], [], []))
     event = published.Event("conn", datetime.now(UTC), published._record(uri, "n", whole)[1], ("d", "t", "r"))
     html = page.render(published.Published(datetime.now(UTC), [], [], [event], []))
     assert "&lt;script&gt;r\\u202e&lt;/script&gt;" in html
     assert "&lt;img src=x&gt;" in html
     assert "中文" in html
     assert html.count("<script>") == 1
+
+
+@pytest.mark.skipif(not ON_3, reason="the page is of Airflow 3")
+def test_a_roster_that_is_planned_seldom_stays_beside_one_that_is_planned_often(database: None) -> None:
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.utils.session import create_session
+
+    from airflow_provider_closeai.operators._assets import connection_asset
+    from airflow_provider_closeai.plugins import published
+
+    plan = {"digest": "d", "summary": "s", "has_changes": False, "lines": [], "more_lines": 0}
+    outlet: Any = connection_asset("seldom#1", "plan", "CloseAI plan")
+    asset = AssetModel(name=outlet.name, uri=outlet.uri, group="asset", extra={})
+    with create_session() as session:
+        session.add(asset)
+        session.flush()
+        for number, roster in enumerate(["seldom", *["often"] * 30, *["one", "two"]]):
+            task = {"source_dag_id": "many", "source_task_id": "both" if number > 30 else roster}
+            more = {"source_run_id": f"run{number}", "source_map_index": -1}
+            event = AssetEvent(asset_id=asset.id, extra={"roster": roster, **plan}, **task, **more)
+            session.add(event)
+            session.flush()
+    plans = published.read(["many"]).plans
+    assert [(event.asset, event.record.roster, event.task[2]) for event in plans] == [
+        ("seldom#1", "often", "run30"),
+        ("seldom#1", "one", "run31"),
+        ("seldom#1", "seldom", "run0"),
+        ("seldom#1", "two", "run32"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["team#1", "a?b", "a/b", "user:pw@x", "[x]", "数据", "a%20b"])
+def test_a_connection_of_any_name_has_an_asset_of_its_own(name: str) -> None:
+    from airflow_provider_closeai.operators._assets import connection_asset
+    from airflow_provider_closeai.plugins import published
+
+    plan = {"roster": "r", "digest": "", "summary": "", "has_changes": False, "lines": [], "more_lines": 0}
+    label, record = published._record(connection_asset(name, "plan", "CloseAI plan").uri, "n", plan)
+    assert (label, record is not None) == (name, True)

@@ -35,6 +35,7 @@ NEW_ALIASES = [
     "a\u2009b",
     "a\u2028b",
     "\x7f",
+    "None",
 ]
 NEW_ALIASES += [
     "a\u200bb",

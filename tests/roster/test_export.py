@@ -50,3 +50,19 @@ def test_a_problem_is_one_message(sim: Simulator, tmp_path: Path, arguments: lis
     done = run(sim, tmp_path, *arguments)
     assert (done.returncode, done.stdout) == (1, "")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["export", "--conn-id", "nope"], "`nope` isn't defined"),
+        (["export", "--conn-id", "main", "--output", "/nowhere/roster.yaml"], "/nowhere/roster.yaml"),
+    ],
+)
+def test_a_slip_of_the_command_line_is_one_message(
+    sim: Simulator, tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    done = run(sim, tmp_path, *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+    assert told in done.stderr.splitlines()[-1]
