@@ -219,10 +219,11 @@ class _Execution:
             return
         accounts = [self._there[each] for each in targets]
         # Of the lock over hosts it is read again: it waits out itself what others sent since.
-        first = iter([accounts, accounts] if self._listings.is_known_good else [])
+        known = iter([accounts, accounts])
 
         def read() -> list[SubAccount]:
-            return next(first, None) or listed_again(self._client, accounts)
+            first = next(known, None) if self._listings.is_known_good else None
+            return first or listed_again(self._client, accounts)
 
         def decide(seen: list[SubAccount]) -> RepricePlan:
             return plan_targets(seen, targets, self._options.batch_size)

@@ -86,7 +86,8 @@ def create_all(
                     Creation(client, request, store, this_try, needs_keys=needs_keys, since=since)
                 )
             run(client, creations, seen, None if names is None else CreateLock(client, names))
-            results |= {each.request.alias: each.result() for each in creations}
+        # Not with an alias locked: who may set prices now may be waiting for that alias.
+        results |= {each.request.alias: each.result() for each in creations}
     return [results[request.alias] for request in requests]
 
 
