@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -13,12 +15,14 @@ import pytest
 from shared_names import Names
 from support import HANG, client_of, in_threads, jumping_clock
 
+from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.requests import CreateRequest
 from airflow_provider_closeai.provisioning.runner import locking
 from airflow_provider_closeai.provisioning.runner.price_lock import PriceLock
 from airflow_provider_closeai.roster import Options, apply, read_roster
 from airflow_provider_closeai.simulator import Request, Simulator
+from airflow_provider_closeai.sinks.base import SinkKeys
 
 KINDS = ("create", "update", "delete")
 COMBINATIONS = [each for size in (1, 2, 3) for each in itertools.combinations(KINDS, size)]
@@ -128,6 +132,41 @@ def test_what_changes_while_a_claim_is_waited_for_is_not_taken_back(sim: Simulat
     assert done.repriced == ()
     assert {one["alias"] for one in sim.accounts()} == {"other", what} - {"deleted"}
     assert names.of("lock") == []
+
+
+class Books:
+    """Notes the last costs of what is deleted."""
+
+    def __init__(self) -> None:
+        self.last: list[str] = []
+
+    def spent(self, accounts: Sequence[SubAccount], at: datetime) -> dict[str, Decimal]:
+        return {}
+
+    def record_listing(self, accounts: Sequence[SubAccount], at: datetime) -> None:
+        pass
+
+    def record_deleted(self, accounts: Sequence[SubAccount], at: datetime) -> None:
+        self.last += [str(account.monthly_cost) for account in accounts]
+
+
+@pytest.mark.parametrize("settle", [30, 600])
+def test_last_costs_are_not_old_ones_however_long_bases_may_lag(sim: Simulator, settle: float) -> None:
+    account = sim.add_account("team-old", monthly_cost="1")
+    sim.add_account("team-a", [{"model": "m", "pricing_factor": 1}])
+    tree = {**fleet(sim, (), 0), "accounts": [{"alias": "team-a"}]}
+    clock, books = jumping_clock(), Books()
+
+    class Slow:
+        def deliver(self, delivered: SubAccount) -> str:
+            clock.sleep(100)
+            sim.correct_cost(account["id"], 5)
+            return "key"
+
+    options = Options(prune=True, max_delete="100%", settle=settle)
+    keys = SinkKeys(Slow(), {}, str)
+    apply(client_of(sim, clock=clock), read_roster(tree), options, keys=keys, books=books)
+    assert books.last == ["6"]
 
 
 def test_a_create_that_updates_and_a_roster_do_not_wait_for_each_other(

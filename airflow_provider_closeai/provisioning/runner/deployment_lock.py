@@ -143,7 +143,10 @@ class DeploymentLock:
             raise MustLookAgain from None
         except StoreFailed as failure:
             raise self._unavailable(failure) from None
-        if {key_of(each) for each in self._read([alias])[alias]} - set(known):
+        posted = {key_of(each) for each in self._read([alias])[alias]}
+        if not self.is_held:  # it could not be kept while they were read
+            raise MustLookAgain
+        if posted - set(known):
             self._drop()
             raise MustLookAgain
         return until
