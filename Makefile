@@ -133,7 +133,8 @@ test-newest: .venv/tools/.stamp ## the wheel in the newest Airflow of the packag
 .PHONY: test-e2e
 # A file to a worker: else each worker starts an Airflow of its own.
 test-e2e: .venv/tools/.stamp ## a real Airflow: crashes, the hunt for leaks, months of days; the slow tests too
-	@$(MATRIX) $(or $(CELL),$(MAIN_CELL)) -- -m 'e2e or slow' -n 3 --dist loadfile $(ARGS)
+	@$(MATRIX) $(or $(CELL),$(MAIN_CELL)) -- -m 'e2e or slow' -n 3 --dist loadfile \
+	  -o faulthandler_timeout=1500 $(ARGS)
 
 .PHONY: test-celery
 test-celery: .venv/celery/.stamp ## two hosts: CeleryExecutor, PostgreSQL, Redis (Debian, as root; 8 minutes at most)
@@ -143,7 +144,7 @@ test-celery: .venv/celery/.stamp ## two hosts: CeleryExecutor, PostgreSQL, Redis
 
 .PHONY: test-deep
 test-deep: .venv/tools/.stamp .venv/focus-1.0/.stamp .venv/focus-1.2/.stamp ## the long property tests, and the FOCUS validator
-	@CLOSEAI_DEEP=1 $(MATRIX) $(MAIN_CELL) -- -m 'deep or property' $(ARGS)
+	@CLOSEAI_DEEP=1 $(MATRIX) $(MAIN_CELL) -- -m 'deep or property' -o faulthandler_timeout=0 $(ARGS)
 
 .PHONY: lint
 lint: .venv/lint/.stamp ## ruff, mypy --strict and the arrows between rooms, with Airflow installed

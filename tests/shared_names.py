@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from airflow_provider_closeai.local_state import Clock
+
 
 class Names:
     """What all hosts share."""
@@ -34,3 +36,16 @@ class Names:
         self.calls += 1
         if self.problem is not None:
             raise self.problem
+
+
+class SlowNames(Names):
+    """Names in a store that takes its time, by a clock that is moved on."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        super().__init__()
+        self._clock, self._seconds = clock, seconds
+
+    def _call(self) -> None:
+        super()._call()
+        assert self.calls < 10_000, "it asks for ever"
+        self._clock.sleep(self._seconds)

@@ -280,7 +280,7 @@ def platform(reply: Reply, tls: ssl.SSLContext | None = None) -> Iterator[tuple[
     server.handle_error = lambda request, address: None  # type: ignore[method-assign, assignment]
     scheme = "http"
     if tls is not None:
-        # Each connection shakes hands in its own thread: one that says nothing keeps nobody.
+        # Shakes hands in a connection's own thread: else one that says nothing keeps the server from ending.
         server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         scheme = "https"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)

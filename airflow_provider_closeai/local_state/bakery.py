@@ -12,7 +12,8 @@ same. All of a set is claimed by one number, so sets that overlap cannot wait fo
 
 A claim is a lease. It counts from before its newest name was written; others count from when they first saw
 that name, which is later. Who was silent for a whole lease is dead, and its names may be removed; a write
-that took until then is too late. Nobody's clock is compared with another's.
+that took until then is too late. One that took a third of it is too slow: the next beat would be due at once,
+and so for ever. Nobody's clock is compared with another's.
 
 No I/O and no clock here: :meth:`Contender.next_step` says what to do, and what came of it is reported. Each
 report returns a new contender.
@@ -192,13 +193,14 @@ class Contender(msgspec.Struct, frozen=True, kw_only=True):
         :param began: the time from before that.
         :param ended: the time after it.
         """
+        is_too_late = bool(self.names) and ended >= self.until
         return msgspec.structs.replace(
             self,
             names=(*self.names, name),
             unwritten=tuple(each for each in self.unwritten if each != name),
             beat=self.beat + _is_beat(name),
             written_at=began,
-            is_lost=self.is_lost or bool(self.names and ended >= self.until),
+            is_lost=self.is_lost or is_too_late or ended - began >= self.lease / 3,
             must_look=True,
         )
 

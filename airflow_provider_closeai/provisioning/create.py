@@ -266,6 +266,11 @@ class CreateDecision:
         return not self._made and not self._may_have_made_more
 
     @property
+    def is_confirming(self) -> bool:
+        """Whether all is there, and only to be seen in a listing."""
+        return self._confirm_until is not None
+
+    @property
     def is_settled(self) -> bool:
         """Whether a listing has shown all that this try posted."""
         shown = self._listed or {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from decimal import Decimal
 from typing import TypeVar
 
@@ -205,6 +205,8 @@ class Sent(msgspec.Struct, frozen=True):
     :param ids: to which accounts.
     :param shown: a listing has shown them.
     :param may_come: an earlier attempt may be executed after all, and take back what others set.
+    :param uptime: when, by a counter that runs on in suspend.
+    :param counter: names the counter. Of another one nothing is known but the epoch.
     """
 
     at: float
@@ -212,6 +214,8 @@ class Sent(msgspec.Struct, frozen=True):
     ids: tuple[int, ...]
     shown: bool = False
     may_come: bool = False
+    uptime: float = 0.0
+    counter: str = ""
 
 
 class PriceJournal:
@@ -220,13 +224,13 @@ class PriceJournal:
 
     :param here: this host's entry for the main account.
     :param limits: how long things may take.
-    :param now: says the time, in epoch seconds.
+    :param clock: whose counter says the time.
     """
 
-    def __init__(self, here: Store, limits: Limits, now: Callable[[], float]) -> None:
+    def __init__(self, here: Store, limits: Limits, clock: Clock) -> None:
         self._here = here
         self._limits = limits
-        self._now = now
+        self._clock = clock
         self._sent = _read(here, list[Sent]) or []
 
     def behind(self, accounts: Iterable[SubAccount]) -> list[int]:
@@ -255,9 +259,13 @@ class PriceJournal:
         groups: dict[str, list[int]] = {}
         for account_id, pricing in targets.items():
             groups.setdefault(prices_digest(pricing), []).append(account_id)
-        now = self._now()
+        now, uptime, counter = self._clock.now(), self._clock.monotonic(), self._clock.counter
         self._replace(
-            targets, [Sent(now, prices, tuple(ids), shown, may_come) for prices, ids in groups.items()]
+            targets,
+            [
+                Sent(now, prices, tuple(ids), shown, may_come, uptime, counter)
+                for prices, ids in groups.items()
+            ],
         )
 
     def forget(self, account_ids: Iterable[int]) -> None:
@@ -277,8 +285,12 @@ class PriceJournal:
         _write(self._here, self._sent)
 
     def _recent(self) -> list[Sent]:
-        now = self._now()
-        return [sent for sent in self._sent if abs(now - sent.at) < self._lasts(sent)]
+        return [each for each in self._sent if self._age(each) < self._lasts(each)]
+
+    def _age(self, sent: Sent) -> float:
+        if sent.counter == self._clock.counter:
+            return self._clock.monotonic() - sent.uptime
+        return abs(self._clock.now() - sent.at)
 
     def _lasts(self, sent: Sent) -> float:
         limits = self._limits

@@ -23,7 +23,7 @@ from airflow_provider_closeai.provisioning.rotate import decide as decide_rotati
 from airflow_provider_closeai.provisioning.runner.creating import create_all
 from airflow_provider_closeai.provisioning.runner.deleting import SentDeletions, send_deletions
 from airflow_provider_closeai.provisioning.runner.listings import Listing, Listings
-from airflow_provider_closeai.provisioning.runner.locking import alias_lock
+from airflow_provider_closeai.provisioning.runner.locking import CONFIRM_WITHIN, alias_lock
 from airflow_provider_closeai.provisioning.runner.repricing import SentPrices, sent_prices
 from airflow_provider_closeai.provisioning.runner.rotating import Keys
 from airflow_provider_closeai.provisioning.runner.tries import FIRST_TRY, Try
@@ -118,7 +118,8 @@ class _Execution:
         self._there = {account.id: account for account in look.seen.accounts}
         self._left = dict(self._there)  # but for those whose deletion was sent
         self._known = Listing(look.seen.accounts, look.began, look.ended)
-        self._listings = Listings(client, self._known, good_for=options.settle)
+        # However long bases may lag: prices, and the costs of what is deleted, are not to be old.
+        self._listings = Listings(client, self._known, good_for=min(options.settle, CONFIRM_WITHIN))
         self._sent_prices: SentPrices | None = None
         self._sent_deletions: SentDeletions | None = None
         self._created: list[SubAccount] = []
@@ -219,10 +220,11 @@ class _Execution:
             return
         accounts = [self._there[each] for each in targets]
         # Of the lock over hosts it is read again: it waits out itself what others sent since.
-        first = iter([accounts, accounts] if self._listings.is_known_good else [])
+        known = iter([accounts, accounts])
 
         def read() -> list[SubAccount]:
-            return next(first, None) or listed_again(self._client, accounts)
+            first = next(known, None) if self._listings.is_known_good else None
+            return first or listed_again(self._client, accounts)
 
         def decide(seen: list[SubAccount]) -> RepricePlan:
             return plan_targets(seen, targets, self._options.batch_size)

@@ -183,7 +183,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         except (msgspec.ValidationError, TypeError) as error:
             raise InvalidParameter(f"plan: it is no plan of this version ({error}). {cure}") from None
         if plan.digest != found["digest"]:
-            raise InvalidParameter(f"plan: it does not belong to its digest {found['digest']!s:.20}. {cure}")
+            raise InvalidParameter(
+                f"plan: it does not belong to its digest {found['digest']!s:.20}. It was changed, or another "
+                f"version of this package made it: then start a new DAG run. {cure}"
+            )
         return plan
 
 

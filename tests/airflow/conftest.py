@@ -20,6 +20,8 @@ from airflow_provider_closeai.simulator import Simulator
 # Read once by Airflow, at its import.
 os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = os.path.join(os.environ["AIRFLOW_HOME"], "dags")
 os.environ["AIRFLOW__CORE__FERNET_KEY"] = base64.urlsafe_b64encode(os.urandom(32)).decode()
+# What is retried though it should not be fails its test at once, not after two times five minutes.
+os.environ["AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY"] = "0"
 
 
 @pytest.fixture(scope="session")

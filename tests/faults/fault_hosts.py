@@ -1,6 +1,7 @@
 """Two hosts, one platform: random schedules of tasks, retries, kills and a store that fails, in virtual time.
 
 Of creates: tasks that share an alias. Of merges: tasks that each give the same accounts a model of its own.
+Of rosters: two that own aliases of their own, applied at the same time, perhaps one of them twice.
 ``make hosts-table`` prints the table of docs/benchmarks.md.
 """
 
@@ -11,6 +12,7 @@ import random
 import sys
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +28,7 @@ from airflow_provider_closeai.local_state import Clock as ClientClock
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.errors import TooManyAccounts
 from airflow_provider_closeai.provisioning.requests import CreateRequest, RepriceRequest
+from airflow_provider_closeai.roster import Options, apply, read_roster
 
 ALIAS = "team"
 SETTLE, MAX_LATE = 15.0, 20.0
@@ -122,6 +125,45 @@ def run_merges(seed: int, *, guarded: bool) -> Outcome:
         world.close_sessions()
         world.assert_no_key(*errors)
         return Outcome(len(there), count, False, errors, lost)
+
+
+def run_rosters(seed: int) -> list[tuple[str, float]]:
+    """
+    Run one schedule of two rosters, then both again; returns what is there and should not be, or is missing.
+
+    :param seed: which one.
+    """
+    dice = random.Random(seed)
+    options = Options(prune=True, max_delete="100%", settle=SETTLE)
+    wanted = {"a": {"number": 3, "count": 2, "price": 1}, "b": {"number": 2, "count": 1, "price": 2}}
+
+    def applying(prefix: str, number: int, count: int, price: int) -> Act:
+        accounts = [{"alias": f"{prefix}-{each}", "count": count} for each in range(number)]
+        defaults = {"balance": 1, "model_pricing": {"m": price}}
+        tree = {"version": 1, "owns": [f"{prefix}-*"], "defaults": defaults, "accounts": accounts}
+        return lambda client, this_try: apply(client, read_roster(tree), options, this_try=this_try)
+
+    with World(bases=2) as world:
+        for alias in ("a-0", "a-1", "a-old"):
+            world.sim.add_account(alias, [{"model": "m", "pricing_factor": 9}])
+        world.clock.advance(SETTLE)
+        shared = _trouble(dice, world, seed, dice.choice(("create", "update", "delete")))
+        acts = [applying(prefix, **how) for prefix, how in wanted.items()]
+        jobs, errors = _jobs(dice, world, shared, acts + acts[: dice.randint(0, 1)], guarded=True)
+        world.clock.run(jobs, seed)
+        _calm(world, shared)
+        world.clock.advance(MAX_LATE + SETTLE)
+        for act in acts:
+            _one_try(world, shared, Process(0), States(), act, guarded=True, number=99)()
+        world.close_sessions()
+        world.assert_no_key(*errors)
+        there = Counter(
+            (one["alias"], float(one["model_pricing"][0]["pricing_factor"])) for one in world.sim.accounts()
+        )
+        for prefix, how in wanted.items():
+            for each in range(how["number"]):
+                there[f"{prefix}-{each}", float(how["price"])] -= how["count"]
+        return [key for key, number in there.items() if number]
 
 
 def _trouble(dice: random.Random, world: World, seed: int, call: str) -> SharedNames:

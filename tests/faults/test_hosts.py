@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fault_hosts import run_merges, run_schedule
+from fault_hosts import run_merges, run_rosters, run_schedule
 
 
 @pytest.mark.parametrize("part", range(4))
@@ -26,6 +26,13 @@ def test_two_hosts_lose_no_merge_whatever_the_schedule(part: int) -> None:
 
 def test_without_the_lock_merges_are_lost() -> None:
     assert sum(run_merges(seed, guarded=False).is_wrong for seed in range(12)) >= 2
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_two_rosters_of_two_hosts_become_so_whatever_the_schedule(part: int) -> None:
+    """Some of these listed without a pause, and so for ever."""
+    for seed in range(60 + 3 * part, 63 + 3 * part):
+        assert run_rosters(seed) == [], f"seed {seed}"
 
 
 @pytest.mark.deep

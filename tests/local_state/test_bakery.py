@@ -275,6 +275,42 @@ def test_a_store_that_is_slow_only_takes_its_time(seconds: float) -> None:
     assert names.names == set()
 
 
+@pytest.mark.parametrize("seconds", [10, 12, 19, 30, 100])
+def test_a_store_that_is_too_slow_to_keep_a_claim_ends_it(seconds: float) -> None:
+    """Each beat would be due again by the time that the last one is written."""
+    time = Time()
+
+    class Slow(Names):
+        def add(self, name: str) -> None:
+            assert len(self.names) < 10, "it beats for ever"
+            time.sleep(seconds)
+            super().add(name)
+
+    names = Slow()
+    claim = Claim(names, "p.", ["aa"], time.clock(), lease=30)
+    with pytest.raises(ClaimLost):
+        claim.acquire(900)
+    claim.release()
+    assert names.names == set()
+
+
+def test_a_claim_whose_store_becomes_slow_is_lost() -> None:
+    time, seconds = Time(), [0.0]
+
+    class Slow(Names):
+        def add(self, name: str) -> None:
+            assert len(self.names) < 10, "it beats for ever"
+            time.sleep(seconds[0])
+            super().add(name)
+
+    claim = Claim(Slow(), "p.", ["aa"], time.clock(), lease=30)
+    assert claim.acquire(0)
+    time.now += 11
+    seconds[0] = 12.0
+    with pytest.raises(ClaimLost):
+        claim.keep()
+
+
 def test_a_page_that_is_nearly_full_is_a_look_and_a_full_one_is_not() -> None:
     names, time = Names(), Time()
     names.names = {f"p.x{number}" for number in range(997)}

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
-from shared_names import Names
-from support import GPT4, client_of, config_of, in_threads
+from shared_names import Names, SlowNames
+from support import GPT4, client_of, config_of, in_threads, jumping_clock
 
 from airflow_provider_closeai.client.answers import Outcome
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
-from airflow_provider_closeai.client.errors import ConfigError
+from airflow_provider_closeai.client.errors import ConfigError, NotSent
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.client.transport import Transport
 from airflow_provider_closeai.local_state import Clock
@@ -128,6 +129,48 @@ def test_a_store_that_does_not_work_creates_nothing_and_is_told(sim: Simulator) 
         ensure(client_of(sim), names)
     assert not caught.value.permanent
     assert sim.count("create") == 0
+
+
+def test_a_slow_store_takes_its_time_with_many_aliases(sim: Simulator) -> None:
+    """To read what others posted takes longer than a claim lives that says nothing."""
+    clock = jumping_clock()
+    wanted = [CreateRequest.parse(f"team-{number}", GPT4, 1, 1) for number in range(120)]
+    names = SlowNames(clock, 0.5)
+    results = runner.create_all(client_of(sim, clock=clock), wanted, runner.Try(names=names))
+    assert [type(result) for result in results] == [list] * 120
+    assert sim.count("create") == len(sim.accounts()) == 120
+
+
+def test_a_store_that_is_too_slow_is_named_before_anything_is_sent(sim: Simulator) -> None:
+    clock = jumping_clock()
+    names = SlowNames(clock, 4)
+    with pytest.raises(NotSent, match="Airflow's API server") as caught:
+        ensure(client_of(sim, clock=clock), names)
+    assert not caught.value.permanent
+    assert sim.count("create") == 0
+    assert names.calls < 100
+    assert names.of("lock") == names.of("posts") == []
+
+
+def test_a_store_that_fails_after_the_post_does_not_matter(sim: Simulator) -> None:
+    names, clock = Names(), jumping_clock()
+    sleep = clock.sleep
+    waited: list[float] = []
+
+    def lag(request: Request) -> None:
+        if request.call == "create":
+            sim.settings.list_lag = 3600
+            names.problem = OSError("down")
+
+    def wait(seconds: float) -> None:
+        sleep(seconds)
+        waited.append(seconds)
+        if sum(waited) > 15:
+            sim.settings.list_lag = 0
+
+    sim.on_request = lag
+    client = client_of(sim, clock=msgspec.structs.replace(clock, sleep=wait))
+    assert len(ensure(client, names, settle=30)) == len(sim.accounts("a")) == 2
 
 
 def test_lock_host_asks_no_store_and_lock_deployment_needs_one(sim: Simulator) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
-from shared_names import Names
-from support import client_of, config_of
+from shared_names import Names, SlowNames
+from support import client_of, clock_with, config_of, jumping_clock
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
@@ -76,6 +78,17 @@ def test_of_many_aliases_that_are_right_few_lists_are_read(sim: Simulator) -> No
     ids = [account["id"] for account in sim.accounts()]
     merge(client_of(sim), names, "gpt-4", alias=None, sub_accounts=ids)
     assert names.calls <= 256
+
+
+def test_a_slow_store_takes_its_time_with_many_aliases(sim: Simulator) -> None:
+    """To read what others sent takes longer than a claim lives that says nothing."""
+    for number in range(120):
+        sim.add_account(f"team-{number}", PRICING)
+    clock = jumping_clock()
+    ids = [account["id"] for account in sim.accounts()]
+    client = client_of(sim, clock=clock)
+    merge(client, SlowNames(clock, 0.5), "new", alias=None, sub_accounts=ids)
+    assert sim.count("update") == 120
 
 
 def test_more_aliases_than_are_claimed_at_a_time(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +196,21 @@ def test_an_attempt_that_is_executed_late_takes_back_nothing(host: Host, impatie
         assert models_of(sim) == {"gpt-4", "theirs", "mine"}
 
 
+@pytest.mark.parametrize("jump", [-600, 600])
+def test_a_clock_that_is_set_anew_makes_nobody_forget_what_was_sent(impatient: None, jump: float) -> None:
+    """On one host, where the next task's base lags."""
+    with Simulator(bases=2) as sim:
+        sim.add_account("a", PRICING)
+        first, second = (
+            config_from(password=sim.key, extra={"api_bases": [base], "max_late": 0.1})
+            for base in sim.base_urls
+        )
+        merge(CloseAIClient(first), None, "theirs")
+        sim.settings.list_lag = 0.5
+        merge(CloseAIClient(second, clock=clock_with(now=lambda: time.time() + jump)), None, "mine")
+        assert models_of(sim) == {"gpt-4", "theirs", "mine"}
+
+
 # --- Nothing leaves that is not noted ---------------------------------------------------------------------
 
 
@@ -195,6 +223,29 @@ def test_a_store_that_does_not_work_changes_nothing(sim: Simulator) -> None:
     assert not caught.value.permanent
     assert caught.value.call == "update"
     assert sim.count("update") == 0
+
+
+def test_a_store_that_fails_after_the_post_does_not_matter(sim: Simulator) -> None:
+    sim.add_account("a", PRICING)
+    names, clock = Names(), jumping_clock()
+    sleep = clock.sleep
+    waited: list[float] = []
+
+    def lag(request: Request) -> None:
+        if request.call == "update":
+            sim.settings.list_lag = 3600
+            names.problem = OSError("down")
+
+    def wait(seconds: float) -> None:
+        sleep(seconds)
+        waited.append(seconds)
+        if sum(waited) > 15:
+            sim.settings.list_lag = 0
+
+    sim.on_request = lag
+    client = client_of(sim, clock=msgspec.structs.replace(clock, sleep=wait))
+    [account] = merge(client, names, "new")
+    assert set(account.pricing) == {"gpt-4", "new"}
 
 
 def test_an_orphan_that_waits_out_a_429_sends_nothing_more(sim: Simulator) -> None:

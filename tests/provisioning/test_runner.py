@@ -6,11 +6,11 @@ import threading
 from typing import Any
 
 import pytest
-from support import client_of, process, run_and_kill, run_create
+from support import client_of, jumping_clock, process, run_and_kill, run_create
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
-from airflow_provider_closeai.client.errors import CloseAIError, RateLimited
+from airflow_provider_closeai.client.errors import CloseAIError, RateLimited, Rejected
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.errors import TooManyAccounts
@@ -181,3 +181,18 @@ def test_an_error_of_the_listing_is_the_error_of_all(sim: Simulator) -> None:
     made = runner.create_all(client_of(sim), requests_for("a", "b"))
     assert all(isinstance(one, CloseAIError) for one in made)
     assert sim.count("create") == 0
+
+
+def test_one_in_doubt_and_one_that_is_new_wait_together(sim: Simulator) -> None:
+    """Each lists while the other waits: without a common wait they list without end."""
+    sim.fault("create", "cut_before")
+    sim.fault("list", "status", status=400, skip=1, times=None)
+    with pytest.raises(Rejected):
+        runner.create(client_of(sim), *requests_for("in-doubt", settle=2))
+    sim.clear_faults()
+    sim.settings.list_lag = 3600
+    before, clock = sim.count("list"), jumping_clock()
+    results = runner.create_all(client_of(sim, clock=clock), requests_for("in-doubt", "new", settle=2))
+    assert [type(result) for result in results] == [list, list]
+    assert len(sim.accounts()) == 2
+    assert sim.count("list") - before < 60

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from shared_names import Names
-from support import client_of
+from support import HANG, client_of, in_threads, jumping_clock
 
+from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.provisioning import runner
+from airflow_provider_closeai.provisioning.requests import CreateRequest
+from airflow_provider_closeai.provisioning.runner import locking
+from airflow_provider_closeai.provisioning.runner.price_lock import PriceLock
 from airflow_provider_closeai.roster import Options, apply, read_roster
-from airflow_provider_closeai.simulator import Simulator
+from airflow_provider_closeai.simulator import Request, Simulator
+from airflow_provider_closeai.sinks.base import SinkKeys
 
 KINDS = ("create", "update", "delete")
 COMBINATIONS = [each for size in (1, 2, 3) for each in itertools.combinations(KINDS, size)]
@@ -94,3 +104,97 @@ def test_an_alias_that_is_repriced_and_grows_is_claimed_once_at_a_time(sim: Simu
     assert lists_of(sim, tree, names) == 2
     assert [account["model_pricing"][0]["pricing_factor"] for account in sim.accounts("team-a")] == [1, 1]
     assert names.of("lock") == []
+
+
+@pytest.mark.parametrize("what", ["renamed", "deleted"])
+def test_what_changes_while_a_claim_is_waited_for_is_not_taken_back(sim: Simulator, what: str) -> None:
+    """The listing from before is too old by then."""
+    account = sim.add_account("team-a", [{"model": "m", "pricing_factor": 2}])
+    tree = {**fleet(sim, (), 0), "accounts": [{"alias": "team-a"}]}
+    names, clock = Names(), jumping_clock()
+    sleep, began = clock.sleep, clock.monotonic()
+    other = PriceLock(client_of(sim, clock=clock), names)
+    other.acquire({"team-a"})
+
+    def wait(seconds: float) -> None:
+        sleep(seconds)
+        other.keep()
+        if clock.monotonic() - began > 60 and other.is_held:
+            other.release()
+            if what == "deleted":
+                sim.delete_account(account["id"])
+            else:
+                client = client_of(sim)
+                client.update(list(client.iter_sub_accounts("team-a")), "renamed", {"m": Decimal(2)})
+
+    client = client_of(sim, clock=msgspec.structs.replace(clock, sleep=wait))
+    done = apply(client, read_roster(tree), Options(), this_try=runner.Try(names=names))
+    assert done.repriced == ()
+    assert {one["alias"] for one in sim.accounts()} == {"other", what} - {"deleted"}
+    assert names.of("lock") == []
+
+
+class Books:
+    """Notes the last costs of what is deleted."""
+
+    def __init__(self) -> None:
+        self.last: list[str] = []
+
+    def spent(self, accounts: Sequence[SubAccount], at: datetime) -> dict[str, Decimal]:
+        return {}
+
+    def record_listing(self, accounts: Sequence[SubAccount], at: datetime) -> None:
+        pass
+
+    def record_deleted(self, accounts: Sequence[SubAccount], at: datetime) -> None:
+        self.last += [str(account.monthly_cost) for account in accounts]
+
+
+@pytest.mark.parametrize("settle", [30, 600])
+def test_last_costs_are_not_old_ones_however_long_bases_may_lag(sim: Simulator, settle: float) -> None:
+    account = sim.add_account("team-old", monthly_cost="1")
+    sim.add_account("team-a", [{"model": "m", "pricing_factor": 1}])
+    tree = {**fleet(sim, (), 0), "accounts": [{"alias": "team-a"}]}
+    clock, books = jumping_clock(), Books()
+
+    class Slow:
+        def deliver(self, delivered: SubAccount) -> str:
+            clock.sleep(100)
+            sim.correct_cost(account["id"], 5)
+            return "key"
+
+    options = Options(prune=True, max_delete="100%", settle=settle)
+    keys = SinkKeys(Slow(), {}, str)
+    apply(client_of(sim, clock=clock), read_roster(tree), options, keys=keys, books=books)
+    assert books.last == ["6"]
+
+
+def test_a_create_that_updates_and_a_roster_do_not_wait_for_each_other(
+    sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one host: the create has the alias when the roster, which sets prices, wants it."""
+    monkeypatch.setattr(locking, "LOCK_WAIT", 3.0)
+    sim.add_account("team-a", [{"model": "m", "pricing_factor": 2}])
+    tree = {**fleet(sim, (), 0), "accounts": [{"alias": "team-a", "count": 2}]}
+    creates, reprices = threading.Event(), threading.Event()
+
+    def meet(request: Request) -> None:
+        if request.call == "update":
+            reprices.set()
+        elif request.call == "create" and not creates.is_set():
+            creates.set()
+            assert reprices.wait(HANG)
+
+    sim.on_request = meet
+
+    def task(number: int) -> None:
+        client = client_of(sim)
+        if number:
+            request = CreateRequest.parse("team-a", {"m": 3}, 1, 2, if_exists="update", settle=0.3)
+            runner.create(client, request)
+        else:
+            assert creates.wait(HANG)
+            apply(client, read_roster(tree), Options(settle=0.3))
+
+    in_threads(2, task)
+    assert len(sim.accounts("team-a")) == 2

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.local_state.claims import NameStore, StoreFailed, add_name, remove_names
 from airflow_provider_closeai.provisioning.journal import Limits, over
-from airflow_provider_closeai.provisioning.records import short_hash
+from airflow_provider_closeai.provisioning.records import Record, short_hash
 from airflow_provider_closeai.provisioning.runner.deployment_lock import DeploymentLock, key_of
 
 
@@ -23,7 +24,18 @@ class CreateLock(DeploymentLock):
         super().__init__(client, names, "create", "closeai_posts")
         self._number = 0
         self._mine: dict[str, list[str]] = {}  # full names of records, by alias
-        self._known: dict[str, set[tuple[str, int]]] = {}  # posts of others that the last look allowed for
+        self._known: dict[str, list[Record]] = {}  # what others had posted when the claim was held
+
+    def acquire(self, aliases: Collection[str]) -> None:
+        """
+        Wait until these aliases are this run's own, and read what others posted under them.
+
+        :param aliases: all that the run may still send something for.
+        :raises AliasBusy: after 15 minutes, or where the claim is lost again and again.
+        :raises NotNoted: the store of names does not work.
+        """
+        super().acquire(aliases)
+        self._known = self._read(aliases)
 
     def believe_from(self, alias: str, limits: Limits) -> float:
         """
@@ -32,8 +44,7 @@ class CreateLock(DeploymentLock):
         :param alias: that is claimed: whoever posted under it sends nothing any more.
         :param limits: how long things may take.
         """
-        records = self._read([alias])[alias]
-        self._known[alias] = set(map(key_of, records))
+        records = self._known[alias]
         now, counter = self._clock.monotonic(), short_hash(self._clock.counter)
         ends = [over(each.entry(), now=now, counter=counter, limits=limits, is_gone=True) for each in records]
         return max(ends, default=-math.inf)
@@ -50,7 +61,7 @@ class CreateLock(DeploymentLock):
         self._number += 1
         record = self._record(alias, self._number)
         before, self._mine[alias] = self._mine.get(alias, []), [self._full_name(record)]
-        return self._fence(alias, [record], before, self._known.get(alias, ()))
+        return self._fence(alias, [record], before, set(map(key_of, self._known.get(alias, ()))))
 
     def not_posted(self, alias: str) -> None:
         """

@@ -86,7 +86,8 @@ def create_all(
                     Creation(client, request, store, this_try, needs_keys=needs_keys, since=since)
                 )
             run(client, creations, seen, None if names is None else CreateLock(client, names))
-            results |= {each.request.alias: each.result() for each in creations}
+        # Not with an alias locked: who may set prices now may be waiting for that alias.
+        results |= {each.request.alias: each.result() for each in creations}
     return [results[request.alias] for request in requests]
 
 
@@ -122,7 +123,7 @@ def _advance(
     client: CloseAIClient, creations: Sequence[Creation], listings: Listings, lock: CreateLock | None
 ) -> bool:
     """Go on until all have listed or waited once more; returns whether any of them is not over."""
-    listing, waits, unclaimed = [], [], []
+    must_list, waits, unclaimed = False, [], []
     doubts = [each.decision.believe_from for each in creations if not each.is_over]
     until = max((each for each in doubts if each is not None), default=0.0)
     if lock is not None:
@@ -131,7 +132,7 @@ def _advance(
         each.decision.doubt_until(until)
         step = each.advance(lock)
         if isinstance(step, List):
-            listing.append(each)
+            must_list = True
         elif isinstance(step, Wait):
             waits.append(step.seconds)
         elif isinstance(step, Post):
@@ -139,8 +140,9 @@ def _advance(
         elif each.error is not None and each.is_hopeless:
             for other in creations:
                 other.give_up(each.error)
-    if listing:
-        _list(listings, listing)
+    if must_list:
+        # All of them: else each would list while the others wait, and nobody would sleep.
+        _list(listings, [each for each in creations if not each.is_over])
     elif lock is not None and unclaimed:
         lock.acquire([each.request.alias for each in creations if not each.is_over])
         for each in creations:

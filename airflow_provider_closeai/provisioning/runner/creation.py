@@ -111,11 +111,14 @@ class Creation:
         """
         Go on until a listing, time or a claim is needed; ``None``: it is over.
 
-        :param lock: over all hosts, where there is one: without it nothing is sent or waited for.
+        :param lock: over all hosts, where there is one: without it nothing is sent, or waited for before.
         """
         while not self.is_over:
             step = self.decision.next_step(self._now())
-            if isinstance(step, Post | Wait) and lock is not None and not lock.is_held:
+            needs_lock = isinstance(step, Post) or (
+                isinstance(step, Wait) and not self.decision.is_confirming
+            )
+            if needs_lock and lock is not None and not lock.is_held:
                 return Post(0)
             if isinstance(step, Post):
                 self._post(step.count, lock)

@@ -87,15 +87,16 @@ class DeploymentLock:
         raise too_busy(self._call)
 
     def keep(self) -> None:
-        """Say that this run lives, where it is time to; a claim that is lost is not held any more."""
+        """
+        Say that this run lives, where it is time to. A claim that cannot be kept is not held any more: only
+        who has more to send needs it, and finds out then.
+        """
         if self._claim is None:
             return
         try:
             self._claim.keep()
-        except ClaimLost:
+        except (ClaimLost, StoreFailed):
             self._drop()
-        except StoreFailed as failure:
-            raise self._unavailable(failure) from None
 
     def wait(self, seconds: float) -> None:
         """
@@ -142,7 +143,10 @@ class DeploymentLock:
             raise MustLookAgain from None
         except StoreFailed as failure:
             raise self._unavailable(failure) from None
-        if {key_of(each) for each in self._read([alias])[alias]} - set(known):
+        posted = {key_of(each) for each in self._read([alias])[alias]}
+        if not self.is_held:  # it could not be kept while they were read
+            raise MustLookAgain
+        if posted - set(known):
             self._drop()
             raise MustLookAgain
         return until
@@ -166,6 +170,7 @@ class DeploymentLock:
         now, by_hash = self._clock.now(), {self._hash(alias): alias for alias in aliases}
         found: dict[str, list[Record]] = {alias: [] for alias in aliases}
         for prefix in sorted({self._prefix(each) for each in by_hash}):
+            self.keep()
             try:
                 names = list_names(self._names, prefix)
             except StoreFailed as failure:

@@ -126,7 +126,7 @@ def _pricing(client: CloseAIClient) -> Iterator[PriceJournal]:
     config = client.config
     with alias_lock(client, "pricing") as note:
         limits = Limits(locking.CONFIRM_WITHIN, config.max_late, leave_within=config.deadline)
-        yield PriceJournal(FileStore(note), limits, client.clock.now)
+        yield PriceJournal(FileStore(note), limits, client.clock)
 
 
 class SentPrices(Sent):
