@@ -187,8 +187,9 @@ def test_one_in_doubt_and_one_that_is_new_wait_together(sim: Simulator) -> None:
     """Each lists while the other waits: without a common wait they list without end."""
     sim.fault("create", "cut_before")
     sim.fault("list", "status", status=400, skip=1, times=None)
+    [in_doubt] = requests_for("in-doubt", settle=2)
     with pytest.raises(Rejected):
-        runner.create(client_of(sim), *requests_for("in-doubt", settle=2))
+        runner.create(client_of(sim), in_doubt)
     sim.clear_faults()
     sim.settings.list_lag = 3600
     before, clock = sim.count("list"), jumping_clock()
