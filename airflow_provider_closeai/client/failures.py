@@ -75,7 +75,7 @@ def failed_call(call: str, attempts: Sequence[Attempt], *, writes: bool) -> erro
     else:
         kind = errors.NotSent
         next_step = "Nothing was sent, nothing was changed. Check the network from this worker to the bases."
-        if last.is_late:
+        if any(attempt.is_late for attempt in attempts):
             next_step = (
                 "Nothing was sent, nothing was changed. It is noted first, and then a connection is made: is "
                 "Airflow's API server slow, or the proxy?"

@@ -6,8 +6,7 @@ create or replace macro plain(cell) as regexp_replace(
 );
 create or replace macro amount_of(cell) as cast(nullif(cell, '') as decimal(38, 12));
 
--- Every line of every file; of one task run only its newest file counts. The part after "union all by name" gives
--- the columns of folders that are not there yet.
+-- Every line of every file. The part after "union all by name" gives the columns of folders that are not there yet.
 create or replace view ledger_lines as
 select *, split_part(filename, '/', -3) as kind
 from (
@@ -23,9 +22,6 @@ from (
         null::varchar as balance, null::varchar as amount, null::varchar as team, null::varchar as cost_center,
         null::varchar as source, null::varchar as reason, null::varchar as certainty
     where false
-)
-qualify filename = max(filename) over (
-    partition by kind, billing_month, regexp_extract(filename, '-([0-9a-f]+)-[0-9a-f]+\.csv$', 1)
 );
 
 -- Every observation: snapshots, and the last records of deleted accounts.
@@ -45,13 +41,16 @@ from ledger_lines
 where kind = 'closed' and sub_account_id <> ''
 qualify filename = min(filename) over (partition by billing_month);
 
--- Lines appended to months: notes, and the differences of later closings.
+-- Lines appended to months: notes, and the differences of later closings; of one task run only its newest file counts.
 create or replace view appended as
 select
     billing_month, cast(sub_account_id as bigint) as sub_account_id, plain(alias) as alias,
     amount_of(amount) as amount, source, plain(reason) as reason
 from ledger_lines
-where kind = 'adjustments';
+where kind = 'adjustments'
+qualify filename = max(filename) over (
+    partition by billing_month, regexp_extract(filename, '-([0-9a-f]+)-[0-9a-f]+\.csv$', 1)
+);
 
 -- A counter's last value in a month is what the month cost.
 create or replace view counted as
