@@ -131,9 +131,12 @@ test-newest: .venv/tools/.stamp ## the wheel in the newest Airflow of the packag
 	.venv/newest/bin/pytest -n 4 --dist worksteal tests $(ARGS)
 
 .PHONY: test-e2e
+# Its Airflows may write no bytecode (tests/e2e/deployment.py): without any, each of them starts in twice the time.
 # A file to a worker: else each worker starts an Airflow of its own.
-test-e2e: .venv/tools/.stamp ## a real Airflow: crashes, the hunt for leaks, months of days; the slow tests too
-	@$(MATRIX) $(or $(CELL),$(MAIN_CELL)) -- -m 'e2e or slow' -n 3 --dist loadfile \
+test-e2e: E2E_CELL = $(or $(CELL),$(MAIN_CELL))
+test-e2e: .venv/$$(or $$(CELL),$$(MAIN_CELL))/.stamp ## a real Airflow: crashes, the hunt for leaks, months of days; the slow tests too
+	-@.venv/$(E2E_CELL)/bin/python -m compileall -qq -j 0 .venv/$(E2E_CELL)/lib
+	@$(MATRIX) $(E2E_CELL) -- -m 'e2e or slow' -n 3 --dist loadfile \
 	  -o faulthandler_timeout=1500 $(ARGS)
 
 .PHONY: test-celery
