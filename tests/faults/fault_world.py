@@ -84,7 +84,7 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         """Wait in virtual time; others may run meanwhile."""
-        self.event(max(seconds, 0.0))
+        self.event(max(seconds, 1e-6))  # as on a machine: less may be too little to move the time at all
 
     def event(self, seconds: float = 0.0) -> None:
         """Let the others run, or die, if that is this task's lot."""
