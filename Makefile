@@ -128,7 +128,7 @@ test-newest: .venv/tools/.stamp ## the wheel in the newest Airflow of the packag
 	$(UV) venv -q --python '$(MAIN_PYTHON)' .venv/newest
 	$(UV) build -q --wheel --out-dir dist .
 	$(UV) pip install -q --python .venv/newest dist/*.whl -r requirements/test.in
-	.venv/newest/bin/pytest -n 4 --dist worksteal tests $(ARGS)
+	.venv/newest/bin/pytest -n 3 --dist worksteal tests $(ARGS)
 
 .PHONY: test-e2e
 # Its Airflows may write no bytecode (tests/e2e/deployment.py): without any, each of them starts in twice the time.

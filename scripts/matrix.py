@@ -52,7 +52,7 @@ class Cell:
         report = ROOT / venv / "junit.xml"
         report.unlink(missing_ok=True)
         # Tests wait more than they compute. Each worker begins with a stretch of them: so few need Airflow.
-        parallel = ["-n", "4", "--dist", "worksteal"]
+        parallel = ["-n", "3", "--dist", "worksteal"]
         command = [f"{venv}/bin/pytest", *parallel, f"--junitxml={report}", "tests", *arguments]
         status = subprocess.run(command, cwd=ROOT).returncode
         if report.exists():
