@@ -7,12 +7,15 @@ pass where their rows go wrong.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import secrets
 import shutil
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -254,10 +257,23 @@ def test_six_tasks_on_one_alias(world: World) -> None:
     runs = []
     for platform in world.shared:
         platform.simulator.fault("create", "slow", seconds=0.5, times=None)
+        platform.script = first_two_together()
         runs.append(world.airflow.trigger("contention", connection=platform.connection, alias=ALIAS))
         runs[-1].ended()
         judge(row, platform, runs[-1], 2, *(f"create_{number}" for number in range(6)))
     assert row.is_as_expected
+
+
+def first_two_together() -> Callable[[Request], None]:
+    """Answer the first two listings at one moment: neither of the tasks sees what the other makes."""
+    both, number = threading.Barrier(2), itertools.count()
+
+    def script(request: Request) -> None:
+        if request.call == "list" and next(number) < 2:
+            with contextlib.suppress(threading.BrokenBarrierError):  # all tasks are on one host
+                both.wait(10)
+
+    return script
 
 
 def test_refused_variables(world: World) -> None:

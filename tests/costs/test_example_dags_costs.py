@@ -46,7 +46,7 @@ def report(costs: Path, month: str) -> dict[str, Any]:
     return dict(json.loads((costs / "reports" / f"closeai-costs-{month}.json").read_text()))
 
 
-@pytest.mark.slow  # tests/e2e/test_days.py has its week in every real detail; this one takes seconds of Airflow
+@pytest.mark.slow  # every cell has parts of it, and tests/e2e/test_days.py a real week
 def test_a_month_from_the_first_unpause_to_its_close(tmp_path_factory: pytest.TempPathFactory) -> None:
     costs, result = run_example_dags(tmp_path_factory, "short")
     assert {state for _, _, state in result["states"]} == {"success"}
