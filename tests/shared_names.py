@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import msgspec
+from support import jumping_clock
+
 from airflow_provider_closeai.local_state import Clock
+from airflow_provider_closeai.simulator import Request, Simulator
 
 
 class Names:
@@ -49,3 +53,23 @@ class SlowNames(Names):
         super()._call()
         assert self.calls < 10_000, "it asks for ever"
         self._clock.sleep(self._seconds)
+
+
+def lagging_after(sim: Simulator, call: str, names: Names) -> Clock:
+    """Let the store fail at a call, and the listing lag for 15 s from then on by the clock that it gives."""
+    clock, waited = jumping_clock(), 0.0
+
+    def lag(request: Request) -> None:
+        if request.call == call:
+            sim.settings.list_lag = 3600
+            names.problem = OSError("down")
+
+    def wait(seconds: float) -> None:
+        nonlocal waited
+        clock.sleep(seconds)
+        waited += seconds
+        if waited > 15:
+            sim.settings.list_lag = 0
+
+    sim.on_request = lag
+    return msgspec.structs.replace(clock, sleep=wait)

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-import msgspec
 import pytest
-from shared_names import Names, SlowNames
+from shared_names import Names, SlowNames, lagging_after
 from support import GPT4, client_of, config_of, in_threads, jumping_clock
 
 from airflow_provider_closeai.client.answers import Outcome
@@ -153,23 +152,8 @@ def test_a_store_that_is_too_slow_is_named_before_anything_is_sent(sim: Simulato
 
 
 def test_a_store_that_fails_after_the_post_does_not_matter(sim: Simulator) -> None:
-    names, clock = Names(), jumping_clock()
-    sleep = clock.sleep
-    waited: list[float] = []
-
-    def lag(request: Request) -> None:
-        if request.call == "create":
-            sim.settings.list_lag = 3600
-            names.problem = OSError("down")
-
-    def wait(seconds: float) -> None:
-        sleep(seconds)
-        waited.append(seconds)
-        if sum(waited) > 15:
-            sim.settings.list_lag = 0
-
-    sim.on_request = lag
-    client = client_of(sim, clock=msgspec.structs.replace(clock, sleep=wait))
+    names = Names()
+    client = client_of(sim, clock=lagging_after(sim, "create", names))
     assert len(ensure(client, names, settle=30)) == len(sim.accounts("a")) == 2
 
 

@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import pytest
-from shared_names import Names, SlowNames
+from shared_names import Names, SlowNames, lagging_after
 from support import client_of, clock_with, config_of, jumping_clock
 
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -227,23 +226,8 @@ def test_a_store_that_does_not_work_changes_nothing(sim: Simulator) -> None:
 
 def test_a_store_that_fails_after_the_post_does_not_matter(sim: Simulator) -> None:
     sim.add_account("a", PRICING)
-    names, clock = Names(), jumping_clock()
-    sleep = clock.sleep
-    waited: list[float] = []
-
-    def lag(request: Request) -> None:
-        if request.call == "update":
-            sim.settings.list_lag = 3600
-            names.problem = OSError("down")
-
-    def wait(seconds: float) -> None:
-        sleep(seconds)
-        waited.append(seconds)
-        if sum(waited) > 15:
-            sim.settings.list_lag = 0
-
-    sim.on_request = lag
-    client = client_of(sim, clock=msgspec.structs.replace(clock, sleep=wait))
+    names = Names()
+    client = client_of(sim, clock=lagging_after(sim, "update", names))
     [account] = merge(client, names, "new")
     assert set(account.pricing) == {"gpt-4", "new"}
 
