@@ -45,7 +45,7 @@ CRASHES = (
     Crash("the post has come and is never worked on", (("create", 0),), "LC|LL+CL", ("cut_before",),
           wire_without_store="LC|LLL+CL"),
     Crash("the post has come and is worked on at once", (("create", 0),), "LC|L"),
-    Crash("the post has come and is worked on late", (("create", 0),), "LC|LL+", work_at=2),
+    Crash("the post has come and is worked on late", (("create", 0),), "LC|L+", work_at=2),
     Crash("worked on, not answered", (("worked", 0),), "LC|L", ("hang",)),
     Crash("answered, not yet a success", (("look", 0),), "LCL|L"),
     Crash("two tries: a post that is lost, then the look", (("create", 0), ("look", 0)),

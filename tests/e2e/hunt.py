@@ -104,8 +104,8 @@ class Hunt:
     def _rest(self) -> Iterator[tuple[str, bytes]]:
         paths = [
             "dags?limit=100000",
-            "variables",
-            "connections",
+            "variables?limit=100000",
+            "connections?limit=100000",
             "eventLogs?limit=100000",
             "importErrors",
             "config",
