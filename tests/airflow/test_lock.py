@@ -116,3 +116,18 @@ def test_lock_deployment_is_refused_where_airflow_cannot(
     create(dag, 2)
     assert run(dag).task("create-2") == "failed 1"
     assert sim.count("create") == 0
+
+
+@pytest.mark.skipif(HAS_KEYS, reason="Variable.keys is there")
+@pytest.mark.parametrize("executor", ["LocalExecutor", "CeleryExecutor"])
+def test_that_several_hosts_have_no_lock_is_said_where_there_are_several(
+    sim: Simulator,
+    dag: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    executor: str,
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", executor)
+    create(dag, 2)
+    assert run(dag).task("create-2") == "success 1"
+    assert ("CeleryExecutor run on several hosts" in caplog.text) == (executor == "CeleryExecutor")
