@@ -34,17 +34,22 @@ PRICING = '[{"model":"gpt-4","pricing_factor":1},{"model":"gpt-3.5-turbo","prici
 
 
 def observations(accounts: int, days: int) -> Iterator[tuple[datetime, list[Observation]]]:
-    """Yield a month of snapshots: at 23:55 of each day, the counters of all accounts."""
+    """Yield a month of snapshots: the last of the month before, then at 23:55 of each day."""
     draw = random.Random(1)
-    rates = [draw.randrange(0, 5_000_000_000) for _ in range(accounts)]
-    counters = [0] * accounts
-    for day in range(days):
-        at = MONTH.start + timedelta(days=day, hours=23, minutes=55)
-        for number in range(accounts):
-            if number % 10:  # every tenth account is idle
-                counters[number] += rates[number] + draw.randrange(1000)
+    # A tenth is idle.
+    rates = [draw.randrange(5_000_000_000) if number % 10 else 0 for number in range(accounts)]
+    counters = [rate * days for rate in rates]
+    balances = [100_000_00000000] * accounts
+    for day in range(-1, days):
+        if day == 0:
+            counters = [0] * accounts
+        if day >= 0:
+            for number, rate in enumerate(rates):
+                spent = rate + draw.randrange(1000) if rate else 0
+                counters[number] += spent
+                balances[number] -= spent
         yield (
-            at,
+            MONTH.start + timedelta(days=day, hours=23, minutes=55),
             [
                 Observation(
                     number + 1,
@@ -52,27 +57,20 @@ def observations(accounts: int, days: int) -> Iterator[tuple[datetime, list[Obse
                     Decimal(counter).scaleb(-8),
                     "2026-01-05T10:00:00.000001+08:00",
                     True,
-                    Decimal(100_000_00000000 - counter).scaleb(-8),
+                    Decimal(balance).scaleb(-8),
                     PRICING,
                 )
-                for number, counter in enumerate(counters)
+                for number, (counter, balance) in enumerate(zip(counters, balances, strict=True))
             ],
         )
 
 
 def generate(folder: Path, accounts: int, days: int, extensions: list[str]) -> None:
-    """Write the ledgers, one per format, with the last snapshot of the month before."""
-    before = MONTH.end - timedelta(days=31, minutes=5)
+    """Write the ledgers, one per format."""
     for at, rows in observations(accounts, days):
-        if at == MONTH.start + timedelta(hours=23, minutes=55):
-            _write(folder, before, rows, extensions)
-        _write(folder, at, rows, extensions)
-
-
-def _write(folder: Path, at: datetime, rows: list[Observation], extensions: list[str]) -> None:
-    for extension in extensions:
-        ledger = Ledger(folder / extension)
-        ledger.write(SNAPSHOTS, month_of(at).name, at, run_key(at), rows, extension=extension)
+        for extension in extensions:
+            ledger = Ledger(folder / extension)
+            ledger.write(SNAPSHOTS, month_of(at).name, at, run_key(at), rows, extension=extension)
 
 
 def _report(folder: Path, extension: str, formats: list[str]) -> Decimal:

@@ -51,7 +51,7 @@ class Cell:
 
         report = ROOT / venv / "junit.xml"
         report.unlink(missing_ok=True)
-        # Tests wait more than they compute. Each worker begins with a stretch of them: so few need Airflow.
+        # Tests wait as well as compute; each worker imports Airflow, and begins with a stretch of them.
         parallel = ["-n", "3", "--dist", "worksteal"]
         command = [f"{venv}/bin/pytest", *parallel, f"--junitxml={report}", "tests", *arguments]
         status = subprocess.run(command, cwd=ROOT).returncode
