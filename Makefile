@@ -137,7 +137,7 @@ test-e2e: E2E_CELL = $(or $(CELL),$(MAIN_CELL))
 test-e2e: .venv/$$(or $$(CELL),$$(MAIN_CELL))/.stamp ## a real Airflow: crashes, the hunt for leaks, months of days; the slow tests too
 	-@.venv/$(E2E_CELL)/bin/python -m compileall -qq -j 0 .venv/$(E2E_CELL)/lib
 	@$(MATRIX) $(E2E_CELL) -- -m 'e2e or slow' -n 3 --dist loadfile \
-	  -o faulthandler_timeout=1500 $(ARGS)
+	  -o faulthandler_timeout=900 $(ARGS)
 
 .PHONY: test-celery
 test-celery: .venv/celery/.stamp ## two hosts: CeleryExecutor, PostgreSQL, Redis (Debian, as root; 8 minutes at most)

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import os
+import random
 import shutil
 import socket
 import sqlite3
@@ -38,10 +39,14 @@ def wait_until(check: Callable[[], Any], what: str, seconds: float = HANG) -> An
 
 
 def free_ports(number: int) -> list[int]:
-    """Give ports that are free now."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
-        return [each.getsockname()[1] for each in sockets]
+    """Give free ports in a row, from below those that the kernel gives to outgoing connections."""
+    while True:
+        first = random.randrange(10_000, 32_000)
+        found = list(range(first, first + number))
+        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
+            for port in found:
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+            return found
 
 
 def end_kept(keeper: subprocess.Popen[bytes]) -> None:
