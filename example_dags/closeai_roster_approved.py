@@ -35,7 +35,7 @@ with DAG(
         roster=ROSTER,
         prune=True,  # also delete what is owned and in the file no more: hence the person
         max_create=50,
-        max_delete="25%",
+        max_delete="60%",  # those that were replaced go, up to half of all at once
         deliver_to=KEYS,
         ledger=f"{COSTS}/ledger",
     )

@@ -32,7 +32,7 @@ with DAG(
         task_id="sync",
         roster=ROSTER,
         max_create=20,  # more at once is rather a mistake in the file
-        max_delete="10%",  # keys that were replaced go
+        max_delete="60%",  # those that were replaced go, up to half of all at once
         deliver_to=EncryptedFileSink(
             KEYS, "key_store", "{alias}"
         ),  # the connection key_store has the Fernet key

@@ -1,7 +1,7 @@
-"""Report what each team of the roster has cost, against its budget, whenever the ledger has a new snapshot.
+"""Report what each team of the roster has cost, against its budget, once `closeai_costs_daily` has recorded it.
 
-Owners and budgets are those of the roster: one file for platform and finance. The roster's sync writes a
-snapshot with each run, `closeai_costs_daily` one each evening. The tutorial docs/tutorials/bill.md runs it.
+Owners and budgets are those of the roster: one file for platform and finance. What the roster's sync records
+every 15 minutes counts too, and starts no report. The tutorial docs/tutorials/bill.md runs it.
 """
 
 from __future__ import annotations

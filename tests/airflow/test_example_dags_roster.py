@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 from airflow_cell import AIRFLOW, run
+from aws_standin import Aws
 from test_example_dags import FOLDER, load
 
 from airflow_provider_closeai.simulator import Simulator
@@ -19,38 +19,19 @@ KEYS = "airflow/connections/openai-"
 
 
 @pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Serve AWS Secrets Manager, to the sink as a connection and to Airflow as its secrets backend."""
-    import boto3
-    import requests
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    requests.post(f"http://{host}:{port}/moto-api/reset", timeout=60)
-    place = {"endpoint_url": f"http://{host}:{port}", "region_name": "eu-central-1"}
-    connection = {"conn_type": "aws", "login": "testing", "password": "testing", "extra": place}
-    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    yield boto3.client("secretsmanager", **place)
-    server.stop()
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
+    aws = Aws()
+    aws.start()
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", aws.connection())
+    yield aws
+    aws.stop()
 
 
 @pytest.fixture
-def served(aws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def served(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Airflow's own backend serve the connections of this store, as the configuration would."""
-    backend = "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend"
-    options = {
-        "endpoint_url": aws.meta.endpoint_url,
-        "region_name": "eu-central-1",
-        "connections_lookup_pattern": "^openai-",
-        "variables_prefix": None,
-    }
-    for section in ("SECRETS__BACKEND", "WORKERS__SECRETS_BACKEND"):
-        monkeypatch.setenv(f"AIRFLOW__{section}", backend)
-        monkeypatch.setenv(f"AIRFLOW__{section}_KWARGS", json.dumps(options))
+    for name, text in aws.secrets_backend().items():
+        monkeypatch.setenv(name, text)
 
 
 def run_example(dag_id: str) -> Any:
@@ -61,7 +42,7 @@ def run_example(dag_id: str) -> Any:
     AIRFLOW < (3, 3), reason="older ones read which secrets backend there is once in a process"
 )
 def test_from_the_roster_to_the_report(
-    sim: Simulator, served: None, aws: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sim: Simulator, served: None, aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     costs = tmp_path / "costs"
     monkeypatch.setenv("CLOSEAI_COSTS", str(costs))
@@ -70,7 +51,9 @@ def test_from_the_roster_to_the_report(
     done = run_example("closeai_roster_sync")
     assert done.state == "success"
     assert done.result("sync")["counts"]["created"] == 11
-    names = {secret["Name"] for secret in aws.list_secrets(MaxResults=100)["SecretList"]}
+    names = {
+        secret["Name"] for secret in aws.client("secretsmanager").list_secrets(MaxResults=100)["SecretList"]
+    }
     assert {f"{KEYS}team-search", f"{KEYS}_x4EA7__x54C1_-_x63A8__x8350_"} <= names
     assert len(names) == 11
     for account in sim.accounts():
@@ -100,7 +83,7 @@ def test_from_the_roster_to_the_report(
 
 
 def test_the_drift_check_names_what_somebody_changed(
-    sim: Simulator, aws: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sim: Simulator, aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLOSEAI_COSTS", str(tmp_path / "costs"))
     sim.clock.set(datetime.now(UTC) + timedelta(seconds=1))

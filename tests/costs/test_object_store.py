@@ -10,11 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import pytest
-import requests
+from aws_standin import Aws
 from books import Clock, local
-from moto.server import ThreadedMotoServer
 
 from airflow_provider_closeai.costs.errors import NotWritten
 from airflow_provider_closeai.costs.store.files import atomic_write
@@ -26,22 +24,19 @@ ROOT = "s3://aws_default@finance/closeai"
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
+def aws() -> Iterator[Aws]:
     """One for all tests: Airflow keeps its file systems, each with the address it began with."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    aws = Aws("us-east-1")
+    aws.start()
+    yield aws
+    aws.stop()
 
 
 @pytest.fixture
-def s3(server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    requests.post(f"{server}/moto-api/reset", timeout=10).raise_for_status()
-    place = {"endpoint_url": server, "region_name": "us-east-1"}
-    connection = {"conn_type": "aws", "login": "testing", "password": "testing", "extra": place}
-    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
-    return boto3.client("s3", aws_access_key_id="testing", aws_secret_access_key="testing", **place)
+def s3(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Any:
+    aws.reset()
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", aws.connection())
+    return aws.client("s3")
 
 
 @pytest.fixture

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from airflow import __version__
+from approvals import Question
 from deployment import Deployment, Run, running, wait_until
 from hunt import Hunt
 from platforms import Platform
@@ -33,37 +31,15 @@ class Office:
 
     def __init__(self, airflow: Deployment, platform: Platform) -> None:
         self.airflow, self.platform = airflow, platform
-        self.passes: Counter[str] = Counter()
 
     def write(self, count: int) -> None:
         (self.airflow.home / "roster.yaml").write_text(ROSTER.format(count=count))
 
-    def asked(self, dag_id: str = "e2e_approved", run: Run | None = None) -> Run:
-        """Start a run, or go on with one, up to the question."""
-        run = run or self.airflow.trigger(dag_id)
-        waits = ("awaiting_input", "deferred")
-        wait_until(lambda: run.task("approve")["state"] in waits, "the question", 240)
-        # A person is slower than the scheduler: it takes what it learns after the answer for a failure.
-        self.passes[run.run_id] += 1
-        wait_until(lambda: self.seen_ends(run) >= self.passes[run.run_id], "the scheduler knows", 240)
-        return run
-
-    def seen_ends(self, run: Run) -> int:
-        """Count how often the scheduler has seen a process of the approval end."""
-        log = (self.airflow.home / "scheduler.log").read_text(errors="replace")
-        event = r"Received executor event with state success for task instance .*?task_id='approve', run_id='"
-        return len(re.findall(event + re.escape(run.run_id), log))
-
-    def page(self, run: Run) -> str:
-        detail: dict[str, Any] = self.airflow.get(f"{run.path}/taskInstances/approve/-1/hitlDetails")
-        return str(detail["body"])
-
-    def answer(self, run: Run, option: str = "Approve") -> int:
-        path = f"{run.path}/taskInstances/approve/-1/hitlDetails"
-        body = {"chosen_options": [option], "params_input": {}}
-        status = self.airflow.call("PATCH", path, body).status_code
-        self.passes[run.run_id] += status == 200
-        return status
+    def asked(self, dag_id: str = "e2e_approved") -> Question:
+        """Start a run, up to the question."""
+        question = Question(self.airflow.trigger(dag_id))
+        question.wait()
+        return question
 
     def clear(self, run: Run, *task_ids: str) -> None:
         body = {
@@ -105,17 +81,18 @@ def office(deployment: tuple[Deployment, Platform]) -> Office:
 
 def test_what_was_shown_is_applied_once(office: Office) -> None:
     office.write(2)
-    run = office.asked()
-    assert "`team-a` | 2 new" in office.page(run)
+    form = office.asked()
+    run = form.run
+    assert "`team-a` | 2 new" in form.text()
     assert office.accounts() == 0
-    assert office.answer(run) == 200
-    assert office.answer(run, "Reject") == 409
+    assert form.answer() == 200
+    assert form.answer("Reject") == 409
     assert run.ended() == "success", office.told(run)
     assert (office.accounts(), run.outcome("sync")) == (2, "success 1")
     # The question is asked again, with the same text: the answer counts again, and nothing is left to do.
     office.clear(run, "approve", "sync")
-    office.asked(run=run)
-    assert office.answer(run) == 200
+    form.wait()
+    assert form.answer() == 200
     assert run.ended() == "success", office.told(run)
     assert office.accounts() == 2
     assert run.xcom("sync")["counts"]["created"] == 0
@@ -123,8 +100,9 @@ def test_what_was_shown_is_applied_once(office: Office) -> None:
 
 def test_a_no_changes_nothing(office: Office) -> None:
     office.write(1)
-    run = office.asked()
-    assert office.answer(run, "Reject") == 200
+    form = office.asked()
+    run = form.run
+    assert form.answer("Reject") == 200
     assert run.ended() == "success"
     assert (office.accounts(), run.task("sync")["state"]) == (0, "skipped")
 
@@ -139,8 +117,9 @@ def test_a_timeout_is_no_person(office: Office) -> None:
 
 def test_a_form_that_does_not_show_the_plan_approves_nothing(office: Office) -> None:
     office.write(1)
-    run = office.asked("e2e_blind")
-    assert office.answer(run) == 200
+    form = office.asked("e2e_blind")
+    run = form.run
+    assert form.answer() == 200
     assert run.ended() == "failed"
     assert office.accounts() == 0
     assert "does not show the plan" in run.log("sync", 1)
@@ -148,13 +127,14 @@ def test_a_form_that_does_not_show_the_plan_approves_nothing(office: Office) -> 
 
 def test_a_plan_that_was_made_again_is_not_what_the_form_shows(office: Office) -> None:
     office.write(1)
-    run = office.asked()
+    form = office.asked()
+    run = form.run
     office.write(3)
     office.clear(run, "plan", "approve", "sync")
     wait_until(lambda: run.outcome("plan") == "success 2", "the planner's second try")
-    office.asked(run=run)
-    assert "`team-a` | 1 new" in office.page(run), "Airflow shows the new text: the rule may be relaxed"
-    assert office.answer(run) == 200
+    form.wait()
+    assert "`team-a` | 1 new" in form.text(), "Airflow shows the new text: the rule may be relaxed"
+    assert form.answer() == 200
     assert run.ended() == "failed"
     assert office.accounts() == 0
     assert "in a DAG run that planned before" in run.log("sync", 1)
@@ -162,8 +142,9 @@ def test_a_plan_that_was_made_again_is_not_what_the_form_shows(office: Office) -
 
 def test_an_answer_is_not_taken_over_by_a_later_plan(office: Office) -> None:
     office.write(1)
-    run = office.asked()
-    office.answer(run)
+    form = office.asked()
+    run = form.run
+    form.answer()
     assert run.ended() == "success"
     office.write(3)
     office.clear(run, "plan")
@@ -178,13 +159,14 @@ def test_the_same_plan_made_again_and_tries_that_fail_do_no_harm(office: Office)
     sim = office.platform.simulator
     office.write(1)
     sim.fault("list", "error_before", times=5)  # all that a try sends
-    run = office.asked()
+    form = office.asked()
+    run = form.run
     assert run.outcome("plan") == "success 2"
     office.clear(run, "plan", "approve", "sync")
     wait_until(lambda: run.outcome("plan") == "success 3", "the planner's third try")
-    office.asked(run=run)
+    form.wait()
     sim.fault("list", "error_before", times=5)
-    assert office.answer(run) == 200
+    assert form.answer() == 200
     assert run.ended() == "success", office.told(run)
     assert (office.accounts(), run.outcome("sync")) == (1, "success 2")
 

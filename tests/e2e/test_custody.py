@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from airflow import __version__
+from aws_standin import Aws
 from deployment import Deployment, running, wait_until
 from platforms import Platform
 
@@ -32,45 +33,30 @@ def platform() -> Iterator[Platform]:
 
 
 @pytest.fixture
-def store() -> Iterator[dict[str, str]]:
-    """Serve AWS Secrets Manager; give how to reach it."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield {"endpoint_url": f"http://{host}:{port}", "region_name": "eu-central-1"}
-    server.stop()
+def aws() -> Iterator[Aws]:
+    aws = Aws()
+    aws.start()
+    yield aws
+    aws.stop()
 
 
 @pytest.fixture
-def airflow(platform: Platform, store: dict[str, str]) -> Iterator[Deployment]:
-    aws = {"conn_type": "aws", "login": "testing", "password": "testing", "extra": store}
-    backend = {**store, "connections_lookup_pattern": "^openai-", "variables_prefix": None}
+def airflow(platform: Platform, aws: Aws) -> Iterator[Deployment]:
     environment = {
         **platform.environment,
-        "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AIRFLOW__SECRETS__BACKEND": "airflow.providers.amazon.aws.secrets.secrets_manager"
-        ".SecretsManagerBackend",
-        "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps(backend),
+        "AIRFLOW_CONN_AWS_DEFAULT": aws.connection(),
+        **aws.secrets_backend(),
     }
     with running(environment, "e2e_custody.py") as airflow:
         yield airflow
 
 
-def test_a_team_works_on_while_its_key_is_rotated(
-    airflow: Deployment, platform: Platform, store: dict[str, str]
-) -> None:
-    import boto3
-
+def test_a_team_works_on_while_its_key_is_rotated(airflow: Deployment, platform: Platform, aws: Aws) -> None:
     sim, now = platform.simulator, datetime.now(UTC)
-    credentials = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
-    aws = boto3.client("secretsmanager", **store, **credentials)
+    secrets = aws.client("secretsmanager")
 
     def connection() -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(aws.get_secret_value(SecretId=SECRET)["SecretString"])
+        found: dict[str, Any] = json.loads(secrets.get_secret_value(SecretId=SECRET)["SecretString"])
         return found
 
     logs: list[str] = []
@@ -107,7 +93,7 @@ def test_a_team_works_on_while_its_key_is_rotated(
     sim.spoil(2, "created_at", json.dumps((now - WEEK).isoformat()))
     kept = connection()
     kept["extra"]["closeai"]["since"] = (now - WEEK).isoformat()
-    aws.put_secret_value(SecretId=SECRET, SecretString=json.dumps(kept))
+    secrets.put_secret_value(SecretId=SECRET, SecretString=json.dumps(kept))
     counts = sync()
     assert (counts["created"], counts["deleted"]) == (0, 1)
     assert [account["id"] for account in sim.accounts(ALIAS)] == [2]

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from days import EXAMPLES, Days, moment
+from days import EXAMPLES, Days, dag_of_readme, moment
 
 AIRFLOW = tuple(int(part) for part in version("apache-airflow").split(".")[:2])
 
@@ -99,7 +99,8 @@ class Week(Days):
 def week() -> Iterator[Week]:
     home = Path(tempfile.mkdtemp(prefix="closeai-days-"))
     try:
-        days = Week(home, moment("2026-11-26 14:00"))
+        days = Week(home, moment("2026-11-26 14:00"), EXAMPLES)
+        (days.airflow.dags / "readme.py").write_text(dag_of_readme())
         try:
             days.live()
             yield days
@@ -248,7 +249,7 @@ def test_a_backfill_of_keys_makes_nothing_and_one_of_costs_records_nothing(week:
     calls, ledger = Counter(week.simulator.counts()), week.ledger()
     dags = "team_keys", "closeai_monthly_cost", "closeai_costs_daily"
     for dag_id in dags:
-        week.backfill(dag_id, "2026-11-20", "2026-11-21", "2026-11-22")
+        week.backfill(dag_id, "2026-11-20", "2026-11-22 23:59", 3)
 
     told = {dag_id: [line for line in week.told(dag_id) if line.startswith("backfill")] for dag_id in dags}
     assert told == {

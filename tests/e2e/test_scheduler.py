@@ -19,6 +19,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from aws_standin import Aws, connection_to
 from crashes import ALIAS, CRASHES, Scene
 from cryptography.fernet import Fernet
 from deployment import Deployment, Run, wait_until
@@ -51,12 +52,17 @@ SCENES = {
 }
 
 
+NOWHERE = {
+    "endpoint_url": "http://127.0.0.1:9",
+    "region_name": "eu-central-1",
+    "config_kwargs": {"retries": {"max_attempts": 1}},
+}
+
+
 class World:
     """The Airflow of this module and all that it talks to."""
 
     def __init__(self, home: Path) -> None:
-        from moto.server import ThreadedMotoServer
-
         self.scenes = {
             name: Scene(crash, base_dies, Platform(f"crash_{number}"))
             for number, (name, (crash, base_dies)) in enumerate(SCENES.items())
@@ -78,7 +84,7 @@ class World:
             platform.simulator.start()
         for index in range(2):
             self.refused.simulator.stop_base(index)
-        self.aws = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+        self.aws = Aws()
         self.aws.start()
         self.vault = Vault()
         self.vault.start()
@@ -91,8 +97,8 @@ class World:
         self.literal = self.keys.simulator.add_account("literal")["token"]
         environment = {
             **{name: text for each in self.platforms for name, text in each.environment.items()},
-            "AIRFLOW_CONN_AWS_DEFAULT": aws_connection(self.aws.get_host_and_port()[1]),
-            "AIRFLOW_CONN_AWS_DOWN": aws_connection(9),
+            "AIRFLOW_CONN_AWS_DEFAULT": self.aws.connection(),
+            "AIRFLOW_CONN_AWS_DOWN": connection_to(NOWHERE),
             "AIRFLOW_CONN_VAULT_DEFAULT": self.vault.connection(),
             "AIRFLOW_CONN_FILE_KEY": json.dumps(
                 {"conn_type": "generic", "password": Fernet.generate_key().decode()}
@@ -137,15 +143,6 @@ with DAG("e2e_literal", schedule=None, catchup=False):
 
 def made_up_key() -> str:
     return f"sk-{secrets.token_hex(24)}"
-
-
-def aws_connection(port: int) -> str:
-    extra = {
-        "endpoint_url": f"http://127.0.0.1:{port}",
-        "region_name": "eu-central-1",
-        "config_kwargs": {"retries": {"max_attempts": 1}},
-    }
-    return json.dumps({"conn_type": "aws", "login": "testing", "password": "testing", "extra": extra})
 
 
 @pytest.fixture(scope="module")

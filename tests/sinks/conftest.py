@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import requests
+from aws_standin import Aws
 from vault_standin import Vault
 
 from airflow_provider_closeai.simulator import Simulator
@@ -55,27 +54,18 @@ def vault(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vault]:
 
 
 @pytest.fixture(scope="session")
-def moto() -> Iterator[str]:
-    """Give the address of a stand-in for AWS, one for all tests of a process."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+def aws() -> Iterator[Aws]:
+    """Give a stand-in for AWS, one for all tests of a process."""
+    aws = Aws()
+    aws.start()
+    yield aws
+    aws.stop()
 
 
 @pytest.fixture
-def secrets_manager(moto: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    requests.post(f"{moto}/moto-api/reset", timeout=60)
-    connection = {
-        "conn_type": "aws",
-        "login": "testing",
-        "password": "testing",
-        "extra": {"endpoint_url": moto, "region_name": "eu-central-1"},
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
+def secrets_manager(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Any:
+    aws.reset()
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", aws.connection())
     from airflow.providers.amazon.aws.hooks.secrets_manager import SecretsManagerHook
 
     return SecretsManagerHook().get_conn()
