@@ -311,10 +311,10 @@ def _require_finite(name: str, amount: Decimal | None) -> None:
 def _require_amount(name: str, amount: Decimal | None) -> None:
     if amount is None:
         return
-    _require_finite(name, amount)
     text = str(amount)
-    if "E" not in text and len(text) < _AMOUNT_DIGITS:
+    if len(text) < _AMOUNT_DIGITS and "E" not in text and amount.is_finite():
         return  # nearly every amount: seen at a fifth of the cost of its digits as a tuple
+    _require_finite(name, amount)
     if max(amount.adjusted(), -int(amount.as_tuple().exponent)) > _AMOUNT_DIGITS:
         raise ValueError(f"{name} has more than {_AMOUNT_DIGITS} digits before or after the point")
 

@@ -19,13 +19,16 @@ def private_directory() -> Path:
 
     :raises PermissionError: where somebody else owns it, or could write to it.
     """
-    directory = Path(tempfile.gettempdir()) / f"airflow-provider-closeai-{os.geteuid()}"
-    with contextlib.suppress(FileExistsError):
-        directory.mkdir(mode=0o700)
-    seen = os.lstat(directory)
+    directory = f"{tempfile.gettempdir()}/airflow-provider-closeai-{os.geteuid()}"
+    try:
+        seen = os.lstat(directory)
+    except FileNotFoundError:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory, 0o700)
+        seen = os.lstat(directory)
     if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.geteuid() or seen.st_mode & 0o077:
         raise PermissionError(f"{directory} is not a directory of this user alone: remove it")
-    return directory
+    return Path(directory)
 
 
 @functools.lru_cache(maxsize=64)
