@@ -31,6 +31,7 @@ assert run(dag).state == "success"
 """
 
 
+@pytest.mark.slow  # the listener is OpenLineage's own
 def test_the_listener_tells_of_the_folders(sim: Simulator, tmp_path: Path) -> None:
     sim.add_account("team-a", monthly_cost="1")
     told = tmp_path / "told"

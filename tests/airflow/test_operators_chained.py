@@ -25,7 +25,9 @@ PRICING = {"gpt-4": 1}
 # --- What other tasks return, and do not -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("native", [False, True], ids=["text", "native"])
+@pytest.mark.parametrize(
+    "native", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["text", "native"]
+)
 def test_a_mapped_create_feeds_one_task(
     sim: Simulator, dag: Any, native: bool, caplog: pytest.LogCaptureFixture
 ) -> None:

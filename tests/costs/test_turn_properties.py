@@ -251,7 +251,7 @@ def holds_in_parts(case: tuple[list[Account], list[datetime]]) -> None:
             check(account, lines.get(account.number), times)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(ledgers_in_parts())
 def test_a_counter_that_falls_in_parts(case: tuple[list[Account], list[datetime]]) -> None:
     holds_in_parts(case)

@@ -161,7 +161,9 @@ def test_what_another_host_merged_before_the_claim_stays(sim: Simulator, host: H
     assert models_of(sim) == {"gpt-4", "theirs", "mine"}
 
 
-@pytest.mark.parametrize(("models", "mode"), [(["mine"], "merge"), (["gpt-4"], "replace")])
+@pytest.mark.parametrize(
+    ("models", "mode"), [(["mine"], "merge"), pytest.param(["gpt-4"], "replace", marks=pytest.mark.slow)]
+)
 def test_a_base_that_lags_behind_the_other_hosts_base(
     host: Host, impatient: None, models: list[str], mode: str
 ) -> None:
@@ -179,7 +181,7 @@ def test_a_base_that_lags_behind_the_other_hosts_base(
         assert models_of(sim) == expected
 
 
-@pytest.mark.parametrize("lock", ["host", "auto"])
+@pytest.mark.parametrize("lock", [pytest.param("host", marks=pytest.mark.slow), "auto"])
 def test_an_attempt_that_is_executed_late_takes_back_nothing(host: Host, impatient: None, lock: str) -> None:
     """The first attempt is cut, and executed after the second; by then somebody else has merged."""
     with Simulator() as sim:
