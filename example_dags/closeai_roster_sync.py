@@ -37,7 +37,7 @@ with DAG(
         task_id="sync",
         roster=ROSTER,
         max_create=20,  # more at once is rather a mistake in the file
-        max_delete="10%",  # those that were replaced go, up to half of all at once, and what expired
+        max_delete="60%",  # those that were replaced go, up to half of all at once, and what expired
         deliver_to=SecretsManagerSink("airflow/connections/openai-{alias}", as_connection=True),
         ledger=f"{COSTS}/ledger",
         retries=3,
