@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,6 +14,7 @@ from airflow_cell import AIRFLOW, run
 from aws_standin import Aws
 from test_example_dags import FOLDER, load
 
+from airflow_provider_closeai.roster import read_roster
 from airflow_provider_closeai.simulator import Simulator
 
 KEYS = "airflow/connections/openai-"
@@ -91,6 +93,33 @@ def test_the_drift_check_names_what_somebody_changed(
     assert run_example("closeai_roster_drift").state == "success"
     sim.add_account("team-by-hand")
     assert run_example("closeai_roster_drift").state == "failed"
+
+
+def test_a_generation_of_keys_goes_in_one_run(
+    sim: Simulator, aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Aliases that were made together are replaced together, and the examples' bounds leave room for that."""
+    monkeypatch.setenv("CLOSEAI_COSTS", str(tmp_path / "costs"))
+    now = datetime.now(UTC)
+    sim.clock.set(now)
+    aliases = read_roster(FOLDER / "closeai_roster.yaml").entries
+    for days in (97, 8):
+        for alias in aliases:
+            sim.add_account(alias, created_at=now - timedelta(days=days))
+    first = run_example("closeai_roster_sync").result("sync")["counts"]
+    assert (first["delivered"], first["deleted"]) == (11, 0)
+
+    secrets = aws.client("secretsmanager")
+    for secret in secrets.list_secrets(MaxResults=100)["SecretList"]:
+        kept = json.loads(secrets.get_secret_value(SecretId=secret["Name"])["SecretString"])
+        kept["extra"]["closeai"]["since"] = (now - timedelta(days=8)).isoformat()
+        secrets.put_secret_value(SecretId=secret["Name"], SecretString=json.dumps(kept))
+    done = run_example("closeai_roster_sync")
+    assert done.state == "success"
+    assert done.result("sync")["counts"]["deleted"] == 11
+    examples = [("closeai_roster_sync", "sync"), ("closeai_roster_offline", "sync")]
+    examples += [("closeai_roster_approved", "plan")] * (AIRFLOW >= (3, 1))
+    assert len({load(dag_id).get_task(task_id).max_delete for dag_id, task_id in examples}) == 1
 
 
 @pytest.mark.parametrize(
