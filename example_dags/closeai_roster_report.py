@@ -1,4 +1,4 @@
-"""Report what each team of the roster has cost, against its budget, once `closeai_costs_daily` has recorded it.
+"""Report what each team of the roster has cost, against its budget, after each run of `closeai_costs_daily`.
 
 Owners and budgets are those of the roster: one file for platform and finance. What the roster's sync records
 every 15 minutes counts too, and starts no report. The tutorial docs/tutorials/bill.md runs it.

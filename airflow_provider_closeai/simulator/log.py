@@ -14,7 +14,7 @@ class Request:
     """One request.
 
     :param host: ``discovery``, ``base-0`` ...
-    :param call: links, healthy, list, create, update, delete, billing, models, chat or unknown.
+    :param call: Its name, as docs/simulator.md lists them, or unknown.
     :param method: The HTTP method.
     :param path: The path without the query.
     :param query: The query's parameters.

@@ -37,7 +37,7 @@ def test_two_are_never_in_at_the_same_time(sets: list[set[str]], faults: int, ti
         (CHAIN, 0, 0),
         ([{"aa"}] * 3, 0, 0),
     ],
-    ids=str,
+    ids=lambda each: "".join(map(str, map(sorted, each))) if isinstance(each, list) else None,
 )
 def test_none_are_in_at_the_same_time_in_deeper_searches(
     sets: list[set[str]], faults: int, ticks: int

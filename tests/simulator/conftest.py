@@ -62,6 +62,7 @@ class Client:
         headers: dict[str, str] | None = None,
         timeout: float = 10,
     ) -> Reply:
+        assert path or call in PATHS, f"{call} is not in PATHS"
         usual = PATHS.get(call, ("GET", "/"))
         method, path = method or usual[0], path or usual[1]
         discovery = call == "links" or path.startswith("/_simulator/")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import http.client
+import re
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from airflow_provider_closeai.simulator import Simulator
+from airflow_provider_closeai.simulator.api import CALLS
+
+ROOT = Path(__file__).parents[2]
 
 GPT4 = {"model": "gpt-4", "pricing_factor": 1}
 CREATE = {"alias": "a", "balance": 1, "model_pricing": [GPT4], "count": 1}
@@ -294,3 +299,8 @@ def test_a_body_needs_its_length(sim: Simulator) -> None:
     connection.endheaders()
     assert connection.getresponse().status == 411
     connection.close()
+
+
+def test_every_call_is_in_the_documents() -> None:
+    listed = (ROOT / "docs/simulator.md").read_text().partition("The calls are ")[2].partition(";")[0]
+    assert re.findall(r"`([a-z]+)`", listed) == list(CALLS[:-1])
