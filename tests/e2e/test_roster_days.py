@@ -1,6 +1,6 @@
 """The roster's example DAGs as users run them: a week over a month's turn, and what people do.
 
-The file is the example's own, but that keys are replaced after 88 hours. All of them run beside each
+The file is the example's own, but that keys are replaced after 89 hours. All of them run beside each
 other: the same keys go to AWS Secrets Manager, as connections, and into encrypted files.
 """
 
@@ -54,7 +54,7 @@ class RosterWeek(Days):
     def __init__(self, home: Path, aws: Aws) -> None:
         self.roster = home / "roster.yaml"
         text = (ROOT / "example_dags/closeai_roster.yaml").read_text()
-        self.write(text.replace("{every: 90d, grace: 7d}", "{every: 88h, grace: 1d}"))
+        self.write(text.replace("{every: 90d, grace: 7d}", "{every: 89h, grace: 1d}"))
         self.aliases = list(read_roster(self.roster).entries)
         self.key = Fernet.generate_key().decode()
         self.files = home / "keys"
