@@ -21,6 +21,8 @@ from airflow_provider_closeai.costs.accounting.turns import AGAIN, Turn
 HOUR = timedelta(hours=1)
 MONTH = Month("2026-11")
 TURNS = (MONTH.start, MONTH.end)
+#: No two sums of different ones are equal.
+MARKS = [Decimal(2**number).scaleb(-15) for number in range(99)]
 BEGIN, STOP = local("10-29 12:00").astimezone(UTC), local("12-04 23:59").astimezone(UTC)
 
 
@@ -150,6 +152,8 @@ def accounts(draw: st.DrawFn, number: int, zone: int) -> Account:
     if born and gone and gone <= born:
         gone = None
     uses = [use for use in uses if (not born or use[0] >= born) and (not gone or use[0] <= gone)]
+    if gone:  # who spends exactly what its counter showed, and goes, looks like who spent nothing
+        uses = [(at, amount + mark) for (at, amount), mark in zip(uses, MARKS, strict=False)]
     return Account(
         number=number,
         uses=[(at, amount) for at, amount in uses if BEGIN <= at <= STOP],
@@ -185,7 +189,7 @@ def in_parts(account: Account, part: Account) -> Account:
     No two sums of its amounts are equal: what was spent is never exactly the part that was reset.
     """
     born, gone = account.born, account.gone
-    marks = iter(Decimal(2**number).scaleb(-15) for number in range(99))
+    marks = iter(MARKS)
     own, other = (
         [
             (at, amount + next(marks))
