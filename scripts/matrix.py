@@ -53,7 +53,7 @@ class Cell:
         report.unlink(missing_ok=True)
         # Tests wait as well as compute; each worker imports Airflow, and begins with a stretch of them.
         # One that hangs fails the cell: a worker in its place would begin with the same test.
-        parallel = ["-n", "3", "--dist", "worksteal", "--max-worker-restart", "0"]
+        parallel = ["-n", "4", "--dist", "worksteal", "--max-worker-restart", "0"]
         command = [f"{venv}/bin/pytest", *parallel, f"--junitxml={report}", "tests", *arguments]
         status = subprocess.run(command, cwd=ROOT).returncode
         if report.exists():

@@ -7,10 +7,8 @@ import json
 import shlex
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from airflow_provider_closeai.simulator.core import Simulator
 from airflow_provider_closeai.simulator.values import ZONE
@@ -67,13 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :param arguments: The command line; None is the process's own.
     """
     options = _options(arguments)
-    ended = threading.Event()
-
-    def end(*_: Any) -> None:
-        ended.set()
-
-    for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(wanted, end)
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # they wait until they are waited for
     try:
         simulator = Simulator(
             options.bases,
@@ -94,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         connection = shlex.quote(json.dumps(simulator.connection()))
         print(f"export AIRFLOW_CONN_CLOSEAI_DEFAULT={connection}", flush=True)
         print(_help(simulator, options), file=sys.stderr, flush=True)
-        ended.wait()
+        signal.sigwait(ends)
     return 0
 
 

@@ -138,6 +138,7 @@ def test_an_automatic_outlet_never_breaks_parsing(strange: Any) -> None:
         assert report.outlets == []
 
 
+@pytest.mark.slow  # tests/e2e has it under a real scheduler
 def test_a_snapshot_starts_the_report(sim: Simulator, dag: Any, tmp_path: Path) -> None:
     """The event of a snapshot is of the very asset that a DAG is scheduled on, with what was recorded."""
     from airflow.utils.session import create_session

@@ -84,6 +84,7 @@ def test_from_the_roster_to_the_report(
     assert (budgets["Search"], budgets["推荐"]) == (Decimal(750), Decimal(500))
 
 
+@pytest.mark.slow  # tests/e2e/test_roster_days.py has it under a real scheduler
 def test_the_drift_check_names_what_somebody_changed(
     sim: Simulator, aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

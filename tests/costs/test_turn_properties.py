@@ -237,7 +237,7 @@ def holds(case: tuple[list[Account], list[datetime]]) -> None:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(ledgers())
 def test_a_figure_is_the_truth_or_is_marked(case: tuple[list[Account], list[datetime]]) -> None:
     holds(case)

@@ -14,7 +14,7 @@ from test_rotate_model import DAYS, LAG, START, STEPS, Account, Model, day, worl
 from airflow_provider_closeai.provisioning.rotate import decide
 from airflow_provider_closeai.sinks.base import newest
 
-EXAMPLES = 30
+EXAMPLES = 15
 
 
 @dataclass
