@@ -310,7 +310,7 @@ def test_in_a_real_triggerer(
                 output, _ = triggerer.communicate(timeout=20)
             except subprocess.TimeoutExpired:
                 os.killpg(triggerer.pid, signal.SIGKILL)
-                output, _ = triggerer.communicate()
+                output, _ = triggerer.communicate(timeout=20)
     print(output)
     assert {state for state, _ in states} == {"scheduled"}
     assert [arguments for _, arguments in states if sim.base_urls[0] not in str(arguments)] == []

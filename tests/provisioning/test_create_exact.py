@@ -88,7 +88,9 @@ UNKNOWN = [
 ]
 
 
-@pytest.mark.parametrize("skip", [0, 1], ids=["first post", "second post"])
+@pytest.mark.parametrize(
+    "skip", [0, pytest.param(1, marks=pytest.mark.slow)], ids=["first post", "second post"]
+)
 @pytest.mark.parametrize(("kind", "options"), UNKNOWN, ids=[f"{kind} {options}" for kind, options in UNKNOWN])
 def test_after_an_unknown_outcome_the_listing_decides(
     sim: Simulator, kind: str, options: dict[str, Any], skip: int

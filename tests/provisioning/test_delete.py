@@ -154,7 +154,7 @@ def test_again_is_no_error(sim: Simulator) -> None:
 
 
 @pytest.mark.parametrize("missing", ["ok", "error"])
-@pytest.mark.parametrize("lag", [0, 0.3])
+@pytest.mark.parametrize("lag", [0.3, pytest.param(0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["cut_before", "cut_after", "error_after", "garbage", "error_before"])
 def test_after_an_unknown_outcome_all_are_gone(missing: str, lag: float, kind: str) -> None:
     with Simulator(delete_missing=missing, list_lag=lag) as sim:
