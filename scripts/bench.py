@@ -149,7 +149,7 @@ provider whenever the DAG file is parsed too.
 
 ## A roster
 
-Processes as above; of each job the best of three times. *Where no lock and no note can be made*: what this
+Processes as above; of each job the best of five times. *Where no lock and no note can be made*: what this
 host's locks and notes cost is left out. The two mapped ways are `execute()` of 500 operators, one after the
 other in one process: what Airflow itself does for 500 tasks (scheduling, a process and imports for each)
 comes on top. `HttpOperator` only posts: it neither looks first nor reads back.
