@@ -29,7 +29,7 @@ class Notifier(BaseNotifier):
         """Take it."""
 
 
-@pytest.mark.parametrize("is_native", [False, True])
+@pytest.mark.parametrize("is_native", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_templates(sim: Simulator, tmp_path: Path, is_native: bool) -> None:
     sim.add_account("search.web", monthly_cost="12.5")
     name = f"templates_{is_native}"

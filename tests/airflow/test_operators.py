@@ -43,7 +43,9 @@ def failure() -> type[BaseException]:
 # --- Parameters --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("native", [False, True], ids=["text", "native"])
+@pytest.mark.parametrize(
+    "native", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["text", "native"]
+)
 def test_every_parameter_comes_from_a_template(
     sim: Simulator, dag: Any, monkeypatch: pytest.MonkeyPatch, native: bool
 ) -> None:

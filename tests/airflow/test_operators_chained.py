@@ -138,7 +138,12 @@ def test_the_readme_dag_is_green_on_every_run_and_says_what_is_so(
 
 @pytest.mark.parametrize(
     "alias",
-    ["\u3000全角", " a ", "字" * 300, "{{ 1 }}"],
+    [
+        "\u3000全角",
+        pytest.param(" a ", marks=pytest.mark.slow),
+        pytest.param("字" * 300, marks=pytest.mark.slow),
+        "{{ 1 }}",
+    ],
     ids=["wide", "spaces", "long", "braces"],
 )
 def test_any_alias_that_exists(sim: Simulator, dag: Any, alias: str) -> None:

@@ -184,7 +184,9 @@ def test_a_roster_keeps_its_promises(call: str, kind: str) -> None:
         fleet.check_end()
 
 
-@pytest.mark.parametrize("number", range(14))
+@pytest.mark.parametrize(
+    "number", [pytest.param(each, marks=pytest.mark.slow if each % 2 else ()) for each in range(14)]
+)
 def test_it_may_die_at_any_call_and_at_any_delivery(number: int) -> None:
     """The process dies at its call (or delivery) of each number; the next one ends it."""
     with World(list_lag=LAG, alias_filter="substring") as world:

@@ -78,7 +78,7 @@ class Rotations:
             assert now[account["id"]]["token"] == account["token"], "another alias was touched"
 
 
-@pytest.mark.parametrize("place", ["one", "all"])
+@pytest.mark.parametrize("place", ["one", pytest.param("all", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("call", "kind"), CELLS)
 def test_a_rotation_keeps_its_promises(call: str, kind: str, place: str) -> None:
     with World(list_lag=LAG, alias_filter="substring") as world:
