@@ -23,7 +23,7 @@ import pytest
 from approvals import Question
 from aws_standin import Aws
 from cryptography.fernet import Fernet
-from days import OF_THE_ROSTER, ROOT, Days, moment
+from days import ENDED, OF_THE_ROSTER, ROOT, Days, moment
 from deployment import wait_until
 from hunt import Hunt
 
@@ -123,7 +123,7 @@ class RosterWeek(Days):
         return answer.status_code != 404 and answer.json()["total_entries"] > 0
 
     def has_ended(self) -> bool:
-        return all(row["state"] in ("success", "failed") for row in self.rows())
+        return all(row["state"] in ENDED for row in self.rows())
 
     def by_hand(self, *dag_ids: str) -> list[str]:
         """Start runs at once, wait for the end of all, and give their states."""
