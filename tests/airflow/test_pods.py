@@ -79,8 +79,8 @@ def test_each_task_in_a_pod_of_its_own(sim: Simulator, pods: Path, monkeypatch: 
 @pytest.mark.skipif(AIRFLOW < (3, 3), reason="once is enough")
 def test_provisioning_and_the_hook_in_a_pod(pods: Path) -> None:
     """The suite's own tests."""
-    suites = ("tests/provisioning/test_runner.py", "tests/airflow/test_hook.py")
+    suites = ("provisioning/test_runner.py", "airflow/test_hook.py", "airflow/test_cache_variable.py")
     options = ("-p", "no:cacheprovider", "-n0", "-q")
-    done = in_pod(pods, "-m", "pytest", *options, *suites)
+    done = in_pod(pods, "-m", "pytest", *options, *(f"tests/{suite}" for suite in suites))
     assert done.returncode == 0, done.stdout[-3000:]
     assert " passed" in done.stdout
