@@ -27,6 +27,8 @@ unexport $(filter AIRFLOW_% _AIRFLOW_%,$(.VARIABLES))
 export PYTHONNOUSERSITE := 1
 export UV_PYTHON_DOWNLOADS := never
 export UV_HTTP_TIMEOUT ?= 120
+# Once, by all cores: else each process of a first run compiles what it imports, and some may not write it.
+export UV_COMPILE_BYTECODE := 1
 ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
@@ -86,9 +88,6 @@ endef
 
 .venv/celery/.stamp: requirements/$$(MAIN_CELL).txt requirements/celery.txt pyproject.toml | .venv/tools/.stamp
 	$(call fill,requirements/$(MAIN_CELL).txt requirements/celery.txt,'$(MAIN_PYTHON)')
-
-# Its Airflow may write no bytecode (tests/e2e/deployment.py), and no other tests run in this environment before.
-.venv/celery/.stamp: export UV_COMPILE_BYTECODE := 1
 
 # --- Targets ---
 
