@@ -31,7 +31,7 @@ _PRICING = [{"model": "gpt-3.5-turbo", "pricing_factor": 1}]
 class Simulator:
     """The CloseAI platform on this machine: one discovery host, some bases, one state.
 
-    :param bases: How many bases.
+    :param bases: How many bases: 1 to 100.
     :param seed: Makes keys, tokens and costs repeatable; None makes them random.
     :param start: The first moment of the simulated clock.
     :param speed: Simulated seconds per real second; 0 stands still.
@@ -52,8 +52,8 @@ class Simulator:
         state: str | os.PathLike[str] | None = None,
         **settings: Any,
     ) -> None:
-        if bases < 1:
-            raise ValueError("the simulator needs at least one base")
+        if not 1 <= bases <= 100:
+            raise ValueError("bases must be from 1 to 100: each listens on a port of its own")
         self.settings = Settings(**settings)
         if port and not 1 <= port <= 65535 - bases:
             raise ValueError(f"port must be from 1 to {65535 - bases}: each base takes the next one")
