@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +21,7 @@ import psutil
 from celery_deployment import CeleryDeployment
 from deployment import wait_until
 from sensors import defer, deferred, fired
+from worlds import new_home
 
 from airflow_provider_closeai.simulator import Simulator
 from airflow_provider_closeai.triggers.health import HealthTrigger
@@ -237,15 +236,10 @@ def add_connections(airflow: Triggerer, prefix: str, every: list[dict[str, Any]]
 
 
 def main() -> None:
-    home = Path(tempfile.mkdtemp(prefix="closeai-triggerer-"))
-    home.chmod(0o711)
     print(f"| {SENSORS:,} deferred sensors | measured |\n|---|---|", flush=True)
-    try:
+    with new_home("triggerer") as home:
         for name, value in measure(home):
             print(f"| {name} | {value} |", flush=True)
-    finally:
-        if "CLOSEAI_E2E_KEEP" not in os.environ:
-            shutil.rmtree(home, ignore_errors=True)
 
 
 if __name__ == "__main__":

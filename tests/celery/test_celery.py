@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import secrets
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +25,7 @@ from hunt import Hunt
 from platforms import Platform
 from sensors import defer, deferred, fired
 from table import IS_GUARDED, Row
+from worlds import new_home
 
 from airflow_provider_closeai.simulator import Request, Simulator
 from airflow_provider_closeai.triggers.health import HealthTrigger
@@ -98,17 +97,12 @@ def port_of(url: str) -> int:
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    home = Path(tempfile.mkdtemp(prefix="closeai-celery-"))
-    home.chmod(0o711)  # PostgreSQL does not run as root
-    try:
+    with new_home("celery") as home:
         started = World(home)
         try:
             yield started
         finally:
             started.stop()
-    finally:
-        if "CLOSEAI_E2E_KEEP" not in os.environ:
-            shutil.rmtree(home, ignore_errors=True)
 
 
 def judge(row: Row, platform: Platform, run: Run, count: int, *task_ids: str) -> None:

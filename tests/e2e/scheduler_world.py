@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 
 from aws_standin import Aws, connection_to
@@ -15,9 +14,9 @@ from days import EXAMPLES
 from deployment import Deployment
 from platforms import Platform
 from vault_standin import Vault
+from worlds import AIRFLOW
 
 HERE = Path(__file__).parent
-AIRFLOW = tuple(int(part) for part in version("apache-airflow").split(".")[:2])
 HAS_STATE_STORE = AIRFLOW >= (3, 3)
 
 SCENES = {

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from airflow import __version__
 from approvals import Question
 from deployment import Deployment, Run, running, wait_until
 from hunt import Hunt
 from platforms import Platform
+from worlds import needs_airflow
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(__version__ < "3.1", reason="approvals came with 3.1"),
-    pytest.mark.skipif(sys.platform != "linux", reason="the processes' keeper needs Linux"),
-]
+pytestmark = needs_airflow(3, 1, why="approvals came with 3.1")
 ROSTER = """version: 1
 owns: ["team-*"]
 defaults: {{balance: 1, model_pricing: {{gpt-4: 1}}}}

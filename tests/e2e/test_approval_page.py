@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from airflow import __version__
 from browser import Browser, browser, chromium
 from deployment import Deployment, running, wait_until
 from platforms import Platform
+from worlds import needs_airflow
 
 pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(__version__ < "3.1", reason="approvals came with 3.1"),
-    pytest.mark.skipif(sys.platform != "linux", reason="the processes' keeper needs Linux"),
+    *needs_airflow(3, 1, why="approvals came with 3.1"),
     pytest.mark.skipif(chromium() is None, reason="there is no browser"),
 ]
 ODD = [

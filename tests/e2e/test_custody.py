@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow import __version__
 from aws_standin import Aws
 from deployment import Deployment, running, wait_until
 from platforms import Platform
+from worlds import needs_airflow
 
 ALIAS = "team-search"
 SECRET = f"airflow/connections/openai-{ALIAS}"
 WEEK = timedelta(days=8)  # and a day: longer than grace
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(__version__ < "3", reason="Airflow 2 has no LocalExecutor on SQLite"),
-    pytest.mark.skipif(sys.platform != "linux", reason="the processes' keeper needs Linux"),
-]
+pytestmark = needs_airflow(3, why="Airflow 2 has no LocalExecutor on SQLite")
 
 
 @pytest.fixture

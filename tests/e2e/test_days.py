@@ -6,26 +6,15 @@ A real scheduler lives in a time that the test moves. One Airflow serves the who
 from __future__ import annotations
 
 import csv
-import os
-import shutil
-import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
-from importlib.metadata import version
-from pathlib import Path
 
 import pytest
 from days import EXAMPLES, Days, dag_of_readme, moment
+from worlds import needs_airflow, new_home
 
-AIRFLOW = tuple(int(part) for part in version("apache-airflow").split(".")[:2])
-
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(AIRFLOW < (3, 0), reason="Airflow 2 has no LocalExecutor on SQLite"),
-    pytest.mark.skipif(sys.platform != "linux", reason="the processes' keeper needs Linux"),
-]
+pytestmark = needs_airflow(3, why="Airflow 2 has no LocalExecutor on SQLite")
 
 MORNINGS = ["11-27", "11-28", "11-29", "11-30", "12-01", "12-02", "12-03"]
 EVENINGS = ["11-26", *MORNINGS[:-1]]
@@ -97,8 +86,7 @@ class Week(Days):
 
 @pytest.fixture(scope="module")
 def week() -> Iterator[Week]:
-    home = Path(tempfile.mkdtemp(prefix="closeai-days-"))
-    try:
+    with new_home("days") as home:
         days = Week(home, moment("2026-11-26 14:00"), EXAMPLES)
         (days.airflow.dags / "readme.py").write_text(dag_of_readme())
         try:
@@ -106,9 +94,6 @@ def week() -> Iterator[Week]:
             yield days
         finally:
             days.stop()
-    finally:
-        if "CLOSEAI_E2E_KEEP" not in os.environ:
-            shutil.rmtree(home, ignore_errors=True)
 
 
 def on_days(days: list[str], at: str, tasks: str) -> list[str]:

@@ -6,16 +6,12 @@ other: the same keys go to AWS Secrets Manager, as connections, and into encrypt
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import shutil
-import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +22,11 @@ from cryptography.fernet import Fernet
 from days import ENDED, OF_THE_ROSTER, ROOT, Days, moment
 from deployment import wait_until
 from hunt import Hunt
+from worlds import needs_airflow, new_home
 
 from airflow_provider_closeai.roster import read_roster
 
-AIRFLOW = tuple(int(part) for part in version("apache-airflow").split(".")[:2])
-
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(AIRFLOW < (3, 1), reason="one of the examples is an approval, which came with 3.1"),
-    pytest.mark.skipif(sys.platform != "linux", reason="the processes' keeper needs Linux"),
-]
+pytestmark = needs_airflow(3, 1, why="one of the examples is an approval, which came with 3.1")
 
 MORNINGS = ["11-27", "11-28", "11-29", "11-30", "12-01", "12-02", "12-03"]
 EVENINGS = ["11-26", *MORNINGS]
@@ -154,20 +145,14 @@ class RosterWeek(Days):
 
 @pytest.fixture(scope="module")
 def week() -> Iterator[RosterWeek]:
-    home = Path(tempfile.mkdtemp(prefix="closeai-days-"))
-    aws = Aws()
-    aws.start()
-    try:
+    with new_home("roster-days") as home, contextlib.ExitStack() as stack:
+        aws = Aws()
+        aws.start()
+        stack.callback(aws.stop)
         days = RosterWeek(home, aws)
-        try:
-            days.live()
-            yield days
-        finally:
-            days.stop()
-    finally:
-        aws.stop()
-        if "CLOSEAI_E2E_KEEP" not in os.environ:
-            shutil.rmtree(home, ignore_errors=True)
+        stack.callback(days.stop)
+        days.live()
+        yield days
 
 
 @pytest.mark.parametrize("dag_id", GREEN)

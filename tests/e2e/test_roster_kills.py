@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from airflow import __version__
 from cryptography.fernet import Fernet
 from deployment import Deployment, running
 from hunt import Hunt
 from platforms import Platform
 from test_rotation import kill_at
+from worlds import needs_airflow
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(__version__ < "3", reason="Airflow 2 has no LocalExecutor on SQLite"),
-    pytest.mark.skipif(sys.platform != "linux", reason="the processes' keeper needs Linux"),
-]
+pytestmark = needs_airflow(3, why="Airflow 2 has no LocalExecutor on SQLite")
 ROSTER = """version: 1
 owns: ["team-*"]
 defaults: {balance: 1, model_pricing: {gpt-4: 1}}

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from airflow import __version__
 from cryptography.fernet import Fernet
 from deployment import HANG, Deployment, running
 from platforms import Platform
+from worlds import needs_airflow
 
 from airflow_provider_closeai.simulator import Request
 
 ALIAS = "team-search"
 WEEK = 8 * 24 * 3600.0  # and a day: longer than grace
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(__version__ < "3", reason="Airflow 2 has no LocalExecutor on SQLite"),
-    pytest.mark.skipif(sys.platform != "linux", reason="the processes' keeper needs Linux"),
-]
+pytestmark = needs_airflow(3, why="Airflow 2 has no LocalExecutor on SQLite")
 
 
 @pytest.fixture

@@ -5,14 +5,10 @@ One Airflow serves the whole module; with pytest-xdist one per worker, unless it
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -20,32 +16,25 @@ from crashes import ALIAS, Scene
 from days import EXAMPLES
 from deployment import Run, wait_until
 from hunt import Hunt
-from scheduler_world import AIRFLOW, HAS_STATE_STORE, SCENES, World
+from scheduler_world import HAS_STATE_STORE, SCENES, World
+from worlds import needs_airflow, new_home
 
 from airflow_provider_closeai import costs
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.simulator import Request
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(AIRFLOW < (3, 0), reason="Airflow 2 has no LocalExecutor on SQLite"),
-    pytest.mark.skipif(sys.platform != "linux", reason="the processes' keeper needs Linux"),
-]
+pytestmark = needs_airflow(3, why="Airflow 2 has no LocalExecutor on SQLite")
 
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    home = Path(tempfile.mkdtemp(prefix="closeai-e2e-"))
-    try:
+    with new_home("scheduler") as home:
         started = World(home)
         try:
             yield started
         finally:
             started.stop()
-    finally:
-        if "CLOSEAI_E2E_KEEP" not in os.environ:
-            shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

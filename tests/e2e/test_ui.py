@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -11,16 +10,12 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from airflow import __version__
 from browser import NAMES, Browser, browser, chromium
 from deployment import Deployment, running, wait_until
 from platforms import Platform
+from worlds import needs_airflow
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(__version__ < "3.1", reason="Airflow frames a plugin's page since 3.1"),
-    pytest.mark.skipif(sys.platform != "linux", reason="the processes' keeper needs Linux"),
-]
+pytestmark = needs_airflow(3, 1, why="Airflow frames a plugin's page since 3.1")
 PAGE = "/closeai/"
 SCRIPTS = ("<script>alert(1)</script>", "<script>alert(2)</script>")
 FRAME = "document.querySelector('iframe')?.contentDocument"

@@ -13,16 +13,13 @@ from airflow import __version__
 from deployment import Deployment, end_kept, running, wait_until
 from hunt import Hunt
 from platforms import Platform
+from worlds import needs_airflow
 
 from airflow_provider_closeai.costs import Ledger
 from airflow_provider_closeai.costs.accounting.alerts import Alert
 from airflow_provider_closeai.costs.store.booked import mark_reported
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(__version__ < "3", reason="AssetWatcher is of Airflow 3"),
-    pytest.mark.skipif(sys.platform != "linux", reason="the processes' keeper needs Linux"),
-]
+pytestmark = needs_airflow(3, why="AssetWatcher is of Airflow 3")
 SECONDS_UNTIL_DEAD = 20  # without a heartbeat
 
 
