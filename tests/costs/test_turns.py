@@ -230,6 +230,26 @@ def test_counters_that_fall_in_parts_make_others_doubtful(book: Book) -> None:
     assert next(line for line in book.report().accounts if line.sub_account_id == 4).end_doubt == ""
 
 
+def test_what_is_gone_before_all_parts_fell_is_in_doubt(book: Book) -> None:
+    for at, cost in (("11-29 23:55", "9"), ("11-30 20:00", "5"), ("12-01 00:05", "1")):
+        book.seen(at, {1: cost, 2: cost, 3: "7" if at < "11-30" else "0"})
+    book.deleted("12-01 00:30", {3: "2"})
+    book.seen("12-02 23:55", {1: "1", 2: "1"})
+    assert figures(book, DECEMBER)[3] == ("2", "uncertain")
+    assert book.report(DECEMBER).accounts[-1].lower_bound == 0
+
+
+def test_a_first_use_just_before_the_turn_may_be_of_the_next_month(new_book: Any, clock: Clock) -> None:
+    """It stood still since October, and nobody has looked since."""
+    book = new_book("first use")
+    for at in ("10-30 23:55", "10-31 23:58", "11-01 00:05", "11-02 23:55", "11-30 20:00"):
+        book.seen(at, {1: "9"})
+    book.seen("11-30 23:55", {1: "11"})
+    clock.at = local("12-01 00:30")
+    [line] = book.report().accounts
+    assert (line.certainty, line.lower_bound) == ("uncertain", 0)
+
+
 def test_the_balance_tells_growth_from_a_hidden_reset(book: Book) -> None:
     """A key is used for the first time on the day after the turn."""
     money(book, "11-30 23:58", {1: ("0", "100")})

@@ -71,8 +71,10 @@ class _Splitter:
         )
         self._move(account, trace, start, end)
         account.start_doubtful = max(trace.before(start.doubtful), ZERO)
+        least = max(least, start.begin)
         if least < end.end:
-            account.end_doubtful = max(trace.before(end.end) - trace.before(least), ZERO)
+            kept = ZERO if start.restarts and least == start.begin else trace.before(least)
+            account.end_doubtful = max(trace.before(end.end) - kept, ZERO)
         return account if trace.is_in_month or account.spans or not account.is_certain else None
 
     def _move(self, account: AccountHistory, trace: Trace, start: Verdict, end: Verdict) -> None:

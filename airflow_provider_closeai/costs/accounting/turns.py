@@ -188,7 +188,8 @@ def _fallen_once(trace: Trace, turn: Turn, fall: int, movements: range, *, is_in
         for place in movements
         if place != fall and (trace.is_more_spent(place) or (is_in_parts and not trace.is_exact(place)))
     ]
-    is_left = is_in_parts and trace.values[fall] > ZERO and (trace.valued_at or turn.at) < turn.closes
+    # What it shows may be of a part that has not started again yet.
+    is_left = is_in_parts and trace.value > ZERO and (trace.valued_at or turn.at) < turn.closes
     if not hiding and not is_left:
         return Verdict(fall, fall, restarts=True, unseen=(spans[fall].start, spans[fall].end))
     places = sorted([*hiding, fall])
