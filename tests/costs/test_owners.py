@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+from collections import defaultdict
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -200,6 +205,48 @@ def test_how_a_shared_account_was_split_when_it_was_closed_stands(book: Book, cl
         "Ads": "3.33",
         "Search": "3.33",
     }
+
+
+def by_team(path: str, column: str) -> dict[str, Decimal]:
+    """Add up a column of a report's file."""
+    found: defaultdict[str, Decimal] = defaultdict(Decimal)
+    for line in csv.DictReader(io.StringIO(Path(path).read_text("utf-8-sig"))):
+        team = line["team"] if "team" in line else json.loads(line["Tags"])["team"]
+        found[team] += Decimal(line[column])
+    return dict(found)
+
+
+def test_the_days_of_a_team_add_up_to_what_it_pays(book: Book, tmp_path: Path) -> None:
+    book.seen("10-31 23:58", {1: "1", 2: "1"})
+    book.turn("11", [1, 2])
+    book.seen("11-03 00:05", {1: "100", 2: "1"})
+    book.note(sub_account_id=1, amount="-10")
+    files = book.publish(tmp_path / "out", ["csv"], owners=SPLIT).files
+    found = by_team(files["days.csv"], "amount")
+    assert found == by_team(files["owners.csv"], "month_to_date")
+    assert found == {"Search": Decimal("29.97"), "Ads": Decimal("30.97"), "Ops": Decimal("30.06")}
+
+
+def test_a_shared_account_of_36_digits_is_exact_in_later_reports(
+    book: Book, clock: Clock, tmp_path: Path
+) -> None:
+    book.seen("10-31 23:58", {1: "1"})
+    book.turn("11", [1])
+    book.seen("11-30 23:58", {1: "123456789012345678.123456789012345678"})
+    book.turn("12", [1])
+    clock.at = local("12-02 00:00")
+    book.close(owners=SPLIT)
+    book.note(sub_account_id=1, amount="-0.000000000000000007")
+    files = book.publish(tmp_path / "out", ["json", "focus"], "2026-12", owners=SPLIT).files
+    last = json.loads(Path(files["json"]).read_text())["last_month"]
+    assert last["total"] == "123456789012345678.123456789012345671"
+    assert last["by_team"] == {
+        "Ads": "41111110741111110.815111110741111108",
+        "Ops": "41234567530123456.493234567530123454",
+        "Search": "41111110741111110.815111110741111109",
+    }
+    charged = by_team(files["focus"], "EffectiveCost")
+    assert sum(charged.values()) == Decimal("-0.000000000000000007")
 
 
 def test_shares_in_a_table() -> None:

@@ -201,7 +201,7 @@ def _split(movement: Movement, before: Decimal, shares: Sequence[Share]) -> list
     places = max(_PLACES, *(-int(amount.as_tuple().exponent) for amount in (before, after)))
     parts = zip(shares, allocate(before, shares, places), allocate(after, shares, places), strict=True)
     return [
-        msgspec.structs.replace(movement, owner=share.owner, amount=total([new, -old]))
+        msgspec.structs.replace(movement, owner=share.owner, amount=total([new], less=[old]))
         for share, old, new in parts
         if new != old
     ]
