@@ -68,6 +68,12 @@ def test_rules_that_match_nothing_or_overlap_are_named() -> None:
             [{"team": "A", "alias": "a", "centre": "1"}],
             "'centre' is not known; there are alias, cost_center, id, percent, split, team",
         ),
+        ({"lab": ["Search", "Ads"]}, r"owners rule 1: team: \['Search', 'Ads'\] is no text"),
+        ({"lab": {"team": {"x": 1}}}, r"owners rule 1: team: \{'x': 1\} is no text"),
+        ({("a", "b"): "A"}, r"owners rule 1: alias: \('a', 'b'\) is no text"),
+        ({"a": "\ud83d"}, r"owners rule 1: team: '\\ud83d' holds half a character"),
+        ({"a": {"team": "A", "cost_center": "\ud83d"}}, "cost_center: .* holds half a character"),
+        ({"a": {"split": {"\ud83d": 50, "B": 50}}}, "split: .* holds half a character"),
     ],
 )
 def test_wrong_rules(rules: Any, told: str) -> None:
@@ -94,7 +100,12 @@ def test_files(path: str, text: str) -> None:
     ("path", "data", "told"),
     [
         ("o.yaml", b"{", "cannot be read"),
-        ("o.csv", b"\xff", "cannot be read"),
+        ("o.csv", "alias,team\na,团队\n".encode("gbk"), "it is not UTF-8. Save it as UTF-8"),
+        ("o.csv", "alias,team\na,A\n".encode("utf-16"), "it is not UTF-8. Save it as UTF-8"),
+        ("o.csv", b"alias;team\na;A\n", "its first line is 'alias;team': save it with commas"),
+        ("o.csv", b"sep=;\nalias;team\na;A\n", "save it with commas"),
+        ("o.csv", b"alias\tteam\na\tA\n", "save it with commas"),
+        ("o.csv", b"alias,team,team\na,A,B\n", "its first line has 'team' twice"),
         ("o.txt", b"", "ends neither in"),
         ("o.csv", b'a\n"x', "cannot be read"),
         ("o.csv", b"alias,team\na,A,B\n", "line 2 has more cells"),
@@ -106,6 +117,11 @@ def test_files(path: str, text: str) -> None:
 def test_files_that_cannot_be_read(path: str, data: bytes, told: str) -> None:
     with pytest.raises(InvalidParameter, match=f"owners: .*{path} ?.*{told}"):
         read_rules("owners", path, data)
+
+
+def test_an_alias_may_be_as_long_as_the_ledger_has_it() -> None:
+    [rule] = parse_owners(read_rules("owners", "o.csv", f"alias,team\n{'x' * 1_000_000},A\n".encode()))
+    assert len(rule.alias or "") == 1_000_000
 
 
 def test_budgets_keep_what_was_written() -> None:
@@ -131,6 +147,7 @@ def test_budgets_keep_what_was_written() -> None:
             "'A' has a budget already",
         ),
         ("5", InvalidParameter, "str is neither"),
+        ({"\ud83d": 5}, InvalidParameter, "budgets entry 1: team: .* holds half a character"),
     ],
 )
 def test_wrong_budgets(budgets: Any, error: type[Exception], told: str) -> None:

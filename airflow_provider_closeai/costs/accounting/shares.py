@@ -12,6 +12,7 @@ import msgspec
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.accounting.money import EXACT, ZERO, format_amount, parse_amount, total
+from airflow_provider_closeai.costs.texts import cell_text
 
 _PLACES = 8
 
@@ -129,7 +130,7 @@ def split_entry(source: object, place: str) -> list[tuple[Owner, Any]]:
     :raises InvalidParameter: neither.
     """
     if isinstance(source, Mapping):
-        return [(Owner(_name(team)), percent) for team, percent in source.items()]
+        return [(Owner(_name(team, place)), percent) for team, percent in source.items()]
     found = []
     for entry in source if isinstance(source, Sequence) and not isinstance(source, str) else [source]:
         if not isinstance(entry, Mapping) or not {"team", "percent"} <= entry.keys() <= {
@@ -141,9 +142,10 @@ def split_entry(source: object, place: str) -> list[tuple[Owner, Any]]:
                 f"{place}: split: give a mapping such as {{'Search': 60, 'Ads': 40}}, or a list of mappings "
                 "with team, cost_center and percent."
             )
-        found.append((Owner(_name(entry["team"]), _name(entry.get("cost_center"))), entry["percent"]))
+        owner = Owner(_name(entry["team"], place), _name(entry.get("cost_center"), place))
+        found.append((owner, entry["percent"]))
     return found
 
 
-def _name(value: object) -> str:
-    return "" if value is None else str(value).strip()
+def _name(value: object, place: str) -> str:
+    return cell_text(f"{place}: split", value).strip()
