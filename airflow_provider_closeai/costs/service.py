@@ -210,12 +210,14 @@ def record_deleted(
     :param run: the task run.
     :param clock: returns the time.
     :raises SnapshotRefused: the month has turned since. Nothing was recorded, so nothing may be deleted.
+    :raises UnreadableAccount: an amount cannot be recorded. The same holds.
     :returns: the file; ``None`` without accounts.
     """
     if not accounts:
         return None
     month = month_of(listed_at, request.time_zone)
     listing.require_within(month, clock())
+    listing.require_recordable(accounts)
     key = run_key((run or Run()).key, listed_at, *(account.id for account in accounts))
     rows = listing.observations_of(accounts)
     listing.require_main_account(rows, observations.main_account(request.ledger), request.ledger.root)
