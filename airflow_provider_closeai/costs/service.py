@@ -185,6 +185,7 @@ def close(request: CloseRequest, *, run: Run | None = None, clock: Clock = utc_n
     :param clock: returns the time.
     :returns: what was written; ``None`` where there was no difference.
     :raises CloseRefused: the month is not over, its end is in doubt, or its files are damaged.
+    :raises CurrencyConflict: other months were closed in another currency.
     """
     run = run or Run()
     return _close(request, compute(request, run=run, clock=clock), run, clock())
@@ -281,9 +282,24 @@ def _month(request: CloseRequest, run: Run, clock: Clock) -> Month:
     """Return the month asked for. A run that is cleared later still means its own time."""
     asked = request.month
     if asked == "latest":
-        newest = request.ledger.newest(SNAPSHOTS)
-        asked = newest.month if newest else "current"
+        asked = _latest(request, month_of(clock(), request.time_zone).name)
     return parse_month(asked, request.time_zone, now=clock(), due=run.due)
+
+
+def _latest(request: CloseRequest, current: str) -> str:
+    """Return the newest month with a snapshot, of those that have begun."""
+    for month in reversed(request.ledger.months(SNAPSHOTS)):
+        if not (files := request.ledger.files(SNAPSHOTS, month)):
+            continue
+        if month <= current:
+            return month
+        log.warning(
+            "Left out: %s is of %s, which has not begun: the clock of the host that wrote it is ahead. Move "
+            "the file out of the ledger.",
+            files[-1].name,
+            month,
+        )
+    return "current"
 
 
 def _compute(request: CloseRequest, month: Month, clock: Clock) -> Report:
@@ -311,6 +327,7 @@ def _close(request: CloseRequest, computed: Report, run: Run, now: datetime) -> 
     month = computed.month.name
     if computed.closing is not None:
         return booked.append_adjustments(ledger, month, closing.differences(computed, now))
+    booked.require_ledger_currency(ledger, request.currency)
     file = ledger.write(CLOSED, month, now, run.key, closing.closed_costs(computed))
     log.info("%s is closed as %s: %s.", month, computed.status, file.name)
     return file

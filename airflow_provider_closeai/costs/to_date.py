@@ -11,6 +11,7 @@ from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.costs.accounting.money import ZERO
 from airflow_provider_closeai.costs.accounting.months import Month, month_of, zone_name, zone_of
+from airflow_provider_closeai.costs.accounting.turns import Turn
 from airflow_provider_closeai.costs.errors import DamagedFile
 from airflow_provider_closeai.costs.store.kinds import DELETED, SNAPSHOTS
 from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile
@@ -29,7 +30,8 @@ def month_to_date(
     Return what each alias has spent this month, by the counters of its accounts, gone ones included.
 
     Of accounts that were deleted elsewhere, the last snapshot of a day that shows them counts. A counter
-    that has not moved since the last snapshot before the month's turn counts 0 from 24 hours after it.
+    that has not moved since the last snapshot before the month's turn counts 0 from 24 hours after it. What
+    an account had before the turn, and still showed when it was deleted just after it, does not count.
 
     :param ledger: with the snapshots and deletions of this month, and the last snapshot before it.
     :param accounts: the listing.
@@ -50,8 +52,10 @@ def month_to_date(
             moved.add(account_id)
 
     for file in _files(ledger, month):
+        is_near = file.kind == DELETED and file.at < Turn(month.start).closes
+        old = _not_reset(ledger, month, file, before) if is_near else {}
         for account_id, alias, cost in _rows(ledger, file):
-            note(account_id, alias, cost)
+            note(account_id, alias, cost if cost is None else cost - old.get(account_id, ZERO))
     for account in accounts:
         note(account.id, account.alias or "", account.monthly_cost)
     is_settled = at >= month.start + STUCK_AFTER
@@ -64,11 +68,23 @@ def month_to_date(
 
 def _costs_before(ledger: Ledger, month: Month) -> dict[int, Decimal]:
     """Return the counters of the last usable snapshot before the month's turn."""
-    for file in reversed(ledger.files(SNAPSHOTS, month.step(-1).name)):
+    months = [name for name in ledger.months(SNAPSHOTS) if name < month.name]
+    for file in (file for name in reversed(months) for file in reversed(ledger.files(SNAPSHOTS, name))):
         rows = _rows(ledger, file)
         if rows:
             return {account_id: cost for account_id, _, cost in rows if cost is not None}
     return {}
+
+
+def _not_reset(
+    ledger: Ledger, month: Month, deletion: LedgerFile, before: dict[int, Decimal]
+) -> dict[int, Decimal]:
+    """Return what deleted accounts had before the turn, where their counters were never below that since."""
+    found = {number: cost for number, _, cost in _rows(ledger, deletion) if cost is not None}
+    files = [file for file in ledger.files(SNAPSHOTS, month.name) if file.at <= deletion.at]
+    seen = [row for file in [*files, deletion] for row in _rows(ledger, file) if row[0] in found]
+    fallen = {number for number, _, cost in seen if cost is not None and cost < before.get(number, ZERO)}
+    return {number: before[number] for number in found.keys() & before.keys() - fallen}
 
 
 def _files(ledger: Ledger, month: Month) -> list[LedgerFile]:

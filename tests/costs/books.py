@@ -46,17 +46,20 @@ class Clock:
 class Book:
     """Writes observations: ``book.seen("11-24 09:00", {1: "0.5"})``."""
 
-    def __init__(self, root: Any, clock: Clock | None = None, extension: str = "csv") -> None:
+    def __init__(
+        self, root: Any, clock: Clock | None = None, extension: str = "csv", zone: str = "Asia/Shanghai"
+    ) -> None:
         self.ledger = Ledger(root)
         self.clock = clock or Clock()
         self.extension = extension
+        self.zone = zone
 
     def seen(
         self, at: str | datetime, costs: Mapping[int, Any], *, kind: str = SNAPSHOTS, run: str | None = None
     ) -> Any:
         """Write one; a value is a cost, or ``(cost, alias)``, or ``(cost, alias, created_at)``."""
         moment = local(at) if isinstance(at, str) else at
-        month = month_of(moment).name
+        month = month_of(moment, self.zone).name
         rows = []
         for account_id, value in costs.items():
             cost, alias, created = (
@@ -65,7 +68,13 @@ class Book:
             amount = None if cost is None else Decimal(cost)
             rows.append(
                 Observation(
-                    account_id, alias or f"a-{account_id}", amount, created or OLD, True, Decimal(100), "[]"
+                    account_id,
+                    alias or f"a-{account_id}",
+                    amount,
+                    OLD if created is None else created,
+                    True,
+                    Decimal(100),
+                    "[]",
                 )
             )
         key = run or run_key(moment, kind)
@@ -110,5 +119,5 @@ class Book:
         return report(request, run=Run(key=run) if run else None, clock=self.clock)
 
     def _month(self, month: str, options: dict[str, Any]) -> CloseRequest:
-        options = {"currency": "CNY", **options}
+        options = {"currency": "CNY", "time_zone": self.zone, **options}
         return CloseRequest.parse(ledger=self.ledger.root, month=month, **options)

@@ -122,6 +122,15 @@ def test_two_currencies_are_refused(november: Book) -> None:
         november.report(currency="USD")
 
 
+def test_a_month_is_closed_in_the_currency_of_the_ledger(november: Book, clock: Clock) -> None:
+    november.close()
+    november.seen("12-31 23:55", {1: "1"})
+    clock.at = local("12-31 23:59").replace(year=2027)
+    with pytest.raises(CurrencyConflict, match="in this ledger months were closed in CNY"):
+        november.close("2026-12", currency="USD", even_if_uncertain=True)
+    assert not november.ledger.files("closed", "2026-12")
+
+
 def test_a_note_in_another_currency_is_named_and_left_out(november: Book) -> None:
     november.note(sub_account_id=1, amount="2", reason="r", currency="USD")
     report = november.report()

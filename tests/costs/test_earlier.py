@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,29 @@ def test_a_month_that_cannot_be_read_is_named(year: Book, tmp_path: Path) -> Non
     assert found["last_month"] is None
     assert found["year_to_date"]["not_included"] == ["2026-10"]
     assert "without 2026-10" in Path(files["html"]).read_text()
+
+
+def test_a_month_that_is_not_there_is_named(year: Book, tmp_path: Path) -> None:
+    shutil.rmtree(Path(str(year.ledger.root)) / "snapshots/billing_month=2026-10")
+    files = published(year, tmp_path).files
+    found = json.loads(Path(files["json"]).read_text())["year_to_date"]
+    assert (found["months"], found["not_included"]) == (["2026-09", "2026-11"], ["2026-10"])
+    assert "without 2026-10" in Path(files["html"]).read_text()
+
+
+def test_a_closed_month_stays_in_doubt_while_its_begin_is(book: Book, clock: Clock, tmp_path: Path) -> None:
+    """Another close settles its end; what its opening balance is of, nobody knows."""
+    for at, cost in {"03-31 12:00": "60", "03-31 23:55": "70", "04-01 00:05": "71"}.items():
+        book.seen(at, {1: cost})
+    clock.at = local("04-01 00:06")
+    book.close("2026-03", even_if_uncertain=True)
+    book.seen("04-01 09:00", {1: "2"})
+    book.seen("04-02 00:05", {1: "4"})
+    clock.at = local("04-02 00:06")
+    assert book.close("2026-03", run="d" * 12) is not None
+    assert {line.certainty for line in book.report("2026-03").accounts} == {"uncertain"}
+    found = json.loads(Path(published(book, tmp_path, month="2026-04").files["json"]).read_text())
+    assert found["last_month"]["certainty"] == found["year_to_date"]["certainty"] == "uncertain"
 
 
 @pytest.mark.parametrize(

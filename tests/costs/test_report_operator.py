@@ -24,6 +24,17 @@ def test_a_report_that_comes_after_the_turn(sim: Simulator, clock: Clock, tmp_pa
     assert (record["billing_month"], record["status"]) == ("2026-11", "estimated")
 
 
+def test_a_snapshot_of_a_host_whose_clock_is_ahead_stops_no_report(
+    sim: Simulator, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for at in ("11-24 09:00", "12-24 09:00", "11-25 09:00"):
+        clock.at = local(at)
+        snapshot(tmp_path, context_of(at))
+    record = report_operator(tmp_path, month="latest").execute(context_of())
+    assert record["billing_month"] == "2026-11"
+    assert "is of 2026-12, which has not begun" in caplog.text
+
+
 def test_a_run_that_is_cleared_later_closes_its_own_month(
     sim: Simulator, clock: Clock, tmp_path: Path
 ) -> None:

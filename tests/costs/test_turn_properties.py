@@ -23,6 +23,8 @@ MONTH = Month("2026-11")
 TURNS = (MONTH.start, MONTH.end)
 #: No two sums of different ones are equal.
 MARKS = [Decimal(2**number).scaleb(-15) for number in range(99)]
+#: In which a ledger may count its months, wherever the platform's turn.
+ZONES = ["Asia/Shanghai", "Asia/Shanghai", "UTC", "America/Los_Angeles", "Pacific/Kiritimati"]
 BEGIN, STOP = local("10-29 12:00").astimezone(UTC), local("12-04 23:59").astimezone(UTC)
 
 
@@ -33,6 +35,7 @@ class Account(msgspec.Struct, kw_only=True):
     :param uses: when a cost is posted (up to 3 hours after its use, which no counter shows), and how much.
     :param resets: when its month turns: that of October, and that of November.
     :param is_lazy: its counter starts again at the first use after the turn.
+    :param is_dated: the platform says when it was made.
     :param part: another counter that is added to its own, and has turns of its own.
     """
 
@@ -40,6 +43,7 @@ class Account(msgspec.Struct, kw_only=True):
     uses: list[tuple[datetime, Decimal]]
     resets: tuple[datetime, datetime]
     is_lazy: bool = False
+    is_dated: bool = True
     born: datetime | None = None
     gone: datetime | None = None
     balance: str = "none"
@@ -64,7 +68,7 @@ class Account(msgspec.Struct, kw_only=True):
     def seen(self, at: datetime) -> Observation:
         spent = sum((part.spent(BEGIN, at + timedelta(microseconds=1)) for part in self.parts), Decimal(0))
         balance = {"none": None, "still": Decimal(100), "moves": 1000 - spent}[self.balance]
-        created = self.born.isoformat() if self.born else OLD
+        created = (self.born.isoformat() if self.born else OLD) if self.is_dated else ""
         cost = sum((part.counter(at) for part in self.parts), Decimal(0))
         return Observation(self.number, "a", cost, created, balance=balance)
 
@@ -74,7 +78,12 @@ class Account(msgspec.Struct, kw_only=True):
         return sum((part.spent(*part.resets) for part in self.parts), Decimal(0))
 
 
-def observed(accounts: list[Account], times: list[datetime]) -> ObservedMonth:
+#: The accounts, when they were looked at, and the ledger's zone.
+Case = tuple[list[Account], list[datetime], str]
+
+
+def observed(accounts: list[Account], times: list[datetime], zone: str) -> ObservedMonth:
+    month = Month(MONTH.name, zone)
     records = [(account.gone, account) for account in accounts if account.gone]
     files: dict[str, list[ObservedFile]] = {"2026-10": [], "2026-11": [], "2026-12": []}
     for at in times:
@@ -83,16 +92,16 @@ def observed(accounts: list[Account], times: list[datetime]) -> ObservedMonth:
             for account in accounts
             if (account.born is None or account.born <= at) and (account.gone is None or at < account.gone)
         ]
-        files[month_of(at).name].append(ObservedFile("s", at, True, rows))
+        files[month_of(at, zone).name].append(ObservedFile("s", at, True, rows))
     for at, account in records:
         if at <= times[-1]:
-            files[month_of(at).name].append(ObservedFile("d", at, False, [account.seen(at)]))
+            files[month_of(at, zone).name].append(ObservedFile("d", at, False, [account.seen(at)]))
     for name in files:
         files[name].sort(key=lambda file: (file.at, file.is_complete))
-    opens = Turn(MONTH.start).opens
+    opens = Turn(month.start).opens
     old = [place for place, file in enumerate(files["2026-10"]) if file.at <= opens and file.is_complete]
     return ObservedMonth(
-        MONTH,
+        month,
         "ledger",
         sorted(name for name in files if files[name]),
         files["2026-11"],
@@ -159,6 +168,7 @@ def accounts(draw: st.DrawFn, number: int, zone: int) -> Account:
         uses=[(at, amount) for at, amount in uses if BEGIN <= at <= STOP],
         resets=resets,
         is_lazy=draw(st.booleans()),
+        is_dated=draw(st.integers(0, 4)) > 0,
         born=born,
         gone=gone,
         balance=draw(st.sampled_from(["none", "still", "moves"])),
@@ -166,7 +176,7 @@ def accounts(draw: st.DrawFn, number: int, zone: int) -> Account:
 
 
 @st.composite
-def ledgers(draw: st.DrawFn) -> tuple[list[Account], list[datetime]]:
+def ledgers(draw: st.DrawFn) -> Case:
     zone = draw(st.sampled_from([0, 0, 8, 8, -6, 20]))
     found = [draw(accounts(number, zone)) for number in (1, 2)]
     every = [
@@ -179,7 +189,7 @@ def ledgers(draw: st.DrawFn) -> tuple[list[Account], list[datetime]]:
     times = sorted({*every, *turns, *dense} - missed)
     stop = draw(st.sampled_from([STOP, STOP, MONTH.end + timedelta(minutes=6), MONTH.end + 30 * HOUR]))
     start = draw(st.sampled_from([BEGIN, BEGIN, MONTH.start - HOUR, MONTH.start, MONTH.start + 60 * HOUR]))
-    return found, [at for at in times if start <= at <= stop]
+    return found, [at for at in times if start <= at <= stop], draw(st.sampled_from(ZONES))
 
 
 def in_parts(account: Account, part: Account) -> Account:
@@ -211,21 +221,21 @@ def witness(number: int, zone: int) -> Account:
 
 
 @st.composite
-def ledgers_in_parts(draw: st.DrawFn) -> tuple[list[Account], list[datetime]]:
-    _, times = draw(ledgers())
+def ledgers_in_parts(draw: st.DrawFn) -> Case:
+    _, times, of_ledger = draw(ledgers())
     zone = draw(st.sampled_from([0, 0, 0, 8]))
     found = [in_parts(draw(accounts(number, zone)), draw(accounts(number, zone))) for number in (1, 2)]
-    return [*found, witness(3, zone), witness(4, zone)], times
+    return [*found, witness(3, zone), witness(4, zone)], times, of_ledger
 
 
-def report_of(found: list[Account], times: list[datetime]) -> Report:
-    history = aggregate(observed(found, times))
+def report_of(case: Case) -> Report:
+    history = aggregate(observed(*case))
     return build_report(history, now=STOP + HOUR, currency="CNY")
 
 
-def holds(case: tuple[list[Account], list[datetime]]) -> None:
-    found, times = case
-    report = report_of(found, times)
+def holds(case: Case) -> None:
+    found, times, _ = case
+    report = report_of(case)
     lines = {line.sub_account_id: line for line in report.accounts}
     for account in found:
         if account.born is None or account.born <= times[-1]:
@@ -239,14 +249,14 @@ def holds(case: tuple[list[Account], list[datetime]]) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(ledgers())
-def test_a_figure_is_the_truth_or_is_marked(case: tuple[list[Account], list[datetime]]) -> None:
+def test_a_figure_is_the_truth_or_is_marked(case: Case) -> None:
     holds(case)
 
 
-def holds_in_parts(case: tuple[list[Account], list[datetime]]) -> None:
+def holds_in_parts(case: Case) -> None:
     """Where a platform is seen to reset in parts, no part that growth hides makes a figure silently wrong."""
-    found, times = case
-    report = report_of(found, times)
+    found, times, _ = case
+    report = report_of(case)
     lines = {line.sub_account_id: line for line in report.accounts}
     doubts = [(line.start_doubt, line.end_doubt) for line in lines.values() if line.sub_account_id > 2]
     is_seen = len(doubts) == 2 and all(AGAIN in both for both in doubts)
@@ -257,19 +267,19 @@ def holds_in_parts(case: tuple[list[Account], list[datetime]]) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(ledgers_in_parts())
-def test_a_counter_that_falls_in_parts(case: tuple[list[Account], list[datetime]]) -> None:
+def test_a_counter_that_falls_in_parts(case: Case) -> None:
     holds_in_parts(case)
 
 
 @pytest.mark.deep
 @settings(max_examples=3_000, deadline=None)
 @given(ledgers_in_parts())
-def test_a_counter_that_falls_in_parts_deep(case: tuple[list[Account], list[datetime]]) -> None:
+def test_a_counter_that_falls_in_parts_deep(case: Case) -> None:
     holds_in_parts(case)
 
 
 @pytest.mark.deep
 @settings(max_examples=10_000, deadline=None)
 @given(ledgers())
-def test_a_figure_is_the_truth_or_is_marked_deep(case: tuple[list[Account], list[datetime]]) -> None:
+def test_a_figure_is_the_truth_or_is_marked_deep(case: Case) -> None:
     holds(case)

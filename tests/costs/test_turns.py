@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,6 +101,38 @@ def test_a_platform_that_turns_in_utc(book: Book) -> None:
     assert (report.status, report.unseen_minutes) == ("estimated", 1430)
     assert "2 of 2 counters started again at another time than midnight" in " ".join(report.warnings)
     assert figures(book, DECEMBER) == {1: ("4", "certain"), 2: ("0", "certain")}
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "UTC", "America/New_York", "Etc/GMT+12"])
+def test_a_ledger_of_any_zone_finds_the_platforms_turn(tmp_path: Path, zone: str) -> None:
+    """Nothing is spent while the month turns in the ledger's own zone."""
+    book = Book(tmp_path, zone=zone)
+    for day in range(26, 32):
+        book.seen(f"10-{day} 20:00", {1: "900"})
+    book.seen("11-01 02:00", {1: "0"})
+    for day in range(1, 31):
+        book.seen(f"11-{day:02} 20:00", {1: 0 if day < 4 else 10 * (day - 3)})
+    for at in ("12-01 02:00", "12-01 20:00", "12-02 20:00"):
+        book.seen(at, {1: "0"})
+    book.clock.at = local("12-15 12:00")
+    assert figures(book) == {1: ("270", "certain")}
+    assert book.report().totals.falls == 0
+
+
+@pytest.mark.parametrize(
+    ("created", "certainty"),
+    [("", "uncertain"), (OLD, "uncertain"), ("2026-11-30T20:00:00+08:00", "certain")],
+)
+def test_an_account_that_is_first_seen_between_the_ledgers_turn_and_its_own(
+    book: Book, created: str, certainty: str
+) -> None:
+    """What it has then is not the new month's, as its fall shows; of an older one it may be of any before."""
+    book.seen("11-30 19:00", {1: "6", 2: "6"})
+    book.seen("12-01 19:00", {1: "7", 2: "6", 3: ("97", "late", created)})
+    book.seen("12-02 19:00", {1: "0", 2: "0", 3: ("0", "late", created)})
+    book.seen("12-03 19:00", {1: "1", 2: "0", 3: ("2", "late", created)})
+    assert figures(book)[3] == ("97", certainty)
+    assert figures(book, DECEMBER)[3] == ("2", "certain")
 
 
 def test_a_first_month_whose_turn_was_not_seen_is_not_final(new_book: Any, clock: Clock) -> None:

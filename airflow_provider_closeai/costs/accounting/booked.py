@@ -22,6 +22,7 @@ class Adjustment(msgspec.Struct, frozen=True):
 
     :param source: ``manual``: a note that somebody booked by hand. ``evidence``: a closing's difference: the
         observations say something else than when the month was closed.
+    :param certainty: of the cost with this difference: ``certain`` or ``uncertain``; a note has none.
     """
 
     recorded_at: datetime
@@ -32,6 +33,7 @@ class Adjustment(msgspec.Struct, frozen=True):
     amount: Decimal
     source: str
     reason: str
+    certainty: str | None = ""
 
 
 class ClosedCost(msgspec.Struct, frozen=True):

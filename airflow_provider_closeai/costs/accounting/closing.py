@@ -10,7 +10,7 @@ from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE, NOTE, Adjustment, ClosedCost
 from airflow_provider_closeai.costs.accounting.doubts import doubts
 from airflow_provider_closeai.costs.accounting.money import ZERO, format_amount, total
-from airflow_provider_closeai.costs.accounting.report_model import Report
+from airflow_provider_closeai.costs.accounting.report_model import Report, certainty_of
 from airflow_provider_closeai.costs.accounting.shares import shares_text
 from airflow_provider_closeai.costs.accounting.turns import CLOSED
 from airflow_provider_closeai.costs.errors import CloseRefused
@@ -110,6 +110,7 @@ def differences(report: Report, now: datetime) -> list[Adjustment]:
                     difference,
                     DIFFERENCE,
                     f"the observations say {format_amount(cost)} since",
+                    certainty_of(account is not None and bool(account.start_doubt)),
                 )
             )
     return found

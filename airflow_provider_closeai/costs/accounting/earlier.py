@@ -49,7 +49,7 @@ class Earlier(msgspec.Struct, frozen=True):
 
     :param last: the calendar month before; ``None``: the ledger has nothing usable of it.
     :param of_year: those of the report's year, oldest first.
-    :param unusable: the names of months that the ledger has, and that cannot be computed.
+    :param unusable: the names of months since its first one of which the ledger has nothing usable.
     :param began: when the ledger's first snapshot was made; ``None``: it is not known.
     """
 
@@ -93,9 +93,12 @@ def wanted_months(month: Month, known: Iterable[str]) -> list[Month]:
 
     :param month: the report's.
     :param known: the names of those that the ledger has.
+    :returns: from the ledger's first one on, also those between that it does not have.
     """
-    first = min(month.step(-1).name, f"{month.name[:4]}-01")
-    return [Month(name, month.zone) for name in sorted(set(known)) if first <= name < month.name]
+    earliest = min(month.step(-1).name, f"{month.name[:4]}-01")
+    first = min((name for name in known if earliest <= name < month.name), default=month.name)
+    back = (month.step(-number) for number in range(12, 0, -1))
+    return [one for one in back if first <= one.name]
 
 
 def earlier_of(
@@ -106,7 +109,7 @@ def earlier_of(
 
     :param month: the report's.
     :param found: the earlier months, oldest first.
-    :param unusable: the names of those that cannot be computed.
+    :param unusable: the names of those that cannot be computed, or are not there.
     :param began: when the ledger's first snapshot was made.
     """
     last = next((one for one in found if one.month == month.step(-1)), None)
@@ -116,7 +119,9 @@ def earlier_of(
 
 def month_as_closed(month: Month, closing: Closing, adjustments: Iterable[Adjustment]) -> EarlierMonth:
     """
-    Return a closed month: its figures and what was appended to them. Its observations are not read again.
+    Return a closed month: its figures and what was appended to them, as certain as they were then.
+
+    Its observations are not read again: a doubt that is younger is in the month's own report.
 
     :param month: which.
     :param closing: its figures.
@@ -124,19 +129,20 @@ def month_as_closed(month: Month, closing: Closing, adjustments: Iterable[Adjust
     """
     lines: defaultdict[int, list[Decimal]] = defaultdict(list)
     uncertain: set[str] = set()
+    in_doubt: dict[int, bool] = {}
     for number, cost in closing.accounts.items():
         lines[number].append(cost.amount)
-    settled = set()
+        in_doubt[number] = closing.is_uncertain(number)
     for line in adjustments:
         lines[line.sub_account_id].append(line.amount)
         if line.source == DIFFERENCE:
-            settled.add(line.sub_account_id)
+            in_doubt[line.sub_account_id] = line.certainty == "uncertain"
     amounts: defaultdict[str, list[Decimal]] = defaultdict(list)
     for number, found in lines.items():
         closed = closing.accounts.get(number)
         for team, amount in _by_team(closed, total(found)):
             amounts[team].append(amount)
-            if closing.is_uncertain(number) and number not in settled:
+            if in_doubt.get(number):
                 uncertain.add(team)
     by_team = {team: total(found) for team, found in amounts.items()}
     return EarlierMonth(month, closing.status, by_team, frozenset(uncertain))

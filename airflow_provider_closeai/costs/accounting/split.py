@@ -36,7 +36,8 @@ class _Splitter:
 
     def account(self, trace: Trace, start: Verdict, end: Verdict) -> AccountHistory | None:
         """Return an account's month; ``None`` where it has none, for certain."""
-        if trace.first >= self._end.at and (trace.is_older or trace.first >= self._end.closes):
+        is_of_next = trace.is_older and not end.restarts  # its fall shows that it was there before the turn
+        if trace.first >= self._end.at and (is_of_next or trace.first >= self._end.closes):
             return None
         if start.restarts and end.restarts and start.begin == end.end < len(trace.spans):
             # It stood still all month, and fell at its next use: for the first turn, or for both.

@@ -1,8 +1,8 @@
 """When did a counter start again from 0? Judge the month's turn of one account by its own values.
 
 The platform does not say when that is: in which zone, at once or account by account, at the turn or at the
-first use after it. So the values from 9 hours before the assumed turn to 23 hours after it are looked at (all
-zones, 3 hours either way), and what comes next where these show nothing. Rules: docs/costs.md.
+first use after it. So the values around the month's turns in all zones are looked at, 3 hours either way, and
+what comes next where these show nothing. Rules: docs/costs.md.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from airflow_provider_closeai.costs.accounting.money import ZERO
 from airflow_provider_closeai.costs.accounting.traces import Trace
 
 _END = operator.attrgetter("end")
-_BEFORE, _AFTER, _SHORTEST = timedelta(hours=9), timedelta(hours=23), timedelta(days=28)
+_FIRST_ZONE, _LAST_ZONE = timedelta(hours=14), timedelta(hours=-12)  # in which a month begins
+_EITHER_WAY, _SHORTEST = timedelta(hours=3), timedelta(days=28)
 
 #: Kinds of doubt. ``UNSEEN``: the ledger begins later. ``WAITING``: equal values, or none, since the turn.
 #: ``HIDDEN``: the value grew, and a reset may hide in that. ``AGAIN``: it fell twice. ``PARTS``: it fell
@@ -42,7 +43,7 @@ class Turn(msgspec.Struct, frozen=True):
     """
     The turn of a month, as it is assumed.
 
-    :param at: the month's end.
+    :param at: the first moment of the next month, in the ledger's zone; as a time in UTC.
     """
 
     at: datetime
@@ -50,17 +51,22 @@ class Turn(msgspec.Struct, frozen=True):
     @property
     def opens(self) -> datetime:
         """The earliest time at which a counter can start again."""
-        return self.at - _BEFORE
+        return self._in_utc - _FIRST_ZONE - _EITHER_WAY
 
     @property
     def closes(self) -> datetime:
         """The latest time, but for counters that start again at their first use."""
-        return self.at + _AFTER
+        return self._in_utc - _LAST_ZONE + _EITHER_WAY
 
     @property
     def next_opens(self) -> datetime:
         """A time at which no counter has started again for the turn after this one."""
-        return self.at + _SHORTEST - _BEFORE
+        return self.opens + _SHORTEST
+
+    @property
+    def _in_utc(self) -> datetime:
+        """The first moment of the month in UTC, whatever the zone of ``at``."""
+        return (self.at + _FIRST_ZONE).replace(day=1, hour=0, minute=0)
 
 
 class Verdict(msgspec.Struct, frozen=True):

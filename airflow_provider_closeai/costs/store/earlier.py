@@ -37,7 +37,11 @@ def read_earlier(ledger: Ledger, month: Month, currency: str, compute: Callable[
     """
     found: list[EarlierMonth] = []
     unusable: list[str] = []
-    for one in wanted_months(month, [*ledger.months(SNAPSHOTS), *ledger.months(CLOSED)]):
+    known = {*ledger.months(SNAPSHOTS), *ledger.months(CLOSED)}
+    for one in wanted_months(month, known):
+        if one.name not in known:
+            unusable.append(one.name)
+            continue
         try:
             closing = booked.read_closing(ledger, one.name, currency)
             if closing is None:

@@ -52,6 +52,7 @@ _KINDS: dict[str, tuple[str, tuple[Column, ...]]] = {
             Column("amount", "amount"),
             Column("source"),
             Column("reason"),
+            Column("certainty", is_required=False),
         ),
     ),
     ALERTS: ("raised_at", (Column("team"), Column("threshold"))),

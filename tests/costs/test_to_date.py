@@ -1,0 +1,59 @@
+"""What the month under way has cost so far, by which budgets are held: never the month before."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from books import Book, local
+
+from airflow_provider_closeai.client.models import SecretToken, SubAccount
+from airflow_provider_closeai.costs import month_to_date
+
+
+def spent(book: Book, at: str, costs: dict[int, str]) -> dict[str, str]:
+    accounts = [
+        SubAccount(id=number, token=SecretToken("sk-x"), alias=f"a-{number}", monthly_cost=Decimal(cost))
+        for number, cost in costs.items()
+    ]
+    return {alias: str(cost) for alias, cost in month_to_date(book.ledger, accounts, local(at)).items()}
+
+
+@pytest.mark.parametrize(
+    ("looks", "deleted", "counts"),
+    [
+        ({}, "59.3", "0.3"),  # not reset yet: a cost of the month before was posted late
+        ({}, "59", "0"),
+        ({}, "0.3", "0.3"),
+        ({"11-01 00:15": "59", "11-01 00:20": "59.1"}, "59.3", "0.3"),
+        ({"11-01 00:15": "0", "11-01 00:20": "58"}, "59.3", "59.3"),  # it was reset, and spent since
+    ],
+)
+def test_a_key_that_is_deleted_just_after_the_turn(
+    book: Book, looks: dict[str, str], deleted: str, counts: str
+) -> None:
+    book.seen("10-31 23:55", {1: "59"})
+    for at, cost in looks.items():
+        book.seen(at, {1: cost})
+    book.deleted("11-01 00:30", {1: deleted})
+    assert spent(book, "11-20 12:00", {}) == {"a-1": counts}
+
+
+def test_a_key_that_is_deleted_later_counts_whole(book: Book) -> None:
+    book.seen("10-31 23:55", {1: "5"})
+    book.deleted("11-02 00:30", {1: "8"})
+    assert spent(book, "11-20 12:00", {}) == {"a-1": "8"}
+
+
+@pytest.mark.parametrize(
+    ("at", "now", "counts"),
+    [("11-01 12:00", "61", "61"), ("11-02 00:00", "61", "0"), ("11-03 00:00", "62", "62")],
+)
+@pytest.mark.parametrize("last_look", ["10-31 23:55", "08-15 12:00"], ids=["at the turn", "long before"])
+def test_a_counter_that_stands_still_is_of_the_month_before(
+    book: Book, at: str, now: str, counts: str, last_look: Any
+) -> None:
+    """A suspended key, on a platform that begins a month with an account's first use."""
+    book.seen(last_look, {1: "61"})
+    assert spent(book, at, {1: now}) == {"a-1": counts}
