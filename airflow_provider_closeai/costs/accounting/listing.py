@@ -33,9 +33,9 @@ def require_readable(listing: Iterable[SubAccount | UnreadableItem]) -> list[Sub
     return [item for item in items if isinstance(item, SubAccount)]
 
 
-def require_recordable(accounts: Iterable[SubAccount]) -> None:
+def require_recordable(accounts: Sequence[SubAccount]) -> Sequence[SubAccount]:
     """
-    Check that the last state of accounts can be recorded, before they are deleted: it goes with them.
+    Return accounts whose last state can be recorded, before they are deleted: it goes with them.
 
     :param accounts: which.
     :raises UnreadableAccount: an amount has a size that no money has, which no report could count.
@@ -46,6 +46,7 @@ def require_recordable(accounts: Iterable[SubAccount]) -> None:
             "deleted: what they cost would be lost. A retry reads them again; if it lasts, ask the platform "
             "about these accounts, and select the others."
         )
+    return accounts
 
 
 def _unreadable(items: Iterable[SubAccount | UnreadableItem]) -> str:
