@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from decimal import Decimal
@@ -13,7 +14,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.texts import plain_text
+from airflow_provider_closeai.costs.tables import long_cells
+from airflow_provider_closeai.costs.texts import plain_text, require_encodable
+from airflow_provider_closeai.paths import openable
 from airflow_provider_closeai.roster.document import load_json, parse_text
 from airflow_provider_closeai.roster.owners import budgets_of, is_roster, owners_of
 from airflow_provider_closeai.roster.reading import read_roster
@@ -31,8 +34,11 @@ def local_path(name: str, value: Any) -> Any:
     :param name: the parameter, for the error.
     :param value: text, or a ``pathlib.Path``, a ``UPath`` or an ``ObjectStoragePath``, which stays as it is.
     :raises InvalidParameter: it is empty, not a path, or the address of a store.
+    :raises MissingLibrary: a path object's store needs a library that is not installed.
     """
     if hasattr(type(value), "joinpath"):
+        with openable(name, str(value)):
+            getattr(value, "fs", None)
         return value
     text = os.fspath(value).strip() if isinstance(value, str | os.PathLike) else ""
     if not text or "://" in text:
@@ -41,7 +47,8 @@ def local_path(name: str, value: Any) -> Any:
             f"{name}: {what}. Give a folder, for instance '/data/closeai/ledger', or for a store a path "
             "object such as ObjectStoragePath('s3://aws_default@finance/closeai/ledger')."
         )
-    return Path(text).expanduser()
+    with openable(name, text):
+        return Path(text).expanduser()
 
 
 def parse_span(name: str, value: Any) -> timedelta:
@@ -107,7 +114,7 @@ def parse_label(name: str, value: Any) -> str:
     text = str(value).strip() if isinstance(value, str | int | float | Decimal) else ""
     if not text or isinstance(value, bool):
         raise InvalidParameter(f"{name}: {value!r} is no text. Give a short one.")
-    return text
+    return require_encodable(name, text)
 
 
 def parse_choice(name: str, value: object, choices: Sequence[str]) -> str:
@@ -135,8 +142,10 @@ def parse_public_url(value: object) -> str | None:
     text = value.strip() if isinstance(value, str) else value
     if text is None or not text:
         return None
+    is_written = isinstance(text, str) and text.isprintable() and " " not in text
     try:
-        parts = urlsplit(text if isinstance(text, str) else "")
+        parts = urlsplit(str(text) if is_written else "")
+        parts.port  # noqa: B018  # a port above 65535 is an error
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -175,9 +184,10 @@ def load_rules(name: str, source: Any, open_path: OpenPath) -> Any:
             ) from None
     if not text.strip():
         raise InvalidParameter(f"{name}: it is empty. Give a mapping, the path of a file, or None.")
+    path = open_path(name, source)
     try:
-        data = open_path(name, source).read_bytes()
-    except OSError as error:
+        data = path.read_bytes()
+    except Exception as error:  # an OSError, or whatever the library of a store says
         raise InvalidParameter(f"{name}: the file {text} cannot be read: {error}.") from error
     return read_rules(name, text.strip(), data)
 
@@ -194,7 +204,7 @@ def read_rules(name: str, path: str, data: bytes) -> object:
     if not path.endswith((".yaml", ".yml", ".csv", ".json")):
         raise InvalidParameter(f"{name}: {path} ends neither in .yaml, .yml, .json nor .csv.")
     try:
-        text = data.decode("utf-8-sig")
+        text = _decode(data)
         found = list(_csv_rows(text)) if path.endswith(".csv") else _yaml(text)
     except Exception as error:  # whatever the parser of the file says
         raise InvalidParameter(f"{name}: the file {path} cannot be read: {error}.") from error
@@ -213,13 +223,25 @@ def _of_roster(name: str, source: Any) -> Any:
 def _csv_rows(text: str) -> Iterator[dict[str, str]]:
     """Read a table that a person keeps in a spreadsheet: rows of empty cells are none."""
     lines = csv.reader(io.StringIO(text), strict=True)
-    header = next(lines, [])
-    for cells in lines:
-        if not any(cells):
-            continue
-        if any(cells[len(header) :]):
-            raise ValueError(f"line {lines.line_num} has more cells than the first line has names")
-        yield {key: plain_text(cell) for key, cell in zip(header, cells, strict=False) if key}
+    with long_cells():
+        header = next(lines, [])
+        if len(header) == 1 and re.search("[;\t]", header[0]):
+            raise ValueError(f"its first line is {header[0]!r}: save it with commas between the cells")
+        if twice := [name for name in header if name and header.count(name) > 1]:
+            raise ValueError(f"its first line has {twice[0]!r} twice")
+        for cells in lines:
+            if not any(cells):
+                continue
+            if any(cells[len(header) :]):
+                raise ValueError(f"line {lines.line_num} has more cells than the first line has names")
+            yield {key: plain_text(cell) for key, cell in zip(header, cells, strict=False) if key}
+
+
+def _decode(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not UTF-8. Save it as UTF-8; in Excel that is 'CSV UTF-8'") from error
 
 
 def _yaml(text: str) -> object:

@@ -64,7 +64,7 @@ def record_control_difference(request: CloseRequest, *, clock: Clock = utc_now) 
     if computed.control is None or computed.main_difference is None:
         raise NothingToDo(f"The ledger has no control total of {computed.month.name}: nothing to book.")
     booked_before = [line.amount for line in computed.appended if line.sub_account_id == MAIN_ACCOUNT]
-    amount = total([computed.main_difference, *(-one for one in booked_before)])
+    amount = total([computed.main_difference], less=booked_before)
     if not amount:
         raise NothingToDo(f"The control difference of {computed.month.name} is booked already.")
     note = NoteRequest.parse(

@@ -24,6 +24,7 @@ from airflow_provider_closeai.costs.render.files import parse_formats
 from airflow_provider_closeai.costs.render.focus import parse_billed_cost
 from airflow_provider_closeai.costs.store.ledger import Ledger, run_key
 from airflow_provider_closeai.costs.tables import parse_file_format
+from airflow_provider_closeai.costs.texts import cell_text
 
 _IDS = 2**63  # above every id that Parquet and databases hold
 
@@ -279,6 +280,6 @@ class NoteRequest(msgspec.Struct, frozen=True, kw_only=True):
             currency=parse_currency(currency),
             month=require_month(month),
             amount=parse_amount("amount", amount),
-            alias=str(alias or ""),
+            alias=cell_text("alias", alias),
             ledger=Ledger(open_path("ledger", ledger)),
         )

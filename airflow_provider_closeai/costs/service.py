@@ -202,8 +202,7 @@ def record_deleted(
     """
     Record the last state of accounts that are about to be deleted: their counters go with them.
 
-    Call it after the look at them and before the deletion. Records of an earlier try are never replaced: what
-    it deleted is not listed any more.
+    Call it between the look at them and the deletion. Records of an earlier try stay: what it took is gone.
 
     :param request: where to.
     :param accounts: as they were just listed.
@@ -211,6 +210,7 @@ def record_deleted(
     :param run: the task run.
     :param clock: returns the time.
     :raises SnapshotRefused: the month has turned since. Nothing was recorded, so nothing may be deleted.
+    :raises UnreadableAccount: an amount cannot be recorded. The same holds.
     :returns: the file; ``None`` without accounts.
     """
     if not accounts:
@@ -218,7 +218,7 @@ def record_deleted(
     month = month_of(listed_at, request.time_zone)
     listing.require_within(month, clock())
     key = run_key((run or Run()).key, listed_at, *(account.id for account in accounts))
-    rows = listing.observations_of(accounts)
+    rows = listing.observations_of(listing.require_recordable(accounts))
     listing.require_main_account(rows, observations.main_account(request.ledger), request.ledger.root)
     file = request.ledger.write(DELETED, month.name, listed_at, key, rows)
     log.info("%s: the last records of %d sub-accounts.", file.name, file.rows)

@@ -6,6 +6,7 @@ a spreadsheet would run as a formula get an apostrophe in front; reading takes i
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import decimal
 import functools
@@ -149,6 +150,17 @@ def write_parquet(file: IO[bytes], columns: Sequence[Column], rows: Callable[[],
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 
+@contextlib.contextmanager
+def long_cells() -> Iterator[None]:
+    """Let the csv module read cells of any length: a price list of thousands of models is one cell."""
+    limit = csv.field_size_limit(sys.maxsize)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
+
+
+@long_cells()
 def read_csv(data: bytes, wanted: Sequence[Column]) -> list[Sequence[Any]]:
     """
     Read some columns of a CSV file.
@@ -159,7 +171,6 @@ def read_csv(data: bytes, wanted: Sequence[Column]) -> list[Sequence[Any]]:
     :raises DamagedFile: a column is missing, a line is short, or a cell is no number.
     """
     lines = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline=""), strict=True)
-    limit = csv.field_size_limit(sys.maxsize)  # a price list of thousands of models is one cell
     try:
         header = next(lines, [])
         _require(header, wanted)
@@ -174,8 +185,6 @@ def read_csv(data: bytes, wanted: Sequence[Column]) -> list[Sequence[Any]]:
         raise DamagedFile(f"line {lines.line_num} has fewer cells than there are columns") from None
     except (csv.Error, ValueError, decimal.InvalidOperation) as error:
         raise DamagedFile(f"it cannot be read as CSV ({error!r})") from error
-    finally:
-        csv.field_size_limit(limit)
 
 
 def read_parquet(data: bytes, wanted: Sequence[Column]) -> list[Sequence[Any]]:

@@ -1,10 +1,16 @@
 -- The FOCUS folder as DuckDB views. Before it: set variable reports = '/data/closeai/reports';
 
+-- What a spreadsheet would run as a formula has an apostrophe in front in the files, also behind white space: that is
+-- all of Unicode's, and RE2's \s has six characters of it.
+create or replace macro plain(cell) as regexp_replace(
+    regexp_replace(cell, '^''', ''),
+    '([;|\t\r\n][\t-\r\x1c-\x20\x85\xA0\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}]*)'
+    || '''(''*[=+\-@＝＋－＠])', '\1\2', 'g'
+);
+
 create or replace view charges as
 select * replace (
-    regexp_replace(
-        regexp_replace(SubAccountName, '^''', ''), '([;|\t\r\n]\s*)''(''*[=+\-@＝＋－＠])', '\1\2', 'g'
-    ) as SubAccountName,
+    plain(SubAccountName) as SubAccountName,
     cast(EffectiveCost as decimal(38, 12)) as EffectiveCost,
     cast(BilledCost as decimal(38, 12)) as BilledCost,
     cast(ChargePeriodStart as timestamptz) as ChargePeriodStart,
@@ -40,18 +46,23 @@ select
 from charges
 group by all;
 
--- This month, last month and the year to date, as the report's page shows them.
+-- This month, last month and the year to date, as the report's page shows them: where the calendar month before is not
+-- there, nothing is last month.
 create or replace view months as
+with costs as (
+    select billing_month, sum(cost) as cost, bool_or(certainty = 'uncertain') as uncertain
+    from team_months
+    group by billing_month
+)
 select
-    billing_month,
-    sum(cost) as cost,
-    lag(sum(cost)) over (order by billing_month) as month_before,
-    sum(sum(cost)) over (partition by left(billing_month, 4) order by billing_month) as year_to_date,
-    certainty_of(bool_or(certainty = 'uncertain')) as certainty,
-    certainty_of(coalesce(lag(bool_or(certainty = 'uncertain')) over (order by billing_month), false))
-        as month_before_certainty,
-    certainty_of(bool_or(bool_or(certainty = 'uncertain')) over (
-        partition by left(billing_month, 4) order by billing_month
-    )) as year_to_date_certainty
-from team_months
-group by billing_month;
+    this.billing_month,
+    this.cost,
+    before.cost as month_before,
+    sum(this.cost) over year_to_date as year_to_date,
+    certainty_of(this.uncertain) as certainty,
+    if(before.cost is null, null, certainty_of(before.uncertain)) as month_before_certainty,
+    certainty_of(bool_or(this.uncertain) over year_to_date) as year_to_date_certainty
+from costs as this
+left join costs as before
+    on before.billing_month = strftime(cast(this.billing_month || '-01' as date) - interval 1 month, '%Y-%m')
+window year_to_date as (partition by left(this.billing_month, 4) order by this.billing_month);

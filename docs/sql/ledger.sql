@@ -1,12 +1,16 @@
 -- A ledger as DuckDB views. Before it: set variable ledger = '/data/closeai/ledger';
 
--- What a spreadsheet would run as a formula has an apostrophe in front in the files.
+-- What a spreadsheet would run as a formula has an apostrophe in front in the files, also behind white space: that is
+-- all of Unicode's, and RE2's \s has six characters of it.
 create or replace macro plain(cell) as regexp_replace(
-    regexp_replace(cell, '^''', ''), '([;|\t\r\n]\s*)''(''*[=+\-@＝＋－＠])', '\1\2', 'g'
+    regexp_replace(cell, '^''', ''),
+    '([;|\t\r\n][\t-\r\x1c-\x20\x85\xA0\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}]*)'
+    || '''(''*[=+\-@＝＋－＠])', '\1\2', 'g'
 );
 create or replace macro amount_of(cell) as cast(nullif(cell, '') as decimal(38, 12));
 
--- Every line of every file. The part after "union all by name" gives the columns of folders that are not there yet.
+-- Every line of every file that is where it was written, under the name that it was written with: others the report
+-- leaves out. The part after "union all by name" gives the columns of folders that are not there yet.
 create or replace view ledger_lines as
 select *, split_part(filename, '/', -3) as kind
 from (
@@ -22,6 +26,10 @@ from (
         null::varchar as balance, null::varchar as amount, null::varchar as team, null::varchar as cost_center,
         null::varchar as source, null::varchar as reason, null::varchar as certainty
     where false
+)
+where split_part(filename, '/', -2) = 'billing_month=' || billing_month
+and regexp_full_match(
+    split_part(filename, '/', -1), '\d{8}T\d{6}_\d{6}Z-\d+-[0-9a-f]{12}-[0-9a-f]{16}\.csv'
 );
 
 -- Every observation: snapshots, and the last records of deleted accounts.
@@ -35,21 +43,28 @@ where kind in ('snapshots', 'deleted');
 -- What closed months were closed with: of a month's closings the first counts.
 create or replace view closed as
 select
-    billing_month, cast(sub_account_id as bigint) as sub_account_id, plain(alias) as alias, plain(team) as team,
-    plain(cost_center) as cost_center, amount_of(amount) as amount, certainty
+    billing_month, cast(nullif(sub_account_id, '') as bigint) as sub_account_id, plain(alias) as alias,
+    plain(team) as team, plain(cost_center) as cost_center, amount_of(amount) as amount, certainty
 from ledger_lines
-where kind = 'closed' and sub_account_id <> ''
-qualify filename = min(filename) over (partition by billing_month);
+where kind = 'closed'
+qualify filename = min(filename) over (partition by billing_month) and sub_account_id <> '';
 
--- Lines appended to months: notes, and the differences of later closings; of one task run only its newest file counts.
+-- Lines appended to months: notes, and the differences of later closings. Of one task run only its newest file counts,
+-- and of a note that was copied one.
 create or replace view appended as
-select
-    billing_month, cast(sub_account_id as bigint) as sub_account_id, plain(alias) as alias,
-    amount_of(amount) as amount, source, plain(reason) as reason
-from ledger_lines
-where kind = 'adjustments'
-qualify filename = max(filename) over (
-    partition by billing_month, regexp_extract(filename, '-([0-9a-f]+)-[0-9a-f]+\.csv$', 1)
+select * exclude (filename)
+from (
+    select
+        billing_month, cast(sub_account_id as bigint) as sub_account_id, plain(alias) as alias,
+        amount_of(amount) as amount, source, plain(reason) as reason, filename
+    from ledger_lines
+    where kind = 'adjustments'
+    qualify filename = max(filename) over (
+        partition by billing_month, regexp_extract(filename, '-([0-9a-f]+)-[0-9a-f]+\.csv$', 1)
+    )
+)
+qualify source <> 'manual' or filename = min(filename) over (
+    partition by billing_month, source, sub_account_id, reason, amount
 );
 
 -- A counter's last value in a month is what the month cost.
@@ -62,7 +77,7 @@ where monthly_cost is not null
 group by billing_month, sub_account_id;
 
 -- An account's month: as it was closed, else as it was counted, and what was appended to it. Its certainty is that of
--- the closing; SQL does not judge the turn of a month that is not closed.
+-- the closing; SQL does not judge the turn of a month that is not closed. One that was closed without accounts is 0.
 create or replace view account_months as
 select
     billing_month, sub_account_id, any_value(alias) as alias, sum(amount) as month_to_date,
@@ -71,7 +86,7 @@ from (
     select billing_month, sub_account_id, alias, amount, certainty from closed
     union all
     select billing_month, sub_account_id, alias, amount, null from counted
-    where billing_month not in (select billing_month from closed)
+    where billing_month not in (select billing_month from ledger_lines where kind = 'closed')
     union all
     select billing_month, sub_account_id, alias, amount, null from appended
 )

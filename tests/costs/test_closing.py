@@ -156,6 +156,21 @@ def test_a_note_of_absurd_size_is_named_and_left_out(november: Book, clock: Cloc
     assert "no amount of money has 401 digits" in report.warnings[0]
 
 
+def test_notes_that_two_writers_booked_at_one_moment_are_named(november: Book, clock: Clock) -> None:
+    """Each of them found nothing of the other's."""
+    for key, reason, amount in (("a", "refund", "-1"), ("b", "refund", "-2"), ("c", "other", "-4")):
+        line = Adjustment(clock(), "2026-11", "CNY", 1, "a-1", Decimal(amount), "manual", reason)
+        november.ledger.write(ADJUSTMENTS, "2026-11", clock(), key * 12, [line])
+    report = november.report()
+    assert report.totals.month_to_date == Decimal("8.5")
+    [warning] = [text for text in report.warnings if "note" in text]
+    first, second, _ = (file.name for file in november.ledger.files(ADJUSTMENTS, "2026-11"))
+    assert warning == (
+        "The note 'refund' of 2026-11 for account 1 has several amounts, and all of them count: "
+        f"-1 ({first}), -2 ({second}). Move the files that are wrong out of the ledger."
+    )
+
+
 def test_a_note_of_an_unobserved_month_is_named(november: Book) -> None:
     november.note("2026-09", sub_account_id=1, amount="2")
     [warning] = [text for text in november.report().warnings if "booked" in text]

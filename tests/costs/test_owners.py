@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+from collections import defaultdict
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,6 +68,12 @@ def test_rules_that_match_nothing_or_overlap_are_named() -> None:
             [{"team": "A", "alias": "a", "centre": "1"}],
             "'centre' is not known; there are alias, cost_center, id, percent, split, team",
         ),
+        ({"lab": ["Search", "Ads"]}, r"owners rule 1: team: \['Search', 'Ads'\] is no text"),
+        ({"lab": {"team": {"x": 1}}}, r"owners rule 1: team: \{'x': 1\} is no text"),
+        ({("a", "b"): "A"}, r"owners rule 1: alias: \('a', 'b'\) is no text"),
+        ({"a": "\ud83d"}, r"owners rule 1: team: '\\ud83d' holds half a character"),
+        ({"a": {"team": "A", "cost_center": "\ud83d"}}, "cost_center: .* holds half a character"),
+        ({"a": {"split": {"\ud83d": 50, "B": 50}}}, "split: .* holds half a character"),
     ],
 )
 def test_wrong_rules(rules: Any, told: str) -> None:
@@ -89,7 +100,12 @@ def test_files(path: str, text: str) -> None:
     ("path", "data", "told"),
     [
         ("o.yaml", b"{", "cannot be read"),
-        ("o.csv", b"\xff", "cannot be read"),
+        ("o.csv", "alias,team\na,团队\n".encode("gbk"), "it is not UTF-8. Save it as UTF-8"),
+        ("o.csv", "alias,team\na,A\n".encode("utf-16"), "it is not UTF-8. Save it as UTF-8"),
+        ("o.csv", b"alias;team\na;A\n", "its first line is 'alias;team': save it with commas"),
+        ("o.csv", b"sep=;\nalias;team\na;A\n", "save it with commas"),
+        ("o.csv", b"alias\tteam\na\tA\n", "save it with commas"),
+        ("o.csv", b"alias,team,team\na,A,B\n", "its first line has 'team' twice"),
         ("o.txt", b"", "ends neither in"),
         ("o.csv", b'a\n"x', "cannot be read"),
         ("o.csv", b"alias,team\na,A,B\n", "line 2 has more cells"),
@@ -101,6 +117,11 @@ def test_files(path: str, text: str) -> None:
 def test_files_that_cannot_be_read(path: str, data: bytes, told: str) -> None:
     with pytest.raises(InvalidParameter, match=f"owners: .*{path} ?.*{told}"):
         read_rules("owners", path, data)
+
+
+def test_an_alias_may_be_as_long_as_the_ledger_has_it() -> None:
+    [rule] = parse_owners(read_rules("owners", "o.csv", f"alias,team\n{'x' * 1_000_000},A\n".encode()))
+    assert len(rule.alias or "") == 1_000_000
 
 
 def test_budgets_keep_what_was_written() -> None:
@@ -126,6 +147,7 @@ def test_budgets_keep_what_was_written() -> None:
             "'A' has a budget already",
         ),
         ("5", InvalidParameter, "str is neither"),
+        ({"\ud83d": 5}, InvalidParameter, "budgets entry 1: team: .* holds half a character"),
     ],
 )
 def test_wrong_budgets(budgets: Any, error: type[Exception], told: str) -> None:
@@ -200,6 +222,48 @@ def test_how_a_shared_account_was_split_when_it_was_closed_stands(book: Book, cl
         "Ads": "3.33",
         "Search": "3.33",
     }
+
+
+def by_team(path: str, column: str) -> dict[str, Decimal]:
+    """Add up a column of a report's file."""
+    found: defaultdict[str, Decimal] = defaultdict(Decimal)
+    for line in csv.DictReader(io.StringIO(Path(path).read_text("utf-8-sig"))):
+        team = line["team"] if "team" in line else json.loads(line["Tags"])["team"]
+        found[team] += Decimal(line[column])
+    return dict(found)
+
+
+def test_the_days_of_a_team_add_up_to_what_it_pays(book: Book, tmp_path: Path) -> None:
+    book.seen("10-31 23:58", {1: "1", 2: "1"})
+    book.turn("11", [1, 2])
+    book.seen("11-03 00:05", {1: "100", 2: "1"})
+    book.note(sub_account_id=1, amount="-10")
+    files = book.publish(tmp_path / "out", ["csv"], owners=SPLIT).files
+    found = by_team(files["days.csv"], "amount")
+    assert found == by_team(files["owners.csv"], "month_to_date")
+    assert found == {"Search": Decimal("29.97"), "Ads": Decimal("30.97"), "Ops": Decimal("30.06")}
+
+
+def test_a_shared_account_of_36_digits_is_exact_in_later_reports(
+    book: Book, clock: Clock, tmp_path: Path
+) -> None:
+    book.seen("10-31 23:58", {1: "1"})
+    book.turn("11", [1])
+    book.seen("11-30 23:58", {1: "123456789012345678.123456789012345678"})
+    book.turn("12", [1])
+    clock.at = local("12-02 00:00")
+    book.close(owners=SPLIT)
+    book.note(sub_account_id=1, amount="-0.000000000000000007")
+    files = book.publish(tmp_path / "out", ["json", "focus"], "2026-12", owners=SPLIT).files
+    last = json.loads(Path(files["json"]).read_text())["last_month"]
+    assert last["total"] == "123456789012345678.123456789012345671"
+    assert last["by_team"] == {
+        "Ads": "41111110741111110.815111110741111108",
+        "Ops": "41234567530123456.493234567530123454",
+        "Search": "41111110741111110.815111110741111109",
+    }
+    charged = by_team(files["focus"], "EffectiveCost")
+    assert sum(charged.values()) == Decimal("-0.000000000000000007")
 
 
 def test_shares_in_a_table() -> None:

@@ -277,6 +277,16 @@ def test_a_cost_that_is_no_money_is_named(recorder: Recorder, ledger: Ledger) ->
     assert ledger.months(SNAPSHOTS) == []
 
 
+@pytest.mark.parametrize("cost", ["1E30", "1E-25"])
+def test_a_deletion_that_no_report_could_count_is_refused(
+    recorder: Recorder, ledger: Ledger, cost: str
+) -> None:
+    told = r"2 \(monthly_cost: no money has that size\)\. Nothing was recorded or deleted"
+    with pytest.raises(UnreadableAccount, match=told):
+        recorder.deleted([account(1), account(2, cost)])
+    assert ledger.months(DELETED) == []
+
+
 def test_a_deletions_record_is_on_the_disk_first(
     recorder: Recorder, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

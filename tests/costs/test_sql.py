@@ -14,6 +14,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_closeai.costs import Report
+from airflow_provider_closeai.costs.accounting.booked import ClosedCost
+from airflow_provider_closeai.costs.store.kinds import CLOSED
 
 duckdb = pytest.importorskip("duckdb")
 
@@ -155,6 +157,80 @@ def test_a_file_that_was_edited_is_found(book: Book) -> None:
     path.write_bytes(path.read_bytes().replace(b",2,", b",3,"))
     database = views("ledger", ledger=book.ledger.root)
     assert database.execute("select count(*) from damaged_files").fetchone() == (1,)
+
+
+def months_of(book: Book) -> list[tuple[Any, ...]]:
+    """Return what the ledger's views say that each month cost."""
+    query = "select billing_month, sum(month_to_date) from account_months group by all order by all"
+    found: list[tuple[Any, ...]] = views("ledger", ledger=book.ledger.root).execute(query).fetchall()
+    return found
+
+
+@pytest.mark.parametrize("name", ["{0}-{1}-abcdefabcdef-{3}.csv", "{0}-{1}-{2}-{3} (1).csv", "a.csv"])
+def test_a_note_that_was_copied_counts_once(book: Book, name: str) -> None:
+    book.seen("11-04 09:00", {1: "10"})
+    file = book.note(sub_account_id=1, amount="-1")
+    assert file is not None
+    path = book.ledger.root / file.name
+    parts = path.name.removesuffix(".csv").split("-")
+    (path.parent / name.format(*parts)).write_bytes(path.read_bytes())
+    assert book.report().totals.month_to_date == Decimal(9)
+    assert months_of(book) == [("2026-11", Decimal(9))]
+
+
+def test_a_snapshot_in_another_month_s_folder_counts_nowhere(book: Book) -> None:
+    book.seen("10-31 23:55", {1: "7"})
+    book.turn("11", [1])
+    book.seen("11-04 09:00", {1: "10"})
+    path = book.ledger.root / book.seen("11-05 09:00", {1: "12"}).name
+    path.rename(path.parent.with_name("billing_month=2026-10") / path.name)
+    assert [book.report(month).totals.month_to_date for month in ("2026-10", "2026-11")] == [7, 10]
+    assert months_of(book) == [("2026-10", 7), ("2026-11", 10)]
+
+
+def test_a_month_that_was_closed_without_accounts_is_nothing(book: Book, clock: Clock) -> None:
+    """An old snapshot that comes back changes nothing, nor does a second closing."""
+    book.seen("11-30 23:50", {})
+    book.turn("12", [])
+    clock.at = local("12-01 00:05")
+    book.close()
+    book.seen("11-15 09:00", {1: "5"})
+    assert book.report().totals.month_to_date == 0
+    assert months_of(book) == []
+    line = ClosedCost("CNY", 1, "a-1", "A", "", Decimal(5), "final")
+    book.ledger.write(CLOSED, "2026-11", local("12-02 00:05"), "d" * 12, [line])
+    assert book.report().totals.month_to_date == 0
+    assert months_of(book) == []
+
+
+def test_an_alias_with_any_white_space_comes_back(book: Book, tmp_path: Path) -> None:
+    spaces = [chr(code) for code in range(0x3001) if re.match(r"\s", chr(code))]
+    texts = [f"a{sign}{space}{space}'=x" for sign in "|;" for space in spaces]
+    aliases = dict(enumerate(texts, 1))
+    book.seen("11-05 09:00", {number: ("1", alias) for number, alias in aliases.items()})
+    book.publish(tmp_path / "out", ["focus-csv"])
+    database = views("ledger", ledger=book.ledger.root)
+    assert dict(database.execute("select sub_account_id, alias from observations").fetchall()) == aliases
+    database = views("focus", reports=tmp_path / "out")
+    assert dict(database.execute("select sub_account_id, alias from account_charges").fetchall()) == aliases
+
+
+def test_the_month_before_is_the_calendar_s(book: Book, clock: Clock, tmp_path: Path) -> None:
+    for month, last, cost in (("08", 31, "10"), ("09", 30, "20"), ("11", 30, "40")):
+        book.turn(month, [1])
+        book.seen(f"{month}-{last} 23:55", {1: cost})
+    book.turn("12", [1])
+    clock.at = local("12-01 00:06")
+    for month in ("08", "09", "11"):
+        book.publish(tmp_path / "out", ["focus-csv"], f"2026-{month}")
+    found = views("focus", reports=tmp_path / "out").execute(
+        "select billing_month, cost, month_before, year_to_date from months order by all"
+    )
+    assert found.fetchall() == [
+        ("2026-08", 10, None, 10),
+        ("2026-09", 20, 10, 30),
+        ("2026-11", 40, None, 70),
+    ]
 
 
 def test_the_page_shows_what_is_in_the_files() -> None:

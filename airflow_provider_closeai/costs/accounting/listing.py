@@ -24,20 +24,40 @@ def require_readable(listing: Iterable[SubAccount | UnreadableItem]) -> list[Sub
     :raises UnreadableAccount: an entry cannot be read.
     """
     items = list(listing)
-    unreadable = [
-        f"{'an entry without an id' if item.id is None else item.id} ({problem})"
-        for item in items
-        if (problem := _problem(item))
-    ]
-    if unreadable:
-        shown = "; ".join(unreadable[:_SHOWN])
-        more = f" and {len(unreadable) - _SHOWN} more" if len(unreadable) > _SHOWN else ""
+    if unreadable := _unreadable(items):
         raise UnreadableAccount(
-            f"The listing has sub-accounts that cannot be read: {shown}{more}. A snapshot counts all "
+            f"The listing has sub-accounts that cannot be read: {unreadable}. A snapshot counts all "
             "accounts or none: nothing was recorded. A retry reads them again; if it lasts, ask the platform "
             "about these accounts. The next snapshot of the month has all that this one would have had."
         )
     return [item for item in items if isinstance(item, SubAccount)]
+
+
+def require_recordable(accounts: Sequence[SubAccount]) -> Sequence[SubAccount]:
+    """
+    Return accounts whose last state can be recorded, before they are deleted: it goes with them.
+
+    :param accounts: which.
+    :raises UnreadableAccount: an amount has a size that no money has, which no report could count.
+    """
+    if unreadable := _unreadable(accounts):
+        raise UnreadableAccount(
+            f"Sub-accounts that were to be deleted cannot be recorded: {unreadable}. Nothing was recorded or "
+            "deleted: what they cost would be lost. A retry reads them again; if it lasts, ask the platform "
+            "about these accounts, and select the others."
+        )
+    return accounts
+
+
+def _unreadable(items: Iterable[SubAccount | UnreadableItem]) -> str:
+    """Name the entries that no snapshot can have; empty where there are none."""
+    found = [
+        f"{'an entry without an id' if item.id is None else item.id} ({problem})"
+        for item in items
+        if (problem := _problem(item))
+    ]
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return "; ".join(found[:_SHOWN]) + more
 
 
 def _problem(item: SubAccount | UnreadableItem) -> str:

@@ -81,10 +81,15 @@ def format_amount(amount: Decimal) -> str:
     return format(amount, "f") if amount else "0"
 
 
-def total(amounts: Iterable[Decimal]) -> Decimal:
-    """Add amounts up, exactly."""
+def total(amounts: Iterable[Decimal], less: Iterable[Decimal] = ()) -> Decimal:
+    """
+    Add amounts up, exactly.
+
+    :param amounts: what is added.
+    :param less: what is taken off. A minus sign outside of this function rounds to 28 digits.
+    """
     with decimal.localcontext(EXACT):
-        return sum(amounts, ZERO)
+        return sum(amounts, ZERO) - sum(less, ZERO)
 
 
 def percent(part: Decimal, base: Decimal) -> Decimal | None:

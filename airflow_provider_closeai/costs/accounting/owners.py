@@ -16,6 +16,7 @@ from airflow_provider_closeai.costs.accounting.money import parse_amount
 from airflow_provider_closeai.costs.accounting.months import format_ids
 from airflow_provider_closeai.costs.accounting.shares import Owner, Share, owner_of, parse_shares, split_entry
 from airflow_provider_closeai.costs.errors import CurrencyConflict
+from airflow_provider_closeai.costs.texts import cell_text
 
 #: The team of accounts that no rule names.
 UNALLOCATED = "Unallocated"
@@ -120,7 +121,7 @@ def parse_owners(source: object) -> list[Rule]:
     rules = []
     if isinstance(source, Mapping):
         for number, (key, value) in enumerate(source.items(), 1):
-            by = {"id": key} if isinstance(key, int) else {"alias": str(key)}
+            by = {"id": key} if isinstance(key, int) else {"alias": key}
             if isinstance(key, str) and key.startswith("id:"):
                 by = {"id": key[3:]}
             rest = value if isinstance(value, Mapping) else {"team": value}
@@ -176,19 +177,20 @@ def parse_budgets(source: object, currency: str) -> dict[str, Decimal]:
 
 
 def _rule(entry: Mapping[Any, Any], place: str) -> Rule:
-    _only(entry, {"team", "cost_center", "id", "alias", "split", "percent"}, place)
+    names = {"team", "cost_center", "id", "alias", "percent"}
+    _only(entry, names | {"split"}, place)
+    cell = {name: cell_text(f"{place}: {name}", entry.get(name)) for name in names}
     shares: tuple[Share, ...] = ()
     if entry.get("split") is not None:
-        if _cell(entry, "team") or _cell(entry, "cost_center") or _cell(entry, "percent"):
+        if cell["team"] or cell["cost_center"] or cell["percent"]:
             raise InvalidParameter(f"{place}: give either team, or split.")
         shares = parse_shares(split_entry(entry["split"], place), place)
         owner = owner_of(shares)
     else:
-        owner = Owner(_text(entry, "team", place), _cell(entry, "cost_center").strip())
-        if _cell(entry, "percent").strip():
-            percent = parse_amount(f"{place}: percent", _cell(entry, "percent").strip().removesuffix("%"))
-            shares = (Share(owner, percent),)
-    by_id, alias = _cell(entry, "id").strip(), _cell(entry, "alias")
+        owner = Owner(_text(entry, "team", place), cell["cost_center"].strip())
+        if percent := cell["percent"].strip():
+            shares = (Share(owner, parse_amount(f"{place}: percent", percent.removesuffix("%"))),)
+    by_id, alias = cell["id"].strip(), cell["alias"]
     if bool(by_id) == bool(alias):
         raise InvalidParameter(f"{place} ({owner.team!r}): give exactly one of id and alias.")
     if by_id and not by_id.isdecimal():
@@ -215,13 +217,8 @@ def _joined(rules: Sequence[Rule]) -> list[Rule]:
     return found
 
 
-def _cell(entry: Mapping[Any, Any], key: str) -> str:
-    value = entry.get(key)
-    return "" if value is None else str(value)  # 0 is a cost centre
-
-
 def _text(entry: Mapping[Any, Any], key: str, place: str) -> str:
-    text = _cell(entry, key).strip()
+    text = cell_text(f"{place}: {key}", entry.get(key)).strip()
     if not text:
         raise InvalidParameter(f"{place}: {key} is missing or empty.")
     return text

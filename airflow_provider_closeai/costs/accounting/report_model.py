@@ -74,7 +74,7 @@ class Amounts(msgspec.Struct, kw_only=True):
     @property
     def lower_bound(self) -> Decimal:
         """The least that the month cost."""
-        return total([self.month_to_date, -self.doubtful])
+        return total([self.month_to_date], less=[self.doubtful])
 
     def add(self, other: Amounts) -> None:
         """Add another's amounts to these."""
@@ -164,7 +164,7 @@ class AccountCosts(Amounts, kw_only=True):
     @property
     def kept(self) -> Decimal:
         """What keeps a closed month as it was closed."""
-        return total([self.adjustments, *(-item.amount for item in self.appended)])
+        return total([self.adjustments], less=(item.amount for item in self.appended))
 
     def daily(self) -> dict[date, Decimal]:
         """Its cost by day; without opening and adjustments, which are on no day."""

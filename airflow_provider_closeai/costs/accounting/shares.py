@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -10,7 +11,8 @@ from typing import Any
 import msgspec
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.accounting.money import ZERO, format_amount, parse_amount, total
+from airflow_provider_closeai.costs.accounting.money import EXACT, ZERO, format_amount, parse_amount, total
+from airflow_provider_closeai.costs.texts import cell_text
 
 _PLACES = 8
 
@@ -72,14 +74,15 @@ def allocate(amount: Decimal, shares: Sequence[Share], places: int) -> list[Deci
     :param shares: together 100 %.
     :param places: decimals of the parts; not fewer than the amount has.
     """
-    units = int(amount.scaleb(places).copy_abs())
-    parts = [divmod(units * share.percent, 100) for share in shares]
-    counts = [int(part) for part, _ in parts]
-    by_remainder = sorted(range(len(parts)), key=lambda place: -parts[place][1])
-    for place in by_remainder[: units - sum(counts)]:
-        counts[place] += 1
-    sign = -1 if amount < 0 else 1
-    return [Decimal(sign * count).scaleb(-places) for count in counts]
+    with decimal.localcontext(EXACT):
+        units = int(amount.scaleb(places).copy_abs())
+        parts = [divmod(units * share.percent, 100) for share in shares]
+        counts = [int(part) for part, _ in parts]
+        by_remainder = sorted(range(len(parts)), key=lambda place: -parts[place][1])
+        for place in by_remainder[: units - sum(counts)]:
+            counts[place] += 1
+        sign = -1 if amount < 0 else 1
+        return [Decimal(sign * count).scaleb(-places) for count in counts]
 
 
 def split(amounts: Sequence[Decimal], shares: Sequence[Share]) -> list[list[Decimal]]:
@@ -95,12 +98,13 @@ def split(amounts: Sequence[Decimal], shares: Sequence[Share]) -> list[list[Deci
     places = max([_PLACES, *(-int(amount.as_tuple().exponent) for amount in amounts)])
     so_far, before = ZERO, [ZERO] * len(shares)
     parts: list[list[Decimal]] = [[] for _ in shares]
-    for amount in amounts:
-        so_far += amount
-        now = allocate(so_far, shares, places)
-        for part, old, new in zip(parts, before, now, strict=True):
-            part.append(new - old)
-        before = now
+    with decimal.localcontext(EXACT):
+        for amount in amounts:
+            so_far += amount
+            now = allocate(so_far, shares, places)
+            for part, old, new in zip(parts, before, now, strict=True):
+                part.append(new - old)
+            before = now
     return parts
 
 
@@ -126,7 +130,7 @@ def split_entry(source: object, place: str) -> list[tuple[Owner, Any]]:
     :raises InvalidParameter: neither.
     """
     if isinstance(source, Mapping):
-        return [(Owner(_name(team)), percent) for team, percent in source.items()]
+        return [(Owner(_name(team, place)), percent) for team, percent in source.items()]
     found = []
     for entry in source if isinstance(source, Sequence) and not isinstance(source, str) else [source]:
         if not isinstance(entry, Mapping) or not {"team", "percent"} <= entry.keys() <= {
@@ -138,9 +142,10 @@ def split_entry(source: object, place: str) -> list[tuple[Owner, Any]]:
                 f"{place}: split: give a mapping such as {{'Search': 60, 'Ads': 40}}, or a list of mappings "
                 "with team, cost_center and percent."
             )
-        found.append((Owner(_name(entry["team"]), _name(entry.get("cost_center"))), entry["percent"]))
+        owner = Owner(_name(entry["team"], place), _name(entry.get("cost_center"), place))
+        found.append((owner, entry["percent"]))
     return found
 
 
-def _name(value: object) -> str:
-    return "" if value is None else str(value).strip()
+def _name(value: object, place: str) -> str:
+    return cell_text(f"{place}: split", value).strip()

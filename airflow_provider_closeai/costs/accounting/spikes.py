@@ -71,7 +71,7 @@ def short_balances(report: Report) -> Iterator[tuple[AccountCosts, Decimal, Deci
     for account in report.accounts:
         if account.forecast is None or account.state != "live" or account.history is None:
             continue
-        needed, balance = total([account.forecast, -account.month_to_date]), account.history.balance
+        needed, balance = total([account.forecast], less=[account.month_to_date]), account.history.balance
         if balance is not None and needed > balance:
             yield account, needed, balance
 

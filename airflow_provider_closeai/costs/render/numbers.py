@@ -31,7 +31,7 @@ class Money:
 
     def rounding(self, amounts: Iterable[Decimal], exact: Decimal) -> Decimal:
         """Return by how much the total, as shown, is more than the lines as shown."""
-        return total([self.rounded(exact), *(-self.rounded(amount) for amount in amounts)])
+        return total([self.rounded(exact)], less=map(self.rounded, amounts))
 
 
 def money_for(amount: Decimal) -> Money:

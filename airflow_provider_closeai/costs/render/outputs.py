@@ -183,10 +183,9 @@ def forecast_percent(line: BudgetUse) -> Decimal | None:
 
 
 def _days(report: Report) -> Iterator[Movement]:
-    """Yield every movement of every counter, and each account's adjustments as one: the month's total."""
+    """Yield every movement of every counter, and each payer's adjustments as one: the month's total."""
     for account in report.accounts:
         yield from account.counter_movements()
-        if account.adjustments:
-            yield Movement(
-                account.sub_account_id, account.alias, account.owner, "adjustment", account.adjustments
-            )
+        for line in account.parts or [account]:
+            if line.adjustments:
+                yield Movement(line.sub_account_id, line.alias, line.owner, "adjustment", line.adjustments)

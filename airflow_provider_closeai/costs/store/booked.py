@@ -14,7 +14,7 @@ import msgspec
 
 from airflow_provider_closeai.costs.accounting.alerts import Alert
 from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment, ClosedCost, Closing
-from airflow_provider_closeai.costs.accounting.money import ZERO, is_bookable, total
+from airflow_provider_closeai.costs.accounting.money import ZERO, format_amount, is_bookable, total
 from airflow_provider_closeai.costs.accounting.months import Month, month_of
 from airflow_provider_closeai.costs.accounting.owners import Owners, Rule
 from airflow_provider_closeai.costs.accounting.report_model import Movement, Report, appended_movement
@@ -63,32 +63,40 @@ def read_adjustments(ledger: Ledger, month: str, currency: str) -> tuple[list[Ad
     :param ledger: where from.
     :param month: ``YYYY-MM``.
     :param currency: the report's.
-    :returns: the lines, and what was left out: lines in another currency, or of a size that no money has.
+    :returns: the lines, and warnings: what was left out, for it is in another currency, of a size that no
+        money has or a copy; and notes of one reason with several amounts, booked at the same moment.
     :raises DamagedFile: naming the file.
     """
     found: list[Adjustment] = []
     warnings: list[str] = []
-    notes: set[tuple[int, str, Decimal]] = set()
+    notes: defaultdict[tuple[int, str], dict[Decimal, str]] = defaultdict(dict)
     of_key = {file.run: file for file in ledger.files(ADJUSTMENTS, month)}
     for file in of_key.values():
         for cells in _lines(ledger, file):
             line = Adjustment(file.at, month, *cells)
-            problem, key = "", (line.sub_account_id, line.reason, line.amount)
+            problem, known = "", notes[line.sub_account_id, line.reason] if line.source == NOTE else {}
             if line.currency != currency:
                 problem = f"it is in {line.currency}, and the report is in {currency}"
             elif line.source == NOTE and not is_bookable(line.amount):
                 problem = f"no amount of money has {line.amount.adjusted() + 1} digits"
             if problem:
                 problem += ". Move the file out of the ledger, and book it again"
-            elif line.source == NOTE and key in notes:  # whoever books it twice is refused: it was copied
+            elif line.amount in known:  # whoever books it twice is refused: it was copied
                 problem = "it is there twice, and counts once. Move this file out of the ledger"
             else:
                 found.append(line)
-                notes.add(key)
+                known[line.amount] = file.name
                 continue
             warnings.append(
                 f"Left out: the note {shown(line.reason)!r} of {month} for account {line.sub_account_id} "
                 f"({file.name}): {problem}."
+            )
+    for (number, reason), files in notes.items():
+        if len(files) > 1:
+            each = ", ".join(f"{format_amount(amount)} ({name})" for amount, name in files.items())
+            warnings.append(
+                f"The note {shown(reason)!r} of {month} for account {number} has several amounts, "
+                f"and all of them count: {each}. Move the files that are wrong out of the ledger."
             )
     return found, warnings
 
@@ -201,7 +209,7 @@ def _split(movement: Movement, before: Decimal, shares: Sequence[Share]) -> list
     places = max(_PLACES, *(-int(amount.as_tuple().exponent) for amount in (before, after)))
     parts = zip(shares, allocate(before, shares, places), allocate(after, shares, places), strict=True)
     return [
-        msgspec.structs.replace(movement, owner=share.owner, amount=total([new, -old]))
+        msgspec.structs.replace(movement, owner=share.owner, amount=total([new], less=[old]))
         for share, old, new in parts
         if new != old
     ]

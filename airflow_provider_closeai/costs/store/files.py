@@ -64,12 +64,21 @@ def _sync_folders(folder: Any, below: Any) -> None:
         folder = folder.parent
 
 
+def reason(error: Exception) -> str:
+    """
+    Return what an error says, for a person: an OSError says enough, of another one the name helps.
+
+    :param error: what was raised while a file was read or written.
+    """
+    return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+
+
 @contextlib.contextmanager
 def _translate_errors(target: Any) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except Exception as error:  # an OSError, or whatever the library of a store says
         raise NotWritten(
-            f"{target} could not be written: {error}. Look whether its folder or bucket is there, and "
-            "whether this worker and the connection in its address may write there. A retry is safe."
+            f"{target} could not be written: {reason(error)}. Look whether its folder or bucket is there, "
+            "and whether this worker and the connection in its address may write there. A retry is safe."
         ) from error

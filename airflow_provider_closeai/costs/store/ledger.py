@@ -10,7 +10,7 @@ SHA-256: a file that was cut or edited is found out, and a run that is tried aga
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import hashlib
 import io
 import logging
@@ -22,8 +22,9 @@ from typing import Any
 import msgspec
 
 from airflow_provider_closeai.costs import tables
+from airflow_provider_closeai.costs.arguments import local_path
 from airflow_provider_closeai.costs.errors import DamagedFile, NotRead
-from airflow_provider_closeai.costs.store.files import atomic_write
+from airflow_provider_closeai.costs.store.files import atomic_write, reason
 from airflow_provider_closeai.costs.store.kinds import columns_of
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ _STAMP = "%Y%m%dT%H%M%S_%fZ"
 _NAME = re.compile(r"(\d{8}T\d{6}_\d{6}Z)-(\d+)-([0-9a-f]{12})-([0-9a-f]{16})\.(csv|parquet)")
 _PARTITION = "billing_month="
 _LIKE_OURS = re.compile(r"\.(csv|parquet)|^2\d{3}-?\d\d|^billing_month", re.IGNORECASE)
+_CURE = "Look whether this worker, and the connection in its address, may read there. A retry is safe."
 _PARTITION_NAME = re.compile(_PARTITION + r"(2\d{3}-(?:0[1-9]|1[0-2]))")
 
 
@@ -77,11 +79,12 @@ class Ledger:
     """
     A ledger.
 
-    :param root: its folder: a ``pathlib.Path``, or Airflow's ``ObjectStoragePath`` (``s3://`` and the like).
+    :param root: its folder: text, a ``pathlib.Path``, or Airflow's ``ObjectStoragePath`` (``s3://`` and the
+        like).
     """
 
     def __init__(self, root: Any) -> None:
-        self.root = root
+        self.root = local_path("ledger", root)
 
     def write(
         self,
@@ -171,13 +174,9 @@ class Ledger:
         """
         path = self.root / file.name
         try:
-            return _decode(path.read_bytes(), file, wanted)
+            return _decode(_content(path), file, wanted)
         except DamagedFile as error:
             raise DamagedFile(f"The ledger's file {path} is damaged: {error}.") from error
-        except OSError as error:
-            raise NotRead(
-                f"The ledger's file {path} could not be read: {error}. A retry reads it again."
-            ) from error
 
     def rows(self, file: LedgerFile) -> list[tuple[Any, ...]]:
         """
@@ -232,6 +231,25 @@ def _file(kind: str, month: str, name: str) -> LedgerFile | None:
 
 
 def _names(folder: Any) -> list[str]:
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+    try:
         return [path.name for path in folder.iterdir() if not path.name.startswith(".")]
-    return []
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except Exception as error:  # an OSError, or whatever the library of a store says
+        said = reason(error)
+        raise NotRead(f"The ledger's folder {folder} could not be listed: {said}. {_CURE}") from error
+
+
+def _content(path: Any) -> bytes:
+    try:
+        return bytes(path.read_bytes())
+    except Exception as error:  # as above
+        if _is_no_file(path, error):
+            raise DamagedFile(f"it is no file ({reason(error)})") from error
+        raise NotRead(f"The ledger's file {path} could not be read: {reason(error)}. {_CURE}") from error
+
+
+def _is_no_file(path: Any, error: Exception) -> bool:
+    """Return whether a folder, or a link that leads nowhere, has a file's name: no retry would read it."""
+    is_lost = isinstance(error, FileNotFoundError) and path.is_symlink()
+    return is_lost or isinstance(error, IsADirectoryError) or getattr(error, "errno", None) == errno.ELOOP
