@@ -40,6 +40,20 @@ def test_closing_once(november: Book, clock: Clock) -> None:
     assert (report.totals.month_to_date, report.totals.adjustments) == (Decimal("15.5"), 0)
 
 
+def test_a_difference_is_exact_to_any_digit(new_book: Any, clock: Clock) -> None:
+    book = new_book("digits")
+    book.seen("10-31 23:55", {1: "0"})
+    book.turn("11", [1])
+    book.seen("11-30 23:50", {1: "123456789012345678.123456789012345678"})
+    book.turn("12", [1])
+    clock.at = local("12-01 00:10")
+    book.close()
+    book.seen("11-30 23:55", {1: "123456789012345678.223456789012345679"})
+    book.close(run="d" * 12)
+    [line] = book.report().appended
+    assert line.amount == Decimal("0.100000000000000001")
+
+
 def test_late_evidence_changes_nothing_until_it_is_appended(november: Book, clock: Clock) -> None:
     november.close()
     november.deleted("11-30 23:58", {2: "3.25"})

@@ -91,7 +91,7 @@ def differences(report: Report, now: datetime) -> list[Adjustment]:
             continue
         one = account or closed.get(number)
         cost = account.history.cost if account and account.history else ZERO
-        difference = total([cost, *(-amount for amount in booked.get(number, ()))])
+        difference = total([cost], less=booked.get(number, ()))
         is_settled = (
             account is not None
             and account.is_certain
