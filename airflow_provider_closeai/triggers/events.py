@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _UNREAD = object()
 _SECONDS_TO_STORE = 5.0  # in which Airflow has stored an event; it takes one or two
+_KNOWN = re.compile(r"\d{4}-\d\d/")  # the month of a file of alerts, before its digest
 
 
 class _Watch(BaseEventTrigger):
@@ -99,6 +100,7 @@ class _Watch(BaseEventTrigger):
         path, arguments = self.serialize()
         digest = hashlib.sha256(json.dumps([path, arguments], sort_keys=True).encode()).hexdigest()
         name, trouble = f"closeai_event_{digest[:16]}", None
+        # What was seen and told; what of it holds if the watch stops now; what the Variable says.
         known = stored = noted = _UNREAD
         told_at = -math.inf
         async for seen in shared_stream:
@@ -217,7 +219,7 @@ class CostAlertTrigger(_Watch):
 
     @staticmethod
     def _is_known(noted: Any) -> bool:
-        return isinstance(noted, list) and all("/" in str(each) for each in noted)
+        return isinstance(noted, list) and all(_KNOWN.match(str(each)) for each in noted)
 
     @classmethod
     async def _look(cls, arguments: dict[str, Any]) -> list[LedgerFile]:
@@ -235,11 +237,8 @@ class CostAlertTrigger(_Watch):
         # is listed in the place of one that vanished.
         months = sorted({each.partition("/")[0] for each in both})[-2:]
         now = sorted(each for each in both if each.startswith(tuple(months)))
-        new = (
-            []
-            if known is None
-            else [file for each, file in files.items() if each in now and each not in known]
-        )
+        old = now if known is None else known
+        new = [file for each, file in files.items() if each in now and each not in old]
         alerts = await in_thread(_read_alerts, self.ledger, new) if new else []
         return now, {"ledger": self.ledger, "alerts": alerts} if alerts else None
 

@@ -163,7 +163,7 @@ def test_variables_that_cannot_be_read_only_put_off(
     assert "sk-not" not in caplog.text
 
 
-@pytest.mark.parametrize("text", ["", "{", "{}", "5", "null", '"text"', "[5]", '["5"]'])
+@pytest.mark.parametrize("text", ["", "{", "{}", "5", "null", '"text"', "[5]", '["5/5"]'])
 def test_a_variable_that_somebody_damaged_ends_no_watch(
     variables: Variables, tmp_path: Path, text: str
 ) -> None:
