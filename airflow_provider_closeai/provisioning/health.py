@@ -27,10 +27,13 @@ class HealthCheck(msgspec.Struct, frozen=True):
 
     :param base: the one to use; ``None``: not yet.
     :param seen: all of them as plain JSON, where there is one to use.
+    :param unknown: why nobody can say which one to use, for instance that discovery does not answer; empty:
+        ``base`` is what was found.
     """
 
     base: str | None = None
     seen: dict[str, Any] = {}
+    unknown: str = ""
 
 
 def check_bases(make_client: Callable[[], CloseAIClient], require: str) -> HealthCheck:
@@ -46,14 +49,17 @@ def check_bases(make_client: Callable[[], CloseAIClient], require: str) -> Healt
         if error.permanent:
             raise
         log.warning("Not healthy yet: %s", error)
-        return HealthCheck()
+        return HealthCheck(unknown=str(error))
     base = base_to_use(healths, wanted)
     seen = "; ".join(
         f"{health.base.api} {'healthy' if health.healthy else 'not healthy'} ({health.detail})"
         for health in healths
     )
     log.info("%s: %s.", f"Use {base}" if base else "Not healthy yet", seen)
-    return HealthCheck(base, _seen(client, healths)) if base else HealthCheck()
+    if base:
+        return HealthCheck(base, _seen(client, healths))
+    # A base that nobody has probed yet may be healthy.
+    return HealthCheck(unknown="" if all(health.checked_at for health in healths) else seen)
 
 
 def is_news(client: CloseAIClient, seen: dict[str, Any]) -> bool:

@@ -9,7 +9,9 @@ import json
 import logging
 import math
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, Variable
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _UNREAD = object()
+_SECONDS_TO_STORE = 5.0  # in which Airflow has stored an event; it takes one or two
+_KNOWN = re.compile(r"\d{4}-\d\d/")  # the month of a file of alerts, before its digest
 
 
 class _Watch(BaseEventTrigger):
@@ -38,8 +42,8 @@ class _Watch(BaseEventTrigger):
     logged once, and the next look is as late as any other.
 
     What was told lies in a Variable, so a triggerer that restarts, or another one, goes on where this one
-    stopped. It is written at the look after the event: Airflow has stored that by then. So no event is lost;
-    one is told twice where the triggerer dies in between.
+    stopped. An event is noted as told at a later look, when Airflow has stored it. So none is lost; one is
+    told twice where the watch stops in between.
     """
 
     def __init__(self, poke_interval: float) -> None:
@@ -68,6 +72,10 @@ class _Watch(BaseEventTrigger):
         """Return what is known now, and what to tell; ``known`` is ``None`` at the very first look."""
         raise NotImplementedError
 
+    def _while_telling(self, noted: Any, news: dict[str, Any]) -> Any:
+        """Return what to note while nobody can say whether Airflow has stored the event."""
+        return noted
+
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch by itself, as on Airflow before 3.3."""
         async for event in self.filter_shared_stream(self.open_shared_stream(self.serialize()[1])):
@@ -92,20 +100,30 @@ class _Watch(BaseEventTrigger):
         path, arguments = self.serialize()
         digest = hashlib.sha256(json.dumps([path, arguments], sort_keys=True).encode()).hexdigest()
         name, trouble = f"closeai_event_{digest[:16]}", None
-        known = noted = _UNREAD
+        # What was seen and told; what of it holds if the watch stops now; what the Variable says.
+        known = stored = noted = _UNREAD
+        told_at = -math.inf
         async for seen in shared_stream:
             try:
                 if known is _UNREAD:
                     known = noted = await in_thread(_noted, name, type(self)._is_known)
-                if known != noted and await in_thread(_note, name, known):
-                    noted = known
+                is_stored = monotonic() - told_at >= _SECONDS_TO_STORE
+                if is_stored:
+                    stored = known
                 known, news = await self._compare(known, seen)
+                if news is not None:
+                    stored = self._while_telling(stored, news)
+                elif is_stored:
+                    stored = known
+                if stored != noted and await in_thread(_note, name, stored):
+                    noted = stored
             except Exception as error:  # the next look tries again
                 trouble = _warn(type(self), arguments, error, trouble)
             else:
                 trouble = None
                 if news is not None:
                     yield TriggerEvent(news)
+                    told_at = monotonic()
 
 
 class ApiBaseChangedTrigger(_Watch):
@@ -148,10 +166,13 @@ class ApiBaseChangedTrigger(_Watch):
 
     @classmethod
     async def _look(cls, arguments: dict[str, Any]) -> str | None:
-        return (await check_together(arguments["closeai_conn_id"], "any")).base
+        found = await check_together(arguments["closeai_conn_id"], "any")
+        if found.unknown:  # other than none is healthy
+            raise CloseAIError(found.unknown)
+        return found.base
 
     async def _compare(self, known: Any, seen: str | None) -> tuple[Any, dict[str, Any] | None]:
-        now = {"base": seen}
+        now = {"base": seen}  # and with "telling", where the watch stopped before it noted an event
         if known is None or known == now:
             self._agreed = 0
             return now, None
@@ -160,7 +181,12 @@ class ApiBaseChangedTrigger(_Watch):
         if self._agreed < self.looks:
             return known, None
         self._agreed = 0
-        return now, {"closeai_conn_id": self.closeai_conn_id, **now, "previous": known["base"]}
+        # Airflow may have stored the event or not, so what holds now is told, whatever it is.
+        previous = known["base"] if known.get("telling", seen) == seen else known["telling"]
+        return now, {"closeai_conn_id": self.closeai_conn_id, **now, "previous": previous}
+
+    def _while_telling(self, noted: Any, news: dict[str, Any]) -> Any:
+        return {"base": news["previous"], "telling": news["base"]}
 
 
 class CostAlertTrigger(_Watch):
@@ -168,7 +194,8 @@ class CostAlertTrigger(_Watch):
     Fire when a report has found a team over budget, or whatever else its ``thresholds`` say.
 
     The payload: ``ledger`` and ``alerts``, each with ``billing_month``, ``team`` and ``threshold``. Alerts
-    that are there at the first look of all are not told.
+    that are there at the first look of all are not told, nor those of months before the newest two that have
+    any.
 
     :param ledger: the ledger's folder, as CostReportOperator takes it; the triggerer must reach it.
     :param poke_interval: seconds between looks.
@@ -192,19 +219,32 @@ class CostAlertTrigger(_Watch):
 
     @staticmethod
     def _is_known(noted: Any) -> bool:
-        return isinstance(noted, list)
+        return isinstance(noted, list) and all(_KNOWN.match(str(each)) for each in noted)
 
     @classmethod
     async def _look(cls, arguments: dict[str, Any]) -> list[LedgerFile]:
         return await in_thread(_alert_files, arguments["ledger"])
 
     async def _compare(self, known: Any, seen: list[LedgerFile]) -> tuple[Any, dict[str, Any] | None]:
-        if known and not seen:
-            return known, None  # the folder is not there just now: else all would be news when it is back
-        now = [file.digest for file in seen]
-        new = [] if known is None else [file for file in seen if file.digest not in known]
+        if not seen and (known or not await in_thread(_is_there, self.ledger)):
+            warn_once(
+                f"CostAlertTrigger sees no alerts in {self.ledger}, and tells none. Is the folder there, and "
+                "does this triggerer reach it?"
+            )
+        files = {f"{file.month}/{file.digest}": file for file in seen}
+        both = {*(known or ()), *files}
+        # What vanished stays known, or all would be news when it is back; and so would be an older month that
+        # is listed in the place of one that vanished.
+        months = sorted({each.partition("/")[0] for each in both})[-2:]
+        now = sorted(each for each in both if each.startswith(tuple(months)))
+        old = now if known is None else known
+        new = [file for each, file in files.items() if each in now and each not in old]
         alerts = await in_thread(_read_alerts, self.ledger, new) if new else []
         return now, {"ledger": self.ledger, "alerts": alerts} if alerts else None
+
+
+def _is_there(ledger: str) -> bool:
+    return bool(folder("ledger", ledger).exists())
 
 
 def _alert_files(ledger: str) -> list[LedgerFile]:
@@ -251,10 +291,11 @@ def _note(name: str, known: Any) -> bool:
 
 
 def _warn(watch: type[_Watch], arguments: dict[str, Any], error: Exception, last: str | None) -> str:
-    """Log a trouble, unless it is the one that was logged last; return its text."""
+    """Log a trouble, unless it is the one that was logged last; return it without its numbers."""
     is_safe = isinstance(error, (CloseAIError, AirflowNotFoundException, ImportError))
     text = str(error) if is_safe else reason(error)
-    if text != last:
+    trouble = re.sub(r"\d+", "", text)  # such as the seconds until discovery is asked again
+    if trouble != last:
         what = arguments.get("ledger", arguments.get("closeai_conn_id"))
         log.warning("%s of %s cannot look, and goes on trying: %s", watch.__name__, what, text)
-    return text
+    return trouble

@@ -59,6 +59,18 @@ def sim(database: None, closeai_connection: Simulator, monkeypatch: pytest.Monke
 
 
 @pytest.fixture
+def variables(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Give the Variables that watchers keep."""
+    from watches import Variables
+
+    from airflow_provider_closeai.triggers import events
+
+    found = Variables()
+    monkeypatch.setattr(events, "Variable", found)
+    return found
+
+
+@pytest.fixture
 def dag(database: None, request: pytest.FixtureRequest) -> Any:
     """Give an empty DAG, named after the test, for a ``with``."""
     from airflow.providers.common.compat.sdk import DAG, timezone

@@ -1,12 +1,12 @@
-"""Events for ``AssetWatcher``: a change is told once, over restarts too, and nothing ends a watch."""
+"""Events for ``AssetWatcher``: a change is told, over restarts too, and nothing ends a watch."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime
-from decimal import Decimal
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -17,76 +17,15 @@ import pytest
 from airflow_cell import ON_3, serialized
 from test_example_dags import load
 from test_trigger import until
+from watches import HANG, A, B, C, Variables, alert, bases, stream_of, told
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs import Ledger
-from airflow_provider_closeai.costs.accounting.alerts import Alert
-from airflow_provider_closeai.costs.store.booked import mark_reported
 from airflow_provider_closeai.simulator import Simulator
 from airflow_provider_closeai.triggers import events
 from airflow_provider_closeai.triggers.events import ApiBaseChangedTrigger, CostAlertTrigger
 
-HANG = 60  # seconds; only ends a test that would never end
+pytestmark = pytest.mark.usefixtures("variables")
 NAN, INFINITE = float("nan"), float("inf")
-A, B, C = "https://a.example", "https://b.example", "https://c.example"
-
-
-class Variables:
-    """Airflow's Variables, which only a triggerer can write; the test with a real one has the real ones."""
-
-    def __init__(self) -> None:
-        self.texts: dict[str, str] = {}
-        self.is_down = False
-        self.is_absence = False  # while it is down, as Airflow's own: `get` finds nothing
-
-    def get(self, key: str, default: Any) -> Any:
-        if self.is_down and self.is_absence:
-            return default
-        self._refuse()
-        return self.texts.get(key, default)
-
-    def keys(self, prefix: str) -> list[str]:
-        self._refuse()
-        return [key for key in self.texts if key.startswith(prefix)]
-
-    def set(self, key: str, value: str, description: str) -> None:
-        self._refuse()
-        self.texts[key] = value
-
-    def _refuse(self) -> None:
-        if self.is_down:
-            raise RuntimeError("sk-not-to-be-logged")
-
-
-@pytest.fixture(autouse=True)
-def variables(monkeypatch: pytest.MonkeyPatch) -> Variables:
-    found = Variables()
-    monkeypatch.setattr(events, "Variable", found)
-    return found
-
-
-def told(trigger: Any, seen: Iterable[Any]) -> list[Any]:
-    """Start a trigger, let it see these one by one, and give what it tells at each: a payload, or None."""
-
-    async def main() -> list[Any]:
-        payloads: list[Any] = []
-
-        async def stream() -> AsyncIterator[Any]:
-            for each in seen:
-                payloads.append(None)
-                yield each
-
-        async for event in trigger.filter_shared_stream(stream()):
-            payloads[-1] = event.payload
-        return payloads
-
-    return asyncio.run(asyncio.wait_for(main(), HANG))
-
-
-def bases(seen: Iterable[str | None], **options: Any) -> list[Any]:
-    """Give the bases that are told; "-" where nothing is."""
-    payloads = told(ApiBaseChangedTrigger(**options), seen)
-    return [payload["base"] if payload else "-" for payload in payloads]
 
 
 @pytest.mark.parametrize(
@@ -159,6 +98,46 @@ def test_an_event_that_airflow_may_not_have_stored_yet_is_told_again_once() -> N
     assert bases([B, B, B]) == ["-", "-", "-"]
 
 
+@pytest.mark.parametrize(
+    ("told_last", "now", "previous"),
+    [(B, A, B), (B, B, A), (B, C, B), (B, None, B), (None, A, None), (None, None, A)],
+)
+def test_after_a_hand_over_what_holds_is_the_last_word(
+    told_last: str | None, now: str | None, previous: str | None
+) -> None:
+    """Nobody knows whether the last event was stored, so the base may not be told apart from it."""
+    first = {"closeai_conn_id": "closeai_default", "base": told_last, "previous": A}
+    assert told(ApiBaseChangedTrigger(), [A, A, told_last, told_last]) == [None, None, None, first]
+    again = {"closeai_conn_id": "closeai_default", "base": now, "previous": previous}
+    assert told(ApiBaseChangedTrigger(), [now, now, now]) == [None, again, None]
+    assert bases([now, now]) == ["-", "-"]
+
+
+def test_hand_overs_one_after_another_lose_nothing() -> None:
+    assert bases([A, B], looks=1) == ["-", B]
+    assert bases([C], looks=1) == [C]
+    assert bases([A], looks=1) == [A]
+    assert bases([A, A], looks=1) == [A, "-"]
+    assert bases([A], looks=1) == ["-"]
+
+
+def test_a_base_that_flaps_after_a_hand_over_is_waited_for() -> None:
+    assert bases([A, A, B, B]) == ["-", "-", "-", B]
+    assert bases([A, B, A, B, A, A]) == ["-"] * 5 + [A]
+
+
+def test_what_the_very_first_look_saw_is_noted_at_once() -> None:
+    assert bases([A], looks=1) == ["-"]
+    assert bases([B], looks=1) == [B]
+
+
+def test_however_often_it_looks_airflow_has_time_to_store_an_event() -> None:
+    often = {"looks": 1, "poke_interval": 0.5}
+    assert bases([A, B, B, B], **often) == ["-", B, "-", "-"]
+    assert bases([B, *[B] * 12], **often) == [B, *["-"] * 12]
+    assert bases([B, B], **often) == ["-", "-"]
+
+
 def test_watchers_that_differ_remember_by_themselves(variables: Variables) -> None:
     assert bases([A, B, B], looks=1) == ["-", B, "-"]
     assert bases([A, A], looks=2, closeai_conn_id="other") == ["-", "-"]
@@ -184,12 +163,12 @@ def test_variables_that_cannot_be_read_only_put_off(
     assert "sk-not" not in caplog.text
 
 
-@pytest.mark.parametrize("text", ["", "{", "{}", "5", "null", '"text"'])
+@pytest.mark.parametrize("text", ["", "{", "{}", "5", "null", '"text"', "[5]", '["5/5"]'])
 def test_a_variable_that_somebody_damaged_ends_no_watch(
     variables: Variables, tmp_path: Path, text: str
 ) -> None:
     alert(tmp_path, "1", ("Search", "80%"))
-    costs = CostAlertTrigger(tmp_path, 0.001)
+    costs = CostAlertTrigger(tmp_path)
     for trigger, news in ((ApiBaseChangedTrigger(), [A, B, B]), (costs, [*stream_of(costs, 2), []])):
         told(trigger, news[:1] * 2)
         ((key, _),) = variables.texts.items()
@@ -211,24 +190,6 @@ def test_variables_that_cannot_be_written_hold_nothing_up(
 
     assert bases(seen()) == ["-", "-", "-", B, "-"]
     assert caplog.text.count("cannot be written") == 1
-
-
-def stream_of(trigger: Any, number: int, *then: Callable[[], Any]) -> list[Any]:
-    """Let a trigger look by itself until it saw so much; does something after the first sights."""
-
-    async def main() -> list[Any]:
-        found: list[Any] = []
-        stream = trigger.open_shared_stream(trigger.serialize()[1])
-        async for each in stream:
-            found.append(each)
-            if len(found) == number:
-                break
-            if len(found) <= len(then):
-                then[len(found) - 1]()
-        await stream.aclose()
-        return found
-
-    return asyncio.run(asyncio.wait_for(main(), HANG))
 
 
 @pytest.fixture
@@ -254,6 +215,21 @@ class Counted(ApiBaseChangedTrigger):
         return cls.looks_begun >= number
 
 
+@contextlib.asynccontextmanager
+async def watching() -> AsyncIterator[list[Any]]:
+    """Look at the connection again and again; gives the list of what is seen."""
+    found: list[Any] = []
+
+    async def watch() -> None:
+        async for each in Counted.open_shared_stream(Counted(poke_interval=0.001).serialize()[1]):
+            found.append(each)
+
+    task = asyncio.create_task(watch())
+    yield found
+    task.cancel()
+    await asyncio.wait([task])
+
+
 def test_a_subclass_is_found_where_it_is() -> None:
     assert Counted().serialize()[0] == f"{__name__}.Counted"
 
@@ -271,24 +247,18 @@ def test_nothing_ends_a_watch(
         lambda: monkeypatch.delenv("AIRFLOW_CONN_CLOSEAI_DEFAULT"),
         lambda: connection(extra={"no_such_setting": 1}),
     ]
-    found: list[Any] = []
 
-    async def watch() -> None:
-        async for each in Counted.open_shared_stream(Counted(poke_interval=0.001).serialize()[1]):
-            found.append(each)
+    async def main() -> list[Any]:
+        async with watching() as found:
+            await until(lambda: bool(found))
+            for trouble in (*troubles, connection):
+                trouble()
+                await until(partial(Counted.has_begun, Counted.looks_begun + 4))
+            seen = len(found)
+            await until(lambda: len(found) > seen)
+        return found
 
-    async def main() -> None:
-        watching = asyncio.create_task(watch())
-        await until(lambda: bool(found))
-        for trouble in (*troubles, connection):
-            trouble()
-            await until(partial(Counted.has_begun, Counted.looks_begun + 4))
-        seen = len(found)
-        await until(lambda: len(found) > seen)
-        watching.cancel()
-        await asyncio.wait([watching])
-
-    asyncio.run(asyncio.wait_for(main(), HANG))
+    found = asyncio.run(asyncio.wait_for(main(), HANG))
     assert set(found) == {sim.base_urls[0]}
     messages = [record.getMessage() for record in caplog.records if record.name == events.__name__]
     assert len(messages) == 3
@@ -299,67 +269,28 @@ def test_nothing_ends_a_watch(
 
 
 def test_it_sees_the_base_that_is_up(sim: Simulator, connection: Callable[..., None]) -> None:
-    found = stream_of(
-        ApiBaseChangedTrigger(poke_interval=0.001), 3, lambda: sim.stop_base(0), lambda: sim.stop_base(1)
-    )
+    found = stream_of(ApiBaseChangedTrigger(), 3, lambda: sim.stop_base(0), lambda: sim.stop_base(1))
     assert found == [*sim.base_urls[:2], None]
 
 
-def alert(ledger: Path, run: str, *lines: tuple[str, str], month: str = "2026-11") -> None:
-    """Note alerts as a report does."""
-    found = [Alert(month, team, threshold, Decimal(60), Decimal(50), "CNY") for team, threshold in lines]
-    mark_reported(Ledger(ledger), found, at=datetime(2026, 11, 20, int(run), tzinfo=UTC), run=run * 12)
-
-
-def test_alerts_are_told_when_a_report_has_raised_them(database: None, tmp_path: Path) -> None:
-    trigger = CostAlertTrigger(tmp_path / "ledger", 0.001)
-    ledger = tmp_path / "ledger"
-    alert(ledger, "1", ("Search", "80%"))
-
-    def more() -> None:
-        alert(ledger, "2", ("Search", "100%"), ("Ads", "80%"))
-        alert(ledger, "3", ("Ads", "forecast 100%"), month="2026-12")
-
-    seen = stream_of(trigger, 4, lambda: None, more)
-    first = [
-        {"billing_month": "2026-11", "team": "Search", "threshold": "100%"},
-        {"billing_month": "2026-11", "team": "Ads", "threshold": "80%"},
-        {"billing_month": "2026-12", "team": "Ads", "threshold": "forecast 100%"},
-    ]
-    assert told(trigger, seen) == [None, None, {"ledger": str(ledger), "alerts": first}, None]
-    assert told(trigger, seen[-1:]) == [None], "not again after a restart"
-
-
-def test_a_ledger_that_is_out_of_reach_for_a_look_is_no_news(database: None, tmp_path: Path) -> None:
-    ledger = tmp_path / "ledger"
-    alert(ledger, "1", ("Search", "80%"))
-    trigger = CostAlertTrigger(ledger, 0.001)
-    seen = stream_of(
-        trigger, 3, lambda: ledger.rename(tmp_path / "away"), lambda: (tmp_path / "away").rename(ledger)
-    )
-    assert told(trigger, seen) == [None] * 3
-
-
-def test_the_first_alert_of_a_ledger_is_told(database: None, tmp_path: Path) -> None:
-    trigger = CostAlertTrigger(tmp_path, 0.001)
-    seen = stream_of(trigger, 2, lambda: alert(tmp_path, "1", ("Search", "100%")))
-    assert told(trigger, seen)[1]["alerts"][0]["threshold"] == "100%"
-
-
-def test_a_damaged_file_of_alerts_holds_up_none(
-    database: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_discovery_that_is_down_says_nothing_of_the_bases(
+    sim: Simulator, connection: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    trigger = CostAlertTrigger(tmp_path, 0.001)
+    """A host that knows no base yet: it cannot see any, which is not that none is healthy."""
+    sim.fault("links", "status", status=503, times=None)
 
-    def raise_two() -> None:
-        alert(tmp_path, "1", ("Search", "100%"))
-        alert(tmp_path, "2", ("Ads", "100%"))
-        file = min(tmp_path.glob("alerts/*/*"))
-        file.write_text(file.read_text() + "more")
+    async def main() -> list[Any]:
+        async with watching() as found:
+            await until(partial(Counted.has_begun, Counted.looks_begun + 4))
+            connection(extra={"api_bases": sim.base_urls})
+            await until(lambda: bool(found))
+        return found
 
-    seen = stream_of(trigger, 2, raise_two)
-    assert [line["team"] for line in told(trigger, seen)[1]["alerts"]] == ["Ads"]
-    assert "damaged" in caplog.text
+    found = asyncio.run(asyncio.wait_for(main(), HANG))
+    assert set(found) == {sim.base_urls[0]}
+    messages = [record.getMessage() for record in caplog.records if record.name == events.__name__]
+    assert len(messages) == 1
+    assert "status 503" in messages[0]
 
 
 @pytest.mark.skipif(not ON_3, reason="AssetWatcher is of Airflow 3")

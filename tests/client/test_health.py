@@ -17,6 +17,7 @@ from support import (
     platform,
 )
 
+from airflow_provider_closeai.client import pool
 from airflow_provider_closeai.client.answers import Attempt, Outcome
 from airflow_provider_closeai.client.cache import Cache, PoolState
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -25,7 +26,7 @@ from airflow_provider_closeai.client.errors import NoHealthyBase
 from airflow_provider_closeai.client.pool import BasePool
 from airflow_provider_closeai.client.retry import Progress
 from airflow_provider_closeai.client.transport import Transport
-from airflow_provider_closeai.provisioning.health import check_bases
+from airflow_provider_closeai.provisioning.health import HealthCheck, check_bases
 from airflow_provider_closeai.simulator import Request, Simulator
 
 
@@ -270,12 +271,26 @@ def test_look_decides_for_sensor_and_trigger(
 
 def test_look_goes_on_while_discovery_is_down_and_gives_up_on_a_refused_key(sim: Simulator) -> None:
     sim.fault("links", "error_before")
-    assert check_bases(lambda: client_of(sim), "any").base is None
+    found = check_bases(lambda: client_of(sim), "any")
+    assert found.base is None
+    assert "discovery" in found.unknown
     wrong = config_from(password="sk-wrong", host=sim.discovery_url)
     with pytest.raises(Exception, match="refuses the key"):
         check_bases(lambda: CloseAIClient(wrong), "any")
     with pytest.raises(ValueError, match="require"):
         check_bases(lambda: client_of(sim), "most")
+
+
+def test_look_tells_none_is_healthy_from_nobody_knows(
+    sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Cache(config_of(sim)).try_lock("health") as mine:
+        assert mine
+        monkeypatch.setattr(pool, "_PROBE_SECONDS", 0)  # for which it waits for another process's probes
+        assert "still probing" in check_bases(lambda: client_of(sim), "any").unknown
+    sim.stop_base(0)
+    sim.stop_base(1)
+    assert check_bases(lambda: client_of(sim), "any") == HealthCheck()
 
 
 def test_knowledge_of_bases_that_are_gone_is_dropped(sim: Simulator, clock: Clock) -> None:
