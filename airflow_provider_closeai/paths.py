@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-from collections.abc import Iterator
 from typing import Any
 
 _FOLDERS = "Give a folder, for instance '/data/closeai/ledger' or 's3://aws_default@finance/closeai/ledger'"
-_PROVIDER = (
-    "A store needs Airflow's provider with its file system where this runs, for instance pip install "
-    "'apache-airflow-providers-amazon[s3fs]'"
-)
 #: What a template leaves of a value that is not there, and what was not rendered at all.
 _UNRENDERED = re.compile(r"(None|null)(/|$)|.*({{|{%)")
 
@@ -40,6 +34,7 @@ def folder(name: str, value: Any) -> Any:
     from airflow.providers.common.compat.sdk import ObjectStoragePath  # not before: it loads fsspec
 
     from airflow_provider_closeai.client.errors import InvalidParameter
+    from airflow_provider_closeai.costs.places import openable
 
     text = path_text(value)
     if text is None or (isinstance(text, str) and not text.strip()):
@@ -59,34 +54,6 @@ def folder(name: str, value: Any) -> Any:
         path = ObjectStoragePath(local)
         path.fs  # noqa: B018  # not at the first file: its library may be missing
     return path
-
-
-@contextlib.contextmanager
-def openable(name: str, text: str) -> Iterator[None]:
-    """
-    Tell what is wrong with a path while it is opened.
-
-    :param name: the parameter, for the error.
-    :param text: the path.
-    :raises InvalidParameter: no folder can have this name, or there is no such kind of store here.
-    :raises MissingLibrary: the store's library is not installed.
-    """
-    from airflow_provider_closeai.client.errors import InvalidParameter
-    from airflow_provider_closeai.costs.errors import MissingLibrary
-    from airflow_provider_closeai.costs.texts import require_encodable
-
-    if "\0" in require_encodable(name, text):
-        raise InvalidParameter(f"{name}: {text!r} holds a NUL character, which no path can have.")
-    try:
-        yield
-    except ImportError as error:
-        raise MissingLibrary(
-            f"{name}: {text} needs a library that is not installed here: {error}. {_PROVIDER}."
-        ) from error
-    except (RuntimeError, ValueError) as error:  # no such home folder; no such kind of store
-        raise InvalidParameter(
-            f"{name}: {text!r} cannot be opened: {error}. Correct it. {_PROVIDER}."
-        ) from error
 
 
 def plain_path(text: str) -> str:

@@ -6,49 +6,22 @@ import csv
 import io
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.costs.inputs import require_encodable
+from airflow_provider_closeai.costs.places import OpenPath
 from airflow_provider_closeai.costs.tables import long_cells
-from airflow_provider_closeai.costs.texts import plain_text, require_encodable
-from airflow_provider_closeai.paths import openable
+from airflow_provider_closeai.costs.texts import plain_text
 from airflow_provider_closeai.roster.document import load_json, parse_text
 from airflow_provider_closeai.roster.owners import budgets_of, is_roster, owners_of
 from airflow_provider_closeai.roster.reading import read_roster
 
 EVEN_IF_UNCERTAIN = "even if uncertain"
-
-#: Opens a path: takes the parameter's name, for the error, and what was given.
-OpenPath = Callable[[str, Any], Any]
-
-
-def local_path(name: str, value: Any) -> Any:
-    """
-    Return a path object; text is a local path.
-
-    :param name: the parameter, for the error.
-    :param value: text, or a ``pathlib.Path``, a ``UPath`` or an ``ObjectStoragePath``, which stays as it is.
-    :raises InvalidParameter: it is empty, not a path, or the address of a store.
-    :raises MissingLibrary: a path object's store needs a library that is not installed.
-    """
-    if hasattr(type(value), "joinpath"):
-        with openable(name, str(value)):
-            getattr(value, "fs", None)
-        return value
-    text = os.fspath(value).strip() if isinstance(value, str | os.PathLike) else ""
-    if not text or "://" in text:
-        what = f"{text!r} is no local folder" if text else "it is empty"
-        raise InvalidParameter(
-            f"{name}: {what}. Give a folder, for instance '/data/closeai/ledger', or for a store a path "
-            "object such as ObjectStoragePath('s3://aws_default@finance/closeai/ledger')."
-        )
-    with openable(name, text):
-        return Path(text).expanduser()
 
 
 def parse_span(name: str, value: Any) -> timedelta:

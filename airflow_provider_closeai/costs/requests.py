@@ -19,12 +19,12 @@ from airflow_provider_closeai.costs.accounting.alerts import Threshold, parse_th
 from airflow_provider_closeai.costs.accounting.money import parse_amount, parse_currency
 from airflow_provider_closeai.costs.accounting.months import require_month, zone_name
 from airflow_provider_closeai.costs.accounting.owners import Rule, parse_budgets, parse_owners
-from airflow_provider_closeai.costs.arguments import OpenPath, local_path
+from airflow_provider_closeai.costs.inputs import cell_text
+from airflow_provider_closeai.costs.places import OpenPath, local_path
 from airflow_provider_closeai.costs.render.files import parse_formats
 from airflow_provider_closeai.costs.render.focus import parse_billed_cost
 from airflow_provider_closeai.costs.store.ledger import Ledger, run_key
 from airflow_provider_closeai.costs.tables import parse_file_format
-from airflow_provider_closeai.costs.texts import cell_text
 
 _IDS = 2**63  # above every id that Parquet and databases hold
 

@@ -16,7 +16,7 @@ from airflow_provider_closeai.costs.accounting.money import parse_amount
 from airflow_provider_closeai.costs.accounting.months import format_ids
 from airflow_provider_closeai.costs.accounting.shares import Owner, Share, owner_of, parse_shares, split_entry
 from airflow_provider_closeai.costs.errors import CurrencyConflict
-from airflow_provider_closeai.costs.texts import cell_text
+from airflow_provider_closeai.costs.inputs import cell_text
 
 #: The team of accounts that no rule names.
 UNALLOCATED = "Unallocated"

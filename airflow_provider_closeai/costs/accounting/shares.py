@@ -12,7 +12,7 @@ import msgspec
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.accounting.money import EXACT, ZERO, format_amount, parse_amount, total
-from airflow_provider_closeai.costs.texts import cell_text
+from airflow_provider_closeai.costs.inputs import cell_text
 
 _PLACES = 8
 

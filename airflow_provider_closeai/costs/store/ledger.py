@@ -22,8 +22,8 @@ from typing import Any
 import msgspec
 
 from airflow_provider_closeai.costs import tables
-from airflow_provider_closeai.costs.arguments import local_path
 from airflow_provider_closeai.costs.errors import DamagedFile, NotRead
+from airflow_provider_closeai.costs.places import local_path
 from airflow_provider_closeai.costs.store.files import atomic_write, reason
 from airflow_provider_closeai.costs.store.kinds import columns_of
 

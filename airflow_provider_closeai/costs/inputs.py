@@ -1,0 +1,39 @@
+"""Text that people hand in: what no file can hold is refused where it comes in."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable
+
+from airflow_provider_closeai.client.errors import InvalidParameter
+
+
+def require_encodable(name: str, text: str) -> str:
+    """
+    Return a text that every file can hold.
+
+    :param name: what it is, for the error.
+    :param text: the text.
+    :raises InvalidParameter: it holds half a character, such as half an emoji: no file can.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidParameter(
+            f"{name}: {text!r} holds half a character (a lone surrogate): it was cut in the middle of one. "
+            "Write it out."
+        ) from None
+    return text
+
+
+def cell_text(name: str, value: object) -> str:
+    """
+    Return one value of a rule or note as text; ``None`` as empty text, a number as it is written.
+
+    :param name: what it is, for the error.
+    :param value: the value.
+    :raises InvalidParameter: it is a list or a mapping, or text that no file can hold.
+    """
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        raise InvalidParameter(f"{name}: {reprlib.repr(value)} is no text: give a single one.")
+    return "" if value is None else require_encodable(name, str(value))  # 0 is a cost centre
