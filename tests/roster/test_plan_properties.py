@@ -209,6 +209,7 @@ def rotations(draw: st.DrawFn) -> Model:
     entry = {"alias": "team-a", "count": count, "rotate": rotate}
     model = Model(roster_of(entry), is_dated=draw(st.booleans()))
     model.skew = timedelta(minutes=draw(st.integers(-10, 10)))
+    model.options = {name: draw(st.sampled_from([None, 0, 1, 3])) for name in ("max_create", "max_delete")}
     for _ in range(draw(st.sampled_from([0, count, 40]))):
         model.add("team-a", age=timedelta(days=draw(st.floats(0, 200))), was_there=True)
     return model
