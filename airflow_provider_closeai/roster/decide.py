@@ -307,5 +307,10 @@ class _Alias:
                 f"{self._spending}: no model is allowed. The listing shows the empty list; whether the "
                 "platform refuses such a key is not known (refusal unproven)."
             )
+        if entry.over_budget is not None and same_pricing(entry.pricing, entry.over_budget):
+            note(
+                "over_budget has the same prices as model_pricing, so the budget holds nothing. Give it "
+                "fewer models or other prices; {} allows no model."
+            )
         if entry.budget is not None and entry.over_budget is None and self._spent >= entry.budget:
             note(f"{self._spending}, and the roster has no over_budget for it.")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
-from roster_model import Model, roster_of
+from roster_model import START, Model, roster_of
 
 from airflow_provider_closeai.provisioning.errors import TooManySelected
-from airflow_provider_closeai.roster import Plan, PlanRefused
+from airflow_provider_closeai.roster import Plan, PlanRefused, read_roster
 from airflow_provider_closeai.roster.checks import refusal
 from airflow_provider_closeai.roster.plan import CREATE, DELETE
 
@@ -102,6 +103,22 @@ def test_only_what_is_asked_for_exceeds_a_bound_and_the_refusal_says_what_to_do(
     refused = refusal(model.plan())
     assert isinstance(refused, PlanRefused)
     assert "run it once with max_create=2 (docs/roster.md); if not, correct the roster" in str(refused)
+
+
+def test_a_budget_that_cuts_nothing_is_told() -> None:
+    limits = {"budget": 5, "over_budget": {"m": "1.0"}}
+    model = Model(roster_of({"alias": "team-a", **limits}, {"alias": "team-b", "budget": 5}))
+    assert "over_budget has the same prices as model_pricing, so the budget holds nothing" in notes(
+        model.plan()
+    )
+    limits["over_budget"] = {"m": 2}
+    model.roster = roster_of({"alias": "team-a", **limits})
+    assert notes(model.plan()) == ""
+
+
+def test_each_budget_of_the_example_cuts() -> None:
+    path = Path(__file__).parents[2] / "example_dags" / "closeai_roster.yaml"
+    assert "holds nothing" not in notes(Model(read_roster(path), now=START - timedelta(days=99)).plan())
 
 
 @pytest.mark.parametrize("bound", [1, 3, 7])
