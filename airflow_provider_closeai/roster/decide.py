@@ -280,10 +280,10 @@ class _Alias:
 
         young = len(kept) if rotation is None else rotation.counted
         if young > entry.count:
-            note(
-                f"has {count_of(kept)}, and {entry.count} are wanted: ids {ids_of(kept)}. None is deleted: "
-                "nobody knows which are in use. Raise count, or delete some by id."
-            )
+            left = "None is deleted: nobody knows which are in use. Raise count, or delete some by id."
+            if rotation:
+                left = "Rotation deletes what is too much as it becomes old."
+            note(f"has {count_of(kept)}, and {entry.count} are wanted: ids {ids_of(kept)}. {left}")
         richer = [each for each in kept if each.balance is not None and each.balance > entry.balance]
         if richer:
             shown = ", ".join(sorted({str(amount_text(each.balance)) for each in richer})[:FEW])

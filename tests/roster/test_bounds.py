@@ -116,6 +116,15 @@ def test_a_budget_that_cuts_nothing_is_told() -> None:
     assert notes(model.plan()) == ""
 
 
+def test_of_a_surplus_it_is_told_what_becomes_of_it() -> None:
+    model = fleet(1, 20, 10)
+    assert "1 are wanted: ids [1, 2]. Rotation deletes what is too much as it becomes old." in notes(
+        model.plan()
+    )
+    model.roster = roster_of({"alias": "team-00"})
+    assert "1 are wanted: ids [1, 2]. None is deleted: nobody knows which are in use" in notes(model.plan())
+
+
 def test_each_budget_of_the_example_cuts() -> None:
     path = Path(__file__).parents[2] / "example_dags" / "closeai_roster.yaml"
     assert "holds nothing" not in notes(Model(read_roster(path), now=START - timedelta(days=99)).plan())
