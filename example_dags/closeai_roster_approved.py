@@ -27,6 +27,8 @@ with DAG(
     start_date=pendulum.datetime(2026, 1, 1, tz="Asia/Shanghai"),
     catchup=False,
     max_active_runs=1,
+    # More than this is refused before anybody is asked; if it is meant, trigger the DAG with more.
+    params={"max_create": 50, "max_delete": "20%"},
     tags=["closeai", "example"],
     doc_md=__doc__,
 ):
@@ -34,8 +36,8 @@ with DAG(
         task_id="plan",
         roster=ROSTER,
         prune=True,  # also delete what is owned and in the file no more: hence the person
-        max_create=50,
-        max_delete="60%",  # those that were replaced go, up to half of all at once
+        max_create="{{ params.max_create }}",
+        max_delete="{{ params.max_delete }}",
         deliver_to=KEYS,
         ledger=f"{COSTS}/ledger",
     )

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import msgspec
+import pytest
 from support import jumping_clock
 
 from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.simulator import Request, Simulator
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Clock]:
+    """Go to another host: other locks, notes and caches, and a counter of its own."""
+
+    def go(name: str) -> Clock:
+        (tmp_path / name).mkdir(exist_ok=True)
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
+        return Clock(counter=name)
+
+    return go
 
 
 class Names:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import Variable
@@ -22,14 +23,20 @@ log = logging.getLogger(__name__)
 #: Seconds for which a roster is remembered after its last run.
 _KEPT = 7 * 24 * 3600.0
 _RENEWED = 3600.0
+#: What of a path is another with each deployment: where Airflow keeps a DAG bundle and its versions, where
+#: git-sync keeps work trees, where others keep releases; and a commit's id, wherever it stands.
+_MOVING = re.compile(
+    r"/(?:(?:versions|releases|\.worktrees)/[^/]+|tracking(?:_repo)?|(?:rev-)?(?:[0-9a-f]{40}|[0-9a-f]{64}))(?=/)"
+)
 
 
 def register(client: CloseAIClient, roster: Roster, task: str = "") -> None:
     """
     Note that a roster speaks for its aliases, and refuse one that speaks for another's.
 
-    A file is known by its path, a mapping by the task that has it. Two tasks may have the same roster; when
-    it is edited, the first of them is refused until the other has run, too.
+    A file is known by its path, without what changes in it with each commit, a mapping by the task that has
+    it. Two tasks may have the same roster; when it is edited, the first of them is refused until the other
+    has run, too.
 
     :param client: of the main account.
     :param roster: the roster.
@@ -66,7 +73,7 @@ def _name_of(roster: Roster, task: str) -> str:
     if name == "roster":  # a mapping
         dag, *_, task_id, index = task.split("/") if task.count("/") >= 3 else ("", "", "")
         return f"of the task {dag}.{task_id}{f'[{index}]' if index.isdecimal() else ''}" if dag else ""
-    return name if "://" in name else os.path.realpath(os.path.expanduser(name))
+    return name if "://" in name else _MOVING.sub("", os.path.realpath(os.path.expanduser(name)))
 
 
 def _write(key: str, known: dict[str, Any]) -> None:

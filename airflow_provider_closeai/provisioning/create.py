@@ -277,9 +277,10 @@ class CreateDecision:
         return bool(self._made) and not self._may_have_made_more and self._made.keys() <= shown.keys()
 
     @property
-    def created(self) -> int:
-        """How many accounts are there that were not at first."""
-        return len(self._known.keys() - self._at_first)
+    def created(self) -> frozenset[int]:
+        """Ids that this try made: what its posts were answered; without an answer, all that appeared."""
+        appeared = self._known if self._may_have_made_more else self._made
+        return frozenset(appeared.keys() - self._at_first)
 
     @property
     def _known(self) -> dict[int, SubAccount]:

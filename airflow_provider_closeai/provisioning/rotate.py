@@ -35,6 +35,8 @@ class RotatePlan(msgspec.Struct, frozen=True, kw_only=True):
     :param deliver: ids whose keys the sink does not hold.
     :param delete: old accounts that go, oldest first.
     :param create: how many to create.
+    :param succeeds: the old accounts that get a successor among them, oldest first; the others of ``create``
+        are missing of the count.
     :param old: ids of all accounts that are old.
     :param counted: how many accounts count beside those to create.
     :param untouched: accounts that rotation leaves alone: it cannot tell how old they are.
@@ -44,10 +46,16 @@ class RotatePlan(msgspec.Struct, frozen=True, kw_only=True):
     deliver: tuple[int, ...]
     delete: tuple[SubAccount, ...]
     create: int
+    succeeds: tuple[SubAccount, ...]
     old: frozenset[int]
     counted: int
     untouched: tuple[SubAccount, ...]
     reasons: tuple[str, ...]
+
+    @property
+    def missing(self) -> int:
+        """How many are created because there are fewer than wanted, old ones included."""
+        return self.create - len(self.succeeds)
 
     @property
     def is_idle(self) -> bool:
@@ -78,6 +86,7 @@ class _Key(msgspec.Struct, frozen=True):
     is_old: bool
     is_ready: bool
     is_adopted: bool  # nobody rotated it when it became old
+    is_replaced: bool  # a newer one took its place in the sink: adopted it is perhaps only by that
 
 
 def decide(
@@ -86,33 +95,40 @@ def decide(
     held: Held,
     now: datetime,
     replaced: Collection[int] = frozenset(),
+    *,
+    most_deleted: int | None = None,
+    most_succeeded: int | None = None,
 ) -> RotatePlan:
     """
     Decide what to do with the accounts of the alias. What ``held`` does not name is delivered.
 
     :param replaced: ids whose keys need no delivery: in the sink a newer key has taken their place.
+    :param most_deleted: how many may go now; later is as good.
+    :param most_succeeded: how many old ones may get a successor now.
     """
-    keys = _keys(request, accounts, held, now)
+    keys = _keys(request, accounts, held, now, replaced)
     dated = {key.account.id for key in keys}
     untouched = tuple(account for account in accounts if account.id not in dated)
-    going = _going(request, keys, len(untouched)) if request.may_replace(now) else []
-    create = _missing(request, keys, going, len(untouched), now)
+    going = _going(request, keys, len(untouched))[:most_deleted] if request.may_replace(now) else []
+    missing, succeeds = _missing(request, keys, going, len(untouched), now, most_succeeded)
     gone = {key.account.id for key in going}
     kept = [account for account in accounts if account.id not in gone]
     unheld = [each.id for each in accounts if each.id not in held and each.id not in replaced]
     deliver = tuple(each for each in unheld if each not in gone)
     if going and any(held.get(account.id, now) is None for account in kept):
         # The sink cannot say since when: a run that delivers something deletes nothing.
-        undisturbed = _missing(request, keys, [], len(untouched), now)
-        if deliver or undisturbed:
-            going, create = [], undisturbed
+        undisturbed = _missing(request, keys, [], len(untouched), now, most_succeeded)
+        if deliver or any(undisturbed):
+            going, (missing, succeeds) = [], undisturbed
             deliver = tuple(unheld)
         else:
-            create = 0
+            missing, succeeds = 0, []
+    create = missing + len(succeeds)
     return RotatePlan(
         deliver=deliver,
         delete=tuple(key.account for key in going),
         create=create,
+        succeeds=tuple(key.account for key in succeeds),
         old=frozenset(key.account.id for key in keys if key.is_old),
         counted=len(untouched) + sum(not key.is_old for key in keys),
         untouched=untouched,
@@ -120,7 +136,13 @@ def decide(
     )
 
 
-def _keys(request: RotateRequest, accounts: Sequence[SubAccount], held: Held, now: datetime) -> list[_Key]:
+def _keys(
+    request: RotateRequest,
+    accounts: Sequence[SubAccount],
+    held: Held,
+    now: datetime,
+    replaced: Collection[int],
+) -> list[_Key]:
     """Return what can be rotated, oldest first."""
     keys = []
     for account in accounts:
@@ -136,6 +158,7 @@ def _keys(request: RotateRequest, accounts: Sequence[SubAccount], held: Held, no
                 created=created,
                 is_old=age >= request.every,
                 is_ready=age >= request.grace and is_settled and account.enabled is not False,
+                is_replaced=account.id in replaced and not is_late,
                 is_adopted=is_late or not is_held or (since or created) >= created + request.every,
             )
         )
@@ -157,24 +180,37 @@ def _going(request: RotateRequest, keys: Sequence[_Key], untouched: int) -> list
 
 
 def _missing(
-    request: RotateRequest, keys: Sequence[_Key], going: Collection[_Key], untouched: int, now: datetime
-) -> int:
-    """Return how many to create once ``going`` are gone."""
+    request: RotateRequest,
+    keys: Sequence[_Key],
+    going: Collection[_Key],
+    untouched: int,
+    now: datetime,
+    most: int | None,
+) -> tuple[int, Sequence[_Key]]:
+    """Return how many are missing once ``going`` are gone, and which old ones get a successor besides."""
     count = request.wanted.count
     wanted = max(count - untouched, 0)
     gone = {key.account.id for key in going}
     left = [key for key in keys if key.account.id not in gone]
     old = [key for key in left if key.is_old]
     if len(left) - len(old) >= wanted:
-        return 0
-    fill = max(wanted - len(left), 0)
+        return 0, []
+    missing = max(wanted - len(left), 0)
     if not request.may_replace(now):
-        return fill
+        return missing, []
     under_way = max(len(left) - wanted, 0)  # so many of the oldest have been replaced already
-    adopted = sum(key.is_adopted for key in old[under_way:])
-    free = max(request.max_rotate - sum(key.is_adopted for key in old[:under_way]), 0)
-    replaced = len(old) - under_way - adopted + min(adopted, free)
-    return min(fill + replaced, max(2 * count - untouched - len(left), 0))
+    room = max(2 * count - untouched - len(left) - missing, 0)
+    return missing, _next_in_turn(request, old, under_way)[:room][:most]
+
+
+def _next_in_turn(request: RotateRequest, old: Sequence[_Key], under_way: int) -> Sequence[_Key]:
+    """Return the old ones whose turn it is after those under way; the oldest go first in any case."""
+    before, after = old[:under_way], old[under_way:]
+    free = max(request.max_rotate - sum(key.is_adopted for key in before), 0)
+    # More than that are under way where older ones took the successors of those that were rotated in time.
+    taken = max(sum(key.is_adopted and not key.is_replaced for key in before) - request.max_rotate, 0)
+    adopted = sum(key.is_adopted for key in after)
+    return after[: max(len(after) - adopted - taken, 0) + min(adopted, free)]
 
 
 def _reasons(

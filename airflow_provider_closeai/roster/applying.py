@@ -268,14 +268,21 @@ class _Execution:
         if self._sent_prices is not None:
             self._sent_prices.release()  # creates claim the same aliases
         has_sink = self._look.keys is not None
+        made: set[int] = set()
         results = create_all(
-            self._client, requests, self._this_try, needs_keys=has_sink, listings=self._listings
+            self._client,
+            requests,
+            self._this_try,
+            needs_keys=has_sink,
+            listings=self._listings,
+            made=made.update,
         )
-        made = [account for result in results if isinstance(result, list) for account in result]
-        self._created = [account for account in made if account.id not in self._there]
-        self._there |= {account.id: account for account in made}
+        found = [account for result in results if isinstance(result, list) for account in result]
+        new = [account for account in found if account.id not in self._there]  # some perhaps by another task
+        self._created = [account for account in new if account.id in made]
+        self._there |= {account.id: account for account in found}
         self.errors += [result for result in results if isinstance(result, CloseAIError)]
-        self._deliver({account.alias for account in self._created})
+        self._deliver({account.alias for account in new})
 
     def _creation(self, action: Action) -> CreateRequest | None:
         """Return an exact create, whatever an earlier try left behind."""

@@ -114,15 +114,17 @@ def refusal(plan: Plan) -> CloseAIError | None:
     if len(deletions) > most:
         share = f" ({plan.max_delete} of {plan.owned} owned)" if isinstance(plan.max_delete, str) else ""
         return TooManySelected(
-            f"The plan deletes {len(deletions)} sub-accounts, and max_delete is {most:g}{share}: ids "
-            f"{format_ids([action.id for action in deletions])}. {_NOTHING_CHANGED} Look at the plan in this "
-            "log; raise max_delete if they are meant.",
+            f"The plan deletes {len(deletions)} sub-accounts that expired or are not in the roster any more, "
+            f"and max_delete is {most:g}{share}: ids {format_ids([action.id for action in deletions])}. "
+            f"{_NOTHING_CHANGED} Look at the plan in this log. If all of it is meant, run it once with "
+            f"max_delete={len(deletions)} (docs/roster.md); if not, correct the roster.",
             call="delete",
         )
     if plan.max_create is not None and counts[CREATE] > plan.max_create:
         return PlanRefused(
             f"The plan creates {counts[CREATE]} sub-accounts, and max_create is {plan.max_create}. "
-            f"{_NOTHING_CHANGED} Look at the plan in this log; raise max_create if they are meant.",
+            f"{_NOTHING_CHANGED} Look at the plan in this log. If all of it is meant, run it once with "
+            f"max_create={counts[CREATE]} (docs/roster.md); if not, correct the roster.",
             call="create",
         )
     if not plan.listed and counts[CREATE] and plan.max_create is None:

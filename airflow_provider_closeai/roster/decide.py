@@ -5,6 +5,7 @@ No I/O and no clock here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -16,12 +17,13 @@ from airflow_provider_closeai.provisioning.rotate import Held, RotatePlan
 from airflow_provider_closeai.provisioning.rotate import decide as decide_rotation
 from airflow_provider_closeai.provisioning.texts import count_of, ids_of
 from airflow_provider_closeai.roster import plan as plans
+from airflow_provider_closeai.roster.changes import FEW, Changes
 from airflow_provider_closeai.roster.checks import main_account_of
 from airflow_provider_closeai.roster.models import Entry, Pricing, Roster, owner_pattern
-from airflow_provider_closeai.roster.plan import CREATE, DELETE, REPRICE, Action, Note, Plan
+from airflow_provider_closeai.roster.plan import CREATE, DELETE, REPRICE, Action, Plan
+from airflow_provider_closeai.roster.turns import share
 
 _ZERO = Decimal(0)
-_FEW = 5
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,9 +74,7 @@ def make_plan(
         broken.setdefault(item.alias or "", []).append(item)
     is_owned = owner_pattern(roster.owns).match
     owned = sum(len(group) for alias, group in by_alias.items() if alias and is_owned(alias))
-    changes = _Changes()
-    for entry in roster.entries.values():
-        _Alias(entry, by_alias.get(entry.alias, []), seen, changes).decide(broken.get(entry.alias, []))
+    changes = Changes()
     omitted = {
         alias: group
         for alias, group in by_alias.items()
@@ -90,10 +90,17 @@ def make_plan(
             f"{count} sub-accounts of {len(omitted)} owned aliases are not in the roster, and are left "
             "alone: prune=True deletes them.",
         )
+    aliases = [
+        _Alias(entry, by_alias.get(entry.alias, []), seen, changes) for entry in roster.entries.values()
+    ]
+    wanted = [each for each in aliases if each.is_wanted(broken.get(each.entry.alias, []))]
+    _keep_within_bounds(wanted, changes, owned, max_create, max_delete)
+    for each in wanted:
+        each.decide()
     changes.note_poorer()
     nameless = [item for alias, items in broken.items() if alias not in roster.entries for item in items]
     if nameless:
-        shown = "; ".join(map(str, nameless[:_FEW]))
+        shown = "; ".join(map(str, nameless[:FEW]))
         changes.note("", f"{len(nameless)} listed entries cannot be read, and are left alone: {shown}.")
     return Plan(
         roster=roster.name.removeprefix("roster "),
@@ -112,55 +119,51 @@ def make_plan(
     )
 
 
-class _Changes:
-    """Collects what a plan has."""
-
-    def __init__(self) -> None:
-        self.actions: list[Action] = []
-        self.notes: list[Note] = []
-        self.undelivered: list[int] = []
-        self.poorer: list[SubAccount] = []
-
-    def note(self, alias: str, text: str) -> None:
-        self.notes.append(Note(alias, text))
-
-    def note_poorer(self) -> None:
-        """Tell in one line of balances that this month's costs do not explain: they may be many."""
-        if not self.poorer:
-            return
-        aliases = sorted({each.alias or "" for each in self.poorer})
-        more = f" and {len(aliases) - _FEW} more aliases" if len(aliases) > _FEW else ""
-        self.note(
-            aliases[0] if len(aliases) == 1 else "",
-            f"{count_of(self.poorer)} of {', '.join(map(repr, aliases[:_FEW]))}{more} have a lower balance "
-            f"than is wanted: ids {ids_of(self.poorer)}. They spent it in earlier months, or the roster's "
-            "balance was raised since. The API cannot change it.",
+def _keep_within_bounds(
+    aliases: Sequence[_Alias],
+    changes: Changes,
+    owned: int,
+    max_create: int | None,
+    max_delete: int | str | None,
+) -> None:
+    """Let rotation do what the bounds leave it after what the roster asks for; the rest is for later runs."""
+    asked = sum(action.kind == DELETE for action in changes.actions)
+    going = {each.entry.alias: each.rotation.delete for each in aliases if each.rotation}
+    turns = share(going, plans.most_deletions(max_delete, owned) - asked)
+    if turns.waiting:
+        for each in aliases:
+            each.bound(most_deleted=turns.of(each.entry.alias))
+        changes.note(
+            "",
+            f"{turns.waiting} keys that were replaced go in the next runs, oldest first: max_delete is "
+            f"{max_delete}, and counts them, too. Raise it if they shall go sooner.",
         )
-
-    def delete(self, alias: str, accounts: Sequence[SubAccount], reason: str) -> None:
-        """Delete what is known to be a sub-account; name the others."""
-        self.actions += [
-            Action(kind=DELETE, alias=alias, id=account.id, reason=reason)
-            for account in accounts
-            if account.is_sub_account
-        ]
-        others = [account for account in accounts if not account.is_sub_account]
-        if others:
-            self.note(
-                alias, f"{ids_of(others)} do not say that they are sub-accounts: not deleted ({reason})."
-            )
+    creating = [each for each in aliases if each.may_create]
+    asked = sum(each.missing for each in creating)
+    succeeds = {each.entry.alias: each.rotation.succeeds for each in creating if each.rotation}
+    turns = share(succeeds, math.inf if max_create is None else max_create - asked)
+    if turns.waiting:
+        for each in creating:
+            each.bound(most_succeeded=turns.of(each.entry.alias))
+        changes.note(
+            "",
+            f"{turns.waiting} old keys get their successors in the next runs, oldest first: max_create is "
+            f"{max_create}. Raise it if they shall have them sooner.",
+        )
 
 
 class _Alias:
     """Decides for one alias."""
 
-    def __init__(self, entry: Entry, accounts: list[SubAccount], seen: Seen, changes: _Changes) -> None:
+    def __init__(self, entry: Entry, accounts: list[SubAccount], seen: Seen, changes: Changes) -> None:
         self.entry = entry
         self._accounts = accounts
         self._seen = seen
         self._changes = changes
         self._spent = (seen.spent or {}).get(entry.alias, _ZERO)
         self._is_over = entry.is_over(self._spent)
+        self._most: dict[str, int] = {}
+        self.rotation: RotatePlan | None = None
 
     @property
     def _pricing(self) -> Pricing:
@@ -172,36 +175,58 @@ class _Alias:
     def _spending(self) -> str:
         return f"{amount_text(self._spent)} of {amount_text(self.entry.budget)} spent"
 
-    def decide(self, unreadable: Sequence[UnreadableItem]) -> None:
-        alias, entry = self.entry.alias, self.entry
+    @property
+    def may_create(self) -> bool:
+        """Whether accounts are created now: not where they would have no model."""
+        return bool(self._pricing)
+
+    @property
+    def missing(self) -> int:
+        """How many fewer there are than the roster asks for; keys that are to be replaced count."""
+        return self.rotation.missing if self.rotation else max(self.entry.count - len(self._accounts), 0)
+
+    def is_wanted(self, unreadable: Sequence[UnreadableItem]) -> bool:
+        """Delete what is expired, and leave alone what cannot be read; else look what rotation would do."""
         if unreadable:
-            shown = "; ".join(map(str, unreadable[:_FEW]))
-            self._changes.note(alias, f"left alone, since entries of it cannot be read: {shown}.")
+            shown = "; ".join(map(str, unreadable[:FEW]))
+            self._changes.note(self.entry.alias, f"left alone, since entries of it cannot be read: {shown}.")
+            return False
+        if self.entry.is_expired(self._seen.now):
+            self._changes.delete(self.entry.alias, self._accounts, plans.EXPIRED)
+            return False
+        self.bound()
+        return True
+
+    def bound(self, **most: int) -> None:
+        """
+        Decide what rotation does in this run.
+
+        :param most: bounds of :func:`~airflow_provider_closeai.provisioning.rotate.decide`.
+        """
+        request = self.entry.rotation(self._pricing)
+        if request is None:
             return
-        if entry.is_expired(self._seen.now):
-            self._changes.delete(alias, self._accounts, plans.EXPIRED)
-            return
-        rotation = self._rotation()
+        self._most |= most
+        seen = self._seen
+        self.rotation = decide_rotation(
+            request, self._accounts, seen.held or {}, seen.now, seen.replaced, **self._most
+        )
+
+    def decide(self) -> None:
+        """Decide, once it is known what rotation does."""
+        rotation = self.rotation
         going = list(rotation.delete) if rotation else []
-        missing = rotation.create if rotation else max(entry.count - len(self._accounts), 0)
-        self._changes.delete(alias, going, plans.ROTATED_OUT)
+        self._changes.delete(self.entry.alias, going, plans.ROTATED_OUT)
         gone = {account.id for account in going}
         kept = [account for account in self._accounts if account.id not in gone]
         self._reprice(kept)
-        self._create(missing, bool(rotation and rotation.old))
+        self._create(rotation.create if rotation else self.missing, bool(rotation and rotation.old))
         self._note_differences(kept, rotation)
         if self._seen.held is not None:
             held, replaced = self._seen.held, self._seen.replaced
             self._changes.undelivered += [
                 each.id for each in kept if each.id not in held and each.id not in replaced
             ]
-
-    def _rotation(self) -> RotatePlan | None:
-        request = self.entry.rotation(self._pricing)
-        if request is None:
-            return None
-        seen = self._seen
-        return decide_rotation(request, self._accounts, seen.held or {}, seen.now, seen.replaced)
 
     def _reprice(self, kept: Sequence[SubAccount]) -> None:
         entry, wanted = self.entry, self._pricing
@@ -255,13 +280,13 @@ class _Alias:
 
         young = len(kept) if rotation is None else rotation.counted
         if young > entry.count:
-            note(
-                f"has {count_of(kept)}, and {entry.count} are wanted: ids {ids_of(kept)}. None is deleted: "
-                "nobody knows which are in use. Raise count, or delete some by id."
-            )
+            left = "None is deleted: nobody knows which are in use. Raise count, or delete some by id."
+            if rotation:
+                left = "Rotation deletes what is too much as it becomes old."
+            note(f"has {count_of(kept)}, and {entry.count} are wanted: ids {ids_of(kept)}. {left}")
         richer = [each for each in kept if each.balance is not None and each.balance > entry.balance]
         if richer:
-            shown = ", ".join(sorted({str(amount_text(each.balance)) for each in richer})[:_FEW])
+            shown = ", ".join(sorted({str(amount_text(each.balance)) for each in richer})[:FEW])
             note(
                 f"balance is {shown}, and {amount_text(entry.balance)} is wanted: ids {ids_of(richer)}. The "
                 "API cannot change it."
@@ -281,6 +306,11 @@ class _Alias:
             note(
                 f"{self._spending}: no model is allowed. The listing shows the empty list; whether the "
                 "platform refuses such a key is not known (refusal unproven)."
+            )
+        if entry.over_budget is not None and same_pricing(entry.pricing, entry.over_budget):
+            note(
+                "over_budget has the same prices as model_pricing, so the budget holds nothing. Give it "
+                "fewer models or other prices; {} allows no model."
             )
         if entry.budget is not None and entry.over_budget is None and self._spent >= entry.budget:
             note(f"{self._spending}, and the roster has no over_budget for it.")

@@ -10,7 +10,7 @@ from airflow_provider_closeai.client.models import same_pricing
 from airflow_provider_closeai.provisioning.rotate import time_text
 from airflow_provider_closeai.roster.decide import Seen
 from airflow_provider_closeai.roster.errors import PlanRefused
-from airflow_provider_closeai.roster.plan import CREATE, DELETE, VALID_FOR, Action, Plan
+from airflow_provider_closeai.roster.plan import CREATE, DELETE, ROTATION, VALID_FOR, Action, Plan
 
 _CLOCKS_AGREE = timedelta(minutes=10)
 
@@ -76,17 +76,26 @@ def match(approved: Plan, wanted: Plan, seen: Seen) -> Matched:
         else:
             todo.append(msgspec.structs.replace(action, number=allowed.number))
             unapproved.append(msgspec.structs.replace(action, number=action.number - allowed.number))
-    skipped = tuple(Skipped(action, _because(action, seen)) for action in may.values())
+    skipped = tuple(Skipped(action, _because(action, approved, seen)) for action in may.values())
     return Matched(todo=tuple(todo), skipped=skipped, unapproved=tuple(unapproved))
 
 
-def _because(action: Action, seen: Seen) -> str:
+def _because(action: Action, approved: Plan, seen: Seen) -> str:
     there = {account.id: account for account in seen.accounts}
     if action.kind == CREATE:
-        is_done = any(account.alias == action.alias for account in seen.accounts)
+        is_done = _is_created(action, approved, seen)
     elif action.kind == DELETE:
         is_done = action.id not in there
     else:
         account = there.get(action.id or 0)
         is_done = account is not None and same_pricing(account.pricing, action.after or {})
     return "done already" if is_done else "not wanted any more"
+
+
+def _is_created(action: Action, approved: Plan, seen: Seen) -> bool:
+    """Whether as many are there as were to be created: of successors since then, else of all."""
+    there = [each for each in seen.accounts if each.alias == action.alias and not each.is_other]
+    if action.reason == ROTATION:
+        began = approved.made_at - _CLOCKS_AGREE
+        return sum(each.created is not None and each.created >= began for each in there) >= action.number
+    return len(there) >= next(each.count for each in approved.entries if each.alias == action.alias)

@@ -128,7 +128,9 @@ def prices_text(pricing: Mapping[str, Decimal | None]) -> str:
 def _about(plan: Plan) -> str:
     account = "" if plan.main_account is None else f" of main account {plan.main_account}"
     hours = f"{VALID_FOR.total_seconds() / 3600:g} h"
-    undelivered = f" {len(plan.deliver)} keys are not in the sink yet; they are delivered anyway."
+    undelivered = (
+        f" {len(plan.deliver)} keys are not in the sink as they should be; they are delivered anyway."
+    )
     return (
         f"Plan {code(plan.digest)} of the roster {code(plan.roster)}, with {len(plan.entries)} aliases, made "
         f"at {time_text(plan.made_at)}, valid for {hours}. {plan.listed} sub-accounts{account} are listed, "

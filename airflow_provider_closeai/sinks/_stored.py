@@ -101,15 +101,12 @@ class StoredSink(abc.ABC):
         :param counts: how many accounts each alias shall have: over 1, its secret is a list.
         :returns: each account's id, and the name of its secret.
         """
-        groups: dict[str, list[SubAccount]] = {}
-        for account in accounts:
-            groups.setdefault(self._name(account), []).append(account)
+        groups = self._by_name(accounts)
         store = self._connect()
         stored = self._read(store, list(groups))
         for name, group in groups.items():
             old = stored[name][0] if name in stored else None
-            is_list = self.per_alias and counts.get(group[0].alias or "", len(group)) > 1
-            value = self._connection(group[0], old) if self.as_connection else self._value(group, is_list)
+            value = self._connection(group[0], old) if self.as_connection else self._keys_of(group, counts)
             if value != old:
                 self._write(store, name, value, group[0], is_new=name not in stored)
             yield from ((account.id, name) for account in group)
@@ -134,6 +131,40 @@ class StoredSink(abc.ABC):
             if is_kept:
                 found[account.id] = since
         return found
+
+    def held_all(
+        self, accounts: Sequence[SubAccount], counts: Mapping[str, int]
+    ) -> dict[int, datetime | None]:
+        """
+        Return whose present keys are kept as :meth:`deliver_all` would leave them, and since when.
+
+        A secret that belongs to an alias and holds anything else keeps none of them: it has a key too many or
+        too few, or in another form, and is to be written anew.
+
+        :param accounts: as :meth:`deliver_all` takes them.
+        :param counts: as there.
+        """
+        if self.as_connection or not self.per_alias:
+            return self.held(accounts)
+        groups = self._by_name(accounts)
+        stored = self._read(self._connect(), list(groups))
+        return {
+            account.id: stored[name][1]
+            for name, group in groups.items()
+            if name in stored and stored[name][0] == self._keys_of(group, counts)
+            for account in group
+        }
+
+    def _by_name(self, accounts: Sequence[SubAccount]) -> dict[str, list[SubAccount]]:
+        groups: dict[str, list[SubAccount]] = {}
+        for account in accounts:
+            groups.setdefault(self._name(account), []).append(account)
+        return groups
+
+    def _keys_of(self, group: Sequence[SubAccount], counts: Mapping[str, int]) -> Any:
+        """Return the value of a secret of bare keys."""
+        is_list = self.per_alias and counts.get(group[0].alias or "", len(group)) > 1
+        return self._value(group, is_list)
 
     @abc.abstractmethod
     def _connect(self) -> Any:

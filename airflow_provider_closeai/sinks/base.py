@@ -115,7 +115,9 @@ class SinkKeys:
         """
         Say which keys the sink holds, and since when; ``None`` where it has no method for it.
 
-        :param accounts: whose keys.
+        A sink that can say it holds none of a secret that is not as :meth:`deliver` would leave it.
+
+        :param accounts: whose keys; of each alias all that are there.
         :raises DeliveryFailed: it cannot say now.
         """
         if not callable(getattr(self._sink, "held", None)):
@@ -124,7 +126,7 @@ class SinkKeys:
         problem = "it returned no mapping of account ids to times with a zone, or None"
         with _no_bodies_in_logs():
             try:
-                held = dict(sink.held(accounts))
+                held = dict(self._held(sink, accounts))
                 if all(since is None or since.utcoffset() is not None for since in held.values()):
                     return held
             except Exception as error:
@@ -135,15 +137,23 @@ class SinkKeys:
             call="deliver",
         )
 
+    def _held(self, sink: Any, accounts: Sequence[SubAccount]) -> Mapping[int, datetime | None]:
+        if not callable(getattr(sink, "held_all", None)):
+            return cast("DatedTokenSink", sink).held(accounts)
+        found: Mapping[int, datetime | None] = sink.held_all(self._present(accounts), self._counts)
+        return found
+
+    def _present(self, accounts: Sequence[SubAccount]) -> Sequence[SubAccount]:
+        """Return those whose keys the sink is to keep."""
+        return newest(accounts, self._counts) if getattr(self._sink, "per_alias", False) else accounts
+
     def replaced(self, accounts: Sequence[SubAccount]) -> frozenset[int]:
         """
         Return whose keys newer ones replace, in secrets that belong to an alias.
 
         :param accounts: all that are there.
         """
-        if not getattr(self._sink, "per_alias", False):
-            return frozenset()
-        present = {account.id for account in newest(accounts, self._counts)}
+        present = {account.id for account in self._present(accounts)}
         return frozenset(account.id for account in accounts if account.id not in present)
 
     def deliver(self, accounts: Sequence[SubAccount]) -> dict[int, str]:
@@ -156,8 +166,8 @@ class SinkKeys:
         :raises MaskedKeys: the listing hides the keys of some; the others were delivered.
         """
         hidden: set[str | None] = set()
+        accounts = self._present(accounts)
         if getattr(self._sink, "per_alias", False):
-            accounts = newest(accounts, self._counts)
             hidden = {account.alias for account in accounts if account.token.is_masked}
         masked = [account for account in accounts if account.token.is_masked]
         whole = [each for each in accounts if not each.token.is_masked and each.alias not in hidden]

@@ -96,10 +96,10 @@ def test_the_drift_check_names_what_somebody_changed(
     assert run_example("closeai_roster_drift").state == "failed"
 
 
-def test_a_generation_of_keys_goes_in_one_run(
+def test_a_generation_of_keys_goes_within_the_examples_bounds(
     sim: Simulator, aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Aliases that were made together are replaced together, and the examples' bounds leave room for that."""
+    """Aliases that were made together are due together: they take turns, and no run is refused."""
     monkeypatch.setenv("CLOSEAI_COSTS", str(tmp_path / "costs"))
     now = datetime.now(UTC)
     sim.clock.set(now)
@@ -115,12 +115,12 @@ def test_a_generation_of_keys_goes_in_one_run(
         kept = json.loads(secrets.get_secret_value(SecretId=secret["Name"])["SecretString"])
         kept["extra"]["closeai"]["since"] = (now - timedelta(days=8)).isoformat()
         secrets.put_secret_value(SecretId=secret["Name"], SecretString=json.dumps(kept))
-    done = run_example("closeai_roster_sync")
-    assert done.state == "success"
-    assert done.result("sync")["counts"]["deleted"] == 11
-    examples = [("closeai_roster_sync", "sync"), ("closeai_roster_offline", "sync")]
-    examples += [("closeai_roster_approved", "plan")] * (AIRFLOW >= (3, 1))
-    assert len({load(dag_id).get_task(task_id).max_delete for dag_id, task_id in examples}) == 1
+    gone: list[int] = []
+    while sum(gone) < 11:
+        done = run_example("closeai_roster_sync")
+        assert done.state == "success"
+        gone.append(done.result("sync")["counts"]["deleted"])
+    assert gone == [5, 4, 2], "20 % of what is there, each time"
 
 
 @pytest.mark.parametrize(

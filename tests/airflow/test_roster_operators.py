@@ -268,6 +268,40 @@ def test_two_files_of_a_deployment_do_not_own_the_same_alias(
     assert sim.accounts() == before
 
 
+SHAS = ("a3f" * 13 + "0", "0b1" * 13 + "f")
+
+
+@pytest.mark.parametrize(
+    ("link", "folders"),
+    [
+        ("repo", [f".worktrees/{sha}" for sha in SHAS]),  # git-sync 4
+        ("repo", list(SHAS)),  # git-sync 3
+        ("repo", [f"rev-{sha}" for sha in SHAS]),  # git-sync 2
+        ("current", ["releases/20270101", "releases/20270102"]),
+        ("", [f"dag_bundles/team/versions/{sha}/dags" for sha in SHAS]),  # GitDagBundle, versioned
+        ("", ["dag_bundles/team/tracking_repo", f"dag_bundles/team/versions/{SHAS[0]}"]),  # and not
+        ("", ["dag_bundles/team/versions/7", "dag_bundles/team/versions/8"]),  # any other bundle
+    ],
+)
+def test_a_roster_is_the_same_in_each_commit(
+    sim: Simulator, dag: Any, tmp_path: Path, link: str, folders: list[str]
+) -> None:
+    """Its path changes with each commit, and it is not refused as a second roster of its aliases."""
+    with dag:
+        SyncSubAccountsOperator(task_id="sync", roster="{{ dag_run.conf['roster'] }}", max_create=9)
+    for folder, text in zip(folders, (TEXT.partition("  - alias: team-ads")[0], TEXT), strict=True):
+        real = tmp_path / folder
+        real.mkdir(parents=True)
+        (real / "roster.yaml").write_text(text)
+        shown = real
+        if link:
+            shown = tmp_path / link
+            shown.unlink(missing_ok=True)
+            shown.symlink_to(real)
+        assert run(dag, {"roster": str(shown / "roster.yaml")}).state == "success"
+    assert {account["alias"] for account in sim.accounts()} == {"team-search", "team-ads"}
+
+
 def mapping(*aliases: str, owns: str = "team-*") -> dict[str, Any]:
     """Make a roster as a DAG file holds it."""
     accounts = [{"alias": alias, "balance": 1, "model_pricing": {"gpt-4o": 1}} for alias in aliases]

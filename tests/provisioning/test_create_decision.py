@@ -53,7 +53,7 @@ def test_with_nothing_in_doubt_it_looks_posts_looks_and_is_done() -> None:
     made.answered(accounts(1, 2), 2, 1)
     assert made.next_step(1) == List()
     assert look(made, 2, 1, 2) == Done(tuple(accounts(1, 2)))
-    assert (made.created, made.is_settled) == (2, True)
+    assert (len(made.created), made.is_settled) == (2, True)
 
 
 def test_enough_is_enough_at_once_even_where_something_is_in_doubt() -> None:

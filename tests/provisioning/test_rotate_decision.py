@@ -98,6 +98,9 @@ def held_by(ages: list[Any], held: list[Any]) -> dict[int, datetime | None]:
         ([91] * 40, [0.5] * 40, {"count": 40}, ([], [], 4)),
         ([400, 300, 200], [EVER] * 3, {"count": 1}, ([], [1], 0)),
         ([400, 300, 200], [EVER] * 3, {"count": 9}, ([], [], 7)),
+        # adopted ones took the successor of one that was rotated in time: it has no second one
+        ([81, 65, 53], [EVER] * 3, {"count": 3, "every": "40d", "grace": "5d"}, ([], [], 2)),
+        ([81, 65, 53, 1, 1], [EVER] * 5, {"count": 3, "every": "40d", "grace": "5d"}, ([], [], 0)),
         # not before rotate_from, and not just before the end
         ([97, 7], [EVER, EVER], {"rotate_from": "2027-01-01T01:00:00+00:00"}, ([], [], 0)),
         ([97, 97], [EVER, EVER], {"rotate_from": "2027-02-01T00:00+08:00", "count": 3}, ([], [], 1)),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from shared_names import host
 from support import isolated
 
 from airflow_provider_closeai.simulator import Simulator
 
-__all__ = ["isolated"]
+__all__ = ["host", "isolated"]
 
 
 @pytest.fixture

@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
-from support import Asked, client_of, fixed_client, item, platform
+from shared_names import Names
+from support import Asked, client_of, config_of, fixed_client, item, platform
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError, ListingUnstable, MaskedKeys
 from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning.errors import ClockDisagrees
+from airflow_provider_closeai.provisioning.runner import Try
 from airflow_provider_closeai.roster import Applied, Options, Plan, PlanRefused, apply, make_plan, read_roster
 from airflow_provider_closeai.roster.checks import check_time
 from airflow_provider_closeai.simulator import Simulator
@@ -218,6 +221,35 @@ def test_a_balance_that_fell_by_what_was_spent_is_no_difference(sim: Simulator) 
     entries = [{**wanted, "alias": f"team-{number}"} for number in range(3)]
     [all_of_them] = plan_of(client, *entries, options=Options()).notes[1:]
     assert "3 sub-accounts of 'team-0', 'team-1', 'team-2' have a lower balance" in all_of_them.text
+
+
+def test_what_another_host_made_at_the_same_time_is_not_counted(
+    sim: Simulator, host: Callable[[str], Clock], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both have the keys, and the counts of both add up."""
+    sim.add_account("other")
+    names, roster = Names(), read_roster(tree({"alias": "team-a", "count": 2}, {"alias": "team-b"}))
+    done: dict[str, Applied] = {}
+
+    def run(name: str) -> None:
+        client = CloseAIClient(config_of(sim), clock=host(name))
+        keys = SinkKeys(Sink(sim), {}, str)
+        done[name] = apply(client, roster, Options(settle=0.6), keys=keys, this_try=Try(names=names))
+
+    def other(name: str) -> None:
+        names.on_add = lambda name: None
+        run("b")
+        host("a")
+
+    names.on_add = other  # after the first one has listed, before it claims
+    caplog.set_level(logging.INFO)
+    run("a")
+    assert len(sim.accounts()) == 4
+    assert [done[name].counts["created"] for name in "ab"] == [0, 3]
+    assert [done[name].counts["delivered"] for name in "ab"] == [3, 3]
+    assert not done["a"].has_changed
+    assert "0 created, 0 repriced" in caplog.text
+    assert "Alias 'team-b' has 1 sub-account (0 created now)" in caplog.text
 
 
 def test_what_goes_wrong_with_one_alias_does_not_stop_the_others(sim: Simulator) -> None:

@@ -150,6 +150,36 @@ def test_only_what_is_approved_and_still_wanted_is_done(model: Model, days: int,
     assert {action.key for action in (*matched.todo, *matched.unapproved)} == now.keys()
 
 
+def skipped(approved: Plan, model: Model) -> list[str]:
+    return [each.because for each in match(approved, model.plan(), model.look()).skipped]
+
+
+def test_a_creation_that_waits_is_not_called_done() -> None:
+    limits = {"count": 2, "budget": 60, "over_budget": {}}
+    model = Model(roster_of({"alias": "team-a", **limits}))
+    model.add("team-a", {"m": Decimal(1)}, age=timedelta(days=1))
+    approved = model.plan()
+    model.spent = {"team-a": Decimal(70)}
+    assert skipped(approved, model) == ["not wanted any more"]
+    model.spent = {}
+    model.run()
+    model.settle()
+    assert skipped(approved, model) == ["done already"]
+
+
+def test_a_successor_that_waits_is_not_called_done() -> None:
+    limits = {"rotate": {"every": "90d", "grace": "7d"}, "budget": 60, "over_budget": {}}
+    model = Model(roster_of({"alias": "team-a", **limits}))
+    model.add("team-a", {"m": Decimal(1)}, age=timedelta(days=91)).held = START
+    approved = model.plan()
+    model.spent = {"team-a": Decimal(70)}
+    assert skipped(approved, model) == ["not wanted any more"]
+    model.spent = {}
+    model.run()
+    model.settle()
+    assert skipped(approved, model) == ["done already"]
+
+
 @LIMITS
 @given(
     spending=st.lists(st.sampled_from([0, 3, 12]), min_size=2, max_size=9),
@@ -209,6 +239,7 @@ def rotations(draw: st.DrawFn) -> Model:
     entry = {"alias": "team-a", "count": count, "rotate": rotate}
     model = Model(roster_of(entry), is_dated=draw(st.booleans()))
     model.skew = timedelta(minutes=draw(st.integers(-10, 10)))
+    model.options = {name: draw(st.sampled_from([None, 0, 1, 3])) for name in ("max_create", "max_delete")}
     for _ in range(draw(st.sampled_from([0, count, 40]))):
         model.add("team-a", age=timedelta(days=draw(st.floats(0, 200))), was_there=True)
     return model

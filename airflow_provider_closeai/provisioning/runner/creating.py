@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError
@@ -58,6 +58,7 @@ def create_all(
     *,
     needs_keys: bool = False,
     listings: Listings | None = None,
+    made: Callable[[Collection[int]], None] | None = None,
 ) -> list[list[SubAccount] | CloseAIError]:
     """
     Do what :func:`create` does for many aliases, with shared listings and one wait for all that is in doubt.
@@ -67,6 +68,7 @@ def create_all(
     :param this_try: which try of which task this is.
     :param needs_keys: as there.
     :param listings: that other writes share.
+    :param made: is given the ids of those accounts that this task made itself.
     :returns: for each request its accounts, or why they could not be made.
     """
     if len({request.alias for request in requests}) < len(requests):
@@ -88,6 +90,8 @@ def create_all(
             run(client, creations, seen, None if names is None else CreateLock(client, names))
         # Not with an alias locked: who may set prices now may be waiting for that alias.
         results |= {each.request.alias: each.result() for each in creations}
+        if made is not None:
+            made([key for each in creations for key in each.decision.created])
     return [results[request.alias] for request in requests]
 
 

@@ -151,7 +151,7 @@ class Creation:
         except CloseAIError as error:
             return error
         done = [accounts[key] for key in sorted(accounts)]
-        for line in _closing_lines(self.request, done, self.decision.created, len(differing)):
+        for line in _closing_lines(self.request, done, len(self.decision.created), len(differing)):
             log.info("%s", line)
         return done
 
