@@ -157,6 +157,13 @@ def click(window: Browser, text: str) -> None:
         "if (!found) return null; const box = found.getBoundingClientRect();"
         "return box.width ? [box.x + box.width / 2, box.y + box.height / 2] : null; })()"
     )
-    x, y = wait_until(lambda: window.value(place), f"{text} to click on", 60)
+    seen: list[Any] = [None]
+
+    def still() -> Any:
+        """Where it is, once it is where it was at the last look: a menu opens with a movement."""
+        seen.append(window.value(place))
+        return seen[-1] if seen[-1] == seen[-2] else None
+
+    x, y = wait_until(still, f"{text} to click on", 60)
     for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
         window.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
