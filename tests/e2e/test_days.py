@@ -12,6 +12,7 @@ from decimal import Decimal
 
 import pytest
 from days import EXAMPLES, Days, dag_of_readme, moment
+from deployment import wait_until
 from worlds import needs_airflow, new_home
 
 pytestmark = needs_airflow(3, why="Airflow 2 has no LocalExecutor on SQLite")
@@ -185,6 +186,7 @@ def test_an_old_run_that_is_cleared_puts_right_what_is_not_so_any_more(week: Wee
     before, calls = week.rows(), Counter(week.simulator.counts())
     week.clear(run)
     week.wait_for(before)
+    wait_until(lambda: week.knows_its_next_run("team_keys"), "it goes on")
 
     assert week.outcomes(run) == "api_is_up success 2, create success 2, reprice success 2"
     assert week.factors("team-search") == [PRICES] * 3

@@ -210,7 +210,7 @@ def test_an_old_run_that_is_cleared_puts_right_what_is_not_so_any_more(week: Ros
     run, calls = week.run_at(SYNC, "2026-11-28 08:00"), Counter(week.simulator.counts())
     week.clear(run)
     assert run.ended() == "success"
-    wait_until(week.is_quiet, "all is quiet")
+    wait_until(lambda: week.is_quiet() and week.knows_its_next_run(SYNC), "all is quiet")
 
     assert week.outcomes(run) == "sync success 2"
     assert week.writes_since(calls) == {"create": 1, "update": 1}
