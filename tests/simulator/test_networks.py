@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from airflow_provider_closeai.simulator import Simulator
@@ -113,6 +114,12 @@ def swallowed(sim: Simulator) -> Simulator:
     return sim
 
 
+def connecting(port: int) -> int:
+    """Count the connections of this process to a port that nobody accepts or refuses."""
+    found = psutil.Process().net_connections("tcp")
+    return sum(each.status == psutil.CONN_SYN_SENT and each.raddr.port == port for each in found)
+
+
 def silent(url: str) -> bool:
     """Whether nobody accepts, and nobody refuses either."""
     try:
@@ -146,7 +153,9 @@ def test_who_waits_for_a_swallowed_base_gets_in_when_it_is_back(swallowed: Simul
     answers: list[bytes] = []
     connection = connection_to(swallowed.base_urls[0])
     waiting = threading.Thread(target=lambda: answers.append(send(connection, swallowed, "healthy")))
+    others = connecting(connection.port)  # with which its queue is kept full
     waiting.start()
+    until(lambda: connecting(connection.port) > others, "it waits for the base")
     swallowed.start_base(0)
     waiting.join(10)
     connection.close()
