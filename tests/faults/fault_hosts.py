@@ -200,9 +200,11 @@ def _calm(world: World, shared: SharedNames) -> None:
 def _jobs(
     dice: random.Random, world: World, shared: SharedNames, acts: Sequence[Act], *, guarded: bool
 ) -> tuple[list[tuple[Callable[[], Any], int | None]], list[BaseException]]:
-    """Make tasks: each with a start, maybe a kill, and a retry on any host."""
+    """Make tasks: each with a start, maybe a kill of its own or of its host, and a retry on any host."""
     jobs: list[tuple[Callable[[], Any], int | None]] = []
     errors: list[BaseException] = []
+    killed_host = dice.choice((None, None, 0, 1))  # with all that runs on it then
+    killed_at = world.clock.now + dice.uniform(0, 40)
     for number, act in enumerate(acts):
         states, start = States(), dice.choice((0.0, dice.uniform(0, 3), dice.uniform(0, 30)))
         dead = threading.Event()
@@ -215,9 +217,14 @@ def _jobs(
         again = _one_try(world, shared, Process(dice.randint(0, 1)), states, act, **options, is_retry=True)
 
         def begin(
-            first: Callable[[], Any] = first, start: float = start, dead: threading.Event = dead
+            first: Callable[[], Any] = first,
+            start: float = start,
+            dead: threading.Event = dead,
+            host: int = process.host,
         ) -> Any:
             world.clock.sleep(start)
+            if host == killed_host and world.clock.now < killed_at:
+                world.clock.die_at(killed_at)
             try:
                 return first()
             except CloseAIError as error:

@@ -57,6 +57,7 @@ class _Worker:
 
     def __init__(self, run: Callable[[], Any], wake: float, crash_in: int | None) -> None:
         self.run, self.wake, self.crash_in = run, wake, crash_in
+        self.dies_at = float("inf")
         self.go = threading.Event()
         self.done = False
         self.result: Any = None
@@ -94,10 +95,16 @@ class Clock:
             return
         me.wake = self.now + seconds
         self._hand_over(me)
+        if self.now >= me.dies_at:
+            raise Killed
         if me.crash_in is not None:
             me.crash_in -= 1
             if me.crash_in < 0:
                 raise Killed
+
+    def die_at(self, moment: float) -> None:
+        """Let this task be killed at a moment, if it still runs then."""
+        self._mine.worker.dies_at = moment
 
     def advance(self, seconds: float) -> None:
         self._go_to(self.now + seconds)

@@ -154,23 +154,14 @@ def skipped(approved: Plan, model: Model) -> list[str]:
     return [each.because for each in match(approved, model.plan(), model.look()).skipped]
 
 
-def test_a_creation_that_waits_is_not_called_done() -> None:
-    limits = {"count": 2, "budget": 60, "over_budget": {}}
-    model = Model(roster_of({"alias": "team-a", **limits}))
-    model.add("team-a", {"m": Decimal(1)}, age=timedelta(days=1))
-    approved = model.plan()
-    model.spent = {"team-a": Decimal(70)}
-    assert skipped(approved, model) == ["not wanted any more"]
-    model.spent = {}
-    model.run()
-    model.settle()
-    assert skipped(approved, model) == ["done already"]
-
-
-def test_a_successor_that_waits_is_not_called_done() -> None:
-    limits = {"rotate": {"every": "90d", "grace": "7d"}, "budget": 60, "over_budget": {}}
-    model = Model(roster_of({"alias": "team-a", **limits}))
-    model.add("team-a", {"m": Decimal(1)}, age=timedelta(days=91)).held = START
+@pytest.mark.parametrize(
+    ("wanted", "age"),
+    [({"count": 2}, timedelta(days=1)), ({"rotate": {"every": "90d", "grace": "7d"}}, timedelta(days=91))],
+    ids=["missing", "successor"],
+)
+def test_a_creation_that_waits_is_not_called_done(wanted: dict[str, Any], age: timedelta) -> None:
+    model = Model(roster_of({"alias": "team-a", "budget": 60, "over_budget": {}, **wanted}))
+    model.add("team-a", {"m": Decimal(1)}, age=age).held = START
     approved = model.plan()
     model.spent = {"team-a": Decimal(70)}
     assert skipped(approved, model) == ["not wanted any more"]
