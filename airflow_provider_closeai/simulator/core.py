@@ -75,8 +75,12 @@ class Simulator:
         self._backend = Backend(api, self._faults, self._log, Control(self), self.clock.now)
         if self._keeper:
             self._backend.keep = self._keeper.keep
-        self._discovery = Host("discovery", self._backend, ports[0])
-        self._bases = [Host(f"base-{index}", self._backend, ports[1 + index]) for index in range(bases)]
+        lasting = state is not None
+        self._discovery = Host("discovery", self._backend, ports[0], lasting=lasting)
+        self._bases = [
+            Host(f"base-{index}", self._backend, number, lasting=lasting)
+            for index, number in enumerate(ports[1:])
+        ]
 
     def start(self) -> Simulator:
         """Listen on all hosts."""

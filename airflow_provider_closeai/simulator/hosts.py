@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import threading
 from errno import EADDRINUSE
@@ -10,6 +11,7 @@ from errno import EADDRINUSE
 from airflow_provider_closeai.simulator.server import ADDRESS, Backend, Server
 
 _FILLERS = 4
+_LASTING = range(20_000, 32_768)  # below what systems give to connections that leave
 
 
 class Host:
@@ -18,11 +20,12 @@ class Host:
     :param name: ``discovery``, ``base-0`` ...
     :param backend: What it works with.
     :param port: 0 is any free one.
+    :param lasting: Choose a free one that a later process will still find free.
     """
 
-    def __init__(self, name: str, backend: Backend, port: int = 0) -> None:
+    def __init__(self, name: str, backend: Backend, port: int = 0, *, lasting: bool = False) -> None:
         self.name, self.port = name, port
-        self._backend = backend
+        self._backend, self._lasting = backend, lasting
         self._server: Server | None = None
         self._held: list[socket.socket] = []  # what has the port while no server listens on it
         self._left: list[socket.socket] = []  # what keeps the earlier ports from others
@@ -84,9 +87,12 @@ class Host:
             before.cut_all()
 
     def _listen(self) -> None:
+        port = self.port or (random.choice(_LASTING) if self._lasting else 0)
         try:
-            self._server = Server(self.name, self.port, self._backend)
+            self._server = Server(self.name, port, self._backend)
         except OSError as error:
+            if error.errno == EADDRINUSE and not self.port:
+                return self._listen()
             hint = (
                 "; end the program that has it, or choose another port" if error.errno == EADDRINUSE else ""
             )

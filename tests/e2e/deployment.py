@@ -39,9 +39,9 @@ def wait_until(check: Callable[[], Any], what: str, seconds: float = HANG) -> An
 
 
 def free_ports(number: int) -> list[int]:
-    """Give free ports in a row, from below those that the kernel gives to outgoing connections."""
+    """Give free ports in a row, from below those that systems and simulators choose."""
     while True:
-        first = random.randrange(10_000, 32_000)
+        first = random.randrange(10_000, 20_000 - number)
         found = list(range(first, first + number))
         with contextlib.suppress(OSError), contextlib.ExitStack() as held:
             for port in found:

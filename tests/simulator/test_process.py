@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import shlex
 import signal
 import socket
@@ -193,13 +194,13 @@ def test_fixed_ports() -> None:
 
 
 def free_ports(number: int) -> int:
-    """Find so many free ports in a row, below those that systems hand out."""
-    for first in range(20_000 + os.getpid() % 5_000, 32_000, number):
+    """Find so many free ports in a row, below those that systems and simulators choose."""
+    while True:
+        first = random.randrange(10_000, 20_000 - number)
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
             for port in range(first, first + number):
                 stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
             return first
-    raise AssertionError("no ports are free")
 
 
 def until_true(condition: Callable[[], bool]) -> None:
@@ -225,6 +226,16 @@ def test_a_port_of_the_state_that_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", port)):
         assert f"127.0.0.1:{port} (base-0): Address already in use" in refused("--state", str(file))
     assert file.read_bytes() == before
+
+
+def test_the_ports_of_a_state_are_free_after_a_restart(tmp_path: Path) -> None:
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    with Simulator(20, state=tmp_path / "state.json") as sim:
+        urls = [sim.discovery_url, *sim.base_urls]
+        sim.move_bases()
+        ports = {urlsplit(url).port for url in [*urls, *sim.base_urls]}
+    assert len(ports) == 41
+    assert all(port and port < lowest for port in ports)  # the system gives them to no connection that leaves
 
 
 def test_the_connection_fixture(closeai_connection: Simulator) -> None:
