@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import re
+import reprlib
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from decimal import Decimal
@@ -32,16 +33,18 @@ def parse_span(name: str, value: Any) -> timedelta:
     :param value: a ``timedelta``, or a number of seconds.
     :raises InvalidParameter: neither, or below 0.
     """
-    found = value
-    if not isinstance(value, timedelta):
-        try:
-            is_number = isinstance(value, int | float | Decimal | str) and not isinstance(value, bool)
-            found = timedelta(seconds=float(value)) if is_number else None
-        except (ValueError, OverflowError):
-            found = None
+    seconds: Any = value.total_seconds() if isinstance(value, timedelta) else value
+    is_number = isinstance(seconds, int | float | Decimal | str) and not isinstance(seconds, bool)
+    try:
+        found = timedelta(seconds=float(seconds)) if is_number else None  # pendulum's prints in its own words
+    except (ValueError, OverflowError):
+        found = None
     if found is None or found < timedelta(0):
-        raise InvalidParameter(f"{name}: {value!r} is no timedelta of 0 or more, and no number of seconds.")
-    return timedelta(seconds=found.total_seconds())  # pendulum's prints in words of its own
+        raise InvalidParameter(
+            f"{name}: {reprlib.repr(value)} is no timedelta of 0 to {timedelta.max.days} days, and no number "
+            "of seconds."
+        )
+    return found
 
 
 def parse_flag(name: str, value: Any) -> bool:

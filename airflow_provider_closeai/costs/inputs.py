@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 
+_BITS = 10_000  # a little more, and Python refuses to write it out
+
 
 def require_encodable(name: str, text: str) -> str:
     """
@@ -36,4 +38,6 @@ def cell_text(name: str, value: object) -> str:
     """
     if isinstance(value, Iterable) and not isinstance(value, str):
         raise InvalidParameter(f"{name}: {reprlib.repr(value)} is no text: give a single one.")
+    if isinstance(value, int) and value.bit_length() > _BITS:
+        raise InvalidParameter(f"{name}: a number of {value.bit_length()} bits is none that anybody wrote.")
     return "" if value is None else require_encodable(name, str(value))  # 0 is a cost centre

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.costs.accounting import closing
 from airflow_provider_closeai.costs.accounting.booked import MAIN_ACCOUNT, NOTE, Adjustment
 from airflow_provider_closeai.costs.accounting.money import total
@@ -17,6 +16,9 @@ from airflow_provider_closeai.costs.store.kinds import SNAPSHOTS
 from airflow_provider_closeai.costs.store.ledger import LedgerFile
 
 log = logging.getLogger(__name__)
+
+#: Where a month begins first: a note does not say in which zone its ledger counts.
+_FIRST_ZONE = "Etc/GMT-14"
 
 
 def record_note(request: NoteRequest, *, clock: Clock = utc_now) -> LedgerFile | None:
@@ -33,7 +35,7 @@ def record_note(request: NoteRequest, *, clock: Clock = utc_now) -> LedgerFile |
     :returns: the file; ``None`` where this reason was booked already.
     """
     ledger, currency, now = request.ledger, request.currency, clock()
-    month = parse_month(request.month, defaults.TIME_ZONE, now=now).name
+    month = parse_month(request.month, _FIRST_ZONE, now=now).name
     booked.read_closing(ledger, month, currency)  # closed in another currency: an error
     note = Adjustment(
         now, month, currency, request.sub_account_id, request.alias, request.amount, NOTE, request.reason
@@ -63,16 +65,19 @@ def record_control_difference(request: CloseRequest, *, clock: Clock = utc_now) 
     computed = compute(request, clock=clock)
     if computed.control is None or computed.main_difference is None:
         raise NothingToDo(f"The ledger has no control total of {computed.month.name}: nothing to book.")
-    booked_before = [line.amount for line in computed.appended if line.sub_account_id == MAIN_ACCOUNT]
-    amount = total([computed.main_difference], less=booked_before)
+    before = [line for line in computed.appended if line.sub_account_id == MAIN_ACCOUNT]
+    amount = total([computed.main_difference], less=(line.amount for line in before))
     if not amount:
         raise NothingToDo(f"The control difference of {computed.month.name} is booked already.")
+    reason = f"control difference of {computed.control.at.isoformat()}"
+    if any(line.reason == reason for line in before):  # since then a snapshot came back, or a note
+        reason += f", after {len(before)} notes"
     note = NoteRequest.parse(
         ledger=request.ledger.root,
         month=computed.month.name,
         sub_account_id=MAIN_ACCOUNT,
         amount=amount,
-        reason=f"control difference of {computed.control.at.isoformat()}",
+        reason=reason,
         currency=request.currency,
         alias="(main account)",
     )

@@ -26,14 +26,15 @@ def local_path(name: str, value: Any) -> Any:
     Return a path object; text is a local path.
 
     :param name: the parameter, for the error.
-    :param value: text, or a ``pathlib.Path``, a ``UPath`` or an ``ObjectStoragePath``, which stays as it is.
+    :param value: text, or a ``pathlib.Path``, a ``UPath`` or an ``ObjectStoragePath``, which stays as it is;
+        ``~`` is the home folder of the user.
     :raises InvalidParameter: it is empty, not a path, or the address of a store.
     :raises MissingLibrary: a path object's store needs a library that is not installed.
     """
     if hasattr(type(value), "joinpath"):
         with openable(name, str(value)):
             getattr(value, "fs", None)
-        return value
+            return value.expanduser() if isinstance(value, Path) else value
     text = os.fspath(value).strip() if isinstance(value, str | os.PathLike) else ""
     if not text or "://" in text:
         what = f"{text!r} is no local folder" if text else "it is empty"

@@ -273,7 +273,7 @@ class NoteRequest(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(sub_account_id, bool) or not isinstance(sub_account_id, int):
             raise InvalidParameter(f"sub_account_id: {sub_account_id!r} is no whole number.")
         if not 0 <= sub_account_id < _IDS:
-            raise InvalidParameter(f"sub_account_id: no account has the id {sub_account_id}.")
+            raise InvalidParameter(f"sub_account_id: an account's id is from 0 to {_IDS - 1}.")
         return cls(
             sub_account_id=sub_account_id,
             reason=arguments.parse_label("reason", reason),

@@ -155,7 +155,10 @@ def report(
         log.warning("%s", warning)
     if request.close and _close(asked, computed, run, clock()):
         computed = _compute(asked, month, clock)
-    earlier = read_earlier(ledger, month, asked.currency, lambda one: _compute(asked, one, clock))
+    earlier = read_earlier(
+        ledger, month, asked.currency, lambda one: _compute(asked, one, clock), asked.owners
+    )
+    computed.warnings += earlier.warnings
     reached = reached_alerts(computed, request.thresholds, _previous(asked, month, request, clock))
     about_accounts = [alert.text for alert in reached if alert.sub_account_id is not None]
     files = _write(computed, earlier, request, about_accounts)

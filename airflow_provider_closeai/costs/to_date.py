@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.client.models import SubAccount
-from airflow_provider_closeai.costs.accounting.money import ZERO
+from airflow_provider_closeai.costs.accounting.money import ZERO, total
 from airflow_provider_closeai.costs.accounting.months import Month, month_of, zone_name, zone_of
 from airflow_provider_closeai.costs.accounting.turns import Turn
 from airflow_provider_closeai.costs.errors import DamagedFile
@@ -44,10 +44,10 @@ def month_to_date(
     latest: dict[int, tuple[str, Decimal]] = {}
     moved: set[int] = set()
 
-    def note(account_id: int, alias: str, cost: Decimal | None) -> None:
+    def note(account_id: int, alias: str, cost: Decimal | None, old: Decimal = ZERO) -> None:
         if cost is None:
             return
-        latest[account_id] = (alias, cost)
+        latest[account_id] = (alias, total([cost], less=[old]))
         if cost != before.get(account_id, cost):
             moved.add(account_id)
 
@@ -55,14 +55,14 @@ def month_to_date(
         is_near = file.kind == DELETED and file.at < Turn(month.start).closes
         old = _not_reset(ledger, month, file, before) if is_near else {}
         for account_id, alias, cost in _rows(ledger, file):
-            note(account_id, alias, cost if cost is None else cost - old.get(account_id, ZERO))
+            note(account_id, alias, cost, old.get(account_id, ZERO))
     for account in accounts:
         note(account.id, account.alias or "", account.monthly_cost)
     is_settled = at >= month.start + STUCK_AFTER
     spent: dict[str, Decimal] = {}
     for account_id, (alias, cost) in latest.items():
         is_stuck = is_settled and account_id in before and account_id not in moved
-        spent[alias] = spent.get(alias, ZERO) + (ZERO if is_stuck else cost)
+        spent[alias] = total([spent.get(alias, ZERO), ZERO if is_stuck else cost])
     return spent
 
 

@@ -115,7 +115,10 @@ def load_json(text: str) -> Any:
             raise ValueError(f"{twice!r} is there twice in one object")
         return found
 
-    return json.loads(text, parse_float=Decimal, object_pairs_hook=unique)
+    try:
+        return json.loads(text, parse_float=Decimal, object_pairs_hook=unique)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _parse_json(name: str, text: str) -> Document:

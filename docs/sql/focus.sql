@@ -46,8 +46,8 @@ select
 from charges
 group by all;
 
--- This month, last month and the year to date, as the report's page shows them: where the calendar month before is not
--- there, nothing is last month.
+-- This month, last month and the year to date, as the report's page shows them, but that a line which was appended to a
+-- closed month counts where it was booked: where the calendar month before is not there, nothing is last month.
 create or replace view months as
 with costs as (
     select billing_month, sum(cost) as cost, bool_or(certainty = 'uncertain') as uncertain

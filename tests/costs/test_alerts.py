@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from books import Book, local
+from books import Book, Clock, local
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs import CloseRequest, NothingToDo, record_control_difference
 from airflow_provider_closeai.costs.accounting.alerts import parse_thresholds, reached_alerts
+from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.store.kinds import ALERTS
 
 
@@ -31,6 +32,18 @@ def test_thresholds_are_exact(book: Book, cost: str, names: list[str]) -> None:
     report = book.report(owners={"*": "A"}, budgets={"A": 10})
     thresholds = parse_thresholds(["80%", "100%", "forecast 100%", "80.0 %"])
     assert [alert.threshold for alert in reached_alerts(report, thresholds)] == names
+
+
+@pytest.mark.parametrize("text", ["80%", "forecast 80%"])
+def test_no_threshold_is_reached_by_rounding(book: Book, text: str) -> None:
+    budget, cost = Decimal("100000000000.000000000000000001"), Decimal("80000000000")
+    book.seen("10-31 23:58", {1: "0"})
+    book.turn("11", [1])
+    book.deleted("11-16 00:00", {1: str(cost)})  # so its forecast is what it spent
+    book.seen("11-16 00:05", {})
+    for spent, reached in ((budget, 0), (budget - Decimal("1e-17"), 1)):
+        report = book.report(owners={"*": "A"}, budgets={"A": spent})
+        assert len(reached_alerts(report, parse_thresholds(text))) == reached
 
 
 def test_an_alert_rounds_as_the_pages_do(book: Book, tmp_path: Path) -> None:
@@ -233,6 +246,23 @@ def test_a_control_difference_can_be_booked(book: Book) -> None:
     book.control("11-12 00:05", "65")
     record_control_difference(request, clock=book.clock)
     assert book.report().totals.month_to_date == 65
+    for number, amount in {2: "0.5", 3: "0.5"}.items():  # records that come late, from another host
+        book.deleted("11-12 00:05", {number: (amount, f"a-{number}", "2026-11-11T12:00:00+08:00")})
+        assert record_control_difference(request, clock=book.clock)
+        assert book.report().totals.month_to_date == 65
+
+
+def test_a_control_difference_where_the_month_begins_first(tmp_path: Path, clock: Clock) -> None:
+    book = Book(tmp_path, clock, zone="Pacific/Kiritimati")
+    book.seen("11-30 18:05", {1: "0"})
+    book.seen("11-30 19:05", {1: "1"})
+    moment = local("11-30 19:05")
+    book.ledger.write("control", "2026-12", moment, "c" * 12, [ControlTotal(moment, Decimal(3))])
+    request = CloseRequest.parse(
+        ledger=book.ledger.root, month="current", currency="CNY", time_zone="Pacific/Kiritimati"
+    )
+    clock.at = local("11-30 20:00")
+    assert record_control_difference(request, clock=clock)
 
 
 def test_a_team_in_doubt_has_spent_so_much_or_more(book: Book) -> None:

@@ -145,6 +145,18 @@ def test_a_month_is_closed_in_the_currency_of_the_ledger(november: Book, clock: 
     assert not november.ledger.files("closed", "2026-12")
 
 
+def test_a_currency_that_no_file_says_any_more(november: Book, clock: Clock) -> None:
+    november.close()
+    [closed] = november.ledger.files("closed", "2026-11")
+    path = november.ledger.root / closed.name
+    path.write_bytes(path.read_bytes()[:-3])
+    november.seen("12-31 23:55", {1: "1"})
+    clock.at = local("12-31 23:59").replace(year=2027)
+    with pytest.raises(DamagedFile, match="closed/billing_month=2026-11"):
+        november.close("2026-12", currency="USD", even_if_uncertain=True)
+    assert not november.ledger.files("closed", "2026-12")
+
+
 def test_a_note_in_another_currency_is_named_and_left_out(november: Book) -> None:
     november.note(sub_account_id=1, amount="2", reason="r", currency="USD")
     report = november.report()
@@ -277,8 +289,10 @@ def test_who_paid_when_it_was_closed_stands(november: Book, clock: Clock) -> Non
     [
         ({"sub_account_id": "1"}, "sub_account_id: '1' is no whole number"),
         ({"sub_account_id": None}, "sub_account_id: None is no whole number"),
-        ({"sub_account_id": 2**63}, "no account has the id 9223372036854775808"),
-        ({"sub_account_id": -1}, "no account has the id -1"),
+        ({"sub_account_id": 2**63}, "an account's id is from 0 to 9223372036854775807"),
+        ({"sub_account_id": -1}, "an account's id is from 0"),
+        ({"sub_account_id": 10**5000}, "an account's id is from 0"),
+        ({"amount": 10**5000}, "amount: 10000.* is out of range"),
         ({"reason": None}, "reason: "),
         ({"currency": "rmb"}, "For the renminbi that is CNY"),
         ({"currency": "USD"}, "2026-11 was closed in CNY"),

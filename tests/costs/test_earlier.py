@@ -92,6 +92,30 @@ def test_a_month_that_is_not_there_is_named(year: Book, tmp_path: Path) -> None:
     assert "without 2026-10" in Path(files["html"]).read_text()
 
 
+def test_a_month_that_is_missing_before_the_year_s_first_is_named(
+    book: Book, clock: Clock, tmp_path: Path
+) -> None:
+    """The ledger is older than the year: January is not there."""
+    for at, cost in {"02-01 00:05": "0", "02-28 23:55": "6", "03-01 00:05": "0", "03-20 23:55": "7"}.items():
+        book.seen(at, {1: cost})
+    book.seen(local("01-05 12:00").replace(year=2025, month=11), {1: "4"})
+    clock.at = local("03-21 12:00")
+    for month, others in (("2026-03", ["2026-02"]), ("2026-02", [])):
+        found = json.loads(Path(published(book, tmp_path, month=month).files["json"]).read_text())
+        assert found["year_to_date"]["months"] == [*others, month]
+        assert found["year_to_date"]["not_included"] == ["2026-01"]
+
+
+def test_a_last_month_that_is_lost_is_named(book: Book, clock: Clock, tmp_path: Path) -> None:
+    """Of another year it is not missing in the year to date."""
+    book.seen(local("11-05 12:00").replace(year=2025), {1: "4"})
+    book.turn("01", [1])
+    clock.at = local("01-01 12:00")
+    found = json.loads(Path(published(book, tmp_path, month="2026-01").files["json"]).read_text())
+    assert "No last month: the ledger has nothing usable of 2025-12." in found["warnings"]
+    assert (found["last_month"], found["year_to_date"]["not_included"]) == (None, [])
+
+
 def test_a_closed_month_stays_in_doubt_while_its_begin_is(book: Book, clock: Clock, tmp_path: Path) -> None:
     """Another close settles its end; what its opening balance is of, nobody knows."""
     for at, cost in {"03-31 12:00": "60", "03-31 23:55": "70", "04-01 00:05": "71"}.items():
@@ -105,6 +129,19 @@ def test_a_closed_month_stays_in_doubt_while_its_begin_is(book: Book, clock: Clo
     assert {line.certainty for line in book.report("2026-03").accounts} == {"uncertain"}
     found = json.loads(Path(published(book, tmp_path, month="2026-04").files["json"]).read_text())
     assert found["last_month"]["certainty"] == found["year_to_date"]["certainty"] == "uncertain"
+
+
+@pytest.mark.parametrize("over", ["0.0004", "0.00000001"])
+def test_no_team_is_within_its_budget_by_rounding(
+    book: Book, clock: Clock, tmp_path: Path, over: str
+) -> None:
+    book.turn("10", [1])
+    book.seen("10-31 23:55", {1: str(1000000 + Decimal(over))})
+    book.turn("11", [1])
+    clock.at = local("11-02 12:00")
+    result = published(book, tmp_path, month="2026-10", budgets={"Unallocated": 1000000})
+    assert "The one team with a budget went over it." in result.headline
+    assert [team.level for team in result.teams] == ["bad"]
 
 
 @pytest.mark.parametrize(

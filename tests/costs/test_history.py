@@ -143,6 +143,15 @@ def test_a_deleted_account_keeps_its_last_value(book: Book) -> None:
     assert not report.warnings
 
 
+def test_a_deletion_that_was_recorded_without_a_cost_names_its_gap(book: Book) -> None:
+    book.turn("11", [1])
+    book.seen("11-15 12:00", {1: "10"})
+    book.seen("11-16 12:00", {1: None})
+    book.deleted("11-17 12:00", {1: None})
+    book.seen("11-18 12:00", {})
+    assert (line(book.report()).state, line(book.report()).gap_minutes) == ("deleted", 2 * 24 * 60)
+
+
 def test_a_vanished_account_names_its_gap(book: Book) -> None:
     book.seen("11-05 09:00", {1: "10", 2: "1"})
     book.seen("11-06 09:01", {2: "2"})

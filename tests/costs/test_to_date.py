@@ -46,6 +46,18 @@ def test_a_key_that_is_deleted_later_counts_whole(book: Book) -> None:
     assert spent(book, "11-20 12:00", {}) == {"a-1": "8"}
 
 
+def test_what_is_spent_is_exact_to_any_digit(book: Book) -> None:
+    cost = "12345678901234567.123456789012345678"
+    book.seen("11-05 12:00", {1: "0"})
+    assert spent(book, "11-20 12:00", {1: cost}) == {"a-1": cost}
+
+
+def test_a_deletion_that_did_not_happen_moves_no_counter(book: Book) -> None:
+    book.seen("10-31 23:55", {1: "59"})
+    book.deleted("11-01 00:30", {1: "59"})
+    assert spent(book, "11-03 12:00", {1: "59"}) == {"a-1": "0"}
+
+
 @pytest.mark.parametrize(
     ("at", "now", "counts"),
     [("11-01 12:00", "61", "61"), ("11-02 00:00", "61", "0"), ("11-03 00:00", "62", "62")],

@@ -92,6 +92,40 @@ def test_an_account_that_is_not_reset_yet_and_deleted(book: Book) -> None:
     assert figures(book, DECEMBER) == {1: ("0", "certain"), 2: ("0", "certain")}
 
 
+@pytest.mark.parametrize(
+    ("before", "used", "after", "least"),
+    [("0", "5", "4.5", "0"), ("10", "12", "11", "10")],
+    ids=["it was 0 at the turn", "growth may hide the turn"],
+)
+def test_a_refund_after_a_turn_that_nobody_saw(
+    new_book: Any, clock: Clock, before: str, used: str, after: str, least: str
+) -> None:
+    clock.at, book = local("12-15 12:00"), new_book("one")
+    book.turn("11", [1])
+    book.seen("11-03 00:05", {1: "0"})
+    for at, cost in {"11-30 23:55": before, "12-01 00:05": before, "12-01 23:55": used}.items():
+        book.seen(at, {1: cost})
+    book.seen("12-05 12:00", {1: after})
+    [line] = book.report().accounts
+    assert (line.certainty, line.lower_bound) == ("uncertain", Decimal(least))
+    assert figures(book, DECEMBER) == {1: (after, "certain")}
+
+
+def test_a_platform_that_begins_a_month_with_the_first_use_after_it(new_book: Any, clock: Clock) -> None:
+    clock.at, book = local("12-15 12:00"), new_book("one")
+    book.turn("11", [1])
+    book.seen("11-03 00:05", {1: "0"})
+    for at, cost in {
+        "11-30 12:00": "9",
+        "11-30 23:55": "10",
+        "12-01 00:05": "10",
+        "12-05 12:00": "3",
+    }.items():
+        book.seen(at, {1: cost})
+    assert figures(book) == {1: ("10", "certain")}
+    assert figures(book, DECEMBER) == {1: ("3", "certain")}
+
+
 def test_a_platform_that_turns_in_utc(book: Book) -> None:
     book.seen("11-30 23:58", {1: "10", 2: "10"})
     book.seen("12-01 00:05", {1: "11", 2: "10"})
@@ -160,6 +194,31 @@ def test_a_second_fall_is_in_doubt(book: Book, second: str) -> None:
     book.seen("12-01 00:05", {1: second})
     assert figures(book)[1] == ("90", "uncertain")
     assert book.report().accounts[0].end_doubt == "fell again"
+
+
+def test_a_lower_bound_is_never_below_what_is_certain_of_others(new_book: Any, clock: Clock) -> None:
+    """One look before and one after each turn, and no other: all of 1's growth is at both turns."""
+    clock.at, book = local("12-15 12:00"), new_book("pairs")
+    for at, first, other in (
+        ("10-31 23:55", "0", "3"),
+        ("11-01 00:05", "0", "0"),
+        ("11-30 23:55", "10", "8"),
+        ("12-01 00:05", "10", "0"),
+    ):
+        book.seen(at, {1: first, 2: other})
+    report = book.report()
+    assert {line.sub_account_id: line.lower_bound for line in report.accounts} == {1: 0, 2: 8}
+    assert report.lower_bound == 8
+
+
+def test_an_undated_account_that_is_seen_after_the_ledgers_turn_alone(tmp_path: Path, clock: Clock) -> None:
+    """It may have been made, and used, before the platform turned, some hours later."""
+    clock.at, book = local("12-15 12:00"), Book(tmp_path, clock, zone="Pacific/Kiritimati")
+    book.seen("10-31 23:55", {2: "0"})
+    book.seen("11-30 12:00", {2: "0"})
+    book.seen("11-30 23:55", {1: ("1", "new", ""), 2: "0"})
+    book.seen("12-01 00:05", {1: ("1", "new", ""), 2: "0"})
+    assert figures(book)[1] == ("0", "uncertain")
 
 
 def test_all_zero_is_certain(book: Book) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.accounting.money import format_amount, parse_amount, percent
+from airflow_provider_closeai.costs.accounting.money import EXACT, format_amount, parse_amount, percent
 from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Report
 from airflow_provider_closeai.costs.accounting.spikes import short_balances, spikes
 from airflow_provider_closeai.costs.texts import shown
@@ -170,7 +170,8 @@ def reached_alerts(
     """
     chosen = list(thresholds)
     budgets = [threshold for threshold in chosen if threshold.kind in (BUDGET, FORECAST)]
-    found = list(_of_budgets(report, budgets))
+    with localcontext(EXACT):
+        found = list(_of_budgets(report, budgets))
     for threshold in chosen:
         if threshold.kind == SPIKE:
             found += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 
@@ -77,10 +78,17 @@ class Closing(msgspec.Struct, frozen=True):
     status: str
     accounts: dict[int, ClosedCost]
 
-    def is_uncertain(self, sub_account_id: int) -> bool:
-        """Return whether an account was closed with a figure that was in doubt."""
-        one = self.accounts.get(sub_account_id)
-        return one is not None and one.certainty == "uncertain"
+    def in_doubt(self, adjustments: Iterable[Adjustment]) -> set[int]:
+        """
+        Return the accounts that were closed with a figure in doubt, and that no difference has settled since.
+
+        :param adjustments: the lines that were appended to the month, oldest first.
+        """
+        certainties = {number: one.certainty for number, one in self.accounts.items()}
+        certainties.update(
+            (line.sub_account_id, line.certainty or "") for line in adjustments if line.source == DIFFERENCE
+        )
+        return {number for number, certainty in certainties.items() if certainty == "uncertain"}
 
     @property
     def total(self) -> Decimal:

@@ -46,7 +46,9 @@ def require_closable(report: Report, now: datetime, *, even_if_uncertain: bool =
 
 def closed_costs(report: Report) -> list[ClosedCost]:
     """
-    Return the figures with which a month is closed. Without accounts that is one line that names none.
+    Return the figures with which a month is closed, and who pays; of an account that only notes name 0.
+
+    Without accounts that is one line that names none.
 
     :param report: the month.
     """
@@ -57,14 +59,13 @@ def closed_costs(report: Report) -> list[ClosedCost]:
             account.alias,
             account.owner.team,
             account.owner.cost_center,
-            account.history.cost,
+            account.history.cost if account.history else ZERO,
             report.status,
             account.certainty,
             account.unseen_minutes,
             shares_text(account.shares),
         )
         for account in sorted(report.accounts, key=lambda account: account.sub_account_id)
-        if account.history
     ] or [ClosedCost(report.currency, None, "", "", "", ZERO, report.status)]
 
 
@@ -79,6 +80,7 @@ def differences(report: Report, now: datetime) -> list[Adjustment]:
     :param now: the time.
     """
     closed = report.closing.accounts if report.closing else {}
+    in_doubt = report.closing.in_doubt(report.appended) if report.closing else set()
     booked: dict[int, list[Decimal]] = {number: [one.amount] for number, one in closed.items()}
     for item in report.appended:
         if item.source == DIFFERENCE:
@@ -92,13 +94,7 @@ def differences(report: Report, now: datetime) -> list[Adjustment]:
         one = account or closed.get(number)
         cost = account.history.cost if account and account.history else ZERO
         difference = total([cost], less=booked.get(number, ()))
-        is_settled = (
-            account is not None
-            and account.is_certain
-            and report.closing is not None
-            and report.closing.is_uncertain(number)
-            and len(booked[number]) == 1
-        )
+        is_settled = number in in_doubt and account is not None and not account.start_doubt
         if difference or is_settled:
             found.append(
                 Adjustment(

@@ -27,8 +27,8 @@ _WHY = {
     AGAIN: "its counter fell more than once around the turn, or rose from below 0",
     PARTS: "its counter fell once, and another part of its start from 0 may hide in growth beside that",
     CLOSED: "the month was closed while it was in doubt, and what was settled since is not booked yet",
-    REFUND: "its counter fell and its balance did not fall by what it shows since, or it was below 0: that "
-    "is rather a refund",
+    REFUND: "its counter fell, and its balance does not show that this was its start from 0, or it was below "
+    "0: that may be a refund",
 }
 
 

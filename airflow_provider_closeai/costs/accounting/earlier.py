@@ -9,14 +9,13 @@ from decimal import Decimal
 
 import msgspec
 
-from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE, Adjustment, ClosedCost, Closing
+from airflow_provider_closeai.costs.accounting.booked import Adjustment, Closing
 from airflow_provider_closeai.costs.accounting.money import ZERO, total
 from airflow_provider_closeai.costs.accounting.months import Month
-from airflow_provider_closeai.costs.accounting.owners import UNALLOCATED
+from airflow_provider_closeai.costs.accounting.owners import Owners, Rule
 from airflow_provider_closeai.costs.accounting.report_model import Report
-from airflow_provider_closeai.costs.accounting.shares import allocate, shares_from
+from airflow_provider_closeai.costs.accounting.shares import Owner, Share, allocate, shares_from
 
-_PLACES = 8
 _DAY = timedelta(days=1)
 
 
@@ -49,13 +48,16 @@ class Earlier(msgspec.Struct, frozen=True):
 
     :param last: the calendar month before; ``None``: the ledger has nothing usable of it.
     :param of_year: those of the report's year, oldest first.
-    :param unusable: the names of months since its first one of which the ledger has nothing usable.
+    :param unusable: the names of months of that year since its first one, of which the ledger has nothing
+        usable.
+    :param warnings: what is missing of last month.
     :param began: when the ledger's first snapshot was made; ``None``: it is not known.
     """
 
     last: EarlierMonth | None = None
     of_year: Sequence[EarlierMonth] = ()
     unusable: Sequence[str] = ()
+    warnings: Sequence[str] = ()
     began: datetime | None = None
 
     @property
@@ -96,7 +98,7 @@ def wanted_months(month: Month, known: Iterable[str]) -> list[Month]:
     :returns: from the ledger's first one on, also those between that it does not have.
     """
     earliest = min(month.step(-1).name, f"{month.name[:4]}-01")
-    first = min((name for name in known if earliest <= name < month.name), default=month.name)
+    first = max(min(known, default=month.name), earliest)
     back = (month.step(-number) for number in range(12, 0, -1))
     return [one for one in back if first <= one.name]
 
@@ -112,12 +114,17 @@ def earlier_of(
     :param unusable: the names of those that cannot be computed, or are not there.
     :param began: when the ledger's first snapshot was made.
     """
-    last = next((one for one in found if one.month == month.step(-1)), None)
-    of_year = [one for one in found if one.month.name[:4] == month.name[:4]]
-    return Earlier(last, of_year, unusable, began)
+    before, year = month.step(-1), month.name[:4]
+    last = next((one for one in found if one.month == before), None)
+    of_year = [one for one in found if one.month.name[:4] == year]
+    without = [name for name in unusable if name[:4] == year]
+    warnings = [f"No last month: the ledger has nothing usable of {before.name}."]
+    return Earlier(last, of_year, without, warnings if before.name in unusable else (), began)
 
 
-def month_as_closed(month: Month, closing: Closing, adjustments: Iterable[Adjustment]) -> EarlierMonth:
+def month_as_closed(
+    month: Month, closing: Closing, adjustments: Sequence[Adjustment], rules: Sequence[Rule]
+) -> EarlierMonth:
     """
     Return a closed month: its figures and what was appended to them, as certain as they were then.
 
@@ -126,35 +133,33 @@ def month_as_closed(month: Month, closing: Closing, adjustments: Iterable[Adjust
     :param month: which.
     :param closing: its figures.
     :param adjustments: the lines that were appended to it.
+    :param rules: who pays for an account that was not there when it was closed.
     """
-    lines: defaultdict[int, list[Decimal]] = defaultdict(list)
-    uncertain: set[str] = set()
-    in_doubt: dict[int, bool] = {}
-    for number, cost in closing.accounts.items():
-        lines[number].append(cost.amount)
-        in_doubt[number] = closing.is_uncertain(number)
+    owners, in_doubt = Owners(rules), closing.in_doubt(adjustments)
+    lines = {number: [cost.amount] for number, cost in closing.accounts.items()}
+    payers = {number: (cost.owner, shares_from(cost.shares)) for number, cost in closing.accounts.items()}
     for line in adjustments:
-        lines[line.sub_account_id].append(line.amount)
-        if line.source == DIFFERENCE:
-            in_doubt[line.sub_account_id] = line.certainty == "uncertain"
+        number = line.sub_account_id
+        lines.setdefault(number, []).append(line.amount)
+        if number not in payers:
+            rule = owners.rule_of(number, line.alias)
+            payers[number] = (rule.owner, rule.shares)
     amounts: defaultdict[str, list[Decimal]] = defaultdict(list)
+    uncertain: set[str] = set()
     for number, found in lines.items():
-        closed = closing.accounts.get(number)
-        for team, amount in _by_team(closed, total(found)):
+        for team, amount in _by_team(*payers[number], total(found)):
             amounts[team].append(amount)
-            if in_doubt.get(number):
+            if number in in_doubt:
                 uncertain.add(team)
     by_team = {team: total(found) for team, found in amounts.items()}
     return EarlierMonth(month, closing.status, by_team, frozenset(uncertain))
 
 
-def _by_team(closed: ClosedCost | None, amount: Decimal) -> Iterator[tuple[str, Decimal]]:
-    shares = shares_from(closed.shares) if closed else ()
+def _by_team(owner: Owner, shares: Sequence[Share], amount: Decimal) -> Iterator[tuple[str, Decimal]]:
     if not shares:
-        yield closed.team if closed else UNALLOCATED, amount
+        yield owner.team, amount
         return
-    places = max(_PLACES, -int(amount.as_tuple().exponent))
-    for share, part in zip(shares, allocate(amount, shares, places), strict=True):
+    for share, part in zip(shares, allocate(amount, shares), strict=True):
         yield share.owner.team, part
 
 

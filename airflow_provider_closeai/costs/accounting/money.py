@@ -28,7 +28,7 @@ def parse_amount(name: str, value: object) -> Decimal:
     :param value: text, an integer or a ``Decimal``. Of a float its shortest text is taken: what was typed.
     :raises InvalidParameter: not a finite number.
     """
-    text = "" if isinstance(value, bool) else str(value).strip()
+    text = "" if isinstance(value, bool) else _text(value).strip()
     try:
         amount = Decimal(text)
     except decimal.InvalidOperation:
@@ -46,8 +46,13 @@ def parse_amount(name: str, value: object) -> Decimal:
     return amount
 
 
+def _text(value: object) -> str:
+    """Write it out; Python refuses that of an integer with more than 4,300 digits, and of a Decimal not."""
+    return str(Decimal(value) if isinstance(value, int) else value)
+
+
 def _short(value: object) -> str:
-    text = repr(value)
+    text = repr(value) if isinstance(value, bool | str) else _text(value)
     return text if len(text) <= 40 else f"{text[:30]}... ({len(text)} characters)"
 
 

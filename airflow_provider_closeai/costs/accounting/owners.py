@@ -17,9 +17,11 @@ from airflow_provider_closeai.costs.accounting.months import format_ids
 from airflow_provider_closeai.costs.accounting.shares import Owner, Share, owner_of, parse_shares, split_entry
 from airflow_provider_closeai.costs.errors import CurrencyConflict
 from airflow_provider_closeai.costs.inputs import cell_text
+from airflow_provider_closeai.costs.texts import shown
 
 #: The team of accounts that no rule names.
 UNALLOCATED = "Unallocated"
+_ID_DIGITS = 18
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -84,7 +86,7 @@ class Owners:
             return _NO_RULE
         first = found[0]
         for other in found[1:]:
-            if other.owner != first.owner:
+            if (other.owner, other.shares) != (first.owner, first.shares):
                 self._overlaps.setdefault((first, other), []).append(account_id)
         return first
 
@@ -193,8 +195,8 @@ def _rule(entry: Mapping[Any, Any], place: str) -> Rule:
     by_id, alias = cell["id"].strip(), cell["alias"]
     if bool(by_id) == bool(alias):
         raise InvalidParameter(f"{place} ({owner.team!r}): give exactly one of id and alias.")
-    if by_id and not by_id.isdecimal():
-        raise InvalidParameter(f"{place} ({owner.team!r}): {by_id!r} is no id of a sub-account.")
+    if by_id and not (by_id.isdecimal() and len(by_id) <= _ID_DIGITS):
+        raise InvalidParameter(f"{place} ({owner.team!r}): {shown(by_id)!r} is no id of a sub-account.")
     return Rule(owner, place, int(by_id) if by_id else None, alias or None, shares)
 
 

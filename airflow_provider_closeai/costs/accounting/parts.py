@@ -20,12 +20,12 @@ def parts_of(account: AccountCosts) -> list[AccountCosts]:
     history = account.history
     amounts = history.amounts if history else []
     appended = [item.amount for item in account.appended]
-    every = split([*amounts, *appended, account.kept], account.shares)
+    # As it was closed first: what is appended later takes nothing from anybody's part of that.
+    every = split([*amounts, account.kept, *appended], account.shares)
     doubtful = split([account.doubtful], account.shares)
     more: list[Any] = [None] * len(account.shares)
     if account.forecast is not None:
-        places = -int(account.forecast.as_tuple().exponent)
-        more = allocate(account.forecast, account.shares, max(places, 8))
+        more = allocate(account.forecast, account.shares)
     found = []
     for share, own, forecast, [doubt] in zip(account.shares, every, more, doubtful, strict=True):
         moved, rest = own[: len(amounts)], own[len(amounts) :]
@@ -41,7 +41,7 @@ def parts_of(account: AccountCosts) -> list[AccountCosts]:
                 history=msgspec.structs.replace(history, amounts=moved) if history else None,
                 appended=[
                     msgspec.structs.replace(item, amount=amount)
-                    for item, amount in zip(account.appended, rest, strict=False)
+                    for item, amount in zip(account.appended, rest[1:], strict=True)
                 ],
                 month_to_date=sum(own, ZERO),
                 opening=opening,

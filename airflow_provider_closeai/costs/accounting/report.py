@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import chain
 
 from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE, MAIN_ACCOUNT, Adjustment, Closing
@@ -141,22 +142,24 @@ def _accounts(
             )
         )
     moved: list[int] = []
+    in_doubt = closing.in_doubt(chain.from_iterable(appended.values())) if closing else set()
     for account in accounts:
         number = account.sub_account_id
         computed = base = account.month_to_date
         if closing is not None:
             one = closed.get(number)
             base = one.amount if one else ZERO
-            if one and one.owner != account.owner:
+            shares = shares_from(one.shares) if one else ()
+            if one and (one.owner, shares) != (account.owner, account.shares):
                 moved.append(number)
-                account.owner, account.shares = one.owner, shares_from(one.shares)
+                account.owner, account.shares = one.owner, shares
         account.appended = appended.get(number, [])
         account.month_to_date = base + sum((item.amount for item in account.appended), ZERO)
         account.adjustments = account.month_to_date - computed
+        if account.is_certain and number in in_doubt:
+            account.end_doubt = CLOSED  # until a close books what was settled since
         if not account.is_certain:  # what was closed may be more than the least that is seen now
             account.doubtful = max(account.doubtful + account.kept + _booked(account), ZERO)
-        elif closing is not None and closing.is_uncertain(number) and base + _booked(account) != computed:
-            account.end_doubt = CLOSED  # until a close books what was settled since
     accounts.sort(key=lambda account: (-account.month_to_date, account.sub_account_id))
     return accounts, sorted(moved)
 
@@ -204,9 +207,10 @@ def _observed(
     if history.is_gone(account):
         lost = history.lost_from(account)
         state, gap = ("deleted", 0) if lost is None else ("vanished", minutes(lost[1] - lost[0]))
-    elif account.known_at != account.last_seen:
+    if state != "vanished" and account.known_at != account.last_seen:
         gap = minutes(account.last_seen - (account.known_at or history.month.start))
     rule = owners.rule_of(account.id, account.alias)
+    doubtful = account.start_doubtful + (account.end_doubtful if is_over else ZERO)
     return AccountCosts(
         sub_account_id=account.id,
         alias=account.alias,
@@ -226,7 +230,7 @@ def _observed(
         start_doubt=account.start_doubt,
         end_doubt=account.end_doubt if is_over or state != "live" else "",
         unseen_minutes=minutes(account.unseen[1] - account.unseen[0]) if is_over and account.unseen else 0,
-        doubtful=account.start_doubtful + (account.end_doubtful if is_over else ZERO),
+        doubtful=min(doubtful, account.cost) if account.cost >= ZERO else doubtful,
     )
 
 

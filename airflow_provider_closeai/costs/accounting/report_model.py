@@ -93,7 +93,7 @@ class AccountCosts(Amounts, kw_only=True):
     :param state: ``live``; ``deleted``: its last value was recorded just before; ``vanished``: it was not
         listed any more, so what it spent in its last ``gap_minutes`` at most is missing; ``unobserved``: only
         appended lines name it.
-    :param gap_minutes: also of a live account that was listed without a cost since.
+    :param gap_minutes: also of an account that was listed, or recorded, without a cost since.
     :param observed_days: the local days with a snapshot between its first and its last sight.
     :param forecast: of the complete month at the rate so far; ``None`` where there is none.
     :param history: its observations; ``None``: unobserved.

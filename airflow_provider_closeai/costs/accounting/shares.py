@@ -66,15 +66,17 @@ def owner_of(shares: Sequence[Share]) -> Owner:
     return Owner(" + ".join(f"{share.owner.team} {format_amount(share.percent)} %" for share in shares))
 
 
-def allocate(amount: Decimal, shares: Sequence[Share], places: int) -> list[Decimal]:
+def allocate(amount: Decimal, shares: Sequence[Share]) -> list[Decimal]:
     """
     Split an amount by the largest remainder: each part is within one last digit of its share.
 
+    The parts have 8 decimals, or as many as the amount needs: they depend on nothing but the two.
+
     :param amount: what is split.
     :param shares: together 100 %.
-    :param places: decimals of the parts; not fewer than the amount has.
     """
     with decimal.localcontext(EXACT):
+        places = max(_PLACES, -int(amount.normalize().as_tuple().exponent))
         units = int(amount.scaleb(places).copy_abs())
         parts = [divmod(units * share.percent, 100) for share in shares]
         counts = [int(part) for part, _ in parts]
@@ -95,13 +97,12 @@ def split(amounts: Sequence[Decimal], shares: Sequence[Share]) -> list[list[Deci
     :param shares: together 100 %.
     :returns: for each share its part of every amount.
     """
-    places = max([_PLACES, *(-int(amount.as_tuple().exponent) for amount in amounts)])
     so_far, before = ZERO, [ZERO] * len(shares)
     parts: list[list[Decimal]] = [[] for _ in shares]
     with decimal.localcontext(EXACT):
         for amount in amounts:
             so_far += amount
-            now = allocate(so_far, shares, places)
+            now = allocate(so_far, shares)
             for part, old, new in zip(parts, before, now, strict=True):
                 part.append(new - old)
             before = now

@@ -55,7 +55,8 @@ def spikes(report: Report, previous: Report | None, percent: Decimal, floor: Dec
         with localcontext(ESTIMATE):
             spent = total(cost for when, cost in days.items() if first <= when < day)
             usual = (spent / (day - first).days).quantize(_ROUNDED)
-        if amount * 100 > usual * percent:
+            is_spike = amount * 100 > usual * percent
+        if is_spike:
             yield Spike(account, day, amount, usual)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from decimal import Decimal
 
 import msgspec
 
@@ -36,7 +37,8 @@ class _Splitter:
 
     def account(self, trace: Trace, start: Verdict, end: Verdict) -> AccountHistory | None:
         """Return an account's month; ``None`` where it has none, for certain."""
-        is_of_next = trace.is_older and not end.restarts  # its fall shows that it was there before the turn
+        # Its fall shows that it was there before the turn, and without a date it may be new.
+        is_of_next = trace.is_older and trace.created_at is not None and not end.restarts
         if trace.first >= self._end.at and (is_of_next or trace.first >= self._end.closes):
             return None
         if start.restarts and end.restarts and start.begin == end.end < len(trace.spans):
@@ -52,6 +54,9 @@ class _Splitter:
         if trace.next_at is None and not trace.is_gone and not end.has_fallen:
             doubt = WAITING if end.old_doubt else ""  # nobody has looked since
             end = msgspec.structs.replace(end, end=len(trace.spans), old_doubt=doubt)
+        is_below = self._between(trace, start, start.begin, end.end) < ZERO <= trace.before(end.end)
+        if is_below and (start.new_doubt or end.old_doubt):  # a fall of what may not be this month's at all
+            end = msgspec.structs.replace(end, end=start.begin)
         account = AccountHistory(
             id=trace.id,
             alias=trace.alias,
@@ -70,12 +75,18 @@ class _Splitter:
             unseen=self._unseen(trace, end),
         )
         self._move(account, trace, start, end)
-        account.start_doubtful = max(trace.before(start.doubtful), ZERO)
-        least = max(least, start.begin)
-        if least < end.end:
-            kept = ZERO if start.restarts and least == start.begin else trace.before(least)
-            account.end_doubtful = max(trace.before(end.end) - kept, ZERO)
+        begun = min(max(start.doubtful, start.begin), end.end)  # what is before is doubted once, and no more
+        account.start_doubtful = max(self._between(trace, start, start.begin, begun), ZERO)
+        account.end_doubtful = max(self._between(trace, start, max(least, begun), end.end), ZERO)
         return account if trace.is_in_month or account.spans or not account.is_certain else None
+
+    @staticmethod
+    def _between(trace: Trace, start: Verdict, first: int, last: int) -> Decimal:
+        """Return by how much the counter grew from a movement of the month until before another."""
+        if first >= last:
+            return ZERO
+        is_first = start.restarts and first == start.begin
+        return trace.before(last) - (ZERO if is_first else trace.before(first))
 
     def _move(self, account: AccountHistory, trace: Trace, start: Verdict, end: Verdict) -> None:
         """Add up the movements between the two turns."""

@@ -23,8 +23,7 @@ _EITHER_WAY, _SHORTEST = timedelta(hours=3), timedelta(days=28)
 
 #: Kinds of doubt. ``UNSEEN``: the ledger begins later. ``WAITING``: equal values, or none, since the turn.
 #: ``HIDDEN``: the value grew, and a reset may hide in that. ``AGAIN``: it fell twice. ``PARTS``: it fell
-#: once, and growth beside that may hide another part of the reset. ``REFUND``: the balance does not explain
-#: its fall.
+#: once, and growth beside that may hide another part of the reset. ``REFUND``: its fall may be a refund.
 UNSEEN, WAITING, HIDDEN, AGAIN, PARTS, REFUND = (
     "unseen",
     "waiting",
@@ -181,8 +180,11 @@ def _waiting(place: int) -> Verdict:
 
 
 def _fallen_once(trace: Trace, turn: Turn, fall: int, movements: range, *, is_in_parts: bool) -> Verdict:
-    """Take a fall for the reset, unless a part of it may hide in the growth before or after."""
-    spans = trace.spans
+    """Take a fall for the reset, unless that, or a part of it, may hide in growth."""
+    spans, use = trace.spans, _use_since(trace, turn, fall, movements)
+    if use is not None:
+        unseen = (spans[use].start, spans[fall].end)
+        return Verdict(fall, fall, restarts=True, old_doubt=REFUND, unseen=unseen, sure=use)
     hiding = [
         place
         for place in movements
@@ -204,6 +206,22 @@ def _fallen_once(trace: Trace, turn: Turn, fall: int, movements: range, *, is_in
         doubtful=len(spans) if is_left else 0,
         waits=is_left and not trace.is_gone,
     )
+
+
+def _use_since(trace: Trace, turn: Turn, fall: int, movements: range) -> int | None:
+    """
+    Return the first use in which a counter may have started again unseen: from 0, or since the assumed turn.
+
+    Then a fall after the turn, which the balance does not show to be the reset, may be a refund.
+    """
+    if trace.spans[fall].start < turn.closes or trace.spent.get(fall):
+        return None
+    for place in movements:
+        span, before = trace.spans[place], trace.before(place)
+        is_from_0 = before == ZERO and span.start >= turn.opens
+        if place < fall and (is_from_0 or (span.end > turn.at and not (before and trace.is_exact(place)))):
+            return place
+    return None
 
 
 def _fallen_in_doubt(trace: Trace, falls: list[int], movements: range) -> Verdict:

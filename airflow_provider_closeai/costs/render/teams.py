@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from hashlib import sha256
 
 import msgspec
 
 from airflow_provider_closeai.costs.accounting.earlier import Earlier
-from airflow_provider_closeai.costs.accounting.money import ZERO, percent, total
+from airflow_provider_closeai.costs.accounting.money import EXACT, ZERO, percent, total
 from airflow_provider_closeai.costs.accounting.owners import UNALLOCATED
 from airflow_provider_closeai.costs.accounting.report_model import OwnerCosts, Report
 
@@ -132,7 +132,7 @@ def _team(
     forecast = None if report.forecast is None else _sum(line.forecast for line in lines) or ZERO
     used = None if budget is None else percent(amount, budget)
     forecast_used = None if budget is None or forecast is None else percent(forecast, budget)
-    verdict, level = ("", "") if used is None else _verdict(used, forecast_used)
+    verdict, level = ("", "") if budget is None else _verdict(amount, forecast, budget)
     if name == UNALLOCATED and amount and len(report.owners) > 1:
         verdict, level = "no owner", "warn"
     return Team(
@@ -155,14 +155,15 @@ def _team(
     )
 
 
-def _verdict(used: Decimal, forecast_used: Decimal | None) -> tuple[str, str]:
-    if used > 100:
+def _verdict(amount: Decimal, forecast: Decimal | None, budget: Decimal) -> tuple[str, str]:
+    """Compare the amounts themselves: a percentage is rounded."""
+    if amount > budget:
         return "over budget", "bad"
-    if forecast_used is not None and forecast_used > 100:
+    if forecast is not None and forecast > budget:
         return "forecast over budget", "warn"
-    if used >= _NEARLY:
-        return f"{_NEARLY} % or more used", "warn"
-    return "within budget", "good"
+    with localcontext(EXACT):
+        is_nearly = amount * 100 >= budget * _NEARLY
+    return (f"{_NEARLY} % or more used", "warn") if is_nearly else ("within budget", "good")
 
 
 def _severity(team: Team) -> tuple[int, int, Decimal, str]:

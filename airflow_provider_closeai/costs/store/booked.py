@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,8 +24,6 @@ from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile, run_
 from airflow_provider_closeai.costs.texts import shown
 
 log = logging.getLogger(__name__)
-
-_PLACES = 8
 
 
 class _Reported(msgspec.Struct, frozen=True):
@@ -147,13 +144,16 @@ def require_ledger_currency(ledger: Ledger, currency: str) -> None:
     :param ledger: where it is to be booked.
     :param currency: of the amount.
     :raises CurrencyConflict: months were closed, or else notes booked, in another one only.
+    :raises DamagedFile: no file says in which one they were.
     """
     for kind, what in ((CLOSED, "months were closed"), (ADJUSTMENTS, "notes were booked")):
         found: set[str] = set()
-        for month in ledger.months(kind):
-            for file in ledger.files(kind, month):
-                with contextlib.suppress(DamagedFile):
-                    found.update(ledger.read(file, ["currency"])[0])
+        damage: DamagedFile | None = None
+        for file in (file for month in ledger.months(kind) for file in ledger.files(kind, month)):
+            try:
+                found.update(ledger.read(file, ["currency"])[0])
+            except DamagedFile as error:
+                damage = error
         if found:
             if currency not in found:
                 raise CurrencyConflict(
@@ -161,6 +161,8 @@ def require_ledger_currency(ledger: Ledger, currency: str) -> None:
                     f"{', '.join(sorted(found))}. Nothing is converted here: book it in that currency."
                 )
             return
+        if damage:
+            raise damage
 
 
 def read_late_adjustments(
@@ -206,8 +208,7 @@ def _split(movement: Movement, before: Decimal, shares: Sequence[Share]) -> list
     if not shares:
         return [movement]
     after = total([before, movement.amount])
-    places = max(_PLACES, *(-int(amount.as_tuple().exponent) for amount in (before, after)))
-    parts = zip(shares, allocate(before, shares, places), allocate(after, shares, places), strict=True)
+    parts = zip(shares, allocate(before, shares), allocate(after, shares), strict=True)
     return [
         msgspec.structs.replace(movement, owner=share.owner, amount=total([new], less=[old]))
         for share, old, new in parts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from airflow_provider_closeai.costs.accounting.earlier import (
@@ -15,6 +15,7 @@ from airflow_provider_closeai.costs.accounting.earlier import (
     wanted_months,
 )
 from airflow_provider_closeai.costs.accounting.months import Month
+from airflow_provider_closeai.costs.accounting.owners import Rule
 from airflow_provider_closeai.costs.accounting.report_model import Report
 from airflow_provider_closeai.costs.errors import CurrencyConflict, DamagedFile, NoObservation
 from airflow_provider_closeai.costs.store import booked
@@ -24,7 +25,13 @@ from airflow_provider_closeai.costs.store.ledger import Ledger
 log = logging.getLogger(__name__)
 
 
-def read_earlier(ledger: Ledger, month: Month, currency: str, compute: Callable[[Month], Report]) -> Earlier:
+def read_earlier(
+    ledger: Ledger,
+    month: Month,
+    currency: str,
+    compute: Callable[[Month], Report],
+    owners: Sequence[Rule] = (),
+) -> Earlier:
     """
     Read the months that a report is compared with.
 
@@ -34,6 +41,7 @@ def read_earlier(ledger: Ledger, month: Month, currency: str, compute: Callable[
     :param month: the report's.
     :param currency: the report's.
     :param compute: computes a month.
+    :param owners: who pays for an account that was not there when its month was closed.
     """
     found: list[EarlierMonth] = []
     unusable: list[str] = []
@@ -48,7 +56,7 @@ def read_earlier(ledger: Ledger, month: Month, currency: str, compute: Callable[
                 found.append(month_as_computed(compute(one)))
             else:
                 lines, _ = booked.read_adjustments(ledger, one.name, currency)
-                found.append(month_as_closed(one, closing, lines))
+                found.append(month_as_closed(one, closing, lines, owners))
         except (CurrencyConflict, DamagedFile, NoObservation) as error:
             log.warning("%s is in no comparison: %s", one.name, error)
             unusable.append(one.name)
