@@ -75,12 +75,11 @@ class Simulator:
         self._backend = Backend(api, self._faults, self._log, Control(self), self.clock.now)
         if self._keeper:
             self._backend.keep = self._keeper.keep
-        lasting = state is not None
-        self._discovery = Host("discovery", self._backend, ports[0], lasting=lasting)
-        self._bases = [
-            Host(f"base-{index}", self._backend, number, lasting=lasting)
-            for index, number in enumerate(ports[1:])
-        ]
+        names = ["discovery", *(f"base-{index}" for index in range(bases))]
+        self._discovery, *self._bases = (
+            Host(name, self._backend, number, lasting=state is not None)
+            for name, number in zip(names, ports, strict=True)
+        )
 
     def start(self) -> Simulator:
         """Listen on all hosts."""
