@@ -166,7 +166,8 @@ class BasePool:
         """
         Return what is known of every base, best-ranked first; probes only verdicts that are too old.
 
-        One process of the host probes, the others wait for what it finds. Raises as :meth:`known`.
+        One process of the host probes, the others wait for what it finds. Raises as :meth:`known`, and where
+        discovery refuses the key, whatever it listed before.
         """
         known = self._probe_all()
         if not self._config.api_bases and self._is_due(known):
@@ -176,6 +177,8 @@ class BasePool:
 
     def _probe_all(self) -> PoolState:
         known = self._current()
+        if known.refused:
+            raise self._nothing_known(known)
         if any(self._is_old(known.verdicts.get(base.api)) for base in known.bases):
             known = self._probe(known.bases, wait=_PROBE_SECONDS * (len(known.bases) + 1))
         return known

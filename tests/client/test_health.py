@@ -22,7 +22,7 @@ from airflow_provider_closeai.client.answers import Attempt, Outcome
 from airflow_provider_closeai.client.cache import Cache, PoolState
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
-from airflow_provider_closeai.client.errors import NoHealthyBase
+from airflow_provider_closeai.client.errors import AuthenticationFailed, NoHealthyBase
 from airflow_provider_closeai.client.pool import BasePool
 from airflow_provider_closeai.client.retry import Progress
 from airflow_provider_closeai.client.transport import Transport
@@ -279,6 +279,33 @@ def test_look_goes_on_while_discovery_is_down_and_gives_up_on_a_refused_key(sim:
         check_bases(lambda: CloseAIClient(wrong), "any")
     with pytest.raises(ValueError, match="require"):
         check_bases(lambda: client_of(sim), "most")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_key_that_discovery_refuses_later_fails_the_look_and_no_call(
+    sim: Simulator, clock: Clock, status: int
+) -> None:
+    client = client_of(sim, clock=clock_with(now=clock))
+    assert check_bases(lambda: client, "any").base == sim.base_urls[0]
+    clock.now += 3600
+    sim.fault("links", "status", status=status, body={"error": {"message": "revoked"}})
+    for _ in range(3):
+        with pytest.raises(AuthenticationFailed, match="refuses the key") as caught:
+            check_bases(lambda: client, "any")
+        assert caught.value.permanent
+    assert list(client.iter_sub_accounts()) == []
+    assert sim.count("links") == 2
+    clock.now += 60
+    assert check_bases(lambda: client, "any").base == sim.base_urls[0], "it is accepted again"
+
+
+def test_somebody_elses_401_at_discovery_fails_no_look(sim: Simulator, clock: Clock) -> None:
+    client = client_of(sim, clock=clock_with(now=clock))
+    client.list_bases()
+    clock.now += 3600
+    sim.fault("links", "foreign", status=401, times=None)
+    assert check_bases(lambda: client, "any").base == sim.base_urls[0]
+    assert sim.count("links") == 2
 
 
 def test_look_tells_none_is_healthy_from_nobody_knows(
