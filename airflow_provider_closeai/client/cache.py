@@ -62,11 +62,13 @@ class PoolState(msgspec.Struct, frozen=True):
     :param discovered_at: when it came (epoch seconds); 0: never.
     :param failures: discoveries that failed since then.
     :param unchanged: discoveries in a row, asked because no base could be reached, that listed the same.
+    :param asked_at: when discovery was last asked in vain: a put-off is as good as the clock that set it.
     :param ask_again_at: not before then may discovery be asked again.
     :param why: what the last failed discovery met, for a person.
     :param refused: whether it was the key that discovery refused (401, 403).
     :param verdicts: by base.
     :param found_shapes: of aliases that the platform's filter has found (:mod:`.alias_filter`).
+    :param key_asked_at: with fixed bases: when the platform was last asked about the key.
     :param ask_key_again_at: with fixed bases: until then it is known whether the key is refused.
     :param key_refused: what the platform said when it refused the key; empty: it did not.
     :param published: what of the bases' health tasks have last told Airflow.
@@ -78,11 +80,13 @@ class PoolState(msgspec.Struct, frozen=True):
     discovered_at: float = 0.0
     failures: int = 0
     unchanged: int = 0
+    asked_at: float = 0.0
     ask_again_at: float = 0.0
     why: str = ""
     refused: bool = False
     verdicts: dict[str, HealthCheckResult] = {}
     found_shapes: tuple[tuple[str, ...], ...] = ()
+    key_asked_at: float = 0.0
     ask_key_again_at: float = 0.0
     key_refused: str = ""
     published: str = ""
@@ -99,8 +103,8 @@ def merged(here: PoolState, theirs: PoolState, now: float, health_ttl: float) ->
     :param now: the time.
     :param health_ttl: seconds for which a verdict is used.
     """
-    newest = max(here, theirs, key=lambda known: (known.discovered_at, known.ask_again_at))
-    of_key = max(here, theirs, key=lambda known: known.ask_key_again_at)
+    newest = max(here, theirs, key=lambda known: (known.discovered_at, known.asked_at))
+    of_key = max(here, theirs, key=lambda known: known.key_asked_at)
     verdicts = {
         base: _deciding(here.verdicts.get(base), theirs.verdicts.get(base), now, health_ttl)
         for base in {**theirs.verdicts, **here.verdicts}
@@ -109,6 +113,7 @@ def merged(here: PoolState, theirs: PoolState, now: float, health_ttl: float) ->
         newest,
         verdicts={base: seen for base, seen in verdicts.items() if seen is not None},
         found_shapes=tuple(dict.fromkeys((*here.found_shapes, *theirs.found_shapes))),
+        key_asked_at=of_key.key_asked_at,
         ask_key_again_at=of_key.ask_key_again_at,
         key_refused=of_key.key_refused,
         leave_alone_until=here.leave_alone_until,
@@ -185,7 +190,7 @@ class Cache:
         except Exception as problem:
             warn_once(f"The shared cache of bases cannot be read ({reason(problem)}).")
         known = self._verified(self._unshared.get(self.name, text))
-        return (known and self._without_future(known)) or PoolState()
+        return (known and self._dated(known, _SKEW)) or PoolState()
 
     def _write_here(self, known: PoolState) -> None:
         text = self._signed(known)
@@ -212,7 +217,7 @@ class Cache:
             with lock(self.name, 2.0, self._clock):
                 self._leave_alone(self._read_here(), problem)
             return None
-        return known and self._not_ahead(known)
+        return known and self._dated(known, _MAX_SKEW)
 
     def _write_shared(self, here: PoolState, verdicts: dict[str, HealthCheckResult]) -> None:
         known = msgspec.structs.replace(here, verdicts=verdicts, leave_alone_until=0.0)
@@ -261,27 +266,29 @@ class Cache:
         self._last = (text, known)
         return known
 
-    def _without_future(self, known: PoolState) -> PoolState | None:
-        now = self._clock.now()
-        if known.discovered_at > now + _SKEW or known.ask_again_at > now + MAX_PUT_OFF + _SKEW:
-            return None  # a clock was wrong: then nothing of it can be dated
-        if all(seen.at <= now + _SKEW for seen in known.verdicts.values()):
-            return known
-        verdicts = {base: seen for base, seen in known.verdicts.items() if seen.at <= now + _SKEW}
-        return msgspec.structs.replace(known, verdicts=verdicts)
+    def _dated(self, known: PoolState, tolerance: float) -> PoolState | None:
+        """
+        Take what a clock dated in the future as seen now; what is further ahead is as if not known.
 
-    def _not_ahead(self, known: PoolState) -> PoolState | None:
-        """Take what another host's clock dates in the future as seen now, within bounds."""
+        A wait is never taken for longer than it was meant: where it began in the future, there is none.
+
+        :param tolerance: seconds that the clock may have been ahead.
+        """
         now = self._clock.now()
-        if known.discovered_at > now + _MAX_SKEW or known.ask_again_at > now + MAX_PUT_OFF + _MAX_SKEW:
-            return None
+        if known.discovered_at > now + tolerance:
+            return None  # then nothing of it can be dated
+        if known.asked_at > now + _SKEW:
+            known = msgspec.structs.replace(known, failures=0, asked_at=0.0, why="", refused=False)
+        if known.key_asked_at > now + _SKEW:
+            known = msgspec.structs.replace(known, key_asked_at=0.0, ask_key_again_at=0.0, key_refused="")
         verdicts = {
-            base: msgspec.structs.replace(seen, at=min(seen.at, now))
+            base: seen if seen.at <= now else msgspec.structs.replace(seen, at=now)
             for base, seen in known.verdicts.items()
-            if seen.at <= now + _MAX_SKEW
+            if seen.at <= now + tolerance
         }
-        discovered_at = min(known.discovered_at, now)
-        ask_again_at = min(known.ask_again_at, now + MAX_PUT_OFF)
         return msgspec.structs.replace(
-            known, discovered_at=discovered_at, ask_again_at=ask_again_at, verdicts=verdicts
+            known,
+            discovered_at=min(known.discovered_at, now),
+            ask_again_at=min(known.ask_again_at, known.asked_at + MAX_PUT_OFF),
+            verdicts=verdicts,
         )

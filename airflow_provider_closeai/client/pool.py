@@ -247,7 +247,9 @@ class BasePool:
                     return renewed
                 unchanged = old.unchanged + 1
                 wait = discovery_wait(unchanged, None)
-                return msgspec.structs.replace(renewed, unchanged=unchanged, ask_again_at=now + wait)
+                return msgspec.structs.replace(
+                    renewed, unchanged=unchanged, asked_at=now, ask_again_at=now + wait
+                )
 
             return self._cache.change(renew)
         why = asked.detail if asked.outcome is not Outcome.EXECUTED else self._why_none(asked.value)
@@ -257,6 +259,7 @@ class BasePool:
             return msgspec.structs.replace(
                 old,
                 failures=old.failures + 1,
+                asked_at=now,
                 ask_again_at=now + discovery_wait(old.failures + 1, asked.retry_after),
                 why=why,
                 refused=asked.outcome is Outcome.REJECTED and asked.status in (401, 403),

@@ -135,6 +135,9 @@ def _ask_about_key(client: CloseAIClient) -> PoolState:
         wait = client.config.health_ttl
 
     def learn(old: PoolState) -> PoolState:
-        return msgspec.structs.replace(old, ask_key_again_at=client.clock.now() + wait, key_refused=refused)
+        now = client.clock.now()
+        return msgspec.structs.replace(
+            old, key_asked_at=now, ask_key_again_at=now + wait, key_refused=refused
+        )
 
     return client.cache.change(learn)

@@ -201,11 +201,13 @@ def changed(sim: Simulator, **fields: object) -> PoolState:
 def test_what_is_dated_in_the_future_is_not_believed(warm: Simulator) -> None:
     now = time.time()
     assert changed(warm).bases
-    assert changed(warm, ask_again_at=now + MAX_PUT_OFF).bases
     assert changed(warm, discovered_at=now + 3600) == PoolState()
     client_of(warm).list_bases()
     assert warm.count("links") == 2
-    assert changed(warm, ask_again_at=now + 2 * MAX_PUT_OFF) == PoolState()
+    put_off = changed(warm, asked_at=now, ask_again_at=now + 2 * MAX_PUT_OFF)
+    assert (put_off.bases != (), put_off.ask_again_at) == (True, now + MAX_PUT_OFF)
+    frozen = changed(warm, asked_at=now + 3600, refused=True, ask_again_at=now + 3700)
+    assert (frozen.ask_again_at < now, frozen.refused) == (True, False)
     assert changed(warm, discovered_at=now - STALE_FOR, bases=(ApiBase("https://x"),)).bases
     good, bad = HealthCheckResult(True, now - 5, ""), HealthCheckResult(True, now + 3600, "")
     assert changed(warm, verdicts={"https://a": good, "https://b": bad}).verdicts == {"https://a": good}

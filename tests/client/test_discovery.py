@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import email.utils
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support import Clock, Sleeps, client_of, clock_with, config_of, in_processes, in_threads, platform
+from test_cache import Variable, shared_client, use_host
 
 from airflow_provider_closeai.client.cache import STALE_FOR, Cache
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -15,6 +17,7 @@ from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import AuthenticationFailed, DiscoveryError
 from airflow_provider_closeai.client.pool import BasePool
 from airflow_provider_closeai.client.transport import Transport
+from airflow_provider_closeai.provisioning.health import check_bases
 from airflow_provider_closeai.simulator import Request, Simulator
 
 
@@ -280,3 +283,56 @@ def test_a_http_date_is_a_retry_after_too(sim: Simulator, clock: Clock) -> None:
     clock.now += 101
     bases_of(sim, clock).known()
     assert sim.count("links") == 3
+
+
+@pytest.mark.parametrize("ahead", [600, 8 * 3600, 30 * 86_400])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_clock_that_was_ahead_puts_discovery_off_no_longer(
+    sim: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clock: Clock, ahead: int, shared: bool
+) -> None:
+    variable, right = Variable(), clock.now
+    clock.now += ahead
+    sim.fault("links", "error_before")
+    with pytest.raises(DiscoveryError):
+        shared_client(sim, variable, clock).list_bases()
+    clock.now = right + 61
+    if shared:
+        use_host(monkeypatch, tmp_path, "b")
+    assert shared_client(sim, variable, clock).check_health()[0].healthy
+    assert sim.count("links") == 2
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("was_refused", [False, True])
+def test_a_clock_that_was_ahead_does_not_freeze_what_is_known_of_the_key(
+    sim: Simulator,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    clock: Clock,
+    was_refused: bool,
+    shared: bool,
+) -> None:
+    variable, right = Variable(), clock.now
+    config = config_of(sim, api_bases=sim.base_urls)
+
+    def is_accepted() -> bool:
+        clocked = clock_with(now=clock)
+        try:
+            return bool(
+                check_bases(lambda: CloseAIClient(config, store=variable.store, clock=clocked), "any").base
+            )
+        except AuthenticationFailed:
+            return False
+
+    def refuse() -> None:
+        sim.fault("list", "status", status=403, body={"error": {"message": "suspended"}}, times=None)
+
+    clock.now += 30 * 86_400
+    if was_refused:
+        refuse()
+    assert is_accepted() is not was_refused
+    clock.now = right
+    sim.clear_faults() if was_refused else refuse()
+    if shared:
+        use_host(monkeypatch, tmp_path, "b")
+    assert is_accepted() is was_refused
