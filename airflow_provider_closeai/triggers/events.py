@@ -110,13 +110,17 @@ class _Watch(BaseEventTrigger):
                 is_stored = monotonic() - told_at >= _SECONDS_TO_STORE
                 if is_stored:
                     stored = known
-                known, news = await self._compare(known, seen)
+                now, news = await self._compare(known, seen)
+                holds = stored
                 if news is not None:
-                    stored = self._while_telling(stored, news)
+                    holds = self._while_telling(stored, news)
                 elif is_stored:
-                    stored = known
-                if stored != noted and await in_thread(_note, name, stored):
-                    noted = stored
+                    holds = now
+                if holds != noted and await in_thread(_note, name, holds):
+                    noted = holds
+                if news is not None and holds != noted:
+                    continue  # nobody would know that it may have been told: put off
+                known, stored = now, holds
             except Exception as error:  # the next look tries again
                 trouble = _warn(type(self), arguments, error, trouble)
             else:
@@ -283,8 +287,8 @@ def _note(name: str, known: Any) -> bool:
         Variable.set(name, json.dumps(known), description="CloseAI: what an AssetWatcher has told")
     except Exception as error:
         warn_once(
-            f"The Variable {name} cannot be written ({reason(error)}): a watcher that starts anew may "
-            "tell an event again, or miss one."
+            f"The Variable {name} cannot be written ({reason(error)}): events are put off, and a watcher "
+            "that starts anew may tell one again."
         )
         return False
     return True

@@ -180,15 +180,20 @@ def test_a_variable_that_somebody_damaged_ends_no_watch(
         variables.texts.clear()
 
 
-def test_variables_that_cannot_be_written_hold_nothing_up(
+def test_an_event_is_put_off_until_it_is_noted_that_it_is_told(
     variables: Variables, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def seen() -> Iterable[str]:
-        yield A
+    def seen(then: list[str]) -> Iterable[str]:
+        yield from (A, A)
         variables.is_down = True
-        yield from (A, B, B, B)
+        yield from (B, B)
+        variables.is_down = False
+        yield from then
 
-    assert bases(seen()) == ["-", "-", "-", B, "-"]
+    for then, base in (([A, A], "-"), ([B], B), ([C], C)):
+        variables.texts.clear()
+        assert bases(seen(then), looks=1) == ["-", "-", "-", "-", base, *["-"] * (len(then) - 1)]
+        assert bases([A], looks=1) == ["-" if base == "-" else A], "what holds is the last word"
     assert caplog.text.count("cannot be written") == 1
 
 
