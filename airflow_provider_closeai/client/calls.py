@@ -16,7 +16,7 @@ from airflow_provider_closeai.client.config import ClientConfig
 from airflow_provider_closeai.client.decoding import decode_page, decoder
 from airflow_provider_closeai.client.models import CreateAnswer, CreditGrants, SuccessAnswer
 from airflow_provider_closeai.client.pool import BasePool
-from airflow_provider_closeai.client.transport import Transport
+from airflow_provider_closeai.client.transport import LONGEST, Transport
 from airflow_provider_closeai.local_state.clock import Clock
 
 _ACCOUNTS = "/api/v1/account/sub-account"
@@ -32,6 +32,7 @@ class Call(msgspec.Struct, frozen=True):
     :param decode: makes the value of a success; raises where the answer says no.
     :param repeatable: whether it may be sent again once it may have been executed.
     :param writes: whether it changes anything.
+    :param longest: bytes of an answer that are read.
     :param may_miss: whether it names keys, so that a 404 can be the platform's word on one of them.
     """
 
@@ -41,10 +42,12 @@ class Call(msgspec.Struct, frozen=True):
     decode: Callable[[bytes], Any]
     repeatable: bool = True
     writes: bool = True
+    longest: int = LONGEST
     may_miss: bool = False
 
 
 LIST = Call("list", "GET", f"{_ACCOUNTS}/list", decode_page, writes=False)
+LIST_AT_ONCE = msgspec.structs.replace(LIST, longest=8 * LONGEST)
 CREATE = Call("create", "POST", f"{_ACCOUNTS}/token", decoder(CreateAnswer), repeatable=False)
 UPDATE = Call("update", "POST", f"{_ACCOUNTS}/token/info", decoder(SuccessAnswer), may_miss=True)
 DELETE = Call("delete", "DELETE", f"{_ACCOUNTS}/token", decoder(SuccessAnswer), may_miss=True)
@@ -113,6 +116,7 @@ class Caller:
                 query=query,
                 body=body,
                 fresh=fresh,
+                longest=call.longest,
                 may_miss=call.may_miss,
                 may_leave=may_leave,
             )

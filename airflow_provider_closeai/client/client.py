@@ -15,7 +15,7 @@ import msgspec
 from airflow_provider_closeai.client import alias_filter, errors, failures, retry
 from airflow_provider_closeai.client.answers import Outcome
 from airflow_provider_closeai.client.cache import Cache
-from airflow_provider_closeai.client.calls import BILLING, CREATE, DELETE, LIST, UPDATE, Caller
+from airflow_provider_closeai.client.calls import BILLING, CREATE, DELETE, LIST, LIST_AT_ONCE, UPDATE, Caller
 from airflow_provider_closeai.client.config import ClientConfig
 from airflow_provider_closeai.client.listing import read_all
 from airflow_provider_closeai.client.models import (
@@ -37,6 +37,7 @@ from airflow_provider_closeai.local_state.stores import Store
 log = logging.getLogger(__name__)
 
 _MOST_SHAPES = 50
+_PAGE = 5000  # accounts whose page is an answer of usual length, however long their prices
 _FEW = 20  # aliases that are asked for one by one, where nobody knows how many accounts there are
 
 
@@ -194,7 +195,8 @@ class CloseAIClient:
         query = {"page": str(number), "page_size": str(size)}
         if alias is not None:
             query["alias"] = alias
-        executed = self._caller.send(LIST, query=query)[-1]
+        call = LIST if 0 < size <= _PAGE else LIST_AT_ONCE
+        executed = self._caller.send(call, query=query)[-1]
         self.platform_time = executed.date
         answer: SubAccountPage = executed.value
         if alias is None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from airflow_provider_closeai.client import errors
 from airflow_provider_closeai.client.answers import Attempt, Outcome
+from airflow_provider_closeai.client.cache import PoolState
 from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
 
 
@@ -52,6 +53,27 @@ def shut_out(call: str, attempts: Sequence[Attempt]) -> errors.AuthenticationFai
         call=call,
         base=last.base,
         status=last.status,
+    )
+
+
+def no_bases(origin: str, known: PoolState, now: float) -> errors.CloseAIError:
+    """Make the error of discovery that refuses the key, or of bases of which none is known."""
+    why = known.why or "another process is still asking"
+    if known.refused:
+        return errors.AuthenticationFailed(
+            f"Discovery at {origin} refuses the key ({why}). Put the main account's sk into the "
+            "connection's API key; a sub-account's sk has no access.",
+            call="links",
+            base=origin,
+        )
+    wait = max(0.0, known.ask_again_at - now)
+    return errors.DiscoveryError(
+        f"No base is known: discovery at {origin} failed ({why}), and is asked again in {wait:.0f} s at "
+        "the earliest. If you know a base that works, list it in the connection's extra 'api_bases': "
+        "then discovery is not needed.",
+        call="links",
+        base=origin,
+        retry_after=wait,
     )
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from airflow_provider_closeai.client import errors, retry
+from airflow_provider_closeai.client import errors, failures, retry
 from airflow_provider_closeai.client.answers import Attempt, Outcome
 from airflow_provider_closeai.client.bases import (
     FIRST_WAIT,
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 LINKS_PATH = "/api/v1/links"
 HEALTH_PATH = "/api/v1/healthy"
 _PROBE_SECONDS = 10.0
+_LONGEST_HEALTHY, _LONGEST_LINKS = 64 * 2**10, 2**20
 _POLL_EVERY = 0.05
 _NOT_PROBED = HealthCheckResult(healthy=False, at=0.0, detail="another process is still probing it")
 
@@ -178,7 +179,7 @@ class BasePool:
     def _probe_all(self) -> PoolState:
         known = self._current()
         if known.refused:
-            raise self._nothing_known(known)
+            raise failures.no_bases(self._config.origin, known, self._now())
         if any(self._is_old(known.verdicts.get(base.api)) for base in known.bases):
             known = self._probe(known.bases, wait=_PROBE_SECONDS * (len(known.bases) + 1))
         return known
@@ -208,7 +209,7 @@ class BasePool:
                     known = self._discover(known)
         if self._is_usable(known):
             return known
-        raise self._nothing_known(known)
+        raise failures.no_bases(self._config.origin, known, self._now())
 
     def _with_fixed(self, known: PoolState) -> PoolState:
         fixed = self._config.api_bases
@@ -277,26 +278,13 @@ class BasePool:
         config = self._config
         seconds = min(config.deadline / 2, config.connect_timeout + config.read_timeout)
         return self._transport.attempt(
-            "GET", config.origin, LINKS_PATH, decode=decode_links, seconds=seconds, fresh=True
-        )
-
-    def _nothing_known(self, known: PoolState) -> errors.CloseAIError:
-        origin, why = self._config.origin, known.why or "another process is still asking"
-        if known.refused:
-            return errors.AuthenticationFailed(
-                f"Discovery at {origin} refuses the key ({why}). Put the main account's sk into the "
-                "connection's API key; a sub-account's sk has no access.",
-                call="links",
-                base=origin,
-            )
-        wait = max(0.0, known.ask_again_at - self._now())
-        return errors.DiscoveryError(
-            f"No base is known: discovery at {origin} failed ({why}), and is asked again in {wait:.0f} s at "
-            "the earliest. If you know a base that works, list it in the connection's extra 'api_bases': "
-            "then discovery is not needed.",
-            call="links",
-            base=origin,
-            retry_after=wait,
+            "GET",
+            config.origin,
+            LINKS_PATH,
+            decode=decode_links,
+            seconds=seconds,
+            fresh=True,
+            longest=_LONGEST_LINKS,
         )
 
     def _probe(self, bases: Sequence[ApiBase], wait: float) -> PoolState:
@@ -331,6 +319,7 @@ class BasePool:
             decode=decode_healthy,
             seconds=_PROBE_SECONDS,
             auth=False,
+            longest=_LONGEST_HEALTHY,
             fresh=True,  # a kept connection that dies proves nothing
         )
         if probe.outcome is Outcome.EXECUTED and probe.status != 200:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlencode
 
 import msgspec
@@ -42,6 +42,9 @@ from airflow_provider_closeai.client.proxies import SOCKS_ERRORS, is_socks, prox
 from airflow_provider_closeai.client.retry_after import parse_retry_after
 from airflow_provider_closeai.client.watchdog import Limit, ends
 
+#: Bytes of an answer, unpacked, that are read at most.
+LONGEST = 64 * 2**20
+_PIECE = 10 * 2**10  # as read from the wire: a packed one is a thousand times as long
 _CUT = "the connection was cut before a whole answer came"
 
 
@@ -199,6 +202,7 @@ class Transport:
         body: object = None,
         auth: bool = True,
         fresh: bool = False,
+        longest: int = LONGEST,
         may_miss: bool = False,
         may_leave: Callable[[], bool] | None = None,
     ) -> Attempt:
@@ -210,6 +214,7 @@ class Transport:
         :param auth: whether the main key goes with it.
         :param fresh: use a new connection, of this attempt alone; on an idle one that died, a lost answer
             and a request that was never read look the same.
+        :param longest: bytes of the answer; a longer one is not the platform's.
         :param may_leave: asked once there is a connection, directly before the first byte: False, and nothing
             is sent.
         """
@@ -232,7 +237,7 @@ class Transport:
                 ) as response,
             ):
                 status = response.status_code
-                content, headers = response.content, response.headers
+                content, headers = _content(response, longest), response.headers
         except (requests.RequestException, HTTPError, ValueError) as error:
             failure = _network_failure(error, limit.is_over, timeouts)
         except OSError:  # what requests raises for a CA bundle that is not there
@@ -240,6 +245,8 @@ class Transport:
         else:
             wait = parse_retry_after(headers.get("Retry-After"), time.time())
             key = self._config.key.reveal()
+            if content is None:
+                content, decode = b"", functools.partial(_refuse_longer, longest)
             attempt = judge(base, status, content, wait, decode, key=key, may_miss=may_miss)
             return msgspec.structs.replace(attempt, date=_date(headers.get("Date")))
         outcome = Outcome.UNKNOWN if _wire.sent else Outcome.NOT_SENT
@@ -251,6 +258,21 @@ class Transport:
             is_stale=status is None and failure == _CUT and not _wire.connected,
             is_late=_wire.is_refused and not limit.is_over,
         )
+
+
+def _content(response: requests.Response, longest: int) -> bytes | None:
+    """Read an answer; ``None``: it is too long."""
+    pieces, length = [], 0
+    for piece in response.iter_content(_PIECE):
+        pieces.append(piece)
+        length += len(piece)
+        if length > longest:
+            return None
+    return b"".join(pieces)
+
+
+def _refuse_longer(longest: int, content: bytes) -> NoReturn:
+    raise ValueError(f"longer than {longest // 2**10} KiB")
 
 
 def _date(text: str | None) -> float | None:

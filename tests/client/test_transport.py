@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import json
 import platform as python_platform
 import socket
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from support import (
     client_of,
     fixed_client,
     in_a_fork,
+    item,
     platform,
     raw_server,
     read_request,
@@ -23,8 +27,9 @@ from support import (
 
 from airflow_provider_closeai.client.answers import Attempt, Outcome
 from airflow_provider_closeai.client.calls import LIST
+from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
-from airflow_provider_closeai.client.errors import OutcomeUnknown
+from airflow_provider_closeai.client.errors import DiscoveryError, OutcomeUnknown
 from airflow_provider_closeai.client.transport import Transport, user_agent
 from airflow_provider_closeai.simulator import Simulator
 
@@ -190,3 +195,35 @@ def test_a_fork_takes_no_connection_along() -> None:
         assert in_a_fork(lambda: ask().outcome is Outcome.EXECUTED)
         assert ask().outcome is Outcome.EXECUTED
         assert len(connections) == 2
+
+
+def packed(start: bytes, mebibytes: int, end: bytes) -> tuple[int, bytes, dict[str, str]]:
+    """Give an answer that is well but for its length, which is hardly any on the wire."""
+    return (
+        200,
+        gzip.compress(start + b" " * (mebibytes * 2**20) + end, 1),
+        {"Content-Encoding": "gzip"},
+    )
+
+
+@pytest.mark.parametrize("call", ["list", "create"])
+def test_of_an_answer_without_end_no_more_than_a_bound_is_read(call: str) -> None:
+    account = json.dumps(item(1)).encode()
+    answer = packed(b'{"total": 1, "items": [' + account, 65, b"]}")
+    with platform(lambda asked: answer) as (origin, asked):
+        client = fixed_client(origin, max_attempts=1)
+        with pytest.raises(OutcomeUnknown, match=r"not what the API answers \(longer than 65536 KiB\)"):
+            client.page(1, 500) if call == "list" else client.create("a", {"m": Decimal(1)}, Decimal(1), 1)
+        assert len(asked) == 1
+        if call == "list":
+            assert client.page(1, -1).total == 1, "everything in one answer may be longer"
+
+
+def test_a_probe_and_discovery_read_less(sim: Simulator) -> None:
+    links = json.dumps([{"api": sim.base_urls[0], "priority": 1, "status": "ok"}]).encode()
+    answers = {"/api/v1/healthy": packed(b"healthy", 1, b""), "/api/v1/links": packed(links[:-1], 2, b"]")}
+    with platform(lambda asked: answers[asked.path]) as (origin, asked):
+        assert not fixed_client(origin).check_health()[0].healthy
+        with pytest.raises(DiscoveryError, match="longer than 1024 KiB"):
+            CloseAIClient(config_from(password=KEY, host=origin)).list_bases()
+        assert len(asked) == 2
