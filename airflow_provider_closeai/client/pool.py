@@ -40,7 +40,7 @@ HEALTH_PATH = "/api/v1/healthy"
 _PROBE_SECONDS = 10.0
 _LONGEST_HEALTHY, _LONGEST_LINKS = 64 * 2**10, 2**20
 _POLL_EVERY = 0.05
-_NOT_PROBED = HealthCheckResult(healthy=False, at=0.0, detail="another process is still probing it")
+_NOT_PROBED = HealthCheckResult(healthy=False, at=0.0, detail="not probed yet")
 
 
 class BasePool:
@@ -288,11 +288,15 @@ class BasePool:
         )
 
     def _probe(self, bases: Sequence[ApiBase], wait: float) -> PoolState:
-        """Probe those of the bases whose verdict is too old, if no other process is doing it."""
+        """
+        Probe those of the bases whose verdict is too old, if no other process is doing it.
+
+        :param wait: seconds to wait for that process; one that takes longer is stuck, and not waited for.
+        """
         with self._cache.try_lock("health", wait=wait) as mine:
             known = self._current()
-            old = [base for base in bases if self._is_old(known.verdicts.get(base.api))] if mine else []
-            if old:
+            old = [base for base in bases if self._is_old(known.verdicts.get(base.api))]
+            if old and (mine or wait):
                 learned = self._learn({base.api: self._verdict(base, known) for base in old})
                 # Not its bases: the shared cache may have been emptied since they were read.
                 known = msgspec.structs.replace(known, verdicts={**known.verdicts, **learned.verdicts})

@@ -116,9 +116,9 @@ def _check_key(client: CloseAIClient) -> None:
     """
     known = client.cache.read()
     if client.clock.now() >= known.ask_key_again_at:
-        with client.cache.try_lock("key", wait=client.config.deadline) as mine:
+        with client.cache.try_lock("key", wait=client.config.deadline):
             known = client.cache.read()
-            if mine and client.clock.now() >= known.ask_key_again_at:
+            if client.clock.now() >= known.ask_key_again_at:
                 known = _ask_about_key(client)
     if known.key_refused:
         raise AuthenticationFailed(known.key_refused, call="list")

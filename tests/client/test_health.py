@@ -14,10 +14,10 @@ from support import (
     fixed_client,
     in_processes,
     in_threads,
+    jumping_clock,
     platform,
 )
 
-from airflow_provider_closeai.client import pool
 from airflow_provider_closeai.client.answers import Attempt, Outcome
 from airflow_provider_closeai.client.cache import Cache, PoolState
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -308,16 +308,20 @@ def test_somebody_elses_401_at_discovery_fails_no_look(sim: Simulator, clock: Cl
     assert sim.count("links") == 2
 
 
-def test_look_tells_none_is_healthy_from_nobody_knows(
-    sim: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with Cache(config_of(sim)).try_lock("health") as mine:
-        assert mine
-        monkeypatch.setattr(pool, "_PROBE_SECONDS", 0)  # for which it waits for another process's probes
-        assert "still probing" in check_bases(lambda: client_of(sim), "any").unknown
+def test_a_process_that_is_stuck_while_it_probes_is_not_waited_for_without_end(sim: Simulator) -> None:
+    """Such as a child that was forked meanwhile: it holds the lock, and probes nothing."""
+    clock = jumping_clock()
+    assert client_of(sim, clock=clock).check_health()[0].healthy
     sim.stop_base(0)
     sim.stop_base(1)
-    assert check_bases(lambda: client_of(sim), "any") == HealthCheck()
+    clock.sleep(48 * 3600)
+    with Cache(config_of(sim)).try_lock("health") as theirs:
+        assert theirs
+        began = clock.now()
+        assert check_bases(lambda: client_of(sim, clock=clock), "any") == HealthCheck()
+        assert 0 < clock.now() - began < 65
+        with pytest.raises(NoHealthyBase, match="refused"):
+            client_of(sim, clock=clock).get_base_url()
 
 
 def test_knowledge_of_bases_that_are_gone_is_dropped(sim: Simulator, clock: Clock) -> None:
