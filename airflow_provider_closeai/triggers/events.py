@@ -243,7 +243,12 @@ class CostAlertTrigger(_Watch):
         now = sorted(each for each in both if each.startswith(tuple(months)))
         old = now if known is None else known
         new = [file for each, file in files.items() if each in now and each not in old]
-        alerts = await in_thread(_read_alerts, self.ledger, new) if new else []
+        if not new:
+            return now, None
+        alerts, read = await in_thread(_read_alerts, self.ledger, new)
+        now = [
+            each for each in now if each in old or files[each] in read
+        ]  # others may be whole at a later look
         return now, {"ledger": self.ledger, "alerts": alerts} if alerts else None
 
 
@@ -259,7 +264,7 @@ def _alert_files(ledger: str) -> list[LedgerFile]:
     return alert_files(Ledger(folder("ledger", ledger)))
 
 
-def _read_alerts(ledger: str, files: Sequence[LedgerFile]) -> list[dict[str, str]]:
+def _read_alerts(ledger: str, files: Sequence[LedgerFile]) -> tuple[list[dict[str, str]], set[LedgerFile]]:
     from airflow_provider_closeai.costs.store.booked import read_alerts
     from airflow_provider_closeai.costs.store.ledger import Ledger
 

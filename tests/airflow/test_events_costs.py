@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from watches import alert, stream_of, told
@@ -114,3 +116,26 @@ def test_a_damaged_file_of_alerts_holds_up_none(tmp_path: Path, caplog: pytest.L
     seen = stream_of(trigger, 2, raise_two)
     assert [line["team"] for line in told(trigger, seen)[1]["alerts"]] == ["Ads"]
     assert "damaged" in caplog.text
+
+
+def test_a_file_that_is_half_copied_is_told_once_it_is_whole(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trigger = CostAlertTrigger(tmp_path)
+    alert(tmp_path, "1", ("Search", "80%"))
+    first = stream_of(trigger, 1)
+    alert(tmp_path, "2", ("Ads", "80%"))
+    (path,) = (tmp_path / "alerts/billing_month=2026-11").glob("*-222222222222-*")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    alert(tmp_path, "3", ("Web", "80%"))
+    later = stream_of(trigger, 3)
+
+    def seen() -> Iterator[Any]:
+        yield from (*first, *later[:2])
+        path.write_bytes(whole)
+        yield from later[1:]
+
+    teams = [[each["team"] for each in news["alerts"]] if news else [] for news in told(trigger, seen())]
+    assert teams == [[], ["Web"], [], ["Ads"], []]
+    assert "is damaged" in caplog.text

@@ -275,16 +275,16 @@ def alert_files(ledger: Ledger) -> list[LedgerFile]:
     return [file for month in ledger.months(ALERTS)[-2:] for file in ledger.files(ALERTS, month)]
 
 
-def read_alerts(ledger: Ledger, files: Iterable[LedgerFile]) -> list[dict[str, str]]:
+def read_alerts(ledger: Ledger, files: Iterable[LedgerFile]) -> tuple[list[dict[str, str]], set[LedgerFile]]:
     """
-    Return the alerts of files as plain JSON, each once.
+    Return the alerts of files as plain JSON, each once, and the files that were read.
 
     :param ledger: whose.
-    :param files: some of :func:`alert_files`; of a damaged one nothing is known.
+    :param files: some of :func:`alert_files`; of a damaged, or half copied, one nothing is read.
     """
-    read = _read_reported(ledger, files).items()
-    found = dict.fromkeys((file.month, line) for file, lines in read for line in lines)
-    return [{"billing_month": month, **msgspec.structs.asdict(line)} for month, line in found]
+    read = _read_reported(ledger, files)
+    found = dict.fromkeys((file.month, line) for file, lines in read.items() for line in lines)
+    return [{"billing_month": month, **msgspec.structs.asdict(line)} for month, line in found], set(read)
 
 
 def _lines(ledger: Ledger, file: LedgerFile) -> Iterator[list[Any]]:
