@@ -7,6 +7,7 @@ import fnmatch
 import logging
 import string
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ Require = Literal["any", "primary", "all"]
 FIRST_WAIT = 60.0
 MAX_WAIT = 15 * 60.0
 _MOST_DOUBLINGS = 4
+_MOST = 10**9  # of a priority
 
 
 def ranked(bases: Iterable[ApiBase]) -> list[ApiBase]:
@@ -131,7 +133,8 @@ def is_due_again(verdict: HealthCheckResult | None, now: float, health_ttl: floa
 
 def decode_links(content: bytes) -> tuple[ApiBase, ...]:
     """
-    Decode discovery's answer entry by entry: a broken one costs only itself.
+    Decode discovery's answer entry by entry: one without an address costs only itself, and a field that
+    cannot be read costs no base.
 
     :param content: its body.
     """
@@ -140,13 +143,28 @@ def decode_links(content: bytes) -> tuple[ApiBase, ...]:
     if not isinstance(entries, list):
         raise msgspec.ValidationError("Expected a list of bases")
     for entry in entries:
-        try:
-            link = msgspec.convert(entry, ApiBase, strict=False)
-            texts = {"desc": safe_text(link.desc or ""), "status": safe_text(link.status)}
-            links.append(msgspec.structs.replace(link, **texts))
-        except msgspec.ValidationError as problem:
-            log.warning("Discovery lists an entry that cannot be read (%s): dropped.", problem)
+        fields = entry if isinstance(entry, dict) else {}
+        api, desc, status = fields.get("api"), fields.get("desc"), fields.get("status", "ok")
+        if not isinstance(api, str):
+            log.warning("Discovery lists an entry that names no base: dropped.")
+            continue
+        links.append(
+            ApiBase(
+                api,
+                desc=safe_text(desc) if isinstance(desc, str) else "",
+                priority=_priority(fields.get("priority", 0)),
+                status=safe_text(status) if isinstance(status, str) else "unknown",
+            )
+        )
     return tuple(links)
+
+
+def _priority(value: object) -> int:
+    """Read a priority, whatever JSON type it has: one that cannot be read is the last of all."""
+    try:
+        return int(max(-_MOST, min(_MOST, Decimal(str(value)))))
+    except ArithmeticError:
+        return -_MOST
 
 
 def decode_healthy(content: bytes) -> Any:

@@ -246,6 +246,27 @@ def test_bad_entries_are_dropped_one_by_one(sim: Simulator, clock: Clock) -> Non
     assert [(base.api, base.priority) for base in found] == [(sim.base_urls[0], 3), (sim.base_urls[1], 2)]
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "is_first"),
+    [
+        ("priority", 10.0, True),
+        ("priority", 10.5, True),
+        ("priority", "10", True),
+        ("priority", 10**30, True),
+        *[("priority", value, False) for value in (None, True, "high", {}, float("nan"), -(10**30))],
+        *[("status", value, False) for value in (None, True, 200, {}, "OK")],
+        *[("desc", value, True) for value in (None, 3, {"zh": "x"}, "x")],
+    ],
+)
+def test_an_odd_field_costs_no_base(
+    sim: Simulator, clock: Clock, field: str, value: object, is_first: bool
+) -> None:
+    first, second = sim.base_urls
+    link = {"api": first, "desc": "", "priority": 10, "status": "ok", field: value}
+    sim.set_links([{"api": second, "priority": 9, "status": "ok"}, link])
+    assert origins(bases_of(sim, clock)) == ([first, second] if is_first else [second, first])
+
+
 @pytest.mark.parametrize("answer", [[], {"data": []}, None, [{"api": "http://plain.example"}]])
 def test_an_answer_without_a_usable_base_does_not_replace_the_old_one(
     sim: Simulator, clock: Clock, answer: Any
