@@ -13,8 +13,8 @@ import msgspec
 from airflow_provider_closeai.client import failures, retry
 from airflow_provider_closeai.client.answers import Attempt, Outcome
 from airflow_provider_closeai.client.config import ClientConfig
-from airflow_provider_closeai.client.decoding import decode_page, decoder
-from airflow_provider_closeai.client.models import CreateAnswer, CreditGrants, SuccessAnswer
+from airflow_provider_closeai.client.decoding import decode_create, decode_page, decoder
+from airflow_provider_closeai.client.models import CreditGrants, SuccessAnswer
 from airflow_provider_closeai.client.pool import BasePool
 from airflow_provider_closeai.client.transport import LONGEST, Transport
 from airflow_provider_closeai.local_state.clock import Clock
@@ -48,7 +48,7 @@ class Call(msgspec.Struct, frozen=True):
 
 LIST = Call("list", "GET", f"{_ACCOUNTS}/list", decode_page, writes=False)
 LIST_AT_ONCE = msgspec.structs.replace(LIST, longest=8 * LONGEST)
-CREATE = Call("create", "POST", f"{_ACCOUNTS}/token", decoder(CreateAnswer), repeatable=False)
+CREATE = Call("create", "POST", f"{_ACCOUNTS}/token", decode_create, repeatable=False)
 UPDATE = Call("update", "POST", f"{_ACCOUNTS}/token/info", decoder(SuccessAnswer), may_miss=True)
 DELETE = Call("delete", "DELETE", f"{_ACCOUNTS}/token", decoder(SuccessAnswer), may_miss=True)
 BILLING = Call("billing", "GET", "/dashboard/billing/credit_grants", decoder(CreditGrants), writes=False)

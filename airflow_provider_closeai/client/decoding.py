@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_closeai.client.models import (
+    CreateAnswer,
     SecretToken,
     SubAccount,
     SubAccountPage,
@@ -56,16 +57,33 @@ def _decode_token(kind: type, value: object) -> SecretToken:
 
 
 _decode_page = decoder(SubAccountPage)
+_decode_create = decoder(CreateAnswer)
 _decode_account = msgspec.json.Decoder(SubAccount, dec_hook=_decode_token).decode
 
 
 def decode_page(content: bytes) -> SubAccountPage:
-    """Decode a page of a listing. An entry that cannot be read costs only itself."""
+    """
+    Decode a page of a listing. An entry that cannot be read costs only itself.
+
+    Ids, times and ``enabled`` of another JSON type than usual are read all the same.
+    """
     try:
         page: SubAccountPage = _decode_page(content)
     except (msgspec.DecodeError, UnicodeDecodeError):
         page = _decode_item_by_item(content)
     return page
+
+
+def decode_create(content: bytes) -> CreateAnswer:
+    """Decode the answer of a create, whose accounts must all be readable."""
+    try:
+        answer: CreateAnswer = _decode_create(content)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        page = _decode_item_by_item(content)
+        if page.unreadable:
+            raise msgspec.ValidationError(page.unreadable[0].problem) from None
+        answer = CreateAnswer(page.items)
+    return answer
 
 
 def _decode_item_by_item(content: bytes) -> SubAccountPage:
@@ -78,7 +96,7 @@ def _decode_item_by_item(content: bytes) -> SubAccountPage:
     items, unreadable = [], []
     for entry in entries:
         try:
-            items.append(_decode_account(encode(entry)))
+            items.append(_decode_item(entry))
         except (msgspec.DecodeError, UnicodeError) as error:
             unreadable.append(_unreadable(entry, error))
     return SubAccountPage(
@@ -88,6 +106,46 @@ def _decode_item_by_item(content: bytes) -> SubAccountPage:
         page_size=_integer(answer.get("pageSize")),
         unreadable=tuple(unreadable),
     )
+
+
+def _decode_item(entry: Any) -> SubAccount:
+    try:
+        return _decode_account(encode(entry))
+    except msgspec.DecodeError:
+        if not isinstance(entry, dict):
+            raise
+    fields = dict(entry)
+    for name, read in _LENIENT.items():
+        if name in fields:
+            fields[name] = read(fields[name])
+    return _decode_account(encode(fields))
+
+
+def _whole_number(value: object) -> int | None:
+    """Read a whole number, whatever JSON type it has."""
+    if isinstance(value, Decimal) and value.adjusted() < _LONGEST_INTEGER and value == value.to_integral():
+        return int(value)
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= _LONGEST_INTEGER:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _truth(value: object) -> bool | None:
+    return _TRUTHS.get(str(value).lower())
+
+
+def _text(value: object) -> str | None:
+    return str(value) if isinstance(value, str | int | Decimal) else None
+
+
+_TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+_LENIENT: dict[str, Callable[[object], object]] = {
+    "id": _whole_number,
+    "user_id": _whole_number,
+    "enabled": _truth,
+    "created_at": _text,
+    "updated_at": _text,
+}
 
 
 def loads(content: bytes) -> Any:
@@ -118,14 +176,11 @@ def _integer(value: object) -> int | None:
 
 def _unreadable(entry: Any, error: Exception) -> UnreadableItem:
     fields = entry if isinstance(entry, dict) else {}
-    account_id, alias = fields.get("id"), fields.get("alias")
-    if isinstance(account_id, str) and account_id.isascii() and account_id.isdecimal():
-        account_id = int(account_id) if len(account_id) <= _LONGEST_INTEGER else None
-    is_id = isinstance(account_id, int) and not isinstance(account_id, bool)
+    alias = fields.get("alias")
     is_text = isinstance(alias, str) and alias == alias.encode("utf-8", "ignore").decode()
     is_broken_text = isinstance(error, UnicodeError)
     return UnreadableItem(
-        id=account_id if is_id else None,
+        id=_whole_number(fields.get("id")),
         alias=alias if is_text else None,
         problem="it holds text that is not valid Unicode" if is_broken_text else str(error),
         digest=hashlib.sha256(repr(entry).encode("utf-8", "backslashreplace")).hexdigest(),

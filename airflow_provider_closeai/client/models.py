@@ -109,7 +109,8 @@ class SubAccount(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     A sub-account as a listing or a create answers it. ``token`` is its secret key.
 
-    ``created_at`` and ``updated_at`` are the platform's own text (``+08:00``, microseconds).
+    ``created_at`` and ``updated_at`` are the platform's own text (``+08:00``, microseconds), or its number as
+    text, which is no time here.
     """
 
     id: int

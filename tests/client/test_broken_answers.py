@@ -94,7 +94,6 @@ def test_a_quoted_key_is_not_shown_in_part(before: int) -> None:
         ("id", "9" * 5000),
         ("id", '"' + "9" * 5000 + '"'),
         ("balance", "NaN"),
-        ("enabled", "{}"),
     ],
 )
 def test_a_number_that_no_account_has_costs_that_account(
@@ -109,6 +108,34 @@ def test_a_number_that_no_account_has_costs_that_account(
         assert [account.id for account in client.iter_sub_accounts()] == [1, 3]
     name = "no id" if field == "id" else "id 2"
     assert f"A sub-account is left out: it cannot be read ({name}: " in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "read"),
+    [
+        ("id", "2", 2),
+        ("id", 2.0, 2),
+        ("user_id", "7", 7),
+        ("user_id", {}, None),
+        ("enabled", 1, True),
+        ("enabled", "false", False),
+        ("enabled", {}, None),
+        ("created_at", 1_700_000_000, "1700000000"),
+        ("created_at", 1_700_000_000.5, "1700000000.5"),
+        ("created_at", {}, None),
+        ("updated_at", [], None),
+    ],
+)
+def test_a_field_of_another_type_costs_no_account(field: str, value: object, read: object) -> None:
+    answer = {"items": [item(1), item(2, **{field: value})], "total": 2}
+    with platform(lambda asked: (200, answer)) as (origin, asked):
+        client = fixed_client(origin)
+        for accounts in (client.page(1, 500).items, create(client)):
+            first, second = accounts or ()
+            assert getattr(second, field) == read
+            assert (first.id, second.id) == (1, 2)
+            assert field != "created_at" or second.created is None
+        assert len(asked) == 2
 
 
 @pytest.mark.parametrize("field", ["total", "page", "pageSize"])
