@@ -5,6 +5,7 @@ A call goes to the best base and, where its outcome allows, on to the next (:mod
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -94,12 +95,15 @@ class Caller:
         )
         for step in retry.retrying(progress, self._clock):
             step.retry_state.set_result(self._attempt(call, progress, query, body))
-        last = progress.attempts[-1]
-        if last.outcome is Outcome.EXECUTED:
-            return progress.attempts
+        attempts = progress.attempts
+        if attempts[-1].outcome is Outcome.EXECUTED:
+            return attempts
+        if retry.is_doubted(attempts, progress.bases):
+            unknown = functools.partial(msgspec.structs.replace, outcome=Outcome.UNKNOWN)
+            attempts = [unknown(each) if retry.is_missed(each) else each for each in attempts]
         if not call.writes and self._is_shut_out(progress):
-            raise failures.shut_out(call.name, progress.attempts)
-        raise failures.failed_call(call.name, progress.attempts, writes=call.writes)
+            raise failures.shut_out(call.name, attempts)
+        raise failures.failed_call(call.name, attempts, writes=call.writes)
 
     def _attempt(
         self, call: Call, progress: retry.Progress, query: Mapping[str, str] | None, body: object

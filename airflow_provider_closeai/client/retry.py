@@ -4,7 +4,8 @@
 outcome    a create                anything else (reads; updates and deletes repeat safely)
 ========== ======================= ==========================================================
 not sent   again, on another base  again, on another base
-rejected   429, 408: after a wait  429, 408: after a wait; other 4xx: never
+rejected   429, 408: after a wait  429, 408: after a wait; 404: until each base has said so;
+                                   other 4xx: never
 declined   never                   never: the platform said no
 unknown    **never**               again, on another base first
 ========== ======================= ==========================================================
@@ -66,9 +67,17 @@ def may_help(attempt: Attempt, repeatable: bool) -> bool:
     """Say whether sending again is allowed, and could end otherwise."""
     if attempt.outcome is Outcome.NOT_SENT:
         return True
-    if attempt.outcome is Outcome.REJECTED:
-        return attempt.status in _WAIT_AND_REPEAT
-    return attempt.outcome is Outcome.UNKNOWN and repeatable
+    return _asks_to_wait(attempt) or (attempt.outcome is Outcome.UNKNOWN and repeatable)
+
+
+def is_missed(attempt: Attempt) -> bool:
+    """Say whether an attempt met a 404 that may be the platform's word on what the call names."""
+    return attempt.outcome is Outcome.REJECTED and attempt.status == 404
+
+
+def is_doubted(attempts: Sequence[Attempt], bases: int) -> bool:
+    """Say whether a 404 may be a gateway's, for not every base has said so."""
+    return 0 < len({attempt.base for attempt in attempts if is_missed(attempt)}) < bases
 
 
 def wait_before_next(attempts: Sequence[Attempt], bases: int, jitter: Callable[[], float]) -> float:
@@ -79,7 +88,7 @@ def wait_before_next(attempts: Sequence[Attempt], bases: int, jitter: Callable[[
     asks to wait, its Retry-After counts; without one the wait doubles with each round, jittered.
     """
     newest = attempts[-1]
-    asked_to_wait = newest.outcome is Outcome.REJECTED
+    asked_to_wait = _asks_to_wait(newest)
     if not asked_to_wait and len({attempt.base for attempt in attempts}) < bases:
         return 0.0
     if newest.retry_after is not None:
@@ -94,10 +103,14 @@ def preferred(candidates: Sequence[str], attempts: Sequence[Attempt]) -> list[st
 
     After a wait that the platform asked for, the same base is asked again.
     """
-    if attempts and attempts[-1].outcome is Outcome.REJECTED:
+    if attempts and _asks_to_wait(attempts[-1]):
         return [attempts[-1].base]
     failures = [attempt.base for attempt in attempts]
     return sorted(candidates, key=failures.count)
+
+
+def _asks_to_wait(attempt: Attempt) -> bool:
+    return attempt.outcome is Outcome.REJECTED and attempt.status in _WAIT_AND_REPEAT
 
 
 def retrying(progress: Progress, clock: Clock) -> tenacity.Retrying:
@@ -113,8 +126,12 @@ def retrying(progress: Progress, clock: Clock) -> tenacity.Retrying:
         enough = len(progress.attempts) - stale >= progress.max_attempts
         return enough or clock.monotonic() + state.upcoming_sleep >= progress.end
 
+    def is_open(newest: Attempt) -> bool:
+        is_unsure = is_missed(newest) and is_doubted(progress.attempts, progress.bases)
+        return is_unsure or may_help(newest, progress.repeatable)
+
     return tenacity.Retrying(
-        retry=tenacity.retry_if_result(lambda newest: may_help(newest, progress.repeatable)),
+        retry=tenacity.retry_if_result(is_open),
         wait=lambda state: wait_before_next(progress.attempts, progress.bases, random.random),  # noqa: S311
         stop=is_over,
         sleep=clock.sleep if progress.permit is None else progress.permit.wait,

@@ -58,6 +58,35 @@ def test_somebody_elses_4xx_counts_against_its_base(sim: Simulator, status: int)
     assert hosts(sim, "list") == ["base-0", "base-1", "base-1", "base-1"]
 
 
+@pytest.mark.parametrize(
+    ("on", "kind"), [((0,), None), ((0, 1), errors.Rejected), ((1,), errors.OutcomeUnknown)]
+)
+def test_a_404_with_a_message_is_the_platforms_once_every_base_says_so(
+    sim: Simulator, on: tuple[int, ...], kind: type[errors.CloseAIError] | None
+) -> None:
+    """A gateway without such a route says so as the platform would of a missing key."""
+    for number in range(2):
+        sim.add_account(f"a{number}")
+    client = client_of(sim, Sleeps(), max_attempts=3)
+    accounts = list(client.iter_sub_accounts())
+    gateway = {"status": 404, "body": {"message": "no Route matched with those values"}, "times": None}
+    for call in ("update", "delete"):
+        for base in on:
+            sim.fault(call, "status", base=base, **gateway)
+    if kind is errors.OutcomeUnknown:
+        sim.stop_base(0)
+    for act in (lambda: client.update(accounts, "a", {"m": Decimal(1)}), lambda: client.delete(accounts)):
+        if kind is None:
+            act()
+        else:
+            with pytest.raises(kind, match="no Route matched") as caught:
+                act()
+            assert caught.value.permanent is (kind is errors.Rejected)
+    if kind is not errors.OutcomeUnknown:
+        assert hosts(sim, "update") == hosts(sim, "delete") == ["base-0", "base-1"]
+    assert (sim.accounts() == []) is (kind is None)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_create_that_somebody_else_answered_is_unknown_and_not_sent_again(
     sim: Simulator, form: str
