@@ -257,12 +257,14 @@ class BaseHealth(msgspec.Struct, frozen=True):
     :param healthy: whether it answered 200 with exactly ``healthy``, or served a real call.
     :param checked_at: when, in seconds since the epoch.
     :param detail: how that was seen, for a person.
+    :param is_proof: False where it may be healthy all the same: not probed yet, or the probe was throttled.
     """
 
     base: ApiBase
     healthy: bool
     checked_at: float
     detail: str
+    is_proof: bool = True
 
 
 def amount_text(amount: Decimal | None) -> str | None:

@@ -40,7 +40,7 @@ HEALTH_PATH = "/api/v1/healthy"
 _PROBE_SECONDS = 10.0
 _LONGEST_HEALTHY, _LONGEST_LINKS = 64 * 2**10, 2**20
 _POLL_EVERY = 0.05
-_NOT_PROBED = HealthCheckResult(healthy=False, at=0.0, detail="not probed yet")
+_NOT_PROBED = HealthCheckResult(healthy=False, at=0.0, detail="not probed yet", is_proof=False)
 
 
 class BasePool:
@@ -174,7 +174,9 @@ class BasePool:
         if not self._config.api_bases and self._is_due(known):
             known = self._probe_all()  # none of them is there any more: of those that discovery lists now
         verdicts = [(base, known.verdicts.get(base.api, _NOT_PROBED)) for base in ranked(known.bases)]
-        return [BaseHealth(base, seen.healthy, seen.at, seen.detail) for base, seen in verdicts]
+        return [
+            BaseHealth(base, seen.healthy, seen.at, seen.detail, seen.is_proof) for base, seen in verdicts
+        ]
 
     def _probe_all(self) -> PoolState:
         known = self._current()

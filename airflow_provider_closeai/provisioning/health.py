@@ -58,8 +58,8 @@ def check_bases(make_client: Callable[[], CloseAIClient], require: str) -> Healt
     log.info("%s: %s.", f"Use {base}" if base else "Not healthy yet", seen)
     if base:
         return HealthCheck(base, _seen(client, healths))
-    # A base that nobody has probed yet may be healthy.
-    return HealthCheck(unknown="" if all(health.checked_at for health in healths) else seen)
+    # A base that nobody has probed yet, or whose probe was throttled, may be healthy.
+    return HealthCheck(unknown="" if all(health.is_proof for health in healths) else seen)
 
 
 def is_news(client: CloseAIClient, seen: dict[str, Any]) -> bool:

@@ -232,6 +232,25 @@ def test_asked_too_often_is_no_news(sim: Simulator, clock: Clock) -> None:
     assert sim.count("healthy") == asked
 
 
+@pytest.mark.parametrize("throttled", [[0], [1], [0, 1]])
+def test_a_throttled_probe_of_a_new_base_is_not_the_word_that_none_is_healthy(
+    sim: Simulator, clock: Clock, throttled: list[int]
+) -> None:
+    client = client_of(sim, clock=clock_with(now=clock))
+    for index in range(2):
+        if index in throttled:
+            sim.fault("healthy", "rate_limit", base=index, times=None)
+        else:
+            sim.stop_base(index)
+    for _ in range(2):
+        found = check_bases(lambda: client, "any")
+        assert found.base is None
+        assert "429" in found.unknown
+        clock.now += 300
+    sim.clear_faults()
+    assert check_bases(lambda: client, "any").base == sim.base_urls[throttled[0]]
+
+
 def test_none_healthy_says_what_was_seen(sim: Simulator) -> None:
     sim.fault("healthy", "unhealthy", times=None)
     with pytest.raises(NoHealthyBase, match="within 300 s") as caught:
