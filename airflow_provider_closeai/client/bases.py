@@ -26,6 +26,7 @@ FIRST_WAIT = 60.0
 MAX_WAIT = 15 * 60.0
 _MOST_DOUBLINGS = 4
 _MOST = 10**9  # of a priority
+_MOST_BASES, _LONGEST_ADDRESS = 100, 250  # more would not fit into the cache
 
 
 def ranked(bases: Iterable[ApiBase]) -> list[ApiBase]:
@@ -43,9 +44,10 @@ def discovery_wait(failures: int, retry_after: float | None) -> float:
     Seconds until discovery may be asked again after it failed.
 
     :param failures: how often in a row, this time included.
-    :param retry_after: what the platform asked for, which counts, up to a day.
+    :param retry_after: what the platform asked for, which counts, up to a day; no wait at all does
+        not.
     """
-    if retry_after is not None:
+    if retry_after:
         return min(retry_after, MAX_PUT_OFF)
     return min(MAX_WAIT, FIRST_WAIT * 2.0 ** min(failures - 1, 10))
 
@@ -96,8 +98,13 @@ def usable(links: Iterable[ApiBase], allowed_hosts: Sequence[str]) -> tuple[ApiB
         if allowed_hosts and not any(fnmatch.fnmatch(host, glob.lower()) for glob in allowed_hosts):
             log.warning("Discovery lists %s, which 'allowed_hosts' does not admit: dropped.", origin)
             continue
+        if len(origin) > _LONGEST_ADDRESS:
+            log.warning("Discovery lists a base whose address has %d characters: dropped.", len(origin))
+            continue
         kept.setdefault(origin, msgspec.structs.replace(link, api=origin))
-    return tuple(kept.values())
+    if len(kept) > _MOST_BASES:
+        log.warning("Discovery lists %d bases: the best %d of them are used.", len(kept), _MOST_BASES)
+    return tuple(kept.values())[:_MOST_BASES]
 
 
 def is_bad(verdict: HealthCheckResult | None) -> bool:

@@ -233,7 +233,7 @@ class BasePool:
         """Ask discovery once, and share the answer or the failure with every process."""
         asked = self._ask_discovery()
         wait = asked.retry_after
-        if wait is not None and wait < self._config.deadline / 2 and not self._is_usable(known):
+        if wait and wait < self._config.deadline / 2 and not self._is_usable(known):
             self._sleep(wait)  # there is nothing else to go on with
             asked = self._ask_discovery()
         bases = usable(asked.value, self._config.allowed_hosts) if asked.value else ()

@@ -116,8 +116,8 @@ def test_it_waits_through_everything_that_may_pass(sim: Simulator, monkeypatch: 
     """Discovery is down, then all bases are dead, then one is up."""
     extra = {"health_ttl": 0.001, "discovery_ttl": 0.001}
     monkeypatch.setenv("AIRFLOW_CONN_CLOSEAI_DEFAULT", json.dumps({**sim.connection(), "extra": extra}))
-    # Discovery puts off the next question for the seconds that it was told: none.
-    sim.fault("links", "rate_limit", times=3, retry_after=0)
+    # Discovery puts off the next question for the seconds that it was told: hardly any.
+    sim.fault("links", "rate_limit", times=3, retry_after=0.001)
     sim.fault("healthy", "error_before", times=4)
     event = in_loop(first_event(HealthTrigger(poke_interval=0.001)))
     assert event == {"status": "healthy", "base": sim.base_urls[0]}

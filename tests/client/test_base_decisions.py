@@ -58,7 +58,15 @@ def test_order() -> None:
 
 @pytest.mark.parametrize(
     ("failures", "retry_after", "wait"),
-    [(1, None, 60), (2, None, 120), (5, None, 900), (500, None, 900), (1, 7, 7), (9, 0, 0), (1, 1e9, 86_400)],
+    [
+        (1, None, 60),
+        (2, None, 120),
+        (5, None, 900),
+        (500, None, 900),
+        (1, 7, 7),
+        (9, 0, 900),
+        (1, 1e9, 86_400),
+    ],
 )
 def test_discovery_wait(failures: int, retry_after: float | None, wait: float) -> None:
     assert discovery_wait(failures, retry_after) == wait

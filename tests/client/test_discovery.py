@@ -140,6 +140,31 @@ def test_retry_after_of_discovery_counts(sim: Simulator, clock: Clock) -> None:
     assert sim.count("links") == 3
 
 
+@pytest.mark.parametrize("retry_after", ["0", "Thu, 26 Nov 2020 00:00:00 GMT"])
+def test_a_retry_after_that_asks_for_no_wait_does_not_end_the_usual_one(
+    sim: Simulator, clock: Clock, retry_after: str
+) -> None:
+    sim.fault("links", "rate_limit", retry_after=retry_after, times=None)
+    for number in (1, 2):
+        for _ in range(3):
+            with pytest.raises(DiscoveryError):
+                bases_of(sim, clock).known()
+            assert sim.count("links") == number
+        clock.now += 60
+
+
+def test_of_a_very_long_list_the_best_are_shared(sim: Simulator, caplog: pytest.LogCaptureFixture) -> None:
+    first = sim.base_urls[0]
+    links = [{"api": f"{first}/{n:0150}", "priority": n, "desc": "d" * 300} for n in range(2000)]
+    sim.set_links([*links, {"api": f"{first}/{'x' * 300}", "priority": 9999}])
+    for _ in range(3):
+        found = client_of(sim).list_bases()
+        assert [base.priority for base in found] == list(range(1999, 1899, -1))
+    assert sim.count("links") == 1
+    assert "2000 bases: the best 100" in caplog.text
+    assert len(caplog.messages) == 2
+
+
 @pytest.mark.parametrize("retry_after", [86_400, 90_000, 10**9, 10**14])
 def test_a_very_long_retry_after_costs_neither_the_old_answer_nor_requests(
     sim: Simulator, clock: Clock, retry_after: int
