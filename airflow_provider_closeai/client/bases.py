@@ -9,7 +9,7 @@ import string
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -138,12 +138,13 @@ def is_due_again(verdict: HealthCheckResult | None, now: float, health_ttl: floa
     return verdict is None or now - verdict.at >= health_ttl * 2**doublings
 
 
-def decode_links(content: bytes) -> tuple[ApiBase, ...]:
+def decode_links(content: bytes, key: str = "") -> tuple[ApiBase, ...]:
     """
     Decode discovery's answer entry by entry: one without an address costs only itself, and a field that
     cannot be read costs no base.
 
     :param content: its body.
+    :param key: the key that was sent: a base that shows it would be logged, cached and handed on.
     """
     links = []
     entries = loads(content)
@@ -154,6 +155,9 @@ def decode_links(content: bytes) -> tuple[ApiBase, ...]:
         api, desc, status = fields.get("api"), fields.get("desc"), fields.get("status", "ok")
         if not isinstance(api, str):
             log.warning("Discovery lists an entry that names no base: dropped.")
+            continue
+        if key and any(key.lower() in unquote(str(text)).lower() for text in (api, desc, status)):
+            log.warning("Discovery lists a base with the key in its address, desc or status: dropped.")
             continue
         links.append(
             ApiBase(

@@ -283,7 +283,7 @@ class BasePool:
             "GET",
             config.origin,
             LINKS_PATH,
-            decode=decode_links,
+            decode=lambda content: decode_links(content, config.key.reveal()),
             seconds=seconds,
             fresh=True,
             longest=_LONGEST_LINKS,

@@ -6,9 +6,11 @@ import copy
 import json
 import logging
 import pickle
+import tempfile
 import traceback
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,6 +22,7 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import CloseAIError, safe_text
 from airflow_provider_closeai.client.models import SecretToken
+from airflow_provider_closeai.provisioning.health import check_bases
 from airflow_provider_closeai.simulator import Simulator
 from airflow_provider_closeai.simulator.faults import KINDS
 
@@ -187,3 +190,28 @@ def test_a_refused_key_is_not_told(sim: Simulator, caplog: pytest.LogCaptureFixt
             with pytest.raises(CloseAIError) as caught:
                 list(client.iter_sub_accounts())
             assert "still-secret" not in f"{caught.value}{caplog.text}{client.cache.read()}"
+
+
+@pytest.mark.parametrize("key", [VALUE, "mainkey-verysecret-1234"])
+@pytest.mark.parametrize("field", ["api", "desc", "status"])
+@pytest.mark.parametrize("form", ["{}", "x{}/..", "%20{}", "d" * 290 + "{}"])
+def test_a_base_that_echoes_the_key_is_dropped(
+    sim: Simulator, caplog: pytest.LogCaptureFixture, key: str, field: str, form: str
+) -> None:
+    caplog.set_level("INFO")
+    good = {"api": sim.base_urls[1], "priority": 1, "status": "ok"}
+
+    def echo(asked: Any) -> tuple[int, Any]:
+        text = form.format(asked.headers["authorization"].removeprefix("Bearer "))
+        odd = {"priority": 9, "status": "ok", "api": sim.base_urls[0]}
+        odd[field] = f"{sim.base_urls[0]}/{text}" if field == "api" else text
+        return 200, [odd, good]
+
+    with platform(echo) as (origin, _):
+        client = CloseAIClient(config_from(password=key, host=origin))
+        found = check_bases(lambda: client, "any")
+        assert found.base == sim.base_urls[1]
+        texts = [str(found), repr(client.list_bases()), caplog.text]
+        texts += [path.read_text() for path in Path(tempfile.gettempdir()).glob("*/*.json")]
+    assert "dropped" in caplog.text
+    assert not [text for text in texts if "verys" in text or sim.base_urls[0] in text]
