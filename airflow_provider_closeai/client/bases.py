@@ -173,7 +173,7 @@ def decode_links(content: bytes, key: str = "") -> tuple[ApiBase, ...]:
 def _priority(value: object) -> int:
     """Read a priority, whatever JSON type it has: one that cannot be read is the last of all."""
     try:
-        return int(max(-_MOST, min(_MOST, Decimal(str(value)))))
+        return int(max(Decimal(-_MOST), min(Decimal(_MOST), Decimal(str(value)))))
     except ArithmeticError:
         return -_MOST
 

@@ -126,7 +126,7 @@ def test_a_number_that_no_account_has_costs_that_account(
         ("updated_at", [], None),
     ],
 )
-def test_a_field_of_another_type_costs_no_account(field: str, value: object, read: object) -> None:
+def test_a_field_of_another_type_costs_no_account(field: str, value: Any, read: object) -> None:
     answer = {"items": [item(1), item(2, **{field: value})], "total": 2}
     with platform(lambda asked: (200, answer)) as (origin, asked):
         client = fixed_client(origin)
