@@ -106,7 +106,8 @@ class Event(msgspec.Struct, frozen=True):
     :param at: when it was published.
     :param record: what was published.
     :param task: its DAG, task and run.
-    :param now: the newest run of that task and its state, where that is another run and not successful.
+    :param now: the newest run of that task and its state, where that is not successful; the same run where it
+        was cleared, or is mapped.
     """
 
     asset: str
@@ -224,7 +225,7 @@ def _with_now(session: Any, event: Event) -> Event:
     from airflow.models.taskinstance import TaskInstance
     from sqlalchemy import select
 
-    dag_id, task_id, run_id = event.task
+    dag_id, task_id, _ = event.task
     last = session.execute(
         select(TaskInstance.run_id, TaskInstance.state)
         .where(
@@ -235,6 +236,6 @@ def _with_now(session: Any, event: Event) -> Event:
         .order_by(TaskInstance.start_date.desc())
         .limit(1)
     ).first()
-    if last is None or last[0] == run_id or last[1] in (None, "success"):
+    if last is None or last[1] in (None, "success"):
         return event
     return msgspec.structs.replace(event, now=(str(last[0]), str(getattr(last[1], "value", last[1]))))

@@ -107,6 +107,24 @@ def test_what_was_seen_is_published_once(sim: Simulator, dag: Any) -> None:
 
 
 @pytest.mark.skipif(not ON_3, reason="Airflow 2's dags test knows no alias of datasets")
+def test_a_run_that_is_cleared_and_fails_then_is_named(sim: Simulator, dag: Any) -> None:
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+
+    from airflow_provider_closeai.plugins import published
+
+    with dag:
+        PlanSubAccountsOperator(task_id="plan", roster=ROSTER, max_create=1)
+    run(dag)
+    (plan,) = published.read([dag.dag_id]).plans
+    with create_session() as session:
+        again = session.query(TaskInstance).filter_by(dag_id=dag.dag_id, task_id="plan").one()
+        again.state, again.start_date = "failed", datetime.now(UTC)
+    (cleared,) = published.read([dag.dag_id]).plans
+    assert (plan.now, cleared.now) == (None, (plan.task[2], "failed"))
+
+
+@pytest.mark.skipif(not ON_3, reason="Airflow 2's dags test knows no alias of datasets")
 def test_a_change_of_health_is_published(sim: Simulator, dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow_provider_closeai.plugins import published
 
