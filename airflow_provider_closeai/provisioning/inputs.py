@@ -13,7 +13,7 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -171,17 +171,27 @@ def span(name: str, value: object) -> timedelta:
 
 
 def moment(name: str, value: object) -> datetime:
-    """Read a moment with its time zone: an aware ``datetime``, or text of one in ISO 8601."""
+    """
+    Read a moment with its time zone: an aware ``datetime``, or text of one in ISO 8601.
+
+    :returns: a plain ``datetime`` in UTC, whatever kind it was (pendulum's do not mix with all), so that
+        equal moments are written alike.
+    """
     found = value
     if isinstance(value, str):
         try:
             found = datetime.fromisoformat(value.strip())
         except ValueError:
             found = None
-    if not isinstance(found, datetime) or found.utcoffset() is None:
+    offset = found.utcoffset() if isinstance(found, datetime) else None
+    if not isinstance(found, datetime) or offset is None:
         cure = "give a datetime with a time zone, such as '2027-01-01T00:00:00+08:00'"
         raise bad(name, f"is {_shown(value)}, no moment", cure)
-    return found
+    date, time = (found.year, found.month, found.day), (found.hour, found.minute, found.second)
+    try:
+        return datetime(*date, *time, found.microsecond, UTC) - offset
+    except OverflowError:
+        raise bad(name, f"is {_shown(value)}", "give a moment of the years 1 to 9999 in UTC") from None
 
 
 def flag(name: str, value: object) -> bool:

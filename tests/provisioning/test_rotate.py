@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pendulum
 import pytest
 from support import Asked, config_of, item, platform, process, run_and_kill
 
@@ -333,3 +334,16 @@ def test_where_a_sink_says_nothing_another_host_begins_anew(
     there = turn(8, Sink, count=1)
     assert (there.delivered, there.deleted) == ((1, 2), ())
     assert [account.id for account in turn(8, Sink, count=1).deleted] == [1]
+
+
+@pytest.mark.parametrize("days", [-30, 3])
+def test_a_moment_of_pendulum_is_as_any_other(
+    sim: Simulator, turn: Callable[..., Rotation], days: int
+) -> None:
+    """It does not add to plain times, and Airflow gives it to those who write DAGs."""
+    begins = pendulum.instance(START).in_timezone("Asia/Shanghai").add(days=91 + days)
+    turn(0, DatedSink, count=1)
+    due = turn(91, DatedSink, count=1, rotate_from=begins).due
+    assert due is not None
+    assert sim.count("create") == 1 + (days < 0)
+    assert days < 0 or timedelta(0) <= due - begins <= timedelta(minutes=1)

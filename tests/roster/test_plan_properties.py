@@ -9,6 +9,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+import pendulum
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -148,6 +149,32 @@ def test_only_what_is_approved_and_still_wanted_is_done(model: Model, days: int,
     created = sum(action.number for action in (*matched.todo, *matched.unapproved))
     assert created == wanted.counts["create"], "something is not named"
     assert {action.key for action in (*matched.todo, *matched.unapproved)} == now.keys()
+
+
+MIDNIGHT = "2027-01-01T00:00:00+08:00"
+
+
+@pytest.mark.parametrize(
+    ("one", "others"),
+    [
+        (
+            {"expires": MIDNIGHT},
+            [
+                {"expires": "2026-12-31T16:00:00Z"},
+                {"expires": pendulum.parse(MIDNIGHT)},
+                {"expires": pendulum.datetime(2026, 12, 31, 11, tz="America/New_York")},
+            ],
+        ),
+        (
+            {"rotate": {"from": MIDNIGHT}},
+            [{"rotate": {"from": pendulum.datetime(2027, 1, 1, tz="Asia/Shanghai")}}],
+        ),
+    ],
+)
+def test_what_means_the_same_has_the_same_digest(one: dict[str, Any], others: list[dict[str, Any]]) -> None:
+    plans = [Model(roster_of({"alias": "team-a", **each})).plan() for each in (one, *others)]
+    assert len({plan.digest for plan in plans}) == 1
+    assert [Plan.parse(json.loads(json.dumps(plan.record()))) for plan in plans] == plans
 
 
 def skipped(approved: Plan, model: Model) -> list[str]:
