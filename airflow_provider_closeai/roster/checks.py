@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -112,10 +113,12 @@ def refusal(plan: Plan) -> CloseAIError | None:
     deletions = [action for action in plan.actions if action.kind == DELETE]
     most = most_deletions(plan.max_delete, plan.owned)
     if len(deletions) > most:
+        counts_of = sorted(Counter(action.reason for action in deletions).items())
+        reasons = ", ".join(f"{number} {reason}" for reason, number in counts_of)
         share = f" ({plan.max_delete} of {plan.owned} owned)" if isinstance(plan.max_delete, str) else ""
         return TooManySelected(
-            f"The plan deletes {len(deletions)} sub-accounts that expired or are not in the roster any more, "
-            f"and max_delete is {most:g}{share}: ids {format_ids([action.id for action in deletions])}. "
+            f"The plan deletes {len(deletions)} sub-accounts ({reasons}), and max_delete is {most:g}{share}: "
+            f"ids {format_ids([action.id for action in deletions])}. "
             f"{_NOTHING_CHANGED} Look at the plan in this log. If all of it is meant, run it once with "
             f"max_delete={len(deletions)} (docs/roster.md); if not, correct the roster.",
             call="delete",

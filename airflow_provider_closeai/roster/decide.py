@@ -21,7 +21,7 @@ from airflow_provider_closeai.roster.changes import FEW, Changes
 from airflow_provider_closeai.roster.checks import main_account_of
 from airflow_provider_closeai.roster.models import Entry, Pricing, Roster, owner_pattern
 from airflow_provider_closeai.roster.plan import CREATE, DELETE, REPRICE, Action, Plan
-from airflow_provider_closeai.roster.turns import share
+from airflow_provider_closeai.roster.turns import Turns, share
 
 _ZERO = Decimal(0)
 
@@ -126,30 +126,43 @@ def _keep_within_bounds(
     max_create: int | None,
     max_delete: int | str | None,
 ) -> None:
-    """Let rotation do what the bounds leave it after what the roster asks for; the rest is for later runs."""
-    asked = sum(action.kind == DELETE for action in changes.actions)
-    going = {each.entry.alias: each.rotation.delete for each in aliases if each.rotation}
-    turns = share(going, plans.most_deletions(max_delete, owned) - asked)
-    if turns.waiting:
-        for each in aliases:
-            each.bound(most_deleted=turns.of(each.entry.alias))
-        changes.note(
-            "",
-            f"{turns.waiting} keys that were replaced go in the next runs, oldest first: max_delete is "
-            f"{max_delete}, and counts them, too. Raise it if they shall go sooner.",
-        )
-    creating = [each for each in aliases if each.may_create]
-    asked = sum(each.missing for each in creating)
+    """
+    Let rotation do what the bounds leave it after what the roster asks for; the rest is for later runs.
+
+    What goes makes room for successors. Where a sink cannot say since when it has keys, none goes in a run
+    that makes successors for its alias: so what goes is shared anew once it is known who gets some.
+    """
+    rotating = [each for each in aliases if each.rotation and not each.rotation.is_idle]
+    room = plans.most_deletions(max_delete, owned) - sum(each.kind == DELETE for each in changes.actions)
+    _share_deletions(rotating, room)
+    asked = sum(each.missing for each in aliases if each.may_create)
+    creating = [each for each in rotating if each.may_create]
     succeeds = {each.entry.alias: each.rotation.succeeds for each in creating if each.rotation}
     turns = share(succeeds, math.inf if max_create is None else max_create - asked)
+    for each in creating:
+        each.bound(most_succeeded=turns.of(each.entry.alias))
     if turns.waiting:
-        for each in creating:
-            each.bound(most_succeeded=turns.of(each.entry.alias))
         changes.note(
             "",
             f"{turns.waiting} old keys get their successors in the next runs, oldest first: max_create is "
             f"{max_create}. Raise it if they shall have them sooner.",
         )
+    turns = _share_deletions(rotating, room)
+    if turns.waiting:
+        changes.note(
+            "",
+            f"{turns.waiting} keys that were replaced go in the next runs, oldest first: max_delete is "
+            f"{max_delete}, and counts them, too. Raise it if they shall go sooner.",
+        )
+
+
+def _share_deletions(rotating: Sequence[_Alias], room: float) -> Turns:
+    for each in rotating:
+        each.bound(most_deleted=None)
+    turns = share({each.entry.alias: each.rotation.delete for each in rotating if each.rotation}, room)
+    for each in rotating:
+        each.bound(most_deleted=turns.of(each.entry.alias))
+    return turns
 
 
 class _Alias:
@@ -162,7 +175,7 @@ class _Alias:
         self._changes = changes
         self._spent = (seen.spent or {}).get(entry.alias, _ZERO)
         self._is_over = entry.is_over(self._spent)
-        self._most: dict[str, int] = {}
+        self._most: dict[str, int | None] = {}
         self.rotation: RotatePlan | None = None
 
     @property
@@ -197,7 +210,7 @@ class _Alias:
         self.bound()
         return True
 
-    def bound(self, **most: int) -> None:
+    def bound(self, **most: int | None) -> None:
         """
         Decide what rotation does in this run.
 

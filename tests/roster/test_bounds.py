@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from roster_model import START, Model, roster_of
 
 from airflow_provider_closeai.provisioning.errors import TooManySelected
@@ -105,6 +107,28 @@ def test_only_what_is_asked_for_exceeds_a_bound_and_the_refusal_says_what_to_do(
     assert "run it once with max_create=2 (docs/roster.md); if not, correct the roster" in str(refused)
 
 
+def test_what_was_held_back_for_a_successor_goes_only_within_max_delete() -> None:
+    """The sink cannot say since when, and a new team takes the room that the successors waited for."""
+    pair = {"rotate": ROTATE, "count": 2}
+    model = fleet(3, 97, 90, 8, max_create=2, max_delete=1)
+    model.is_dated = False
+    old = [{"alias": f"team-{each:02}", **pair} for each in range(3)]
+    model.roster = roster_of(*old, {"alias": "team-new", "count": 2})
+    plan = model.run()
+    assert changed(plan, CREATE) == ["team-new"] * 2
+    assert changed(plan, DELETE) == ["team-02"]
+
+
+def test_a_refusal_says_what_the_deletions_are() -> None:
+    model = fleet(1, 1, max_delete=1, prune=True)
+    ended = {"alias": "team-00", "expires": START.isoformat()}
+    model.roster = roster_of(ended)
+    model.add("team-98")
+    assert "deletes 2 sub-accounts (1 expired, 1 pruned), and max_delete is 1: ids [1, 2]" in str(
+        refusal(model.plan())
+    )
+
+
 def test_a_budget_that_cuts_nothing_is_told() -> None:
     limits = {"budget": 5, "over_budget": {"m": "1.0"}}
     model = Model(roster_of({"alias": "team-a", **limits}, {"alias": "team-b", "budget": 5}))
@@ -141,3 +165,35 @@ def test_a_fleet_that_was_made_together_is_renewed_whatever_the_bounds(bound: in
     assert len(model.there()) == 20
     assert all(model.now - each.created < timedelta(days=90) for each in model.there())
     assert max(plan.counts.values()) <= bound
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    counts=st.lists(st.sampled_from([1, 2, 3, 5]), min_size=1, max_size=5),
+    bounds=st.tuples(*[st.sampled_from([1, 2, 3, None])] * 2),
+    share=st.sampled_from(["10%", "50%", "100%"]),
+    is_dated=st.booleans(),
+    seed=st.randoms(use_true_random=False),
+)
+def test_rotation_alone_is_never_refused_and_no_key_gets_much_older_than_every(
+    counts: list[int], bounds: tuple[int | None, int | None], share: str, is_dated: bool, seed: Any
+) -> None:
+    rotate = {**ROTATE, "max_rotate": share}
+    entries = [
+        {"alias": f"team-{each:02}", "count": count, "rotate": rotate} for each, count in enumerate(counts)
+    ]
+    model = Model(roster_of(*entries), is_dated=is_dated)
+    model.options = dict(zip(("max_create", "max_delete"), bounds, strict=True))
+    for entry in entries:
+        for _ in range(entry["count"]):
+            account = model.add(entry["alias"], {"m": Decimal(1)}, age=timedelta(days=seed.randint(0, 88)))
+            account.held = account.created
+    for _ in range(150):
+        plan = model.run()
+        assert refusal(plan) is None
+        for kind, bound in zip((CREATE, DELETE), bounds, strict=True):
+            assert bound is None or plan.counts[kind] <= bound
+        for entry in entries:
+            assert entry["count"] <= len(model.there(entry["alias"])) <= 2 * entry["count"]
+        model.now += timedelta(days=1)
+        assert all(model.now - each.created < timedelta(days=90 + 7 + 28) for each in model.there())
