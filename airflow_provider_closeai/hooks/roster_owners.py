@@ -9,7 +9,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import Variable
+from airflow.providers.common.compat.sdk import Variable, conf
 
 from airflow_provider_closeai.roster.errors import RosterConflict
 from airflow_provider_closeai.roster.models import owner_pattern
@@ -23,18 +23,22 @@ log = logging.getLogger(__name__)
 #: Seconds for which a roster is remembered after its last run.
 _KEPT = 7 * 24 * 3600.0
 _RENEWED = 3600.0
-#: What of a path is another with each deployment: where Airflow keeps a DAG bundle and its versions, where
-#: git-sync keeps work trees, where others keep releases; and a commit's id, wherever it stands.
+#: A folder whose name is another with each edit, and only that: a commit's id (git-sync 2 writes ``rev-``
+#: before it), a time stamp of at least 8 digits, a ConfigMap's folder in Kubernetes. What looks like a name
+#: stays: of two rosters that are taken for one, each could delete the other's accounts.
 _MOVING = re.compile(
-    r"/(?:(?:versions|releases|\.worktrees)/[^/]+|tracking(?:_repo)?|(?:rev-)?(?:[0-9a-f]{40}|[0-9a-f]{64}))(?=/)"
+    r"/(?:(?:rev-)?(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{7,64}|[-_]*(?:\d[-_]*){8,}|"
+    r"\.\.\d{4}(?:_\d\d){5}\.\d+)(?=/)"
 )
+#: Where Airflow keeps a DAG bundle: one folder for each version, and one of the newest.
+_IN_BUNDLE = r"/([^/]+)/(?:versions/[^/]+|tracking(?:_repo)?)(?=/)"
 
 
 def register(client: CloseAIClient, roster: Roster, task: str = "") -> None:
     """
     Note that a roster speaks for its aliases, and refuse one that speaks for another's.
 
-    A file is known by its path, without what changes in it with each commit, a mapping by the task that has
+    A file is known by its path, without what changes in it with each edit, a mapping by the task that has
     it. Two tasks may have the same roster; when it is edited, the first of them is refused until the other
     has run, too.
 
@@ -73,7 +77,14 @@ def _name_of(roster: Roster, task: str) -> str:
     if name == "roster":  # a mapping
         dag, *_, task_id, index = task.split("/") if task.count("/") >= 3 else ("", "", "")
         return f"of the task {dag}.{task_id}{f'[{index}]' if index.isdecimal() else ''}" if dag else ""
-    return name if "://" in name else _MOVING.sub("", os.path.realpath(os.path.expanduser(name)))
+    return name if "://" in name else _steady(os.path.realpath(os.path.expanduser(name)))
+
+
+def _steady(path: str) -> str:
+    """Return a path without what changes in it with each edit."""
+    root = conf.get("dag_processor", "dag_bundle_storage_path", fallback=None)
+    roots = "|".join(["/dag_bundles", *([re.escape(os.path.realpath(root))] if root else [])])
+    return _MOVING.sub("", re.sub(f"({roots}){_IN_BUNDLE}", r"\1/\2", path))
 
 
 def _write(key: str, known: dict[str, Any]) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, timezone
-from airflow_cell import AIRFLOW, ON_3, everything_stored, run
+from airflow_cell import ON_3, everything_stored, run
 from cryptography.fernet import Fernet
 
 from airflow_provider_closeai.client.errors import InvalidParameter
@@ -250,107 +249,6 @@ def test_the_hook_plans_and_applies(sim: Simulator, roster: Path) -> None:
         hook.apply({**plan.record(), "max_create": 99})
 
 
-def test_two_files_of_a_deployment_do_not_own_the_same_alias(
-    sim: Simulator, dag: Any, roster: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    other = tmp_path / "other.yaml"
-    other.write_text(TEXT.replace("team-*", "team-s*").partition("  - alias: team-ads")[0])
-    copy = tmp_path / "copy.yaml"
-    copy.write_text(TEXT)
-    with dag:
-        SyncSubAccountsOperator(task_id="sync", roster="{{ dag_run.conf['roster'] }}", max_create=9)
-    assert run(dag, {"roster": str(roster)}).state == "success"
-    assert run(dag, {"roster": str(copy)}).state == "success", "a copy is the same roster"
-    roster.write_text(TEXT.replace("count: 2", "count: 3"))
-    before = sim.accounts()
-    assert run(dag, {"roster": str(other)}).state == "failed"
-    assert "both own 'team-s" in " ".join(caplog.messages)
-    assert sim.accounts() == before
-
-
-SHAS = ("a3f" * 13 + "0", "0b1" * 13 + "f")
-
-
-@pytest.mark.parametrize(
-    ("link", "folders"),
-    [
-        ("repo", [f".worktrees/{sha}" for sha in SHAS]),  # git-sync 4
-        ("repo", list(SHAS)),  # git-sync 3
-        ("repo", [f"rev-{sha}" for sha in SHAS]),  # git-sync 2
-        ("current", ["releases/20270101", "releases/20270102"]),
-        ("", [f"dag_bundles/team/versions/{sha}/dags" for sha in SHAS]),  # GitDagBundle, versioned
-        ("", ["dag_bundles/team/tracking_repo", f"dag_bundles/team/versions/{SHAS[0]}"]),  # and not
-        ("", ["dag_bundles/team/versions/7", "dag_bundles/team/versions/8"]),  # any other bundle
-    ],
-)
-def test_a_roster_is_the_same_in_each_commit(
-    sim: Simulator, dag: Any, tmp_path: Path, link: str, folders: list[str]
-) -> None:
-    """Its path changes with each commit, and it is not refused as a second roster of its aliases."""
-    with dag:
-        SyncSubAccountsOperator(task_id="sync", roster="{{ dag_run.conf['roster'] }}", max_create=9)
-    for folder, text in zip(folders, (TEXT.partition("  - alias: team-ads")[0], TEXT), strict=True):
-        real = tmp_path / folder
-        real.mkdir(parents=True)
-        (real / "roster.yaml").write_text(text)
-        shown = real
-        if link:
-            shown = tmp_path / link
-            shown.unlink(missing_ok=True)
-            shown.symlink_to(real)
-        assert run(dag, {"roster": str(shown / "roster.yaml")}).state == "success"
-    assert {account["alias"] for account in sim.accounts()} == {"team-search", "team-ads"}
-
-
-def mapping(*aliases: str, owns: str = "team-*") -> dict[str, Any]:
-    """Make a roster as a DAG file holds it."""
-    accounts = [{"alias": alias, "balance": 1, "model_pricing": {"gpt-4o": 1}} for alias in aliases]
-    return {"version": 1, "owns": [owns], "accounts": accounts}
-
-
-def sync_dag(name: str, roster: dict[str, Any]) -> Any:
-    """Parse a DAG file that holds a roster, and keeps it so."""
-    with DAG(name, schedule=None, start_date=timezone.datetime(2026, 1, 1)) as dag:
-        SyncSubAccountsOperator(task_id="sync", roster=roster, max_create=9)
-    return dag
-
-
-def test_two_mappings_of_a_deployment_do_not_own_the_same_alias(
-    sim: Simulator, database: None, roster: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    first = mapping("team-ads", "team-news")
-    assert run(sync_dag("one", first)).state == "success"
-    assert run(sync_dag("one", mapping("team-ads"))).state == "success", "an edit is no second roster"
-    before = sim.accounts()
-    for name, second in {
-        "two": mapping("team-ads", "team-search", owns="team-*s*"),
-        "three": mapping("team-search"),
-        "four": mapping("team-ads", owns="team-ads"),
-    }.items():
-        assert run(sync_dag(name, second)).state == "failed"
-        assert f"of the task {name}.sync and of the task one.sync both own 'team-" in " ".join(
-            caplog.messages
-        )
-    assert sim.accounts() == before
-    assert run(sync_dag("one", mapping("team-ads"))).state == "success", "the newcomers do not stop it"
-    assert run(sync_dag("five", mapping("group-a", owns="group-*"))).state == "success"
-    with DAG("file", schedule=None, start_date=timezone.datetime(2026, 1, 1)) as file:
-        SyncSubAccountsOperator(task_id="sync", roster=roster, max_create=9)
-    assert run(file).state == "failed"
-    assert f"The rosters {roster} and of the task one.sync both own" in " ".join(caplog.messages)
-
-
-def test_one_mapping_in_two_dags_can_be_edited(
-    sim: Simulator, database: None, caplog: pytest.LogCaptureFixture
-) -> None:
-    old, new = mapping("team-ads"), mapping("team-ads", "team-news")
-    assert [run(sync_dag(name, old)).state for name in ("often", "weekly")] == ["success"] * 2
-    assert run(sync_dag("often", new)).state == "failed"
-    assert "run the other task" in " ".join(caplog.messages)
-    assert [run(sync_dag(name, new)).state for name in ("weekly", "often")] == ["success"] * 2
-    assert len(sim.accounts()) == 2
-
-
 def test_both_run_by_hand_without_a_dag_run(sim: Simulator, roster: Path, tmp_path: Path) -> None:
     nothing: Any = {}
     sim.add_account("other")
@@ -362,26 +260,3 @@ def test_both_run_by_hand_without_a_dag_run(sim: Simulator, roster: Path, tmp_pa
     )
     again = SyncSubAccountsOperator(task_id="again", roster=roster, **options).execute(nothing)
     assert (again["created"], len(again["sub_accounts"])) == ([], 3)
-
-
-@pytest.mark.skipif(AIRFLOW < (3, 3), reason="before Variable.keys an outage cannot be told from absence")
-def test_in_an_outage_no_claims_of_other_rosters_are_written_over(
-    sim: Simulator, roster: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from airflow.sdk import Variable
-
-    def fail(prefix: str) -> Any:
-        raise RuntimeError("no answer")
-
-    written: list[str] = []
-    monkeypatch.setattr(Variable, "get", lambda key, default: default)  # as Airflow does in an outage
-    monkeypatch.setattr(Variable, "keys", fail)
-    monkeypatch.setattr(Variable, "set", lambda key, text: written.append(text))
-    CloseAIHook().apply(str(roster), max_create=9)
-    assert written == []
-    monkeypatch.setattr(Variable, "keys", lambda prefix: [prefix])  # it is over, and there are claims
-    CloseAIHook().apply(str(roster))
-    assert written == []
-    monkeypatch.setattr(Variable, "keys", lambda prefix: [])
-    CloseAIHook().apply(str(roster))
-    assert len(written) == 1

@@ -179,7 +179,7 @@ def test_rotation_alone_is_never_refused_and_no_key_gets_much_older_than_every(
     counts: list[int], bounds: tuple[int | None, int | None], share: str, is_dated: bool, seed: Any
 ) -> None:
     rotate = {**ROTATE, "max_rotate": share}
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"alias": f"team-{each:02}", "count": count, "rotate": rotate} for each, count in enumerate(counts)
     ]
     model = Model(roster_of(*entries), is_dated=is_dated)

@@ -1,0 +1,189 @@
+"""No two rosters of a deployment own the same alias, and one whose path moves is not two."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, timezone
+from airflow_cell import AIRFLOW, run
+
+from airflow_provider_closeai.hooks.closeai import CloseAIHook
+from airflow_provider_closeai.operators.roster import SyncSubAccountsOperator
+from airflow_provider_closeai.simulator import Simulator
+
+TEXT = """
+version: 1
+owns: ["team-*"]
+defaults: {balance: 100, model_pricing: {gpt-4o: 1}}
+accounts:
+  - alias: team-search
+    count: 2
+    model_pricing: {gpt-4o: 1, gpt-4o-mini: "0.5"}
+  - alias: team-ads
+"""
+
+
+@pytest.fixture
+def roster(tmp_path: Path) -> Path:
+    path = tmp_path / "roster.yaml"
+    path.write_text(TEXT)
+    return path
+
+
+def test_two_files_of_a_deployment_do_not_own_the_same_alias(
+    sim: Simulator, dag: Any, roster: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(TEXT.replace("team-*", "team-s*").partition("  - alias: team-ads")[0])
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(TEXT)
+    with dag:
+        SyncSubAccountsOperator(task_id="sync", roster="{{ dag_run.conf['roster'] }}", max_create=9)
+    assert run(dag, {"roster": str(roster)}).state == "success"
+    assert run(dag, {"roster": str(copy)}).state == "success", "a copy is the same roster"
+    roster.write_text(TEXT.replace("count: 2", "count: 3"))
+    before = sim.accounts()
+    assert run(dag, {"roster": str(other)}).state == "failed"
+    assert "both own 'team-s" in " ".join(caplog.messages)
+    assert sim.accounts() == before
+
+
+SHAS = ("a3f" * 13 + "0", "0b1" * 13 + "f")
+
+
+@pytest.mark.parametrize(
+    ("link", "folders"),
+    [
+        ("repo", [f".worktrees/{sha}" for sha in SHAS]),  # git-sync 4
+        ("repo", list(SHAS)),  # git-sync 3
+        ("repo", [f"rev-{sha}" for sha in SHAS]),  # git-sync 2
+        ("current", ["releases/20270101", "releases/20270102"]),
+        ("", [f"dag_bundles/team/versions/{sha}/dags" for sha in SHAS]),  # GitDagBundle, versioned
+        ("", ["dag_bundles/team/tracking_repo", f"dag_bundles/team/versions/{SHAS[0]}"]),  # and not
+        ("", ["dag_bundles/team/versions/7", "dag_bundles/team/versions/8"]),  # any other bundle
+        ("", ["bundles/team/tracking_repo", "bundles/team/versions/7"]),  # where Airflow is told to keep them
+        ("..data", ["..2026_11_20_08_00_00.123456789", "..2026_11_26_09_30_00.987654321"]),  # a ConfigMap
+    ],
+)
+def test_a_roster_is_the_same_in_each_commit(
+    sim: Simulator, dag: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: str, folders: list[str]
+) -> None:
+    """Its path changes with each commit, and it is not refused as a second roster of its aliases."""
+    if folders[0].startswith("bundles"):
+        monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH", str(tmp_path / "bundles"))
+    with dag:
+        SyncSubAccountsOperator(task_id="sync", roster="{{ dag_run.conf['roster'] }}", max_create=9)
+    for folder, text in zip(folders, (TEXT.partition("  - alias: team-ads")[0], TEXT), strict=True):
+        real = tmp_path / folder
+        real.mkdir(parents=True)
+        (real / "roster.yaml").write_text(text)
+        shown = real
+        if link:
+            shown = tmp_path / link
+            shown.unlink(missing_ok=True)
+            shown.symlink_to(real)
+        assert run(dag, {"roster": str(shown / "roster.yaml")}).state == "success"
+    assert {account["alias"] for account in sim.accounts()} == {"team-search", "team-ads"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("releases/search", "releases/ads"),
+        ("versions/eu", "versions/us"),
+        ("tracking", "."),
+        ("tenants/1000001", "tenants/1000002"),
+        ("defaced", "effaced"),
+    ],
+)
+def test_rosters_in_folders_with_names_are_two(
+    sim: Simulator, dag: Any, tmp_path: Path, one: str, other: str
+) -> None:
+    """Taken for one, each would delete the other's accounts."""
+    with dag:
+        SyncSubAccountsOperator(
+            task_id="sync", roster="{{ dag_run.conf['roster'] }}", prune=True, max_delete=1, max_create=9
+        )
+    states = []
+    for folder, alias in ((one, "team-search"), (other, "team-ads")):
+        path = tmp_path / folder / "roster.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(mapping(alias)))
+        states.append(run(dag, {"roster": str(path)}).state)
+    assert states == ["success", "failed"]
+    assert [account["alias"] for account in sim.accounts()] == ["team-search"]
+
+
+def mapping(*aliases: str, owns: str = "team-*") -> dict[str, Any]:
+    """Make a roster as a DAG file holds it."""
+    accounts = [{"alias": alias, "balance": 1, "model_pricing": {"gpt-4o": 1}} for alias in aliases]
+    return {"version": 1, "owns": [owns], "accounts": accounts}
+
+
+def sync_dag(name: str, roster: dict[str, Any]) -> Any:
+    """Parse a DAG file that holds a roster, and keeps it so."""
+    with DAG(name, schedule=None, start_date=timezone.datetime(2026, 1, 1)) as dag:
+        SyncSubAccountsOperator(task_id="sync", roster=roster, max_create=9)
+    return dag
+
+
+def test_two_mappings_of_a_deployment_do_not_own_the_same_alias(
+    sim: Simulator, database: None, roster: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = mapping("team-ads", "team-news")
+    assert run(sync_dag("one", first)).state == "success"
+    assert run(sync_dag("one", mapping("team-ads"))).state == "success", "an edit is no second roster"
+    before = sim.accounts()
+    for name, second in {
+        "two": mapping("team-ads", "team-search", owns="team-*s*"),
+        "three": mapping("team-search"),
+        "four": mapping("team-ads", owns="team-ads"),
+    }.items():
+        assert run(sync_dag(name, second)).state == "failed"
+        assert f"of the task {name}.sync and of the task one.sync both own 'team-" in " ".join(
+            caplog.messages
+        )
+    assert sim.accounts() == before
+    assert run(sync_dag("one", mapping("team-ads"))).state == "success", "the newcomers do not stop it"
+    assert run(sync_dag("five", mapping("group-a", owns="group-*"))).state == "success"
+    with DAG("file", schedule=None, start_date=timezone.datetime(2026, 1, 1)) as file:
+        SyncSubAccountsOperator(task_id="sync", roster=roster, max_create=9)
+    assert run(file).state == "failed"
+    assert f"The rosters {roster} and of the task one.sync both own" in " ".join(caplog.messages)
+
+
+def test_one_mapping_in_two_dags_can_be_edited(
+    sim: Simulator, database: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    old, new = mapping("team-ads"), mapping("team-ads", "team-news")
+    assert [run(sync_dag(name, old)).state for name in ("often", "weekly")] == ["success"] * 2
+    assert run(sync_dag("often", new)).state == "failed"
+    assert "run the other task" in " ".join(caplog.messages)
+    assert [run(sync_dag(name, new)).state for name in ("weekly", "often")] == ["success"] * 2
+    assert len(sim.accounts()) == 2
+
+
+@pytest.mark.skipif(AIRFLOW < (3, 3), reason="before Variable.keys an outage cannot be told from absence")
+def test_in_an_outage_no_claims_of_other_rosters_are_written_over(
+    sim: Simulator, roster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk import Variable
+
+    def fail(prefix: str) -> Any:
+        raise RuntimeError("no answer")
+
+    written: list[str] = []
+    monkeypatch.setattr(Variable, "get", lambda key, default: default)  # as Airflow does in an outage
+    monkeypatch.setattr(Variable, "keys", fail)
+    monkeypatch.setattr(Variable, "set", lambda key, text: written.append(text))
+    CloseAIHook().apply(str(roster), max_create=9)
+    assert written == []
+    monkeypatch.setattr(Variable, "keys", lambda prefix: [prefix])  # it is over, and there are claims
+    CloseAIHook().apply(str(roster))
+    assert written == []
+    monkeypatch.setattr(Variable, "keys", lambda prefix: [])
+    CloseAIHook().apply(str(roster))
+    assert len(written) == 1
