@@ -188,6 +188,8 @@ class _Execution:
 
     def _deliver_missing(self) -> None:
         """Deliver what the sink does not hold, and what is left of aliases of which keys go."""
+        if self._look.silence is not None:
+            raise self._look.silence
         missing = set(self._plan.deliver)
         aliases = {self._there[each].alias for each in missing}
         aliases |= {action.alias for action in self._of[DELETE] if action.reason == ROTATED_OUT}

@@ -33,6 +33,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     :param accounts: one whole listing.
     :param unreadable: its entries that cannot be read.
     :param held: which of the keys the sink holds, and since when; ``None``: there is no sink.
+    :param silence: why the sink could not say what it holds: ``held`` is then ``None``, and nothing rotates.
     :param replaced: ids whose keys the sink does not keep any more, since newer ones took their place.
     :param spent: month-to-date cost by alias; ``None``: there is no ledger.
     :param platform_time: when the listing was made by the platform's clock, in epoch seconds.
@@ -42,6 +43,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     accounts: tuple[SubAccount, ...]
     unreadable: tuple[UnreadableItem, ...] = ()
     held: Held | None = None
+    silence: str = ""
     replaced: frozenset[int] = frozenset()
     spent: Mapping[str, Decimal] | None = None
     platform_time: float | None = None
@@ -98,6 +100,10 @@ def make_plan(
     for each in wanted:
         each.decide()
     changes.note_poorer()
+    if seen.silence:
+        changes.note(
+            "", f"{seen.silence} Until then nothing is created, deleted or rotated; prices are changed."
+        )
     nameless = [item for alias, items in broken.items() if alias not in roster.entries for item in items]
     if nameless:
         shown = "; ".join(map(str, nameless[:FEW]))
@@ -217,7 +223,7 @@ class _Alias:
         :param most: bounds of :func:`~airflow_provider_closeai.provisioning.rotate.decide`.
         """
         request = self.entry.rotation(self._pricing)
-        if request is None:
+        if request is None or self._seen.silence:
             return
         self._most |= most
         seen = self._seen
@@ -292,7 +298,7 @@ class _Alias:
             self._changes.note(entry.alias, text)
 
         young = len(kept) if rotation is None else rotation.counted
-        if young > entry.count:
+        if young > entry.count and not (entry.rotate and self._seen.silence):
             left = "None is deleted: nobody knows which are in use. Raise count, or delete some by id."
             if rotation:
                 left = "Rotation deletes what is too much as it becomes old."

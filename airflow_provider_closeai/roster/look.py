@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 
 from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
 from airflow_provider_closeai.local_state.stores import FileStore
 from airflow_provider_closeai.provisioning.runner.locking import alias_lock
@@ -89,18 +90,25 @@ class Look:
         checks.check_time(roster, accounts, client.platform_time, now)
         checks.main_account_of(accounts, roster.main_account)
         self.journal: DeliveryJournal | None = None
+        #: Why the sink could not say what it holds: nothing is then created or deleted.
+        self.silence: CloseAIError | None = None
         held, replaced = None, frozenset[int]()
         if keys is not None:
             wanted = [each for each in accounts if each.alias in roster.entries and not each.is_other]
-            held = keys.held([each for each in wanted if not each.token.is_masked])
             replaced = keys.replaced(wanted)
-            if held is None:  # this host's note says what it delivered
-                self.journal = DeliveryJournal(FileStore(note), keys.name)
-                held = self.journal.held
+            try:
+                held = keys.held([each for each in wanted if not each.token.is_masked])
+            except CloseAIError as error:
+                self.silence = error
+            else:
+                if held is None:  # this host's note says what it delivered
+                    self.journal = DeliveryJournal(FileStore(note), keys.name)
+                    held = self.journal.held
         self.seen = Seen(
             accounts=accounts,
             unreadable=tuple(item for item in items if isinstance(item, UnreadableItem)),
             held=held,
+            silence="" if self.silence is None else str(self.silence),
             replaced=replaced,
             spent=None if books is None else books.spent(accounts, self.at),
             now=now,

@@ -132,8 +132,8 @@ class SinkKeys:
             except Exception as error:
                 problem = _problem(error)
         raise DeliveryFailed(
-            f"{type(self._sink).__name__} could not say which keys it holds ({problem}). Nothing was "
-            "changed: a retry asks again. Check the sink's connection and permissions.",
+            f"{type(self._sink).__name__} could not say which keys it holds ({problem}). No account "
+            "was created or deleted: a retry asks again. Check the sink's connection and permissions.",
             call="deliver",
         )
 

@@ -36,6 +36,7 @@ class Sink:
         self.keys: dict[int, str] = {}
         self.deleted_before: dict[int, int] = {}
         self.trouble: Exception | None = None
+        self.is_silent = False
 
     def deliver(self, account: SubAccount) -> str:
         if self.trouble:
@@ -45,6 +46,8 @@ class Sink:
         return f"key-{account.id}"
 
     def held(self, accounts: Sequence[SubAccount]) -> dict[int, datetime | None]:
+        if self.is_silent:
+            raise RuntimeError
         return {each.id: None for each in accounts if self.keys.get(each.id) == each.token.reveal()}
 
 
@@ -99,15 +102,27 @@ def test_keys_are_delivered_before_anything_goes_also_with_nothing_to_do(sim: Si
     assert (done.has_changed, done.references) == (False, {kept["id"]: f"key-{kept['id']}"})
 
 
-def test_a_sink_that_is_down_stops_deletions_and_creations_but_no_price(sim: Simulator) -> None:
+@pytest.mark.parametrize("is_silent", [False, True], ids=["takes nothing", "says nothing"])
+def test_a_sink_that_is_down_stops_deletions_and_creations_but_no_price(
+    sim: Simulator, is_silent: bool
+) -> None:
     sim.add_account("team-old")
     sim.add_account("team-a")
     sink, client = Sink(sim), client_of(sim)
-    sink.trouble = RuntimeError()
-    with pytest.raises(DeliveryFailed):
-        sync(client, {"alias": "team-a"}, {"alias": "team-b"}, sink=sink)
+    sink.trouble, sink.is_silent = RuntimeError(), is_silent
+    entries = {"alias": "team-a"}, {"alias": "team-b"}
+    plan = make_plan(client, read_roster(tree(*entries)), PRUNE, keys=SinkKeys(sink, {}, str), books=None)
+    told = [note.text for note in plan.notes if "Sink could not say which keys it holds" in note.text]
+    assert (plan.counts, len(told)) == ({"create": 1, "reprice": 1, "delete": 1}, is_silent)
+    for wanted in (read_roster(tree(*entries)), plan):
+        with pytest.raises(DeliveryFailed, match="Sink "):
+            apply(client, wanted, PRUNE, keys=SinkKeys(sink, {}, str))
     calls = pages(sim, 0)
     assert (calls["update"], calls["create"], calls["delete"]) == (1, 0, 0)
+    sink.trouble, sink.is_silent = None, False
+    assert sync(client, *entries, sink=sink).counts | {"delivered": 2} == {
+        "aliases": 2, "sub_accounts": 2, "created": 1, "repriced": 0, "deleted": 1, "delivered": 2
+    }  # fmt: skip
 
 
 def test_only_what_was_approved_and_is_still_wanted_is_done(
