@@ -133,7 +133,7 @@ class _Execution:
         self._record_listing()
         with contextlib.ExitStack() as lock:
             self._try(lambda: self._reprice(lock))
-            if self._try(self._deliver_missing):
+            if self._try(self._deliver_missing) or self._leave_refused():
                 self._try(self._delete)
                 self._try(self._create)
             self._listings.read_back()
@@ -194,6 +194,15 @@ class _Execution:
         aliases = {self._there[each].alias for each in missing}
         aliases |= {action.alias for action in self._of[DELETE] if action.reason == ROTATED_OUT}
         self._deliver(aliases)
+
+    def _leave_refused(self) -> bool:
+        """Leave aliases alone whose own secrets take no key; without any, the whole sink is down."""
+        refused = self._look.keys.refused if self._look.keys is not None else ()
+        aliases = {self._there[each].alias for each in refused}
+        for kind in (DELETE, CREATE):
+            self._of[kind] = [action for action in self._of[kind] if action.alias not in aliases]
+        self._going = {action.id for action in self._of[DELETE]}
+        return bool(aliases)
 
     def _deliver(self, aliases: Collection[str | None]) -> None:
         """Deliver all keys of aliases that stay: a sink may keep them together."""

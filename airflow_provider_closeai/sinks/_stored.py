@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.sinks._reference import Reference
+from airflow_provider_closeai.sinks.base import SecretRefused
 
 if TYPE_CHECKING:
     from typing import Self
 
     from airflow_provider_closeai.client.models import SubAccount
 
-#: What a store says of a secret: its value, and since when it has been that.
+#: What a store says of a secret: its value, or why it takes none, and since when it has been that.
 Stored = tuple[Any, datetime | None]
 
 
@@ -104,12 +105,18 @@ class StoredSink(abc.ABC):
         groups = self._by_name(accounts)
         store = self._connect()
         stored = self._read(store, list(groups))
+        refusal: SecretRefused | None = None
         for name, group in groups.items():
             old = stored[name][0] if name in stored else None
+            if isinstance(old, SecretRefused):  # the others are kept all the same
+                refusal = refusal or old
+                continue
             value = self._connection(group[0], old) if self.as_connection else self._keys_of(group, counts)
             if value != old:
                 self._write(store, name, value, group[0], is_new=name not in stored)
             yield from ((account.id, name) for account in group)
+        if refusal is not None:
+            raise refusal
 
     def held(self, accounts: Sequence[SubAccount]) -> dict[int, datetime | None]:
         """

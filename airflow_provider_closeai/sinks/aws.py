@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_closeai.sinks._stored import Stored, StoredSink
+from airflow_provider_closeai.sinks.base import SecretRefused
 
 if TYPE_CHECKING:
     from airflow_provider_closeai.client.models import SubAccount
@@ -56,7 +57,9 @@ class SecretsManagerSink(StoredSink):
             while True:
                 answer = store.batch_get_secret_value(**request)
                 for error in answer.get("Errors", ()):
-                    if error.get("ErrorCode") != "ResourceNotFoundException":
+                    if error.get("ErrorCode") == "InvalidRequestException":
+                        found[error["SecretId"]] = (_scheduled_for_deletion(error["SecretId"]), None)
+                    elif error.get("ErrorCode") != "ResourceNotFoundException":
                         raise store.exceptions.ClientError(
                             {"Error": {"Code": error.get("ErrorCode")}}, "BatchGetSecretValue"
                         )
@@ -77,3 +80,10 @@ class SecretsManagerSink(StoredSink):
             else:
                 return
         store.put_secret_value(SecretId=name, SecretString=value)
+
+
+def _scheduled_for_deletion(name: str) -> SecretRefused:
+    return SecretRefused(
+        f"the secret {name!r} is scheduled for deletion. Restore it (aws secretsmanager restore-secret), or "
+        "delete it for good (delete-secret --force-delete-without-recovery)."
+    )

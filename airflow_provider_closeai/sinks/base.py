@@ -70,6 +70,14 @@ class DeliveryFailed(CloseAIError):
     """A sink did not take a key. The accounts exist; a retry delivers, and creates nothing."""
 
 
+class SecretRefused(Exception):
+    """
+    One secret cannot be written as it is, and others can.
+
+    :param message: which, why, and what to do. It is shown, so it holds no key.
+    """
+
+
 def require_sink(sink: Any, counts: Mapping[str, int]) -> TokenSink:
     """
     Return what ``deliver_to`` is given, if it is a sink that can take the keys.
@@ -110,6 +118,7 @@ class SinkKeys:
         self._counts = counts
         self._get_base = get_base
         self._bound: Any = None
+        self.refused: frozenset[int] = frozenset()
 
     def held(self, accounts: Sequence[SubAccount]) -> dict[int, datetime | None] | None:
         """
@@ -187,7 +196,9 @@ class SinkKeys:
     def _deliver(self, accounts: Sequence[SubAccount]) -> dict[int, str]:
         """Deliver one after the other, so that an error can say how far it came."""
         sink = self._with_base()
+        self.refused = frozenset()
         references: dict[int, str] = {}
+        refusal = ""
         keys = {account.id: account.token.reveal() for account in accounts}
         problem = "it returned no text that may be shown as the reference"
         with _no_bodies_in_logs():
@@ -200,11 +211,21 @@ class SinkKeys:
                     if not isinstance(reference, str) or keys[account_id] in reference:
                         break
                     references[account_id] = reference
+            except SecretRefused as error:
+                refusal = str(error)
             except Exception as error:
                 problem = _problem(error)
         left = [account.id for account in accounts if account.id not in references]
         if not left:
             return references
+        if refusal:
+            self.refused = frozenset(left)
+            raise DeliveryFailed(
+                f"{type(self._sink).__name__} did not take the key of sub-account {left[0]}: {refusal} All "
+                f"accounts exist, and the keys of {len(references)} others were delivered: a retry delivers "
+                "what is left.",
+                call="deliver",
+            )
         raise DeliveryFailed(
             f"{type(self._sink).__name__} did not take the key of sub-account {left[0]} ({problem}); "
             f"{len(references)} were delivered before it. All accounts exist: a retry delivers to the same "

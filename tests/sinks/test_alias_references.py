@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
+from support import client_of
 from vault_standin import Vault
 
 from airflow_provider_closeai.client.errors import MaskedKeys
 from airflow_provider_closeai.client.models import SecretToken, SubAccount
+from airflow_provider_closeai.roster import Options, apply, read_roster
+from airflow_provider_closeai.simulator import Simulator
 from airflow_provider_closeai.sinks import EncryptedFileSink, SecretsManagerSink, VaultSink
 from airflow_provider_closeai.sinks._reference import escaped
 from airflow_provider_closeai.sinks.base import DeliveryFailed, SinkKeys
@@ -150,16 +153,47 @@ def test_a_fleet_is_asked_about_in_few_calls(secrets_manager: Any, vault: Vault)
     assert len(written) == 105
 
 
-def test_what_aws_refuses_is_named_and_unknown_is_not_absent(
-    secrets_manager: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    keys = keys_of(SecretsManagerSink("keys/{alias}"), team=1)
-    keys.deliver([account(1)])
+def test_a_secret_that_was_deleted_by_hand_is_named_and_the_others_are_kept(secrets_manager: Any) -> None:
+    keys = keys_of(SecretsManagerSink("keys/{alias}"), team=1, other=1)
+    accounts = [account(1), account(2, "other")]
+    keys.deliver(accounts)
     secrets_manager.delete_secret(SecretId="keys/team")
-    with pytest.raises(DeliveryFailed, match="ClientError: InvalidRequestException"):
-        keys.held([account(1)])
-    with pytest.raises(DeliveryFailed, match="did not take the key of sub-account 1"):
-        keys.deliver([account(1)])
+    held = keys.held(accounts)
+    assert held is not None
+    assert held.keys() == {2}, "it holds no key that anybody can read"
+    accounts.append(account(3, "third"))
+    with pytest.raises(
+        DeliveryFailed, match="sub-account 1: the secret 'keys/team' is scheduled for deletion"
+    ):
+        keys.deliver(accounts)
+    assert secrets_manager.get_secret_value(SecretId="keys/third")["SecretString"] == "sk-key-3"
+    assert keys.refused == {1}
+    secrets_manager.restore_secret(SecretId="keys/team")
+    assert keys.deliver(accounts).keys() == {1, 2, 3}
+    assert keys.refused == frozenset()
+
+
+def test_a_secret_that_was_deleted_by_hand_holds_up_its_alias_alone(
+    closeai_simulator: Simulator, secrets_manager: Any
+) -> None:
+    tree: dict[str, Any] = {
+        "version": 1,
+        "owns": ["team-*"],
+        "defaults": {"balance": 1, "model_pricing": {"m": 1}},
+    }
+    client, options = client_of(closeai_simulator), Options(prune=True, max_create=2, max_delete=1, settle=0)
+
+    def sync(*aliases: str) -> Any:
+        roster = read_roster({**tree, "accounts": [{"alias": alias} for alias in aliases]})
+        return apply(client, roster, options, keys=keys_of(SecretsManagerSink("{alias}")))
+
+    sync("team-a", "team-old")
+    secrets_manager.delete_secret(SecretId="team-a")
+    with pytest.raises(DeliveryFailed, match="the secret 'team-a' is scheduled for deletion"):
+        sync("team-a", "team-new")
+    assert sorted(account["alias"] for account in closeai_simulator.accounts()) == ["team-a", "team-new"]
+    [new] = closeai_simulator.accounts("team-new")
+    assert secrets_manager.get_secret_value(SecretId="team-new")["SecretString"] == new["token"]
 
 
 # --- Connections -------------------------------------------------------------------------------------------

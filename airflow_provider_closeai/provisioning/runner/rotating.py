@@ -37,6 +37,8 @@ class Keys(Protocol):
     """Where the keys go."""
 
     name: str
+    #: Ids whose keys the last delivery left out, since their own secrets do not take them: others were taken.
+    refused: frozenset[int]
 
     def held(self, accounts: Sequence[SubAccount]) -> Held | None:
         """Say which keys it holds, and since when; ``None`` where it cannot say."""
