@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from airflow_provider_closeai.client.models import same_pricing
+from airflow_provider_closeai.client.models import UnreadableItem, same_pricing
 from airflow_provider_closeai.provisioning.rotate import time_text
 from airflow_provider_closeai.roster.decide import Seen
 from airflow_provider_closeai.roster.errors import PlanRefused
-from airflow_provider_closeai.roster.plan import CREATE, DELETE, ROTATION, VALID_FOR, Action, Plan
+from airflow_provider_closeai.roster.plan import CREATE, DELETE, ROTATED_OUT, ROTATION, VALID_FOR, Action, Plan
 
 _CLOCKS_AGREE = timedelta(minutes=10)
 
@@ -19,7 +19,7 @@ class Skipped(msgspec.Struct, frozen=True):
     """
     An approved change that is not made.
 
-    :param because: ``done already``, or ``not wanted any more``.
+    :param because: ``done already``, ``not wanted any more``, or why nobody knows.
     """
 
     action: Action
@@ -82,6 +82,8 @@ def match(approved: Plan, wanted: Plan, seen: Seen) -> Matched:
 
 def _because(action: Action, approved: Plan, seen: Seen) -> str:
     there = {account.id: account for account in seen.accounts}
+    if action.id not in there and any(_may_be(item, action) for item in seen.unreadable):
+        return "it cannot be read now"
     if action.kind == CREATE:
         is_done = _is_created(action, approved, seen)
     elif action.kind == DELETE:
@@ -89,7 +91,16 @@ def _because(action: Action, approved: Plan, seen: Seen) -> str:
     else:
         account = there.get(action.id or 0)
         is_done = account is not None and same_pricing(account.pricing, action.after or {})
+    if not is_done and seen.silence and action.reason in (ROTATION, ROTATED_OUT):
+        return "it waits for the sink"
     return "done already" if is_done else "not wanted any more"
+
+
+def _may_be(item: UnreadableItem, action: Action) -> bool:
+    """Whether an entry that cannot be read may be what was to be changed, or one of what was to be created."""
+    if action.kind == CREATE or item.id is None:
+        return item.alias == action.alias or (action.kind != CREATE and item.alias is None)
+    return item.id == action.id
 
 
 def _is_created(action: Action, approved: Plan, seen: Seen) -> bool:

@@ -157,6 +157,24 @@ def test_only_what_was_approved_and_is_still_wanted_is_done(
     assert apply(client, approved, Options()).has_changed is False, "it may be run again"
 
 
+def test_what_cannot_be_read_is_not_called_done(sim: Simulator) -> None:
+    gone, hidden, kept = (sim.add_account(alias) for alias in ("team-old", "team-older", "team-a"))
+    client = client_of(sim)
+    plan = plan_of(client, {"alias": "team-a", "count": 2})
+    assert plan.counts == {"create": 1, "reprice": 1, "delete": 2}
+    sim.delete_account(gone["id"])
+    for account in (hidden, kept):
+        sim.spoil(account["id"], "model_pricing", '"x"')
+    done = apply(client, plan, PRUNE)
+    assert [(each.action.kind, each.action.alias, each.because) for each in done.matched.skipped] == [
+        ("reprice", "team-a", "it cannot be read now"),
+        ("create", "team-a", "it cannot be read now"),
+        ("delete", "team-old", "done already"),
+        ("delete", "team-older", "it cannot be read now"),
+    ]
+    assert [account["alias"] for account in sim.accounts()] == ["team-older", "team-a"]
+
+
 def test_of_a_creation_the_smaller_number_counts(sim: Simulator) -> None:
     client = client_of(sim)
     for _ in range(2):
