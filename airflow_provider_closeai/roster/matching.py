@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
@@ -10,9 +10,18 @@ from airflow_provider_closeai.client.models import UnreadableItem, same_pricing
 from airflow_provider_closeai.provisioning.rotate import time_text
 from airflow_provider_closeai.roster.decide import Seen
 from airflow_provider_closeai.roster.errors import PlanRefused
-from airflow_provider_closeai.roster.plan import CREATE, DELETE, ROTATED_OUT, ROTATION, VALID_FOR, Action, Plan
+from airflow_provider_closeai.roster.plan import (
+    CREATE,
+    DELETE,
+    ROTATED_OUT,
+    ROTATION,
+    VALID_FOR,
+    Action,
+    Plan,
+)
 
 _CLOCKS_AGREE = timedelta(minutes=10)
+_SECOND = timedelta(seconds=1)  # times of the platform are cut off to it
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -97,7 +106,7 @@ def _because(action: Action, approved: Plan, seen: Seen) -> str:
 
 
 def _may_be(item: UnreadableItem, action: Action) -> bool:
-    """Whether an entry that cannot be read may be what was to be changed, or one of what was to be created."""
+    """Whether an entry that cannot be read may be what was to be changed, or one of those to create."""
     if action.kind == CREATE or item.id is None:
         return item.alias == action.alias or (action.kind != CREATE and item.alias is None)
     return item.id == action.id
@@ -107,6 +116,7 @@ def _is_created(action: Action, approved: Plan, seen: Seen) -> bool:
     """Whether as many are there as were to be created: of successors since then, else of all."""
     there = [each for each in seen.accounts if each.alias == action.alias and not each.is_other]
     if action.reason == ROTATION:
-        began = approved.made_at - _CLOCKS_AGREE
+        theirs = seen.now if seen.platform_time is None else datetime.fromtimestamp(seen.platform_time, UTC)
+        began = approved.made_at + (theirs - seen.now) - _SECOND  # by the platform's clock
         return sum(each.created is not None and each.created >= began for each in there) >= action.number
     return len(there) >= next(each.count for each in approved.entries if each.alias == action.alias)

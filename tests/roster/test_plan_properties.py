@@ -9,6 +9,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pendulum
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -192,6 +193,27 @@ def test_a_creation_that_waits_is_not_called_done(wanted: dict[str, Any], age: t
     approved = model.plan()
     model.spent = {"team-a": Decimal(70)}
     assert skipped(approved, model) == ["not wanted any more"]
+    model.spent = {}
+    model.run()
+    model.settle()
+    assert skipped(approved, model) == ["done already"]
+
+
+@pytest.mark.parametrize("skew", [-9, 0, 9])
+def test_a_successor_from_before_the_plan_is_not_the_plans_own(skew: int) -> None:
+    rotate = {"every": "90d", "grace": "7d", "max_rotate": 2}
+    entry = {"alias": "team-a", "count": 2, "budget": 60, "over_budget": {}, "rotate": rotate}
+    model = Model(roster_of(entry), skew=timedelta(minutes=skew), options={"max_create": 1})
+    for age in (timedelta(days=91), timedelta(days=91), timedelta(minutes=5)):
+        model.add("team-a", {"m": Decimal(1)}, age=age).held = START
+    approved = model.plan()
+    assert approved.counts["create"] == 1
+    model.now += timedelta(hours=1)
+    model.spent = {"team-a": Decimal(70)}
+    assert skipped(approved, model) == ["not wanted any more"]
+    silent = msgspec.structs.replace(model.look(), held=None, silence="The sink is down.")
+    wanted = make_plan(model.roster, silent, **model.options)
+    assert [each.because for each in match(approved, wanted, silent).skipped] == ["it waits for the sink"]
     model.spent = {}
     model.run()
     model.settle()
