@@ -147,18 +147,12 @@ class PlanSubAccountsOperator(_Rosters):
         """Plan; see docs/operators/plan.md."""
         from airflow_provider_closeai.provisioning import inputs
         from airflow_provider_closeai.roster import DriftFound, markdown
-        from airflow_provider_closeai.roster.checks import refusal
-        from airflow_provider_closeai.roster.render import log_lines, published, summary
+        from airflow_provider_closeai.roster.render import published, summary
 
         plans = _approval.PlansOfRun(context)
         with self.hook() as hook:
             must_not_change = inputs.flag("fail_on_changes", self.fail_on_changes)
             plan: Any = hook.plan(self.roster, **self._options())
-            for line in log_lines(plan):
-                log.info("%s", line)
-            refused = refusal(plan)
-            if refused is not None:
-                raise refused
             log.info("Plan %s of the roster %s: %s.", plan.digest, plan.roster, summary(plan).lower())
             if must_not_change and plan.actions:
                 raise DriftFound(

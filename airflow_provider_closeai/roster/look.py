@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,6 +20,9 @@ from airflow_provider_closeai.roster import checks, decide
 from airflow_provider_closeai.roster.decide import Seen
 from airflow_provider_closeai.roster.models import Roster
 from airflow_provider_closeai.roster.plan import Plan
+from airflow_provider_closeai.roster.render import log_lines
+
+log = logging.getLogger(__name__)
 
 #: Of all that plans or applies a roster on this host, one at a time.
 LOCK = "roster"
@@ -59,7 +63,7 @@ def make_plan(
     client: CloseAIClient, roster: Roster, options: Options, *, keys: Keys | None, books: Books | None
 ) -> Plan:
     """
-    Look, and decide what would be changed. Changes nothing.
+    Look, decide what would be changed, and log it. Changes nothing.
 
     :param client: the API.
     :param roster: the roster.
@@ -67,12 +71,19 @@ def make_plan(
     :param keys: where keys go.
     :param books: the cost ledger.
     :raises ListingUnstable: nothing is planned.
-    :raises PlanRefused: the listing is of another main account.
+    :raises PlanRefused: the listing is empty or of another main account, or ``max_create`` is exceeded.
+    :raises TooManySelected: ``max_delete`` is exceeded.
     :raises ClockDisagrees: nobody can tell how old the keys are.
     """
     checks.check_roster(roster, has_sink=keys is not None, has_ledger=books is not None)
     with alias_lock(client, LOCK) as note:
-        return Look(client, roster, keys, books, note).plan(options)
+        plan = Look(client, roster, keys, books, note).plan(options)
+    for line in log_lines(plan):
+        log.info("%s", line)
+    refusal = checks.refusal(plan)
+    if refusal is not None:
+        raise refusal
+    return plan
 
 
 class Look:

@@ -11,7 +11,7 @@ import pytest
 from airflow_cell import ON_3, everything_stored, run
 from cryptography.fernet import Fernet
 
-from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.client.errors import CloseAIError, InvalidParameter
 from airflow_provider_closeai.hooks.closeai import CloseAIHook
 from airflow_provider_closeai.operators.roster import (
     PlanSubAccountsOperator,
@@ -247,6 +247,31 @@ def test_the_hook_plans_and_applies(sim: Simulator, roster: Path) -> None:
         {"alias": "team-ads", "balance": 1, "model_pricing": {"gpt-4o": 1}}]}))).actions == ()  # fmt: skip
     with pytest.raises(InvalidParameter, match="does not belong to its digest"):
         hook.apply({**plan.record(), "max_create": 99})
+
+
+@pytest.mark.parametrize(
+    ("there", "options", "refused"),
+    [
+        ([], {}, "The listing is empty"),
+        (["team-ads"], {"max_create": 1}, "creates 2 sub-accounts, and max_create is 1"),
+        (["team-x", "team-y"], {"prune": True, "max_delete": 1}, r"deletes 2 sub-accounts \(2 pruned\)"),
+    ],
+)
+def test_a_plan_beyond_a_bound_is_refused_by_the_hook_too(
+    sim: Simulator,
+    roster: Path,
+    caplog: pytest.LogCaptureFixture,
+    there: list[str],
+    options: Any,
+    refused: str,
+) -> None:
+    for alias in there:
+        sim.add_account(alias)
+    caplog.set_level(logging.INFO)
+    with pytest.raises(CloseAIError, match=refused):
+        CloseAIHook().plan(str(roster), **options)
+    assert "create 2 of 'team-search'" in caplog.text, "look at the plan in this log"
+    assert {request.method for request in sim.requests} == {"GET"}
 
 
 def test_both_run_by_hand_without_a_dag_run(sim: Simulator, roster: Path, tmp_path: Path) -> None:
