@@ -94,3 +94,112 @@ def test_both_take_what_is_right(entry: dict[str, Any]) -> None:
 def test_both_refuse_what_is_wrong(entry: dict[str, Any]) -> None:
     tree = {"version": 1, "accounts": [{**GOOD, **entry}]}
     assert (is_valid(tree), is_read(tree)) == (False, False)
+
+
+AMOUNTS = [
+    0,
+    "0",
+    1,
+    "60",
+    "60.50",
+    60.5,
+    ".5",
+    "5.",
+    " 5 ",
+    "1e2",
+    "+1",
+    -1,
+    "-1",
+    "x",
+    "",
+    None,
+    True,
+    [],
+    {},
+]
+WHOLES = [1, 0, "2", 2.0, "2.0", 2.5, " 2 ", "0", "two", "", None, True, 10**15, 10**16, [], {}]
+MOMENTS = ["2027-01-01T00:00:00Z", "2027-01-01T00:00:00+08:00", "2027-01-01 00:00+0800", "2027-01-01", "x"]
+MOMENTS += ["2027-01-01T00:00:00", "2027-01-01T00:00:00.5Z", " 2027-01-01T00:00Z ", "2027-01-01Tx:00Z", "", 1]
+LISTS: list[Any] = [
+    [],
+    [{"model": "m", "pricing_factor": 1}],
+    [{"model": "m", "pricing_factor": -1}],
+    [{"model": "m", "auto_following": True, "prompt_price": 1}],
+    [{"model": "m", "auto_following": False}],
+    [{"model": "m", "pricing_factor": None, "auto_following": True}],
+    [{"model": "m"}],
+    [{"pricing_factor": 1}],
+    [{"model": "m", "pricing_factor": 1, "price": 1}],
+    ["m"],
+]
+PRICES = [{}, *LISTS, '{"m": 1}', '[{"model": "m", "pricing_factor": 1}]', "m", "", None, 1]
+PRICES += [{name: 1} for name in ("", " m", "m ", "a b", "模型")] + [{"m": each} for each in AMOUNTS]
+SHARES = [*WHOLES, "10%", "100%", "0%", "101%", "0.5 %", "100.1%", "%", "-1%"]
+VALUES: dict[str, list[Any]] = {
+    "alias": [
+        "a",
+        "a b",
+        "研发-团队",
+        "",
+        " a",
+        "a ",
+        "a\n",
+        "None",
+        "x" * 255,
+        "x" * 256,
+        "a\u200bb",
+        7,
+        None,
+        [],
+    ],
+    "count": WHOLES,
+    "balance": AMOUNTS,
+    "budget": AMOUNTS,
+    "model_pricing": PRICES,
+    "over_budget": PRICES,
+    "team": ["T", " T", "", "  ", 7, None, True],
+    "cost_center": ["C", "", " ", "7", 7, 7.0, 7.5, 10**16, None, True],
+    "expires": [*MOMENTS, None],
+    "rotate": [
+        None,
+        {},
+        [],
+        "x",
+        {"every": "90d"},
+        {"every": 90},
+        {"every": "1y"},
+        {"grace": "1h"},
+        {"evry": "1d"},
+    ]
+    + [{"max_rotate": each} for each in SHARES if each is not None]
+    + [{"from": each} for each in [*MOMENTS, None]],
+}
+TOP: dict[str, list[Any]] = {
+    "version": [1, 2, "1", "2", 1.0, None, True],
+    "owns": ["*", ["*"], [], [1], [""], [" "], "", None],
+    "main_account": [1, 0, -1, "123", "x", 1.5, 10**16, None, True],
+    "accounts": [[], {}, "x", None],
+    "defaults": [{}, None, [], {"alias": "a"}, {"count": 3}],
+}
+CASES = [(True, field, value) for field, values in VALUES.items() for value in values]
+CASES += [(False, field, value) for field, values in TOP.items() for value in values]
+
+
+@pytest.mark.parametrize(
+    ("is_entry", "field", "value"), CASES, ids=[f"{name}={value!r:.40}" for _, name, value in CASES]
+)
+def test_both_judge_each_value_alike(is_entry: bool, field: str, value: Any) -> None:
+    entry = {**GOOD, "budget": 5, **({field: value} if is_entry else {})}
+    tree = {"version": 1, "accounts": [entry], **({} if is_entry else {field: value})}
+    assert is_valid(tree) == is_read(tree)
+
+
+@pytest.mark.parametrize("field", ["balance", "model_pricing"])
+def test_both_want_what_neither_the_entry_nor_the_defaults_have(field: str) -> None:
+    bare = {name: value for name, value in GOOD.items() if name != field}
+    for tree, want in (
+        ({"version": 1, "accounts": [bare]}, False),
+        ({"version": 1, "accounts": [bare], "defaults": {"count": 2}}, False),
+        ({"version": 1, "accounts": [bare], "defaults": {field: GOOD[field]}}, True),
+    ):
+        assert (is_valid(tree), is_read(tree)) == (want, want)
