@@ -181,7 +181,7 @@ class _Reader:
 
         alias = field("alias", _alias)
         pricing = field("model_pricing", lambda value: _prices("model_pricing", value))
-        balance = field("balance", lambda value: inputs.amount("balance", value))
+        balance = field("balance", lambda value: _amount("balance", value))
         count = field("count", lambda value: inputs.whole("count", value, 1), 1)
         entry = {
             "team": field("team", lambda value: _label("team", value), ""),
@@ -298,8 +298,17 @@ def _label(name: str, value: Any) -> str:
     return value.strip()
 
 
+def _amount(name: str, value: Any) -> Decimal:
+    return _plain(inputs.amount(name, value))
+
+
+def _plain(amount: Decimal) -> Decimal:
+    """Return an amount without what its writing adds: 60, "60.00" and 6e1 have one digest in a plan."""
+    return Decimal(format(amount.normalize(), "f"))
+
+
 def _budget(value: Any) -> Decimal:
-    found = inputs.amount("budget", value)
+    found = _amount("budget", value)
     if found <= 0:
         raise bad("budget", "is 0", "give an amount above 0, or leave it out")
     return found
@@ -315,4 +324,4 @@ def _prices(name: str, value: Any) -> Pricing:
     for model, factor in value.items() if isinstance(value, Mapping) else ():
         if isinstance(factor, Ambiguous):
             raise bad(f"{name}[{model!r}]", f"is {factor!r}", "give a plain number, such as 1 or 0.5")
-    return inputs.pricing(value)
+    return {model: _plain(factor) for model, factor in inputs.pricing(value).items()}

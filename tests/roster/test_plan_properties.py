@@ -170,6 +170,15 @@ MIDNIGHT = "2027-01-01T00:00:00+08:00"
             {"rotate": {"from": MIDNIGHT}},
             [{"rotate": {"from": pendulum.datetime(2027, 1, 1, tz="Asia/Shanghai")}}],
         ),
+        *[
+            (make(60), [make(each) for each in ("60", 60.0, Decimal("60.00"), "6e1", " 60.0 ")])
+            for make in (
+                lambda amount: {"budget": amount},
+                lambda amount: {"balance": amount},
+                lambda amount: {"model_pricing": {"m": amount}},
+                lambda amount: {"budget": 1, "over_budget": {"m": amount}},
+            )
+        ],
     ],
 )
 def test_what_means_the_same_has_the_same_digest(one: dict[str, Any], others: list[dict[str, Any]]) -> None:
