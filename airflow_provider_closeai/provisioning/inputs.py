@@ -5,6 +5,7 @@ Values may come from templates, so texts that say the same are taken: ``"3"``, `
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -26,6 +27,7 @@ _MAX_ALIAS = 255
 _MAX_DIGITS = 15  # of whole numbers: more is a slip, and no longer exact in a float
 _MAX_SHOWN = 60
 _DIGITS_OF_A_DOUBLE = 17
+_LONGEST_SPAN = timedelta(days=36525)  # what is longer leads beyond the calendar
 _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes"}
 # Control, format, lone surrogate, line and paragraph separator: nobody sees them.
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -73,6 +75,7 @@ def _entry(entry: object) -> tuple[str, Decimal]:
     model = entry["model"]
     if not model or model != model.strip():
         raise bad("model_pricing", f"names the model {model!r}", "give its name without spaces around it")
+    encodable("model_pricing", model, "give the model's exact name")
     unknown = sorted(set(entry) - _ENTRY_FIELDS)
     if unknown:
         raise bad("model_pricing", f"has the unknown field {unknown[0]!r} for {model!r}", "leave it out")
@@ -156,18 +159,18 @@ def _number(value: object) -> Decimal | None:
 
 def span(name: str, value: object) -> timedelta:
     """Read a span of time: a ``timedelta``, or text such as ``90d``, ``12h``, ``30m``, ``2w``."""
-    if isinstance(value, timedelta):
-        return timedelta(seconds=value.total_seconds())  # pendulum's prints in words of its own
     text = value.strip().lower() if isinstance(value, str) else ""
     number = _number(text[:-1].rstrip()) if text[-1:] in _UNITS else None
-    try:
-        if number is not None and number.is_finite():
-            return timedelta(**{_UNITS[text[-1]]: float(number)})
-    except OverflowError:
-        pass
-    raise bad(
-        name, f"is {_shown(value)}, no span of time", "give a timedelta, or text such as '90d' or '12h'"
-    )
+    found: timedelta | None = None
+    if isinstance(value, timedelta):
+        found = timedelta(seconds=value.total_seconds())  # pendulum's prints in words of its own
+    elif number is not None and number.is_finite():
+        with contextlib.suppress(OverflowError):
+            found = timedelta(**{_UNITS[text[-1]]: float(number)})
+    if found is None or abs(found) > _LONGEST_SPAN:
+        cure = "give a timedelta, or text such as '90d' or '12h', of at most 100 years"
+        raise bad(name, f"is {_shown(value)}, no span of time", cure)
+    return found
 
 
 def moment(name: str, value: object) -> datetime:
@@ -222,15 +225,16 @@ def alias_text(value: object) -> str:
             "(render_template_as_native_obj), text that looks like a number becomes one: put quotes inside "
             "the template, as in '\"{{ params.alias }}\"'",
         )
+    return encodable("alias", value, "give the accounts' exact alias")
+
+
+def encodable(name: str, text: str, cure: str) -> str:
+    """Return text that can be sent and stored: no half of a character, as JSON's escapes can write it."""
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError:
-        raise bad(
-            "alias",
-            f"is {value!r}, which holds half a character (a lone surrogate)",
-            "give the accounts' exact alias",
-        ) from None
-    return value
+        raise bad(name, f"is {text!r}, which holds half a character (a lone surrogate)", cure) from None
+    return text
 
 
 def new_alias(value: object) -> str:

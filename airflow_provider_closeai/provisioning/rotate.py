@@ -238,7 +238,8 @@ def next_due(
     replaced: Collection[int] = frozenset(),
 ) -> tuple[datetime, RotatePlan] | None:
     """Return when there is something to do next, and what, if nothing changes until then."""
-    moments = {now} | ({request.begins} if request.begins else set())
+    begins = request.begins
+    moments = {now} | ({begins} if begins and begins.year < datetime.max.year else set())  # else never
     for account in accounts:
         created = account.created
         if created is not None:

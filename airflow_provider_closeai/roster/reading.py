@@ -72,7 +72,7 @@ def _text_of(name: str, source: Any) -> str:
                 f"roster: {source[:60]!r} is no local path. Give a path, a path object such as "
                 "ObjectStoragePath('s3://aws_default@config/roster.yaml'), or a mapping. Nothing was changed."
             )
-        source = LocalPath(source.strip()).expanduser()
+        source = LocalPath(os.path.expanduser(source.strip()))  # leaves a user alone whom nobody knows
     elif isinstance(source, os.PathLike) and not hasattr(source, "read_bytes"):
         source = LocalPath(source)
     try:
@@ -274,7 +274,7 @@ def _globs(value: Any) -> tuple[str, ...]:
     globs = [value] if isinstance(value, str) else list(value) if isinstance(value, Sequence) else []
     if not globs or not all(isinstance(glob, str) and glob.strip() for glob in globs):
         raise bad("owns", "is no list of globs", 'give texts such as ["team-*"]')
-    return tuple(globs)
+    return tuple(inputs.encodable("owns", glob, "give the aliases' own text") for glob in globs)
 
 
 def _user_id(value: Any) -> int:
@@ -295,7 +295,7 @@ def _label(name: str, value: Any) -> str:
         return str(value).strip()
     if not isinstance(value, str) or not value.strip():
         raise bad(name, f"is {value!s:.40}", "give text")
-    return value.strip()
+    return inputs.encodable(name, value.strip(), "give text")
 
 
 def _amount(name: str, value: Any) -> Decimal:
@@ -318,10 +318,23 @@ def _prices_or_none(value: Any) -> Pricing:
     return {} if value in ({}, []) else _prices("over_budget", value)
 
 
+def _listed(entry: Any) -> Any:
+    """Return an entry of the API's list of prices; YAML's ``true`` is what it says there."""
+    following = entry.get("auto_following") if isinstance(entry, Mapping) else None
+    return {**entry, "auto_following": following.flag} if isinstance(following, Ambiguous) else entry
+
+
 def _prices(name: str, value: Any) -> Pricing:
     if isinstance(value, str) and value.lstrip()[:1] not in ("{", "["):  # a template may give JSON
         raise bad(name, "is text", "name the models, for instance {gpt-4o: 1}")
-    for model, factor in value.items() if isinstance(value, Mapping) else ():
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = [_listed(each) for each in value]
+        factors = [
+            (each.get("model"), each.get("pricing_factor")) for each in value if isinstance(each, Mapping)
+        ]
+    else:
+        factors = list(value.items()) if isinstance(value, Mapping) else []
+    for model, factor in factors:
         if isinstance(factor, Ambiguous):
             raise bad(f"{name}[{model!r}]", f"is {factor!r}", "give a plain number, such as 1 or 0.5")
     return {model: _plain(factor) for model, factor in inputs.pricing(value).items()}

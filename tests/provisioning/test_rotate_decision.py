@@ -159,6 +159,11 @@ def test_when_the_next_thing_is_due(ages: list[Any], held: list[Any], days: floa
     assert due[1].reasons[0].startswith(what)
 
 
+@pytest.mark.parametrize("begins", ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59+08:00"])
+def test_a_rotation_may_begin_at_the_calendars_end(begins: str) -> None:
+    assert next_due(request(rotate_from=begins), [account(1, 10)], {1: NOW}, NOW) is None
+
+
 def test_what_never_changes_is_never_due() -> None:
     assert next_due(request(), [account(1, None)], {1: None}, NOW) is None
 

@@ -126,6 +126,15 @@ def test_json_a_mapping_text_and_other_stores_are_the_same(tmp_path: Path) -> No
         ("{alias: a, budget: -5}", "accounts[0].budget: budget is -5: give a number >= 0"),
         ("{alias: a, budget: 0}", "budget is 0: give an amount above 0, or leave it out"),
         ("{alias: a, balance: lots}", "balance is text, and not a number"),
+        ("{alias: a, rotate: {every: 700000000d}}", "of at most 100 years"),
+        (
+            "{alias: a, model_pricing: [{model: m, auto_following: no}]}",
+            "has no pricing_factor (prompt_price",
+        ),
+        (
+            "{alias: a, model_pricing: [{model: m, pricing_factor: 007}]}",
+            "model_pricing['m'] is 007 (for YAML a number in another notation)",
+        ),
         ("{alias: a, count: 0}", "count is 0: give a whole number >= 1"),
         ("{alias: a, model_pricing: {}}", "model_pricing is empty"),
         (
@@ -228,7 +237,31 @@ def test_an_entry_may_give_up_a_default(tmp_path: Path) -> None:
     assert other.over_budget == {}
 
 
-@pytest.mark.parametrize("source", ["", "s3://bucket/roster.yaml", 7, None, "/nowhere/roster.yaml"])
+def test_prices_as_the_api_lists_them(tmp_path: Path) -> None:
+    prices = "[{model: m, pricing_factor: 0.5}, {model: n, auto_following: true, prompt_price: 3}]"
+    with pytest.warns(DeprecationWarning, match="taken as pricing_factor 1"):
+        roster = read(tmp_path, entry(f"{{alias: a, model_pricing: {prices}}}"))
+    assert roster.entries["a"].pricing == {"m": Decimal("0.5"), "n": Decimal(1)}
+
+
+@pytest.mark.parametrize(
+    "field", [{"team": "x\ud800"}, {"cost_center": "\ud800"}, {"model_pricing": {"m\ud800": 1}}]
+)
+def test_half_a_character_is_refused_in_a_mapping_too(field: dict[str, Any]) -> None:
+    wanted = {"alias": "a", "balance": 1, "model_pricing": {"m": 1}, **field}
+    with pytest.raises(InvalidParameter, match="half a character"):
+        read_roster({"version": 1, "accounts": [wanted]})
+    with pytest.raises(InvalidParameter, match="half a character"):
+        read_roster({"version": 1, "owns": ["a", "\ud800*"], "accounts": [{**wanted, **GOOD}]})
+
+
+GOOD = {"team": "T", "cost_center": "C", "model_pricing": {"m": 1}}
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["", "s3://bucket/roster.yaml", 7, None, "/nowhere/roster.yaml", "~nosuchuser/roster.yaml"],
+)
 def test_what_is_no_file_is_said(source: Any) -> None:
     with pytest.raises(InvalidParameter, match=r"roster.*(Give a path|cannot be read).*"):
         read_roster(source)
