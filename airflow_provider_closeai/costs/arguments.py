@@ -41,8 +41,8 @@ def parse_span(name: str, value: Any) -> timedelta:
         found = None
     if found is None or found < timedelta(0):
         raise InvalidParameter(
-            f"{name}: {reprlib.repr(value)} is no timedelta of 0 to {timedelta.max.days} days, and no number "
-            "of seconds."
+            f"{name}: {reprlib.repr(value)} is no timedelta of 0 to 999,999,999 days, and no number of "
+            "seconds."
         )
     return found
 

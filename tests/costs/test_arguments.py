@@ -206,7 +206,7 @@ def test_folders(sim: Simulator, tmp_path: Path, kind: str) -> None:
         ("notifiers", [print], "notifiers: builtin_function_or_method is not a notifier"),
         ("final_within", True, "final_within: True is no timedelta"),
         ("final_within", "soon", "final_within: 'soon' is no timedelta"),
-        ("final_within", timedelta.max, "is no timedelta of 0 to 999999999 days"),
+        ("final_within", timedelta.max, "is no timedelta of 0 to 999,999,999 days"),
         ("owners", "[" * 200_000, "owners: it is text that is not JSON (it is nested too deeply)"),
         ("owners", {10**5000: "Ads"}, "owners rule 1: id: a number of 16610 bits is none that anybody wrote"),
         ("owners", [{"team": "Ads", "id": "1" * 5000}], "is no id of a sub-account"),
