@@ -155,9 +155,7 @@ def report(
         log.warning("%s", warning)
     if request.close and _close(asked, computed, run, clock()):
         computed = _compute(asked, month, clock)
-    earlier = read_earlier(
-        ledger, month, asked.currency, lambda one: _compute(asked, one, clock), asked.owners
-    )
+    earlier = read_earlier(ledger, month, asked.currency, lambda it: _compute(asked, it, clock), asked.owners)
     computed.warnings += earlier.warnings
     reached = reached_alerts(computed, request.thresholds, _previous(asked, month, request, clock))
     about_accounts = [alert.text for alert in reached if alert.sub_account_id is not None]
@@ -323,9 +321,8 @@ def _compute(request: CloseRequest, month: Month, clock: Clock) -> Report:
 
 
 def _close(request: CloseRequest, computed: Report, run: Run, now: datetime) -> LedgerFile | None:
-    ledger, even_if_uncertain = request.ledger, request.even_if_uncertain
-    closing.require_closable(computed, now, even_if_uncertain=even_if_uncertain)
-    month = computed.month.name
+    closing.require_closable(computed, now, even_if_uncertain=request.even_if_uncertain)
+    ledger, month = request.ledger, computed.month.name
     if computed.closing is not None:
         return booked.append_adjustments(ledger, month, closing.differences(computed, now))
     booked.require_ledger_currency(ledger, request.currency)
