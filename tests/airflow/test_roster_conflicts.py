@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, timezone
+from airflow.providers.standard.operators.python import PythonOperator
 from airflow_cell import AIRFLOW, run
 
 from airflow_provider_closeai.hooks.closeai import CloseAIHook
 from airflow_provider_closeai.operators.roster import SyncSubAccountsOperator
+from airflow_provider_closeai.roster import RosterConflict
 from airflow_provider_closeai.simulator import Simulator
 
 TEXT = """
@@ -52,69 +54,86 @@ def test_two_files_of_a_deployment_do_not_own_the_same_alias(
 
 
 SHAS = ("a3f" * 13 + "0", "0b1" * 13 + "f")
+#: A link to a folder, or none, and the folders that it leads to, one after the other.
+MOVING = [
+    ("repo", [f".worktrees/{sha}" for sha in SHAS]),  # git-sync 4
+    ("repo", list(SHAS)),  # git-sync 3
+    ("repo", [f"rev-{sha}" for sha in SHAS]),  # git-sync 2
+    ("current", ["releases/20270101", "releases/20270102"]),
+    ("", [f"dag_bundles/team/versions/{sha}/dags" for sha in SHAS]),  # GitDagBundle, versioned
+    ("", ["dag_bundles/team/tracking_repo", f"dag_bundles/team/versions/{SHAS[0]}"]),  # and not
+    ("", ["dag_bundles/team/versions/7", "dag_bundles/team/versions/8"]),  # any other bundle
+    ("", ["bundles/team/tracking_repo", "bundles/team/versions/7"]),  # where Airflow is told to keep them
+    ("..data", ["..2026_11_20_08_00_00.123456789", "..2026_11_26_09_30_00.987654321"]),  # a ConfigMap
+]
+#: Folders whose names are all that tells two rosters apart.
+NAMES = [
+    ("releases/search", "releases/ads"),
+    ("versions/eu", "versions/us"),
+    ("tracking", "."),
+    ("tenants/1000001", "tenants/1000002"),
+    ("defaced", "effaced"),
+]
 
 
-@pytest.mark.parametrize(
-    ("link", "folders"),
-    [
-        ("repo", [f".worktrees/{sha}" for sha in SHAS]),  # git-sync 4
-        ("repo", list(SHAS)),  # git-sync 3
-        ("repo", [f"rev-{sha}" for sha in SHAS]),  # git-sync 2
-        ("current", ["releases/20270101", "releases/20270102"]),
-        ("", [f"dag_bundles/team/versions/{sha}/dags" for sha in SHAS]),  # GitDagBundle, versioned
-        ("", ["dag_bundles/team/tracking_repo", f"dag_bundles/team/versions/{SHAS[0]}"]),  # and not
-        ("", ["dag_bundles/team/versions/7", "dag_bundles/team/versions/8"]),  # any other bundle
-        ("", ["bundles/team/tracking_repo", "bundles/team/versions/7"]),  # where Airflow is told to keep them
-        ("..data", ["..2026_11_20_08_00_00.123456789", "..2026_11_26_09_30_00.987654321"]),  # a ConfigMap
-    ],
-)
+def applied(dag: Any, folders: list[tuple[Path, Path]], **options: Any) -> list[Path]:
+    """
+    Apply rosters one after the other in one task: only there the Variables are known in which they are noted.
+
+    :param folders: the folder as it is shown, and the one in which the file is.
+    :returns: those that were refused.
+    """
+    refused = []
+
+    def apply() -> None:
+        for shown, real in folders:
+            if shown != real:
+                shown.unlink(missing_ok=True)
+                shown.symlink_to(real)
+            try:
+                CloseAIHook().apply(str(shown / "roster.yaml"), max_create=9, **options)
+            except RosterConflict:
+                refused.append(real)
+
+    with dag:
+        PythonOperator(task_id="apply", python_callable=apply)
+    assert run(dag).state == "success"
+    return refused
+
+
 def test_a_roster_is_the_same_in_each_commit(
-    sim: Simulator, dag: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: str, folders: list[str]
+    sim: Simulator, dag: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its path changes with each commit, and it is not refused as a second roster of its aliases."""
-    if folders[0].startswith("bundles"):
-        monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH", str(tmp_path / "bundles"))
-    with dag:
-        SyncSubAccountsOperator(task_id="sync", roster="{{ dag_run.conf['roster'] }}", max_create=9)
-    for folder, text in zip(folders, (TEXT.partition("  - alias: team-ads")[0], TEXT), strict=True):
-        real = tmp_path / folder
-        real.mkdir(parents=True)
-        (real / "roster.yaml").write_text(text)
-        shown = real
-        if link:
-            shown = tmp_path / link
-            shown.unlink(missing_ok=True)
-            shown.symlink_to(real)
-        assert run(dag, {"roster": str(shown / "roster.yaml")}).state == "success"
-    assert {account["alias"] for account in sim.accounts()} == {"team-search", "team-ads"}
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH", str(tmp_path / "7/bundles"))
+    steps, wanted = [], set()
+    for number, (link, folders) in enumerate(MOVING):
+        for folder, names in zip(folders, (["search"], ["search", "ads"]), strict=True):
+            real = tmp_path / str(number) / folder
+            aliases = [f"team-{number}-{name}" for name in names]
+            write(real, mapping(*aliases, owns=f"team-{number}-*"))
+            steps.append((tmp_path / str(number) / link if link else real, real))
+            wanted.update(aliases)
+    assert applied(dag, steps) == []
+    assert {account["alias"] for account in sim.accounts()} == wanted
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("releases/search", "releases/ads"),
-        ("versions/eu", "versions/us"),
-        ("tracking", "."),
-        ("tenants/1000001", "tenants/1000002"),
-        ("defaced", "effaced"),
-    ],
-)
-def test_rosters_in_folders_with_names_are_two(
-    sim: Simulator, dag: Any, tmp_path: Path, one: str, other: str
-) -> None:
+def test_rosters_in_folders_with_names_are_two(sim: Simulator, dag: Any, tmp_path: Path) -> None:
     """Taken for one, each would delete the other's accounts."""
-    with dag:
-        SyncSubAccountsOperator(
-            task_id="sync", roster="{{ dag_run.conf['roster'] }}", prune=True, max_delete=1, max_create=9
-        )
-    states = []
-    for folder, alias in ((one, "team-search"), (other, "team-ads")):
-        path = tmp_path / folder / "roster.yaml"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(mapping(alias)))
-        states.append(run(dag, {"roster": str(path)}).state)
-    assert states == ["success", "failed"]
-    assert [account["alias"] for account in sim.accounts()] == ["team-search"]
+    steps, second = [], []
+    for number, pair in enumerate(NAMES):
+        for folder, name in zip(pair, ("search", "ads"), strict=True):
+            real = tmp_path / str(number) / folder
+            write(real, mapping(f"team-{number}-{name}", owns=f"team-{number}-*"))
+            steps.append((real, real))
+        second.append(real)
+    assert applied(dag, steps, prune=True, max_delete=1) == second
+    assert {account["alias"] for account in sim.accounts()} == {f"team-{n}-search" for n in range(len(NAMES))}
+
+
+def write(folder: Path, roster: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "roster.yaml").write_text(json.dumps(roster))
 
 
 def mapping(*aliases: str, owns: str = "team-*") -> dict[str, Any]:
