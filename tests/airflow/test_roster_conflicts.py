@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, timezone
-from airflow.providers.standard.operators.python import PythonOperator
+from airflow.providers.common.compat.sdk import DAG, task, timezone
 from airflow_cell import AIRFLOW, run
 
 from airflow_provider_closeai.hooks.closeai import CloseAIHook
@@ -96,7 +95,7 @@ def applied(dag: Any, folders: list[tuple[Path, Path]], **options: Any) -> list[
                 refused.append(real)
 
     with dag:
-        PythonOperator(task_id="apply", python_callable=apply)
+        task(apply)()
     assert run(dag).state == "success"
     return refused
 
