@@ -44,6 +44,7 @@ def test_what_is_there_becomes_a_roster_that_changes_nothing(sim: Simulator, tmp
     assert run(sim, tmp_path, "check", str(file)).stdout.endswith("9 aliases, 10 sub-accounts wanted.\n")
 
 
+@pytest.mark.slow  # each is an interpreter that imports Airflow
 @pytest.mark.parametrize("arguments", [["check", "/nowhere.yaml"], ["export", "--conn-id", "main"]])
 def test_a_problem_is_one_message(sim: Simulator, tmp_path: Path, arguments: list[str]) -> None:
     sim.fault("list", "status", status=403, times=None)
@@ -52,6 +53,7 @@ def test_a_problem_is_one_message(sim: Simulator, tmp_path: Path, arguments: lis
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
