@@ -96,6 +96,7 @@ def test_the_drift_check_names_what_somebody_changed(
     assert run_example("closeai_roster_drift").state == "failed"
 
 
+@pytest.mark.slow
 def test_a_generation_of_keys_goes_within_the_examples_bounds(
     sim: Simulator, aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,7 @@ def child(code: str, **environment: str) -> Any:
     return json.loads(lines[-1].removeprefix("found "))
 
 
+@pytest.mark.slow
 def test_the_plugin_loads_nothing_but_itself() -> None:
     package = "airflow_provider_closeai"
     assert set(child(LOAD)) - {package} == {f"{package}.plugins", f"{package}.plugins.page"}
@@ -80,6 +81,7 @@ def test_airflow_finds_it_without_a_word(database: None) -> None:
     assert set(found["info"]) == {"fastapi_apps", "external_views"}
 
 
+@pytest.mark.slow
 def test_an_airflow_that_is_not_as_expected_starts_without_the_page() -> None:
     assert child(UNKNOWN_AIRFLOW) == [[], []]
 

@@ -168,6 +168,7 @@ def test_the_last_records_of_a_deletion(sim: Simulator, clock: Clock, tmp_path: 
     assert "12.00000001" in file.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["airflow_provider_closeai.operators.costs"])
 def test_a_dag_file_pays_for_nothing(module: str) -> None:
     code = (

@@ -271,7 +271,7 @@ def holds(case: Case) -> None:
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(ledgers())
 def test_a_figure_is_the_truth_or_is_marked(case: Case) -> None:
     holds(case)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, field
 from typing import Any
+
+import pytest
 
 
 class Proof(enum.Enum):
@@ -132,3 +134,9 @@ def _cells() -> Iterator[Cell]:
 
 
 CELLS = list(_cells())
+
+
+def halved(cells: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+    """Mark every second cell as slow."""
+    for number, cell in enumerate(cells):
+        yield pytest.param(*cell, marks=pytest.mark.slow if number % 2 else ())

@@ -18,7 +18,10 @@ CHAIN = [{"aa"}, {"aa", "bb"}, {"bb"}]
 # --- The protocol, in every interleaving ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("sets", "faults", "ticks"), [(SAME, 0, 2), (SAME, 1, 0)], ids=["slow", "a fault"])
+@pytest.mark.parametrize(
+    ("sets", "faults", "ticks"),
+    [pytest.param(SAME, 0, 2, id="slow", marks=pytest.mark.slow), pytest.param(SAME, 1, 0, id="a fault")],
+)
 def test_two_are_never_in_at_the_same_time(sets: list[set[str]], faults: int, ticks: int) -> None:
     number, bad = explore(start(sets, faults), until=ticks)
     assert bad is None
@@ -56,6 +59,7 @@ def test_it_finds_a_bakery_that_does_not_wait_for_choosers(monkeypatch: pytest.M
     assert explore(start(SAME, 0), until=0)[1]
 
 
+@pytest.mark.slow
 def test_it_finds_a_death_that_is_told_from_an_old_listing(monkeypatch: pytest.MonkeyPatch) -> None:
     looked = Contender.looked
     monkeypatch.setattr(
