@@ -58,6 +58,7 @@ def in_variable(sim: Simulator, monkeypatch: pytest.MonkeyPatch, variables: Any)
     return sim
 
 
+@pytest.mark.slow
 def test_the_variable_is_shared_by_hosts(
     in_variable: Simulator, dag: Any, variables: Any, tmp_path: Path
 ) -> None:

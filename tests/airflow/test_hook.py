@@ -243,6 +243,7 @@ def test_test_connection_never_takes_long(sim: Simulator) -> None:
     assert sim.count("list") == 1
 
 
+@pytest.mark.slow
 def test_airflow_connections_test(sim: Simulator) -> None:
     arguments = ("-m", "airflow", "connections", "test", "closeai_default")
     done = python(*arguments, AIRFLOW__CORE__TEST_CONNECTION="Enabled")

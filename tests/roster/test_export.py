@@ -24,6 +24,7 @@ def run(sim: Simulator, home: Path, *arguments: str) -> subprocess.CompletedProc
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
 
 
+@pytest.mark.slow  # each run is an interpreter that imports Airflow
 def test_what_is_there_becomes_a_roster_that_changes_nothing(sim: Simulator, tmp_path: Path) -> None:
     for alias in ("team-a", "team-a", "NO", "007", "团队", "a|b: `c` #", "*", "null", "1e3", "2027-01-01"):
         sim.add_account(alias, PRICING, balance="12.5")
@@ -44,7 +45,7 @@ def test_what_is_there_becomes_a_roster_that_changes_nothing(sim: Simulator, tmp
     assert run(sim, tmp_path, "check", str(file)).stdout.endswith("9 aliases, 10 sub-accounts wanted.\n")
 
 
-@pytest.mark.slow  # each is an interpreter that imports Airflow
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["check", "/nowhere.yaml"], ["export", "--conn-id", "main"]])
 def test_a_problem_is_one_message(sim: Simulator, tmp_path: Path, arguments: list[str]) -> None:
     sim.fault("list", "status", status=403, times=None)

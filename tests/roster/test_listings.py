@@ -59,7 +59,7 @@ def lists_of(sim: Simulator, tree: dict[str, Any], names: Names | None = None, *
     return sim.count("list") - before
 
 
-@pytest.mark.parametrize("number", [1, 60, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [60, *(pytest.param(each, marks=pytest.mark.slow) for each in (1, 300))])
 @pytest.mark.parametrize("kinds", COMBINATIONS, ids="+".join)
 def test_one_listing_before_and_one_after(sim: Simulator, kinds: tuple[str, ...], number: int) -> None:
     tree = fleet(sim, kinds, number)
