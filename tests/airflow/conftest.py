@@ -24,6 +24,18 @@ os.environ["AIRFLOW__CORE__FERNET_KEY"] = base64.urlsafe_b64encode(os.urandom(32
 os.environ["AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY"] = "0"
 
 
+ROSTER = """
+version: 1
+owns: ["team-*"]
+defaults: {balance: 100, model_pricing: {gpt-4o: 1}}
+accounts:
+  - alias: team-search
+    count: 2
+    model_pricing: {gpt-4o: 1, gpt-4o-mini: "0.5"}
+  - alias: team-ads
+"""
+
+
 @pytest.fixture(scope="session")
 def database() -> None:
     """Migrate this process's database, once."""
@@ -68,6 +80,14 @@ def variables(monkeypatch: pytest.MonkeyPatch) -> Any:
     found = Variables()
     monkeypatch.setattr(events, "Variable", found)
     return found
+
+
+@pytest.fixture
+def roster(tmp_path: Path) -> Path:
+    """Give a file that says who has which keys."""
+    path = tmp_path / "roster.yaml"
+    path.write_text(ROSTER)
+    return path
 
 
 @pytest.fixture

@@ -15,37 +15,20 @@ from airflow_provider_closeai.operators.roster import SyncSubAccountsOperator
 from airflow_provider_closeai.roster import RosterConflict
 from airflow_provider_closeai.simulator import Simulator
 
-TEXT = """
-version: 1
-owns: ["team-*"]
-defaults: {balance: 100, model_pricing: {gpt-4o: 1}}
-accounts:
-  - alias: team-search
-    count: 2
-    model_pricing: {gpt-4o: 1, gpt-4o-mini: "0.5"}
-  - alias: team-ads
-"""
-
-
-@pytest.fixture
-def roster(tmp_path: Path) -> Path:
-    path = tmp_path / "roster.yaml"
-    path.write_text(TEXT)
-    return path
-
 
 def test_two_files_of_a_deployment_do_not_own_the_same_alias(
     sim: Simulator, dag: Any, roster: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    text = roster.read_text()
     other = tmp_path / "other.yaml"
-    other.write_text(TEXT.replace("team-*", "team-s*").partition("  - alias: team-ads")[0])
+    other.write_text(text.replace("team-*", "team-s*").partition("  - alias: team-ads")[0])
     copy = tmp_path / "copy.yaml"
-    copy.write_text(TEXT)
+    copy.write_text(text)
     with dag:
         SyncSubAccountsOperator(task_id="sync", roster="{{ dag_run.conf['roster'] }}", max_create=9)
     assert run(dag, {"roster": str(roster)}).state == "success"
     assert run(dag, {"roster": str(copy)}).state == "success", "a copy is the same roster"
-    roster.write_text(TEXT.replace("count: 2", "count: 3"))
+    roster.write_text(text.replace("count: 2", "count: 3"))
     before = sim.accounts()
     assert run(dag, {"roster": str(other)}).state == "failed"
     assert "both own 'team-s" in " ".join(caplog.messages)

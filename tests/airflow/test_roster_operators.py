@@ -21,24 +21,6 @@ from airflow_provider_closeai.operators.roster import (
 from airflow_provider_closeai.simulator import Simulator
 from airflow_provider_closeai.sinks.file import EncryptedFileSink
 
-TEXT = """
-version: 1
-owns: ["team-*"]
-defaults: {balance: 100, model_pricing: {gpt-4o: 1}}
-accounts:
-  - alias: team-search
-    count: 2
-    model_pricing: {gpt-4o: 1, gpt-4o-mini: "0.5"}
-  - alias: team-ads
-"""
-
-
-@pytest.fixture
-def roster(tmp_path: Path) -> Path:
-    path = tmp_path / "roster.yaml"
-    path.write_text(TEXT)
-    return path
-
 
 @pytest.fixture
 def sink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EncryptedFileSink:
