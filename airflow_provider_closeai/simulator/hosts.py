@@ -87,16 +87,14 @@ class Host:
             before.cut_all()
 
     def _listen(self) -> None:
-        port = self.port or (random.choice(_LASTING) if self._lasting else 0)
+        port = self.port or (_lasting_port() if self._lasting else 0)
         try:
             self._server = Server(self.name, port, self._backend)
         except OSError as error:
-            if error.errno == EADDRINUSE and not self.port:
-                return self._listen()
             hint = (
                 "; end the program that has it, or choose another port" if error.errno == EADDRINUSE else ""
             )
-            message = f"{ADDRESS}:{self.port} ({self.name}): {error.strerror}{hint}"
+            message = f"{ADDRESS}:{port} ({self.name}): {error.strerror}{hint}"
             raise OSError(error.errno, message) from None
         self.port = int(self._server.server_address[1])
         threading.Thread(target=self._server.serve_forever, args=(0.01,), name=self.name, daemon=True).start()
@@ -109,6 +107,15 @@ class Host:
             server.server_close()
         _close(self._held)
         return server
+
+
+def _lasting_port() -> int:
+    while True:
+        port = random.choice(_LASTING)
+        with socket.socket() as asked, contextlib.suppress(OSError):
+            # Without SO_REUSEADDR, which would share a port that a host only keeps from others.
+            asked.bind((ADDRESS, port))
+            return port
 
 
 def _bound(port: int) -> list[socket.socket]:
