@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
-import msgspec
-
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.local_state.claims import NameStore, StoreFailed, add_name, remove_names
@@ -14,13 +12,6 @@ from airflow_provider_closeai.provisioning.records import Record, pieces, short_
 from airflow_provider_closeai.provisioning.reprice import Batch
 from airflow_provider_closeai.provisioning.runner import locking
 from airflow_provider_closeai.provisioning.runner.deployment_lock import DeploymentLock, key_of
-
-
-class _Sent(msgspec.Struct):
-    """What this run has recorded of one batch."""
-
-    records: list[Record]
-    attempts: int = 1
 
 
 class PriceLock(DeploymentLock):
@@ -37,7 +28,7 @@ class PriceLock(DeploymentLock):
         self._limits = Limits(locking.CONFIRM_WITHIN, config.max_late, 2 * config.connect_timeout)
         self._known: dict[str, list[Record]] = {}  # what others sent, by alias
         self._first_seen: dict[str, float] = {}  # by name
-        self._sent: dict[tuple[int, ...], _Sent] = {}  # by the accounts of a batch
+        self._sent: dict[tuple[int, ...], list[Record]] = {}  # by the accounts of a batch
         self._number = 0
 
     def look(self, aliases: Collection[str]) -> None:
@@ -89,11 +80,10 @@ class PriceLock(DeploymentLock):
         :raises MustLookAgain: it may not.
         :raises NotNoted: the store of names does not work.
         """
-        before, leaves_by = self._sent.get(batch.ids), self._clock.monotonic() + self._limits.leave_within
+        before, leaves_by = self._sent.get(batch.ids, []), self._clock.monotonic() + self._limits.leave_within
         self._number += 1
-        new = self._records_of(batch, self._number, repeated=before is not None)
-        self._sent[batch.ids] = _Sent(new, 1 if before is None else before.attempts + 1)
-        old = [] if before is None else [self._full_name(each) for each in before.records]
+        new = self._sent[batch.ids] = self._records_of(batch, self._number, repeated=bool(before))
+        old = [self._full_name(each) for each in before]
         alias = batch.alias or ""
         until = min(leaves_by, self._fence(alias, new, old, set(map(key_of, self._known.get(alias, ())))))
         return lambda: self._clock.monotonic() < until
@@ -104,9 +94,7 @@ class PriceLock(DeploymentLock):
 
         :param batch: as it was allowed.
         """
-        sent = self._sent.pop(batch.ids, None)
-        if sent is not None:
-            remove_names(self._names, map(self._full_name, sent.records))
+        remove_names(self._names, map(self._full_name, self._sent.pop(batch.ids, [])))
 
     def shown(self, batch: Batch, *, is_final: bool) -> None:
         """
@@ -115,14 +103,14 @@ class PriceLock(DeploymentLock):
         :param batch: as it was allowed.
         :param is_final: no attempt of it can be executed any more.
         """
-        sent = self._sent.pop(batch.ids, None)
-        if sent is None or not self.is_held:
+        sent = self._sent.pop(batch.ids, [])
+        if not sent or not self.is_held:
             return
         old = [each for each in self._known.get(batch.alias or "", ()) if set(each.ids) <= set(batch.ids)]
-        if is_final and sent.attempts > 1:
-            old += sent.records
+        if is_final and sent[0].repeated:
+            old += sent
             try:
-                for record in self._records_of(batch, sent.records[0].number, repeated=False):
+                for record in self._records_of(batch, sent[0].number, repeated=False):
                     add_name(self._names, self._full_name(record))
             except StoreFailed:
                 return  # others wait longer than they must
