@@ -65,24 +65,19 @@ def reprice_listed(
     client: CloseAIClient, read: Read, request: RepriceRequest, names: NameStore | None
 ) -> list[SubAccount]:
     """Set the prices of accounts that are read in a way of its own; see :func:`reprice`."""
-    return reprice_to(
-        client, read, lambda accounts: plan_repricing(accounts, request), names, request.dry_run
-    )
 
+    def decide(accounts: list[SubAccount]) -> RepricePlan:
+        return plan_repricing(accounts, request)
 
-def reprice_to(
-    client: CloseAIClient, read: Read, decide: Decide, names: NameStore | None, dry_run: bool = False
-) -> list[SubAccount]:
-    """Set prices that are decided account by account; see :func:`reprice`."""
-    if not dry_run:
+    if not request.dry_run:
         with sent_prices(client, read, decide, names) as sent:
             return read_back(client, sent)
     shared = names_to_lock_with(client, names)
     with _pricing(client) as journal:
         lock = None if shared is None else PriceLock(client, shared)
         accounts, plan = _Repricing(client, read, decide, journal, lock).plan()
-    log_changes(plan, dry_run)
-    log.info("%s", closing_line(accounts, len(plan.changing), dry_run))
+    log_changes(plan, dry_run=True)
+    log.info("%s", closing_line(accounts, len(plan.changing), dry_run=True))
     return plan.as_planned(accounts)
 
 
