@@ -15,7 +15,6 @@ from airflow_provider_closeai.paths import folder
 from airflow_provider_closeai.provisioning import inputs
 from airflow_provider_closeai.provisioning.runner import Try
 from airflow_provider_closeai.roster import Applied, Options, Plan, Roster, apply, make_plan, read_roster
-from airflow_provider_closeai.roster.look import now_of
 from airflow_provider_closeai.roster.plan import parse_max_delete
 
 if TYPE_CHECKING:
@@ -116,7 +115,7 @@ def _parsed(
     counts = {alias: entry.count for alias, entry in roster.entries.items()}
     keys = None if sink is None else sink_keys(client, sink, counts)
     zone = given.get("time_zone", defaults.TIME_ZONE)
-    books = None if ledger is None else LedgerBooks(ledger, zone, run, lambda: now_of(client()))
+    books = None if ledger is None else LedgerBooks(ledger, zone, run, lambda: client().clock.utc_now())
     return settings, keys, books
 
 

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -40,6 +41,10 @@ class Clock(msgspec.Struct, frozen=True):
     monotonic: Callable[[], float] = _uptime()
     sleep: Callable[[float], None] = time.sleep
     counter: str = _counter_name()
+
+    def utc_now(self) -> datetime:
+        """Return the time."""
+        return datetime.fromtimestamp(self.now(), UTC)
 
 
 #: The machine's own clock.

@@ -30,7 +30,7 @@ from airflow_provider_closeai.provisioning.runner.tries import FIRST_TRY, Try
 from airflow_provider_closeai.provisioning.selection import Selection
 from airflow_provider_closeai.roster import checks
 from airflow_provider_closeai.roster.applied import Applied, changes_in, closing_line
-from airflow_provider_closeai.roster.look import LOCK, Books, Look, Options, now_of
+from airflow_provider_closeai.roster.look import LOCK, Books, Look, Options
 from airflow_provider_closeai.roster.matching import Matched, check_age, match
 from airflow_provider_closeai.roster.models import Roster
 from airflow_provider_closeai.roster.plan import CREATE, DELETE, REPRICE, ROTATED_OUT, Action, Plan
@@ -220,7 +220,7 @@ class _Execution:
             known = {*journal.held, *self._references}
             journal.note(
                 [each.id for each in self._there.values() if each.id in known and each.alias in rotating],
-                now_of(self._client),
+                self._client.clock.utc_now(),
             )
 
     # --- Changes ---------------------------------------------------------------------------------------

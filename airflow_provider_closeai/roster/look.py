@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
@@ -93,11 +93,11 @@ class Look:
         self, client: CloseAIClient, roster: Roster, keys: Keys | None, books: Books | None, note: str
     ) -> None:
         self.roster, self.keys, self.books = roster, keys, books
-        began, self.at = client.clock.monotonic(), now_of(client)
+        began, self.at = client.clock.monotonic(), client.clock.utc_now()
         items = list(client.iter_listing())
         self.began, self.ended = began, client.clock.monotonic()
         accounts = tuple(item for item in items if isinstance(item, SubAccount))
-        now = now_of(client)
+        now = client.clock.utc_now()
         checks.check_time(roster, accounts, client.platform_time, now)
         checks.main_account_of(accounts, roster.main_account)
         self.journal: DeliveryJournal | None = None
@@ -135,12 +135,3 @@ class Look:
             max_create=options.max_create,
             max_delete=options.max_delete,
         )
-
-
-def now_of(client: CloseAIClient) -> datetime:
-    """
-    Return the time.
-
-    :param client: whose clock counts.
-    """
-    return datetime.fromtimestamp(client.clock.now(), UTC)

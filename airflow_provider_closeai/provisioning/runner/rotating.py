@@ -114,13 +114,13 @@ def rotate(
     :raises UnreadableAccount: an entry of the alias cannot be read. Nothing was changed.
     :raises CloseAIError: whatever delivering, :func:`delete` and :func:`create` raise.
     """
-    alias = request.wanted.alias
+    alias, clock = request.wanted.alias, client.clock
     with alias_lock(client, f"rotate:{alias}") as note:
         listed, unreadable = read_aliases(client, [alias])[alias]
         accounts = [account for account in listed if not account.is_other]
         if unreadable:
             raise failures.unreadable(unreadable)
-        now = _now(client)
+        now = clock.utc_now()
         check_clock(accounts, client.platform_time, now)
         failures.require_keys(accounts)
         journal = DeliveryJournal(FileStore(note), keys.name)
@@ -131,14 +131,14 @@ def rotate(
         going = {account.id for account in plan.delete}
         kept = [account for account in accounts if account.id not in going]
         references = keys.deliver(kept) if kept else {}
-        journal.note((each.id for each in accounts if each in kept or each.id in held), _now(client))
+        journal.note((each.id for each in accounts if each in kept or each.id in held), clock.utc_now())
         deleted = delete(client, plan.deletion(request), record) if plan.delete else []
         new = _create(client, request, plan, accounts, this_try)
         there = sorted([*kept, *new], key=lambda account: account.id)
         references = keys.deliver(there) if new else references
-        journal.note((each.id for each in there), _now(client))
+        journal.note((each.id for each in there), clock.utc_now())
         fresh = [*plan.deliver, *(account.id for account in new)]
-        ends = _now(client)
+        ends = clock.utc_now()
         is_dateless = bool(held) and all(since is None for since in held.values())
         held_now = {**held, **dict.fromkeys(fresh, None if is_dateless else ends)}
         replaced = keys.replaced(there)
@@ -182,10 +182,6 @@ def _tell(plan: RotatePlan) -> None:
             "platform's console.",
             ids_of(plan.untouched),
         )
-
-
-def _now(client: CloseAIClient) -> datetime:
-    return datetime.fromtimestamp(client.clock.now(), UTC)
 
 
 class _Note(msgspec.Struct):
