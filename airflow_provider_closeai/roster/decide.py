@@ -146,7 +146,7 @@ def _keep_within_bounds(
     succeeds = {each.entry.alias: each.rotation.succeeds for each in creating if each.rotation}
     turns = share(succeeds, math.inf if max_create is None else max_create - asked)
     for each in creating:
-        each.bound(most_succeeded=turns.of(each.entry.alias))
+        each.bound(most_succeeded=turns.taken[each.entry.alias])
     if turns.waiting:
         changes.note(
             "",
@@ -167,7 +167,7 @@ def _share_deletions(rotating: Sequence[_Alias], room: float) -> Turns:
         each.bound(most_deleted=None)
     turns = share({each.entry.alias: each.rotation.delete for each in rotating if each.rotation}, room)
     for each in rotating:
-        each.bound(most_deleted=turns.of(each.entry.alias))
+        each.bound(most_deleted=turns.taken[each.entry.alias])
     return turns
 
 

@@ -24,14 +24,6 @@ class Turns(msgspec.Struct, frozen=True):
     taken: Counter[str]
     waiting: int
 
-    def of(self, alias: str) -> int:
-        """
-        Return how many of an alias may.
-
-        :param alias: the alias.
-        """
-        return self.taken[alias]
-
 
 def share(wanted: Mapping[str, Sequence[SubAccount]], room: float) -> Turns:
     """
