@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import glob
 import os
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
@@ -45,15 +46,17 @@ def read_roster(source: Any) -> Roster:
         ``ObjectStoragePath``), or anything with ``open``; text: a local path.
     :raises InvalidParameter: naming line, field, problem and cure of what is wrong, of several in lines.
     """
-    return parse_roster(read_document(source))
+    reader = _Reader(_document(source))
+    roster = reader.roster()
+    if reader.problems:
+        more = len(reader.problems) - _SHOWN
+        lines = reader.problems[:_SHOWN] + [f"... and {more} more problems."] * (more > 0)
+        raise InvalidParameter("\n".join([*lines, "Nothing was sent or changed."]))
+    return roster
 
 
-def read_document(source: Any) -> Document:
-    """
-    Read a file without checking more than its form.
-
-    :param source: as in :func:`read_roster`.
-    """
+def _document(source: Any) -> Document:
+    """Read a source without checking more than its form."""
     if isinstance(source, Document):
         return source
     if isinstance(source, Mapping):
@@ -97,22 +100,6 @@ def _text_of(name: str, source: Any) -> str:
     )
 
 
-def parse_roster(document: Document) -> Roster:
-    """
-    Check a tree and make a roster of it.
-
-    :param document: the tree.
-    :raises InvalidParameter: as :func:`read_roster`.
-    """
-    reader = _Reader(document)
-    roster = reader.roster()
-    if reader.problems:
-        more = len(reader.problems) - _SHOWN
-        lines = reader.problems[:_SHOWN] + [f"... and {more} more problems."] * (more > 0)
-        raise InvalidParameter("\n".join([*lines, "Nothing was sent or changed."]))
-    return roster
-
-
 class _Reader:
     """Reads field by field, and notes every problem with its place."""
 
@@ -148,9 +135,7 @@ class _Reader:
                 entries[entry.alias] = entry
         owns = self._field((), tree, "owns", _globs, None)
         if owns is None:  # it speaks for the aliases that it names
-            owns = tuple(
-                alias.replace("[", "[[]").replace("*", "[*]").replace("?", "[?]") for alias in entries
-            )
+            owns = tuple(map(glob.escape, entries))
         else:
             self._owned(places, owns)
         main = self._field((), tree, "main_account", _user_id, None)
@@ -272,9 +257,9 @@ def _list(value: Any) -> Sequence[Any]:
 
 def _globs(value: Any) -> tuple[str, ...]:
     globs = [value] if isinstance(value, str) else list(value) if isinstance(value, Sequence) else []
-    if not globs or not all(isinstance(glob, str) and glob.strip() for glob in globs):
+    if not globs or not all(isinstance(each, str) and each.strip() for each in globs):
         raise bad("owns", "is no list of globs", 'give texts such as ["team-*"]')
-    return tuple(inputs.encodable("owns", glob, "give the aliases' own text") for glob in globs)
+    return tuple(inputs.encodable("owns", each, "give the aliases' own text") for each in globs)
 
 
 def _user_id(value: Any) -> int:
