@@ -139,7 +139,6 @@ def _about(plan: Plan) -> str:
 
 
 def _counts(plan: Plan) -> str:
-    groups = Counter((action.kind, action.reason) for action in plan.actions)
     accounts: Counter[tuple[str, str]] = Counter()
     aliases: dict[tuple[str, str], set[str]] = {}
     for action in plan.actions:
@@ -148,7 +147,7 @@ def _counts(plan: Plan) -> str:
     rows = ["| | why | sub-accounts | aliases |", "|---|---|---:|---:|"]
     rows += [
         f"| {kind} | {reason} | {accounts[kind, reason]} | {len(aliases[kind, reason])} |"
-        for kind, reason in sorted(groups)
+        for kind, reason in sorted(aliases)
     ]
     text = "\n".join(rows) + (
         f"\n\nThese are {len(plan.actions)} changes, more than {MOST_LINES}: each has a line in the plan's "
