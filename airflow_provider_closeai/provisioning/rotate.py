@@ -23,7 +23,8 @@ from airflow_provider_closeai.provisioning.texts import count_of, format_ids, id
 #: Since when a sink has held the keys that it holds, by account id; ``None``: it cannot say.
 Held = Mapping[int, datetime | None]
 
-_CLOCKS_AGREE = timedelta(minutes=10)
+#: How far apart two clocks may be.
+CLOCKS_AGREE = timedelta(minutes=10)
 _MOMENT = timedelta(minutes=1)
 _LATE = 1.5  # times ``every``: a key of that age was not rotated when it became old
 
@@ -269,14 +270,14 @@ def check_clock(accounts: Sequence[SubAccount], platform_time: float | None, now
             call="list",
         )
     theirs = datetime.fromtimestamp(platform_time, UTC)
-    if abs(theirs - now) > _CLOCKS_AGREE:
+    if abs(theirs - now) > CLOCKS_AGREE:
         raise ClockDisagrees(
             f"This worker's clock says {time_text(now)}, and the platform's says {time_text(theirs)}: they "
             f"differ by more than 10 minutes. {cure}",
             call="list",
         )
     newest = max(((each.created, each.id) for each in accounts if each.created), default=None)
-    if newest is not None and newest[0] - now > _CLOCKS_AGREE:
+    if newest is not None and newest[0] - now > CLOCKS_AGREE:
         raise ClockDisagrees(
             f"Sub-account {newest[1]} was created at {time_text(newest[0])}, and this worker's clock says "
             f"{time_text(now)}: more than 10 minutes before. {cure}",

@@ -9,13 +9,12 @@ from datetime import UTC, datetime, timedelta, timezone
 from airflow_provider_closeai.client.errors import CloseAIError, InvalidParameter
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.provisioning.errors import ClockDisagrees, TooManySelected
-from airflow_provider_closeai.provisioning.rotate import check_clock, time_text
+from airflow_provider_closeai.provisioning.rotate import CLOCKS_AGREE, check_clock, time_text
 from airflow_provider_closeai.provisioning.texts import format_ids
 from airflow_provider_closeai.roster.errors import PlanRefused
 from airflow_provider_closeai.roster.models import Roster
 from airflow_provider_closeai.roster.plan import CREATE, DELETE, Plan, most_deletions
 
-_CLOCKS_AGREE = timedelta(minutes=10)
 _PLATFORM_ZONE = timezone(timedelta(hours=8))
 _NOTHING_CHANGED = "Nothing was changed."
 
@@ -68,7 +67,7 @@ def check_time(
     ]
     is_far = abs(theirs - now) > timedelta(days=1)
     is_other_month = roster.has_limits and is_far and _month_of(theirs) != _month_of(now)
-    if abs(theirs - now) > _CLOCKS_AGREE and (between or is_other_month):
+    if abs(theirs - now) > CLOCKS_AGREE and (between or is_other_month):
         matters = f"whether {between[0]!r} has expired" if between else "which month's costs count"
         raise ClockDisagrees(
             f"This worker's clock says {time_text(now)}, and the platform's says {time_text(theirs)}: nobody "

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from airflow_provider_closeai.client.models import UnreadableItem, same_pricing
-from airflow_provider_closeai.provisioning.rotate import time_text
+from airflow_provider_closeai.provisioning.rotate import CLOCKS_AGREE, time_text
 from airflow_provider_closeai.roster.decide import Seen
 from airflow_provider_closeai.roster.errors import PlanRefused
 from airflow_provider_closeai.roster.plan import (
@@ -20,7 +20,6 @@ from airflow_provider_closeai.roster.plan import (
     Plan,
 )
 
-_CLOCKS_AGREE = timedelta(minutes=10)
 _SECOND = timedelta(seconds=1)  # times of the platform are cut off to it
 
 
@@ -58,7 +57,7 @@ def check_age(approved: Plan, now: datetime) -> None:
     :raises PlanRefused: it is, or it comes from the future.
     """
     age = now - approved.made_at
-    if age > VALID_FOR or age < -_CLOCKS_AGREE:
+    if age > VALID_FOR or age < -CLOCKS_AGREE:
         raise PlanRefused(
             f"The plan {approved.digest} was made at {time_text(approved.made_at)}, and now it is "
             f"{time_text(now)}: a plan is valid for 24 h. Nothing was changed. Start a new DAG run: it "
