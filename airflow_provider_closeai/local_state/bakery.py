@@ -51,9 +51,7 @@ class Look(msgspec.Struct, frozen=True):
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Wait at most so long, then look."""
-
-    seconds: float
+    """Wait a moment, then look."""
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -75,14 +73,12 @@ class Seen(msgspec.Struct, frozen=True):
 
     :param elements: what it claims; ``None``: not all of it is known.
     :param ticket: its number; 0: it is choosing.
-    :param beat: how often it said that it lives.
     :param progress: grows with each name that it writes, whatever is removed or comes twice.
     :param names: all of them.
     """
 
     elements: frozenset[str] | None
     ticket: int
-    beat: int
     progress: tuple[int, int, int]
     names: tuple[str, ...]
 
@@ -121,7 +117,7 @@ def read_names(names: Iterable[str]) -> dict[str, Seen]:
         found, ticket, beat = parts.get(claimant, {}), tickets.get(claimant, 0), beats.get(claimant, 0)
         is_whole = bool(found) and len(found) == wanted[claimant]
         elements = frozenset[str]().union(*found.values()) if is_whole else None
-        claims[claimant] = Seen(elements, ticket, beat, (beat, ticket, len(found)), tuple(of_it))
+        claims[claimant] = Seen(elements, ticket, (beat, ticket, len(found)), tuple(of_it))
     return claims
 
 
@@ -132,13 +128,11 @@ class Contender(msgspec.Struct, frozen=True, kw_only=True):
     :param claimant: names it; nobody else ever had this name.
     :param elements: what it claims.
     :param lease: seconds.
-    :param pause: seconds between two looks while it waits.
     """
 
     claimant: str
     elements: frozenset[str]
     lease: float
-    pause: float
     names: tuple[str, ...] = ()  # that it wrote, as far as it knows
     unwritten: tuple[str, ...] = ()  # of its announcement
     ticket: int = 0
@@ -174,7 +168,7 @@ class Contender(msgspec.Struct, frozen=True, kw_only=True):
             return Remove(self.dead)
         if self.is_next:
             return Held(self.until)
-        return Look() if self.must_look else Wait(self.pause)
+        return Look() if self.must_look else Wait()
 
     @property
     def until(self) -> float:
@@ -260,23 +254,20 @@ class Contender(msgspec.Struct, frozen=True, kw_only=True):
         return seen.ticket == 0 or (seen.ticket, claimant) < (self.ticket, self.claimant)
 
 
-def contender(claimant: str, elements: Collection[str], lease: float, pause: float) -> Contender:
+def contender(claimant: str, elements: Collection[str], lease: float) -> Contender:
     """
     Make a contender that has written nothing yet.
 
     :param claimant: lower-case hexadecimal digits that nobody else ever had.
     :param elements: what it claims, in lower-case hexadecimal digits too.
     :param lease: seconds after which a silent claimant is dead.
-    :param pause: seconds between two looks while it waits.
     """
     ordered = sorted(set(elements))
     pieces = [ordered[at : at + ELEMENTS_PER_NAME] for at in range(0, len(ordered), ELEMENTS_PER_NAME)]
     names = [
         f"{claimant}.p{number}of{len(pieces)}.{'.'.join(piece)}" for number, piece in enumerate(pieces, 1)
     ]
-    return Contender(
-        claimant=claimant, elements=frozenset(elements), lease=lease, pause=pause, unwritten=tuple(names)
-    )
+    return Contender(claimant=claimant, elements=frozenset(elements), lease=lease, unwritten=tuple(names))
 
 
 def _is_beat(name: str) -> bool:

@@ -103,7 +103,7 @@ class Claim:
         self._prefix = prefix
         self._clock = clock
         claimant = f"{int(clock.now()):010x}{secrets.token_hex(6)}"
-        self._state = contender(claimant, elements, lease, _FIRST_PAUSE)
+        self._state = contender(claimant, elements, lease)
         self._under_way: tuple[str, ...] = ()  # a name that may have been written
 
     def acquire(self, seconds: float) -> bool:

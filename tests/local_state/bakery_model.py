@@ -93,7 +93,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 def start(sets: list[set[str]], faults: int, lease: int = 1) -> Model:
     """Begin with contenders for these sets. The model's clock ticks, and a beat is due at each tick."""
     agents = [
-        Agent(state=contender(f"{number + 10:x}", elements, lease, 1)) for number, elements in enumerate(sets)
+        Agent(state=contender(f"{number + 10:x}", elements, lease)) for number, elements in enumerate(sets)
     ]
     return Model(agents=tuple(agents), faults=faults)
 

@@ -109,7 +109,7 @@ def test_whoever_is_not_killed_gets_in(dead: int) -> None:
 
 
 def test_names_are_short_enough_and_of_letters_that_airflow_takes() -> None:
-    made = contender("0123456789abcdef", [f"{number:016x}" for number in range(400)], 30, 1)
+    made = contender("0123456789abcdef", [f"{number:016x}" for number in range(400)], 30)
     for name in made.unwritten:
         assert len("closeai_lock." + "a" * 24 + "." + name) <= 250
         assert set(name) <= set("0123456789abcdefopt.")
