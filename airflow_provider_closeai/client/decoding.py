@@ -102,7 +102,6 @@ def _decode_item_by_item(content: bytes) -> SubAccountPage:
     return SubAccountPage(
         items=tuple(items),
         total=_integer(answer.get("total")),
-        page=_integer(answer.get("page")),
         page_size=_integer(answer.get("pageSize")),
         unreadable=tuple(unreadable),
     )

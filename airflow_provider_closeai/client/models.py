@@ -197,14 +197,12 @@ class SubAccountPage(msgspec.Struct, frozen=True):
 
     :param items: its accounts, in the platform's order.
     :param total: how many accounts the platform says there are, in all or on this page.
-    :param page: its number.
     :param page_size: accounts per page, as the platform really used it.
     :param unreadable: entries that cannot be read, beside the items.
     """
 
     items: tuple[SubAccount, ...] | None
     total: int | None = None
-    page: int | None = None
     page_size: int | None = msgspec.field(default=None, name="pageSize")
     unreadable: tuple[UnreadableItem, ...] = ()
 

@@ -60,7 +60,7 @@ class Platform:
         shown = ids[(number - 1) * size : number * size]
         total = {"all": len(ids), "page": len(shown), "none": None}[self.counts]
         items = tuple(account(each) for each in shown)
-        return SubAccountPage(items, total, number, size if self.says_size else None)
+        return SubAccountPage(items, total, size if self.says_size else None)
 
 
 def account(number: int) -> SubAccount:
