@@ -13,7 +13,7 @@ def _field(label: str, description: str, schema: dict[str, Any]) -> dict[str, An
     return {"label": label, "description": description, "schema": schema}
 
 
-#: The form's extra fields, in its order. Labels are those that errors name (client/config.py).
+#: The form's extra fields, in its order. Errors name their labels, and choices are theirs (client/config.py).
 CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "api_bases": _field(
         "API bases",

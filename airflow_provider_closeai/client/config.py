@@ -19,27 +19,15 @@ import msgspec
 
 from airflow_provider_closeai.client.errors import ConfigError
 from airflow_provider_closeai.client.models import SecretToken
+from airflow_provider_closeai.get_provider_info import CONNECTION_FIELDS
 
 DEFAULT_ORIGIN = "https://api.shadowai.xyz"  # the platform's page: the dedicated discovery domain
 
 #: Extra key -> label in the connection form.
-EXTRA_LABELS = {
-    "api_bases": "API bases",
-    "allowed_hosts": "Allowed hosts",
-    "cache": "Cache",
-    "lock": "Lock",
-    "discovery_ttl": "Discovery TTL (s)",
-    "health_ttl": "Health TTL (s)",
-    "connect_timeout": "Connect timeout (s)",
-    "read_timeout": "Read timeout (s)",
-    "max_attempts": "Max attempts",
-    "deadline": "Deadline (s)",
-    "max_late": "Max late (s)",
-    "page_size": "Page size",
-    "verify": "Verify TLS",
-    "proxies": "Proxies",
+EXTRA_LABELS: dict[str, str] = {name: field["label"] for name, field in CONNECTION_FIELDS.items()}
+_CHOICES: dict[str, list[str]] = {
+    name: field["schema"]["enum"] for name, field in CONNECTION_FIELDS.items() if "enum" in field["schema"]
 }
-CHOICES = {"cache": ("file", "variable"), "lock": ("auto", "host", "deployment")}
 # Libraries disagree on where a host ends that holds a backslash, and allowed_hosts would be passed by.
 _HOST = re.compile(r"[\w.-]+|[0-9a-fA-F:.]+")
 _CORRECT_EXTRA = (
@@ -155,7 +143,7 @@ def config_from(
         )
     if "allowed_hosts" in given:
         settings["allowed_hosts"] = tuple(_texts("allowed_hosts", given["allowed_hosts"]))
-    for name, choices in CHOICES.items():
+    for name, choices in _CHOICES.items():
         if name in given:
             if given[name] not in choices:
                 *others, last = (repr(choice) for choice in choices)
