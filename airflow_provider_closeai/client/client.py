@@ -65,7 +65,7 @@ class CloseAIClient:
         #: The platform's time in its last answer to a listing (``Date``), in seconds since the epoch.
         self.platform_time: float | None = None
         self.cache = Cache(config, store, clock)
-        self.pool = BasePool(config, transport, self.cache, now=clock.now, sleep=clock.sleep)
+        self.pool = BasePool(config, transport, self.cache, clock)
         self._caller = Caller(config, transport, self.pool, clock)
 
     def list_bases(self) -> list[ApiBase]:

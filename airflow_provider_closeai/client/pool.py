@@ -6,8 +6,7 @@ import contextlib
 import hashlib
 import itertools
 import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 import msgspec
@@ -32,6 +31,7 @@ from airflow_provider_closeai.client.cache import STALE_FOR, Cache, HealthCheckR
 from airflow_provider_closeai.client.config import ClientConfig
 from airflow_provider_closeai.client.models import ApiBase, BaseHealth
 from airflow_provider_closeai.client.transport import Transport
+from airflow_provider_closeai.local_state.clock import SYSTEM_CLOCK, Clock
 
 log = logging.getLogger(__name__)
 
@@ -50,24 +50,17 @@ class BasePool:
     :param config: the connection.
     :param transport: sends the requests.
     :param cache: what all processes share.
-    :param now: seconds since the epoch.
-    :param sleep: waits.
+    :param clock: says what the time is, and waits.
     """
 
     def __init__(
-        self,
-        config: ClientConfig,
-        transport: Transport,
-        cache: Cache,
-        *,
-        now: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
+        self, config: ClientConfig, transport: Transport, cache: Cache, clock: Clock = SYSTEM_CLOCK
     ) -> None:
         self._config = config
         self._transport = transport
         self._cache = cache
-        self._now = now
-        self._sleep = sleep
+        self._now = clock.now
+        self._sleep = clock.sleep
         self._seen: dict[str, HealthCheckResult | None] = {}  # of the bases that calls are under way to
 
     def known(self) -> list[ApiBase]:

@@ -29,8 +29,7 @@ def bases_of(sim: Simulator, clock: Clock, sleep: Any = None, **extra: Any) -> B
         config,
         Transport(config),
         Cache(config, clock=clock_with(now=clock)),
-        now=clock,
-        sleep=sleep or Sleeps(),
+        clock_with(sleep or Sleeps(), clock),
     )
 
 

@@ -32,9 +32,8 @@ from airflow_provider_closeai.simulator import Request, Simulator
 
 def bases_of(sim: Simulator, clock: Clock, **extra: Any) -> BasePool:
     config = config_of(sim, **extra)
-    return BasePool(
-        config, Transport(config), Cache(config, clock=clock_with(now=clock)), now=clock, sleep=Sleeps()
-    )
+    cache = Cache(config, clock=clock_with(now=clock))
+    return BasePool(config, Transport(config), cache, clock_with(Sleeps(), clock))
 
 
 def seen_of(sim: Simulator) -> PoolState:

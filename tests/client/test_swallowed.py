@@ -48,9 +48,8 @@ def test_only_one_process_at_a_time_risks_a_base_of_which_nothing_is_known(sim: 
 
 def pool_of(sim: Simulator, **how: Any) -> BasePool:
     config = config_of(sim)
-    now = how.get("now")
-    cache = Cache(config, clock=clock_with(now=now)) if now else Cache(config)
-    return BasePool(config, Transport(config), cache, **how)
+    cache = Cache(config, clock=clock_with(now=how.get("now")))
+    return BasePool(config, Transport(config), cache, clock_with(**how))
 
 
 def ask(pool: BasePool, base: str) -> None:

@@ -213,7 +213,7 @@ def test_a_create_has_a_connection_of_its_own(sim: Simulator) -> None:
 def pool_of(sim: Simulator, clock: Clock, **extra: Any) -> BasePool:
     config = config_of(sim, **extra)
     cache = Cache(config, clock=clock_with(now=clock))
-    return BasePool(config, Transport(config), cache, now=clock, sleep=Sleeps())
+    return BasePool(config, Transport(config), cache, clock_with(Sleeps(), clock))
 
 
 def fail_everywhere(pool: BasePool, sim: Simulator) -> None:
