@@ -214,19 +214,15 @@ class UpdatePricingOperator(_Selects):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Reprice; see docs/operators/pricing.md."""
-        from airflow_provider_closeai.hooks.tries import this_try
-        from airflow_provider_closeai.provisioning import runner
-        from airflow_provider_closeai.provisioning.requests import RepriceRequest
-
         with self.hook() as hook:
-            request = RepriceRequest.parse(
+            accounts = hook.update_pricing(
                 self.model_pricing,
                 **self._selection(context),
+                context=context,
                 mode=self.mode,
                 batch_size=self.batch_size,
                 dry_run=self.is_dry_run,
             )
-            accounts = runner.reprice(hook.get_conn(), request, this_try(context).names)
         return [account.record() for account in accounts]
 
 
@@ -288,19 +284,16 @@ class DeleteSubAccountsOperator(_Selects):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Delete; see docs/operators/delete.md."""
         from airflow_provider_closeai.operators.costs import deletion_recorder
-        from airflow_provider_closeai.provisioning import runner
-        from airflow_provider_closeai.provisioning.requests import DeleteRequest
 
         with self.hook() as hook:
-            request = DeleteRequest.parse(
+            accounts = hook.delete_sub_accounts(
                 **self._selection(context),
+                record=deletion_recorder(self.ledger, context, self.time_zone),
                 missing=self.missing,
                 max_delete=self.max_delete,
                 batch_size=self.batch_size,
                 dry_run=self.is_dry_run,
             )
-            recorder = deletion_recorder(self.ledger, context, self.time_zone)
-            accounts = runner.delete(hook.get_conn(), request, recorder)
         return [account.record() for account in accounts]
 
 
