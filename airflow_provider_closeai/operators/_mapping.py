@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from airflow_provider_closeai.operators.base import CloseAIOperator
+
 
 class NamedSink:
     """
@@ -35,6 +37,23 @@ def with_named_sink(arguments: Any) -> Any:
 def _named(sink: Any) -> Any:
     ours = type(sink).__module__.startswith("airflow_provider_closeai.sinks.")
     return sink if sink is None or ours or hasattr(sink, "iter_references") else NamedSink(sink)
+
+
+class DeliversKeys(CloseAIOperator):
+    """
+    Operators that deliver keys.
+
+    :param deliver_to: the sink.
+    """
+
+    def __init__(self, *, deliver_to: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.deliver_to = deliver_to.sink if isinstance(deliver_to, NamedSink) else deliver_to
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Map the operator; see Airflow's documentation."""
+        return CheckedPartial(super().partial(**with_named_sink(kwargs)), with_named_sink)
 
 
 class CheckedPartial:

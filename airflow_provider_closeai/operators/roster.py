@@ -19,8 +19,8 @@ from airflow_provider_closeai.operators._assets import (
     publish,
     set_alias,
 )
-from airflow_provider_closeai.operators._mapping import CheckedPartial, NamedSink, with_named_sink
-from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink
+from airflow_provider_closeai.operators._mapping import DeliversKeys
+from airflow_provider_closeai.operators.base import DocsLink
 from airflow_provider_closeai.paths import path_text
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def accounts_asset(closeai_conn_id: str = "closeai_default") -> Asset:
     return connection_asset(closeai_conn_id, ACCOUNTS, "CloseAI sub-accounts")
 
 
-class _Rosters(CloseAIOperator):
+class _Rosters(DeliversKeys):
     """What both operators take."""
 
     def __init__(
@@ -53,7 +53,6 @@ class _Rosters(CloseAIOperator):
         prune: bool | str = False,
         max_create: int | str | None = None,
         max_delete: int | str | None = None,
-        deliver_to: TokenSink | None = None,
         ledger: str | os.PathLike[str] | None = None,
         time_zone: str | tzinfo = defaults.TIME_ZONE,
         **kwargs: Any,
@@ -62,15 +61,8 @@ class _Rosters(CloseAIOperator):
         self.prune = prune
         self.max_create = max_create
         self.max_delete = max_delete
-        sink: Any = deliver_to
-        self.deliver_to = sink.sink if isinstance(sink, NamedSink) else sink
         self.ledger = path_text(ledger)
         self.time_zone = time_zone
-
-    @classmethod
-    def partial(cls, **kwargs: Any) -> Any:
-        """Map the operator; see Airflow's documentation."""
-        return CheckedPartial(super().partial(**with_named_sink(kwargs)), with_named_sink)
 
     def _options(self) -> dict[str, Any]:
         return {

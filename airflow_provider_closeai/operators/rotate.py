@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_closeai.operators._mapping import CheckedPartial, NamedSink, with_named_sink
-from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink
+from airflow_provider_closeai.operators._mapping import DeliversKeys
+from airflow_provider_closeai.operators.base import DocsLink
 from airflow_provider_closeai.paths import path_text
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_provider_closeai.sinks.base import TokenSink
 
 
-class RotateSubAccountsOperator(CloseAIOperator):
+class RotateSubAccountsOperator(DeliversKeys):
     """
     Replace the keys of an alias that are old, without an hour in which none works.
 
@@ -78,12 +78,10 @@ class RotateSubAccountsOperator(CloseAIOperator):
         time_zone: str | tzinfo = "Asia/Shanghai",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(deliver_to=deliver_to, **kwargs)
         self.alias = alias
         self.model_pricing = model_pricing
         self.balance = balance
-        sink: Any = deliver_to
-        self.deliver_to = sink.sink if isinstance(sink, NamedSink) else sink
         self.count = count
         self.every = every
         self.grace = grace
@@ -93,11 +91,6 @@ class RotateSubAccountsOperator(CloseAIOperator):
         self.settle = settle
         self.batch_size = batch_size
         self.time_zone = time_zone
-
-    @classmethod
-    def partial(cls, **kwargs: Any) -> Any:
-        """Map the operator; see Airflow's documentation."""
-        return CheckedPartial(super().partial(**with_named_sink(kwargs)), with_named_sink)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Rotate; see docs/operators/rotate.md."""

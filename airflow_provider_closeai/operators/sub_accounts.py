@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_closeai.operators._mapping import (
     CheckedPartial,
-    NamedSink,
+    DeliversKeys,
     is_from_task,
     refuse_keys,
-    with_named_sink,
 )
 from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink
 from airflow_provider_closeai.operators.rotate import RotateSubAccountsOperator
@@ -35,7 +34,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 
-class CreateSubAccountsOperator(CloseAIOperator):
+class CreateSubAccountsOperator(DeliversKeys):
     """
     Make it so that exactly ``count`` sub-accounts of an alias exist.
 
@@ -84,7 +83,7 @@ class CreateSubAccountsOperator(CloseAIOperator):
         deliver_to: TokenSink | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(deliver_to=deliver_to, **kwargs)
         self.alias = alias
         self.model_pricing = model_pricing
         self.balance = balance
@@ -92,13 +91,6 @@ class CreateSubAccountsOperator(CloseAIOperator):
         self.if_exists = if_exists
         self.batch_size = batch_size
         self.settle = settle
-        sink: Any = deliver_to
-        self.deliver_to = sink.sink if isinstance(sink, NamedSink) else sink
-
-    @classmethod
-    def partial(cls, **kwargs: Any) -> Any:
-        """Map the operator; see Airflow's documentation."""
-        return CheckedPartial(super().partial(**with_named_sink(kwargs)), with_named_sink)
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Create what is missing; see docs/operators/create.md."""
