@@ -22,7 +22,7 @@ from airflow_provider_closeai.costs.accounting.owners import Rule, parse_budgets
 from airflow_provider_closeai.costs.inputs import cell_text
 from airflow_provider_closeai.costs.places import OpenPath, local_path
 from airflow_provider_closeai.costs.render.files import parse_formats
-from airflow_provider_closeai.costs.render.focus import parse_billed_cost
+from airflow_provider_closeai.costs.render.focus import BILLED_COSTS
 from airflow_provider_closeai.costs.store.ledger import Ledger, run_key
 from airflow_provider_closeai.costs.tables import parse_file_format
 
@@ -214,7 +214,7 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True):
             thresholds=tuple(parse_thresholds(thresholds)),
             close=closes,
             account=arguments.parse_label("account", account),
-            billed_cost=parse_billed_cost(billed_cost),
+            billed_cost=arguments.parse_choice("billed_cost", billed_cost, BILLED_COSTS),
             statements=arguments.parse_flag("statements", statements),
             notify_on=arguments.parse_choice("notify_on", notify_on, ("alerts", "report")),
             public_url=arguments.parse_public_url(public_url),

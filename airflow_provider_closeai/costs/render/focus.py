@@ -12,12 +12,12 @@ from decimal import Decimal
 
 import msgspec
 
-from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.accounting.money import ZERO
 from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Movement, Report
 from airflow_provider_closeai.costs.accounting.shares import Owner
 from airflow_provider_closeai.costs.tables import Column, Constant
 
+#: ``BilledCost`` is the cost; or 0, for usage is paid from credit whose purchase is a row elsewhere.
 BILLED_COSTS = ("effective", "zero")
 _EMPTY = Constant(None)
 _PROVIDER = Constant("CloseAI")
@@ -54,19 +54,6 @@ class _Charge(msgspec.Struct, frozen=True, gc=False):
     charge_class: str | None = None
     certainty: str | None = None
     unseen_minutes: int | None = None
-
-
-def parse_billed_cost(value: object) -> str:
-    """
-    Read the ``billed_cost`` parameter.
-
-    :param value: ``effective``: ``BilledCost`` is the cost. ``zero``: it is 0, for usage is paid from credit
-        whose purchase is a row elsewhere.
-    :raises InvalidParameter: another one.
-    """
-    if value not in BILLED_COSTS:
-        raise InvalidParameter(f"billed_cost: {value!r} is not one of {', '.join(BILLED_COSTS)}.")
-    return str(value)
 
 
 def charges(dataset: Dataset) -> Iterator[_Charge]:
