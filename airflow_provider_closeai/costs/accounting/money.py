@@ -97,6 +97,12 @@ def total(amounts: Iterable[Decimal], less: Iterable[Decimal] = ()) -> Decimal:
         return sum(amounts, ZERO) - sum(less, ZERO)
 
 
+def total_known(amounts: Iterable[Decimal | None]) -> Decimal | None:
+    """Add those amounts up that are known, exactly; ``None`` where none is."""
+    known = [amount for amount in amounts if amount is not None]
+    return total(known) if known else None
+
+
 def percent(part: Decimal, base: Decimal) -> Decimal | None:
     """
     Return ``part`` as a percentage of ``base``, with 4 decimals; ``None`` where the base is not above 0.

@@ -14,7 +14,7 @@ from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE, MAIN_ACCOUNT, Adjustment, Closing
 from airflow_provider_closeai.costs.accounting.doubts import doubts
 from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
-from airflow_provider_closeai.costs.accounting.money import ESTIMATE, EXACT, ZERO
+from airflow_provider_closeai.costs.accounting.money import ESTIMATE, EXACT, ZERO, total_known
 from airflow_provider_closeai.costs.accounting.months import format_ids, minutes, zone_of
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.accounting.owners import UNALLOCATED, Owners, Rule
@@ -87,7 +87,7 @@ def build_report(
             gap_minutes=gap,
             history=history,
             totals=totals,
-            forecast=_sum(line.forecast for line in by_owner),
+            forecast=total_known(line.forecast for line in by_owner),
             owners=by_owner,
             accounts=accounts,
             budgets=_budget_uses(by_owner, budgets or {}),
@@ -178,7 +178,7 @@ def _by_owner(accounts: Iterable[AccountCosts]) -> list[OwnerCosts]:
             line.add(part)
             line.accounts += 1
             line.uncertain += not part.is_certain
-            line.forecast = _sum((line.forecast, part.forecast))
+            line.forecast = total_known((line.forecast, part.forecast))
             daily = line.daily
             for span, amount in part.history.movements() if part.history else ():
                 if span.day is not None:
@@ -293,21 +293,13 @@ def _forecast(line: AccountCosts, history: History) -> Decimal:
         return (line.month_to_date + more).quantize(_ROUNDED)
 
 
-def _sum(forecasts: Iterable[Decimal | None]) -> Decimal | None:
-    """Add them up: of one report either all are known or none is."""
-    known = [amount for amount in forecasts if amount is not None]
-    return sum(known, ZERO) if known else None
-
-
 def _budget_uses(lines: Sequence[OwnerCosts], budgets: Mapping[str, Decimal]) -> list[BudgetUse]:
     found = []
     for team, budget in budgets.items():
         own = [line for line in lines if line.owner.team == team]
         actual = sum((line.month_to_date for line in own), ZERO)
-        forecast, certainty = (
-            _sum(line.forecast for line in own),
-            certainty_of(any(line.uncertain for line in own)),
-        )
+        forecast = total_known(line.forecast for line in own)
+        certainty = certainty_of(any(line.uncertain for line in own))
         lower_bound = sum((line.lower_bound for line in own), ZERO)
         found.append(BudgetUse(team, budget, actual, forecast, certainty, lower_bound))
     return found

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal, localcontext
 from hashlib import sha256
 
 import msgspec
 
 from airflow_provider_closeai.costs.accounting.earlier import Earlier
-from airflow_provider_closeai.costs.accounting.money import EXACT, ZERO, percent, total
+from airflow_provider_closeai.costs.accounting.money import EXACT, ZERO, percent, total, total_known
 from airflow_provider_closeai.costs.accounting.owners import UNALLOCATED
 from airflow_provider_closeai.costs.accounting.report_model import OwnerCosts, Report
 
@@ -89,23 +89,18 @@ def sums_of(teams: Sequence[Team]) -> TeamSums | None:
     if not teams:
         return None
     budgeted = [team for team in teams if team.budget is not None]
-    budget = _sum(team.budget for team in budgeted) or ZERO
+    budget = total_known(team.budget for team in budgeted) or ZERO
     return TeamSums(
         total(team.amount for team in teams),
         total(team.lower_bound for team in teams),
         budget,
         percent(total(team.amount for team in budgeted), budget),
-        _sum(team.forecast for team in teams),
-        _sum(team.last_month for team in teams),
+        total_known(team.forecast for team in teams),
+        total_known(team.last_month for team in teams),
         any(team.is_last_uncertain for team in teams),
         sum(team.needs_attention for team in teams),
         sum(team.uncertain for team in teams),
     )
-
-
-def _sum(amounts: Iterable[Decimal | None]) -> Decimal | None:
-    known = [amount for amount in amounts if amount is not None]
-    return total(known) if known else None
 
 
 def teams_of(report: Report, earlier: Earlier) -> list[Team]:
@@ -129,7 +124,7 @@ def _team(
     name: str, lines: Sequence[OwnerCosts], budget: Decimal | None, report: Report, earlier: Earlier
 ) -> Team:
     amount = total(line.month_to_date for line in lines)
-    forecast = None if report.forecast is None else _sum(line.forecast for line in lines) or ZERO
+    forecast = None if report.forecast is None else total_known(line.forecast for line in lines) or ZERO
     used = None if budget is None else percent(amount, budget)
     forecast_used = None if budget is None or forecast is None else percent(forecast, budget)
     verdict, level = ("", "") if budget is None else _verdict(amount, forecast, budget)
