@@ -81,22 +81,22 @@ class Api:
         :param incoming: The request.
         """
         try:
-            self._admit(incoming)
-            return next(route.do for route in ROUTES if route.call == incoming.call)(self, incoming)
+            return self._admit(incoming).do(self, incoming)
         except Refusal as refusal:
             return refusal.answer()
 
-    def _admit(self, incoming: Incoming) -> None:
-        methods = [route.method for route in _routes(incoming.host, incoming.path)]
-        if not methods:
+    def _admit(self, incoming: Incoming) -> Route:
+        """Return where a request is served, unless it is refused."""
+        routes = {route.method: route for route in _routes(incoming.host, incoming.path)}
+        if not routes:
             raise Refusal(404, "not_found", "there is nothing at this path")
-        if incoming.method not in methods:
-            use = ", ".join(methods)
+        route = routes.get(incoming.method)
+        if route is None:
+            use = ", ".join(routes)
             raise Refusal(405, "method_not_allowed", f"use {use} here", {"Allow": use})
         self._limit(incoming.host, incoming.call)
-        allowed = next(route.allowed for route in ROUTES if route.call == incoming.call)
-        if not allowed or incoming.who in allowed:
-            return
+        if not route.allowed or incoming.who in route.allowed:
+            return route
         if incoming.who == "sub":
             raise Refusal(403, "permission_denied", "a sub-account's API key may not use this interface")
         raise Refusal(401, "invalid_api_key", "the API key is missing or not valid")
