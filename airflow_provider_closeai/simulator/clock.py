@@ -39,15 +39,12 @@ class Clock:
         """
         try:
             step = timedelta(**span)
+            if step < timedelta(0):
+                raise ValueError("the clock cannot go back: money that was spent stays spent")
+            with self._lock:
+                self._rebase(self._now() + step)
         except OverflowError:
             raise ValueError("the clock cannot go beyond the year 9999") from None
-        if step < timedelta(0):
-            raise ValueError("the clock cannot go back: money that was spent stays spent")
-        with self._lock:
-            try:
-                self._rebase(self._now() + step)
-            except OverflowError:
-                raise ValueError("the clock cannot go beyond the year 9999") from None
 
     def set(self, moment: datetime) -> None:
         """Move forward to a moment.
