@@ -94,18 +94,17 @@ class RotateSubAccountsOperator(DeliversKeys):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Rotate; see docs/operators/rotate.md."""
-        from airflow_provider_closeai.hooks.keys import sink_keys
-        from airflow_provider_closeai.hooks.tries import this_try
         from airflow_provider_closeai.operators.costs import deletion_recorder
-        from airflow_provider_closeai.provisioning import runner
-        from airflow_provider_closeai.provisioning.requests import RotateRequest
 
         with self.hook() as hook:
-            request = RotateRequest.parse(
+            done = hook.rotate_sub_accounts(
                 self.alias,
                 self.model_pricing,
                 self.balance,
+                self.deliver_to,
                 self.count,
+                record=deletion_recorder(self.ledger, context, self.time_zone),
+                context=context,
                 every=self.every,
                 grace=self.grace,
                 max_rotate=self.max_rotate,
@@ -113,7 +112,4 @@ class RotateSubAccountsOperator(DeliversKeys):
                 batch_size=self.batch_size,
                 settle=self.settle,
             )
-            keys = sink_keys(hook.get_conn, self.deliver_to, {request.wanted.alias: request.wanted.count})
-            recorder = deletion_recorder(self.ledger, context, self.time_zone)
-            done = runner.rotate(hook.get_conn(), request, keys, this_try(context), recorder)
-            return done.record(request)
+            return done.record()

@@ -145,8 +145,7 @@ def test_what_is_created_has_the_prices_wanted_now_and_nothing_else_is_touched(
 def test_the_result_is_json_without_keys_and_of_one_shape(
     sim: Simulator, turn: Callable[..., Rotation]
 ) -> None:
-    request = RotateRequest.parse("a", {"gpt-4": 1}, 5, 2)
-    results = [turn(days).record(request) for days in (0, 1, 89, 8)]
+    results = [turn(days).record() for days in (0, 1, 89, 8)]
     shapes = {tuple(result) for result in results}
     assert len(shapes) == 1
     assert [len(result["deleted"]) for result in results] == [0, 0, 0, 2]

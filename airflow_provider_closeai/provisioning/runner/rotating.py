@@ -54,6 +54,7 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True):
     """
     What came of a rotation.
 
+    :param request: what was asked for.
     :param accounts: that are there now, oldest id first.
     :param references: under which the sink keeps their keys, by id; not of one that a newer key replaced.
     :param created: ids that are new.
@@ -64,6 +65,7 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True):
     :param next_steps: what will be due then, for a person.
     """
 
+    request: RotateRequest
     accounts: tuple[SubAccount, ...]
     references: dict[int, str]
     created: tuple[int, ...]
@@ -73,17 +75,13 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True):
     due: datetime | None
     next_steps: tuple[str, ...]
 
-    def record(self, request: RotateRequest) -> dict[str, Any]:
-        """
-        Return all of it as plain JSON, without keys.
-
-        :param request: what was asked for.
-        """
+    def record(self) -> dict[str, Any]:
+        """Return all of it as plain JSON, without keys."""
+        wanted = self.request.wanted
         return {
-            "alias": request.wanted.alias,
+            "alias": wanted.alias,
             "sub_accounts": [
-                request.wanted.record(each) | {"delivered_to": self.references.get(each.id)}
-                for each in self.accounts
+                wanted.record(each) | {"delivered_to": self.references.get(each.id)} for each in self.accounts
             ],
             "created": list(self.created),
             "delivered": list(self.delivered),
@@ -146,6 +144,7 @@ def rotate(
         due = next_due(request, there, held_now, ends, replaced)
         log.info("%s", closing_line(request, there, (len(new), len(fresh), len(deleted)), due, ends))
         return Rotation(
+            request=request,
             accounts=tuple(there),
             references=references,
             created=tuple(account.id for account in new),
