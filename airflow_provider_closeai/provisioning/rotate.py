@@ -80,7 +80,7 @@ class RotatePlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Key(msgspec.Struct, frozen=True):
-    """One account as rotation sees it; ``since``: ``None`` where the sink cannot say."""
+    """One account as rotation sees it."""
 
     account: SubAccount
     created: datetime
