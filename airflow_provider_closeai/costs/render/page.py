@@ -16,7 +16,7 @@ from airflow_provider_closeai.costs.accounting.report_model import AccountCosts,
 from airflow_provider_closeai.costs.render import charts, numbers
 from airflow_provider_closeai.costs.render.events import events_of
 from airflow_provider_closeai.costs.render.summary import headline, month_name, pace_of
-from airflow_provider_closeai.costs.render.teams import Team, TeamSums, sums_of, teams_of
+from airflow_provider_closeai.costs.render.teams import Team, sums_of, teams_of
 from airflow_provider_closeai.costs.texts import shown, visible
 
 _TEAMS = 12  # of more only what needs attention is shown at once, and the largest, so that all fits a screen
@@ -25,7 +25,6 @@ _ACCOUNTS = 20
 _ACCOUNTS_AT_MOST = 200
 _EVENTS = 50
 _WARNINGS = 3
-_NO_TEAMS = TeamSums(ZERO, ZERO, ZERO, None, None, None, False, 0, 0)
 
 
 def render(
@@ -59,8 +58,8 @@ def render(
         teams=teams,
         first_teams=first,
         folded_teams=folded,
-        sums=sums_of(teams) or _NO_TEAMS,
-        rest=sums_of(folded),
+        sums=sums_of(teams),
+        rest=sums_of(folded) if folded else None,
         largest=max([team.amount for team in teams], default=ZERO),
         pace=pace,
         day_chart=charts.day_chart(

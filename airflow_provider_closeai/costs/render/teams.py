@@ -80,14 +80,12 @@ class TeamSums(msgspec.Struct, frozen=True):
     uncertain: int
 
 
-def sums_of(teams: Sequence[Team]) -> TeamSums | None:
+def sums_of(teams: Sequence[Team]) -> TeamSums:
     """
-    Return the sums of some teams; ``None`` of none.
+    Return the sums of some teams.
 
     :param teams: which.
     """
-    if not teams:
-        return None
     budgeted = [team for team in teams if team.budget is not None]
     budget = total_known(team.budget for team in budgeted) or ZERO
     return TeamSums(
