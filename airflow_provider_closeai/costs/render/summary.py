@@ -178,10 +178,6 @@ def _budgets(report: Report, teams: Sequence[Team]) -> list[str]:
         said.append(
             f"{heading} {verb} forecast to be"
             if over
-            else f"{heading} {_teams(heading)} {verb} forecast to go over budget"
+            else f"{heading} team{'s' * (heading != 1)} {verb} forecast to go over budget"
         )
     return [f"{', '.join(said)}."]
-
-
-def _teams(number: int) -> str:
-    return "team" if number == 1 else "teams"
