@@ -48,7 +48,11 @@ def read_closing(ledger: Ledger, month: str, currency: str) -> Closing | None:
         return None
     lines = [ClosedCost(*cells) for cells in _lines(ledger, files[0])]
     for line in lines:
-        _require_currency(line.currency, currency, f"{month} was closed")
+        if line.currency != currency:
+            raise CurrencyConflict(
+                f"{month} was closed in {line.currency}, and the report is in {currency}. Nothing is "
+                "converted here: use one currency for one ledger, that of monthly_cost."
+            )
     accounts = {line.sub_account_id: line for line in lines if line.sub_account_id is not None}
     return Closing(files[0].at, lines[-1].status if lines else "", accounts)
 
@@ -310,11 +314,3 @@ def _read_reported(ledger: Ledger, files: Iterable[LedgerFile]) -> dict[LedgerFi
         except DamagedFile as error:
             log.warning("%s Its alerts may be reported again.", error)
     return found
-
-
-def _require_currency(found: str, currency: str, what: str) -> None:
-    if found != currency:
-        raise CurrencyConflict(
-            f"{what} in {found}, and the report is in {currency}. Nothing is converted here: use one "
-            "currency for one ledger, that of monthly_cost."
-        )
