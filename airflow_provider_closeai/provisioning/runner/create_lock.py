@@ -8,8 +8,8 @@ from collections.abc import Collection
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.local_state.claims import NameStore, StoreFailed, add_name, remove_names
 from airflow_provider_closeai.provisioning.journal import Limits, over
-from airflow_provider_closeai.provisioning.records import Record, short_hash
-from airflow_provider_closeai.provisioning.runner.deployment_lock import DeploymentLock, key_of
+from airflow_provider_closeai.provisioning.records import short_hash
+from airflow_provider_closeai.provisioning.runner.deployment_lock import DeploymentLock
 
 
 class CreateLock(DeploymentLock):
@@ -24,7 +24,6 @@ class CreateLock(DeploymentLock):
         super().__init__(client, names, "create", "closeai_posts")
         self._number = 0
         self._mine: dict[str, list[str]] = {}  # full names of records, by alias
-        self._known: dict[str, list[Record]] = {}  # what others had posted when the claim was held
 
     def acquire(self, aliases: Collection[str]) -> None:
         """
@@ -61,7 +60,7 @@ class CreateLock(DeploymentLock):
         self._number += 1
         record = self._record(alias, self._number)
         before, self._mine[alias] = self._mine.get(alias, []), [self._full_name(record)]
-        return self._fence(alias, [record], before, set(map(key_of, self._known.get(alias, ()))))
+        return self._fence(alias, [record], before)
 
     def not_posted(self, alias: str) -> None:
         """

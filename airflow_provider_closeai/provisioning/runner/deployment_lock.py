@@ -49,6 +49,7 @@ class DeploymentLock:
         self._claims = f"closeai_lock.{account}."
         self._records = f"{kind}.{account}."
         self._sender = secrets.token_hex(8)
+        self._known: dict[str, list[Record]] = {}  # what others sent, as far as it was allowed for, by alias
         self._claim: Claim | None = None
         self._lost = 0
 
@@ -119,14 +120,13 @@ class DeploymentLock:
         self._lost += 1
         self.release()
 
-    def _fence(self, alias: str, new: list[Record], old: Collection[str], known: Collection[object]) -> float:
+    def _fence(self, alias: str, new: list[Record], old: Collection[str]) -> float:
         """
         Record what may be sent now, and look whether it still may be.
 
         :param alias: its alias.
         :param new: the records.
         :param old: full names of records that say less than the new ones.
-        :param known: what others sent, as far as it was allowed for (:func:`key_of`).
         :returns: until when it may be sent, by the clock's counter.
         :raises MustLookAgain: it may not.
         :raises NotNoted: the store of names does not work.
@@ -143,10 +143,10 @@ class DeploymentLock:
             raise MustLookAgain from None
         except StoreFailed as failure:
             raise self._unavailable(failure) from None
-        posted = {key_of(each) for each in self._read([alias])[alias]}
+        posted = set(map(_key_of, self._read([alias])[alias]))
         if not self.is_held:  # it could not be kept while they were read
             raise MustLookAgain
-        if posted - set(known):
+        if posted.difference(map(_key_of, self._known.get(alias, ()))):
             self._drop()
             raise MustLookAgain
         return until
@@ -196,12 +196,8 @@ class DeploymentLock:
         return not_noted(f"The store of names that all hosts share {failure}", failure.__cause__, self._call)
 
 
-def key_of(record: Record) -> tuple[str, int]:
-    """
-    Return what makes a record another one: that it is settled meanwhile does not.
-
-    :param record: of anybody.
-    """
+def _key_of(record: Record) -> tuple[str, int]:
+    """Return what makes a record another one: that it is settled meanwhile does not."""
     return record.sender, record.number
 
 

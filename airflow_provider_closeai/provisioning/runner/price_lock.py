@@ -11,7 +11,7 @@ from airflow_provider_closeai.provisioning.journal import Entry, Limits, over, p
 from airflow_provider_closeai.provisioning.records import Record, pieces, short_hash
 from airflow_provider_closeai.provisioning.reprice import Batch
 from airflow_provider_closeai.provisioning.runner import locking
-from airflow_provider_closeai.provisioning.runner.deployment_lock import DeploymentLock, key_of
+from airflow_provider_closeai.provisioning.runner.deployment_lock import DeploymentLock
 
 
 class PriceLock(DeploymentLock):
@@ -26,7 +26,6 @@ class PriceLock(DeploymentLock):
         super().__init__(client, names, "update", "closeai_prices")
         config = client.config
         self._limits = Limits(locking.CONFIRM_WITHIN, config.max_late, 2 * config.connect_timeout)
-        self._known: dict[str, list[Record]] = {}  # what others sent, by alias
         self._first_seen: dict[str, float] = {}  # by name
         self._sent: dict[tuple[int, ...], list[Record]] = {}  # by the accounts of a batch
         self._number = 0
@@ -84,8 +83,7 @@ class PriceLock(DeploymentLock):
         self._number += 1
         new = self._sent[batch.ids] = self._records_of(batch, self._number, repeated=bool(before))
         old = [self._full_name(each) for each in before]
-        alias = batch.alias or ""
-        until = min(leaves_by, self._fence(alias, new, old, set(map(key_of, self._known.get(alias, ())))))
+        until = min(leaves_by, self._fence(batch.alias or "", new, old))
         return lambda: self._clock.monotonic() < until
 
     def not_sent(self, batch: Batch) -> None:
