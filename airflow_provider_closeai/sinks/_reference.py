@@ -7,7 +7,6 @@ import re
 from airflow_provider_closeai.client.errors import InvalidParameter
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
-_BETWEEN = re.compile(r"\}(.*?)\{")
 
 
 class Reference:
@@ -35,7 +34,7 @@ class Reference:
             problem = "may have {alias} and {id} between braces, and nothing else"
         elif len(set(names)) < len(names):
             problem = "names one of them twice"
-        elif len(names) == 2 and not re.search(r"\D", _between(self._template)):
+        elif len(names) == 2 and not re.search(r"\D", _PLACEHOLDER.split(self._template)[2]):
             problem = "needs text that is no digit between {alias} and {id}, so that their ends are known"
         elif strange := sorted(set(re.sub(f"[{allowed}]", "", rest))):
             problem = f"has characters that this store's names cannot have: {' '.join(map(repr, strange))}"
@@ -78,8 +77,3 @@ def escaped(alias: str) -> str:
     :param alias: the alias.
     """
     return re.sub(r"^\.|_(?=x)|[^A-Za-z0-9_.-]", lambda found: f"_x{ord(found.group()):04X}_", alias)
-
-
-def _between(template: str) -> str:
-    found = _BETWEEN.search(template)
-    return found.group(1) if found else ""
