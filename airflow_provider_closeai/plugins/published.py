@@ -135,10 +135,9 @@ class Published(msgspec.Struct, frozen=True):
         minutes = int((self.at - moment).total_seconds() // 60)
         if minutes < 1:
             return f"{text} (just now)"
-        for unit, size in (("d", 1440), ("h", 60), ("min", 1)):
-            if minutes >= 2 * size or size == 1:
-                return f"{text} ({minutes // size} {unit} ago)"
-        raise AssertionError("a minute is always at least one")
+        larger = ((unit, size) for unit, size in (("d", 1440), ("h", 60)) if minutes >= 2 * size)
+        unit, size = next(larger, ("min", 1))
+        return f"{text} ({minutes // size} {unit} ago)"
 
 
 def read(dag_ids: Collection[str]) -> Published:
