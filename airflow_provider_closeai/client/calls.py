@@ -14,10 +14,11 @@ import msgspec
 from airflow_provider_closeai.client import failures, retry
 from airflow_provider_closeai.client.answers import Attempt, Outcome
 from airflow_provider_closeai.client.config import ClientConfig
+from airflow_provider_closeai.client.connections import LONGEST
 from airflow_provider_closeai.client.decoding import decode_create, decode_page, decoder
 from airflow_provider_closeai.client.models import CreditGrants, SuccessAnswer
 from airflow_provider_closeai.client.pool import BasePool
-from airflow_provider_closeai.client.transport import LONGEST, Transport
+from airflow_provider_closeai.client.transport import Transport
 from airflow_provider_closeai.local_state.clock import Clock
 
 _ACCOUNTS = "/api/v1/account/sub-account"
@@ -110,20 +111,24 @@ class Caller:
     ) -> Attempt:
         def send(base: str, *, fresh: bool) -> Attempt:
             may_leave = None if progress.permit is None else progress.permit.renew()
-            left = max(progress.end - self._clock.monotonic(), 0.001)  # discovery may have taken some
-            attempt = self._transport.attempt(
-                call.method,
-                base,
-                call.path,
-                decode=call.decode,
-                seconds=left,
-                query=query,
-                body=body,
-                fresh=fresh,
-                longest=call.longest,
-                may_miss=call.may_miss,
-                may_leave=may_leave,
-            )
+            left = progress.end - self._clock.monotonic()  # discovery and probes may have taken it
+            if left <= 0:
+                detail = "the deadline had passed before it could be sent, and it was not sent"
+                attempt = Attempt(base=base, outcome=Outcome.NOT_SENT, detail=detail, is_late=True)
+            else:
+                attempt = self._transport.attempt(
+                    call.method,
+                    base,
+                    call.path,
+                    decode=call.decode,
+                    seconds=left,
+                    query=query,
+                    body=body,
+                    fresh=fresh,
+                    longest=call.longest,
+                    may_miss=call.may_miss,
+                    may_leave=may_leave,
+                )
             progress.attempts.append(attempt)
             # What had hardly any time left says nothing about the base, nor does a kept connection that died.
             is_fair = left >= min(self._config.connect_timeout, self._config.deadline / 2)

@@ -20,6 +20,7 @@ from airflow_provider_closeai.client.models import (
     encode,
 )
 
+_MOST_UNREADABLE = 1000  # more, without an id even, are no accounts: each would be kept and told of
 _LONGEST_INTEGER = 40  # digits; Python refuses thousands of them, and the whole answer with them
 
 
@@ -99,6 +100,8 @@ def _decode_item_by_item(content: bytes) -> SubAccountPage:
             items.append(_decode_item(entry))
         except (msgspec.DecodeError, UnicodeError) as error:
             unreadable.append(_unreadable(entry, error))
+            if unreadable[-1].id is None and len(unreadable) > _MOST_UNREADABLE:
+                raise ValueError("its entries are no accounts") from None
     return SubAccountPage(
         items=tuple(items),
         total=_integer(answer.get("total")),

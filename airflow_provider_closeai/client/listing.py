@@ -30,6 +30,7 @@ from airflow_provider_closeai.client.models import SubAccount, SubAccountPage, U
 #: Returns a page: its number from 1, accounts per page (-1: all), the platform's alias filter.
 ReadPage = Callable[[int, int, str | None], SubAccountPage]
 Item = SubAccount | UnreadableItem
+_MOST_ID = 2**63  # of an array's 8 bytes
 
 
 def read_all(
@@ -101,6 +102,8 @@ class _Ids:
 
     def extend(self, numbers: Sequence[int]) -> bool:
         """Add ids that go on rising, or falling; ``False``: they do not, and none was added."""
+        if not all(-_MOST_ID < number < _MOST_ID for number in numbers):
+            return False
         line = [*self._ordered[-1:], *numbers]
         rises, falls = (all(map(compare, line, line[1:])) for compare in (operator.lt, operator.gt))
         goes_on = {1: rises, -1: falls, 0: rises or falls}[self.step]

@@ -25,7 +25,7 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     """
     text = (value or "").strip().strip("\"'")
     seconds = _SECONDS.fullmatch(text)
-    at = float(seconds[1]) if seconds else _date(text)
+    at = float(seconds[1]) if seconds else parse_date(text)
     if at is None:
         return None
     is_time = not seconds or abs(at - now) <= _NEAR
@@ -33,8 +33,12 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     return min(max(0.0, wait), LONGEST)
 
 
-def _date(text: str) -> float | None:
-    """Return the seconds since the epoch of a date; ``None`` where there is none."""
+def parse_date(text: str) -> float | None:
+    """
+    Return the seconds since the epoch of a date; ``None`` where there is none.
+
+    :param text: an HTTP date in any of its three forms, or one of ISO 8601; in UTC unless it says otherwise.
+    """
     with contextlib.suppress(ValueError, OverflowError):
         at = datetime.fromisoformat(text)
         return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()

@@ -11,135 +11,33 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import http.client
 import os
 import platform
-import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 from urllib.parse import urlencode
 
 import msgspec
 import requests
-from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import default_headers
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
-from urllib3.poolmanager import PoolManager
 
 from airflow_provider_closeai import __version__
 from airflow_provider_closeai.client.answers import Attempt, Outcome, judge
 from airflow_provider_closeai.client.config import ClientConfig
+from airflow_provider_closeai.client.connections import LONGEST, Adapter, TooLong, wire
 from airflow_provider_closeai.client.models import encode
-from airflow_provider_closeai.client.proxies import SOCKS_ERRORS, is_socks, proxies_for
-from airflow_provider_closeai.client.retry_after import parse_retry_after
+from airflow_provider_closeai.client.proxies import SOCKS_ERRORS, proxies_for
+from airflow_provider_closeai.client.retry_after import parse_date, parse_retry_after
 from airflow_provider_closeai.client.watchdog import Limit, ends
 
-#: Bytes of an answer, unpacked, that are read at most.
-LONGEST = 64 * 2**20
+_LONGEST_MESSAGE = 2**20  # bytes of an answer that is no success
 _PIECE = 10 * 2**10  # as read from the wire: a packed one is a thousand times as long
 _CUT = "the connection was cut before a whole answer came"
-
-
-class _Wire(threading.local):
-    """What the request under way in this thread has done to its connection."""
-
-    sent = False
-    connected = False
-    is_refused = False
-    sock: socket.socket | None = None
-    may_leave: Callable[[], bool] | None = None
-
-
-class _TooLate(OSError):
-    """The request may not be sent any more."""
-
-
-_wire = _Wire()
-
-
-class _Response(http.client.HTTPResponse):
-    """Skips interim answers such as 103: left on a kept connection, they would shift all later answers."""
-
-    def begin(self) -> None:
-        super().begin()
-        while 100 <= self.status < 200 and self.status != http.client.SWITCHING_PROTOCOLS:
-            self.headers = None  # type: ignore[assignment]
-            super().begin()
-        if self.status == http.client.SWITCHING_PROTOCOLS:
-            self.will_close = True
-
-
-class _NotesSending:
-    """Connection mix-in: notes the moment from which a request may have been executed."""
-
-    response_class: Any = _Response
-    sock: socket.socket | None
-
-    def connect(self) -> None:
-        try:
-            super().connect()  # type: ignore[misc]
-        finally:
-            # Bytes of a proxy's CONNECT are not bytes of the request.
-            _wire.sent, _wire.connected = False, True
-
-    def send(self, data: Any) -> None:
-        if self.sock is None:
-            self.connect()
-        _wire.sock = self.sock
-        if not _wire.sent and _wire.may_leave is not None and not _wire.may_leave():
-            _wire.is_refused = True
-            raise _TooLate
-        _wire.sent = True
-        super().send(data)  # type: ignore[misc]
-
-
-class _KeepsNone:
-    """Pool mix-in: closes each connection once its answer is read, so that no request rides on an old one."""
-
-    def _put_conn(self, conn: HTTPConnection | None) -> None:
-        if conn is not None:
-            conn.close()
-
-
-@functools.cache
-def _pools(*, fresh: bool, socks: bool) -> dict[str, type[HTTPConnectionPool]]:
-    """Return the pool for each scheme; a fresh one keeps no connection."""
-    plain: type[HTTPConnection] = HTTPConnection
-    secure: type[HTTPConnection] = HTTPSConnection
-    if socks:
-        from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection  # needs PySocks
-
-        plain, secure = SOCKSConnection, SOCKSHTTPSConnection
-
-    def pool(kind: type[HTTPConnectionPool], connection: type[HTTPConnection]) -> type[HTTPConnectionPool]:
-        notes = type(connection.__name__, (_NotesSending, connection), {})
-        bases = (_KeepsNone, kind) if fresh else (kind,)
-        return type(kind.__name__, bases, {"ConnectionCls": notes})
-
-    return {"http": pool(HTTPConnectionPool, plain), "https": pool(HTTPSConnectionPool, secure)}
-
-
-class _Adapter(HTTPAdapter):
-    def __init__(self, *, fresh: bool) -> None:
-        self._fresh = fresh
-        super().__init__()
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _pools(fresh=self._fresh, socks=False)
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> PoolManager:
-        manager: PoolManager = super().proxy_manager_for(proxy, **kwargs)
-        manager.pool_classes_by_scheme = _pools(fresh=self._fresh, socks=is_socks(proxy))
-        return manager
 
 
 class Transport:
@@ -153,7 +51,7 @@ class Transport:
         self._config = config
         self._proxies: dict[str, dict[str, str]] = {}
         self._urls: dict[str, str] = {}  # bases as requests writes them
-        self._adapters: dict[tuple[int, bool], _Adapter] = {}
+        self._adapters: dict[tuple[int, bool], Adapter] = {}
         self._headers = {
             **default_headers(),
             "Content-Type": "application/json",
@@ -163,11 +61,11 @@ class Transport:
         if config.verify is True:
             self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
 
-    def _adapter(self, *, fresh: bool) -> _Adapter:
+    def _adapter(self, *, fresh: bool) -> Adapter:
         """Return connections of this process's own: forks that share them would read each other's answers."""
         key = os.getpid(), fresh
         if key not in self._adapters:  # made when needed: most looks of a sensor send nothing
-            self._adapters[key] = _Adapter(fresh=fresh)
+            self._adapters[key] = Adapter(fresh=fresh)
         return self._adapters[key]
 
     def _request(
@@ -220,9 +118,10 @@ class Transport:
         """
         if base not in self._proxies:
             self._proxies[base] = proxies_for(base, self._config.proxies)
-        limit = Limit(time.monotonic() + seconds, _wire.__dict__)
-        _wire.sent, _wire.connected, _wire.sock, _wire.is_refused = False, False, None, False
-        _wire.may_leave = lambda: not limit.is_over and (may_leave is None or may_leave())
+        limit = Limit(time.monotonic() + seconds, wire.__dict__)
+        wire.sent, wire.connected, wire.sock, wire.is_refused = False, False, None, False
+        wire.longest = longest
+        wire.may_leave = lambda: not limit.is_over and (may_leave is None or may_leave())
         status: int | None = None
         timeouts = (min(self._config.connect_timeout, seconds), min(self._config.read_timeout, seconds))
         try:
@@ -245,41 +144,38 @@ class Transport:
         else:
             wait = parse_retry_after(headers.get("Retry-After"), time.time())
             key = self._config.key.reveal()
-            if content is None:
-                content, decode = b"", functools.partial(_refuse_longer, longest)
+            if isinstance(content, ValueError):
+                decode, content = functools.partial(_refuse, content), b""
             attempt = judge(base, status, content, wait, decode, key=key, may_miss=may_miss)
-            return msgspec.structs.replace(attempt, date=_date(headers.get("Date")))
-        outcome = Outcome.UNKNOWN if _wire.sent else Outcome.NOT_SENT
+            return msgspec.structs.replace(attempt, date=parse_date(headers.get("Date") or ""))
+        outcome = Outcome.UNKNOWN if wire.sent else Outcome.NOT_SENT
         return Attempt(
             base=base,
             outcome=outcome,
             detail=failure,
             status=status,
-            is_stale=status is None and failure == _CUT and not _wire.connected,
-            is_late=_wire.is_refused and not limit.is_over,
+            is_stale=status is None and failure == _CUT and not wire.connected,
+            is_late=wire.is_refused and not limit.is_over,
         )
 
 
-def _content(response: requests.Response, longest: int) -> bytes | None:
-    """Read an answer; ``None``: it is too long."""
+def _content(response: requests.Response, longest: int) -> bytes | ValueError:
+    """Read an answer, or say why it is none."""
+    if "," in response.headers.get("Content-Encoding", ""):
+        return ValueError("packed twice")  # a few KiB can take minutes to unpack
     pieces, length = [], 0
+    if not response.ok:
+        longest = min(longest, _LONGEST_MESSAGE)
     for piece in response.iter_content(_PIECE):
         pieces.append(piece)
         length += len(piece)
         if length > longest:
-            return None
+            return ValueError(f"longer than {longest // 2**10} KiB")
     return b"".join(pieces)
 
 
-def _refuse_longer(longest: int, content: bytes) -> NoReturn:
-    raise ValueError(f"longer than {longest // 2**10} KiB")
-
-
-def _date(text: str | None) -> float | None:
-    try:
-        return None if text is None else parsedate_to_datetime(text).timestamp()
-    except (ValueError, OverflowError):
-        return None
+def _refuse(problem: ValueError, content: bytes) -> NoReturn:
+    raise problem
 
 
 def _network_failure(error: Exception, late: bool, timeouts: tuple[float, float]) -> str:
@@ -288,11 +184,15 @@ def _network_failure(error: Exception, late: bool, timeouts: tuple[float, float]
         return "no whole answer within the deadline"
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection within {timeouts[0]:.3g} s"
-    if _wire.is_refused:
+    if wire.is_refused:
         return "it could not be sent in time, and was not sent"
     names = {type(cause).__name__ for cause in _causes(error)}
     if names & SOCKS_ERRORS:
         return "the SOCKS proxy failed"
+    if "HeaderParsingError" in names:
+        return "its headers cannot be read"
+    if TooLong.__name__ in names:
+        return f"its answer is longer than {wire.longest // 2**10} KiB"
     if "ReadTimeoutError" in names:
         return f"no answer within {timeouts[1]:.3g} s"
     if isinstance(error, requests.exceptions.SSLError):
@@ -303,7 +203,7 @@ def _network_failure(error: Exception, late: bool, timeouts: tuple[float, float]
         return "the name does not resolve"
     if "ConnectionRefusedError" in names:
         return "connection refused"
-    if not _wire.sent:
+    if not wire.sent:
         return "no connection"
     return _CUT
 

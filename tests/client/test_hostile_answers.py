@@ -1,0 +1,130 @@
+"""Answers that are made to hurt: nothing of them is logged, and time and memory have bounds."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import socket
+import time
+from decimal import Decimal
+
+import pytest
+from support import fixed_client, item, platform, raw_server, read_request
+
+from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.client.errors import OutcomeUnknown
+
+SECRET = "sk-" + 2 * "verysecret" + "1234"  # made up, and not written as a key is
+
+
+def call(client: CloseAIClient, name: str) -> None:
+    if name == "create":
+        client.create("a", {"m": Decimal(1)}, Decimal(1), 1)
+    else:
+        client.page(1, 500)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        json.dumps({"items": [item(1, token=SECRET)], "success": True}, indent=2),  # the empty line got lost
+        f"X-Trace\r\nX-Token: {SECRET}",
+        f"bad line Bearer {SECRET}",
+    ],
+    ids=["body", "no colon", "echo"],
+)
+@pytest.mark.parametrize("name", ["list", "create"])
+def test_of_headers_that_cannot_be_read_nothing_is_logged(
+    name: str, lines: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def serve(connection: socket.socket, number: int) -> None:
+        read_request(connection)
+        head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}{lines}\r\n\r\n".encode())
+
+    caplog.set_level(logging.DEBUG)
+    with raw_server(serve) as (port, _):
+        client = fixed_client(f"http://127.0.0.1:{port}", max_attempts=1)
+        with pytest.raises(OutcomeUnknown, match="its headers cannot be read") as caught:
+            call(client, name)
+    assert "verysecret" not in caplog.text + repr(caught.value)
+    assert "headers cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize("chunk", [b"-1\r\n", b"fffffffffff\r\n"])
+def test_what_a_broken_length_announces_is_not_read_to_its_end(chunk: bytes) -> None:
+    sent = 0
+
+    def serve(connection: socket.socket, number: int) -> None:
+        nonlocal sent
+        read_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk)
+        while True:
+            sent += connection.send(bytes(2**20))
+
+    with raw_server(serve) as (port, _):
+        assert not fixed_client(f"http://127.0.0.1:{port}").check_health()[0].healthy
+    assert 0 < sent < 64 * 2**20  # what the system's buffers hold comes on top of what is read
+
+
+@pytest.mark.parametrize("packings", [2, 3])
+@pytest.mark.parametrize("name", ["list", "create"])
+def test_an_answer_that_is_packed_twice_is_not_unpacked(name: str, packings: int) -> None:
+    content = json.dumps({"items": [item(1)], "total": 1}).encode()
+    for _ in range(packings):
+        content = gzip.compress(content)
+    headers = {"Content-Encoding": ", ".join(["gzip"] * packings)}
+    with platform(lambda asked: (200, content, headers)) as (origin, asked):
+        with pytest.raises(OutcomeUnknown, match=r"not what the API answers \(packed twice\)"):
+            call(fixed_client(origin, max_attempts=1), name)
+        assert len(asked) == 1
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_refusal_of_mebibytes_is_read_for_no_message(status: int) -> None:
+    content = json.dumps({"message": "told", "more": "x" * 2**21}).encode()
+    with (
+        platform(lambda asked: (status, content, {})) as (origin, _),
+        pytest.raises(OutcomeUnknown, match=f"status {status}") as caught,
+    ):
+        call(fixed_client(origin, max_attempts=1), "list")
+    assert "told" not in str(caught.value)
+
+
+def test_entries_that_are_no_accounts_are_not_kept_one_by_one(caplog: pytest.LogCaptureFixture) -> None:
+    content = json.dumps({"items": [0] * 100_000, "total": 100_000}).encode()
+    with platform(lambda asked: (200, content, {})) as (origin, _):
+        client = fixed_client(origin, max_attempts=1)
+        with pytest.raises(OutcomeUnknown, match="its entries are no accounts"):
+            list(client.iter_sub_accounts())
+    assert len(caplog.records) < 10
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63), 10**30])
+def test_an_id_of_any_size_is_an_id(number: int) -> None:
+    entries = [item(1), item(number), item(2), item(number + 1), item(number)]
+    content = json.dumps({"items": entries, "total": 4}).encode()
+    with platform(lambda asked: (200, content, {})) as (origin, _):
+        found = [account.id for account in fixed_client(origin).iter_sub_accounts()]
+    assert found == [1, number, 2, number + 1]
+
+
+@pytest.mark.parametrize("written", ["Thu Nov 26 22:07:20 2026", "Thu, 26 Nov 2026 22:07:20 -0000"])
+def test_a_date_without_a_zone_is_in_utc(written: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def serve(connection: socket.socket, number: int) -> None:
+        read_request(connection)
+        body = json.dumps({"items": [], "total": 0})
+        head = f"HTTP/1.1 200 OK\r\nDate: {written}\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall((head + body).encode())
+
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    time.tzset()
+    try:
+        with raw_server(serve) as (port, _):
+            client = fixed_client(f"http://127.0.0.1:{port}", max_attempts=1)
+            list(client.iter_sub_accounts())
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert client.platform_time == 1795730840.0
