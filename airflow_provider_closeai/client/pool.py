@@ -59,7 +59,7 @@ class BasePool:
         self._config = config
         self._transport = transport
         self._cache = cache
-        self._now = clock.now
+        self._now, self._monotonic = clock.now, clock.monotonic
         self._sleep = clock.sleep
         self._seen: dict[str, HealthCheckResult | None] = {}  # of the bases that calls are under way to
 
@@ -119,7 +119,8 @@ class BasePool:
         """
         Return what is known; raises as :meth:`known`.
 
-        A better base that was bad some time ago is probed first, by one process: no call is risked on it.
+        A better base that was bad some time ago is probed first, by one process: no call is risked on it. Of
+        several the best is, and the next one by the next call: they share no call's time.
         """
         known = self._current()
         best = ordered(known.bases, known.verdicts)[0]
@@ -129,7 +130,7 @@ class BasePool:
             for base in better
             if is_due_again(known.verdicts.get(base.api), self._now(), self._config.health_ttl)
         ]
-        return self._probe(doubted, wait=0.0) if doubted else known
+        return self._probe(doubted[:1], wait=0.0) if doubted else known
 
     def is_healthy_now(self, base: str) -> bool:
         """Probe one base, whatever is known of it, and share nothing of it."""
@@ -224,11 +225,13 @@ class BasePool:
 
     def _discover(self, known: PoolState) -> PoolState:
         """Ask discovery once, and share the answer or the failure with every process."""
-        asked = self._ask_discovery()
+        half = self._config.deadline / 2
+        end = self._monotonic() + half
+        asked = self._ask_discovery(half)
         wait = asked.retry_after
-        if wait and wait < self._config.deadline / 2 and not self._is_usable(known):
+        if wait and self._monotonic() + wait < end and not self._is_usable(known):
             self._sleep(wait)  # there is nothing else to go on with
-            asked = self._ask_discovery()
+            asked = self._ask_discovery(half / 2)
         bases = usable(asked.value, self._config.allowed_hosts) if asked.value else ()
         now = self._now()
         if bases:
@@ -237,7 +240,11 @@ class BasePool:
                 listed = {base.api for base in bases}
                 verdicts = {base: seen for base, seen in old.verdicts.items() if base in listed}
                 renewed = PoolState(
-                    bases=bases, discovered_at=now, verdicts=verdicts, found_shapes=old.found_shapes
+                    bases=bases,
+                    discovered_at=now,
+                    verdicts=verdicts,
+                    found_shapes=old.found_shapes,
+                    leave_alone_until=old.leave_alone_until,
                 )
                 if not is_lost(old) or listed != {base.api for base in old.bases}:
                     return renewed
@@ -269,15 +276,14 @@ class BasePool:
             return f"it lists {hosts}, and the connection's 'allowed_hosts' admits none: correct it"
         return "it lists no base that may be used"
 
-    def _ask_discovery(self) -> Attempt:
+    def _ask_discovery(self, seconds: float) -> Attempt:
         config = self._config
-        seconds = min(config.deadline / 2, config.connect_timeout + config.read_timeout)
         return self._transport.attempt(
             "GET",
             config.origin,
             LINKS_PATH,
             decode=lambda content: decode_links(content, config.key.reveal()),
-            seconds=seconds,
+            seconds=min(seconds, config.connect_timeout + config.read_timeout),
             fresh=True,
             longest=_LONGEST_LINKS,
         )
@@ -300,13 +306,14 @@ class BasePool:
     def _verdict(self, base: ApiBase, known: PoolState) -> HealthCheckResult:
         probe = self._ask_health(base.api)
         last = known.verdicts.get(base.api)
-        if probe.status == 429 and last is not None:
-            return msgspec.structs.replace(last, at=self._now())  # asked too often: no news
+        is_proof = probe.status != 429
+        if not is_proof and last is not None and (last.is_proof or not last.healthy):
+            # Asked too often, and no news: what was healthy counts as that once more, and no longer.
+            return msgspec.structs.replace(last, at=self._now(), is_proof=last.is_proof and not last.healthy)
         healthy = probe.outcome is Outcome.EXECUTED
         detail = "answered 'healthy'" if healthy else probe.detail
         if not healthy:
             log.warning("Base %s is not healthy: %s.", base.api, detail)
-        is_proof = probe.outcome is not Outcome.REJECTED
         misses = missed(healthy, last)
         return HealthCheckResult(healthy, self._now(), detail, probe.reached_platform, is_proof, misses)
 
@@ -316,7 +323,7 @@ class BasePool:
             base,
             HEALTH_PATH,
             decode=decode_healthy,
-            seconds=_PROBE_SECONDS,
+            seconds=min(_PROBE_SECONDS, self._config.deadline / 2),
             auth=False,
             longest=_LONGEST_HEALTHY,
             fresh=True,  # a kept connection that dies proves nothing

@@ -101,12 +101,14 @@ def preferred(candidates: Sequence[str], attempts: Sequence[Attempt]) -> list[st
     """
     Order bases for the next attempt: those that failed least often in this call first.
 
-    After a wait that the platform asked for, the same base is asked again.
+    After a wait that the platform asked for, the same base is asked again. One that answered 404 has said all
+    that it can say, while there are others.
     """
     if attempts and _asks_to_wait(attempts[-1]):
         return [attempts[-1].base]
     failures = [attempt.base for attempt in attempts]
-    return sorted(candidates, key=failures.count)
+    missed = {attempt.base for attempt in attempts if is_missed(attempt)}
+    return sorted([base for base in candidates if base not in missed] or candidates, key=failures.count)
 
 
 def _asks_to_wait(attempt: Attempt) -> bool:

@@ -124,6 +124,18 @@ def test_updates_and_deletes_repeat_safely_elsewhere(sim: Simulator, call: str, 
     assert hosts(sim, call) == ["base-0", "base-1"]
 
 
+def test_a_base_that_has_said_404_is_left_alone_while_another_fails(sim: Simulator) -> None:
+    sim.add_account("a")
+    client = client_of(sim, Sleeps())
+    accounts = list(client.iter_sub_accounts())
+    sim.fault("delete", "status", base=0, status=404, body={"message": "no Route matched"}, times=None)
+    sim.fault("delete", "status", base=1, status=500, times=2)
+    client.delete(accounts)
+    asked = [request.host for request in sim.requests if request.call == "delete"]
+    assert asked == ["base-0", "base-1", "base-1", "base-1"]
+    assert sim.accounts() == []
+
+
 def test_a_create_goes_on_where_it_was_not_sent(sim: Simulator) -> None:
     client = client_of(sim)
     client.list_bases()

@@ -231,6 +231,26 @@ def test_asked_too_often_is_no_news(sim: Simulator, clock: Clock) -> None:
     assert sim.count("healthy") == asked
 
 
+def test_a_base_whose_probes_stay_throttled_is_not_healthy_for_ever(sim: Simulator, clock: Clock) -> None:
+    client = client_of(sim, clock=clock_with(now=clock))
+    assert [health.is_proof for health in client.check_health()] == [True, True]
+    sim.fault("healthy", "rate_limit", times=None)
+    for healthy in (True, False, False):
+        clock.now += 300
+        seen = client.check_health()
+        assert [(health.healthy, health.is_proof) for health in seen] == 2 * [(healthy, False)]
+    assert "429" in check_bases(lambda: client, "any").unknown
+    list(client.iter_sub_accounts())  # it serves
+    assert check_bases(lambda: client, "any").base == sim.base_urls[0]
+
+
+def test_a_probe_that_is_refused_proves_that_the_base_is_not_healthy(sim: Simulator) -> None:
+    sim.fault("healthy", "status", status=403, body={"message": "no"}, times=None)
+    client = client_of(sim)
+    assert [(health.healthy, health.is_proof) for health in client.check_health()] == 2 * [(False, True)]
+    assert check_bases(lambda: client, "any").unknown == ""
+
+
 @pytest.mark.parametrize("throttled", [[0], [1], [0, 1]])
 def test_a_throttled_probe_of_a_new_base_is_not_the_word_that_none_is_healthy(
     sim: Simulator, clock: Clock, throttled: list[int]
