@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import fnmatch
 import logging
+import re
 import string
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
@@ -26,7 +27,7 @@ FIRST_WAIT = 60.0
 MAX_WAIT = 15 * 60.0
 _MOST_DOUBLINGS = 4
 _MOST = 10**9  # of a priority
-_MOST_BASES, _LONGEST_ADDRESS = 100, 250  # more would not fit into the cache
+_MOST_BASES, _LONGEST_ADDRESS, _LONGEST_TEXT = 100, 250, 80  # more would not fit into the cache
 
 
 def ranked(bases: Iterable[ApiBase]) -> list[ApiBase]:
@@ -156,18 +157,25 @@ def decode_links(content: bytes, key: str = "") -> tuple[ApiBase, ...]:
         if not isinstance(api, str):
             log.warning("Discovery lists an entry that names no base: dropped.")
             continue
-        if key and any(key.lower() in unquote(str(text)).lower() for text in (api, desc, status)):
+        if key and any(_shows(key, str(text)) for text in (api, desc, status)):
             log.warning("Discovery lists a base with the key in its address, desc or status: dropped.")
             continue
         links.append(
             ApiBase(
                 api,
-                desc=safe_text(desc) if isinstance(desc, str) else "",
+                desc=safe_text(desc)[:_LONGEST_TEXT] if isinstance(desc, str) else "",
                 priority=_priority(fields.get("priority", 0)),
-                status=safe_text(status) if isinstance(status, str) else "unknown",
+                status=safe_text(status)[:_LONGEST_TEXT] if isinstance(status, str) else "unknown",
             )
         )
     return tuple(links)
+
+
+def _shows(key: str, text: str) -> bool:
+    """Say whether a text shows the key, however often it was quoted, and with what addresses lose."""
+    while (plain := unquote(text)) != text:
+        text = plain
+    return key.lower() in re.sub(r"[\t\r\n]", "", text).lower()
 
 
 def _priority(value: object) -> int:

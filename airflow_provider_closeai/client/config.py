@@ -30,6 +30,9 @@ _CHOICES: dict[str, list[str]] = {
 }
 # Libraries disagree on where a host ends that holds a backslash, and allowed_hosts would be passed by.
 _HOST = re.compile(r"[\w.-]+|[0-9a-fA-F:.]+")
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+#: Longer times count as this one; discovery's answer is used no longer either.
+LONGEST_SECONDS = 7 * 24 * 3600.0
 _CORRECT_EXTRA = (
     'correct it to an object such as {"allowed_hosts": "*.example.com"}, or empty it (docs/connection.md).'
 )
@@ -112,10 +115,10 @@ def config_from(
         count as not given.
     :raises ConfigError: naming the form's label, the problem and the cure.
     """
-    key = (password or "").strip()
-    if not key:
+    key, password = SecretToken((password or "").strip()), None  # tracebacks show locals
+    if not key.reveal():
         raise ConfigError("Connection field 'API key' (password) is empty: put the main account's sk there.")
-    if any(not 33 <= ord(char) <= 126 for char in key):
+    if any(not 33 <= ord(char) <= 126 for char in key.reveal()):
         raise ConfigError(
             "Connection field 'API key' (password) holds a character that no key has (a space, a line "
             "break or a letter outside ASCII): copy the main account's sk again."
@@ -138,9 +141,8 @@ def config_from(
         if name in given:
             settings[name] = _whole(name, given[name], allowed)
     if "api_bases" in given:
-        settings["api_bases"] = tuple(
-            _origin(value, _label("api_bases")) for value in _texts("api_bases", given["api_bases"])
-        )
+        bases = [_origin(value, _label("api_bases")) for value in _texts("api_bases", given["api_bases"])]
+        settings["api_bases"] = tuple(dict.fromkeys(bases))
     if "allowed_hosts" in given:
         settings["allowed_hosts"] = tuple(_texts("allowed_hosts", given["allowed_hosts"]))
     for name, choices in _CHOICES.items():
@@ -153,7 +155,7 @@ def config_from(
         settings["verify"] = _verify(given["verify"])
     if "proxies" in given:
         settings["proxies"] = _proxies(given["proxies"])
-    return ClientConfig(key=SecretToken(key), origin=_connection_origin(host, schema, port), **settings)
+    return ClientConfig(key=key, origin=_connection_origin(host, schema, port), **settings)
 
 
 def _settings(extra: object) -> Mapping[str, Any]:
@@ -186,7 +188,7 @@ def without_v1(origin: str) -> str:
 def clean_origin(text: str) -> str:
     """Normalise the origin of a base, with its path if it has one."""
     parts = urlsplit(text.strip())
-    if parts.scheme not in ("https", "http") or not parts.hostname:
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
         raise ValueError("is not of the form https://host")
     if not _HOST.fullmatch(parts.hostname):
         raise ValueError("has a character in its host that no host has")
@@ -201,7 +203,8 @@ def clean_origin(text: str) -> str:
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise ValueError("would send the main key over plain http: use https")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
+    shown = f":{port}" if port and port != _DEFAULT_PORTS[parts.scheme] else ""
+    return f"{parts.scheme}://{host}{shown}{parts.path.rstrip('/')}"
 
 
 def _connection_origin(host: str | None, schema: str | None, port: int | None) -> str:
@@ -213,7 +216,7 @@ def _connection_origin(host: str | None, schema: str | None, port: int | None) -
         host = f"{(schema or 'https').strip()}://{host}"
     origin = _origin(host, "Discovery host")
     parts = urlsplit(origin)
-    if port and parts.port is None:
+    if port and urlsplit(host).port is None:
         origin = _origin(parts._replace(netloc=f"{parts.netloc}:{port}").geturl(), "Discovery host")
     return origin
 
@@ -259,7 +262,7 @@ def _seconds(name: str, value: object) -> float:
     seconds = _number(name, value, allowed)
     if not (math.isfinite(seconds) and seconds > 0):
         raise _bad(name, f"must be {allowed}")
-    return seconds
+    return min(seconds, LONGEST_SECONDS)  # longer waits overflow in sockets, and in threads
 
 
 def _whole(name: str, value: object, allowed: str) -> int:
@@ -306,5 +309,5 @@ def _proxies(value: object) -> dict[str, str]:
 def _json(name: str, text: str) -> object:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _bad(name, "is not valid JSON") from None

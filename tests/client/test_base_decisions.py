@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from airflow_provider_closeai.client.bases import base_to_use, discovery_wait, ordered, ranked, usable
+from airflow_provider_closeai.client.bases import (
+    base_to_use,
+    decode_links,
+    discovery_wait,
+    ordered,
+    ranked,
+    usable,
+)
 from airflow_provider_closeai.client.cache import HealthCheckResult
 from airflow_provider_closeai.client.models import ApiBase, BaseHealth
 
@@ -39,6 +47,14 @@ def test_allowed_hosts(address: str, globs: list[str], admitted: bool) -> None:
 def test_a_base_that_is_listed_for_openai_clients_is_used_without_v1(address: str) -> None:
     (base,) = usable([ApiBase(address), ApiBase("https://a.example/")], ["a.example"])
     assert base.api == "https://a.example"
+
+
+@pytest.mark.parametrize("shown", ["sk-MAIN/key", "SK-main%2fKEY", "sk-MA\tIN/key", "sk%252DMAIN%252fkey"])
+def test_a_base_that_shows_the_key_is_dropped_however_it_is_written(shown: str) -> None:
+    entries = [{"api": f"https://h.example/{shown}"}, {"api": "https://g.example", "desc": shown}]
+    kept = [{"api": "https://i.example", "desc": "100%"}]
+    content = json.dumps([*entries, *kept]).encode()
+    assert [base.api for base in decode_links(content, "sk-MAIN/key")] == ["https://i.example"]
 
 
 def test_order() -> None:
