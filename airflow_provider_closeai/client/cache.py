@@ -19,14 +19,14 @@ from typing import ClassVar
 
 import msgspec
 
-from airflow_provider_closeai.client.config import ClientConfig
+from airflow_provider_closeai.client.config import LONGEST_SECONDS, ClientConfig
 from airflow_provider_closeai.client.models import ApiBase
 from airflow_provider_closeai.local_state.clock import SYSTEM_CLOCK, Clock
 from airflow_provider_closeai.local_state.folder import reason, warn_once
 from airflow_provider_closeai.local_state.locks import lock
 from airflow_provider_closeai.local_state.stores import MAX_BYTES, FileStore, Store
 
-STALE_FOR = 7 * 24 * 3600.0
+STALE_FOR = LONGEST_SECONDS
 MAX_PUT_OFF = 24 * 3600.0
 #: Seconds for which this host's processes leave the shared store alone once it has failed.
 LEAVE_ALONE = 300.0
@@ -169,8 +169,8 @@ class Cache:
         :param edit: makes the new knowledge from the newest.
         """
         with lock(self.name, 2.0, self._clock):
-            here = self._read_here()
-            theirs = self._read_shared(here)
+            theirs = self._read_shared(self._read_here())
+            here = self._read_here()  # where that failed, it says that the store is left alone
             before = here if theirs is None else merged(here, theirs, self._clock.now(), self._health_ttl)
             after = edit(before)
             news = {base: seen for base, seen in after.verdicts.items() if seen != before.verdicts.get(base)}

@@ -312,6 +312,8 @@ def test_a_variable_that_refuses_costs_one_write_of_the_whole_host(sim: Simulato
         list(shared_client(sim, variable).iter_sub_accounts())
     assert variable.asked == asked, "it is left alone"
     assert (sim.count("links"), sim.count("healthy")) == (1, 2)
+    shared_client(sim, variable).refresh_bases()
+    assert variable.asked == asked, "though discovery has been asked again"
     later = time.time() + 301
     variable.refuses = False
     shared_client(sim, variable, now=lambda: later).check_health()
