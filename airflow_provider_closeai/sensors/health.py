@@ -63,7 +63,12 @@ class HealthSensor(BaseSensorOperator):
         if not self.deferrable:
             with self._failing_though_soft():
                 return super().execute(context)
-        checked = self.poke(context)
+        try:
+            checked = self.poke(context)
+        except Exception as error:
+            if self.never_fail:  # as in a worker
+                raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
+            raise
         if checked.is_done:
             return checked.xcom_value
         from airflow_provider_closeai.triggers.health import HealthTrigger

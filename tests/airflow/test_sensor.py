@@ -46,16 +46,19 @@ def connect(
 
 
 def outcome(sensor: HealthSensor) -> str | None:
-    """Run a sensor once: the base to use, ``None`` for waiting, or ``failed``."""
+    """Run a sensor once: the base to use, ``None`` for waiting, ``failed`` or ``skipped``."""
     from airflow.exceptions import AirflowException
 
     failed, timed_out, deferred = sdk("AirflowFailException", "AirflowSensorTimeout", "TaskDeferred")
+    (skipped,) = sdk("AirflowSkipException")
     try:
         result: str = sensor.execute(CONTEXT)
     except timed_out:
         return None
     except failed:
         return "failed"
+    except skipped:
+        return "skipped"
     except deferred:
         return None
     except AirflowException as other:
@@ -132,6 +135,15 @@ def test_a_refused_key_is_seen_whatever_the_sensor_forgives(
     for mode, options in MODES.items():
         forgiving: dict[str, Any] = {**options, option: True}
         assert outcome(HealthSensor(task_id=mode, **forgiving)) == "failed"
+
+
+@pytest.mark.parametrize("wrong", ["key", "extra"])
+def test_a_sensor_that_never_fails_skips_in_every_mode(
+    sim: Simulator, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    connect(monkeypatch, sim, **{"password": "sk-wrong"} if wrong == "key" else {"extra": {"deadline": "x"}})
+    for mode, options in MODES.items():
+        assert outcome(HealthSensor(task_id=mode, never_fail=True, **options)) == "skipped"
 
 
 def test_a_key_that_is_refused_later(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
