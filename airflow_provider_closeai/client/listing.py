@@ -102,12 +102,11 @@ class _Ids:
 
     def extend(self, numbers: Sequence[int]) -> bool:
         """Add ids that go on rising, or falling; ``False``: they do not, and none was added."""
-        if not all(-_MOST_ID < number < _MOST_ID for number in numbers):
-            return False
         line = [*self._ordered[-1:], *numbers]
         rises, falls = (all(map(compare, line, line[1:])) for compare in (operator.lt, operator.gt))
         goes_on = {1: rises, -1: falls, 0: rises or falls}[self.step]
-        if self._others is not None or not goes_on:
+        is_short = all(-_MOST_ID < number < _MOST_ID for number in (*line[:1], *line[-1:]))
+        if self._others is not None or not goes_on or not is_short:
             return False
         if rises != falls:
             self.step = 1 if rises else -1
