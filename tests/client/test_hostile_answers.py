@@ -61,7 +61,7 @@ def test_what_a_broken_length_announces_is_not_read_to_its_end(chunk: bytes) -> 
         read_request(connection)
         connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk)
         while True:
-            sent += connection.send(bytes(2**20))
+            sent += connection.send(bytes(2**16))
 
     with raw_server(serve) as (port, _):
         assert not fixed_client(f"http://127.0.0.1:{port}").check_health()[0].healthy
