@@ -14,7 +14,7 @@ from typing import Any
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.poolmanager import PoolManager
 from urllib3.util.connection import allowed_gai_family
 from urllib3.util.response import assert_header_parsing
@@ -127,8 +127,8 @@ class _SharesTime:
         end = time.monotonic() + whole
         try:
             found = socket.getaddrinfo(host, self.port, allowed_gai_family(), socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise NameResolutionError(host, self, error) from error  # type: ignore[arg-type]
+        except UnicodeError:
+            raise socket.gaierror(socket.EAI_NONAME, "a part of the name is empty or too long") from None
         try:
             for left, (*_, address) in zip(range(len(found), 0, -1), found, strict=True):
                 self.host, self.timeout = str(address[0]), max(end - time.monotonic(), 0.001) / left
