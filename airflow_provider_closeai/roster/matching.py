@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from airflow_provider_closeai.client.models import UnreadableItem, same_pricing
+from airflow_provider_closeai.client.models import SubAccount, UnreadableItem, same_pricing
 from airflow_provider_closeai.provisioning.rotate import CLOCKS_AGREE, time_text
 from airflow_provider_closeai.roster.decide import Seen
 from airflow_provider_closeai.roster.errors import PlanRefused
@@ -69,6 +69,8 @@ def match(approved: Plan, wanted: Plan, seen: Seen) -> Matched:
     """
     Decide what to do: what is approved *and* still wanted; of a creation the smaller number.
 
+    What was made since the plan counts against it: applied once more, it makes no more than was approved.
+
     :param approved: the approved plan.
     :param wanted: what would be planned now.
     :param seen: what that was made from.
@@ -76,14 +78,16 @@ def match(approved: Plan, wanted: Plan, seen: Seen) -> Matched:
     may = {action.key: action for action in approved.actions}
     todo, unapproved = [], []
     for action in wanted.actions:
-        allowed = may.pop(action.key, None)
+        allowed = may.get(action.key)
         if allowed is None:
             unapproved.append(action)
-        elif action.number <= allowed.number:
-            todo.append(action)
-        else:
-            todo.append(msgspec.structs.replace(action, number=allowed.number))
-            unapproved.append(msgspec.structs.replace(action, number=action.number - allowed.number))
+            continue
+        number = min(action.number, max(allowed.number - _made_since(action, approved, seen), 0))
+        if number or action.kind != CREATE:
+            todo.append(msgspec.structs.replace(action, number=number))
+            del may[action.key]
+        if number < action.number:
+            unapproved.append(msgspec.structs.replace(action, number=action.number - number))
     skipped = tuple(Skipped(action, _because(action, approved, seen)) for action in may.values())
     return Matched(todo=tuple(todo), skipped=skipped, unapproved=tuple(unapproved))
 
@@ -112,10 +116,19 @@ def _may_be(item: UnreadableItem, action: Action) -> bool:
 
 
 def _is_created(action: Action, approved: Plan, seen: Seen) -> bool:
-    """Whether as many are there as were to be created: of successors since then, else of all."""
-    there = [each for each in seen.accounts if each.alias == action.alias and not each.is_other]
-    if action.reason == ROTATION:
-        theirs = seen.now if seen.platform_time is None else datetime.fromtimestamp(seen.platform_time, UTC)
-        began = approved.made_at + (theirs - seen.now) - _SECOND  # by the platform's clock
-        return sum(each.created is not None and each.created >= began for each in there) >= action.number
-    return len(there) >= next(each.count for each in approved.entries if each.alias == action.alias)
+    """Whether as many were made since as were to be created, or are there, successors of old ones aside."""
+    if _made_since(action, approved, seen) >= action.number:
+        return True
+    count = next(each.count for each in approved.entries if each.alias == action.alias)
+    return action.reason != ROTATION and len(_there(action, seen)) >= count
+
+
+def _made_since(action: Action, approved: Plan, seen: Seen) -> int:
+    """Return how many accounts of the alias were created since the plan was made."""
+    theirs = seen.now if seen.platform_time is None else datetime.fromtimestamp(seen.platform_time, UTC)
+    began = approved.made_at + (theirs - seen.now) - _SECOND  # by the platform's clock
+    return sum(each.created is not None and each.created >= began for each in _there(action, seen))
+
+
+def _there(action: Action, seen: Seen) -> list[SubAccount]:
+    return [each for each in seen.accounts if each.alias == action.alias and not each.is_other]

@@ -131,6 +131,7 @@ def test_only_what_was_approved_and_is_still_wanted_is_done(
     client = client_of(sim)
     for alias in ("team-old", "team-gone", "team-a", "team-b"):
         sim.add_account(alias)
+    sim.clock.advance(minutes=1)
     entries: list[dict[str, Any]] = [
         {"alias": "team-a"}, {"alias": "team-b", "count": 3}, {"alias": "team-c", "count": 2}
     ]  # fmt: skip
@@ -179,6 +180,7 @@ def test_of_a_creation_the_smaller_number_counts(sim: Simulator) -> None:
     client = client_of(sim)
     for _ in range(2):
         sim.add_account("team-a", [{"model": "gpt-4", "pricing_factor": 1}])
+    sim.clock.advance(minutes=1)
     approved = plan_of(client, {"alias": "team-a", "count": 3})
     sim.delete_account(1)
     done = apply(client, approved, Options())
