@@ -23,12 +23,13 @@ log = logging.getLogger(__name__)
 #: Seconds for which a roster is remembered after its last run.
 _KEPT = 7 * 24 * 3600.0
 _RENEWED = 3600.0
-#: A folder whose name is another with each edit, and only that: a commit's id (git-sync 2 writes ``rev-``
-#: before it), a time stamp of at least 8 digits, a ConfigMap's folder in Kubernetes. What looks like a name
-#: stays: of two rosters that are taken for one, each could delete the other's accounts.
+_DATE = r"(?:19|20)\d\d[-_]*(?:0[1-9]|1[0-2])[-_]*(?:0[1-9]|[12]\d|3[01])"
+#: A folder whose name is another with each edit, and only that: a commit's whole id (git-sync 2 writes
+#: ``rev-`` before it), a time stamp that begins with a date, also a ConfigMap's in Kubernetes. What may be a
+#: name or a number of somebody's stays: of two rosters that are taken for one, each could delete the other's
+#: accounts.
 _MOVING = re.compile(
-    r"/(?:(?:rev-)?(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{7,64}|[-_]*(?:\d[-_]*){8,}|"
-    r"\.\.\d{4}(?:_\d\d){5}\.\d+)(?=/)"
+    rf"(?<!/)/(?:rev-[0-9a-f]{{7,64}}|[0-9a-f]{{40}}|[0-9a-f]{{64}}|(?:\.\.)?[-_]*{_DATE}[-_.\dTZ]*)(?=/)"
 )
 #: Where Airflow keeps a DAG bundle: one folder for each version, and one of the newest.
 _IN_BUNDLE = r"/([^/]+)/(?:versions/[^/]+|tracking(?:_repo)?)(?=/)"
@@ -77,11 +78,12 @@ def _name_of(roster: Roster, task: str) -> str:
     if name == "roster":  # a mapping
         dag, *_, task_id, index = task.split("/") if task.count("/") >= 3 else ("", "", "")
         return f"of the task {dag}.{task_id}{f'[{index}]' if index.isdecimal() else ''}" if dag else ""
-    return name if "://" in name else _steady(os.path.realpath(os.path.expanduser(name)))
+    path = name.removeprefix("file://")
+    return _steady(path if "://" in path else os.path.realpath(os.path.expanduser(path)))
 
 
 def _steady(path: str) -> str:
-    """Return a path without what changes in it with each edit."""
+    """Return a path or an address without what changes in it with each edit."""
     root = conf.get("dag_processor", "dag_bundle_storage_path", fallback=None)
     roots = "|".join(["/dag_bundles", *([re.escape(os.path.realpath(root))] if root else [])])
     return _MOVING.sub("", re.sub(f"({roots}){_IN_BUNDLE}", r"\1/\2", path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ MOVING = [
     ("", ["dag_bundles/team/versions/7", "dag_bundles/team/versions/8"]),  # any other bundle
     ("", ["bundles/team/tracking_repo", "bundles/team/versions/7"]),  # where Airflow is told to keep them
     ("..data", ["..2026_11_20_08_00_00.123456789", "..2026_11_26_09_30_00.987654321"]),  # a ConfigMap
+    ("current", ["releases/2027-01-01T08.30Z", "releases/20270102_0900"]),
 ]
 #: Folders whose names are all that tells two rosters apart.
 NAMES = [
@@ -54,15 +56,33 @@ NAMES = [
     ("versions/eu", "versions/us"),
     ("tracking", "."),
     ("tenants/1000001", "tenants/1000002"),
+    ("10002000", "10003000"),  # cost centers
+    ("123456789012", "210987654321"),  # AWS accounts
     ("defaced", "effaced"),
+    ("facade1", "facade2"),
+    (SHAS[0][:7], SHAS[1][:7]),  # too short for a commit that nobody wrote rev- before
 ]
 
 
-def applied(dag: Any, folders: list[tuple[Path, Path]], **options: Any) -> list[Path]:
+class Stored:
+    """A file at an address."""
+
+    def __init__(self, path: str) -> None:
+        self.read_bytes = Path(path).read_bytes
+        self._address = f"s3://aws_default@bucket{path}"
+
+    def __str__(self) -> str:
+        return self._address
+
+
+def applied(
+    dag: Any, folders: list[tuple[Path, Path]], place: Callable[[str], Any] = str, **options: Any
+) -> list[Path]:
     """
     Apply rosters one after the other in one task: only there the Variables are known in which they are noted.
 
     :param folders: the folder as it is shown, and the one in which the file is.
+    :param place: makes of a path what the hook is given.
     :returns: those that were refused.
     """
     refused = []
@@ -73,7 +93,7 @@ def applied(dag: Any, folders: list[tuple[Path, Path]], **options: Any) -> list[
                 shown.unlink(missing_ok=True)
                 shown.symlink_to(real)
             try:
-                CloseAIHook().apply(str(shown / "roster.yaml"), max_create=9, **options)
+                CloseAIHook().apply(place(f"{shown}/roster.yaml"), max_create=9, **options)
             except RosterConflict:
                 refused.append(real)
 
@@ -98,6 +118,17 @@ def test_a_roster_is_the_same_in_each_commit(
             wanted.update(aliases)
     assert applied(dag, steps) == []
     assert {account["alias"] for account in sim.accounts()} == wanted
+
+
+@pytest.mark.parametrize("place", ["file://{}".format, Stored], ids=["file", "s3"])
+def test_a_roster_at_an_address_is_the_same_in_each_release(
+    sim: Simulator, dag: Any, tmp_path: Path, place: Callable[[str], Any]
+) -> None:
+    folders = [tmp_path / f"releases/{date}" for date in ("20270101", "20270102")]
+    for folder, names in zip(folders, (["team-a"], ["team-a", "team-b"]), strict=True):
+        write(folder, mapping(*names))
+    assert applied(dag, [(folder, folder) for folder in folders], place) == []
+    assert {account["alias"] for account in sim.accounts()} == {"team-a", "team-b"}
 
 
 def test_rosters_in_folders_with_names_are_two(sim: Simulator, dag: Any, tmp_path: Path) -> None:
