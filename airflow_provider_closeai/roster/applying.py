@@ -216,12 +216,11 @@ class _Execution:
             return
         self._references |= keys.deliver(sorted(staying, key=lambda account: account.id))
         if journal is not None:
-            rotating = {each.alias for each in self._plan.entries if each.rotate}
+            # Of aliases that are not here another roster's run knows it.
+            unrotated = {each.alias for each in self._plan.entries if not each.rotate}
             known = {*journal.held, *self._references}
-            journal.note(
-                [each.id for each in self._there.values() if each.id in known and each.alias in rotating],
-                self._client.clock.utc_now(),
-            )
+            there = [each for each in self._there.values() if each.alias not in unrotated]
+            journal.note((each.id for each in there if each.id in known), self._client.clock.utc_now())
 
     # --- Changes ---------------------------------------------------------------------------------------
 

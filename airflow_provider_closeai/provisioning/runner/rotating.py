@@ -183,26 +183,20 @@ def _tell(plan: RotatePlan) -> None:
         )
 
 
-class _Note(msgspec.Struct):
-    sink: str
-    since: dict[int, float]
-
-
 class DeliveryJournal:
     """
     When this host delivered each key: what is known of a sink that cannot say what it holds.
 
-    :param store: where it lies.
+    :param store: where it lies, one note for each sink: rosters that take turns may have sinks of their own.
     :param sink: names the sink: another one holds nothing yet.
     """
 
     def __init__(self, store: Store, sink: str) -> None:
         self._store = store
         self._sink = sink
-        self._since: dict[int, float] = {}
+        self._notes: dict[str, dict[int, float]] = {}
         with contextlib.suppress(Exception):  # what cannot be read proves nothing
-            note = msgspec.json.decode(store.read() or "", type=_Note)
-            self._since = note.since if note.sink == sink else {}
+            self._notes = msgspec.json.decode(store.read() or "", type=dict[str, dict[int, float]])
 
     @property
     def held(self) -> Held:
@@ -211,6 +205,10 @@ class DeliveryJournal:
 
     def note(self, ids: Iterable[int], now: datetime) -> None:
         """Note that the sink has these keys now, and no others that matter."""
-        self._since = {key: self._since.get(key, now.timestamp()) for key in ids}
+        self._notes[self._sink] = {key: self._since.get(key, now.timestamp()) for key in ids}
         with contextlib.suppress(OSError):
-            self._store.write(msgspec.json.encode(_Note(self._sink, self._since)).decode())
+            self._store.write(msgspec.json.encode(self._notes).decode())
+
+    @property
+    def _since(self) -> dict[int, float]:
+        return self._notes.get(self._sink, {})
