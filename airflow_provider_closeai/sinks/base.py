@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, cast
@@ -15,6 +17,7 @@ from airflow_provider_closeai.client.models import SubAccount
 log = logging.getLogger(__name__)
 
 _SHOWN = 20
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of an object inside: another in each process
 
 
 class TokenSink(Protocol):
@@ -113,7 +116,7 @@ class SinkKeys:
     """
 
     def __init__(self, sink: TokenSink, counts: Mapping[str, int], get_base: Callable[[], str]) -> None:
-        self.name = f"{type(sink).__module__}.{type(sink).__qualname__}"
+        self.name = _name_of(sink)
         self._sink: Any = sink
         self._counts = counts
         self._get_base = get_base
@@ -239,6 +242,16 @@ class SinkKeys:
             needs_base = getattr(self._sink, "as_connection", False) and self._sink.base_url is None
             self._bound = self._sink.with_base(self._get_base()) if needs_base else self._sink
         return self._bound
+
+
+def _name_of(sink: object) -> str:
+    """Name a sink over all runs: its class and, where it has a ``repr`` of its own, the place that shows."""
+    kind = type(sink)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if kind.__repr__ is object.__repr__:
+        return name
+    place = _ADDRESS.sub("", repr(sink))
+    return f"{name} {hashlib.sha256(place.encode(errors='backslashreplace')).hexdigest()[:8]}"
 
 
 def newest(accounts: Sequence[SubAccount], counts: Mapping[str, int]) -> list[SubAccount]:

@@ -48,3 +48,20 @@ def test_two_rosters_of_a_host_keep_what_the_other_delivered(sim: Simulator, sec
         if days == 1:
             assert [each.references for each in done] == [{}, {}]
     assert made == [[(1, 0)] * 2, [(0, 0)] * 2, [(1, 0)] * 2, [(0, 1)] * 2]
+
+
+class At(Plain):
+    """Shows where it keeps keys."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._store = object()
+
+    def __repr__(self) -> str:
+        return f"At({self._place!r}, {self._store!r})"
+
+
+def test_a_sink_of_the_same_class_at_another_place_gets_the_keys(sim: Simulator) -> None:
+    runs = Runs(sim)
+    given = [list(runs.sync("team-a", At(place)).references) for place in ("one/", "one/", "two/", "two/")]
+    assert given == [[1], [], [1], []]
