@@ -90,7 +90,8 @@ def main_account_of(accounts: Sequence[SubAccount], wanted: int | None) -> int |
     :param wanted: which it must be; ``None``: any.
     :raises PlanRefused: it is another.
     """
-    found = {account.user_id for account in accounts}
+    listed = {account.user_id for account in accounts}
+    found = listed - {None} or listed  # one that does not say whose it is says nothing about the others
     if wanted is not None and found - {wanted}:
         others = ", ".join(sorted(str(each) for each in found - {wanted}))
         raise PlanRefused(

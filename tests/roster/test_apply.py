@@ -203,6 +203,20 @@ def test_a_plan_that_is_too_old_or_of_another_account_is_refused(sim: Simulator)
     assert apply(client, plan, Options()).has_changed
 
 
+def test_an_account_that_does_not_say_whose_it_is_takes_no_protection_from_a_plan(sim: Simulator) -> None:
+    client = client_of(sim)
+    sim.spoil(sim.add_account("team-b")["id"], "user_id", "null")
+    first = sim.add_account("team-a")["id"]
+    plan = plan_of(client, {"alias": "team-a", "count": 2}, options=Options())
+    assert plan.main_account == 1001
+    sim.spoil(first, "user_id", "4242")
+    with pytest.raises(PlanRefused, match="have user_id 4242, and main account 1001 is meant"):
+        apply(client, plan, Options())
+    sim.spoil(first, "user_id", "null")
+    with pytest.raises(PlanRefused, match="have user_id None"):
+        apply(client, plan, Options())
+
+
 def test_what_cannot_be_trusted_changes_nothing(sim: Simulator) -> None:
     for number in range(5):
         sim.add_account(f"team-{number}")
