@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -11,6 +12,7 @@ from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.client.models import SubAccount, UnreadableItem, amount_text, factor_json
 from airflow_provider_closeai.provisioning import inputs
 from airflow_provider_closeai.provisioning.texts import format_ids, ids_of
+from airflow_provider_closeai.roster.checks import main_account_of
 
 _HEADER = """\
 # A roster of the sub-accounts that were there when this was written: it changes nothing as it is.
@@ -36,10 +38,10 @@ def export(accounts: Sequence[SubAccount], unreadable: Sequence[UnreadableItem] 
             groups.setdefault(account.alias or "", []).append(account)
     comments: list[str] = []
     entries = [_entry(alias, group, comments) for alias, group in sorted(groups.items())]
-    tree: dict[str, Any] = {"version": 1, "accounts": entries}
-    users = {account.user_id for account in accounts}
-    if len(users) == 1 and None not in users:
-        tree["main_account"] = users.pop()
+    tree: dict[str, Any] = {"version": 1, "accounts": [entry for entry in entries if entry]}
+    main_account = main_account_of(accounts, None)
+    if main_account is not None:
+        tree["main_account"] = main_account
     if left_out:
         comments.append(f"left out, since a roster cannot name them: {ids_of(left_out)}")
     if unreadable:
@@ -59,23 +61,36 @@ def _is_usable(alias: str | None) -> bool:
     return True
 
 
-def _entry(alias: str, group: Sequence[SubAccount], comments: list[str]) -> dict[str, Any]:
+def _entry(alias: str, group: Sequence[SubAccount], comments: list[str]) -> dict[str, Any] | None:
+    """Return an alias's entry; ``None``, and a comment, where a roster cannot have its prices."""
     shown = ascii(alias)
     lists = [_prices(account.pricing) for account in group]
     usual, _ = Counter(tuple(each.items()) for each in lists).most_common(1)[0]
+    balance = max((one.balance for one in group if one.balance is not None), default=Decimal(0))
+    try:
+        inputs.pricing(dict(usual))
+        written = _balance(balance)
+    except InvalidParameter as error:
+        problem = str(error).removesuffix(". Nothing was sent.")
+        comments.append(f"{shown} is left out, since a roster cannot say it ({ids_of(group)}): {problem}")
+        return None
     differing = [one for one, prices in zip(group, lists, strict=True) if tuple(prices.items()) != usual]
     if differing:
         comments.append(f"{shown}: {ids_of(differing)} have other prices, which applying this changes")
     dead = sorted({model for one in group for model, factor in one.pricing.items() if factor is None})
     if dead:
         comments.append(f"{shown}: {', '.join(map(ascii, dead))} have dead prices: write a factor")
-    balances = sorted({one.balance for one in group if one.balance is not None})
-    entry: dict[str, Any] = {"alias": alias, "count": len(group)}
-    entry["balance"] = _number(amount_text(balances[-1])) if balances else 0
-    entry["model_pricing"] = dict(usual)
-    if not usual:
-        comments.append(f"{shown}: no model is allowed; a roster needs at least one: correct model_pricing")
-    return entry
+    if written != balance:
+        comments.append(f"{shown}: balance is {amount_text(balance)}, which a roster cannot have")
+    amount = _number(amount_text(written))
+    return {"alias": alias, "count": len(group), "balance": amount, "model_pricing": dict(usual)}
+
+
+def _balance(found: Decimal) -> Decimal:
+    """Return the nearest balance that a roster can have."""
+    with contextlib.suppress(InvalidParameter):
+        return inputs.amount("balance", found)
+    return inputs.amount("balance", Decimal(repr(float(max(found, Decimal(0))))))
 
 
 def _prices(pricing: Mapping[str, Decimal | None]) -> dict[str, Any]:

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from support import client_of
 
+from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.roster import Options, make_plan, read_roster
+from airflow_provider_closeai.roster.document import parse_text
+from airflow_provider_closeai.roster.export import export
 from airflow_provider_closeai.simulator import Simulator
 
 PRICING = [{"model": "gpt-4", "pricing_factor": 0.3}, {"model": "x: y", "pricing_factor": 2}]
@@ -43,6 +46,29 @@ def test_what_is_there_becomes_a_roster_that_changes_nothing(sim: Simulator, tmp
     assert again.returncode == 1
     assert "is there already" in again.stderr
     assert run(sim, tmp_path, "check", str(file)).stdout.endswith("9 aliases, 10 sub-accounts wanted.\n")
+
+
+@pytest.mark.parametrize(
+    ("field", "raw", "told"),
+    [
+        ("balance", '"-0.5"', "# Note: 'team-a': balance is -0.5, which a roster cannot have."),
+        ("balance", '"1234567890.12345678"', "balance is 1234567890.12345678, which"),
+        ("model_pricing", '[{"model":" m","pricing_factor":1}]', "([1]): model_pricing names the model ' m'"),
+        ("model_pricing", '[{"model":"m","pricing_factor":-1}]', "([1]): model_pricing['m'] is -1"),
+        ("model_pricing", "[]", "([1]): model_pricing is empty"),
+    ],
+)
+def test_what_a_roster_cannot_say_is_a_comment_and_the_file_can_be_read(
+    sim: Simulator, field: str, raw: str, told: str
+) -> None:
+    sim.spoil(sim.add_account("team-a", PRICING)["id"], field, raw)
+    sim.add_account("team-b", PRICING)
+    client = client_of(sim)
+    text = export([each for each in client.iter_listing() if isinstance(each, SubAccount)])
+    assert told in text.partition("\n\n")[0]
+    roster = read_roster(parse_text("roster", text, is_json=False))
+    assert list(roster.entries) == ["team-b"] if "left out" in text else ["team-a", "team-b"]
+    assert make_plan(client, roster, Options(), keys=None, books=None).actions == ()
 
 
 @pytest.mark.slow
