@@ -76,7 +76,7 @@ def _entry(entry: object) -> tuple[str, Decimal]:
     if not model or model != model.strip():
         raise bad("model_pricing", f"names the model {model!r}", "give its name without spaces around it")
     encodable("model_pricing", model, "give the model's exact name")
-    unknown = sorted(set(entry) - _ENTRY_FIELDS)
+    unknown = sorted(set(entry) - _ENTRY_FIELDS, key=str)
     if unknown:
         raise bad("model_pricing", f"has the unknown field {unknown[0]!r} for {model!r}", "leave it out")
     if entry.get("pricing_factor") is not None:
@@ -128,7 +128,7 @@ def whole(name: str, value: object, minimum: int) -> int:
     """Read a whole number of any type (3, 3.0, "3"), but no boolean."""
     number = integer(value)
     if number is None or number < minimum:
-        raise bad(name, f"is {_shown(value)}", f"give a whole number >= {minimum}")
+        raise bad(name, f"is {shown(value)}", f"give a whole number >= {minimum}")
     return number
 
 
@@ -162,14 +162,14 @@ def span(name: str, value: object) -> timedelta:
     text = value.strip().lower() if isinstance(value, str) else ""
     number = _number(text[:-1].rstrip()) if text[-1:] in _UNITS else None
     found: timedelta | None = None
-    if isinstance(value, timedelta):
-        found = timedelta(seconds=value.total_seconds())  # pendulum's prints in words of its own
-    elif number is not None and number.is_finite():
-        with contextlib.suppress(OverflowError):
+    with contextlib.suppress(OverflowError):
+        if isinstance(value, timedelta):
+            found = timedelta(seconds=value.total_seconds())  # pendulum's prints in words of its own
+        elif number is not None and number.is_finite():
             found = timedelta(**{_UNITS[text[-1]]: float(number)})
     if found is None or abs(found) > _LONGEST_SPAN:
         cure = "give a timedelta, or text such as '90d' or '12h', of at most 100 years"
-        raise bad(name, f"is {_shown(value)}, no span of time", cure)
+        raise bad(name, f"is {shown(value)}, no span of time", cure)
     return found
 
 
@@ -189,12 +189,12 @@ def moment(name: str, value: object) -> datetime:
     offset = found.utcoffset() if isinstance(found, datetime) else None
     if not isinstance(found, datetime) or offset is None:
         cure = "give a datetime with a time zone, such as '2027-01-01T00:00:00+08:00'"
-        raise bad(name, f"is {_shown(value)}, no moment", cure)
+        raise bad(name, f"is {shown(value)}, no moment", cure)
     date, time = (found.year, found.month, found.day), (found.hour, found.minute, found.second)
     try:
         return datetime(*date, *time, found.microsecond, UTC) - offset
     except OverflowError:
-        raise bad(name, f"is {_shown(value)}", "give a moment of the years 1 to 9999 in UTC") from None
+        raise bad(name, f"is {shown(value)}", "give a moment of the years 1 to 9999 in UTC") from None
 
 
 def flag(name: str, value: object) -> bool:
@@ -202,14 +202,14 @@ def flag(name: str, value: object) -> bool:
     if isinstance(value, str):
         value = {"true": True, "false": False}.get(value.strip().lower(), value)
     if not isinstance(value, bool):
-        raise bad(name, f"is {_shown(value)}", "give True or False")
+        raise bad(name, f"is {shown(value)}", "give True or False")
     return value
 
 
 def choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
     """Read one of a few words."""
     if value not in allowed:
-        raise bad(name, f"is {_shown(value)}", f"give one of {', '.join(map(repr, allowed))}")
+        raise bad(name, f"is {shown(value)}", f"give one of {', '.join(map(repr, allowed))}")
     return str(value)
 
 
@@ -220,7 +220,7 @@ def alias_text(value: object) -> str:
     if not isinstance(value, str):
         raise bad(
             "alias",
-            f"is {_shown(value)}, not text but of type {type(value).__name__}",
+            f"is {shown(value)}, not text but of type {type(value).__name__}",
             "write it in quotes. Where templates are rendered as native objects "
             "(render_template_as_native_obj), text that looks like a number becomes one: put quotes inside "
             "the template, as in '\"{{ params.alias }}\"'",
@@ -274,8 +274,12 @@ def from_json(name: str, value: object) -> object:
         raise bad(name, "is text that is not JSON", _TEXT_CURE) from None
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
+def shown(value: object) -> str:
+    """Show a value in an error, and not all of a long one."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole numbers of thousands of digits
+        text = f"of type {type(value).__name__}, and too long to be shown"
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 

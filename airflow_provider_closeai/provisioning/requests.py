@@ -253,12 +253,12 @@ def _share(name: str, value: object, whole: int) -> int:
     if not text.endswith("%"):
         number = inputs.integer(value)
         if number is None or number < 1:
-            raise bad(name, f"is {value!r}", cure)
+            raise bad(name, f"is {inputs.shown(value)}", cure)
         return number
     try:
         percent = inputs.amount(name, text[:-1].strip())
     except InvalidParameter:
         percent = Decimal(0)
     if not 0 < percent <= 100:
-        raise bad(name, f"is {value!r}", cure)
+        raise bad(name, f"is {inputs.shown(value)}", cure)
     return max(int(whole * percent / 100), 1)

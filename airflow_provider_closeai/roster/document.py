@@ -79,6 +79,15 @@ def path_text(path: Path) -> str:
     return "".join(parts).removeprefix(".")
 
 
+def writable(text: str) -> str:
+    """
+    Return a text for people, with escapes for what cannot be written: halves of characters.
+
+    :param text: what may hold such.
+    """
+    return text.encode(errors="backslashreplace").decode()
+
+
 def parse_text(name: str, text: str, *, is_json: bool) -> Document:
     """
     Read the text of a file.
@@ -90,6 +99,8 @@ def parse_text(name: str, text: str, *, is_json: bool) -> Document:
     """
     if not text.strip():
         raise _unreadable(name, None, "it is empty")
+    if writable(text) != text:
+        raise _unreadable(name, None, "it holds half a character (a lone surrogate)")
     return _parse_json(name, text) if is_json else _parse_yaml(name, text)
 
 
@@ -212,7 +223,7 @@ class _Builder:
                         raise self._error(key, "what is merged (<<) is no mapping")
                     merged = {**inherited, **merged}
                 continue
-            if key.tag != _TEXT:
+            if key.tag != _TEXT or key.id != "scalar":
                 shown = repr(key.value) if key.id == "scalar" else "a list or mapping"
                 raise self._error(key, f"the key {shown} is no text for YAML: write it in quotes")
             if key.value in found:

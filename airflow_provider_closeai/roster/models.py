@@ -7,12 +7,15 @@ import functools
 import re
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Annotated
 
 import msgspec
 
 from airflow_provider_closeai.provisioning.requests import CreateRequest, RotateRequest
 
 Pricing = dict[str, Decimal]
+#: A moment with its time zone: of a plan's record others are refused.
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class Rotation(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +31,7 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True):
     every: timedelta
     grace: timedelta
     max_rotate: int
-    begins: datetime | None = None
+    begins: Moment | None = None
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -52,7 +55,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     budget: Decimal | None = None
     over_budget: Pricing | None = None
     rotate: Rotation | None = None
-    expires: datetime | None = None
+    expires: Moment | None = None
     line: int = 0
 
     def is_expired(self, now: datetime) -> bool:

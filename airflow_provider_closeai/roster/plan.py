@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -14,7 +14,7 @@ import msgspec
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.client.models import amount_text, factor_json
 from airflow_provider_closeai.provisioning import inputs
-from airflow_provider_closeai.roster.models import Entry, Roster
+from airflow_provider_closeai.roster.models import Entry, Moment, Roster
 
 #: How long a plan may be applied.
 VALID_FOR = timedelta(hours=24)
@@ -110,7 +110,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     roster: str
-    made_at: datetime
+    made_at: Moment
     main_account: int | None
     owns: tuple[str, ...]
     entries: tuple[Entry, ...]
@@ -180,12 +180,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             plan = msgspec.convert(
                 {name: found[name] for name in cls.__struct_fields__ if name in found}, cls
             )
-        except (msgspec.ValidationError, TypeError) as error:
+            msgspec.json.encode(plan)  # what cannot be written, such as half a character, is no plan's
+        except (msgspec.ValidationError, TypeError, ValueError, OverflowError) as error:
             raise InvalidParameter(f"plan: it is no plan of this version ({error}). {cure}") from None
         if plan.digest != found["digest"]:
             raise InvalidParameter(
-                f"plan: it does not belong to its digest {found['digest']!s:.20}. It was changed, or another "
-                f"version of this package made it: then start a new DAG run. {cure}"
+                f"plan: it does not belong to its digest {inputs.shown(found['digest'])}. It was changed, "
+                f"or another version of this package made it: then start a new DAG run. {cure}"
             )
         return plan
 

@@ -14,7 +14,7 @@ from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.provisioning import inputs
 from airflow_provider_closeai.provisioning.inputs import bad
 from airflow_provider_closeai.provisioning.requests import RotateRequest
-from airflow_provider_closeai.roster.document import Ambiguous, Document, Path, parse_text
+from airflow_provider_closeai.roster.document import Ambiguous, Document, Path, parse_text, writable
 from airflow_provider_closeai.roster.models import Entry, Pricing, Roster, Rotation, owner_pattern
 
 VERSION = 1
@@ -51,7 +51,7 @@ def read_roster(source: Any) -> Roster:
     if reader.problems:
         more = len(reader.problems) - _SHOWN
         lines = reader.problems[:_SHOWN] + [f"... and {more} more problems."] * (more > 0)
-        raise InvalidParameter("\n".join([*lines, "Nothing was sent or changed."]))
+        raise InvalidParameter(writable("\n".join([*lines, "Nothing was sent or changed."])))
     return roster
 
 
@@ -63,7 +63,7 @@ def _document(source: Any) -> Document:
         return Document("roster", source)
     if isinstance(source, str) and source.lstrip().startswith("{"):
         return parse_text("roster", source, is_json=True)
-    name = f"roster {source}"
+    name = writable(f"roster {source}")
     text = _text_of(name, source)
     return parse_text(name, text, is_json=str(source).lower().endswith(".json"))
 
@@ -239,7 +239,7 @@ _CURES = {
 
 def _version(value: Any) -> int:
     if inputs.integer(value) != VERSION:
-        raise bad("version", f"is {value!s:.40}", f"this package reads version {VERSION}")
+        raise bad("version", f"is {inputs.shown(value)}", f"this package reads version {VERSION}")
     return VERSION
 
 
@@ -265,13 +265,14 @@ def _globs(value: Any) -> tuple[str, ...]:
 def _user_id(value: Any) -> int:
     found = inputs.integer(value)
     if found is None:
-        raise bad("main_account", f"is {value!s:.40}", "give the main account's user_id, a whole number")
+        cure = "give the main account's user_id, a whole number"
+        raise bad("main_account", f"is {inputs.shown(value)}", cure)
     return found
 
 
 def _alias(value: Any) -> str:
     if not isinstance(value, str):
-        raise bad("alias", f"is {value!s:.40}, which is no text", "write it in quotes")
+        raise bad("alias", f"is {inputs.shown(value)}, which is no text", "write it in quotes")
     return inputs.new_alias(value)
 
 
@@ -279,7 +280,7 @@ def _label(name: str, value: Any) -> str:
     if name == "cost_center" and inputs.integer(value) is not None:
         return str(value).strip()
     if not isinstance(value, str) or not value.strip():
-        raise bad(name, f"is {value!s:.40}", "give text")
+        raise bad(name, f"is {inputs.shown(value)}", "give text")
     return inputs.encodable(name, value.strip(), "give text")
 
 

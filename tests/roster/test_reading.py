@@ -185,7 +185,7 @@ def test_an_entry_that_is_wrong(tmp_path: Path, text: str, message: str) -> None
         ("version: 1", "has no accounts: give a list of entries"),
         ("version: 1\naccounts: {a: 1}", "line 2, accounts: accounts is of type dict: give a list"),
         ("version: 1\naccounts: []\nowns: []", "line 3, owns: owns is no list of globs"),
-        ("version: 1\naccounts: []\nmain_account: me", "main_account is me: give the main account's user_id"),
+        ("version: 1\naccounts: []\nmain_account: me", "main_account is 'me': give the main"),
         (
             "version: 1\naccounts: []\naccount: []",
             "line 3, account: is no known field: did you mean 'accounts'?",
