@@ -139,6 +139,7 @@ class _Reader:
         else:
             self._owned(places, owns)
         main = self._field((), tree, "main_account", _user_id, None)
+        owns = tuple(sorted(set(owns)))  # their order means nothing, and is in no digest
         return Roster(name=self._document.name, owns=owns, entries=entries, main_account=main)
 
     def _owned(self, places: Mapping[str, Path], owns: tuple[str, ...]) -> None:

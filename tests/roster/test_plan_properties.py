@@ -188,6 +188,14 @@ def test_what_means_the_same_has_the_same_digest(one: dict[str, Any], others: li
     assert [Plan.parse(json.loads(json.dumps(plan.record()))) for plan in plans] == plans
 
 
+def test_the_order_of_entries_and_globs_is_in_no_digest() -> None:
+    one, two = {"alias": "team-a"}, {"alias": "team-b"}
+    fields: list[dict[str, Any]] = [{"owns": ["team-*", "x-*"]}, {"owns": ["x-*", "team-*", "x-*"]}]
+    plans = [Model(roster_of(one, two, **each)).plan() for each in fields]
+    unowned = [Model(roster_of(*each, owns=None)).plan() for each in ([one, two], [two, one])]
+    assert [len({plan.digest for plan in each}) for each in (plans, unowned)] == [1, 1]
+
+
 def skipped(approved: Plan, model: Model) -> list[str]:
     return [each.because for each in match(approved, model.plan(), model.look()).skipped]
 
