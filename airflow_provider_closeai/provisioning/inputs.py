@@ -15,7 +15,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from airflow_provider_closeai.client.errors import InvalidParameter
@@ -28,6 +28,14 @@ _MAX_DIGITS = 15  # of whole numbers: more is a slip, and no longer exact in a f
 _MAX_SHOWN = 60
 _DIGITS_OF_A_DOUBLE = 17
 _LONGEST_SPAN = timedelta(days=36525)  # what is longer leads beyond the calendar
+# What schema.json of the roster says of text, too: Python alone takes "1_000", and digits of all scripts.
+_PLAIN = re.compile(r"[+-]?(\d+(\.\d+)?|\.\d+)", re.ASCII)
+_WITH_EXPONENT = re.compile(_PLAIN.pattern + r"([eE][+-]?\d{1,2})?", re.ASCII)
+_MOMENT = re.compile(
+    r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[T ]([01]\d|2[0-3])(:[0-5]\d(:[0-5]\d([.,]\d+)?)?)?"
+    r"(Z|[+-]([01]\d|2[0-3])(:?[0-5]\d)?)",
+    re.ASCII,
+)
 _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes"}
 # Control, format, lone surrogate, line and paragraph separator: nobody sees them.
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -99,7 +107,7 @@ def _entry(entry: object) -> tuple[str, Decimal]:
 
 def _factor(name: str, value: object) -> Decimal:
     """Read a factor. As some platforms write doubles, 0.29999999999999999 is 0.3: the same double."""
-    number = _number(value)
+    number = _number(value, _WITH_EXPONENT)
     if number is not None and number.is_finite() and len(number.as_tuple().digits) <= _DIGITS_OF_A_DOUBLE:
         short = Decimal(repr(float(number)))
         value = number if short == number else short
@@ -109,7 +117,7 @@ def _factor(name: str, value: object) -> Decimal:
 def amount(name: str, value: object) -> Decimal:
     """Read a factor or a balance: a finite number >= 0 that a JSON number can carry exactly."""
     cure = "give a number >= 0, such as 1 or '1.5'"
-    number = _number(value)
+    number = _number(value, _WITH_EXPONENT)
     if number is None:
         is_text = isinstance(value, str)
         raise bad(
@@ -140,17 +148,23 @@ def integer(value: object) -> int | None:
     return int(number)
 
 
-def _number(value: object) -> Decimal | None:
-    """Return the number that a value is, exactly; ``None`` where it is none."""
+def percentage(value: object) -> Decimal | None:
+    """Return which percentage text such as ``10%`` is; ``None`` where it is none from 0 to 100."""
+    text = value.strip() if isinstance(value, str) else ""
+    number = _number(text[:-1]) if text.endswith("%") else None
+    return None if number is None or number.is_signed() or number > 100 else number
+
+
+def _number(value: object, form: re.Pattern[str] = _PLAIN) -> Decimal | None:
+    """Return the number that a value is, exactly; ``None`` where it is none, or text in another form."""
     if isinstance(value, bool):
         return None
     if isinstance(value, float):
         return Decimal(float.__repr__(value))
-    if isinstance(value, str | Decimal):
-        try:
-            return Decimal(value)
-        except InvalidOperation:
-            return None
+    if isinstance(value, str):
+        return Decimal(value) if form.fullmatch(value.strip()) else None
+    if isinstance(value, Decimal):
+        return value
     try:
         return Decimal(operator.index(value))  # type: ignore[arg-type]  # numpy's integers too
     except TypeError:
@@ -160,7 +174,7 @@ def _number(value: object) -> Decimal | None:
 def span(name: str, value: object) -> timedelta:
     """Read a span of time: a ``timedelta``, or text such as ``90d``, ``12h``, ``30m``, ``2w``."""
     text = value.strip().lower() if isinstance(value, str) else ""
-    number = _number(text[:-1].rstrip()) if text[-1:] in _UNITS else None
+    number = _number(text[:-1]) if text[-1:] in _UNITS else None
     found: timedelta | None = None
     with contextlib.suppress(OverflowError):
         if isinstance(value, timedelta):
@@ -183,8 +197,8 @@ def moment(name: str, value: object) -> datetime:
     found = value
     if isinstance(value, str):
         try:
-            found = datetime.fromisoformat(value.strip())
-        except ValueError:
+            found = datetime.fromisoformat(value.strip()) if _MOMENT.fullmatch(value.strip()) else None
+        except ValueError:  # 2027-02-30
             found = None
     offset = found.utcoffset() if isinstance(found, datetime) else None
     if not isinstance(found, datetime) or offset is None:

@@ -8,7 +8,6 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.client.models import SubAccount, same_pricing
 from airflow_provider_closeai.provisioning import inputs
 from airflow_provider_closeai.provisioning.inputs import bad
@@ -249,16 +248,10 @@ class RotateRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 def _share(name: str, value: object, whole: int) -> int:
     cure = "give a whole number >= 1, or a percentage of count such as '10%'"
-    text = value.strip() if isinstance(value, str) else ""
-    if not text.endswith("%"):
-        number = inputs.integer(value)
-        if number is None or number < 1:
-            raise bad(name, f"is {inputs.shown(value)}", cure)
-        return number
-    try:
-        percent = inputs.amount(name, text[:-1].strip())
-    except InvalidParameter:
-        percent = Decimal(0)
-    if not 0 < percent <= 100:
+    percent = inputs.percentage(value)
+    if percent:
+        return max(int(whole * percent / 100), 1)
+    number = inputs.integer(value)
+    if number is None or number < 1:
         raise bad(name, f"is {inputs.shown(value)}", cure)
-    return max(int(whole * percent / 100), 1)
+    return number

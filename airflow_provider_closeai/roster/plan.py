@@ -204,11 +204,10 @@ def parse_max_delete(value: object, *, prune: bool) -> int | str | None:
         if prune:
             raise inputs.bad("max_delete", "is not given, and prune=True needs it", cure)
         return None
-    text = value.strip() if isinstance(value, str) else ""
-    if text.endswith("%"):
-        percent = inputs.amount("max_delete", text[:-1].strip())
-        if percent > 100:
-            raise inputs.bad("max_delete", f"is {text}", cure)
+    if isinstance(value, str) and value.strip().endswith("%"):
+        percent = inputs.percentage(value)
+        if percent is None:
+            raise inputs.bad("max_delete", f"is {inputs.shown(value)}", cure)
         return f"{percent.normalize():f}%"
     return inputs.whole("max_delete", value, 0)
 

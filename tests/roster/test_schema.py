@@ -108,6 +108,12 @@ AMOUNTS = [
     " 5 ",
     "1e2",
     "+1",
+    "1_000",
+    "\uff11",
+    "1e299",
+    1e299,
+    1e300,
+    "-0",
     -1,
     "-1",
     "x",
@@ -117,7 +123,9 @@ AMOUNTS = [
     [],
     {},
 ]
-WHOLES = [1, 0, "2", 2.0, "2.0", 2.5, " 2 ", "0", "two", "", None, True, 10**15, 10**16, [], {}]
+SPELLED = ["1e3", "1_000", "\uff11", "5.", "+1", "-1"]
+WHOLES: list[Any] = [1, 0, "2", 2.0, "2.0", 2.5, " 2 ", "0", "two", "", None, True, 10**15, 10**16, [], {}]
+WHOLES += SPELLED
 MOMENTS: list[Any] = [
     "2027-01-01T00:00:00Z",
     "2027-01-01T00:00:00+08:00",
@@ -126,6 +134,9 @@ MOMENTS: list[Any] = [
     "x",
 ]
 MOMENTS += ["2027-01-01T00:00:00", "2027-01-01T00:00:00.5Z", " 2027-01-01T00:00Z ", "2027-01-01Tx:00Z", "", 1]
+MOMENTS += ["20270101T000000+0800", "2027-W01-1T00:00+08:00", "2027-01-01t00:00Z", "2027-01-01T24:00:00Z"]
+MOMENTS += ["2027-13-01T00:00Z", "2027-01-01T00:00+24:00", "2027-01-01T00:00+08:00:00"]
+SPANS = ["1e2d", "1_0d", "\uff19\uff10d", "+90d", ".5d", "90 d", "90D", "-90d", "90", "90.d"]
 LISTS: list[Any] = [
     [],
     [{"model": "m", "pricing_factor": 1}],
@@ -138,9 +149,10 @@ LISTS: list[Any] = [
     [{"model": "m", "pricing_factor": 1, "price": 1}],
     ["m"],
 ]
-PRICES = [{}, *LISTS, '{"m": 1}', '[{"model": "m", "pricing_factor": 1}]', "m", "", None, 1]
+PRICES = [{}, *LISTS, '{"m": 1}', '[{"model": "m", "pricing_factor": 1}]', "m", "", None, 1, "{}", "[ ]"]
 PRICES += [{name: 1} for name in ("", " m", "m ", "a b", "模型")] + [{"m": each} for each in AMOUNTS]
-SHARES = [*WHOLES, "10%", "100%", "0%", "101%", "0.5 %", "100.1%", "%", "-1%"]
+SHARES = [*WHOLES, "10%", "100%", "0%", "101%", "0.5 %", "100.1%", "%", "-1%", "1e1%", "+5%", ".5%", "5.%"]
+SHARES += ["010%"]
 VALUES: dict[str, list[Any]] = {
     "alias": [
         "a",
@@ -154,6 +166,10 @@ VALUES: dict[str, list[Any]] = {
         "x" * 255,
         "x" * 256,
         "a\u200bb",
+        "a\u200db",
+        "\u00e9\u200db",
+        "\u00e9\u200d\u00e9",
+        "\u00e9\u200d",
         7,
         None,
         [],
@@ -177,13 +193,14 @@ VALUES: dict[str, list[Any]] = {
         {"grace": "1h"},
         {"evry": "1d"},
     ]
+    + [{"every": each, "grace": "1h"} for each in SPANS]
     + [{"max_rotate": each} for each in SHARES if each is not None]
     + [{"from": each} for each in [*MOMENTS, None]],
 }
 TOP: dict[str, list[Any]] = {
-    "version": [1, 2, "1", "2", 1.0, None, True],
+    "version": [1, 2, "1", "2", 1.0, None, True, *SPELLED],
     "owns": ["*", ["*"], [], [1], [""], [" "], "", None],
-    "main_account": [1, 0, -1, "123", "x", 1.5, 10**16, None, True],
+    "main_account": [1, 0, -1, "123", "x", 1.5, 10**16, None, True, *SPELLED],
     "accounts": [[], {}, "x", None],
     "defaults": [{}, None, [], {"alias": "a"}, {"count": 3}],
 }
