@@ -95,7 +95,9 @@ class ModelPricing(msgspec.Struct, frozen=True, gc=False):
     auto_following: bool | None = None
 
     def __post_init__(self) -> None:
-        _require_finite("pricing_factor", self.pricing_factor)
+        factor = self.pricing_factor
+        if factor is not None and not (factor.is_finite() and abs(factor.adjusted()) <= _AMOUNT_DIGITS):
+            raise ValueError("pricing_factor is no number that an account can have")
 
     @property
     def factor(self) -> Decimal | None:
@@ -304,18 +306,14 @@ def pricing_body(pricing: Mapping[str, Decimal]) -> list[dict[str, Any]]:
     ]
 
 
-def _require_finite(name: str, amount: Decimal | None) -> None:
-    if amount is not None and not amount.is_finite():
-        raise ValueError(f"{name} is not a finite number")
-
-
 def _require_amount(name: str, amount: Decimal | None) -> None:
     if amount is None:
         return
     text = str(amount)
     if len(text) < _AMOUNT_DIGITS and "E" not in text and amount.is_finite():
         return  # nearly every amount: seen at a fifth of the cost of its digits as a tuple
-    _require_finite(name, amount)
+    if not amount.is_finite():
+        raise ValueError(f"{name} is not a finite number")
     if max(amount.adjusted(), -int(amount.as_tuple().exponent)) > _AMOUNT_DIGITS:
         raise ValueError(f"{name} has more than {_AMOUNT_DIGITS} digits before or after the point")
 

@@ -314,7 +314,15 @@ def test_allowed_hosts_that_admit_no_base_are_named(sim: Simulator) -> None:
 
 @pytest.mark.parametrize(
     ("field", "raw"),
-    [("token", "null"), ("token", '""'), ("balance", '""'), ("alias", '"\\ud83d"'), ("id", "null")],
+    [
+        ("token", "null"),
+        ("token", '""'),
+        ("balance", '""'),
+        ("alias", '"\\ud83d"'),
+        ("id", "null"),
+        ("model_pricing", '[{"model": "m", "pricing_factor": 1e5000}]'),
+        ("model_pricing", '[{"model": "m", "pricing_factor": "NaN"}]'),
+    ],
 )
 def test_one_account_that_cannot_be_read_costs_that_account(
     sim: Simulator, caplog: pytest.LogCaptureFixture, field: str, raw: str
