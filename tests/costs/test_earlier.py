@@ -196,6 +196,16 @@ def test_accounts_to_look_at_are_on_the_page_and_in_the_digest(
         assert "it will not last the month" in Path(result.files["html"]).read_text()
 
 
+def test_a_page_of_no_team_beside_a_month_before(book: Book, clock: Clock, tmp_path: Path) -> None:
+    """Nobody had an account in either month, and no rule names a team."""
+    book.seen("10-15 23:55", {})
+    book.seen("11-15 23:55", {})
+    clock.at = local("11-16 09:00")
+    page = Path(book.publish(tmp_path / "out", ["html"]).files["html"]).read_text()
+    assert re.search(r'id="last-month"><data value="0">0\.0000<', page)
+    assert re.search(r'<tfoot><tr><th scope="row">Total</th>.*0\.0000', page)
+
+
 def test_a_page_for_each_team(year: Book, tmp_path: Path) -> None:
     result = published(year, tmp_path / "out", "html", statements=True, budgets={"Search": 700})
     names = {name: Path(path) for name, path in result.files.items() if name.startswith("statement ")}

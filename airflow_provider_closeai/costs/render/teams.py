@@ -73,8 +73,8 @@ class TeamSums(msgspec.Struct, frozen=True):
     lower_bound: Decimal
     budget: Decimal
     used: Decimal | None
-    forecast: Decimal | None
-    last_month: Decimal | None
+    forecast: Decimal
+    last_month: Decimal
     is_last_uncertain: bool
     urgent: int
     uncertain: int
@@ -82,7 +82,7 @@ class TeamSums(msgspec.Struct, frozen=True):
 
 def sums_of(teams: Sequence[Team]) -> TeamSums:
     """
-    Return the sums of some teams.
+    Return the sums of some teams, or of none; a sum of what is not known is 0, and its column is not shown.
 
     :param teams: which.
     """
@@ -93,8 +93,8 @@ def sums_of(teams: Sequence[Team]) -> TeamSums:
         total(team.lower_bound for team in teams),
         budget,
         percent(total(team.amount for team in budgeted), budget),
-        total_known(team.forecast for team in teams),
-        total_known(team.last_month for team in teams),
+        total_known(team.forecast for team in teams) or ZERO,
+        total_known(team.last_month for team in teams) or ZERO,
         any(team.is_last_uncertain for team in teams),
         sum(team.needs_attention for team in teams),
         sum(team.uncertain for team in teams),
