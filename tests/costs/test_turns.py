@@ -111,6 +111,43 @@ def test_a_refund_after_a_turn_that_nobody_saw(
     assert figures(book, DECEMBER) == {1: (after, "certain")}
 
 
+@pytest.mark.parametrize("looks", [["11-30 23:55", "12-01 00:05"], ["11-30 23:55"]], ids=["after", "over"])
+def test_a_refund_within_hours_of_a_turn_at_0(new_book: Any, clock: Clock, looks: list[str]) -> None:
+    """It was used after the turn, or over it; the closed month keeps its 0."""
+    book = new_book("one")
+    book.turn("11", [1])
+    for at in ("11-03 00:05", *looks):
+        book.seen(at, {1: "0"})
+    clock.at = local("12-01 00:06")
+    book.close(even_if_uncertain=len(looks) == 1)
+    for at, cost in {"12-01 03:00": "5", "12-01 12:00": "4", "12-03 12:00": "4"}.items():
+        book.seen(at, {1: cost})
+    clock.at = local("12-03 14:00")
+    assert book.close(run="d" * 12) is None
+    assert figures(book) == {1: ("0", "uncertain")}
+    assert figures(book, DECEMBER) == {1: ("4", "certain")}
+
+
+@pytest.mark.parametrize(("still", "told"), [("95", ("5", "certain")), ("96", ("0", "uncertain"))])
+def test_a_balance_tells_a_reset_from_a_refund(
+    new_book: Any, clock: Clock, still: str, told: tuple[str, str]
+) -> None:
+    """A platform that turns later than it is assumed to: first used in between. A refund makes it rise."""
+    clock.at, book = local("12-15 12:00"), new_book("one")
+    book.turn("11", [1])
+    for at, cost, balance in (
+        ("11-03 00:05", "0", "100"),
+        ("12-01 00:05", "0", "100"),
+        ("12-01 03:00", "5", "95"),
+        ("12-01 12:00", "0", still),
+        ("12-03 12:00", "0", still),
+    ):
+        row = Observation(1, "a", Decimal(cost), OLD, True, Decimal(balance), "[]")
+        month = month_of(local(at), book.zone).name
+        book.ledger.write(SNAPSHOTS, month, local(at), run_key(at), [row])
+    assert figures(book) == {1: told}
+
+
 def test_a_platform_that_begins_a_month_with_the_first_use_after_it(new_book: Any, clock: Clock) -> None:
     clock.at, book = local("12-15 12:00"), new_book("one")
     book.turn("11", [1])
@@ -153,19 +190,18 @@ def test_a_ledger_of_any_zone_finds_the_platforms_turn(tmp_path: Path, zone: str
     assert book.report().totals.falls == 0
 
 
-@pytest.mark.parametrize(
-    ("created", "certainty"),
-    [("", "uncertain"), (OLD, "uncertain"), ("2026-11-30T20:00:00+08:00", "certain")],
-)
-def test_an_account_that_is_first_seen_between_the_ledgers_turn_and_its_own(
-    book: Book, created: str, certainty: str
-) -> None:
-    """What it has then is not the new month's, as its fall shows; of an older one it may be of any before."""
+@pytest.mark.parametrize("created", ["", OLD, "2026-11-30T20:00:00+08:00"])
+def test_an_account_that_is_first_seen_between_the_ledgers_turn_and_its_own(book: Book, created: str) -> None:
+    """
+    What it has then is not the new month's, if its fall is the reset.
+
+    Of an older one it may be of any month before; of one that was just made the fall may be a refund.
+    """
     book.seen("11-30 19:00", {1: "6", 2: "6"})
     book.seen("12-01 19:00", {1: "7", 2: "6", 3: ("97", "late", created)})
     book.seen("12-02 19:00", {1: "0", 2: "0", 3: ("0", "late", created)})
     book.seen("12-03 19:00", {1: "1", 2: "0", 3: ("2", "late", created)})
-    assert figures(book)[3] == ("97", certainty)
+    assert figures(book)[3] == ("97", "uncertain")
     assert figures(book, DECEMBER)[3] == ("2", "certain")
 
 

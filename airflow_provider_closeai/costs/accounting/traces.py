@@ -77,6 +77,11 @@ class Trace(msgspec.Struct, kw_only=True):
         """Return the value before a movement."""
         return self.values[place - 1] if place else ZERO
 
+    @property
+    def has_moving_balance(self) -> bool:
+        """Whether the balance was seen to move with the costs."""
+        return any(map(self.is_exact, range(len(self.spans))))
+
     def is_exact(self, place: int) -> bool:
         """
         Return whether the balance fell by exactly what the counter grew.
@@ -99,4 +104,4 @@ class Trace(msgspec.Struct, kw_only=True):
         spent = self.spent.get(place)
         if spent is None or spent <= self.values[place] - self.before(place):
             return False
-        return any(map(self.is_exact, range(len(self.spans))))
+        return self.has_moving_balance

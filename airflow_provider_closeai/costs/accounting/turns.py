@@ -210,16 +210,22 @@ def _fallen_once(trace: Trace, turn: Turn, fall: int, movements: range, *, is_in
 
 def _use_since(trace: Trace, turn: Turn, fall: int, movements: range) -> int | None:
     """
-    Return the first use in which a counter may have started again unseen: from 0, or since the assumed turn.
+    Return the first use before a fall in which a counter may have started again unseen.
 
-    Then a fall after the turn, which the balance does not show to be the reset, may be a refund.
+    Then the fall may be a refund, unless the balance shows that it is the reset. Use since the assumed turn
+    may hide a reset where it begins from 0, and any such use where the fall comes when all zones have turned;
+    then also use from 0 while they turn.
     """
-    if trace.spans[fall].start < turn.closes or trace.spent.get(fall):
+    spent = trace.spent.get(fall)
+    if spent or (spent is not None and trace.has_moving_balance):
         return None
-    for place in movements:
+    is_late = trace.spans[fall].start >= turn.closes
+    for place in range(movements[0], fall):
         span, before = trace.spans[place], trace.before(place)
-        is_from_0 = before == ZERO and span.start >= turn.opens
-        if place < fall and (is_from_0 or (span.end > turn.at and not (before and trace.is_exact(place)))):
+        is_since = span.end > turn.at
+        if before == ZERO and (is_since or (is_late and span.start >= turn.opens)):
+            return place
+        if before and is_since and is_late and not trace.is_exact(place):
             return place
     return None
 
@@ -278,5 +284,5 @@ def _is_explained(trace: Trace, fall: int) -> bool:
     if spent is None:
         return True
     if spent == ZERO:
-        return shown == ZERO or not any(map(trace.is_exact, range(len(trace.spans))))
+        return shown == ZERO or not trace.has_moving_balance
     return spent >= shown
