@@ -115,6 +115,54 @@ def test_a_note_after_the_close_is_paid_by_the_rules_of_now(
         assert {team: Decimal(amount) for team, amount in last.items()} == by_team
 
 
+def paid(book: Book, folder: Path, owners: Any) -> list[dict[str, Decimal]]:
+    """Return what teams pay of October: by its own report, by November's, and by both months' FOCUS rows."""
+    own: defaultdict[str, Decimal] = defaultdict(Decimal)
+    focus: defaultdict[str, Decimal] = defaultdict(Decimal)
+    for line in book.report("2026-10", owners=owners).owners:
+        own[line.owner.team] += line.month_to_date
+    last = published(book, folder, "2026-11", owners=owners)["last_month"]["by_team"]
+    for month in ("2026-10", "2026-11"):
+        files = book.publish(folder, "focus-csv", month=month, owners=owners).files
+        with Path(files["focus-csv"]).open(encoding="utf-8-sig") as file:
+            for row in csv.DictReader(file):
+                focus[json.loads(row["Tags"])["team"]] += Decimal(row["EffectiveCost"])
+    found = [own, {team: Decimal(amount) for team, amount in last.items()}, focus]
+    return [{team: amount for team, amount in one.items() if amount} for one in found]
+
+
+def test_notes_of_an_account_with_two_aliases_have_one_payer(
+    october: Book, clock: Clock, tmp_path: Path
+) -> None:
+    october.seen("10-31 23:55", {1: "10"})
+    october.turn("11", [1])
+    clock.at = local("11-02 12:00")
+    october.close("2026-10")
+    for reason, alias, amount in (("a", "", "1"), ("b", "search-x", "2"), ("c", "ads-y", "3")):
+        october.note("2026-10", sub_account_id=77, amount=amount, reason=reason, alias=alias)
+    owners = {"search-*": "Search", "ads-*": "Ads"}
+    assert paid(october, tmp_path, owners) == [{"Unallocated": 10, "Search": 6}] * 3
+
+
+@pytest.mark.parametrize("owner", ["Search", {"split": {"Search": 50, "Ads": 50}}], ids=["one", "shared"])
+def test_an_account_that_was_seen_after_the_close_has_one_payer(
+    october: Book, clock: Clock, tmp_path: Path, owner: Any
+) -> None:
+    """The one file that has it was missing; a note of it has no alias."""
+    october.seen("10-31 23:55", {1: "10"})
+    october.turn("11", [1])
+    clock.at = local("11-02 12:00")
+    october.close("2026-10")
+    october.seen("10-15 23:55", {1: "3", 2: ("4", "search-x")})
+    october.note("2026-10", sub_account_id=2, amount="1.5")
+    owners = {"search-*": owner}
+    for pays in ({"Unallocated": Decimal("11.5")}, {"Unallocated": Decimal(10), "Search": Decimal("5.5")}):
+        if owner != "Search" and "Search" in pays:
+            pays |= {"Search": Decimal("2.75"), "Ads": Decimal("2.75")}
+        assert paid(october, tmp_path, owners) == [pays] * 3
+        october.close("2026-10", run="d" * 12, owners=owners, even_if_uncertain=True)
+
+
 def test_a_cost_center_of_a_share_stands(october: Book, clock: Clock) -> None:
     def rules(cost_center: str) -> dict[str, Any]:
         ads = {"team": "Ads", "cost_center": "CC-2", "percent": 40}

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import msgspec
 
-from airflow_provider_closeai.costs.accounting.booked import Adjustment, Closing
+from airflow_provider_closeai.costs.accounting.booked import Adjustment, Closing, aliases_of
 from airflow_provider_closeai.costs.accounting.money import ZERO, total
 from airflow_provider_closeai.costs.accounting.months import Month
 from airflow_provider_closeai.costs.accounting.owners import Owners, Rule
@@ -138,12 +138,11 @@ def month_as_closed(
     owners, in_doubt = Owners(rules), closing.in_doubt(adjustments)
     lines = {number: [cost.amount] for number, cost in closing.accounts.items()}
     payers = {number: (cost.owner, shares_from(cost.shares)) for number, cost in closing.accounts.items()}
+    for number, alias in aliases_of(adjustments).items():
+        rule = owners.rule_of(number, alias)
+        payers.setdefault(number, (rule.owner, rule.shares))
     for line in adjustments:
-        number = line.sub_account_id
-        lines.setdefault(number, []).append(line.amount)
-        if number not in payers:
-            rule = owners.rule_of(number, line.alias)
-            payers[number] = (rule.owner, rule.shares)
+        lines.setdefault(line.sub_account_id, []).append(line.amount)
     amounts: defaultdict[str, list[Decimal]] = defaultdict(list)
     uncertain: set[str] = set()
     for number, found in lines.items():

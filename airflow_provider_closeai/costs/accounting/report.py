@@ -11,7 +11,13 @@ from decimal import Decimal
 from itertools import chain
 
 from airflow_provider_closeai import cost_defaults as defaults
-from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE, MAIN_ACCOUNT, Adjustment, Closing
+from airflow_provider_closeai.costs.accounting.booked import (
+    DIFFERENCE,
+    MAIN_ACCOUNT,
+    Adjustment,
+    Closing,
+    aliases_of,
+)
 from airflow_provider_closeai.costs.accounting.doubts import doubts
 from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
 from airflow_provider_closeai.costs.accounting.money import ESTIMATE, EXACT, ZERO, total_known
@@ -114,7 +120,7 @@ def _accounts(
     history: History,
     owners: Owners,
     closing: Closing | None,
-    adjustments: Iterable[Adjustment],
+    adjustments: Sequence[Adjustment],
     *,
     is_over: bool,
 ) -> tuple[list[AccountCosts], list[int]]:
@@ -122,12 +128,18 @@ def _accounts(
     appended: defaultdict[int, list[Adjustment]] = defaultdict(list)
     for item in adjustments:
         appended[item.sub_account_id].append(item)
-    aliases = {number: items[-1].alias for number, items in appended.items()}
     closed = closing.accounts if closing else {}
-    aliases.update((number, one.alias) for number, one in closed.items())
+    aliases = aliases_of(adjustments) | {number: one.alias for number, one in closed.items()}
+    booked = aliases if closing else {}  # who pays a closed month, goes by what was booked
     count_days = _day_counter(history)
     accounts = [
-        _observed(history, account, owners, count_days, is_over=is_over)
+        _observed(
+            history,
+            account,
+            owners.rule_of(account.id, booked.get(account.id, account.alias)),
+            count_days,
+            is_over=is_over,
+        )
         for account in history.accounts.values()
     ]
     for number in sorted(aliases.keys() - history.accounts.keys()):
@@ -198,7 +210,7 @@ def _day_counter(history: History) -> Callable[[datetime, datetime], int]:
 def _observed(
     history: History,
     account: AccountHistory,
-    owners: Owners,
+    rule: Rule,
     count_days: Callable[[datetime, datetime], int],
     *,
     is_over: bool,
@@ -209,7 +221,6 @@ def _observed(
         state, gap = ("deleted", 0) if lost is None else ("vanished", minutes(lost[1] - lost[0]))
     if state != "vanished" and account.known_at != account.last_seen:
         gap = minutes(account.last_seen - (account.known_at or history.month.start))
-    rule = owners.rule_of(account.id, account.alias)
     doubtful = account.start_doubtful + (account.end_doubtful if is_over else ZERO)
     return AccountCosts(
         sub_account_id=account.id,

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_closeai.costs.accounting.alerts import Alert
-from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment, ClosedCost, Closing
+from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment, ClosedCost, Closing, aliases_of
 from airflow_provider_closeai.costs.accounting.money import ZERO, format_amount, is_bookable, total
 from airflow_provider_closeai.costs.accounting.months import Month, month_of
 from airflow_provider_closeai.costs.accounting.owners import Owners, Rule
@@ -193,6 +193,7 @@ def read_late_adjustments(
         warnings += left_out
         if closing is None:
             continue
+        aliases = aliases_of(lines)
         before: defaultdict[int, Decimal] = defaultdict(Decimal)
         for line in lines:
             number, closed = line.sub_account_id, closing.accounts.get(line.sub_account_id)
@@ -200,7 +201,7 @@ def read_late_adjustments(
             before[number] = total([before[number], line.amount])
             if month_of(line.recorded_at, month.zone) != month or line.recorded_at < closing.at:
                 continue
-            payer = closed or owners.rule_of(number, line.alias)
+            payer = closed or owners.rule_of(number, aliases[number])
             shares = shares_from(payer.shares) if isinstance(payer, ClosedCost) else payer.shares
             movement = appended_movement(line, payer.owner, start=earlier.start, end=earlier.end)
             found += _split(movement, start, shares)
