@@ -94,6 +94,26 @@ def test_focus_has_a_row_for_an_uncertain_account_that_cost_nothing(result: Repo
     ]
 
 
+def test_focus_keeps_that_row_when_something_is_booked_after_the_close(
+    new_book: Any, clock: Clock, tmp_path: Path
+) -> None:
+    """What is booked later is a row of the period in which it is booked."""
+    book = new_book("closed")
+    for at in ("10-31 23:55", "11-01 00:05", "11-29 23:55"):
+        book.seen(at, {1: "0"})
+    for at in ("11-30 23:55", "12-01 00:05"):
+        book.seen(at, {1: "5"})
+    clock.at = local("12-01 00:06")
+    book.close(even_if_uncertain=True)
+    for _ in range(2):
+        found = rows(book.publish(tmp_path, "focus").files["focus"])
+        assert [(row["EffectiveCost"], row["x_Kind"], row["x_Certainty"]) for row in found] == [
+            ("0", "uncertain", "uncertain")
+        ]
+        clock.at = local("12-01 09:00")
+        book.note(sub_account_id=1, amount="1.5")
+
+
 def test_pages_say_it_beside_each_figure(result: ReportResult) -> None:
     page = Path(result.files["html"]).read_text()
     cards = dict(

@@ -66,13 +66,13 @@ def charges(dataset: Dataset) -> Iterator[_Charge]:
     closing = dataset.report.closing
     closed_at = None if closing is None else closing.at
     for account in dataset.report.accounts:
-        seen = False
+        is_in_period = False
         for movement in account.movements():
-            seen = True
             if movement.recorded_at is None or closed_at is None or movement.recorded_at < closed_at:
+                is_in_period = True
                 name = _name_then(account, movement)
                 yield _Charge(movement, name, None, account.certainty, account.unseen_minutes)
-        if not seen and not account.is_certain:  # a lower bound of 0: said, or nobody would know
+        if not is_in_period and not account.is_certain:  # a lower bound of 0: said, or nobody would know
             for part in account.parts or [account]:
                 nothing = Movement(part.sub_account_id, part.alias, part.owner, "uncertain", ZERO)
                 yield _Charge(nothing, part.alias, None, account.certainty, account.unseen_minutes)
