@@ -162,6 +162,27 @@ def test_the_headline_of_an_open_month(year: Book, tmp_path: Path, budgets: Any,
     assert result.record()["headline"] == result.headline
 
 
+@pytest.mark.parametrize(
+    ("budget", "verdict", "told"),
+    [
+        ("10", "over budget", "1 of 2 teams with a budget is over it."),
+        ("30", "forecast over budget", "1 team is forecast to go over budget."),
+        ("41", "no owner", "No team is over budget."),
+    ],
+)
+def test_accounts_without_an_owner_may_be_over_their_budget(
+    year: Book, tmp_path: Path, budget: str, verdict: str, told: str
+) -> None:
+    result = year.publish(
+        tmp_path, "json", owners={"search.*": "Search"}, budgets={"Unallocated": budget, "Search": 5000}
+    )
+    assert result.headline.endswith(told)
+    [unallocated] = [team for team in result.teams if team.name == "Unallocated"]
+    assert unallocated.verdict == verdict
+    assert result.teams[0] is unallocated
+    assert f"- Unallocated: {verdict}, 20.00 of " in result.digest
+
+
 def test_the_headline_of_a_month_that_is_over(year: Book, clock: Clock, tmp_path: Path) -> None:
     year.seen("11-30 20:00", {1: ("800", "search.a"), 2: ("20", "ads.a")})
     clock.at = local("12-01 09:00")

@@ -27,7 +27,7 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     :param cost_centers: those that it has.
     :param used: its cost as a percentage of its budget; ``None`` without a budget. So is ``forecast_used``.
     :param uncertain: of how many accounts the cost is a lower bound.
-    :param verdict: what to know of its budget; empty without one.
+    :param verdict: what to know of its budget, or ``no owner`` where that is no concern; may be empty.
     :param level: ``bad``, ``warn``, ``good``, or empty.
     """
 
@@ -126,7 +126,7 @@ def _team(
     used = None if budget is None else percent(amount, budget)
     forecast_used = None if budget is None or forecast is None else percent(forecast, budget)
     verdict, level = ("", "") if budget is None else _verdict(amount, forecast, budget)
-    if name == UNALLOCATED and amount and len(report.owners) > 1:
+    if name == UNALLOCATED and amount and len(report.owners) > 1 and level in ("", "good"):
         verdict, level = "no owner", "warn"
     return Team(
         name=name,
