@@ -52,6 +52,27 @@ def test_a_doubt_is_settled_by_a_close_and_nothing_else(october: Book, clock: Cl
     assert october.close("2026-10", run="e" * 12) is None
 
 
+def test_a_month_that_was_closed_in_doubt_stays_estimated(
+    october: Book, clock: Clock, tmp_path: Path
+) -> None:
+    """Its certainty says that it is settled; its status is the same in its own report and as last month."""
+    for at, cost in {"10-31 23:55": "5", "11-01 00:05": "5"}.items():
+        october.seen(at, {1: cost})
+    clock.at = local("11-01 00:06")
+    october.close("2026-10", even_if_uncertain=True)
+    october.seen("11-01 00:10", {1: "0"})
+    clock.at = local("11-02 09:00")
+    october.close("2026-10", run="d" * 12)
+    files = october.publish(tmp_path, ["json", "html", "focus"], month="2026-10").files
+    own = json.loads(Path(files["json"]).read_text())
+    last = published(october, tmp_path, "2026-11")["last_month"]
+    assert [(one["status"], one["certainty"]) for one in (own, last)] == [("estimated", "certain")] * 2
+    assert own["closed"]["status"] == "estimated"
+    assert ">Estimated<" in Path(files["html"]).read_text()
+    with Path(files["focus"]).open(encoding="utf-8-sig") as file:
+        assert {row["x_Completeness"] for row in csv.DictReader(file)} == {"estimated"}
+
+
 def test_a_doubt_that_a_difference_left_is_settled_too(book: Book, clock: Clock, tmp_path: Path) -> None:
     for at, cost in {"10-05 23:55": "3", "10-31 23:50": "10", "11-01 00:05": "0", "11-02 00:05": "0"}.items():
         book.seen(at, {1: cost})

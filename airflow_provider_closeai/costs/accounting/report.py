@@ -73,6 +73,8 @@ def build_report(
         is_over = now >= month.end
         accounts, moved = _accounts(history, matcher, closing, adjustments, is_over=is_over)
         status, gap = _status(history, accounts, now, final_within)
+        if closing is not None and closing.status == ESTIMATED:
+            status = ESTIMATED  # as everywhere else; what was settled since is said by the certainty
         if status == OPEN and history.last_snapshot - history.began >= _MIN_FORECAST:
             for account in accounts:
                 account.forecast = _forecast(account, history)

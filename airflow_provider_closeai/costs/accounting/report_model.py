@@ -17,7 +17,7 @@ from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.accounting.shares import Owner, Share
 
 #: ``open``: the month goes on. ``final``: of every account both turns are certain, and a snapshot lies close
-#: to its end. ``estimated``: else.
+#: to its end. ``estimated``: else, and what was closed so stays so.
 OPEN, FINAL, ESTIMATED = "open", "final", "estimated"
 #: Kinds of movements, as the report writes them: a fall is a "correction" there. ``KEPT``: what keeps a
 #: closed month as it was closed.
