@@ -209,6 +209,27 @@ def test_a_shared_account_is_split_to_the_last_digit(book: Book) -> None:
     assert shared.owner.team == "Search 33.3 % + Ads 33.3 % + Ops 33.4 %"
 
 
+def rows(path: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(Path(path).read_text("utf-8-sig"))))
+
+
+def test_a_part_of_an_increase_is_one_however_it_is_rounded(book: Book, tmp_path: Path) -> None:
+    """Of 6 units B has 1, and of 7 none: by the largest remainder the others have more."""
+    book.seen("10-31 23:58", {1: "1"})
+    book.turn("11", [1])
+    for day, units in ((10, 6), (20, 7), (25, 5)):
+        book.seen(f"11-{day} 23:55", {1: str(units * Decimal("1e-8"))})
+    owners = {"a-1": {"split": {"A": 68, "B": 8, "C": 24}}}
+    files = book.publish(tmp_path, "csv", owners=owners).files
+    days, sums = rows(files["days.csv"]), {line["team"]: line for line in rows(files["owners.csv"])}
+    kinds = {(line["day"], line["kind"]) for line in days}
+    assert kinds == {("2026-11-06", "increase"), ("2026-11-15", "increase"), ("2026-11-23", "correction")}
+    for kind, column in (("increase", "increases"), ("correction", "corrections")):
+        for team in "ABC":
+            found = [Decimal(line["amount"]) for line in days if (line["team"], line["kind"]) == (team, kind)]
+            assert sum(found) == Decimal(sums[team][column])
+
+
 def test_how_a_shared_account_was_split_when_it_was_closed_stands(book: Book, clock: Clock) -> None:
     book.seen("10-31 23:58", {1: "1"})
     book.turn("11", [1])

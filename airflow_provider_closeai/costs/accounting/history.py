@@ -13,6 +13,9 @@ from airflow_provider_closeai.costs.accounting.months import Month
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.accounting.traces import Rename, Span
 
+#: Kinds of movements of a counter, as the report writes them: a fall is a "correction" there.
+OPENING, INCREASE, FALL = "opening", "increase", "correction"
+
 
 class AccountHistory(msgspec.Struct, kw_only=True):
     """
@@ -24,7 +27,8 @@ class AccountHistory(msgspec.Struct, kw_only=True):
     :param first: when it was first seen in this month.
     :param last_seen: when it was last seen in this month.
     :param known_at: when it last had a cost in this month; ``None``: never.
-    :param spans: when its counter moved, and by how much: ``amounts``, in the same order.
+    :param spans: when its counter moved, by how much (``amounts``) and how (``kinds``), in the same order.
+        A shared account's part has the account's kinds: by rounding, a part of an increase may be below 0.
     :param opening: what of ``cost`` it had at first sight, on a day that is not known.
     :param falls: the sum of its counter's falls: 0 or below.
     :param deleted_at: when it was recorded just before its deletion.
@@ -47,6 +51,7 @@ class AccountHistory(msgspec.Struct, kw_only=True):
     cost: Decimal = ZERO
     spans: list[Span] = []
     amounts: list[Decimal] = []
+    kinds: list[str] = []
     renames: list[Rename] = []
     opening: Decimal = ZERO
     falls: Decimal = ZERO
@@ -66,9 +71,9 @@ class AccountHistory(msgspec.Struct, kw_only=True):
         """Whether its cost is the month's for certain."""
         return not (self.start_doubt or self.end_doubt)
 
-    def movements(self) -> Iterator[tuple[Span, Decimal]]:
-        """Iterate over the movements of its counter: when, and by how much."""
-        return zip(self.spans, self.amounts, strict=True)
+    def movements(self) -> Iterator[tuple[Span, Decimal, str]]:
+        """Iterate over the movements of its counter: when, by how much, and of which kind."""
+        return zip(self.spans, self.amounts, self.kinds, strict=True)
 
 
 class History(msgspec.Struct, kw_only=True):

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_closeai.costs.accounting.history import FALL, OPENING
 from airflow_provider_closeai.costs.accounting.money import ZERO
 from airflow_provider_closeai.costs.accounting.report_model import AccountCosts
 from airflow_provider_closeai.costs.accounting.shares import allocate, split
@@ -18,7 +19,7 @@ def parts_of(account: AccountCosts) -> list[AccountCosts]:
     :param account: which; its forecast and its sums are done.
     """
     history = account.history
-    amounts = history.amounts if history else []
+    amounts, kinds = (history.amounts, history.kinds) if history else ([], [])
     appended = [item.amount for item in account.appended]
     # As it was closed first: what is appended later takes nothing from anybody's part of that.
     every = split([*amounts, account.kept, *appended], account.shares)
@@ -29,10 +30,8 @@ def parts_of(account: AccountCosts) -> list[AccountCosts]:
     found = []
     for share, own, forecast, [doubt] in zip(account.shares, every, more, doubtful, strict=True):
         moved, rest = own[: len(amounts)], own[len(amounts) :]
-        opening = falls = ZERO
-        for (span, amount), part in zip(history.movements() if history else (), moved, strict=True):
-            opening += part if span.day is None else ZERO
-            falls += part if span.day is not None and amount < ZERO else ZERO
+        opening = sum((part for part, kind in zip(moved, kinds, strict=True) if kind == OPENING), ZERO)
+        falls = sum((part for part, kind in zip(moved, kinds, strict=True) if kind == FALL), ZERO)
         found.append(
             msgspec.structs.replace(
                 account,

@@ -194,7 +194,7 @@ def _by_owner(accounts: Iterable[AccountCosts]) -> list[OwnerCosts]:
             line.uncertain += not part.is_certain
             line.forecast = total_known((line.forecast, part.forecast))
             daily = line.daily
-            for span, amount in part.history.movements() if part.history else ():
+            for span, amount, _ in part.history.movements() if part.history else ():
                 if span.day is not None:
                     daily[span.day] += amount
     for line in lines.values():
@@ -263,7 +263,7 @@ def _control(history: History) -> ControlTotal | None:
 def _total_at(history: History, at: datetime) -> Decimal:
     sums = ZERO
     for account in history.accounts.values():
-        sums += account.cost - sum((amount for span, amount in account.movements() if span.end > at), ZERO)
+        sums += account.cost - sum((amount for span, amount, _ in account.movements() if span.end > at), ZERO)
     return sums
 
 

@@ -19,9 +19,8 @@ from airflow_provider_closeai.costs.accounting.shares import Owner, Share
 #: ``open``: the month goes on. ``final``: of every account both turns are certain, and a snapshot lies close
 #: to its end. ``estimated``: else, and what was closed so stays so.
 OPEN, FINAL, ESTIMATED = "open", "final", "estimated"
-#: Kinds of movements, as the report writes them: a fall is a "correction" there. ``KEPT``: what keeps a
-#: closed month as it was closed.
-OPENING, INCREASE, FALL, KEPT = "opening", "increase", "correction", "closed"
+#: The kind of a movement that keeps a closed month as it was closed.
+KEPT = "closed"
 
 
 def certainty_of(doubts: object) -> str:
@@ -145,8 +144,7 @@ class AccountCosts(Amounts, kw_only=True):
         if self.parts:
             return
         account_id, alias, owner = self.sub_account_id, self.alias, self.owner
-        for span, amount in self.history.movements() if self.history else ():
-            kind = OPENING if span.day is None else INCREASE if amount > 0 else FALL
+        for span, amount, kind in self.history.movements() if self.history else ():
             yield Movement(account_id, alias, owner, kind, amount, span.day, span.start, span.end)
 
     def movements(self) -> Iterator[Movement]:
@@ -170,7 +168,7 @@ class AccountCosts(Amounts, kw_only=True):
         """Its cost by day; without opening and adjustments, which are on no day."""
         days: dict[date, Decimal] = {}
         with decimal.localcontext(EXACT):
-            for span, amount in self.history.movements() if self.history else ():
+            for span, amount, _ in self.history.movements() if self.history else ():
                 if span.day is not None:
                     days[span.day] = days[span.day] + amount if span.day in days else amount
         return days

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import msgspec
 
-from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
+from airflow_provider_closeai.costs.accounting.history import FALL, INCREASE, OPENING, AccountHistory, History
 from airflow_provider_closeai.costs.accounting.money import ZERO
 from airflow_provider_closeai.costs.accounting.traces import Span, Trace
 from airflow_provider_closeai.costs.accounting.turns import WAITING, Turn, Verdict, judge_all
@@ -100,13 +100,17 @@ class _Splitter:
             before = value
             if not amount:
                 continue
+            kind = INCREASE
             if span.day is None:
+                kind = OPENING
                 account.opening += amount
             elif amount < ZERO:
+                kind = FALL
                 account.falls += amount
             account.cost += amount
             account.spans.append(span)
             account.amounts.append(amount)
+            account.kinds.append(kind)
 
     def _from_turn(self, span: Span) -> Span:
         """Let what the counter shows after the turn begin there: it is of the new month."""

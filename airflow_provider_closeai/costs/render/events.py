@@ -8,7 +8,7 @@ from datetime import datetime
 import msgspec
 
 from airflow_provider_closeai.costs.accounting.booked import Adjustment
-from airflow_provider_closeai.costs.accounting.money import ZERO
+from airflow_provider_closeai.costs.accounting.history import FALL
 from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Report
 from airflow_provider_closeai.costs.render.numbers import Money, count_text
 from airflow_provider_closeai.costs.texts import shown
@@ -54,8 +54,8 @@ def _of_account(report: Report, line: AccountCosts, money: Money) -> Iterator[Ev
         return
     for rename in line.history.renames:
         yield Event(rename.at, line, f"renamed from {shown(rename.old)} to {shown(rename.new)}")
-    for span, amount in line.history.movements() if line.falls else ():
-        if amount < ZERO and span.day is not None:
+    for span, amount, kind in line.history.movements() if line.falls else ():
+        if kind == FALL:
             yield Event(span.end, line, f"corrected by {money(amount)}")
 
 
