@@ -230,6 +230,24 @@ def test_a_part_of_an_increase_is_one_however_it_is_rounded(book: Book, tmp_path
             assert sum(found) == Decimal(sums[team][column])
 
 
+def test_no_part_has_less_than_nothing_for_certain(book: Book, clock: Clock) -> None:
+    """Of 7 units, B has none and of 6 one: where 6 of 7 are doubtful, the others' parts have that one."""
+    book.seen("10-30 23:55", {1: "1"})
+    book.seen("10-31 23:55", {1: "1"})
+    for at in ("11-01 00:05", "11-02 23:55"):
+        book.seen(at, {1: "0"})
+    least, most, after = (str(number * Decimal("1e-8")) for number in (1, 7, 5))
+    looks = {"11-10 23:55": least, "12-01 00:05": least, "12-01 23:30": most, "12-03 23:55": after}
+    for at, cost in looks.items():
+        book.seen(at, {1: cost})
+    clock.at = local("12-06 10:00")
+    report = book.report(owners={"a-1": {"split": {"A": 68, "B": 8, "C": 24}}})
+    [account] = report.accounts
+    assert (account.month_to_date, account.lower_bound) == (Decimal(most), Decimal(least))
+    assert sum(line.lower_bound for line in report.owners) == report.lower_bound == Decimal(least)
+    assert all(0 <= line.lower_bound <= line.month_to_date for line in report.owners)
+
+
 def test_how_a_shared_account_was_split_when_it_was_closed_stands(book: Book, clock: Clock) -> None:
     book.seen("10-31 23:58", {1: "1"})
     book.turn("11", [1])

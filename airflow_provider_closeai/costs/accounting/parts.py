@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -23,12 +25,12 @@ def parts_of(account: AccountCosts) -> list[AccountCosts]:
     appended = [item.amount for item in account.appended]
     # As it was closed first: what is appended later takes nothing from anybody's part of that.
     every = split([*amounts, account.kept, *appended], account.shares)
-    doubtful = split([account.doubtful], account.shares)
+    bounds = _lower_bounds(account, [sum(own, ZERO) for own in every])
     more: list[Any] = [None] * len(account.shares)
     if account.forecast is not None:
         more = allocate(account.forecast, account.shares)
     found = []
-    for share, own, forecast, [doubt] in zip(account.shares, every, more, doubtful, strict=True):
+    for share, own, forecast, bound in zip(account.shares, every, more, bounds, strict=True):
         moved, rest = own[: len(amounts)], own[len(amounts) :]
         opening = sum((part for part, kind in zip(moved, kinds, strict=True) if kind == OPENING), ZERO)
         falls = sum((part for part, kind in zip(moved, kinds, strict=True) if kind == FALL), ZERO)
@@ -48,7 +50,23 @@ def parts_of(account: AccountCosts) -> list[AccountCosts]:
                 falls=falls,
                 adjustments=sum(rest, ZERO),
                 forecast=forecast,
-                doubtful=doubt,
+                doubtful=sum(own, ZERO) - bound,
             )
         )
     return found
+
+
+def _lower_bounds(account: AccountCosts, costs: Sequence[Decimal]) -> list[Decimal]:
+    """
+    Split what is doubtful, and return the least of each part: below 0 only where the account's is.
+
+    By the largest remainder somebody may have a digit more of less: then another one's part gives it.
+    """
+    doubtful = allocate(account.doubtful, account.shares)
+    bounds = [cost - doubt for cost, doubt in zip(costs, doubtful, strict=True)]
+    while min(bounds) < ZERO <= account.lower_bound:
+        low, high = bounds.index(min(bounds)), bounds.index(max(bounds))
+        given = min(-bounds[low], bounds[high])
+        bounds[low] += given
+        bounds[high] -= given
+    return bounds
