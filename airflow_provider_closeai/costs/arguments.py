@@ -6,7 +6,6 @@ import csv
 import io
 import os
 import re
-import reprlib
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from decimal import Decimal
@@ -14,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.inputs import require_encodable
+from airflow_provider_closeai.costs.inputs import cell_text, short_repr
 from airflow_provider_closeai.costs.places import OpenPath
 from airflow_provider_closeai.costs.tables import long_cells
 from airflow_provider_closeai.costs.texts import plain_text
@@ -41,8 +40,7 @@ def parse_span(name: str, value: Any) -> timedelta:
         found = None
     if found is None or found < timedelta(0):
         raise InvalidParameter(
-            f"{name}: {reprlib.repr(value)} is no timedelta of 0 to 999,999,999 days, and no number of "
-            "seconds."
+            f"{name}: {short_repr(value)} is no timedelta of 0 to 999,999,999 days, and no number of seconds."
         )
     return found
 
@@ -57,7 +55,7 @@ def parse_flag(name: str, value: Any) -> bool:
     """
     found = {"true": True, "false": False}.get(value.strip().lower()) if isinstance(value, str) else value
     if not isinstance(found, bool):
-        raise InvalidParameter(f"{name} is {value!r}: give True or False. Nothing was sent.")
+        raise InvalidParameter(f"{name} is {short_repr(value)}: give True or False. Nothing was sent.")
     return found
 
 
@@ -74,7 +72,7 @@ def parse_close(value: Any) -> tuple[bool, bool]:
             return True, True
         if text not in ("true", "false"):
             raise InvalidParameter(
-                f"close is {value!r}: give True, False, or '{EVEN_IF_UNCERTAIN}'. Nothing was sent."
+                f"close is {short_repr(value)}: give True, False, or '{EVEN_IF_UNCERTAIN}'. Nothing was sent."
             )
     return parse_flag("close", value), False
 
@@ -87,10 +85,11 @@ def parse_label(name: str, value: Any) -> str:
     :param value: text or a number.
     :raises InvalidParameter: empty, or anything else.
     """
-    text = str(value).strip() if isinstance(value, str | int | float | Decimal) else ""
-    if not text or isinstance(value, bool):
-        raise InvalidParameter(f"{name}: {value!r} is no text. Give a short one.")
-    return require_encodable(name, text)
+    is_given = isinstance(value, str | int | float | Decimal) and not isinstance(value, bool)
+    text = cell_text(name, value).strip() if is_given else ""
+    if not text:
+        raise InvalidParameter(f"{name}: {short_repr(value)} is no text. Give a short one.")
+    return text
 
 
 def parse_choice(name: str, value: object, choices: Sequence[str]) -> str:
@@ -104,7 +103,9 @@ def parse_choice(name: str, value: object, choices: Sequence[str]) -> str:
     """
     found = value.strip() if isinstance(value, str) else value
     if found not in choices:
-        raise InvalidParameter(f"{name}: {value!r} is not one of {', '.join(choices)}. Nothing was written.")
+        raise InvalidParameter(
+            f"{name}: {short_repr(value)} is not one of {', '.join(choices)}. Nothing was written."
+        )
     return str(found)
 
 

@@ -7,7 +7,23 @@ from collections.abc import Iterable
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 
-_BITS = 10_000  # a little more, and Python refuses to write it out
+_BITS = 2_000  # of an integer that Python writes out wherever it is told to refuse long ones
+
+
+class _Short(reprlib.Repr):
+    """Writes any value: a long one cut, and one that Python refuses to write by what it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = 100
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Write an integer; Python refuses one of some thousand digits."""
+        return f"<an integer of {x.bit_length()} bits>" if _is_long(x) else super().repr_int(x, level)
+
+
+#: Writes a value for a message, short, whatever somebody handed in.
+short_repr = _Short().repr
 
 
 def require_encodable(name: str, text: str) -> str:
@@ -37,7 +53,11 @@ def cell_text(name: str, value: object) -> str:
     :raises InvalidParameter: it is a list or a mapping, or text that no file can hold.
     """
     if isinstance(value, Iterable) and not isinstance(value, str):
-        raise InvalidParameter(f"{name}: {reprlib.repr(value)} is no text: give a single one.")
-    if isinstance(value, int) and value.bit_length() > _BITS:
+        raise InvalidParameter(f"{name}: {short_repr(value)} is no text: give a single one.")
+    if isinstance(value, int) and _is_long(value):
         raise InvalidParameter(f"{name}: a number of {value.bit_length()} bits is none that anybody wrote.")
     return "" if value is None else require_encodable(name, str(value))  # 0 is a cost centre
+
+
+def _is_long(number: int) -> bool:
+    return number.bit_length() > _BITS

@@ -19,7 +19,7 @@ from airflow_provider_closeai.costs.accounting.alerts import Threshold, parse_th
 from airflow_provider_closeai.costs.accounting.money import parse_amount, parse_currency
 from airflow_provider_closeai.costs.accounting.months import require_month, zone_name
 from airflow_provider_closeai.costs.accounting.owners import Rule, parse_budgets, parse_owners
-from airflow_provider_closeai.costs.inputs import cell_text
+from airflow_provider_closeai.costs.inputs import cell_text, short_repr
 from airflow_provider_closeai.costs.places import OpenPath, local_path
 from airflow_provider_closeai.costs.render.files import parse_formats
 from airflow_provider_closeai.costs.render.focus import BILLED_COSTS
@@ -152,7 +152,7 @@ class CloseRequest(msgspec.Struct, frozen=True, kw_only=True):
             owners=tuple(parse_owners(arguments.load_rules("owners", owners, open_path))),
             budgets=parse_budgets(arguments.load_rules("budgets", budgets, open_path), code),
             ledger=Ledger(open_path("ledger", ledger)),
-            month=str(month).strip(),
+            month=cell_text("month", month).strip(),
             currency=code,
             final_within=arguments.parse_span("final_within", final_within),
             time_zone=zone_name(time_zone),
@@ -271,7 +271,7 @@ class NoteRequest(msgspec.Struct, frozen=True, kw_only=True):
         :raises InvalidParameter: naming the one that is wrong.
         """
         if isinstance(sub_account_id, bool) or not isinstance(sub_account_id, int):
-            raise InvalidParameter(f"sub_account_id: {sub_account_id!r} is no whole number.")
+            raise InvalidParameter(f"sub_account_id: {short_repr(sub_account_id)} is no whole number.")
         if not 0 <= sub_account_id < _IDS:
             raise InvalidParameter(f"sub_account_id: an account's id is from 0 to {_IDS - 1}.")
         return cls(

@@ -24,6 +24,7 @@ import msgspec
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.accounting.money import format_amount
 from airflow_provider_closeai.costs.errors import DamagedFile, MissingLibrary, TooManyDigits
+from airflow_provider_closeai.costs.inputs import short_repr
 from airflow_provider_closeai.costs.texts import csv_text, plain_text
 
 FORMATS = ("csv", "parquet")
@@ -222,7 +223,7 @@ def parse_file_format(name: str, value: object) -> str:
     :raises MissingLibrary: Parquet without pyarrow.
     """
     if value not in FORMATS:
-        raise InvalidParameter(f"{name}: {value!r} is not one of {', '.join(FORMATS)}.")
+        raise InvalidParameter(f"{name}: {short_repr(value)} is not one of {', '.join(FORMATS)}.")
     if value == "parquet":
         _pyarrow()
     return str(value)

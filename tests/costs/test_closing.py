@@ -292,7 +292,7 @@ def test_who_paid_when_it_was_closed_stands(november: Book, clock: Clock) -> Non
         ({"sub_account_id": 2**63}, "an account's id is from 0 to 9223372036854775807"),
         ({"sub_account_id": -1}, "an account's id is from 0"),
         ({"sub_account_id": 10**5000}, "an account's id is from 0"),
-        ({"amount": 10**5000}, "amount: 10000.* is out of range"),
+        ({"amount": 10**5000}, "amount: <an integer of .* bits> is out of range"),
         ({"reason": None}, "reason: "),
         ({"currency": "rmb"}, "For the renminbi that is CNY"),
         ({"currency": "USD"}, "2026-11 was closed in CNY"),

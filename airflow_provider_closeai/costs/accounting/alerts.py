@@ -13,6 +13,7 @@ from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.accounting.money import EXACT, format_amount, parse_amount, percent
 from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Report
 from airflow_provider_closeai.costs.accounting.spikes import short_balances, spikes
+from airflow_provider_closeai.costs.inputs import short_repr
 from airflow_provider_closeai.costs.texts import shown
 
 _BUDGET = re.compile(r"(forecast\s+)?(\d+(?:\.\d+)?)\s*%")
@@ -138,7 +139,7 @@ def parse_thresholds(source: object) -> list[Threshold]:
 
 
 def _threshold(value: object) -> Threshold:
-    text = str(value).strip()
+    text = value.strip() if isinstance(value, str) else ""
     if text == BALANCE:
         return Threshold(kind=BALANCE)
     if match := _SPIKE.fullmatch(text):
@@ -147,7 +148,7 @@ def _threshold(value: object) -> Threshold:
     if match := _BUDGET.fullmatch(text):
         return Threshold(parse_amount("thresholds", match[2]), FORECAST if match[1] else BUDGET)
     raise InvalidParameter(
-        f"thresholds: {shown(repr(value))} is none. Write '80%' of the budget, 'forecast 100%' for what the "
+        f"thresholds: {short_repr(value)} is none. Write '80%' of the budget, 'forecast 100%' for what the "
         "whole month is forecast to cost, 'spike 300% over 10' for a day of an account, or 'balance' for one "
         "that will not last the month."
     )

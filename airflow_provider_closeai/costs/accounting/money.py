@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.accounting.currencies import CURRENCIES
+from airflow_provider_closeai.costs.inputs import short_repr
 
 ZERO = Decimal(0)
 _PLACES = 18
@@ -28,32 +29,22 @@ def parse_amount(name: str, value: object) -> Decimal:
     :param value: text, an integer or a ``Decimal``. Of a float its shortest text is taken: what was typed.
     :raises InvalidParameter: not a finite number.
     """
-    text = "" if isinstance(value, bool) else _text(value).strip()
     try:
-        amount = Decimal(text)
-    except decimal.InvalidOperation:
+        # Of an integer a Decimal: Python refuses to write one of some thousand digits as text.
+        amount = Decimal(value if isinstance(value, int) else str(value).strip())
+    except (decimal.InvalidOperation, ValueError):
         amount = Decimal("NaN")
-    if not amount.is_finite():
+    if isinstance(value, bool) or not amount.is_finite():
         raise InvalidParameter(
-            f"{name}: {_short(value)} is no amount. Write a plain number such as 1250.50, without a "
+            f"{name}: {short_repr(value)} is no amount. Write a plain number such as 1250.50, without a "
             "thousands separator or a currency sign."
         )
     if not is_bookable(amount):
         raise InvalidParameter(
-            f"{name}: {_short(value)} is out of range. Write an amount with at most {_PLACES} digits before "
-            f"the point and {_PLACES} after it."
+            f"{name}: {short_repr(value)} is out of range. Write an amount with at most {_PLACES} digits "
+            f"before the point and {_PLACES} after it."
         )
     return amount
-
-
-def _text(value: object) -> str:
-    """Write it out; Python refuses that of an integer with more than 4,300 digits, and of a Decimal not."""
-    return str(Decimal(value) if isinstance(value, int) else value)
-
-
-def _short(value: object) -> str:
-    text = repr(value) if isinstance(value, bool | str) else _text(value)
-    return text if len(text) <= 40 else f"{text[:30]}... ({len(text)} characters)"
 
 
 def is_bookable(amount: Decimal) -> bool:
@@ -74,9 +65,11 @@ def parse_currency(value: object) -> str:
     """
     value = value.strip() if isinstance(value, str) else value
     if not isinstance(value, str) or value not in CURRENCIES:
-        hint = " For the renminbi that is CNY." if str(value).upper() == "RMB" else ""
+        is_renminbi = isinstance(value, str) and value.upper() == "RMB"
+        hint = " For the renminbi that is CNY." if is_renminbi else ""
         raise InvalidParameter(
-            f"currency: {value!r} is no ISO 4217 code of a currency in use, such as CNY or USD.{hint}"
+            f"currency: {short_repr(value)} is no ISO 4217 code of a currency in use, such as CNY or USD."
+            f"{hint}"
         )
     return value
 

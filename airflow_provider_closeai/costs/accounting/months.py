@@ -18,6 +18,7 @@ import msgspec
 
 from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.costs.inputs import short_repr
 
 _SHOWN = 5
 
@@ -40,7 +41,7 @@ def zone_name(zone: object) -> str:
     found = _hourly_zone(offset)
     if found is None:
         raise InvalidParameter(
-            f"time_zone: there is no zone {zone!r}.{_nearest_zone(str(zone))} Give an IANA name such as "
+            f"time_zone: there is no zone {short_repr(zone)}.{_nearest_zone(zone)} Give an IANA name such as "
             f"{defaults.TIME_ZONE!r}, or a zone of zoneinfo or pendulum."
         )
     return found
@@ -54,7 +55,8 @@ def _hourly_zone(offset: timedelta | None) -> str | None:
     return f"Etc/GMT{-hours:+d}" if hours else "UTC"  # their signs are the other way round
 
 
-def _nearest_zone(text: str) -> str:
+def _nearest_zone(zone: object) -> str:
+    text = str(zone) if isinstance(zone, str | tzinfo) else ""
     if match := _OFFSET.fullmatch(text.strip()):
         nearest = _hourly_zone(timedelta(hours=int(match[1])))
     else:
@@ -153,13 +155,13 @@ def parse_month(month: object, zone: str, *, now: datetime, due: datetime | None
     """
     zone_of(zone)
     current, present = month_of(due or now, zone), month_of(now, zone)
-    text = str(month).strip()
+    text = month.strip() if isinstance(month, str) else ""
     if text in ("current", "previous"):
         text = current.name if text == "current" else current.step(-1).name
     if not _MONTH.fullmatch(text):
         raise InvalidParameter(
-            f"month: {month!r} is not a valid month. Give it as YYYY-MM, for instance {current.name!r}, or "
-            "'current', 'previous' or 'latest'."
+            f"month: {short_repr(month)} is not a valid month. Give it as YYYY-MM, for instance "
+            f"{current.name!r}, or 'current', 'previous' or 'latest'."
         )
     if text > present.name:
         raise InvalidParameter(
@@ -177,7 +179,7 @@ def require_month(month: object) -> str:
     :raises InvalidParameter: not a valid month.
     """
     if not isinstance(month, str) or not _MONTH.fullmatch(month):
-        raise InvalidParameter(f"month: {month!r} is not a valid month. Give it as YYYY-MM.")
+        raise InvalidParameter(f"month: {short_repr(month)} is not a valid month. Give it as YYYY-MM.")
     return month
 
 

@@ -16,7 +16,7 @@ from airflow_provider_closeai.costs.accounting.money import parse_amount
 from airflow_provider_closeai.costs.accounting.months import format_ids
 from airflow_provider_closeai.costs.accounting.shares import Owner, Share, owner_of, parse_shares, split_entry
 from airflow_provider_closeai.costs.errors import CurrencyConflict
-from airflow_provider_closeai.costs.inputs import cell_text
+from airflow_provider_closeai.costs.inputs import cell_text, short_repr
 from airflow_provider_closeai.costs.texts import shown
 
 #: The team of accounts that no rule names.
@@ -161,7 +161,7 @@ def parse_budgets(source: object, currency: str) -> dict[str, Decimal]:
             raise InvalidParameter(f"{place} is no mapping with team and budget.")
         _only(entry, {"team", "budget", "currency"}, place)
         team = _text(entry, "team", place)
-        other = str(entry.get("currency") or currency).strip()
+        other = cell_text(f"{place}: currency", entry.get("currency")).strip() or currency
         if other != currency:
             raise CurrencyConflict(
                 f"{place} ({team!r}) is in {other}, and the report is in {currency}. Nothing is converted "
@@ -227,8 +227,6 @@ def _text(entry: Mapping[Any, Any], key: str, place: str) -> str:
 
 
 def _only(entry: Mapping[Any, Any], known: set[str], place: str) -> None:
-    unknown = [str(key) for key in entry if key not in known]
+    unknown = ", ".join(short_repr(key) for key in entry if key not in known)
     if unknown:
-        raise InvalidParameter(
-            f"{place}: {', '.join(map(repr, unknown))} is not known; there are {', '.join(sorted(known))}."
-        )
+        raise InvalidParameter(f"{place}: {unknown} is not known; there are {', '.join(sorted(known))}.")

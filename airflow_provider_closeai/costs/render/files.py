@@ -13,6 +13,7 @@ from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs import tables
 from airflow_provider_closeai.costs.accounting.earlier import Earlier
 from airflow_provider_closeai.costs.accounting.report_model import Report
+from airflow_provider_closeai.costs.inputs import short_repr
 from airflow_provider_closeai.costs.render import focus, focus_metadata, json_report, outputs
 from airflow_provider_closeai.costs.render.focus import Dataset
 from airflow_provider_closeai.costs.tables import Column
@@ -46,10 +47,11 @@ def parse_formats(source: object) -> tuple[str, ...]:
     :raises MissingLibrary: Parquet without pyarrow.
     """
     text = source.rstrip(", \n").split(",") if isinstance(source, str) else None
-    names = [str(name).strip().lower() for name in text or (source if isinstance(source, Iterable) else ())]
+    given: Iterable[Any] = text or (source if isinstance(source, Iterable) else ())
+    names = [name.strip().lower() if isinstance(name, str) else name for name in given]
     unknown = [name for name in names if name not in FORMATS]
     if unknown or not names:
-        found = ", ".join(map(repr, unknown)) or "none given"
+        found = ", ".join(map(short_repr, unknown)) or "none given"
         raise InvalidParameter(f"formats: {found}; there are {', '.join(FORMATS)}.")
     if any(name.endswith("parquet") for name in names):
         tables.parse_file_format("formats", "parquet")
