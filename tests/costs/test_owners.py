@@ -263,6 +263,31 @@ def test_how_a_shared_account_was_split_when_it_was_closed_stands(book: Book, cl
     }
 
 
+@pytest.mark.parametrize(
+    ("now", "is_moved"),
+    [
+        ({"A": "50.0", "B": 50}, False),
+        ([{"team": "B", "percent": "50%"}, {"team": "A", "percent": 50}], False),
+        ({"A": 60, "B": 40}, True),
+        ([{"team": "A", "percent": 50, "cost_center": "CC-1"}, {"team": "B", "percent": 50}], True),
+    ],
+)
+def test_one_split_may_be_written_in_several_ways(book: Book, clock: Clock, now: Any, is_moved: bool) -> None:
+    book.turn("11", [1])
+    book.seen("11-03 00:05", {1: "0"})
+    book.seen("11-30 23:58", {1: "0.00000003"})
+    book.turn("12", [1])
+    clock.at = local("12-02 00:00")
+    split = {"A": 50, "B": 50}
+    book.close(owners={"a-1": {"split": split}})
+    report = book.report(owners={"a-1": {"split": now}})
+    assert any("to somebody else" in text for text in report.warnings) == is_moved
+    found = {line.owner.team: line.month_to_date for line in report.owners}
+    assert found == {"A": Decimal("0.00000002"), "B": Decimal("0.00000001")}, "as it was closed"
+    rules = {"a-1": {"split": split}, "a-*": {"split": now}}
+    assert any(text.startswith("Both ") for text in book.report(owners=rules).warnings) == is_moved
+
+
 def by_team(path: str, column: str) -> dict[str, Decimal]:
     """Add up a column of a report's file."""
     found: defaultdict[str, Decimal] = defaultdict(Decimal)

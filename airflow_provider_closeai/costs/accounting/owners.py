@@ -14,7 +14,14 @@ import msgspec
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.accounting.money import parse_amount
 from airflow_provider_closeai.costs.accounting.months import format_ids
-from airflow_provider_closeai.costs.accounting.shares import Owner, Share, owner_of, parse_shares, split_entry
+from airflow_provider_closeai.costs.accounting.shares import (
+    Owner,
+    Share,
+    owner_of,
+    parse_shares,
+    payers_of,
+    split_entry,
+)
 from airflow_provider_closeai.costs.errors import CurrencyConflict
 from airflow_provider_closeai.costs.inputs import cell_text, short_repr
 from airflow_provider_closeai.costs.texts import shown
@@ -86,7 +93,7 @@ class Owners:
             return _NO_RULE
         first = found[0]
         for other in found[1:]:
-            if (other.owner, other.shares) != (first.owner, first.shares):
+            if payers_of(other.owner, other.shares) != payers_of(first.owner, first.shares):
                 self._overlaps.setdefault((first, other), []).append(account_id)
         return first
 

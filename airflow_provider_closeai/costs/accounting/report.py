@@ -37,7 +37,7 @@ from airflow_provider_closeai.costs.accounting.report_model import (
     Report,
     certainty_of,
 )
-from airflow_provider_closeai.costs.accounting.shares import Owner, shares_from
+from airflow_provider_closeai.costs.accounting.shares import Owner, payers_of, shares_from
 from airflow_provider_closeai.costs.accounting.turns import CLOSED
 
 _MIN_FORECAST = timedelta(days=1)
@@ -163,10 +163,11 @@ def _accounts(
         if closing is not None:
             one = closed.get(number)
             base = one.amount if one else ZERO
-            shares = shares_from(one.shares) if one else ()
-            if one and (one.owner, shares) != (account.owner, account.shares):
-                moved.append(number)
-                account.owner, account.shares = one.owner, shares
+            if one is not None:
+                now = payers_of(account.owner, account.shares)
+                account.owner, account.shares = one.owner, shares_from(one.shares)
+                if payers_of(account.owner, account.shares) != now:
+                    moved.append(number)
         account.appended = appended.get(number, [])
         account.month_to_date = base + sum((item.amount for item in account.appended), ZERO)
         account.adjustments = account.month_to_date - computed

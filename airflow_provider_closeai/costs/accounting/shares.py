@@ -66,6 +66,11 @@ def owner_of(shares: Sequence[Share]) -> Owner:
     return Owner(" + ".join(f"{share.owner.team} {format_amount(share.percent)} %" for share in shares))
 
 
+def payers_of(owner: Owner, shares: Sequence[Share]) -> frozenset[Share]:
+    """Return who pays how many per cent, in whatever order and however the numbers were written."""
+    return frozenset(shares or [Share(owner, Decimal(100))])
+
+
 def allocate(amount: Decimal, shares: Sequence[Share]) -> list[Decimal]:
     """
     Split an amount by the largest remainder: each part is within one last digit of its share.
