@@ -224,8 +224,8 @@ class Cache:
         try:
             if self._shared is not None:
                 self._shared.write(self._signed(known))
-        except Exception as problem:
-            self._leave_alone(here, problem)
+        except Exception as problem:  # which may have taken long: others may have written meanwhile
+            self._leave_alone(self._read_here(), problem)
 
     def _leave_alone(self, here: PoolState, problem: Exception) -> None:
         warn_once(

@@ -152,4 +152,4 @@ class Caller:
         tried_all = len(refusing) >= progress.bases and len(refusing) == len(
             {attempt.base for attempt in progress.attempts}
         )
-        return tried_all and all(self._pool.is_healthy_now(base) for base in refusing)
+        return tried_all and all(self._pool.is_healthy_now(base, progress.end) for base in refusing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.errors
 import functools
 import http.client
 import io
@@ -14,16 +15,24 @@ from typing import Any
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HeaderParsingError, NewConnectionError
 from urllib3.poolmanager import PoolManager
 from urllib3.util.connection import allowed_gai_family
-from urllib3.util.response import assert_header_parsing
 
 from airflow_provider_closeai.client.proxies import is_socks
 
 #: Bytes of an answer, unpacked, that are read at most.
 LONGEST = 64 * 2**20
+_LEAST_TO_CONNECT = 1.0  # seconds that an address has before the next one is tried
 _BESIDE = 2**20  # bytes of headers, and of the lengths of chunks
+
+
+# The others are of a body, which http.client hands to no parser.
+_UNREAD = (
+    email.errors.FirstHeaderLineIsContinuationDefect,
+    email.errors.InvalidHeaderDefect,
+    email.errors.MissingHeaderBodySeparatorDefect,
+)
 
 
 class Wire(threading.local):
@@ -82,13 +91,24 @@ class _Response(http.client.HTTPResponse):
         self.fp: Any = io.BufferedReader(_Counted(self.fp.detach(), wire.longest + _BESIDE))
 
     def begin(self) -> None:
+        try:
+            self._read_head()
+        except (OSError, http.client.HTTPException):
+            raise
+        except Exception:  # the email package reads a Content-Type as a mail's
+            raise HeaderParsingError([], None) from None
+        rest = self.headers.get_payload()
+        has_rest = isinstance(rest, str) and rest != ""
+        if has_rest or any(isinstance(defect, _UNREAD) for defect in self.headers.defects):
+            raise HeaderParsingError([], None)  # else urllib3 logs what it cannot read, keys and all
+
+    def _read_head(self) -> None:
         super().begin()
         while 100 <= self.status < 200 and self.status != http.client.SWITCHING_PROTOCOLS:
             self.headers = None  # type: ignore[assignment]
             super().begin()
         if self.status == http.client.SWITCHING_PROTOCOLS:
             self.will_close = True
-        assert_header_parsing(self.headers)  # else urllib3 logs what it cannot read of them, keys and all
 
 
 class _NotesSending:
@@ -121,17 +141,19 @@ class _SharesTime:
     host: str
     port: int
     timeout: float
+    _dns_host: str  # ``host`` with the dot at its end, which keeps search domains away
 
     def _new_conn(self) -> socket.socket:
-        host, whole = self.host, self.timeout
-        end = time.monotonic() + whole
+        host, whole = self._dns_host, self.timeout
         try:
             found = socket.getaddrinfo(host, self.port, allowed_gai_family(), socket.SOCK_STREAM)
         except UnicodeError:
             raise socket.gaierror(socket.EAI_NONAME, "a part of the name is empty or too long") from None
+        end = time.monotonic() + whole  # to look the name up took its own time
         try:
             for left, (*_, address) in zip(range(len(found), 0, -1), found, strict=True):
-                self.host, self.timeout = str(address[0]), max(end - time.monotonic(), 0.001) / left
+                rest = max(end - time.monotonic(), 0.001)
+                self.host, self.timeout = str(address[0]), max(rest / left, min(rest, _LEAST_TO_CONNECT))
                 try:
                     sock: socket.socket = super()._new_conn()  # type: ignore[misc]
                 except (ConnectTimeoutError, NewConnectionError):

@@ -20,7 +20,7 @@ from airflow_provider_closeai.client.models import (
     encode,
 )
 
-_MOST_UNREADABLE = 1000  # more, without an id even, are no accounts: each would be kept and told of
+_MOST_NAMELESS = 1000  # more entries without an id are no accounts: each would be kept and told of
 _LONGEST_INTEGER = 40  # digits; Python refuses thousands of them, and the whole answer with them
 
 
@@ -94,13 +94,14 @@ def _decode_item_by_item(content: bytes) -> SubAccountPage:
         raise msgspec.ValidationError("Expected a page with `items`")
     if says_no(answer.get("success"), answer.get("error")):
         raise ValueError("it says no")
-    items, unreadable = [], []
+    items, unreadable, nameless = [], [], 0
     for entry in entries:
         try:
             items.append(_decode_item(entry))
         except (msgspec.DecodeError, UnicodeError) as error:
             unreadable.append(_unreadable(entry, error))
-            if unreadable[-1].id is None and len(unreadable) > _MOST_UNREADABLE:
+            nameless += unreadable[-1].id is None
+            if nameless > _MOST_NAMELESS:
                 raise ValueError("its entries are no accounts") from None
     return SubAccountPage(
         items=tuple(items),

@@ -87,7 +87,7 @@ class BasePool:
         A base of which nothing fresh is known is risked by one process at a time, while the others take the
         next one: what swallows connections costs one connect timeout, not one for every task.
         """
-        known = self._known_for_a_call()
+        known = self._known_for_a_call(progress.end)
         candidates = [base.api for base in ordered(known.bases, known.verdicts)]
         progress.bases = len(candidates)
         bases = retry.preferred(candidates, progress.attempts)
@@ -115,14 +115,14 @@ class BasePool:
             known = self._cache.read()
         return min(bases, key=lambda base: is_bad(known.verdicts.get(base)))
 
-    def _known_for_a_call(self) -> PoolState:
+    def _known_for_a_call(self, end: float) -> PoolState:
         """
         Return what is known; raises as :meth:`known`.
 
         A better base that was bad some time ago is probed first, by one process: no call is risked on it. Of
-        several the best is, and the next one by the next call: they share no call's time.
+        several each call probes the one asked longest ago; none, where discovery took half of its time.
         """
-        known = self._current()
+        known = self._current(end - self._monotonic())
         best = ordered(known.bases, known.verdicts)[0]
         better = itertools.takewhile(lambda base: base != best, ranked(known.bases))
         doubted = [
@@ -130,11 +130,14 @@ class BasePool:
             for base in better
             if is_due_again(known.verdicts.get(base.api), self._now(), self._config.health_ttl)
         ]
-        return self._probe(doubted[:1], wait=0.0) if doubted else known
+        if not doubted or self._monotonic() + self._config.deadline / 2 > end:
+            return known
+        return self._probe([min(doubted, key=lambda base: known.verdicts[base.api].at)], wait=0.0)
 
-    def is_healthy_now(self, base: str) -> bool:
-        """Probe one base, whatever is known of it, and share nothing of it."""
-        return self._ask_health(base).outcome is Outcome.EXECUTED
+    def is_healthy_now(self, base: str, end: float) -> bool:
+        """Probe one base until then at the latest, whatever is known of it, and share nothing of it."""
+        left = end - self._monotonic()
+        return left > 0 and self._ask_health(base, left).outcome is Outcome.EXECUTED
 
     def report(self, attempt: Attempt) -> None:
         """Learn from a real call: one that was served is a health check."""
@@ -193,7 +196,8 @@ class BasePool:
             )
         return base
 
-    def _current(self) -> PoolState:
+    def _current(self, left: float | None = None) -> PoolState:
+        """Return what is known. Discovery may take half of the seconds left; ``None``: of a call's."""
         known = self._with_fixed(self._cache.read())
         if self._config.api_bases:
             return known
@@ -202,7 +206,7 @@ class BasePool:
             with self._cache.try_lock("discovery", wait=wait) as mine:
                 known = self._cache.read()
                 if mine and self._is_due(known):
-                    known = self._discover(known)
+                    known = self._discover(known, left)
         if self._is_usable(known):
             return known
         raise failures.no_bases(self._config.origin, known, self._now())
@@ -223,9 +227,9 @@ class BasePool:
     def _is_usable(self, known: PoolState) -> bool:
         return bool(known.bases) and self._now() - known.discovered_at < STALE_FOR
 
-    def _discover(self, known: PoolState) -> PoolState:
+    def _discover(self, known: PoolState, left: float | None = None) -> PoolState:
         """Ask discovery once, and share the answer or the failure with every process."""
-        half = self._config.deadline / 2
+        half = max(self._config.deadline if left is None else left, 0.001) / 2
         end = self._monotonic() + half
         asked = self._ask_discovery(half)
         wait = asked.retry_after
@@ -317,13 +321,13 @@ class BasePool:
         misses = missed(healthy, last)
         return HealthCheckResult(healthy, self._now(), detail, probe.reached_platform, is_proof, misses)
 
-    def _ask_health(self, base: str) -> Attempt:
+    def _ask_health(self, base: str, seconds: float = _PROBE_SECONDS) -> Attempt:
         probe = self._transport.attempt(
             "GET",
             base,
             HEALTH_PATH,
             decode=decode_healthy,
-            seconds=min(_PROBE_SECONDS, self._config.deadline / 2),
+            seconds=min(seconds, _PROBE_SECONDS, self._config.deadline / 2),
             auth=False,
             longest=_LONGEST_HEALTHY,
             fresh=True,  # a kept connection that dies proves nothing

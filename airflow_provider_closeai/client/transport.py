@@ -194,7 +194,8 @@ def _network_failure(error: Exception, late: bool, timeouts: tuple[float, float]
     if TooLong.__name__ in names:
         return f"its answer is longer than {wire.longest // 2**10} KiB"
     if "ReadTimeoutError" in names:
-        return f"no answer within {timeouts[1]:.3g} s"
+        what, seconds = ("answer", timeouts[1]) if wire.sent else ("connection", timeouts[0])
+        return f"no {what} within {seconds:.3g} s"
     if isinstance(error, requests.exceptions.SSLError):
         return "TLS failed; if the certificate is your own authority's, set 'verify' to its CA bundle"
     if isinstance(error, requests.exceptions.ProxyError):

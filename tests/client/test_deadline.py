@@ -11,7 +11,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from support import KEY, Asked, fixed_client, item, jumping_clock, platform
+from support import KEY, Asked, Reply, fixed_client, item, jumping_clock, platform
+from urllib3.util import connection
 
 from airflow_provider_closeai.client import errors
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -58,6 +59,58 @@ def test_of_several_bases_that_were_bad_a_call_probes_one() -> None:
             assert sum(each.path == "/api/v1/healthy" for _, asked in bad for each in asked) == probed
 
 
+def test_a_base_that_came_back_is_found_though_calls_are_rare_and_a_better_one_stays_bad() -> None:
+    clock = jumping_clock()
+    is_down = True
+
+    def recovering(asked: Asked) -> tuple[int, Any]:
+        return (
+            (500, {}) if is_down else (200, b"healthy") if "healthy" in asked.path else (200, {"items": []})
+        )
+
+    with contextlib.ExitStack() as stack:
+        answers: tuple[Reply, ...] = (
+            lambda asked: (500, {}),
+            recovering,
+            lambda asked: (200, {"items": [], "total": 0}),
+        )
+        bases = [stack.enter_context(platform(answer)) for answer in answers]
+        client = fixed_client(*[base for base, _ in bases], clock=clock, health_ttl=10)
+        client.page(1, 500)
+        is_down = False
+        for _ in range(3):
+            clock.sleep(86_400)
+            client.page(1, 500)
+        assert client.list_bases()[0].api == bases[1][0]
+
+
+def test_where_discovery_took_half_of_a_calls_time_nothing_is_probed() -> None:
+    clock = jumping_clock()
+    is_slow = False
+
+    def better(asked: Asked) -> tuple[int, Any]:
+        if asked.path == "/api/v1/healthy":
+            clock.sleep(25)
+        return 500, {}
+
+    def good(asked: Asked) -> tuple[int, Any]:
+        if asked.path == "/api/v1/links":
+            if is_slow:
+                clock.sleep(25)
+                return 500, {}
+            return 200, [{"api": first, "priority": 2}, {"api": second, "priority": 1}]
+        return 200, {"items": [], "total": 0}
+
+    with platform(better) as (first, _), platform(good) as (second, asked):
+        config = config_from(password=KEY, host=second, extra={"deadline": 40, "discovery_ttl": 10})
+        client = CloseAIClient(config, clock=clock)
+        client.page(1, 500)
+        is_slow = True
+        clock.sleep(3600)
+        assert client.page(1, 500).total == 0
+        assert [each.path for each in asked].count("/api/v1/links") == 2
+
+
 def test_discovery_is_asked_again_only_where_there_is_time() -> None:
     clock = jumping_clock()
 
@@ -98,6 +151,37 @@ def name(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
         return ask(host, port, *args)
 
     monkeypatch.setattr(socket, "getaddrinfo", found)
+
+
+def test_looking_a_name_up_takes_nothing_from_the_time_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    ask, connect, given = socket.getaddrinfo, connection.create_connection, []
+
+    def slow(*args: Any) -> Any:
+        time.sleep(0.3)  # a server of names that does not answer
+        return ask(*args)
+
+    def noting(address: Any, timeout: Any, **more: Any) -> socket.socket:
+        given.append(timeout)
+        return connect(address, timeout, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    monkeypatch.setattr(connection, "create_connection", noting)
+    with platform(lambda asked: (200, {"items": [], "total": 0})) as (origin, _):
+        fixed_client(origin, connect_timeout=0.2, read_timeout=9, max_attempts=1).page(1, 500)
+    assert given == [pytest.approx(0.2, abs=0.01)]
+
+
+def test_a_name_is_looked_up_with_the_dot_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def unknown(host: str, *args: Any) -> Any:
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(errors.NotSent, match="does not resolve"):
+        fixed_client("https://closeai.invalid.", max_attempts=1).page(1, 500)
+    assert asked == ["closeai.invalid."]
 
 
 def test_the_addresses_of_a_name_share_the_time_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:

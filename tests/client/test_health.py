@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def seen_of(sim: Simulator) -> PoolState:
 
 
 def chosen(pool: BasePool) -> str:
-    with pool.choose(Progress(end=0)) as base:
+    with pool.choose(Progress(end=math.inf)) as base:
         return base
 
 

@@ -52,6 +52,40 @@ def test_of_headers_that_cannot_be_read_nothing_is_logged(
     assert "headers cannot be read" in caplog.text
 
 
+@pytest.mark.parametrize("boundary", ["*=a; boundary*0=b", "*=idna'x'%FF%80", "*=a\0b'x'c"])
+@pytest.mark.parametrize("name", ["list", "create"])
+def test_headers_that_break_their_reader_end_an_attempt_and_no_more(name: str, boundary: str) -> None:
+    def serve(connection: socket.socket, number: int) -> None:
+        read_request(connection)
+        kind = f"Content-Type: multipart/x; boundary{boundary}"
+        connection.sendall(f"HTTP/1.1 200 OK\r\n{kind}\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+
+    well = platform(lambda asked: (200, {"items": [], "total": 0}))
+    with raw_server(serve) as (port, seen), well as (good, _):
+        broken = f"http://127.0.0.1:{port}"
+        with pytest.raises(OutcomeUnknown, match="its headers cannot be read"):
+            call(fixed_client(broken, max_attempts=1), name)
+        call(fixed_client(broken, good), "list")
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize(
+    "header", ["Content-Type: multipart/mixed", "Content-Type: message/rfc822", "X-Folded: a\r\n b"]
+)
+def test_headers_of_other_kinds_are_read(header: str) -> None:
+    content = json.dumps({"items": [item(1)], "total": 1})
+
+    def serve(connection: socket.socket, number: int) -> None:
+        while read_request(connection):
+            head = f"HTTP/1.1 200 OK\r\n{header}\r\nContent-Length: {len(content)}\r\n\r\n"
+            connection.sendall((head + content).encode())
+
+    with raw_server(serve) as (port, seen):
+        client = fixed_client(f"http://127.0.0.1:{port}", max_attempts=1)
+        assert [client.page(1, 500).total for _ in range(3)] == [1, 1, 1]
+    assert len(seen) == 1  # one connection
+
+
 @pytest.mark.parametrize("chunk", [b"-1\r\n", b"fffffffffff\r\n"])
 def test_what_a_broken_length_announces_is_not_read_to_its_end(chunk: bytes) -> None:
     sent = 0
@@ -99,6 +133,15 @@ def test_entries_that_are_no_accounts_are_not_kept_one_by_one(caplog: pytest.Log
         with pytest.raises(OutcomeUnknown, match="its entries are no accounts"):
             list(client.iter_sub_accounts())
     assert len(caplog.records) < 10
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_entries_with_an_id_are_told_one_by_one_however_many_there_are(first: bool) -> None:
+    broken = [{"id": number, "alias": 7} for number in range(1500)]
+    entries = [None, *broken] if first else [*broken, None]
+    content = json.dumps({"items": [*entries, item(1501)], "total": 1502}).encode()
+    with platform(lambda asked: (200, content, {})) as (origin, _):
+        assert [account.id for account in fixed_client(origin).iter_sub_accounts()] == [1501]
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**63), 10**30])

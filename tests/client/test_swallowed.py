@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 from typing import Any
 
@@ -34,15 +35,15 @@ def test_only_one_process_at_a_time_risks_a_base_of_which_nothing_is_known(sim: 
     sim.swallow_base(0)
     config = config_of(sim, connect_timeout=30)
     pools = [BasePool(config, Transport(config), Cache(config)) for _ in range(3)]
-    with pools[0].choose(Progress(end=0)) as first, pools[1].choose(Progress(end=0)) as second:
+    with pools[0].choose(Progress(end=math.inf)) as first, pools[1].choose(Progress(end=0)) as second:
         assert [first, second] == sim.base_urls
         client = CloseAIClient(config)
         client.pool.report(
             client.pool._transport.attempt("GET", second, "/api/v1/healthy", decode=bytes, seconds=5)
         )
-        with pools[2].choose(Progress(end=0)) as third:
+        with pools[2].choose(Progress(end=math.inf)) as third:
             assert third == second
-    with pools[2].choose(Progress(end=0)) as fourth:
+    with pools[2].choose(Progress(end=math.inf)) as fourth:
         assert fourth == sim.base_urls[0], "a risk that is over is taken by the next"
 
 
@@ -65,9 +66,9 @@ def test_who_waits_takes_no_base_that_was_found_ill_meanwhile(sim: Simulator) ->
 
     sim.stop_base(0)
     with contextlib.ExitStack() as held:
-        assert held.enter_context(pool_of(sim).choose(Progress(end=0))) == first
-        assert held.enter_context(pool_of(sim).choose(Progress(end=0))) == second
-        assert held.enter_context(pool_of(sim, sleep=sleep).choose(Progress(end=0))) == second
+        assert held.enter_context(pool_of(sim).choose(Progress(end=math.inf))) == first
+        assert held.enter_context(pool_of(sim).choose(Progress(end=math.inf))) == second
+        assert held.enter_context(pool_of(sim, sleep=sleep).choose(Progress(end=math.inf))) == second
     assert found == []
 
 
@@ -75,8 +76,8 @@ def test_the_wait_for_others_ends_whatever_the_clock_does(sim: Simulator, clock:
     sleeps = Sleeps()
     with contextlib.ExitStack() as held:
         for _ in range(2):
-            held.enter_context(pool_of(sim).choose(Progress(end=0)))
-        waiting = pool_of(sim, now=clock, sleep=sleeps).choose(Progress(end=0))
+            held.enter_context(pool_of(sim).choose(Progress(end=math.inf)))
+        waiting = pool_of(sim, now=clock, sleep=sleeps).choose(Progress(end=math.inf))
         assert held.enter_context(waiting) == sim.base_urls[0]
     assert round(sum(sleeps.asked)) == config_of(sim).connect_timeout
 
@@ -93,8 +94,8 @@ def test_who_waited_long_enough_takes_no_base_that_is_known_to_be_ill(sim: Simul
     sim.stop_base(0)
     with contextlib.ExitStack() as held:
         for _ in range(2):
-            held.enter_context(pool_of(sim).choose(Progress(end=0)))
-        assert held.enter_context(pool_of(sim, sleep=sleep).choose(Progress(end=0))) == second
+            held.enter_context(pool_of(sim).choose(Progress(end=math.inf)))
+        assert held.enter_context(pool_of(sim, sleep=sleep).choose(Progress(end=math.inf))) == second
     assert len(asked) > 1
 
 
