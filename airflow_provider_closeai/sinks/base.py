@@ -250,7 +250,10 @@ def _name_of(sink: object) -> str:
     name = f"{kind.__module__}.{kind.__qualname__}"
     if kind.__repr__ is object.__repr__:
         return name
-    place = _ADDRESS.sub("", repr(sink))
+    try:
+        place = _ADDRESS.sub("", repr(sink))
+    except Exception:  # of the sink's own: its name is not worth a task
+        return name
     return f"{name} {hashlib.sha256(place.encode(errors='backslashreplace')).hexdigest()[:8]}"
 
 
