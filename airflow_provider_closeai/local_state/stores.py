@@ -11,8 +11,9 @@ from typing import Protocol
 from airflow_provider_closeai.local_state.cleaning import clean_now_and_then
 from airflow_provider_closeai.local_state.folder import private_directory
 
-#: Longer texts are cut: whoever wrote one did not mean it.
+#: No short text, such as the cache of bases, is longer: whoever wrote it did not mean it.
 MAX_BYTES = 256 * 1024
+_MOST_READ = 64 * MAX_BYTES  # when half a million keys were delivered is less; what is longer is cut
 
 
 class Store(Protocol):
@@ -41,7 +42,7 @@ class FileStore:
             path = private_directory() / f"{self._name}.json"
             with open(path, encoding="utf-8", opener=_open_safely) as file:
                 if _is_private(os.fstat(file.fileno())):
-                    return file.read(MAX_BYTES + 1)
+                    return file.read(_MOST_READ)
         return None
 
     def write(self, text: str) -> None:

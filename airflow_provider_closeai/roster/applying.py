@@ -66,8 +66,8 @@ def apply(
     approved = wanted if isinstance(wanted, Plan) else None
     roster = wanted.as_roster() if isinstance(wanted, Plan) else wanted
     checks.check_roster(roster, has_sink=keys is not None, has_ledger=books is not None)
-    with alias_lock(client, LOCK) as note:
-        look = Look(client, roster, keys, books, note)
+    with alias_lock(client, LOCK):
+        look = Look(client, roster, keys, books)
         if approved is not None:
             check_age(approved, look.seen.now)
             options = _bounded(options, approved)

@@ -13,7 +13,6 @@ import msgspec
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
-from airflow_provider_closeai.local_state.stores import FileStore
 from airflow_provider_closeai.provisioning.runner.locking import alias_lock
 from airflow_provider_closeai.provisioning.runner.rotating import DeliveryJournal, Keys
 from airflow_provider_closeai.roster import checks, decide
@@ -76,8 +75,8 @@ def make_plan(
     :raises ClockDisagrees: nobody can tell how old the keys are.
     """
     checks.check_roster(roster, has_sink=keys is not None, has_ledger=books is not None)
-    with alias_lock(client, LOCK) as note:
-        plan = Look(client, roster, keys, books, note).plan(options)
+    with alias_lock(client, LOCK):
+        plan = Look(client, roster, keys, books).plan(options)
     for line in log_lines(plan):
         log.info("%s", line)
     refusal = checks.refusal(plan)
@@ -89,9 +88,7 @@ def make_plan(
 class Look:
     """One look at everything that a plan is made from."""
 
-    def __init__(
-        self, client: CloseAIClient, roster: Roster, keys: Keys | None, books: Books | None, note: str
-    ) -> None:
+    def __init__(self, client: CloseAIClient, roster: Roster, keys: Keys | None, books: Books | None) -> None:
         self.roster, self.keys, self.books = roster, keys, books
         began, self.at = client.clock.monotonic(), client.clock.utc_now()
         items = list(client.iter_listing())
@@ -113,7 +110,7 @@ class Look:
                 self.silence = error
             else:
                 if held is None:  # this host's note says what it delivered
-                    self.journal = DeliveryJournal(FileStore(note), keys.name)
+                    self.journal = DeliveryJournal(client, LOCK, keys.name)
                     held = self.journal.held
         self.seen = Seen(
             accounts=accounts,

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import re
+from pathlib import Path
+
 import pytest
 from support import client_of, clock_with
 
 from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.local_state import cleaning
+from airflow_provider_closeai.local_state.folder import private_directory
+from airflow_provider_closeai.local_state.stores import FileStore
+from airflow_provider_closeai.provisioning.runner.rotating import DeliveryJournal
 from airflow_provider_closeai.roster import Applied, Options, apply, read_roster
 from airflow_provider_closeai.simulator import Simulator
 from airflow_provider_closeai.sinks.base import SinkKeys
@@ -65,3 +74,83 @@ def test_a_sink_of_the_same_class_at_another_place_gets_the_keys(sim: Simulator)
     runs = Runs(sim)
     given = [list(runs.sync("team-a", At(place)).references) for place in ("one/", "one/", "two/", "two/")]
     assert given == [[1], [], [1], []]
+
+
+class Unstable(Plain):
+    """Shows another text in each run."""
+
+    _runs = itertools.count()
+
+    def __repr__(self) -> str:
+        return f"Unstable({next(self._runs)})"
+
+
+class Broken(Plain):
+    """Cannot show itself."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def notes() -> list[Path]:
+    """Return the files in which it is noted when what was delivered."""
+    return [each for each in private_directory().glob("*.note.json") if re.match(r'\{"\d', each.read_text())]
+
+
+def age(seconds: float) -> None:
+    """Make everything of this host older, and clean."""
+    for path in private_directory().iterdir():
+        os.utime(path, times=(path.stat().st_atime, path.stat().st_mtime - seconds))
+    cleaning.clean(private_directory())
+
+
+def test_what_was_delivered_is_known_as_long_as_the_roster_runs(sim: Simulator) -> None:
+    runs = Runs(sim)
+    given = []
+    for _ in range(4):
+        given.append(list(runs.sync("team-a", Plain()).references))
+        age(cleaning.KEEP * 0.6)
+    assert given == [[1], [], [], []]
+
+
+def test_another_sinks_notes_are_forgotten_by_themselves(sim: Simulator) -> None:
+    runs = Runs(sim)
+    for _ in range(4):
+        runs.sync("team-a", Unstable())
+        runs.sync("team-b", Plain())
+        age(cleaning.KEEP * 0.6)
+    assert len(notes()) == 2  # of the last run
+
+
+def test_a_sink_that_cannot_show_itself_is_known_by_its_class(sim: Simulator) -> None:
+    runs = Runs(sim)
+    assert [list(runs.sync("team-a", Broken()).references) for _ in range(2)] == [[1], []]
+
+
+@pytest.mark.parametrize("text", ['{"1":1e300}', '{"1":99999999999999999}', '{"1":null}', "[]", "{", ""])
+def test_a_note_that_cannot_be_read_is_empty(sim: Simulator, text: str) -> None:
+    runs = Runs(sim)
+    runs.sync("team-a", Plain())
+    (note,) = notes()
+    note.write_text(text)
+    assert [list(runs.sync("team-a", Plain()).references) for _ in range(2)] == [[1], []]
+
+
+def test_a_note_holds_when_very_many_keys_were_delivered(sim: Simulator) -> None:
+    client = client_of(sim)
+    ids = range(1_000_000, 1_020_000)
+    DeliveryJournal(client, "roster", "sink").note(ids, client.clock.utc_now())
+    assert list(DeliveryJournal(client, "roster", "sink").held) == list(ids)
+    assert DeliveryJournal(client, "roster", "another").held == {}
+
+
+def test_it_is_said_when_nothing_could_be_noted(
+    sim: Simulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(store: FileStore, text: str) -> None:
+        raise OSError("no space left")
+
+    client = client_of(sim)
+    monkeypatch.setattr(FileStore, "write", refuse)
+    DeliveryJournal(client, "roster", "sink").note([1], client.clock.utc_now())
+    assert "the next run delivers them again" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ import msgspec
 from airflow_provider_closeai.client import failures
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.models import SubAccount
-from airflow_provider_closeai.local_state.stores import FileStore, Store
+from airflow_provider_closeai.local_state.stores import FileStore
 from airflow_provider_closeai.provisioning.reading import read_aliases
 from airflow_provider_closeai.provisioning.requests import RotateRequest
 from airflow_provider_closeai.provisioning.rotate import (
@@ -113,7 +114,8 @@ def rotate(
     :raises CloseAIError: whatever delivering, :func:`delete` and :func:`create` raise.
     """
     alias, clock = request.wanted.alias, client.clock
-    with alias_lock(client, f"rotate:{alias}") as note:
+    what = f"rotate:{alias}"
+    with alias_lock(client, what):
         listed, unreadable = read_aliases(client, [alias])[alias]
         accounts = [account for account in listed if not account.is_other]
         if unreadable:
@@ -121,7 +123,7 @@ def rotate(
         now = clock.utc_now()
         check_clock(accounts, client.platform_time, now)
         failures.require_keys(accounts)
-        journal = DeliveryJournal(FileStore(note), keys.name)
+        journal = DeliveryJournal(client, what, keys.name)
         said = keys.held(accounts)
         held = journal.held if said is None else said
         plan = decide(request, accounts, held, now, keys.replaced(accounts))
@@ -187,28 +189,34 @@ class DeliveryJournal:
     """
     When this host delivered each key: what is known of a sink that cannot say what it holds.
 
-    :param store: where it lies, one note for each sink: rosters that take turns may have sinks of their own.
+    Each sink has a note of its own, and whoever reads it writes it back, since the host's cleaning removes
+    what nobody wrote for days: so only sinks that are not used any more are forgotten.
+
+    :param client: the API.
+    :param what: whose keys they are: ``roster``, or an alias behind ``rotate:``.
     :param sink: names the sink: another one holds nothing yet.
     """
 
-    def __init__(self, store: Store, sink: str) -> None:
-        self._store = store
-        self._sink = sink
-        self._notes: dict[str, dict[int, float]] = {}
-        with contextlib.suppress(Exception):  # what cannot be read proves nothing
-            self._notes = msgspec.json.decode(store.read() or "", type=dict[str, dict[int, float]])
-
-    @property
-    def held(self) -> Held:
-        """Since when each key has been delivered, by account id."""
-        return {key: datetime.fromtimestamp(at, UTC) for key, at in self._since.items()}
+    def __init__(self, client: CloseAIClient, what: str, sink: str) -> None:
+        self._lock = functools.partial(alias_lock, client, f"{what}, delivered to {sink}")
+        #: Since when each key has been delivered, by account id.
+        self.held: dict[int, datetime] = {}
+        with self._lock() as note, contextlib.suppress(Exception):  # what cannot be read proves nothing
+            text = FileStore(note).read() or ""
+            since = msgspec.json.decode(text, type=dict[int, int])
+            self.held = {key: datetime.fromtimestamp(at, UTC) for key, at in since.items()}
+            FileStore(note).write(text)
 
     def note(self, ids: Iterable[int], now: datetime) -> None:
         """Note that the sink has these keys now, and no others that matter."""
-        self._notes[self._sink] = {key: self._since.get(key, now.timestamp()) for key in ids}
-        with contextlib.suppress(OSError):
-            self._store.write(msgspec.json.encode(self._notes).decode())
-
-    @property
-    def _since(self) -> dict[int, float]:
-        return self._notes.get(self._sink, {})
+        self.held = {key: self.held.get(key, now) for key in ids}
+        since = {key: int(at.timestamp()) for key, at in self.held.items()}
+        try:
+            with self._lock() as note:
+                FileStore(note).write(msgspec.json.encode(since).decode())
+        except OSError as error:
+            log.warning(
+                "It could not be noted which keys were delivered (%s): the next run delivers them again, and "
+                "takes them for new. Look at the disk and the temporary folder of this host.",
+                error,
+            )
