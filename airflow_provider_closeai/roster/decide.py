@@ -287,6 +287,7 @@ class _Alias:
                 number=number,
                 after=self._pricing,
                 balance=self.entry.balance,
+                there=tuple(account.id for account in self._accounts),
                 reason=plans.ROTATION if has_old else plans.MISSING,
             )
         )

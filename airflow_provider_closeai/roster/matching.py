@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import msgspec
 
-from airflow_provider_closeai.client.models import SubAccount, UnreadableItem, same_pricing
+from airflow_provider_closeai.client.models import UnreadableItem, same_pricing
 from airflow_provider_closeai.provisioning.rotate import CLOCKS_AGREE, time_text
 from airflow_provider_closeai.roster.decide import Seen
 from airflow_provider_closeai.roster.errors import PlanRefused
@@ -19,8 +19,6 @@ from airflow_provider_closeai.roster.plan import (
     Action,
     Plan,
 )
-
-_SECOND = timedelta(seconds=1)  # times of the platform are cut off to it
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -69,43 +67,70 @@ def match(approved: Plan, wanted: Plan, seen: Seen) -> Matched:
     """
     Decide what to do: what is approved *and* still wanted; of a creation the smaller number.
 
-    What was made since the plan counts against it: applied once more, it makes no more than was approved.
+    What was made since the plan, and is still there, counts against it: applied once more, it makes no more
+    than was approved.
 
     :param approved: the approved plan.
     :param wanted: what would be planned now.
     :param seen: what that was made from.
     """
     may = {action.key: action for action in approved.actions}
+    now = _Now(approved, seen)
     todo, unapproved = [], []
     for action in wanted.actions:
         allowed = may.get(action.key)
         if allowed is None:
             unapproved.append(action)
             continue
-        number = min(action.number, max(allowed.number - _made_since(action, approved, seen), 0))
+        number = min(action.number, max(allowed.number - now.made_since(allowed), 0))
         if number or action.kind != CREATE:
             todo.append(msgspec.structs.replace(action, number=number))
             del may[action.key]
         if number < action.number:
             unapproved.append(msgspec.structs.replace(action, number=action.number - number))
-    skipped = tuple(Skipped(action, _because(action, approved, seen)) for action in may.values())
+    skipped = tuple(Skipped(action, now.because(action)) for action in may.values())
     return Matched(todo=tuple(todo), skipped=skipped, unapproved=tuple(unapproved))
 
 
-def _because(action: Action, approved: Plan, seen: Seen) -> str:
-    there = {account.id: account for account in seen.accounts}
-    if action.id not in there and any(_may_be(item, action) for item in seen.unreadable):
-        return "it cannot be read now"
-    if action.kind == CREATE:
-        is_done = _is_created(action, approved, seen)
-    elif action.kind == DELETE:
-        is_done = action.id not in there
-    else:
-        account = there.get(action.id or 0)
-        is_done = account is not None and same_pricing(account.pricing, action.after or {})
-    if not is_done and seen.silence and action.reason in (ROTATION, ROTATED_OUT):
-        return "it waits for the sink"
-    return "done already" if is_done else "not wanted any more"
+class _Now:
+    """What has become of an approved plan."""
+
+    def __init__(self, approved: Plan, seen: Seen) -> None:
+        self._seen = seen
+        self._counts = {entry.alias: entry.count for entry in approved.entries}
+        self._accounts = {account.id: account for account in seen.accounts}
+        self._ids: dict[str | None, set[int]] = {}
+        for account in seen.accounts:
+            if not account.is_other:
+                self._ids.setdefault(account.alias, set()).add(account.id)
+
+    def made_since(self, action: Action) -> int:
+        """Return how many accounts are there that a creation's alias did not have when it was planned."""
+        if action.kind != CREATE:
+            return 0
+        return len(self._ids.get(action.alias, set()).difference(action.there))
+
+    def because(self, action: Action) -> str:
+        """Say why an approved change is not made."""
+        account, seen = self._accounts.get(action.id or 0), self._seen
+        if account is None and any(_may_be(item, action) for item in seen.unreadable):
+            return "it cannot be read now"
+        if action.kind == CREATE:
+            is_done = self._is_created(action)
+        elif action.kind == DELETE:
+            is_done = account is None
+        else:
+            is_done = account is not None and same_pricing(account.pricing, action.after or {})
+        if not is_done and seen.silence and action.reason in (ROTATION, ROTATED_OUT):
+            return "it waits for the sink"
+        return "done already" if is_done else "not wanted any more"
+
+    def _is_created(self, action: Action) -> bool:
+        """Whether as many were made since as were to be, or are there, successors of old ones aside."""
+        if self.made_since(action) >= action.number:
+            return True
+        there = len(self._ids.get(action.alias, ()))
+        return action.reason != ROTATION and there >= self._counts[action.alias]
 
 
 def _may_be(item: UnreadableItem, action: Action) -> bool:
@@ -113,22 +138,3 @@ def _may_be(item: UnreadableItem, action: Action) -> bool:
     if action.kind == CREATE or item.id is None:
         return item.alias == action.alias or (action.kind != CREATE and item.alias is None)
     return item.id == action.id
-
-
-def _is_created(action: Action, approved: Plan, seen: Seen) -> bool:
-    """Whether as many were made since as were to be created, or are there, successors of old ones aside."""
-    if _made_since(action, approved, seen) >= action.number:
-        return True
-    count = next(each.count for each in approved.entries if each.alias == action.alias)
-    return action.reason != ROTATION and len(_there(action, seen)) >= count
-
-
-def _made_since(action: Action, approved: Plan, seen: Seen) -> int:
-    """Return how many accounts of the alias were created since the plan was made."""
-    theirs = seen.now if seen.platform_time is None else datetime.fromtimestamp(seen.platform_time, UTC)
-    began = approved.made_at + (theirs - seen.now) - _SECOND  # by the platform's clock
-    return sum(each.created is not None and each.created >= began for each in _there(action, seen))
-
-
-def _there(action: Action, seen: Seen) -> list[SubAccount]:
-    return [each for each in seen.accounts if each.alias == action.alias and not each.is_other]

@@ -37,6 +37,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     :param before: the prices that the account has.
     :param after: the prices that it gets.
     :param balance: that a new account gets.
+    :param there: ids that the alias had before the creation: what has another one was made since.
     :param reason: why, in a word or two.
     :param detail: more about it, for a person: it may change from plan to plan.
     """
@@ -48,12 +49,13 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     before: dict[str, Decimal | None] | None = None
     after: dict[str, Decimal] | None = None
     balance: Decimal | None = None
+    there: tuple[int, ...] = ()
     reason: str
     detail: str = ""
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What makes it the same change in two plans; of a creation the number aside."""
+        """What makes it the same change in two plans; of a creation the number, and what is there, aside."""
         return (
             self.kind,
             self.alias,
@@ -76,7 +78,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def record(self) -> dict[str, Any]:
         """Return it as plain JSON."""
-        plain: dict[str, Any] = msgspec.to_builtins(self)
+        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))  # lists, and no tuples
         for name, pricing in (("before", self.before), ("after", self.after)):
             if pricing is not None:
                 plain[name] = {model: factor_json(factor) for model, factor in pricing.items()}
@@ -126,7 +128,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def digest(self) -> str:
         """Names what would be changed: two plans of one digest change the same."""
-        actions = [(*action.key, action.number) for action in self.actions]
+        actions = [(*action.key, action.number, action.there) for action in self.actions]
         entries = [msgspec.structs.replace(entry, line=0) for entry in self.entries]
         what = (self.main_account, self.owns, entries, self.prune, self.max_create, self.max_delete, actions)
         return hashlib.sha256(msgspec.json.encode(what, order="deterministic")).hexdigest()[:_DIGITS]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
+import pytest
 from support import client_of, clock_with
 
+from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.roster import Applied, Options, Plan, apply, make_plan, read_roster
 from airflow_provider_closeai.simulator import Simulator
@@ -36,7 +38,8 @@ class World:
 
     def __init__(self, sim: Simulator, count: int, **entry: object) -> None:
         self.sim = sim
-        self._client = client_of(sim, clock=clock_with(now=lambda: sim.clock.now().timestamp()))
+        self._client = client_of(sim, clock=clock_with(now=lambda: (sim.clock.now() + self.skew).timestamp()))
+        self.skew = timedelta()  # of this worker's clock
         self._keys = SinkKeys(Sink(sim), {}, str)
         accounts = [{"alias": "team-a", "count": count, "balance": 1, "model_pricing": {"gpt-4": 1}, **entry}]
         self._roster = read_roster({"version": 1, "accounts": accounts})
@@ -87,3 +90,31 @@ def test_of_two_approved_the_second_is_made_by_the_next_try(sim: Simulator) -> N
     done = [world.apply(approved) for _ in range(2)]
     assert [each.counts["created"] for each in done] == [1, 0]
     assert done[0].matched.unapproved == ()
+
+
+@pytest.mark.parametrize("skew", [0, 8, -8])
+@pytest.mark.parametrize("age", [0, 1, 300])
+def test_it_matters_what_was_listed_and_no_clock(sim: Simulator, age: int, skew: int) -> None:
+    world = World(sim, 4)
+    for _ in range(2):
+        sim.add_account("team-a", PRICES, balance=1)
+    sim.clock.advance(seconds=age)
+    world.skew = timedelta(minutes=skew)
+    approved = world.plan()
+    world.skew = timedelta()
+    done = [world.apply(approved)]
+    sim.delete_account(1)  # an old one
+    done.append(world.apply(approved))
+    assert [each.counts["created"] for each in done] == [2, 0]
+    assert [each.because for each in done[1].matched.skipped] == ["done already"]
+
+
+def test_what_was_there_is_in_the_digest_and_a_plan_without_it_is_refused(sim: Simulator) -> None:
+    world = World(sim, 2)
+    sim.add_account("team-a", PRICES, balance=1)
+    record = world.plan().record()
+    assert record["actions"][0]["there"] == [1]
+    assert world.plan().digest == record["digest"]
+    del record["actions"][0]["there"]  # as versions before made it
+    with pytest.raises(InvalidParameter, match="another version of this package made it"):
+        Plan.parse(record)
