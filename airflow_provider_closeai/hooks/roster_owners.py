@@ -23,13 +23,21 @@ log = logging.getLogger(__name__)
 #: Seconds for which a roster is remembered after its last run.
 _KEPT = 7 * 24 * 3600.0
 _RENEWED = 3600.0
-_DATE = r"(?:19|20)\d\d[-_]*(?:0[1-9]|1[0-2])[-_]*(?:0[1-9]|[12]\d|3[01])"
+_DATE = r"(?:19|20)\d\d(?P<dash>[-_]?)(?:0[1-9]|1[0-2])(?P=dash)(?:0[1-9]|[12]\d|3[01])"
+_HOUR, _SIXTIETH = r"(?:[01]\d|2[0-3])", r"[0-5]\d"
+#: A time of day behind a date: with all its digits at once, else apart from it.
+_TIME = (
+    rf"(?:{_HOUR}{_SIXTIETH}{_SIXTIETH}|"
+    rf"[-_.T]{_HOUR}(?P<colon>[-_.:]?){_SIXTIETH}(?:(?P=colon){_SIXTIETH}(?:[.,]\d+)?)?)"
+    rf"(?:Z|[-+]{_HOUR}:?{_SIXTIETH})?"
+)
 #: A folder whose name is another with each edit, and only that: a commit's whole id (git-sync 2 writes
-#: ``rev-`` before it), a time stamp that begins with a date, also a ConfigMap's in Kubernetes. What may be a
+#: ``rev-`` before it), a date, with a time of day or without, also a ConfigMap's in Kubernetes. What may be a
 #: name or a number of somebody's stays: of two rosters that are taken for one, each could delete the other's
 #: accounts.
 _MOVING = re.compile(
-    rf"(?<!/)/(?:rev-[0-9a-f]{{7,64}}|[0-9a-f]{{40}}|[0-9a-f]{{64}}|(?:\.\.)?[-_]*{_DATE}[-_.\dTZ]*)(?=/)"
+    r"(?<!/)/(?:rev-[0-9a-f]{7,64}|(?!\d+/)(?:[0-9a-f]{40}|[0-9a-f]{64})|"
+    rf"(?:\.\.)?{_DATE}(?:{_TIME})?)(?=/)"
 )
 #: Where Airflow keeps a DAG bundle: one folder for each version, and one of the newest.
 _IN_BUNDLE = r"/([^/]+)/(?:versions/[^/]+|tracking(?:_repo)?)(?=/)"
@@ -77,8 +85,9 @@ def _name_of(roster: Roster, task: str) -> str:
     name = roster.name.removeprefix("roster ")
     if name == "roster":  # a mapping
         dag, *_, task_id, index = task.split("/") if task.count("/") >= 3 else ("", "", "")
-        return f"of the task {dag}.{task_id}{f'[{index}]' if index.isdecimal() else ''}" if dag else ""
-    path = name.removeprefix("file://")
+        # Ids have dots, and no slashes.
+        return f"of the task {dag}/{task_id}{f'[{index}]' if index.isdecimal() else ''}" if dag else ""
+    path = re.sub("^file:(//(localhost)?)?(?=/)", "", name)
     return _steady(path if "://" in path else os.path.realpath(os.path.expanduser(path)))
 
 

@@ -49,6 +49,10 @@ MOVING = [
     ("", ["bundles/team/tracking_repo", "bundles/team/versions/7"]),  # where Airflow is told to keep them
     ("..data", ["..2026_11_20_08_00_00.123456789", "..2026_11_26_09_30_00.987654321"]),  # a ConfigMap
     ("current", ["releases/2027-01-01T08.30Z", "releases/20270102_0900"]),
+    ("current", ["releases/2027-01-01", "releases/2027_01_02"]),
+    ("current", ["releases/20270101101500", "releases/20270102091500"]),  # Capistrano
+    ("", ["2027-01-01T10:15:00", "2027-01-02T10:15:00.5Z"]),
+    ("", ["2027-01-01T101500+0800", "2027-01-02T10:15:00-03:30"]),
 ]
 #: Folders whose names are all that tells two rosters apart.
 NAMES = [
@@ -58,6 +62,12 @@ NAMES = [
     ("tenants/1000001", "tenants/1000002"),
     ("10002000", "10003000"),  # cost centers
     ("123456789012", "210987654321"),  # AWS accounts
+    ("201501011234", "201501011235"),
+    ("201501019901", "201501019902"),
+    ("20150101249999", "20150101246060"),  # no time of day
+    ("20121231-20130131", "20130131-20130228"),
+    ("2012-12-31-2013-01-31", "2013-01-31_2013-02-28"),
+    ("1234567890" * 4, "1234567891" * 4),
     ("defaced", "effaced"),
     ("facade1", "facade2"),
     (SHAS[0][:7], SHAS[1][:7]),  # too short for a commit that nobody wrote rev- before
@@ -67,9 +77,9 @@ NAMES = [
 class Stored:
     """A file at an address."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, address: str = "s3://aws_default@bucket{}") -> None:
         self.read_bytes = Path(path).read_bytes
-        self._address = f"s3://aws_default@bucket{path}"
+        self._address = address.format(path)
 
     def __str__(self) -> str:
         return self._address
@@ -131,6 +141,15 @@ def test_a_roster_at_an_address_is_the_same_in_each_release(
     assert {account["alias"] for account in sim.accounts()} == {"team-a", "team-b"}
 
 
+def test_a_file_is_the_same_by_all_addresses(sim: Simulator, dag: Any, tmp_path: Path) -> None:
+    addresses = iter(["{}", "file:{}", "file://{}", "file://localhost{}"])
+    folders = [tmp_path / f"releases/2027010{number}" for number in (1, 2, 3, 4)]
+    for number, folder in enumerate(folders):
+        write(folder, mapping("team-a", f"team-{number}"))
+    places = [(folder, folder) for folder in folders]
+    assert applied(dag, places, lambda path: Stored(path, next(addresses))) == []
+
+
 def test_rosters_in_folders_with_names_are_two(sim: Simulator, dag: Any, tmp_path: Path) -> None:
     """Taken for one, each would delete the other's accounts."""
     steps, second = [], []
@@ -155,10 +174,10 @@ def mapping(*aliases: str, owns: str = "team-*") -> dict[str, Any]:
     return {"version": 1, "owns": [owns], "accounts": accounts}
 
 
-def sync_dag(name: str, roster: dict[str, Any]) -> Any:
+def sync_dag(name: str, roster: dict[str, Any], task_id: str = "sync") -> Any:
     """Parse a DAG file that holds a roster, and keeps it so."""
     with DAG(name, schedule=None, start_date=timezone.datetime(2026, 1, 1)) as dag:
-        SyncSubAccountsOperator(task_id="sync", roster=roster, max_create=9)
+        SyncSubAccountsOperator(task_id=task_id, roster=roster, max_create=9)
     return dag
 
 
@@ -175,7 +194,7 @@ def test_two_mappings_of_a_deployment_do_not_own_the_same_alias(
         "four": mapping("team-ads", owns="team-ads"),
     }.items():
         assert run(sync_dag(name, second)).state == "failed"
-        assert f"of the task {name}.sync and of the task one.sync both own 'team-" in " ".join(
+        assert f"of the task {name}/sync and of the task one/sync both own 'team-" in " ".join(
             caplog.messages
         )
     assert sim.accounts() == before
@@ -184,7 +203,13 @@ def test_two_mappings_of_a_deployment_do_not_own_the_same_alias(
     with DAG("file", schedule=None, start_date=timezone.datetime(2026, 1, 1)) as file:
         SyncSubAccountsOperator(task_id="sync", roster=roster, max_create=9)
     assert run(file).state == "failed"
-    assert f"The rosters {roster} and of the task one.sync both own" in " ".join(caplog.messages)
+    assert f"The rosters {roster} and of the task one/sync both own" in " ".join(caplog.messages)
+
+
+def test_a_task_group_in_one_dag_is_not_a_task_of_another(sim: Simulator, database: None) -> None:
+    """Taken for one, each would delete the other's accounts."""
+    assert run(sync_dag("a.b", mapping("team-ads"), "c")).state == "success"
+    assert run(sync_dag("a", mapping("team-news"), "b.c")).state == "failed"
 
 
 def test_one_mapping_in_two_dags_can_be_edited(
