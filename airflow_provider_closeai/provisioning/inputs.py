@@ -124,11 +124,12 @@ def amount(name: str, value: object) -> Decimal:
             name, "is text, and not a number" if is_text else f"is of type {type(value).__name__}", cure
         )
     if not number.is_finite() or number < 0:
-        raise bad(name, f"is {number}", cure)
+        raise bad(name, f"is {shown(number)}", cure)
     as_double = float(number) if number < Decimal("1e300") else math.inf
     short = Decimal(repr(as_double))
     if not math.isfinite(as_double) or number not in (short, Decimal(as_double)):
-        raise bad(name, f"is {number}, more digits than a JSON number carries", "round it to 15 digits")
+        problem = f"is {shown(number)}, more digits than a JSON number carries"
+        raise bad(name, problem, "round it to 15 digits")
     return (number if number == short else short) or Decimal(0)
 
 
@@ -291,7 +292,7 @@ def from_json(name: str, value: object) -> object:
 def shown(value: object) -> str:
     """Show a value in an error, and not all of a long one."""
     try:
-        text = repr(value)
+        text = str(value) if isinstance(value, Decimal) else repr(value)
     except ValueError:  # Python writes no whole numbers of thousands of digits
         text = f"of type {type(value).__name__}, and too long to be shown"
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"

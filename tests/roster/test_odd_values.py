@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ ODD = [HALF, HUGE, [HUGE], {HALF: 1}, {"m": HALF}, {1: 2}, timedelta.max, dateti
 PRICES = [{"model": "m", "pricing_factor": 1, 1: 2, "x": 3}]
 CASES: list[dict[str, Any]] = [{field: value} for field in ENTRY_FIELDS if field != "rotate" for value in ODD]
 CASES += [{"model_pricing": PRICES}, {"over_budget": PRICES, "budget": 1}, {HALF: 1}]
+CASES += [{"balance": value} for value in (-HUGE, Decimal("0." + "3" * 5000))]
 CASES += [{"rotate": {field: value}} for field in (*ROTATE_FIELDS, HALF) for value in ODD]
 
 
@@ -29,6 +31,7 @@ def refused(source: Any) -> str:
         read_roster(source)
     message = str(caught.value)
     message.encode()
+    assert len(message) < 500
     return message
 
 
