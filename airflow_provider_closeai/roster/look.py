@@ -119,7 +119,6 @@ class Look:
             silence="" if self.silence is None else str(self.silence),
             replaced=replaced,
             spent=None if books is None else books.spent(accounts, self.at),
-            platform_time=client.platform_time,
             now=now,
         )
 

@@ -90,7 +90,6 @@ class Model:
             accounts=tuple(each for each in shown if each is not None),
             held=held,
             spent=dict(self.spent),
-            platform_time=self.now.timestamp(),
             now=self.now + self.skew,
         )
 

@@ -323,7 +323,7 @@ def test_a_clock_that_is_wrong_by_more_than_ten_minutes_stops_it(minutes: float)
     model.skew = timedelta(minutes=minutes)
     seen = model.look()
     if abs(minutes) <= 10:
-        check_time(model.roster, seen.accounts, seen.platform_time, seen.now)
+        check_time(model.roster, seen.accounts, model.now.timestamp(), seen.now)
     else:
         with pytest.raises(ClockDisagrees):
-            check_time(model.roster, seen.accounts, seen.platform_time, seen.now)
+            check_time(model.roster, seen.accounts, model.now.timestamp(), seen.now)
