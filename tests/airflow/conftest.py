@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import fcntl
 import functools
 import json
 import os
 import re
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +22,7 @@ from airflow_provider_closeai.simulator import Simulator
 
 # Read once by Airflow, at its import.
 os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = os.path.join(os.environ["AIRFLOW_HOME"], "dags")
-os.environ["AIRFLOW__CORE__FERNET_KEY"] = base64.urlsafe_b64encode(os.urandom(32)).decode()
+os.environ["AIRFLOW__CORE__FERNET_KEY"] = base64.urlsafe_b64encode(bytes(32)).decode()  # of all processes
 # What is retried though it should not be fails its test at once, not after two times five minutes.
 os.environ["AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY"] = "0"
 
@@ -36,13 +39,31 @@ accounts:
 """
 
 
+def copy_database(source: Path, copy: Path) -> None:
+    """Copy a database of SQLite with what lies beside it."""
+    with (
+        contextlib.closing(sqlite3.connect(source)) as one,
+        contextlib.closing(sqlite3.connect(copy)) as other,
+    ):
+        one.backup(other)
+
+
 @pytest.fixture(scope="session")
 def database() -> None:
-    """Migrate this process's database, once."""
+    """Migrate this process's database, or copy the one that another process of this run has migrated."""
     from airflow.utils.db import initdb
 
     Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"]).mkdir(exist_ok=True)
-    initdb()
+    home = Path(os.environ["AIRFLOW_HOME"])
+    run = home.parent if "PYTEST_XDIST_WORKER" in os.environ else home
+    ours, migrated = home / "airflow.db", run / "migrated.db"
+    with open(run / "migrating", "w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if migrated.exists():
+            copy_database(migrated, ours)
+        else:
+            initdb()
+            copy_database(ours, migrated)
     if (3, 0) <= AIRFLOW < (3, 2):
         from airflow.sdk.execution_time import supervisor
 

@@ -140,7 +140,9 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("call", ["list", "create", "update", "delete"])
+@pytest.mark.parametrize(
+    "call", ["list", "create", *(pytest.param(call, marks=pytest.mark.slow) for call in ("update", "delete"))]
+)
 @pytest.mark.parametrize("kind", [*FAULTS, "echo", "echo 200", "down"])
 def test_no_error_and_no_log_record_shows_a_secret(
     sim: Simulator, caplog: pytest.LogCaptureFixture, call: str, kind: str

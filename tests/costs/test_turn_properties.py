@@ -285,7 +285,7 @@ def test_a_figure_is_the_truth_or_is_marked(case: Case) -> None:
     holds(case)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(ledgers(with_refunds, zones=(8, 20), of_ledger=ZONES[:1]))
 def test_a_refund_after_the_turn_is_no_turn(case: Case) -> None:
     """Where it does not turn before it is assumed to: else growth before that may hide a turn."""
