@@ -92,7 +92,9 @@ def test_a_create_that_returned_nothing_is_named_with_the_cure(
     assert sim.requests == []
 
 
-@pytest.mark.parametrize("alias", ["007", "1e3", "none"])
+@pytest.mark.parametrize(
+    "alias", ["007", *(pytest.param(it, marks=pytest.mark.slow) for it in ("1e3", "none"))]
+)
 def test_an_alias_that_looks_like_a_number(sim: Simulator, dag: Any, alias: str) -> None:
     dag.render_template_as_native_obj = True
     wish: dict[str, Any] = {"model_pricing": "{{ params.prices }}", "balance": "{{ 1 }}"}

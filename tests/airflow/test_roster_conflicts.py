@@ -113,6 +113,7 @@ def applied(
     return refused
 
 
+@pytest.mark.slow
 def test_a_roster_is_the_same_in_each_commit(
     sim: Simulator, dag: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -239,6 +239,7 @@ def test_fifty_killed_holders_of_one_thing_leave_nothing() -> None:
     assert names.names == set()
 
 
+@pytest.mark.slow
 def test_killed_holders_that_nobody_waits_for_do_not_add_up() -> None:
     names, time = Names(), Time()
     for number in range(400):

@@ -153,7 +153,7 @@ def test_again_is_no_error(sim: Simulator) -> None:
     assert sim.count("delete") == 1
 
 
-@pytest.mark.parametrize("missing", ["ok", "error"])
+@pytest.mark.parametrize("missing", ["error", pytest.param("ok", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("lag", [0.3, pytest.param(0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["cut_before", "cut_after", "error_after", "garbage", "error_before"])
 def test_after_an_unknown_outcome_all_are_gone(missing: str, lag: float, kind: str) -> None:

@@ -357,7 +357,9 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("alias", ODD, ids=ascii)
+@pytest.mark.parametrize(
+    "alias", [*ODD[:4], *(pytest.param(alias, marks=pytest.mark.slow) for alias in ODD[4:])], ids=ascii
+)
 def test_any_alias_that_exists_is_repriced_and_deleted_by_its_name(alias: str) -> None:
     there = Platform(item(1, alias), item(2, alias.strip() + "!"), item(3, "a"))
 
