@@ -26,8 +26,7 @@ LONGEST = 64 * 2**20
 _LEAST_TO_CONNECT = 1.0  # seconds that an address has before the next one is tried
 _BESIDE = 2**20  # bytes of headers, and of the lengths of chunks
 
-
-# The others are of a body, which http.client hands to no parser.
+#: Defects of headers; the other kinds are of a mail's body, which is not there.
 _UNREAD = (
     email.errors.FirstHeaderLineIsContinuationDefect,
     email.errors.InvalidHeaderDefect,

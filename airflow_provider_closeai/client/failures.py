@@ -99,8 +99,9 @@ def failed_call(call: str, attempts: Sequence[Attempt], *, writes: bool) -> erro
         next_step = "Nothing was sent, nothing was changed. Check the network from this worker to the bases."
         if any(attempt.is_late for attempt in attempts):
             next_step = (
-                "Nothing was sent, nothing was changed. It is noted first, and then a connection is made: is "
-                "Airflow's API server slow, or the proxy?"
+                "Nothing was sent, nothing was changed. What comes before it took too long: discovery, the "
+                "probe of a base, a note at Airflow's API server, or the connection. Mend what is slow, or "
+                "raise the connection's 'deadline'."
             )
     return kind(
         f"{_tried(call, attempts)} {next_step}",
