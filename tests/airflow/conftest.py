@@ -11,7 +11,7 @@ import os
 import re
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +84,31 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 @pytest.fixture
-def sim(database: None, closeai_connection: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
+def sim(
+    database: None, closeai_connection: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Simulator]:
     """Give the platform, with ``closeai_default`` leading to it, and a database to run DAGs with."""
     connection = {**closeai_connection.connection(), "extra": {"max_late": 0.1}}
     monkeypatch.setenv("AIRFLOW_CONN_CLOSEAI_DEFAULT", json.dumps(connection))
-    return closeai_connection
+    yield closeai_connection
+    with (
+        contextlib.closing(sqlite3.connect(Path(os.environ["AIRFLOW_HOME"], "airflow.db"))) as stored,
+        stored,
+    ):
+        stored.execute("delete from variable")  # all tests of a process share its database
+
+
+@pytest.fixture
+def stored_variables(database: None) -> Callable[[str], dict[str, str]]:
+    """Give a function that reads from Airflow's database the Variables whose names have this part."""
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+
+    def read(part: str) -> dict[str, str]:
+        with create_session() as session:
+            return {row.key: row.get_val() for row in session.query(Variable).all() if part in row.key}
+
+    return read
 
 
 @pytest.fixture

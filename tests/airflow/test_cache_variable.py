@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +35,9 @@ def another_host(tmp_path: Path, name: str) -> None:
 
 
 @pytest.fixture
-def variables(database: None) -> Iterator[Any]:
-    """Give a function that reads our Variables, and take them away afterwards."""
-    from airflow.models.variable import Variable
-    from airflow.utils.session import create_session
-
-    def read() -> dict[str, str]:
-        with create_session() as session:
-            return {
-                row.key: row.get_val() for row in session.query(Variable).all() if "closeai_bases" in row.key
-            }
-
-    yield read
-    with create_session() as session:
-        session.execute(sqlalchemy.text("delete from variable"))
+def variables(stored_variables: Callable[[str], dict[str, str]]) -> Callable[[], dict[str, str]]:
+    """Give a function that reads what the cache stored."""
+    return lambda: stored_variables("closeai_bases")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +20,9 @@ HAS_KEYS = AIRFLOW >= (3, 3)
 
 
 @pytest.fixture
-def variables(database: None) -> Iterator[Any]:
-    """Give a function that lists our Variables, and take them away afterwards."""
-    from airflow.models.variable import Variable
-    from airflow.utils.session import create_session
-
-    def read() -> list[str]:
-        with create_session() as session:
-            return sorted(row.key for row in session.query(Variable).all() if "closeai" in row.key)
-
-    def clear() -> None:
-        with create_session() as session:
-            session.execute(sqlalchemy.text("delete from variable"))
-
-    clear()  # what other tests left
-    yield read
-    clear()
+def variables(stored_variables: Callable[[str], dict[str, str]]) -> Callable[[], list[str]]:
+    """Give a function that lists our Variables."""
+    return lambda: sorted(stored_variables("closeai"))
 
 
 def create(dag: Any, count: int) -> Any:

@@ -23,17 +23,25 @@ from urllib.parse import quote
 import psutil
 import requests
 
-HANG = 240  # seconds after which waiting for Airflow counts as hanging
+HANG = 600  # seconds after which waiting for Airflow counts as hanging: on shared cores it may take minutes
 _POLL = 0.1
 #: What the machine says to Airflow stays outside.
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "VIRTUAL_ENV")
 
+#: Those that have been started and not stopped yet.
+STARTED: list[Deployment] = []
+
 
 def wait_until(check: Callable[[], Any], what: str, seconds: float = HANG) -> Any:
-    """Poll until something is true; gives it."""
+    """Poll until something is true; gives it. Where it never is, each Airflow tells what it does instead."""
     end = time.monotonic() + seconds
     while not (found := check()):
-        assert time.monotonic() < end, f"{what}: not within {seconds} s"
+        if time.monotonic() > end:
+            load = " ".join(f"{minutes:.1f}" for minutes in os.getloadavg())
+            problem = AssertionError(f"{what}: not within {seconds} s, load average {load}")
+            for airflow in STARTED:
+                problem.add_note(airflow.what_it_does())
+            raise problem
         time.sleep(_POLL)
     return found
 
@@ -137,6 +145,7 @@ class Deployment:
                 )
             assert done.returncode == 0, (self.home / f"{name}.log").read_text()[-4000:]
         self._tune_database()
+        STARTED.append(self)
         self._keeper = self.keep("processes", self._parts())
         self.wait_until_ready()
 
@@ -172,18 +181,12 @@ class Deployment:
     def wait_until_ready(self) -> None:
         """Wait until all parts answer and are healthy; logs in anew."""
         plan = json.loads((self.home / "processes.json").read_text())
-        try:
-            wait_until(lambda: self._is_ready(len(plan)), "Airflow is ready")
-        except AssertionError as problem:
-            for part in plan:
-                log = self.home / f"{part['name']}.log"
-                if log.exists():
-                    problem.add_note(f"--- {part['name']}\n{log.read_text(errors='replace')[-2000:]}")
-            raise
+        wait_until(lambda: self._is_ready(len(plan)), "Airflow is ready")
 
     def stop(self) -> None:
         """End every process."""
         if self._keeper is not None:
+            STARTED.remove(self)
             end_kept(self._keeper)
         self._session.close()
 
@@ -202,6 +205,18 @@ class Deployment:
         except (requests.RequestException, KeyError, AssertionError):
             return False
         return all(health[part]["status"] == "healthy" for part in ("scheduler", "triggerer"))
+
+    def what_it_does(self) -> str:
+        """Give the states of the newest tasks, and the end of what each process said."""
+        told = [f"In {self.home}:"]
+        with contextlib.suppress(requests.RequestException, AssertionError):
+            newest = "dags/~/dagRuns/~/taskInstances?limit=40&order_by=-id"
+            for task in self.get(newest)["task_instances"]:
+                name = f"{task['dag_id']}.{task['task_id']} {task['dag_run_id']}"
+                told.append(f"{name}: {task['state']} {task['try_number']}")
+        for log in sorted(self.home.glob("*.log")):
+            told += [f"--- {log.name}", log.read_text(errors="replace")[-800:]]
+        return "\n".join(told)
 
     def token(self, name: str = "admin") -> str:
         """Log a user in."""
