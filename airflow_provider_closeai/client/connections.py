@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from requests.adapters import HTTPAdapter
+import requests  # before parts of it, here and elsewhere: a thread that imports it now would see half of it
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HeaderParsingError, NewConnectionError
@@ -193,7 +193,7 @@ def _pools(*, fresh: bool, socks: bool) -> dict[str, type[HTTPConnectionPool]]:
     return {"http": pool(HTTPConnectionPool, plain), "https": pool(HTTPSConnectionPool, secure)}
 
 
-class Adapter(HTTPAdapter):
+class Adapter(requests.adapters.HTTPAdapter):
     """
     requests' adapter with these connections.
 

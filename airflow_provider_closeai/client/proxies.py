@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from requests.utils import get_environ_proxies, select_proxy
+import requests
 from urllib3.util import parse_url
 
 from airflow_provider_closeai.client.errors import ConfigError
@@ -37,8 +37,8 @@ def proxies_for(base: str, configured: Mapping[str, str] | None) -> dict[str, st
     if _is_exempt(base, no_proxy):
         return {}
     from_environment = configured is None or bool(no_proxy and not own)
-    proxies = get_environ_proxies(base) if from_environment else own
-    proxy = select_proxy(base, proxies)
+    proxies = requests.utils.get_environ_proxies(base) if from_environment else own
+    proxy = requests.utils.select_proxy(base, proxies)
     if proxy:
         _check(proxy, "the environment" if from_environment else "the connection's 'proxies'")
     return proxies

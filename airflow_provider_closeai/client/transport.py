@@ -22,8 +22,6 @@ from urllib.parse import urlencode
 
 import msgspec
 import requests
-from requests.structures import CaseInsensitiveDict
-from requests.utils import default_headers
 from urllib3.exceptions import HTTPError
 
 from airflow_provider_closeai import __version__
@@ -53,7 +51,7 @@ class Transport:
         self._urls: dict[str, str] = {}  # bases as requests writes them
         self._adapters: dict[tuple[int, bool], Adapter] = {}
         self._headers = {
-            **default_headers(),
+            **requests.utils.default_headers(),
             "Content-Type": "application/json",
             "User-Agent": user_agent(),
         }
@@ -80,7 +78,7 @@ class Transport:
             self._urls[base] = (request.url or "").rstrip("/")
         request.method = method
         request.url = self._urls[base] + path + (f"?{urlencode(query)}" if query else "")
-        request.headers = CaseInsensitiveDict(self._headers)
+        request.headers = requests.structures.CaseInsensitiveDict(self._headers)
         if auth:
             request.headers["Authorization"] = f"Bearer {self._config.key.reveal()}"
         if body is not None:

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from requests.utils import select_proxy
+import requests
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import ClientConfig
@@ -109,7 +109,7 @@ def _http_client(config: ClientConfig, base: str) -> Any:
         return None
     options: dict[str, Any] = {}
     if config.proxies is not None:
-        proxy = select_proxy(base, proxies_for(base, config.proxies))
+        proxy = requests.utils.select_proxy(base, proxies_for(base, config.proxies))
         options = {"proxy": proxy, "trust_env": False}
     if isinstance(verify, str):
         folder, file = (verify, None) if os.path.isdir(verify) else (None, verify)

@@ -1,9 +1,19 @@
 """Does the I/O of all writes: reads, sends, waits and notes as the decisions say, by the client's clock."""
 
-from airflow_provider_closeai.provisioning.runner.creating import create, create_all
-from airflow_provider_closeai.provisioning.runner.deleting import delete
-from airflow_provider_closeai.provisioning.runner.repricing import reprice
-from airflow_provider_closeai.provisioning.runner.rotating import Rotation, rotate
-from airflow_provider_closeai.provisioning.runner.tries import Try
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_closeai._lazy import import_on_use
+
+if TYPE_CHECKING:
+    from airflow_provider_closeai.provisioning.runner.creating import create, create_all
+    from airflow_provider_closeai.provisioning.runner.deleting import delete
+    from airflow_provider_closeai.provisioning.runner.repricing import reprice
+    from airflow_provider_closeai.provisioning.runner.rotating import Rotation, rotate
+    from airflow_provider_closeai.provisioning.runner.tries import Try
 
 __all__ = ["Rotation", "Try", "create", "create_all", "delete", "reprice", "rotate"]
+
+if not TYPE_CHECKING:
+    __getattr__ = import_on_use(__name__, __all__, "tries", "creating", "deleting", "repricing", "rotating")
