@@ -35,14 +35,14 @@ STARTED: list[Deployment] = []
 def wait_until(check: Callable[[], Any], what: str, seconds: float = HANG) -> Any:
     """Poll until something is true; gives it. Where it never is, each Airflow tells what it does instead."""
     end = time.monotonic() + seconds
-    while not (found := check()):
-        if time.monotonic() > end:
-            load = " ".join(f"{minutes:.1f}" for minutes in os.getloadavg())
-            problem = AssertionError(f"{what}: not within {seconds} s, load average {load}")
-            for airflow in STARTED:
-                problem.add_note(airflow.what_it_does())
-            raise problem
-        time.sleep(_POLL)
+    try:
+        while not (found := check()):
+            assert time.monotonic() < end, f"{what}: not within {seconds} s, load average {os.getloadavg()}"
+            time.sleep(_POLL)
+    except AssertionError as problem:
+        for airflow in STARTED:
+            problem.add_note(airflow.what_it_does())
+        raise
     return found
 
 
