@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import openai
 import pytest
 
 from airflow_provider_closeai.client.errors import CloseAIError, ConfigError, InvalidParameter, MaskedKeys
 from airflow_provider_closeai.hooks.closeai import CloseAIHook
 from airflow_provider_closeai.provisioning.errors import MissingAccounts
 from airflow_provider_closeai.simulator import Simulator
+
+if TYPE_CHECKING:
+    import openai  # a second for each process of the tests
 
 PRICES = [{"model": "gpt-4", "pricing_factor": 1}]
 

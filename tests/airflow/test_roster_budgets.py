@@ -67,7 +67,9 @@ def team(sim: Simulator, tmp_path: Path) -> Team:
     return Team(sim, tmp_path / "ledger")
 
 
-@pytest.mark.parametrize("over", [{}, {"cheap": 1}], ids=["suspended", "cheap"])
+@pytest.mark.parametrize(
+    "over", [{}, pytest.param({"cheap": 1}, marks=pytest.mark.slow)], ids=["suspended", "cheap"]
+)
 def test_three_months_of_overspending(team: Team, over: dict[str, Any]) -> None:
     sim = team.sim
     changes: list[tuple[str, str]] = []

@@ -131,7 +131,9 @@ def test_a_roster_is_the_same_in_each_commit(
     assert {account["alias"] for account in sim.accounts()} == wanted
 
 
-@pytest.mark.parametrize("place", ["file://{}".format, Stored], ids=["file", "s3"])
+@pytest.mark.parametrize(
+    "place", ["file://{}".format, pytest.param(Stored, marks=pytest.mark.slow)], ids=["file", "s3"]
+)
 def test_a_roster_at_an_address_is_the_same_in_each_release(
     sim: Simulator, dag: Any, tmp_path: Path, place: Callable[[str], Any]
 ) -> None:
@@ -151,6 +153,7 @@ def test_a_file_is_the_same_by_all_addresses(sim: Simulator, dag: Any, tmp_path:
     assert applied(dag, places, lambda path: Stored(path, next(addresses))) == []
 
 
+@pytest.mark.slow
 def test_rosters_in_folders_with_names_are_two(sim: Simulator, dag: Any, tmp_path: Path) -> None:
     """Taken for one, each would delete the other's accounts."""
     steps, second = [], []

@@ -29,7 +29,9 @@ def sink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EncryptedFileSink:
     return EncryptedFileSink(tmp_path / "keys", "file_key")
 
 
-@pytest.mark.parametrize("native", [False, True], ids=["text", "native"])
+@pytest.mark.parametrize(
+    "native", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["text", "native"]
+)
 def test_a_plan_is_applied_in_the_same_dag(
     sim: Simulator, dag: Any, roster: Path, sink: EncryptedFileSink, native: bool, tmp_path: Path,
     caplog: pytest.LogCaptureFixture,

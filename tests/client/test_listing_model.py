@@ -99,7 +99,7 @@ def test_none_that_stayed_is_missed_and_none_comes_twice(
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("size", [2, *(pytest.param(it, marks=pytest.mark.slow) for it in (1, 3))])
 def test_one_deletion_and_one_creation_at_any_two_moments(newest_first: bool, size: int) -> None:
     """Together they leave the total as it was; every number, every place, every two calls."""
     for number, deleted_at, created_at in itertools.product(range(2, 9), range(9), range(9)):

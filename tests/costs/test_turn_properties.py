@@ -285,7 +285,7 @@ def test_a_figure_is_the_truth_or_is_marked(case: Case) -> None:
     holds(case)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(ledgers(with_refunds, zones=(8, 20), of_ledger=ZONES[:1]))
 def test_a_refund_after_the_turn_is_no_turn(case: Case) -> None:
     """Where it does not turn before it is assumed to: else growth before that may hide a turn."""
@@ -304,7 +304,7 @@ def holds_in_parts(case: Case) -> None:
             check(account, lines.get(account.number), times)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(ledgers_in_parts())
 def test_a_counter_that_falls_in_parts(case: Case) -> None:
     holds_in_parts(case)

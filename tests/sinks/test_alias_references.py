@@ -153,6 +153,7 @@ def test_a_fleet_is_asked_about_in_few_calls(secrets_manager: Any, vault: Vault)
     assert len(written) == 105
 
 
+@pytest.mark.slow
 def test_a_secret_that_was_deleted_by_hand_is_named_and_the_others_are_kept(secrets_manager: Any) -> None:
     keys = keys_of(SecretsManagerSink("keys/{alias}"), team=1, other=1)
     accounts = [account(1), account(2, "other")]
@@ -228,6 +229,7 @@ def test_a_connection_has_base_and_key_and_keeps_what_others_set(secrets_manager
     assert second["extra"]["closeai"]["sub_account"] == 2
 
 
+@pytest.mark.slow
 def test_another_base_is_written_and_the_key_is_as_old_as_before(secrets_manager: Any) -> None:
     sink = SecretsManagerSink(CONNECTIONS, as_connection=True)
     keys_of(sink, "https://one/v1", team=1).deliver([account(1)])
