@@ -92,7 +92,7 @@ def _files(ledger: Ledger, month: Month) -> list[LedgerFile]:
     daily = {
         file.at.astimezone(zone_of(month.zone)).date(): file for file in ledger.files(SNAPSHOTS, month.name)
     }
-    return sorted([*daily.values(), *ledger.files(DELETED, month.name)], key=lambda file: file.at)
+    return sorted([*daily.values(), *ledger.files(DELETED, month.name)], key=lambda file: file.order)
 
 
 def _rows(ledger: Ledger, file: LedgerFile) -> list[tuple[int, str, Decimal | None]]:

@@ -249,7 +249,9 @@ class _Execution:
 
     def _delete(self) -> None:
         accounts = [self._there[action.id or 0] for action in self._of[DELETE]]
+        at = self._look.at
         if accounts and not self._listings.is_known_good:  # last costs shall not be old ones
+            at = self._client.clock.utc_now()
             accounts = listed_again(self._client, accounts)
         if not accounts:
             return
@@ -260,7 +262,7 @@ class _Execution:
             batch_size=self._options.batch_size,
             dry_run=False,
         )
-        books, at = self._look.books, self._look.at
+        books = self._look.books
         record = None if books is None else lambda accounts: books.record_deleted(accounts, at)
         self._sent_deletions = send_deletions(self._client, accounts, request, record)
         self._listings.watch(self._sent_deletions)

@@ -11,6 +11,7 @@ import pytest
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
+from airflow_provider_closeai.costs import CloseRequest, compute
 from airflow_provider_closeai.hooks.rosters import ApplyOptions, apply_roster, plan_roster
 from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning.runner import Try
@@ -156,3 +157,25 @@ def test_a_platform_that_shows_no_empty_list_is_told(team: Team, caplog: pytest.
     caplog.set_level("INFO")
     team.run()
     assert "whether the platform refuses such a key is not known (refusal unproven)" in caplog.text
+
+
+@pytest.mark.parametrize("settle", [0, 30], ids=["listed again", "one listing"])
+def test_what_a_sync_deletes_is_deleted_in_the_months_report(team: Team, settle: float) -> None:
+    """One run writes what it listed and what it deleted, perhaps both of the same moment."""
+    gone = team.sim.add_account("team-x", FULL)["id"]
+    team.sim.set_rate(gone, Decimal(1))
+    roster = {**team.roster(budget=1000), "owns": ["team-*"]}
+    options: ApplyOptions = {"ledger": team.ledger, "settle": settle, "prune": True, "max_delete": 1}
+    entries = roster["accounts"]
+    for accounts in ([*entries, {"alias": "team-x"}], entries, entries):
+        apply_roster(lambda: team.client, {**roster, "accounts": accounts}, options, Try())
+        team.sim.clock.advance(hours=24)
+    request = CloseRequest.parse(
+        ledger=team.ledger, month="2026-12", currency="CNY", time_zone="Asia/Shanghai"
+    )
+    report = compute(request, clock=team.client.clock.utc_now)
+    [line] = [each for each in report.accounts if each.sub_account_id == gone]
+    assert line.month_to_date == 24
+    assert line.history is not None
+    assert line.history.deleted_at is not None
+    assert "no deletion was recorded" not in "".join(report.warnings)

@@ -25,7 +25,7 @@ from airflow_provider_closeai.costs import tables
 from airflow_provider_closeai.costs.errors import DamagedFile, NotRead
 from airflow_provider_closeai.costs.places import local_path
 from airflow_provider_closeai.costs.store.files import atomic_write, reason
-from airflow_provider_closeai.costs.store.kinds import columns_of
+from airflow_provider_closeai.costs.store.kinds import DELETED, columns_of
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,11 @@ class LedgerFile(msgspec.Struct, frozen=True):
     run: str
     digest: str
     extension: str
+
+    @property
+    def order(self) -> tuple[datetime, bool]:
+        """Where it comes among other files: of one moment, what was deleted had been listed."""
+        return self.at, self.kind == DELETED
 
     @property
     def name(self) -> str:

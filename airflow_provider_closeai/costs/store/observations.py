@@ -58,7 +58,7 @@ def is_empty_of(ledger: Ledger, month: str) -> bool:
 
 def _files(ledger: Ledger, month: Month) -> list[LedgerFile]:
     found = ledger.files(SNAPSHOTS, month.name) + ledger.files(DELETED, month.name)
-    return sorted(found, key=lambda file: (file.at, file.kind))
+    return sorted(found, key=lambda file: file.order)
 
 
 def _read_all(
