@@ -18,6 +18,8 @@ import msgspec
 from airflow_provider_closeai.client.decoding import says_no
 from airflow_provider_closeai.client.errors import safe_text
 
+#: Bytes of an answer that is no success; of a longer one no message is read.
+LONGEST_MESSAGE = 2**20
 _THROTTLED = (408, 429)
 _UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 
@@ -149,6 +151,8 @@ def platform_message(body: bytes, key: str = "") -> str | None:
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
+    if len(body) > LONGEST_MESSAGE:
+        return {}
     try:
         answer = json.loads(body.decode("utf-8", "replace"))  # takes half an emoji, which msgspec does not
     except (ValueError, RecursionError):

@@ -28,6 +28,8 @@ MAX_WAIT = 15 * 60.0
 _MOST_DOUBLINGS = 4
 _MOST = 10**9  # of a priority
 _MOST_BASES, _LONGEST_ADDRESS, _LONGEST_TEXT = 100, 250, 80  # more would not fit into the cache
+_MOST_WARNINGS = 10
+_MOST_QUOTINGS = 5
 
 
 def ranked(bases: Iterable[ApiBase]) -> list[ApiBase]:
@@ -89,20 +91,22 @@ def usable(links: Iterable[ApiBase], allowed_hosts: Sequence[str]) -> tuple[ApiB
     :param allowed_hosts: globs; empty: any host.
     """
     kept: dict[str, ApiBase] = {}
+    dropped: list[str] = []
     for link in ranked(links):
         try:
             origin = without_v1(clean_origin(link.api))
         except ValueError as problem:
-            log.warning("Discovery lists a base whose address %s: dropped.", problem)
+            dropped.append(f"a base whose address {problem}")
             continue
         host = urlsplit(origin).hostname or ""
         if allowed_hosts and not any(fnmatch.fnmatch(host, glob.lower()) for glob in allowed_hosts):
-            log.warning("Discovery lists %s, which 'allowed_hosts' does not admit: dropped.", origin)
+            dropped.append(f"{origin}, which 'allowed_hosts' does not admit")
             continue
         if len(origin) > _LONGEST_ADDRESS:
-            log.warning("Discovery lists a base whose address has %d characters: dropped.", len(origin))
+            dropped.append(f"a base whose address has {len(origin)} characters")
             continue
         kept.setdefault(origin, msgspec.structs.replace(link, api=origin))
+    _warn_of(dropped)
     if len(kept) > _MOST_BASES:
         log.warning("Discovery lists %d bases: the best %d of them are used.", len(kept), _MOST_BASES)
     return tuple(kept.values())[:_MOST_BASES]
@@ -147,7 +151,8 @@ def decode_links(content: bytes, key: str = "") -> tuple[ApiBase, ...]:
     :param content: its body.
     :param key: the key that was sent: a base that shows it would be logged, cached and handed on.
     """
-    links = []
+    links: list[ApiBase] = []
+    dropped: list[str] = []
     entries = loads(content)
     if not isinstance(entries, list):
         raise msgspec.ValidationError("Expected a list of bases")
@@ -155,10 +160,10 @@ def decode_links(content: bytes, key: str = "") -> tuple[ApiBase, ...]:
         fields = entry if isinstance(entry, dict) else {}
         api, desc, status = fields.get("api"), fields.get("desc"), fields.get("status", "ok")
         if not isinstance(api, str):
-            log.warning("Discovery lists an entry that names no base: dropped.")
+            dropped.append("an entry that names no base")
             continue
         if key and any(_shows(key, str(text)) for text in (api, desc, status)):
-            log.warning("Discovery lists a base with the key in its address, desc or status: dropped.")
+            dropped.append("a base with the key in its address, desc or status")
             continue
         links.append(
             ApiBase(
@@ -168,13 +173,23 @@ def decode_links(content: bytes, key: str = "") -> tuple[ApiBase, ...]:
                 status=safe_text(status)[:_LONGEST_TEXT] if isinstance(status, str) else "unknown",
             )
         )
+    _warn_of(dropped)
     return tuple(links)
 
 
+def _warn_of(dropped: Sequence[str]) -> None:
+    for what in dropped[:_MOST_WARNINGS]:
+        log.warning("Discovery lists %s: dropped.", what)
+    if len(dropped) > _MOST_WARNINGS:
+        log.warning("Discovery lists %d more like these: dropped.", len(dropped) - _MOST_WARNINGS)
+
+
 def _shows(key: str, text: str) -> bool:
-    """Say whether a text shows the key, however often it was quoted, and with what addresses lose."""
-    while (plain := unquote(text)) != text:
-        text = plain
+    """Say whether a text shows the key, quoted or not, and with what addresses lose."""
+    for _ in range(_MOST_QUOTINGS):
+        text = unquote(text)
+    if unquote(text) != text:
+        return True  # quoted so often, it is there to hide something
     return key.lower() in re.sub(r"[\t\r\n]", "", text).lower()
 
 

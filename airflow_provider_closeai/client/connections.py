@@ -24,7 +24,8 @@ from airflow_provider_closeai.client.proxies import is_socks
 #: Bytes of an answer, unpacked, that are read at most.
 LONGEST = 64 * 2**20
 _LEAST_TO_CONNECT = 1.0  # seconds that an address has before the next one is tried
-_BESIDE = 2**20  # bytes of headers, and of the lengths of chunks
+_HEAD = 16 * 2**10  # bytes of headers; their readers take minutes for more
+_BESIDE = 2**20  # bytes of the lengths of chunks
 
 #: Defects of headers; the other kinds are of a mail's body, which is not there.
 _UNREAD = (
@@ -54,14 +55,19 @@ wire = Wire()
 
 
 class TooLong(OSError):
-    """More came than an answer may have."""
+    """More came than an answer may have; its text says of what."""
 
 
 class _Counted(io.RawIOBase):
     """Reads no more than a bound: of some broken chunks http.client reads whatever comes, at once."""
 
-    def __init__(self, raw: Any, most: int) -> None:
-        self._raw, self._left = raw, most
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self.allow("its headers are", _HEAD)
+
+    def allow(self, what: str, most: int) -> None:
+        """Let so many bytes more be read."""
+        self._left, self._problem = most, f"{what} longer than {most // 2**10} KiB"
 
     def readable(self) -> bool:
         return True
@@ -70,7 +76,7 @@ class _Counted(io.RawIOBase):
         count: int | None = self._raw.readinto(buffer)
         self._left -= count or 0
         if self._left < 0:
-            raise TooLong
+            raise TooLong(self._problem)
         return count
 
     def close(self) -> None:
@@ -87,7 +93,8 @@ class _Response(http.client.HTTPResponse):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fp: Any = io.BufferedReader(_Counted(self.fp.detach(), wire.longest + _BESIDE))
+        self._counted = _Counted(self.fp.detach())
+        self.fp: Any = io.BufferedReader(self._counted)
 
     def begin(self) -> None:
         try:
@@ -100,6 +107,7 @@ class _Response(http.client.HTTPResponse):
         has_rest = isinstance(rest, str) and rest != ""
         if has_rest or any(isinstance(defect, _UNREAD) for defect in self.headers.defects):
             raise HeaderParsingError([], None)  # else urllib3 logs what it cannot read, keys and all
+        self._counted.allow("its answer is", wire.longest + _BESIDE)
 
     def _read_head(self) -> None:
         super().begin()

@@ -21,6 +21,7 @@ from airflow_provider_closeai.client.models import (
 )
 
 _MOST_NAMELESS = 1000  # more entries without an id are no accounts: each would be kept and told of
+_MANY = 100_000  # values; Python keeps each in a hundred times the bytes that it can be written in
 _LONGEST_INTEGER = 40  # digits; Python refuses thousands of them, and the whole answer with them
 
 
@@ -88,6 +89,8 @@ def decode_create(content: bytes) -> CreateAnswer:
 
 
 def _decode_item_by_item(content: bytes) -> SubAccountPage:
+    if sum(map(content.count, (b",", b"{", b"["))) > max(_MANY, len(content) // 8):
+        raise ValueError("its entries are no accounts")
     answer = loads(content)
     entries = answer.get("items") if isinstance(answer, dict) else None
     if not isinstance(entries, list):

@@ -92,11 +92,12 @@ class BasePool:
         progress.bases = len(candidates)
         bases = retry.preferred(candidates, progress.attempts)
         with contextlib.ExitStack() as risk:
-            base = bases[0] if len(bases) == 1 else self._risked(bases, known, risk)
+            base = bases[0] if len(bases) == 1 else self._risked(bases, known, risk, progress.end)
             self._seen[base] = known.verdicts.get(base)
             yield base
 
-    def _risked(self, bases: Sequence[str], known: PoolState, risk: contextlib.ExitStack) -> str:
+    def _risked(self, bases: Sequence[str], known: PoolState, risk: contextlib.ExitStack, end: float) -> str:
+        end = min(end, self._monotonic() + self._config.connect_timeout)
         for _ in range(max(1, round(self._config.connect_timeout / _POLL_EVERY))):
             untried = [base for base in bases if self._is_old(known.verdicts.get(base))]
             for base in bases:
@@ -109,7 +110,7 @@ class BasePool:
                     if mine.enter_context(self._cache.try_lock(f"risk-{name}")):
                         risk.push(mine.pop_all())
                         return base
-            if not untried:
+            if not untried or self._monotonic() >= end:
                 break
             self._sleep(_POLL_EVERY)  # others are finding out about each of them
             known = self._cache.read()

@@ -25,7 +25,7 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from airflow_provider_closeai import __version__
-from airflow_provider_closeai.client.answers import Attempt, Outcome, judge
+from airflow_provider_closeai.client.answers import LONGEST_MESSAGE, Attempt, Outcome, judge
 from airflow_provider_closeai.client.config import ClientConfig
 from airflow_provider_closeai.client.connections import LONGEST, Adapter, TooLong, wire
 from airflow_provider_closeai.client.models import encode
@@ -33,7 +33,6 @@ from airflow_provider_closeai.client.proxies import SOCKS_ERRORS, proxies_for
 from airflow_provider_closeai.client.retry_after import parse_date, parse_retry_after
 from airflow_provider_closeai.client.watchdog import Limit, ends
 
-_LONGEST_MESSAGE = 2**20  # bytes of an answer that is no success
 _PIECE = 10 * 2**10  # as read from the wire: a packed one is a thousand times as long
 _CUT = "the connection was cut before a whole answer came"
 
@@ -163,7 +162,7 @@ def _content(response: requests.Response, longest: int) -> bytes | ValueError:
         return ValueError("packed twice")  # a few KiB can take minutes to unpack
     pieces, length = [], 0
     if not response.ok:
-        longest = min(longest, _LONGEST_MESSAGE)
+        longest = min(longest, LONGEST_MESSAGE)
     for piece in response.iter_content(_PIECE):
         pieces.append(piece)
         length += len(piece)
@@ -184,13 +183,15 @@ def _network_failure(error: Exception, late: bool, timeouts: tuple[float, float]
         return f"no connection within {timeouts[0]:.3g} s"
     if wire.is_refused:
         return "it could not be sent in time, and was not sent"
-    names = {type(cause).__name__ for cause in _causes(error)}
+    causes = _causes(error)
+    names = {type(cause).__name__ for cause in causes}
     if names & SOCKS_ERRORS:
         return "the SOCKS proxy failed"
     if "HeaderParsingError" in names:
         return "its headers cannot be read"
-    if TooLong.__name__ in names:
-        return f"its answer is longer than {wire.longest // 2**10} KiB"
+    for cause in causes:
+        if isinstance(cause, TooLong):
+            return str(cause)
     if "ReadTimeoutError" in names:
         what, seconds = ("answer", timeouts[1]) if wire.sent else ("connection", timeouts[0])
         return f"no {what} within {seconds:.3g} s"

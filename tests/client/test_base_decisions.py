@@ -110,3 +110,19 @@ def test_base_to_use(healthy: str, require: Any, use: int | None) -> None:
         BaseHealth(ApiBase(f"https://{rank}"), seen == "1", 0, "") for rank, seen in enumerate(healthy)
     ]
     assert base_to_use(healths, require) == (None if use is None else f"https://{use}")
+
+
+def test_an_address_that_is_quoted_without_an_end_takes_no_time(caplog: pytest.LogCaptureFixture) -> None:
+    """Each layer was taken off by itself, for hours: this test would not end."""
+    address = "https://x/%" + "25" * 300_000
+    content = json.dumps([{"api": address}, {"api": "https://one"}]).encode()
+    assert [link.api for link in decode_links(content, "sk-key")] == ["https://one"]
+    assert "key in its address" in caplog.text
+
+
+def test_of_many_entries_that_are_dropped_some_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    links = [*({"api": f"ftp://{number}"} for number in range(500)), *[0] * 500, {"api": "https://one"}]
+    found = usable(decode_links(json.dumps(links).encode()), [])
+    assert [link.api for link in found] == ["https://one"]
+    assert len(caplog.messages) == 22
+    assert caplog.text.count("490 more like these: dropped") == 2

@@ -7,13 +7,17 @@ import json
 import logging
 import socket
 import time
+import tracemalloc
 from decimal import Decimal
 
 import pytest
 from support import fixed_client, item, platform, raw_server, read_request
 
+from airflow_provider_closeai.client.answers import Outcome, judge
 from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.client.decoding import decode_page
 from airflow_provider_closeai.client.errors import OutcomeUnknown
+from airflow_provider_closeai.client.retry_after import parse_date, parse_retry_after
 
 SECRET = "sk-" + 2 * "verysecret" + "1234"  # made up, and not written as a key is
 
@@ -86,6 +90,34 @@ def test_headers_of_other_kinds_are_read(header: str) -> None:
     assert len(seen) == 1  # one connection
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Retry-After: 1" + " " * 60_000 + "x",
+        'Content-Type: multipart/x; a="' + ";" * 60_000,
+        "Set-Cookie: " * 2000,
+    ],
+    ids=["wait", "type", "cookie"],
+)
+@pytest.mark.parametrize("name", ["list", "create"])
+def test_headers_without_an_end_are_not_read(name: str, header: str) -> None:
+    def serve(connection: socket.socket, number: int) -> None:
+        read_request(connection)
+        connection.sendall(f"HTTP/1.1 200 OK\r\n{header}\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+
+    headers_are_long = pytest.raises(OutcomeUnknown, match="its headers are longer than 16 KiB")
+    with raw_server(serve) as (port, _), headers_are_long:
+        call(fixed_client(f"http://127.0.0.1:{port}", max_attempts=1), name)
+
+
+def test_waits_and_dates_without_an_end_take_no_time() -> None:
+    """Each of these took minutes or more: this test would not end."""
+    for value in ("1" + " " * 10**6 + "x", "Thu, " * 10**6, "9" * 10**6, "1, " + "2, " * 10**6):
+        assert parse_retry_after(value, 0.0) in (None, 1.0)
+        assert parse_date(value) is None
+    assert parse_retry_after("7 seconds , 8", 0.0) == 7.0
+
+
 @pytest.mark.parametrize("chunk", [b"-1\r\n", b"fffffffffff\r\n"])
 def test_what_a_broken_length_announces_is_not_read_to_its_end(chunk: bytes) -> None:
     sent = 0
@@ -133,6 +165,33 @@ def test_entries_that_are_no_accounts_are_not_kept_one_by_one(caplog: pytest.Log
         with pytest.raises(OutcomeUnknown, match="its entries are no accounts"):
             list(client.iter_sub_accounts())
     assert len(caplog.records) < 10
+
+
+@pytest.mark.parametrize("entry", [b"{}", b"[]", b"[[[]]]", b'{"id": 1}', b"0"])
+def test_an_answer_of_nothing_but_brackets_takes_no_hundredfold_memory(entry: bytes) -> None:
+    content = b'{"items": [' + b", ".join([entry] * (2**21 // len(entry))) + b"]}"
+    tracemalloc.start()
+    try:
+        attempt = judge("https://one", 200, content, None, decode_page)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert attempt.detail == "status 200, but not what the API answers (its entries are no accounts)"
+    assert peak < 8 * len(content)
+
+
+def test_a_success_of_mebibytes_that_is_none_is_read_for_no_message() -> None:
+    content = json.dumps({"success": False, "message": "told", "more": "x" * 2**21}).encode()
+    attempt = judge("https://one", 200, content, None, decode_page)
+    assert attempt.outcome is Outcome.UNKNOWN
+    assert "told" not in attempt.detail
+
+
+def test_a_long_listing_with_one_broken_entry_costs_that_entry() -> None:
+    entries = [item(number, "a,b" * 20) for number in range(20_000)]
+    page = decode_page(json.dumps({"items": [*entries, {"id": 0}], "total": 20_001}, indent=1).encode())
+    assert len(page.items or ()) == 20_000
+    assert [each.id for each in page.unreadable] == [0]
 
 
 @pytest.mark.parametrize("first", [True, False])

@@ -20,6 +20,7 @@ from support import (
     read_request,
 )
 
+from airflow_provider_closeai import local_state
 from airflow_provider_closeai.client.bases import is_lost
 from airflow_provider_closeai.client.cache import Cache, PoolState
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -80,6 +81,33 @@ def test_the_wait_for_others_ends_whatever_the_clock_does(sim: Simulator, clock:
         waiting = pool_of(sim, now=clock, sleep=sleeps).choose(Progress(end=math.inf))
         assert held.enter_context(waiting) == sim.base_urls[0]
     assert round(sum(sleeps.asked)) == config_of(sim).connect_timeout
+
+
+@pytest.mark.parametrize("seconds", [math.inf, 2])
+def test_the_wait_for_others_ends_in_time_whatever_a_read_of_the_store_takes(
+    sim: Simulator, seconds: float
+) -> None:
+    passed = 0.0
+
+    class SlowStore:
+        def read(self) -> str | None:
+            nonlocal passed
+            passed += 0.4
+            return None
+
+        def write(self, text: str) -> None:
+            pass
+
+    config = config_of(sim)
+    clock = local_state.Clock(monotonic=lambda: passed, sleep=lambda seconds: None)
+    pool = BasePool(config, Transport(config), Cache(config, lambda name: SlowStore()), clock)
+    with contextlib.ExitStack() as held:
+        for _ in range(2):
+            held.enter_context(pool_of(sim).choose(Progress(end=math.inf)))
+        pool.known()
+        passed = 0.0
+        held.enter_context(pool.choose(Progress(end=seconds)))
+    assert passed <= min(config.connect_timeout, seconds) + 2 * 0.4
 
 
 def test_who_waited_long_enough_takes_no_base_that_is_known_to_be_ill(sim: Simulator) -> None:
