@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
-from airflow_provider_closeai.costs import CloseRequest, compute
+from airflow_provider_closeai.costs import CloseRequest, Report, Run, compute
 from airflow_provider_closeai.hooks.rosters import ApplyOptions, apply_roster, plan_roster
 from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning.runner import Try
@@ -57,6 +57,13 @@ class Team:
             [account] = [each for each in self.sim.accounts() if each["id"] == number]
             models = {each["model"] for each in account["model_pricing"]}
             self.sim.set_rate(number, Decimal(1 if "gpt-4" in models else "0.125" if models else 0))
+
+    def report(self) -> Report:
+        """Compute December."""
+        request = CloseRequest.parse(
+            ledger=self.ledger, month="2026-12", currency="CNY", time_zone="Asia/Shanghai"
+        )
+        return compute(request, clock=self.client.clock.utc_now)
 
     def prices(self) -> list[Any]:
         return [account["model_pricing"] for account in self.sim.accounts("team-a")]
@@ -170,12 +177,23 @@ def test_what_a_sync_deletes_is_deleted_in_the_months_report(team: Team, settle:
     for accounts in ([*entries, {"alias": "team-x"}], entries, entries):
         apply_roster(lambda: team.client, {**roster, "accounts": accounts}, options, Try())
         team.sim.clock.advance(hours=24)
-    request = CloseRequest.parse(
-        ledger=team.ledger, month="2026-12", currency="CNY", time_zone="Asia/Shanghai"
-    )
-    report = compute(request, clock=team.client.clock.utc_now)
+    report = team.report()
     [line] = [each for each in report.accounts if each.sub_account_id == gone]
     assert line.month_to_date == 24
     assert line.history is not None
     assert line.history.deleted_at is not None
     assert "no deletion was recorded" not in "".join(report.warnings)
+
+
+def test_a_sync_that_is_cleared_days_later_takes_away_nothing_that_was_seen(team: Team) -> None:
+    gone = team.sim.add_account("team-x", FULL)["id"]
+    team.sim.set_rate(gone, Decimal(1))
+    run = Run(key="0123456789ab")  # the same for each try
+    options: ApplyOptions = {"ledger": team.ledger, "settle": 0}
+    team.sim.clock.advance(hours=24)
+    apply_roster(lambda: team.client, team.roster(budget=1000), options, Try(), run=run)
+    team.sim.delete_account(gone)
+    team.sim.clock.advance(hours=72)
+    apply_roster(lambda: team.client, team.roster(budget=1000), options, Try(), run=run)
+    [line] = [each for each in team.report().accounts if each.sub_account_id == gone]
+    assert line.month_to_date == 24

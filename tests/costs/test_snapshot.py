@@ -160,6 +160,14 @@ def test_an_empty_listing_is_refused_unless_it_was_empty(
     assert recorder.take(Platform(usage="7"), run="c" * 12).file.rows == 0
 
 
+def test_a_deletion_counts_whichever_month_it_was_in(recorder: Recorder, clock: Clock) -> None:
+    recorder.take(Platform(account(1), usage="7"))
+    clock.at = local("12-10 09:00")  # without a snapshot in that month
+    recorder.deleted([account(1)], run="b" * 12)
+    clock.at = local("01-15 09:00").replace(year=clock.at.year + 1)
+    assert recorder.take(Platform(usage="7"), run="c" * 12).file.rows == 0
+
+
 def test_a_control_total_that_fails_costs_no_snapshot(
     recorder: Recorder, ledger: Ledger, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:

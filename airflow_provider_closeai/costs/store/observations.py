@@ -167,7 +167,8 @@ def accounts_left(ledger: Ledger, month: Month) -> tuple[LedgerFile | None, list
         return last, []
     deleted = {
         account_id
-        for name in {last.month, month.name}
+        for name in ledger.months(DELETED)
+        if last.month <= name <= month.name
         for file in ledger.files(DELETED, name)
         if file.at >= last.at  # what is listed after the record of its deletion was not deleted
         for account_id in ledger.read(file, ["sub_account_id"])[0]
