@@ -105,7 +105,13 @@ def test_a_missing_account_may_appear_so_it_is_retried(sim: Simulator, dag: Any)
     assert done.task("update") == "success 2"
 
 
-@pytest.mark.parametrize("fault", ["cut_after", "error_after", "garbage", "cut_before"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "cut_after",
+        *(pytest.param(it, marks=pytest.mark.slow) for it in ("error_after", "garbage", "cut_before")),
+    ],
+)
 def test_an_unknown_outcome_is_settled_within_the_try(sim: Simulator, dag: Any, fault: str) -> None:
     sim.fault("create", fault)
     with dag:

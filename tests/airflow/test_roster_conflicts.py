@@ -144,6 +144,7 @@ def test_a_roster_at_an_address_is_the_same_in_each_release(
     assert {account["alias"] for account in sim.accounts()} == {"team-a", "team-b"}
 
 
+@pytest.mark.slow
 def test_a_file_is_the_same_by_all_addresses(sim: Simulator, dag: Any, tmp_path: Path) -> None:
     addresses = iter(["{}", "file:{}", "file://{}", "file://localhost{}"])
     folders = [tmp_path / f"releases/2027010{number}" for number in (1, 2, 3, 4)]

@@ -100,16 +100,21 @@ def test_a_taken_port(sim: Simulator) -> None:
     ("options", "words"),
     [
         (["--port", "65535"], "port must be from 1 to 65533: each base takes the next one"),
-        (["--port", "-1"], "port must be from 1 to 65533"),
-        (["--speed", "-1"], "speed must be from 0 to 1000000"),
         (["--speed", "nan"], "speed must be from 0 to 1000000"),
-        (["--bases", "0"], "bases must be from 1 to 100"),
-        (["--bases", "100000"], "bases must be from 1 to 100"),
-        (["--state", "/"], "the state file / is a directory"),
-        (["--state", ""], "is a directory"),
         (["--state", "/no/such/folder/state.json"], "state.json does not exist"),
-        (["--state=~/no/such/state.json"], "/no/such/state.json does not exist"),
-        (["--time-scale", "60"], "unrecognized arguments"),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in [
+                (["--port", "-1"], "port must be from 1 to 65533"),
+                (["--speed", "-1"], "speed must be from 0 to 1000000"),
+                (["--bases", "0"], "bases must be from 1 to 100"),
+                (["--bases", "100000"], "bases must be from 1 to 100"),
+                (["--state", "/"], "the state file / is a directory"),
+                (["--state", ""], "is a directory"),
+                (["--state=~/no/such/state.json"], "/no/such/state.json does not exist"),
+                (["--time-scale", "60"], "unrecognized arguments"),
+            ]
+        ),
     ],
     ids=str,
 )

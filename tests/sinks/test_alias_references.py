@@ -242,6 +242,7 @@ def test_another_base_is_written_and_the_key_is_as_old_as_before(secrets_manager
     assert held
 
 
+@pytest.mark.slow
 def test_a_base_of_ones_own_stays(secrets_manager: Any) -> None:
     sink = SecretsManagerSink(CONNECTIONS, as_connection=True, base_url="https://gateway/openai")
     keys_of(sink, "https://one/v1", team=1).deliver([account(1)])

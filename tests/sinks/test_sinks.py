@@ -34,6 +34,7 @@ def stored(client: Any) -> dict[str, str]:
     return {name: client.get_secret_value(SecretId=name)["SecretString"] for name in names}
 
 
+@pytest.mark.slow
 def test_secrets_manager_keeps_each_key_under_one_name(
     closeai_connection: Simulator, create: Create, secrets_manager: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
