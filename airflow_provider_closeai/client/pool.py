@@ -97,7 +97,7 @@ class BasePool:
             yield base
 
     def _risked(self, bases: Sequence[str], known: PoolState, risk: contextlib.ExitStack, end: float) -> str:
-        end = min(end, self._monotonic() + self._config.connect_timeout)
+        end = min(end, self._monotonic() + self._config.connect_timeout)  # a look may take long itself
         for _ in range(max(1, round(self._config.connect_timeout / _POLL_EVERY))):
             untried = [base for base in bases if self._is_old(known.verdicts.get(base))]
             for base in bases:

@@ -15,7 +15,7 @@ _NEAR = 7 * 24 * 3600.0  # a number this near to now is a time since 1970, as so
 _SECONDS = re.compile(
     r"\+?([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(?:(?:s|secs?|seconds?)\s*)?(?:,.*)?", re.ASCII | re.IGNORECASE
 )
-_LONGEST_TEXT = 100  # characters; of more, some of the readers take minutes
+_LONGEST_TEXT = 100  # characters of a date
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:
@@ -24,7 +24,7 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
 
     A date is in UTC unless it says otherwise, whatever this host's time zone.
     """
-    text = (value or "")[:_LONGEST_TEXT].strip().strip("\"'")
+    text = (value or "").strip().strip("\"'")
     seconds = _SECONDS.fullmatch(text)
     at = float(seconds[1]) if seconds else parse_date(text)
     if at is None:
@@ -40,11 +40,12 @@ def parse_date(text: str) -> float | None:
 
     :param text: an HTTP date in any of its three forms, or one of ISO 8601; in UTC unless it says otherwise.
     """
+    text = text[:_LONGEST_TEXT]
     with contextlib.suppress(ValueError, OverflowError):
-        at = datetime.fromisoformat(text[:_LONGEST_TEXT])
+        at = datetime.fromisoformat(text)
         return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
     with contextlib.suppress(ValueError, TypeError, IndexError, OverflowError):
-        parts = email.utils.parsedate_tz(text[:_LONGEST_TEXT])  # knows all three forms of HTTP dates
+        parts = email.utils.parsedate_tz(text)  # knows all three forms of HTTP dates
         if parts is not None:
             return float(calendar.timegm(parts[:9]) - (parts[9] or 0))
     return None

@@ -150,17 +150,16 @@ class LedgerBooks:
 
     def record_listing(self, accounts: Sequence[SubAccount], at: datetime) -> None:
         """Record a whole listing as a snapshot, unless the month has turned since."""
-        from airflow_provider_closeai.costs import Run, SnapshotRefused, run_key, snapshot
+        from airflow_provider_closeai.costs import SnapshotRefused, snapshot
         from airflow_provider_closeai.costs.accounting.months import month_of
 
         zone = self._snapshot.time_zone
         if month_of(at, zone) != month_of(self._now(), zone):
             log.warning("This listing is not recorded in the ledger: the month has turned since it began.")
             return
-        # Of this look alone: cleared days later, the run would take away what it saw then.
-        run = Run(key=run_key(self._run.key, at))
         try:
-            snapshot(self._snapshot, lambda: _Listed(accounts), run=run, clock=lambda: at)
+            # Not of the task's run: cleared days later, that would take away what it saw now.
+            snapshot(self._snapshot, lambda: _Listed(accounts), clock=lambda: at)
         except SnapshotRefused as refused:
             log.warning("This listing is not recorded in the ledger: %s", refused)
 

@@ -113,7 +113,7 @@ def test_base_to_use(healthy: str, require: Any, use: int | None) -> None:
 
 
 def test_an_address_that_is_quoted_without_an_end_takes_no_time(caplog: pytest.LogCaptureFixture) -> None:
-    """Each layer was taken off by itself, for hours: this test would not end."""
+    """Each layer was taken off by itself: with their number squared, this would take hours."""
     address = "https://x/%" + "25" * 300_000
     content = json.dumps([{"api": address}, {"api": "https://one"}]).encode()
     assert [link.api for link in decode_links(content, "sk-key")] == ["https://one"]
