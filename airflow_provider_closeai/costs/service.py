@@ -70,7 +70,7 @@ def snapshot(
 
     :param request: what to record, and where.
     :param connect: returns the client, for instance ``hook.get_conn``; not called where the run is late.
-    :param run: tried again, it replaces its file.
+    :param run: tried again, it replaces its file, unless that shows what is not there any more.
     :param clock: returns the time.
     :raises NothingToDo: the run is late, and another snapshot has all that it had.
     :raises TooLate: the run is late, and what it should have recorded is lost.
@@ -97,12 +97,12 @@ def snapshot(
     without = [account.id for account in accounts if account.monthly_cost is None]
     if without:
         log.warning("The platform gave no monthly_cost of %s: these stay empty.", without[:20])
-    file = ledger.write(
-        SNAPSHOTS, month.name, began, run.key, rows, extension=request.file_format, replace=True
-    )
+    file = ledger.write(SNAPSHOTS, month.name, began, run.key, rows, extension=request.file_format)
+    for earlier in observations.superseded(ledger, file):
+        ledger.remove(earlier)
     used = _main_usage(client, month, clock) if request.control_total else None
     if used is not None:
-        ledger.write(CONTROL, month.name, began, run.key, [ControlTotal(began, used)], replace=True)
+        ledger.write(CONTROL, month.name, began, run.key, [ControlTotal(began, used)])
     costs = total(row.monthly_cost for row in rows if row.monthly_cost is not None)
     return SnapshotResult(file, costs, used)
 

@@ -78,9 +78,7 @@ class Book:
                 )
             )
         key = run or run_key(moment, kind)
-        return self.ledger.write(
-            kind, month, moment, key, rows, extension=self.extension, replace=run is not None
-        )
+        return self.ledger.write(kind, month, moment, key, rows, extension=self.extension)
 
     def turn(self, name: str, accounts: Sequence[int]) -> Any:
         """See counters that start again from 0 at a month's turn: ``book.turn("12", [1, 2])``."""

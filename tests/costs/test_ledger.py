@@ -75,30 +75,6 @@ def test_csv_is_safe_in_a_spreadsheet(tmp_path: Path) -> None:
         assert csv_text(alias)[:1] not in tuple("=+-@\t\r\n\N{FULLWIDTH EQUALS SIGN}")
 
 
-def test_a_retry_replaces_its_own_file_and_no_other(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
-    other = ledger.write(SNAPSHOTS, "2026-11", AT, run_key("other"), [ROW], replace=True)
-    ledger.write(SNAPSHOTS, "2026-11", AT, run_key("mine"), [ROW], replace=True)
-    later = AT.replace(minute=5)
-    mine = ledger.write(SNAPSHOTS, "2026-11", later, run_key("mine"), [ROW, ROW], replace=True)
-    assert ledger.files(SNAPSHOTS, "2026-11") == [other, mine]
-    assert len(list((tmp_path / "snapshots/billing_month=2026-11").iterdir())) == 2
-
-
-def test_a_file_that_cannot_be_taken_away_stays_an_observation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unlink(path: Path, missing_ok: bool = False) -> None:
-        if not missing_ok:
-            raise PermissionError("write once")
-
-    monkeypatch.setattr(Path, "unlink", unlink)
-    ledger = Ledger(tmp_path)
-    first = ledger.write(SNAPSHOTS, "2026-11", AT, run_key("mine"), [ROW], replace=True)
-    mine = ledger.write(SNAPSHOTS, "2026-11", AT.replace(minute=5), run_key("mine"), [ROW], replace=True)
-    assert ledger.files(SNAPSHOTS, "2026-11") == [first, mine]
-
-
 def test_a_crash_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = Ledger(tmp_path)
 
@@ -236,8 +212,9 @@ def test_an_object_store(clock: Clock) -> None:
 
     ledger = Ledger(UPath("memory://bucket/ledger"))
     assert ledger.months(SNAPSHOTS) == ledger.files(SNAPSHOTS, "2026-11") == []
-    ledger.write(SNAPSHOTS, "2026-11", AT, run_key("mine"), [ROW], replace=True)
-    mine = ledger.write(SNAPSHOTS, "2026-11", AT.replace(minute=5), run_key("mine"), [ROW], replace=True)
+    first = ledger.write(SNAPSHOTS, "2026-11", AT, run_key("mine"), [ROW])
+    mine = ledger.write(SNAPSHOTS, "2026-11", AT.replace(minute=5), run_key("mine"), [ROW])
+    ledger.remove(first)
     assert ledger.months(SNAPSHOTS) == ["2026-11"]
     assert ledger.files(SNAPSHOTS, "2026-11") == [mine]
     result = Book(ledger.root, clock).publish(UPath("memory://bucket/out"), ["html", "csv", "json"])

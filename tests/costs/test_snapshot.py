@@ -180,6 +180,59 @@ def test_a_control_total_that_fails_costs_no_snapshot(
     assert ledger.files(CONTROL, "2026-11") == []
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [
+        ([account(1, "5"), account(2, None)], [account(1, "5"), account(2), account(3)], 1),
+        ([account(1, "5"), account(2, "7")], [account(1, "6")], 2),  # deleted elsewhere
+        ([account(1, "5")], [account(1, "0.1")], 2),  # the platform's month turned in between
+        ([account(1, "5")], [account(1, None)], 2),
+        ([account(1, "-5")], [account(1, "-5")], 1),
+    ],
+    ids=["grown", "deleted", "started again", "no cost", "the same"],
+)
+def test_a_retry_takes_away_only_what_it_shows_itself(
+    recorder: Recorder, ledger: Ledger, clock: Clock, first: Any, second: Any, kept: int
+) -> None:
+    other = recorder.take(Platform(*first, usage="7"), run="b" * 12)
+    clock.at += timedelta(minutes=1)
+    mine = recorder.take(Platform(*first, usage="7"))
+    clock.at += timedelta(minutes=1)
+    again = recorder.take(Platform(*second, usage="7"))
+    expected = [other.file, *([mine.file] if kept == 2 else []), again.file]
+    assert ledger.files(SNAPSHOTS, "2026-11") == expected
+
+
+def test_a_try_that_outlived_its_retry_takes_nothing_away(
+    recorder: Recorder, ledger: Ledger, clock: Clock
+) -> None:
+    """Its supervisor is gone, and Airflow has run the task again: its look is the older one."""
+    clock.at += timedelta(minutes=5)
+    retry = recorder.take(Platform(account(1, "5"), usage="7"))
+    clock.at -= timedelta(minutes=5)
+    outlived = recorder.take(Platform(account(1, "6"), usage="7"))
+    assert ledger.files(SNAPSHOTS, "2026-11") == [outlived.file, retry.file]
+
+
+@pytest.mark.parametrize("case", ["the first file", "nothing may be removed"])
+def test_what_cannot_be_compared_or_taken_away_stays(
+    recorder: Recorder, ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    mine = recorder.take(Platform(account(1), usage="7")).file
+    if case == "the first file":
+        (ledger.root / mine.name).write_text("cut")
+    else:  # a folder that only takes new files
+        monkeypatch.setattr(Path, "unlink", _write_once)
+    clock.at += timedelta(minutes=5)
+    again = recorder.take(Platform(account(1), usage="7")).file
+    assert ledger.files(SNAPSHOTS, "2026-11") == [mine, again]
+
+
+def _write_once(path: Path, missing_ok: bool = False) -> None:
+    if not missing_ok:
+        raise PermissionError("write once")
+
+
 def test_last_records_are_never_replaced(recorder: Recorder, ledger: Ledger, clock: Clock) -> None:
     assert recorder.deleted([]) is None
     recorder.deleted([account(1), account(2)])

@@ -261,14 +261,11 @@ def mark_reported(ledger: Ledger, alerts: Sequence[Alert], *, at: datetime, run:
     :param ledger: where.
     :param alerts: of one month.
     :param at: when.
-    :param run: the task run; what an earlier try of it reported stays recorded.
+    :param run: the task run.
     """
-    if not alerts:
-        return
-    month = alerts[0].billing_month
-    own = [line for file, lines in _reported(ledger, month).items() if file.run == run for line in lines]
-    own += [_Reported(alert.team, alert.key) for alert in alerts]
-    ledger.write(ALERTS, month, at, run, list(dict.fromkeys(own)), replace=True)
+    if alerts:
+        lines = [_Reported(alert.team, alert.key) for alert in alerts]
+        ledger.write(ALERTS, alerts[0].billing_month, at, run, list(dict.fromkeys(lines)))
 
 
 def alert_files(ledger: Ledger) -> list[LedgerFile]:

@@ -5,7 +5,7 @@
     <ledger>/<kind>/billing_month=2026-11/20261124T010003_000000Z-1200-<run>-<digest>.csv
 
 A file's name has the time of its observation, the number of its lines, the task run that wrote it, and its
-SHA-256: a file that was cut or edited is found out, and a run that is tried again replaces its own.
+SHA-256: a file that was cut or edited is found out.
 """
 
 from __future__ import annotations
@@ -100,7 +100,6 @@ class Ledger:
         rows: Sequence[Any],
         *,
         extension: str = "csv",
-        replace: bool = False,
     ) -> LedgerFile:
         """
         Write a complete file, or none.
@@ -111,18 +110,13 @@ class Ledger:
         :param run: which task run writes it (:func:`run_key`).
         :param rows: its lines: objects with the attributes of the kind's columns.
         :param extension: ``csv`` or ``parquet``.
-        :param replace: afterwards take away what an earlier try of the same run wrote for this month.
         :raises NotWritten: the folder or the store does not take it.
         """
         data = _encode(kind, month, at, rows, extension)
         digest = hashlib.sha256(data).hexdigest()[:16]
         file = LedgerFile(kind, month, at, len(rows), run, digest, extension)
-        earlier = [other for other in self.files(kind, month) if other.run == run] if replace else []
         with atomic_write(self.root / file.name, durable=True) as target:
             target.write(data)
-        for other in earlier:
-            if other.name != file.name:
-                self._remove(other)
         return file
 
     def files(self, kind: str, month: str) -> list[LedgerFile]:
@@ -192,7 +186,12 @@ class Ledger:
         """
         return list(zip(*self.read(file, [column.name for column in columns_of(file.kind)]), strict=True))
 
-    def _remove(self, file: LedgerFile) -> None:
+    def remove(self, file: LedgerFile) -> None:
+        """
+        Take away a file that shows nothing which another does not show; where it cannot be, it stays.
+
+        :param file: which.
+        """
         try:
             (self.root / file.name).unlink()
         except OSError as error:  # a folder that only takes new files

@@ -18,6 +18,7 @@ from airflow_provider_closeai.costs.store.kinds import CLOSED, CONTROL, DELETED,
 from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile
 
 _READ = ("billing_month", "sub_account_id", "alias", "monthly_cost", "created_at", "balance", "user_id")
+_COUNTERS = ("sub_account_id", "monthly_cost")
 _LOOKED_AT = 3  # a listing need not say whose it is
 
 
@@ -174,3 +175,28 @@ def accounts_left(ledger: Ledger, month: Month) -> tuple[LedgerFile | None, list
         for account_id in ledger.read(file, ["sub_account_id"])[0]
     }
     return last, [number for number in ledger.read(last, ["sub_account_id"])[0] if number not in deleted]
+
+
+def superseded(ledger: Ledger, file: LedgerFile) -> list[LedgerFile]:
+    """
+    Return the earlier snapshots of a file's run that show nothing which it does not show.
+
+    One with an account that is gone since, or with a counter that has started again since, is not among them.
+
+    :param ledger: where from.
+    :param file: a snapshot.
+    """
+    same_run = (other for other in ledger.files(file.kind, file.month) if other.run == file.run)
+    earlier = [other for other in same_run if other.at <= file.at and other.name != file.name]
+    return [other for other in earlier if _shows_all_of(ledger, file, other)]
+
+
+def _shows_all_of(ledger: Ledger, file: LedgerFile, earlier: LedgerFile) -> bool:
+    try:
+        before, now = (dict(zip(*ledger.read(each, _COUNTERS), strict=True)) for each in (earlier, file))
+    except (DamagedFile, NotRead):
+        return False
+    return all(
+        number in now and (cost is None or (now[number] is not None and now[number] >= cost))
+        for number, cost in before.items()
+    )
