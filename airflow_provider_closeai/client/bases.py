@@ -56,11 +56,7 @@ def discovery_wait(failures: int, retry_after: float | None) -> float:
 
 
 def is_lost(known: PoolState) -> bool:
-    """
-    Whether no base can be reached: each failed by transport, or somebody else answered for it.
-
-    :param known: what is known.
-    """
+    """Whether no base can be reached: each failed by transport, or somebody else answered for it."""
     seen = [known.verdicts.get(base.api) for base in known.bases]
     return bool(seen) and all(verdict and not verdict.healthy and not verdict.reached for verdict in seen)
 
@@ -87,7 +83,6 @@ def usable(links: Iterable[ApiBase], allowed_hosts: Sequence[str]) -> tuple[ApiB
     """
     Keep the bases that the main key may be sent to, their addresses normalised; warn of the others.
 
-    :param links: discovery's answer.
     :param allowed_hosts: globs; empty: any host.
     """
     kept: dict[str, ApiBase] = {}
@@ -113,21 +108,12 @@ def usable(links: Iterable[ApiBase], allowed_hosts: Sequence[str]) -> tuple[ApiB
 
 
 def is_bad(verdict: HealthCheckResult | None) -> bool:
-    """
-    Whether a base is known to be ill.
-
-    :param verdict: what was last seen of it.
-    """
+    """Whether a base is known to be ill."""
     return verdict is not None and not verdict.healthy and verdict.is_proof
 
 
 def missed(healthy: bool, last: HealthCheckResult | None) -> int:
-    """
-    Count how often in a row a base did not serve.
-
-    :param healthy: whether it serves now.
-    :param last: what was seen of it before.
-    """
+    """Count how often in a row a base did not serve."""
     return 0 if healthy else 1 + (last.misses if last is not None and not last.healthy else 0)
 
 
@@ -135,8 +121,6 @@ def is_due_again(verdict: HealthCheckResult | None, now: float, health_ttl: floa
     """
     Say whether a base that did not serve is probed again while others do: each time twice as late.
 
-    :param verdict: what was last seen of it.
-    :param now: the time.
     :param health_ttl: seconds after which it is probed the first time.
     """
     doublings = 0 if verdict is None else min(max(verdict.misses - 1, 0), _MOST_DOUBLINGS)
@@ -148,7 +132,6 @@ def decode_links(content: bytes, key: str = "") -> tuple[ApiBase, ...]:
     Decode discovery's answer entry by entry: one without an address costs only itself, and a field that
     cannot be read costs no base.
 
-    :param content: its body.
     :param key: the key that was sent: a base that shows it would be logged, cached and handed on.
     """
     links: list[ApiBase] = []
@@ -205,7 +188,6 @@ def decode_healthy(content: bytes) -> Any:
     """
     Decode the answer of a probe.
 
-    :param content: its body.
     :raises ValueError: where it is not the text ``healthy``.
     """
     if content.strip(codecs.BOM_UTF8 + string.whitespace.encode()) != b"healthy":

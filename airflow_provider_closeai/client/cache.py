@@ -100,7 +100,6 @@ def merged(here: PoolState, theirs: PoolState, now: float, health_ttl: float) ->
 
     :param here: what this host knows; the verdicts are its own.
     :param theirs: what the deployment knows.
-    :param now: the time.
     :param health_ttl: seconds for which a verdict is used.
     """
     newest = max(here, theirs, key=lambda known: (known.discovered_at, known.asked_at))
@@ -136,7 +135,6 @@ class Cache:
 
     :param config: the key and what the knowledge is about (origin, fixed bases, allowed hosts).
     :param store: makes the store of the whole deployment for a name; default: there is none.
-    :param clock: says what the time is, and waits for locks.
     """
 
     _unshared: ClassVar[dict[str, str]] = {}  # per process, for when the file cannot be written
@@ -242,7 +240,6 @@ class Cache:
         """
         Let one process of the host do something; yields whether it is this one.
 
-        :param what: ``discovery`` or ``health``.
         :param wait: seconds to wait for the others.
         """
         return lock(f"{self.name}.{what}", wait, self._clock, is_reentrant=False)

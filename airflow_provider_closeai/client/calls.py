@@ -57,14 +57,7 @@ BILLING = Call("billing", "GET", "/dashboard/billing/credit_grants", decoder(Cre
 
 
 class Caller:
-    """
-    Carries out calls.
-
-    :param config: bounds of time and attempts.
-    :param transport: sends one request.
-    :param pool: chooses the base, and learns from each attempt.
-    :param clock: says what the time is, and waits.
-    """
+    """Carries out calls."""
 
     def __init__(self, config: ClientConfig, transport: Transport, pool: BasePool, clock: Clock) -> None:
         self._config = config
@@ -83,9 +76,7 @@ class Caller:
         """
         Attempt a call until it is executed; return the attempts.
 
-        :param query: query parameters.
         :param body: what is sent as JSON.
-        :param permit: is asked before each attempt.
         :raises CloseAIError: what all attempts together prove (:mod:`.failures`).
         """
         progress = retry.Progress(

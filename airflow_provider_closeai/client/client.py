@@ -47,7 +47,6 @@ class CloseAIClient:
 
     :param config: the connection, from :func:`~airflow_provider_closeai.client.config.config_from`.
     :param store: where the knowledge of bases is shared; default: a file of this host's user.
-    :param clock: says what the time is, and waits.
     """
 
     def __init__(
@@ -176,7 +175,6 @@ class CloseAIClient:
         """
         Return one sub-account, ``None`` where there is none.
 
-        :param account_id: its id.
         :raises UnreadableAccount: it is listed, and cannot be read.
         """
         found = next((item for item in self.iter_listing() if item.id == account_id), None)
@@ -251,7 +249,6 @@ class CloseAIClient:
         """
         Replace the whole price list of accounts.
 
-        :param accounts: whose.
         :param alias: the alias they have: the call sets it.
         :param model_pricing: factor by model; a model that is not in it loses permission.
         :param permit: is asked before each attempt.
@@ -262,11 +259,7 @@ class CloseAIClient:
         return any(attempt.outcome is Outcome.UNKNOWN for attempt in attempts)
 
     def delete(self, accounts: Sequence[SubAccount]) -> None:
-        """
-        Delete accounts.
-
-        :param accounts: which.
-        """
+        """Delete accounts."""
         self._caller.send(DELETE, body={"sks": _sks(accounts)})
 
     def main_usage(self) -> Decimal:

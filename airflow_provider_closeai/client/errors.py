@@ -18,7 +18,6 @@ def safe_text(text: str, key: str = "") -> str:
     """
     Make text from outside fit for a log: one line, short, printable, nothing that looks like a key.
 
-    :param text: what a platform, a proxy or a library said.
     :param key: the key that was sent, which a platform may quote, whatever it looks like.
     """
     keyless = text.replace(key, _HIDDEN) if key else text

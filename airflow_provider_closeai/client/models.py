@@ -28,11 +28,7 @@ _MASK = re.compile(
 
 
 class SecretToken:
-    """
-    A key that does not show itself: not in ``repr``, ``str``, a format, JSON or a pickle.
-
-    :param value: the key.
-    """
+    """A key that does not show itself: not in ``repr``, ``str``, a format, JSON or a pickle."""
 
     __slots__ = ("__value",)
 

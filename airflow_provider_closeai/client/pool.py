@@ -44,14 +44,7 @@ _NOT_PROBED = HealthCheckResult(healthy=False, at=0.0, detail="not probed yet", 
 
 
 class BasePool:
-    """
-    The bases of one connection.
-
-    :param config: the connection.
-    :param transport: sends the requests.
-    :param cache: what all processes share.
-    :param clock: says what the time is, and waits.
-    """
+    """The bases of one connection."""
 
     def __init__(
         self, config: ClientConfig, transport: Transport, cache: Cache, clock: Clock = SYSTEM_CLOCK

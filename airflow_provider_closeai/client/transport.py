@@ -38,11 +38,7 @@ _CUT = "the connection was cut before a whole answer came"
 
 
 class Transport:
-    """
-    Sends one request at a time. Follows no redirect, retries nothing.
-
-    :param config: timeouts, TLS, proxies and the key.
-    """
+    """Sends one request at a time. Follows no redirect, retries nothing."""
 
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
