@@ -61,7 +61,6 @@ class CreateDecision:
     """
     One try of one create. Ask :meth:`next_step`, do what it says, and report what came of it.
 
-    :param request: what is asked for.
     :param max_late: seconds after it was sent in which the platform may still execute a post.
     :param believe_from: the time from which absence may be believed, where an earlier post may have been
         executed; ``None``: there was none.
@@ -114,8 +113,6 @@ class CreateDecision:
 
         :param accounts: with exactly this alias.
         :param unreadable: entries of this alias that cannot be read.
-        :param began: when it was begun.
-        :param ended: when it was complete.
         """
         besides = self._request.besides
         there = {each.id: each for each in accounts if not each.is_other and each.id not in besides}
@@ -134,13 +131,7 @@ class CreateDecision:
             self._failure = refusals.unreadable(self._request, unreadable, more=self._has_posted)
 
     def answered(self, accounts: Sequence[SubAccount], asked: int, at: float) -> None:
-        """
-        Record the answer of a post.
-
-        :param accounts: that it names.
-        :param asked: how many were asked for.
-        :param at: when it came.
-        """
+        """Record the answer of a post."""
         self._has_posted = True
         new = {account.id: account for account in accounts}
         grown = len(new.keys() - self._known.keys())
@@ -156,7 +147,6 @@ class CreateDecision:
         """
         Record that a post may have been executed.
 
-        :param error: how it ended.
         :param at: when; it was sent before.
         """
         self._has_posted = True
@@ -167,30 +157,19 @@ class CreateDecision:
     def declined(self, error: Declined, at: float) -> None:
         """
         Record that the platform said no to a post. It may have done a part, so the listing is read once.
-
-        :param error: what it said.
-        :param at: when.
         """
         self._has_posted = True
         self._doubt(at)
         self._last_failure = error
 
     def not_executed(self, error: CloseAIError) -> None:
-        """
-        Record that a post was proven not to have been executed.
-
-        :param error: why.
-        """
+        """Record that a post was proven not to have been executed."""
         self._failure = error
 
     # --- What to do next -------------------------------------------------------------------------------
 
     def next_step(self, now: float) -> Step:
-        """
-        Say what to do next.
-
-        :param now: the time.
-        """
+        """Say what to do next."""
         if self._failure is not None:
             return Fail(self._failure)
         if self._listed is None or self._must_list:
@@ -238,20 +217,12 @@ class CreateDecision:
         self._pause = _FIRST_PAUSE
 
     def doubt_until(self, moment: float) -> None:
-        """
-        Believe absence no earlier than others do that run beside it: then all go on at once.
-
-        :param moment: the time.
-        """
+        """Believe absence no earlier than others do that run beside it: then all go on at once."""
         if self.believe_from is not None:
             self.believe_from = max(self.believe_from, moment)
 
     def is_listed_since(self, moment: float) -> bool:
-        """
-        Whether the last listing was begun at a time or later, and is still to be gone by.
-
-        :param moment: the time.
-        """
+        """Whether the last listing was begun at a time or later, and is still to be gone by."""
         return self._listed is not None and not self._must_list and self._listed_at >= moment
 
     @property
@@ -287,11 +258,7 @@ class CreateDecision:
         return {**(self._listed or {}), **self._made}
 
     def kept(self, accounts: Sequence[SubAccount]) -> list[SubAccount]:
-        """
-        Return the accounts that no answer of this try named: those whose prices may differ.
-
-        :param accounts: of the alias.
-        """
+        """Return the accounts that no answer of this try named: those whose prices may differ."""
         return [account for account in accounts if account.id not in self._made]
 
     def _doubt(self, at: float) -> None:

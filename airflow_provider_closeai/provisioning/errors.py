@@ -82,11 +82,7 @@ class ClockDisagrees(CloseAIError):
 
 
 def supervisor_gone(call: str = "create") -> SupervisorGone:
-    """
-    Return the error of a task process that Airflow has given up.
-
-    :param call: that was not sent.
-    """
+    """Return the error of a task process that Airflow has given up."""
     return SupervisorGone(
         "The process of Airflow that supervises this task is gone (was it killed, for want of memory?), and "
         "Airflow runs another try. This one sent nothing more; the other looks, and does what is missing.",
@@ -100,7 +96,6 @@ def not_noted(what: str, problem: BaseException | None, call: str = "create") ->
 
     :param what: went wrong, as the beginning of a sentence.
     :param problem: what the store raised, if it did.
-    :param call: that was not sent.
     """
     if isinstance(problem, BrokenPipeError | EOFError):
         return supervisor_gone(call)

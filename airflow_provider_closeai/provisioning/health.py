@@ -67,7 +67,6 @@ def is_news(client: CloseAIClient, seen: dict[str, Any]) -> bool:
     Return whether to publish what was seen: once for all processes, when a base's health is another than
     before, and where discovery's answer is due again.
 
-    :param client: of the connection.
     :param seen: as :func:`check_bases` gives it.
     """
     state = "; ".join(f"{each['api']} {each['healthy']}" for each in seen["bases"])

@@ -64,10 +64,8 @@ def over(entry: Entry, *, now: float, counter: str, limits: Limits, is_gone: boo
     """
     Return when everything of an entry has been executed and is listed by every base.
 
-    :param entry: what was noted.
     :param now: the time, by this process's counter.
     :param counter: names that counter.
-    :param limits: how long things may take.
     :param is_gone: whoever noted it sends nothing any more.
     """
     at = min(entry.at, now) if entry.counter == counter else now
@@ -93,9 +91,6 @@ def believe_from(
     :param here: this host's entry. Whoever noted it held a lock that is held here now.
     :param own: the task's own, where one can be read. Its earlier try may live on, on another host.
     :param is_retry: an earlier try of the task may have posted, perhaps on another host.
-    :param now: the time, by this process's counter.
-    :param limits: how long things may take.
-    :param counter: names that counter.
     :param since: when the listing was begun that absence is read from; ``None``: not before now.
     """
 
@@ -121,8 +116,6 @@ class CreateJournal:
     :param own: the task's own, where there is such a store.
     :param task: names the task over all its tries.
     :param is_retry: an earlier try may have posted.
-    :param limits: how long things may take.
-    :param clock: whose counter says the time.
     :param since: see :func:`believe_from`.
     """
 
@@ -224,7 +217,6 @@ class PriceJournal:
 
     :param here: this host's entry for the main account.
     :param limits: how long things may take.
-    :param clock: whose counter says the time.
     """
 
     def __init__(self, here: Store, limits: Limits, clock: Clock) -> None:
@@ -234,11 +226,7 @@ class PriceJournal:
         self._sent = _read(here, list[Sent]) or []
 
     def behind(self, accounts: Iterable[SubAccount]) -> list[int]:
-        """
-        Return those of the accounts for which the listing may not show yet what was sent last.
-
-        :param accounts: as they are listed.
-        """
+        """Return those of the accounts for which the listing may not show yet what was sent last."""
         last = {account_id: sent.prices for sent in self._recent() for account_id in sent.ids}
         return [each.id for each in accounts if last.get(each.id) not in (None, prices_digest(each.pricing))]
 
@@ -252,8 +240,6 @@ class PriceJournal:
         """
         Note prices that are sent from now on, or that the listing has shown.
 
-        :param targets: by account id.
-        :param shown: whether it has.
         :param may_come: whether an earlier attempt may still be executed.
         """
         groups: dict[str, list[int]] = {}
@@ -269,11 +255,7 @@ class PriceJournal:
         )
 
     def forget(self, account_ids: Iterable[int]) -> None:
-        """
-        Take back what was noted: it was not executed.
-
-        :param account_ids: of whom.
-        """
+        """Take back what was noted: it was not executed."""
         self._replace(set(account_ids), [])
 
     def _replace(self, account_ids: Container[int], sent: list[Sent]) -> None:
@@ -300,11 +282,7 @@ class PriceJournal:
 
 
 def prices_digest(pricing: Mapping[str, Decimal | None]) -> str:
-    """
-    Return a hash of prices; it is the same where they are the same JSON numbers.
-
-    :param pricing: factor by model.
-    """
+    """Return a hash of prices; it is the same where they are the same JSON numbers."""
     listed = sorted((model, None if factor is None else float(factor)) for model, factor in pricing.items())
     return hashlib.sha256(repr(listed).encode()).hexdigest()[:16]
 

@@ -101,11 +101,7 @@ def parse_record(name: str) -> Record | None:
 
 
 def pieces(ids: Iterable[int]) -> list[tuple[int, ...]]:
-    """
-    Divide ids, so that those of each piece fit into a name.
-
-    :param ids: of accounts.
-    """
+    """Divide ids, so that those of each piece fit into a name."""
     found: list[list[int]] = []
     length = 0
     for each in ids:
@@ -118,9 +114,5 @@ def pieces(ids: Iterable[int]) -> list[tuple[int, ...]]:
 
 
 def short_hash(text: str) -> str:
-    """
-    Return a hash that may stand in a name.
-
-    :param text: of anything.
-    """
+    """Return a hash that may stand in a name."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]

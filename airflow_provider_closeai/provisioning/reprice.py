@@ -82,13 +82,7 @@ def plan_repricing(accounts: Sequence[SubAccount], request: RepriceRequest) -> R
 def plan_targets(
     accounts: Sequence[SubAccount], targets: Mapping[int, Pricing], batch_size: int
 ) -> RepricePlan:
-    """
-    Decide what to send, where it is known what each account shall have.
-
-    :param accounts: the selected ones, as they are.
-    :param targets: the price list of each, by id.
-    :param batch_size: accounts per post.
-    """
+    """Decide what to send, where it is known what each account shall have."""
     changing = [account for account in accounts if not same_pricing(account.pricing, targets[account.id])]
     groups: dict[tuple[str | None, frozenset[tuple[str, Decimal]]], list[SubAccount]] = {}
     for account in changing:

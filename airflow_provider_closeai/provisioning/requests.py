@@ -74,8 +74,6 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
     def record(self, account: SubAccount) -> dict[str, Any]:
         """
         Return an account's record, with ``pricing_differs: true`` where its prices are not those asked for.
-
-        :param account: of the alias.
         """
         differs = not same_pricing(account.pricing, self.pricing)
         return account.record() | ({"pricing_differs": True} if differs else {})

@@ -13,12 +13,7 @@ from airflow_provider_closeai.provisioning.runner.deployment_lock import Deploym
 
 
 class CreateLock(DeploymentLock):
-    """
-    The lock of one run of creates.
-
-    :param client: the API; its clock counts.
-    :param names: that all hosts share.
-    """
+    """The lock of one run of creates."""
 
     def __init__(self, client: CloseAIClient, names: NameStore) -> None:
         super().__init__(client, names, "create", "closeai_posts")
@@ -26,13 +21,7 @@ class CreateLock(DeploymentLock):
         self._mine: dict[str, list[str]] = {}  # full names of records, by alias
 
     def acquire(self, aliases: Collection[str]) -> None:
-        """
-        Wait until these aliases are this run's own, and read what others posted under them.
-
-        :param aliases: all that the run may still send something for.
-        :raises AliasBusy: after 15 minutes, or where the claim is lost again and again.
-        :raises NotNoted: the store of names does not work.
-        """
+        """Wait until these aliases are this run's own, and read what others posted under them."""
         super().acquire(aliases)
         self._known = self._read(aliases)
 
@@ -41,7 +30,6 @@ class CreateLock(DeploymentLock):
         Return the time, by the clock's counter, from which absence may be believed, whatever others posted.
 
         :param alias: that is claimed: whoever posted under it sends nothing any more.
-        :param limits: how long things may take.
         """
         records = self._known[alias]
         now, counter = self._clock.monotonic(), short_hash(self._clock.counter)
@@ -52,7 +40,6 @@ class CreateLock(DeploymentLock):
         """
         Record that a post may leave now, and look whether it still may.
 
-        :param alias: its alias.
         :returns: until when it may, by the clock's counter.
         :raises MustLookAgain: it may not.
         :raises NotNoted: the store of names does not work.
@@ -63,19 +50,11 @@ class CreateLock(DeploymentLock):
         return self._fence(alias, [record], before)
 
     def not_posted(self, alias: str) -> None:
-        """
-        Take back the record of a post that was not executed.
-
-        :param alias: its alias.
-        """
+        """Take back the record of a post that was not executed."""
         remove_names(self._names, self._mine.pop(alias, []))
 
     def settled(self, alias: str) -> None:
-        """
-        Record that the listing has shown all that this run posted.
-
-        :param alias: under which alias.
-        """
+        """Record that the listing has shown all that this run posted."""
         before = self._mine.pop(alias, [])
         if not before:
             return

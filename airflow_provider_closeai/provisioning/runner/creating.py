@@ -30,9 +30,6 @@ def create(
     """
     Make it so that exactly ``count`` sub-accounts of the alias exist.
 
-    :param client: the API.
-    :param request: what is asked for.
-    :param this_try: which try of which task this is.
     :param needs_keys: the accounts' keys will be used: refuse accounts whose keys the listing hides.
     :returns: the accounts, oldest id first.
     :raises TooManyAccounts: more than ``count`` exist; none is changed or deleted.
@@ -63,10 +60,7 @@ def create_all(
     """
     Do what :func:`create` does for many aliases, with shared listings and one wait for all that is in doubt.
 
-    :param client: the API.
     :param requests: what is asked for, each of another alias.
-    :param this_try: which try of which task this is.
-    :param needs_keys: as there.
     :param listings: that other writes share.
     :param made: is given the ids of those accounts that this task made itself.
     :returns: for each request its accounts, or why they could not be made.
@@ -104,14 +98,7 @@ def _most_locks() -> int:
 def run(
     client: CloseAIClient, creations: Sequence[Creation], listings: Listings, lock: CreateLock | None
 ) -> None:
-    """
-    Advance creates side by side until all are over.
-
-    :param client: the API.
-    :param creations: each of another alias.
-    :param listings: what they read.
-    :param lock: over all hosts, where there is one.
-    """
+    """Advance creates side by side until all are over."""
     try:
         while _advance(client, creations, listings, lock):
             pass

@@ -43,11 +43,7 @@ class Creation:
     """
     One create under way.
 
-    :param client: the API.
-    :param request: what is asked for.
     :param note: this host's journal of the alias, whose lock is held.
-    :param this_try: which try of which task this is.
-    :param needs_keys: the accounts' keys will be used.
     :param since: when the first listing that it is shown was begun; ``None``: not before now.
     """
 
@@ -99,8 +95,6 @@ class Creation:
         """
         The alias is this run's own from now on, and who posted before is known: look again, unless every base
         had listed all of that when the last look began.
-
-        :param lock: that is held.
         """
         if not self.is_over:
             ends = lock.believe_from(self.request.alias, self._limits)
@@ -156,11 +150,7 @@ class Creation:
         return done
 
     def listed(self, listing: Listing) -> None:
-        """
-        Take a listing that was asked for.
-
-        :param listing: that has the alias's accounts.
-        """
+        """Take a listing that was asked for."""
         accounts, unreadable = listing.of(self.request.alias)
         self.decision.listed(accounts, unreadable, listing.began, listing.ended)
 

@@ -28,8 +28,6 @@ def delete(
     """
     Delete accounts, and return their last state: money is not forgotten.
 
-    :param client: the API.
-    :param request: what is asked for.
     :param record: is given the accounts just before they are deleted; what it raises stops the deletion.
     :returns: the accounts as they were just before (with ``dry_run``: that would be deleted).
     :raises MissingAccounts: ``missing="fail"``, and one is not listed. Nothing was deleted.
@@ -76,14 +74,7 @@ def send_deletions(
     request: DeleteRequest,
     record: Callable[[Sequence[SubAccount]], None] | None = None,
 ) -> SentDeletions:
-    """
-    Check, record and delete accounts; a listing must show then that they are gone. See :func:`delete`.
-
-    :param client: the API.
-    :param accounts: that are deleted, as they are listed.
-    :param request: what was asked for.
-    :param record: as there.
-    """
+    """Check, record and delete accounts; a listing must show then that they are gone. See :func:`delete`."""
     refuse(accounts, request.max_delete)
     failures.require_keys(accounts)
     for account in accounts:

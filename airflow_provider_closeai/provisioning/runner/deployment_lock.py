@@ -34,8 +34,6 @@ class DeploymentLock:
     """
     A lock on aliases over all hosts. A subclass says what is recorded of what is sent under it.
 
-    :param client: the API; its clock counts.
-    :param names: that all hosts share.
     :param call: what is sent, for errors: ``create`` or ``update``.
     :param kind: of the records: the first word of their names.
     """
@@ -100,11 +98,7 @@ class DeploymentLock:
             self._drop()
 
     def wait(self, seconds: float) -> None:
-        """
-        Wait, and say now and then that this run lives.
-
-        :param seconds: how long.
-        """
+        """Wait, and say now and then that this run lives."""
         end = self._clock.monotonic() + seconds
         while (left := end - self._clock.monotonic()) > 0:
             self._clock.sleep(min(left, LEASE / 4))
@@ -124,8 +118,6 @@ class DeploymentLock:
         """
         Record what may be sent now, and look whether it still may be.
 
-        :param alias: its alias.
-        :param new: the records.
         :param old: full names of records that say less than the new ones.
         :returns: until when it may be sent, by the clock's counter.
         :raises MustLookAgain: it may not.
@@ -202,11 +194,7 @@ def _key_of(record: Record) -> tuple[str, int]:
 
 
 def too_busy(call: str) -> AliasBusy:
-    """
-    Return the error of a run that did not get its aliases.
-
-    :param call: that was not sent.
-    """
+    """Return the error of a run that did not get its aliases."""
     return AliasBusy(
         "Tasks on other hosts have been changing accounts of the same aliases for "
         f"{LOCK_WAIT / 60:.0f} minutes, or Airflow's Variables are too slow to claim them. Nothing more was "
@@ -219,8 +207,6 @@ def names_to_lock_with(client: CloseAIClient, names: NameStore | None) -> NameSt
     """
     Return the names to lock with, as the connection's ``lock`` says; ``None``: there is no lock over hosts.
 
-    :param client: the API.
-    :param names: that all hosts share, where there is such a store.
     :raises ConfigError: ``lock`` is ``deployment``, and there is none.
     """
     setting = client.config.lock

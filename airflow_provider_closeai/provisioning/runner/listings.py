@@ -50,7 +50,6 @@ class Sent(abc.ABC):
     """
     A change that was sent, until a listing shows it.
 
-    :param accounts: that it changes.
     :param seconds: for how long a listing may not show it yet.
     :param doubt: why it is not known whether it was executed, where that is so.
     """
@@ -77,11 +76,7 @@ class Sent(abc.ABC):
         self.is_shown = self._shows([item for item in items if item.id in ids])
 
     def give_up(self, error: CloseAIError) -> None:
-        """
-        End without knowing.
-
-        :param error: why nothing can be listed.
-        """
+        """End without knowing."""
         self._error = with_doubt(error, self._doubt)
 
     def conclude(self) -> list[SubAccount]:
@@ -105,7 +100,6 @@ class Listings:
     """
     Reads listings for writes that run side by side, and shows each to those that were sent before it.
 
-    :param client: the API.
     :param known: a whole listing that may serve for each alias's first look.
     :param good_for: for how many seconds from its beginning.
     """
@@ -128,20 +122,12 @@ class Listings:
         return self._client.clock.monotonic() if known is None else known.began
 
     def watch(self, sent: Sent) -> None:
-        """
-        Look for a change in each listing from now on, until one shows it.
-
-        :param sent: the change.
-        """
+        """Look for a change in each listing from now on, until one shows it."""
         if not sent.is_shown:
             self._sent.append(sent)
 
     def read(self, aliases: Collection[str]) -> Listing:
-        """
-        Return a listing of aliases, of each a newer one than before.
-
-        :param aliases: which.
-        """
+        """Return a listing of aliases, of each a newer one than before."""
         known = self._known
         is_first_look = not self._served & set(aliases)
         self._served |= set(aliases)
@@ -184,8 +170,6 @@ def read_back(client: CloseAIClient, sent: Sent) -> list[SubAccount]:
     """
     Read until a change is shown, or its time is over; return what came of its accounts.
 
-    :param client: the API.
-    :param sent: the change.
     :raises CloseAIError: no listing shows it.
     """
     listings = Listings(client)

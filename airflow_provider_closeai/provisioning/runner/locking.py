@@ -20,7 +20,6 @@ def alias_lock(client: CloseAIClient, what: str) -> Iterator[str]:
     """
     Let one task of this host at a time change something of this main account.
 
-    :param client: the API.
     :param what: ``pricing``, or an alias behind ``alias:``.
     :returns: the name of a store that may be written meanwhile.
     :raises AliasBusy: after 15 minutes.

@@ -15,12 +15,7 @@ from airflow_provider_closeai.provisioning.runner.deployment_lock import Deploym
 
 
 class PriceLock(DeploymentLock):
-    """
-    The lock of one repricing.
-
-    :param client: the API; its clock counts.
-    :param names: that all hosts share.
-    """
+    """The lock of one repricing."""
 
     def __init__(self, client: CloseAIClient, names: NameStore) -> None:
         super().__init__(client, names, "update", "closeai_prices")
@@ -31,11 +26,7 @@ class PriceLock(DeploymentLock):
         self._number = 0
 
     def look(self, aliases: Collection[str]) -> None:
-        """
-        Read what others sent.
-
-        :param aliases: for whose accounts.
-        """
+        """Read what others sent."""
         found = self._read(aliases)
         self._known |= found
         now, counter = self._clock.monotonic(), short_hash(self._clock.counter)
@@ -74,7 +65,6 @@ class PriceLock(DeploymentLock):
         """
         Record that a batch may leave now, and look whether it still may.
 
-        :param batch: accounts of one alias that get the same prices.
         :returns: says whether it still may.
         :raises MustLookAgain: it may not.
         :raises NotNoted: the store of names does not work.
@@ -87,18 +77,13 @@ class PriceLock(DeploymentLock):
         return lambda: self._clock.monotonic() < until
 
     def not_sent(self, batch: Batch) -> None:
-        """
-        Take back the record of a batch that was not executed.
-
-        :param batch: as it was allowed.
-        """
+        """Take back the record of a batch that was not executed."""
         remove_names(self._names, map(self._full_name, self._sent.pop(batch.ids, [])))
 
     def shown(self, batch: Batch, *, is_final: bool) -> None:
         """
         Record that the listing has shown a batch; what it took the place of is removed.
 
-        :param batch: as it was allowed.
         :param is_final: no attempt of it can be executed any more.
         """
         sent = self._sent.pop(batch.ids, [])

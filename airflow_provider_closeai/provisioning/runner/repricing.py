@@ -48,8 +48,6 @@ def reprice(
     """
     Set prices; what is right already is not sent.
 
-    :param client: the API.
-    :param request: what is asked for.
     :param names: that all hosts of the deployment share, where there is such a store.
     :returns: all selected accounts as they are afterwards (with ``dry_run``: as they would be).
     :raises MissingAccounts: a selected account is not listed; nothing was changed.
@@ -85,14 +83,7 @@ def reprice_listed(
 def sent_prices(
     client: CloseAIClient, read: Read, decide: Decide, names: NameStore | None
 ) -> Iterator[SentPrices]:
-    """
-    Send prices. No other task changes any, as long as a listing may not show these yet.
-
-    :param client: the API.
-    :param read: reads the selected accounts.
-    :param decide: what they shall have.
-    :param names: as in :func:`reprice`.
-    """
+    """Send prices. No other task changes any, as long as a listing may not show these yet."""
     shared = names_to_lock_with(client, names)
     with _pricing(client) as journal:
         changed = lost = 0
@@ -174,11 +165,7 @@ class SentPrices(Sent):
 
 
 class _Repricing:
-    """
-    One round of a repricing.
-
-    :param lock: over all hosts, where there is one.
-    """
+    """One round of a repricing."""
 
     def __init__(
         self, client: CloseAIClient, read: Read, decide: Decide, journal: PriceJournal, lock: PriceLock | None
@@ -275,11 +262,7 @@ class _Repricing:
                 self._may_come.update(batch.ids)
 
     def not_shown(self, missing: Sequence[int]) -> CloseAIError:
-        """
-        Return the error of prices that no listing has shown.
-
-        :param missing: of these accounts.
-        """
+        """Return the error of prices that no listing has shown."""
         self._journal.forget(missing)  # what was not seen for so long is not on its way
         return self.why or NotConfirmed(
             f"The platform accepted the new prices, and {locking.CONFIRM_WITHIN:g} s later the listing does "
@@ -289,11 +272,7 @@ class _Repricing:
         )
 
     def note_shown(self, plan: RepricePlan) -> None:
-        """
-        Note that a listing has shown what was sent.
-
-        :param plan: it.
-        """
+        """Note that a listing has shown what was sent."""
         for batch in plan.batches:
             may_come = not self._may_come.isdisjoint(batch.ids)
             self._journal.note(dict.fromkeys(batch.ids, batch.pricing), shown=True, may_come=may_come)

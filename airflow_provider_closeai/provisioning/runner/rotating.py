@@ -103,10 +103,6 @@ def rotate(
     """
     Do what is due of a rotation. Run it as often as you like.
 
-    :param client: the API.
-    :param request: what is asked for.
-    :param keys: where the keys go.
-    :param this_try: which try of which task this is.
     :param record: is given the accounts just before they are deleted; what it raises stops the deletion.
     :raises ClockDisagrees: nobody can tell how old the keys are. Nothing was changed.
     :raises MaskedKeys: the listing hides the keys. Nothing was changed.
@@ -192,7 +188,6 @@ class DeliveryJournal:
     Each sink has a note of its own, and whoever reads it writes it back, since the host's cleaning removes
     what nobody wrote for days: so only sinks that are not used any more are forgotten.
 
-    :param client: the API.
     :param what: whose keys they are: ``roster``, or an alias behind ``rotate:``.
     :param sink: names the sink: another one holds nothing yet.
     """
