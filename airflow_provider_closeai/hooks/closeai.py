@@ -158,11 +158,7 @@ class CloseAIHook(BaseHook):
         )
 
     def get_sub_account(self, account_id: int) -> SubAccount | None:
-        """
-        Return one sub-account, ``None`` where there is none.
-
-        :param account_id: its id.
-        """
+        """Return one sub-account, ``None`` where there is none."""
         return self.get_conn().get_sub_account(account_id)
 
     def create_sub_accounts(

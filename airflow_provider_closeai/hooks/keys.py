@@ -41,15 +41,9 @@ def openai_client(
     client: CloseAIClient, alias: object, account: object, options: Mapping[str, Any]
 ) -> OpenAI:
     """
-    Make an OpenAI client.
+    Make an OpenAI client: see :meth:`.closeai.CloseAIHook.get_openai_client`.
 
-    :param client: the API.
-    :param alias: whose key: the newest account's that is enabled and has prices.
-    :param account: or this account's: an id, a record, or an account.
-    :param options: of ``openai.OpenAI``.
     :raises InvalidParameter: not exactly one of the two is given.
-    :raises MissingAccounts: there is no such account.
-    :raises MaskedKeys: the listing hides the key.
     :raises ConfigError: the package ``openai`` is not installed.
     """
     try:

@@ -51,8 +51,6 @@ def register(client: CloseAIClient, roster: Roster, task: str = "") -> None:
     it. Two tasks may have the same roster; when it is edited, the first of them is refused until the other
     has run, too.
 
-    :param client: of the main account.
-    :param roster: the roster.
     :param task: names the task over all its tries; without one, a mapping is not compared.
     :raises RosterConflict: naming the other roster. Nothing was changed.
     """

@@ -50,8 +50,6 @@ def plan_roster(client: Callable[[], CloseAIClient], roster: Any, options: PlanO
     Plan; see docs/operators/plan.md.
 
     :param client: returns the API; not called where a parameter is wrong.
-    :param roster: a path, a mapping, or a roster.
-    :param options: of planning.
     """
     found = load_roster(roster)
     settings, keys, books = _parsed(client, options, found)
@@ -70,9 +68,6 @@ def apply_roster(
 
     :param client: returns the API; not called where a parameter is wrong.
     :param wanted: a plan, its record, or what :func:`plan_roster` takes.
-    :param options: of applying.
-    :param this_try: which try of which task this is.
-    :param run: of the task, for the ledger.
     """
     is_plan = isinstance(wanted, Plan) or (isinstance(wanted, Mapping) and "digest" in wanted)
     found = Plan.parse(wanted) if is_plan else load_roster(wanted)
@@ -123,10 +118,7 @@ class LedgerBooks:
     """
     A cost ledger, as far as a roster needs it.
 
-    :param ledger: its folder.
-    :param time_zone: where the billing month turns.
     :param run: the task's, which names the files.
-    :param now: returns the time.
     """
 
     def __init__(

@@ -89,11 +89,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 def read_names(names: Iterable[str]) -> dict[str, Seen]:
-    """
-    Return what names say, by claimant; names of another form are no claim.
-
-    :param names: all that are there.
-    """
+    """Return what names say, by claimant; names of another form are no claim."""
     parts: dict[str, dict[int, frozenset[str]]] = {}
     wanted: dict[str, int] = {}
     tickets: dict[str, int] = {}
@@ -183,7 +179,6 @@ class Contender(msgspec.Struct, frozen=True, kw_only=True):
         """
         Report that a name was written.
 
-        :param name: which.
         :param began: the time from before that.
         :param ended: the time after it.
         """
@@ -199,11 +194,7 @@ class Contender(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def removed(self, names: Collection[str]) -> Contender:
-        """
-        Report that names were removed, or that it was tried.
-
-        :param names: which.
-        """
+        """Report that names were removed, or that it was tried."""
         return msgspec.structs.replace(
             self,
             names=tuple(name for name in self.names if name not in names),
@@ -218,7 +209,6 @@ class Contender(msgspec.Struct, frozen=True, kw_only=True):
         """
         Report a listing that was begun after the last report.
 
-        :param names: all that are there.
         :param began: the time from before it.
         :param ended: the time after it.
         """

@@ -46,8 +46,6 @@ def list_names(store: NameStore, prefix: str) -> list[str]:
     """
     Return names without their prefix, all as they are at one moment.
 
-    :param store: where.
-    :param prefix: of the names.
     :raises StoreFailed: where that cannot be had.
     """
     try:
@@ -63,8 +61,6 @@ def add_name(store: NameStore, name: str) -> None:
     """
     Write a name.
 
-    :param store: where.
-    :param name: which.
     :raises StoreFailed: where it may not have been written.
     """
     try:
@@ -74,12 +70,7 @@ def add_name(store: NameStore, name: str) -> None:
 
 
 def remove_names(store: NameStore, names: Iterable[str]) -> None:
-    """
-    Remove names as far as that works.
-
-    :param store: where.
-    :param names: which.
-    """
+    """Remove names as far as that works."""
     for name in names:
         with contextlib.suppress(Exception):  # somebody else's cleaning, or a lease, ends it
             store.remove(name)
@@ -89,10 +80,8 @@ class Claim:
     """
     A set of things that one claimant has to itself, over all hosts that share the store.
 
-    :param store: the names.
     :param prefix: of all names of all claims that may overlap.
     :param elements: what is claimed, in lower-case hexadecimal digits.
-    :param clock: measures and waits.
     :param lease: see :data:`LEASE`; the same for all.
     """
 

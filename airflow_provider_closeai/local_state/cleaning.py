@@ -21,11 +21,7 @@ _next_look: dict[Path, float] = {}
 
 
 def clean_now_and_then(directory: Path) -> None:
-    """
-    Clean the folder, at most once an hour over all processes. Whatever goes wrong stops nothing.
-
-    :param directory: the private folder.
-    """
+    """Clean the folder, at most once an hour over all processes. Whatever goes wrong stops nothing."""
     if time.monotonic() < _next_look.get(directory, 0.0):
         return
     _next_look[directory] = time.monotonic() + _EVERY
@@ -39,11 +35,7 @@ def clean_now_and_then(directory: Path) -> None:
 
 
 def clean(directory: Path) -> None:
-    """
-    Remove files that nobody has written for :data:`KEEP` seconds, unless their lock is held.
-
-    :param directory: the private folder.
-    """
+    """Remove files that nobody has written for :data:`KEEP` seconds, unless their lock is held."""
     for path in list(directory.iterdir()):
         with contextlib.suppress(OSError):  # another process may have removed it meanwhile
             if not _is_old(path.lstat()):

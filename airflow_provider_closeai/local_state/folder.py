@@ -33,18 +33,10 @@ def private_directory() -> Path:
 
 @functools.lru_cache(maxsize=64)
 def warn_once(message: str) -> None:
-    """
-    Log a warning, the first time only.
-
-    :param message: the warning.
-    """
+    """Log a warning, the first time only."""
     log.warning(message)
 
 
 def reason(problem: Exception) -> str:
-    """
-    Describe a problem of a store: in full where the system says it, else by its kind only.
-
-    :param problem: what was raised.
-    """
+    """Describe a problem of a store: in full where the system says it, else by its kind only."""
     return str(problem) if isinstance(problem, OSError) else type(problem).__name__

@@ -25,10 +25,7 @@ def lock(name: str, wait: float, clock: Clock = SYSTEM_CLOCK, *, is_reentrant: b
     """
     Hold a lock; a thread that holds it already holds it on, unless it is said not to be re-entrant.
 
-    :param name: of the lock.
     :param wait: seconds to wait for it at most.
-    :param clock: waits between tries.
-    :param is_reentrant: whether a thread may hold it twice.
     :returns: whether it is held. Where no lock can be made at all (a read-only disk), it is as if held.
     """
     descriptor: int | None = None
@@ -57,7 +54,6 @@ def try_path(path: Path) -> int | None:
     """
     Take the lock of a file without waiting; ``None`` where somebody holds it, this thread included.
 
-    :param path: of the lock.
     :returns: a descriptor: closing it gives the lock back.
     """
     while True:

@@ -29,8 +29,6 @@ class PlansOfRun:
     The digests of the plans that a task made in its DAG run, over all tries: where Airflow keeps them (3.3).
 
     Make it before anything can go wrong: a later try then finds that none was made before.
-
-    :param context: the task's.
     """
 
     def __init__(self, context: Context) -> None:
@@ -47,11 +45,7 @@ class PlansOfRun:
                 self._states.set(_KEY, "[]")
 
     def add(self, digest: str) -> bool:
-        """
-        Note a plan; return whether every plan so far was the same.
-
-        :param digest: the plan's.
-        """
+        """Note a plan; return whether every plan so far was the same."""
         if self._before is None:
             return False
         digests = sorted({*self._before, digest})
@@ -67,8 +61,6 @@ def check(context: Context, plan: Plan, record: Mapping[str, Any]) -> None:
     """
     Refuse a plan that nobody approved, if there is an approval between it and the task.
 
-    :param context: the task's.
-    :param plan: the plan.
     :param record: as PlanSubAccountsOperator returned it.
     :raises PlanRefused: nothing was changed.
     """

@@ -76,9 +76,6 @@ def lineage(*, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> Opera
     Return folders as OpenLineage's datasets: a ledger is one, however many files it has.
 
     Only the OpenLineage provider asks for it.
-
-    :param inputs: folders, as the operators take them.
-    :param outputs: likewise.
     """
     from airflow.providers.openlineage.extractors import OperatorLineage
 
@@ -107,7 +104,6 @@ def connection_asset(closeai_conn_id: str, what: str, title: str) -> Asset:
     """
     Return an asset of a connection.
 
-    :param closeai_conn_id: the connection.
     :param what: one of :mod:`airflow_provider_closeai.asset_names`.
     :param title: begins its name, for a person.
     """

@@ -40,11 +40,7 @@ def _named(sink: Any) -> Any:
 
 
 class DeliversKeys(CloseAIOperator):
-    """
-    Operators that deliver keys.
-
-    :param deliver_to: the sink.
-    """
+    """Operators that deliver keys."""
 
     def __init__(self, *, deliver_to: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -284,8 +284,6 @@ def deletion_recorder(
 
     Call it before the accounts are listed: their counters count as of this moment.
 
-    :param ledger: the ledger's folder.
-    :param context: the task's.
     :param time_zone: where the billing month turns.
     :raises InvalidParameter: the ledger or the time zone is not valid.
     """

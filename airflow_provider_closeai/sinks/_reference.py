@@ -50,8 +50,6 @@ class Reference:
         """
         Return the name of a secret.
 
-        :param account_id: the account's id.
-        :param alias: the account's alias.
         :raises InvalidParameter: what the reference needs is missing, or the name is too long.
         """
         known = {"alias": escaped(alias or ""), "id": "" if account_id is None else str(account_id)}
@@ -71,9 +69,5 @@ class Reference:
 
 
 def escaped(alias: str) -> str:
-    """
-    Write an alias with characters that every store and every connection's id may have.
-
-    :param alias: the alias.
-    """
+    """Write an alias with characters that every store and every connection's id may have."""
     return re.sub(r"^\.|_(?=x)|[^A-Za-z0-9_.-]", lambda found: f"_x{ord(found.group()):04X}_", alias)

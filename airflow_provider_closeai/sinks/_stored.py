@@ -70,8 +70,6 @@ class StoredSink(abc.ABC):
         """
         Refuse what could not be delivered, before anything is created.
 
-        :param alias: of the accounts to come.
-        :param count: how many there will be.
         :raises InvalidParameter: saying why, and the cure.
         """
         self._reference.name(0, alias)
@@ -86,7 +84,6 @@ class StoredSink(abc.ABC):
         """
         Keep one key.
 
-        :param account: whose.
         :returns: the secret's name.
         """
         [(_, name)] = self.deliver_all([account], {})
@@ -119,11 +116,7 @@ class StoredSink(abc.ABC):
             raise refusal
 
     def held(self, accounts: Sequence[SubAccount]) -> dict[int, datetime | None]:
-        """
-        Return whose present keys are kept, and since when; a connection to another base keeps none.
-
-        :param accounts: whose keys.
-        """
+        """Return whose present keys are kept, and since when; a connection to another base keeps none."""
         stored = self._read(self._connect(), list(dict.fromkeys(map(self._name, accounts))))
         found: dict[int, datetime | None] = {}
         for account in accounts:

@@ -27,7 +27,6 @@ class TokenSink(Protocol):
         """
         Keep ``account.token.reveal()`` safe; write nothing when it is there already.
 
-        :param account: whose key.
         :returns: the reference under which its owner finds it. Not secret.
         """
 
@@ -41,7 +40,6 @@ class DatedTokenSink(TokenSink, Protocol):
 
         Raise where that cannot be found out: unknown is not absent.
 
-        :param accounts: whose keys.
         :returns: by account id the time, with its zone, from which the key was there; ``None``: it is there,
             and nobody knows since when. An account that is not in it is delivered.
         """
@@ -85,7 +83,6 @@ def require_sink(sink: Any, counts: Mapping[str, int]) -> TokenSink:
     """
     Return what ``deliver_to`` is given, if it is a sink that can take the keys.
 
-    :param sink: the parameter.
     :param counts: how many accounts each alias shall have.
     :raises InvalidParameter: it is none, or cannot keep these keys.
     """
@@ -110,7 +107,6 @@ class SinkKeys:
     """
     A sink as those who create and rotate need it.
 
-    :param sink: the sink.
     :param counts: how many accounts each alias shall have.
     :param get_base: gives the base that is healthy now, with ``/v1``; asked where connections are delivered.
     """
@@ -160,11 +156,7 @@ class SinkKeys:
         return newest(accounts, self._counts) if getattr(self._sink, "per_alias", False) else accounts
 
     def replaced(self, accounts: Sequence[SubAccount]) -> frozenset[int]:
-        """
-        Return whose keys newer ones replace, in secrets that belong to an alias.
-
-        :param accounts: all that are there.
-        """
+        """Return whose keys newer ones replace, in secrets that belong to an alias."""
         present = {account.id for account in self._present(accounts)}
         return frozenset(account.id for account in accounts if account.id not in present)
 
@@ -263,7 +255,6 @@ def newest(accounts: Sequence[SubAccount], counts: Mapping[str, int]) -> list[Su
 
     One that is disabled comes after all others; one whose age cannot be read is never replaced, so first.
 
-    :param accounts: of any aliases.
     :param counts: how many of each alias; of an alias that is not in it, all.
     """
     groups: dict[str, list[SubAccount]] = {}

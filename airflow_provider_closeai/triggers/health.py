@@ -71,7 +71,6 @@ async def check_together(closeai_conn_id: str, require: str) -> HealthCheck:
     """
     Check once, together with every other trigger of this loop that wants to know the same just now.
 
-    :param closeai_conn_id: the connection.
     :param require: ``any``, ``primary`` or ``all``.
     :raises CloseAIError: what waiting cannot mend, such as a refused key.
     """
@@ -104,7 +103,6 @@ async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
     Call what may block, in a thread that only our triggers use.
 
     :param function: it may also read and write Variables.
-    :param arguments: its own.
     """
     # By asgiref: on Airflow 3.1 a Variable read in another thread breaks the triggerer, since only
     # asgiref leads the SDK's messages back to the loop that owns their socket.
