@@ -59,9 +59,6 @@ class Account:
         """Return what a span costs.
 
         Costs are counted from one fixed hour, so a span costs the same however it is cut into pieces.
-
-        :param since: Its begin.
-        :param until: Its end.
         """
         if not self.enabled:
             return 0

@@ -27,10 +27,7 @@ class Answer:
 class Refusal(Exception):
     """A request that the platform rejects without doing anything.
 
-    :param status: The HTTP status.
-    :param code: The error's code.
     :param message: What is wrong; never contains a key.
-    :param headers: Further headers of the answer.
     """
 
     def __init__(
@@ -46,31 +43,18 @@ class Refusal(Exception):
 
 
 def done(value: Any) -> Answer:
-    """Answer an executed request with JSON.
-
-    :param value: What ``dumps`` takes.
-    """
+    """Answer an executed request with JSON."""
     return Answer(200, encode(dumps(value)), executed=True)
 
 
 def error(
     status: int, kind: str, code: str, message: str, headers: Mapping[str, str] | None = None
 ) -> Answer:
-    """Answer with an error object.
-
-    :param status: The HTTP status.
-    :param kind: The error's type.
-    :param code: The error's code.
-    :param message: What is wrong.
-    :param headers: Further headers.
-    """
+    """Answer with an error object."""
     body = dumps({"error": {"message": message, "type": kind, "code": code}})
     return Answer(status, encode(body), headers=headers or {})
 
 
 def encode(text: str) -> bytes:
-    """Encode an answer, whatever text it repeats.
-
-    :param text: The body.
-    """
+    """Encode an answer, whatever text it repeats."""
     return text.encode("utf-8", "replace")

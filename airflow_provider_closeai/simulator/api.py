@@ -51,7 +51,6 @@ class Incoming:
 class Api:
     """The calls on one state.
 
-    :param state: The accounts.
     :param links: What ``links`` answers.
     """
 
@@ -63,10 +62,7 @@ class Api:
         self._seen_lock = threading.Lock()
 
     def who(self, authorization: str | None) -> str:
-        """Return whose key a request carries: main, sub, none or other.
-
-        :param authorization: The header.
-        """
+        """Return whose key a request carries: main, sub, none or other."""
         if authorization is None:
             return "none"
         key = key_of(authorization)
@@ -76,10 +72,7 @@ class Api:
             return "sub" if key in self._state.tokens else "other"
 
     def answer(self, incoming: Incoming) -> Answer:
-        """Do what a request asks, or refuse it.
-
-        :param incoming: The request.
-        """
+        """Do what a request asks, or refuse it."""
         try:
             return self._admit(incoming).do(self, incoming)
         except Refusal as refusal:
@@ -281,21 +274,13 @@ CALLS = (*(route.call for route in ROUTES), "unknown")
 
 
 def key_of(authorization: str | None) -> str | None:
-    """Return the API key that a header carries; None where it carries none.
-
-    :param authorization: The header.
-    """
+    """Return the API key that a header carries; None where it carries none."""
     scheme, _, key = (authorization or "").partition(" ")
     return key if scheme.lower() == "bearer" else None
 
 
 def call_of(host: str, method: str, path: str) -> str:
-    """Name the call that a request is.
-
-    :param host: Where it came.
-    :param method: The HTTP method.
-    :param path: The path.
-    """
+    """Name the call that a request is."""
     return next((route.call for route in _routes(host, path) if route.method == method), "unknown")
 
 

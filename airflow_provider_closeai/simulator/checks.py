@@ -23,11 +23,7 @@ def invalid(message: str) -> Refusal:
 
 
 def read_query(pairs: list[tuple[str, str]], known: Collection[str]) -> dict[str, str]:
-    """Read a query string.
-
-    :param pairs: As it came.
-    :param known: The parameters that exist.
-    """
+    """Read a query string."""
     query = _object(pairs)
     _known(query, known, "query parameter")
     return query
@@ -36,13 +32,7 @@ def read_query(pairs: list[tuple[str, str]], known: Collection[str]) -> dict[str
 def read_body(
     body: bytes, content_type: str, known: Collection[str], needed: Collection[str]
 ) -> dict[str, Any]:
-    """Read a JSON body whose numbers keep their digits.
-
-    :param body: As it came.
-    :param content_type: The header.
-    :param known: The fields that exist.
-    :param needed: The fields that must be there.
-    """
+    """Read a JSON body whose numbers keep their digits."""
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise invalid("Content-Type must be application/json")
     try:
@@ -61,12 +51,7 @@ def read_body(
 
 
 def number_in_query(query: Mapping[str, str], name: str, default: int) -> int:
-    """Read a whole number from a query.
-
-    :param query: The parameters.
-    :param name: Which.
-    :param default: When it is not there.
-    """
+    """Read a whole number from a query."""
     text = query.get(name, str(default))
     if not re.fullmatch(r"-?[0-9]{1,9}", text):
         raise invalid(f"{name} must be a whole number")
@@ -74,11 +59,7 @@ def number_in_query(query: Mapping[str, str], name: str, default: int) -> int:
 
 
 def read_text(value: Any, name: str) -> str:
-    """Read a string that says something.
-
-    :param value: As it came.
-    :param name: The field.
-    """
+    """Read a string that says something."""
     if not isinstance(value, str):
         raise invalid(f"{name} must be a string")
     if not value.strip():
@@ -91,11 +72,7 @@ def read_text(value: Any, name: str) -> str:
 
 
 def read_count(value: Any, largest: int) -> int:
-    """Read how many accounts to create.
-
-    :param value: As it came.
-    :param largest: The platform's limit.
-    """
+    """Read how many accounts to create."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise invalid("count must be a whole number")
     if not 1 <= value <= largest:
@@ -104,11 +81,7 @@ def read_count(value: Any, largest: int) -> int:
 
 
 def read_amount(value: Any, name: str) -> int:
-    """Read an amount of money, in units.
-
-    :param value: As it came; a JSON number.
-    :param name: The field.
-    """
+    """Read an amount of money, in units."""
     try:
         return to_units(_number(value, name))
     except ValueError as error:
@@ -116,11 +89,7 @@ def read_amount(value: Any, name: str) -> int:
 
 
 def read_sks(value: Any, largest: int) -> list[str]:
-    """Read a list of keys, each once.
-
-    :param value: As it came.
-    :param largest: The platform's limit.
-    """
+    """Read a list of keys, each once."""
     if not isinstance(value, list) or not value:
         raise invalid("sks must be a list of at least one sk")
     if len(value) > largest:
@@ -131,10 +100,7 @@ def read_sks(value: Any, largest: int) -> list[str]:
 
 
 def read_pricing(value: Any) -> list[dict[str, Any]]:
-    """Read a price list, turning what is left of the old prices into factors.
-
-    :param value: As it came.
-    """
+    """Read a price list, turning what is left of the old prices into factors."""
     if not isinstance(value, list):
         raise invalid("model_pricing must be a list")
     entries = [_entry(entry, f"model_pricing[{index}]") for index, entry in enumerate(value)]

@@ -65,10 +65,7 @@ class _Fields:
 
 
 class Control:
-    """Does over HTTP what a test does in Python.
-
-    :param simulator: The simulator.
-    """
+    """Does over HTTP what a test does in Python."""
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
@@ -76,8 +73,6 @@ class Control:
     def answer(self, method: str, path: str, body: bytes) -> Answer:
         """Do what a control request asks.
 
-        :param method: The HTTP method.
-        :param path: The path.
         :param body: A JSON object, or nothing.
         """
         actions = [action for action in ACTIONS if action.path.rstrip("/") == path.rstrip("/")]

@@ -172,9 +172,7 @@ class Simulator:
     ) -> dict[str, Any]:
         """Seed an account without HTTP; the listing shows it at once.
 
-        :param alias: Its alias.
         :param model_pricing: Its price list, stored as given, old forms too; None is one model.
-        :param balance: Its balance.
         :param monthly_cost: What it has cost this month; counts in ``truth.by_month``, on no date.
         :param token_type: ``slave`` for a sub-account.
         :param created_at: None is now.
@@ -195,17 +193,13 @@ class Simulator:
             return self._state.item(account)
 
     def delete_account(self, account_id: int) -> None:
-        """Delete an account without HTTP; the listing may lag behind.
-
-        :param account_id: Which.
-        """
+        """Delete an account without HTTP; the listing may lag behind."""
         with self._state.lock:
             self._state.delete(self._account(account_id))
 
     def set_rate(self, account_id: int, rate: Decimal | int | str) -> None:
         """Change what an account costs from now on.
 
-        :param account_id: Which.
         :param rate: The cost of a simulated hour, up to 8 decimals.
         """
         with self._state.lock:
@@ -223,7 +217,6 @@ class Simulator:
     def spoil(self, account_id: int, field: str, raw: str | None) -> None:
         """Let the listing show a field of an account as something else; nothing but the listing changes.
 
-        :param account_id: Which.
         :param field: One of the fields that a listing shows.
         :param raw: Its value as JSON text, such as ``null`` or ``"\\ud83d"``; None is the true one again.
         """
@@ -233,7 +226,6 @@ class Simulator:
     def count(self, call: str, base: int | None = None) -> int:
         """Count the requests of a call.
 
-        :param call: Its name.
         :param base: Only on this base.
         """
         name = None if base is None else self._base(base).name
@@ -271,24 +263,15 @@ class Simulator:
         self._faults.clear()
 
     def stop_base(self, index: int) -> None:
-        """Close a base: new connections are refused, open ones are cut.
-
-        :param index: Which.
-        """
+        """Close a base: new connections are refused, open ones are cut."""
         self._base(index).stop()
 
     def start_base(self, index: int) -> None:
-        """Open a base again, on the same port: one that was stopped, or swallows.
-
-        :param index: Which.
-        """
+        """Open a base again, on the same port: one that was stopped, or swallows."""
         self._base(index).start()
 
     def swallow_base(self, index: int) -> None:
-        """Let a base's port swallow connections: they are neither accepted nor refused.
-
-        :param index: Which.
-        """
+        """Let a base's port swallow connections: they are neither accepted nor refused."""
         self._base(index).swallow()
 
     def move_bases(self) -> None:
@@ -307,7 +290,6 @@ class Simulator:
     def set_status(self, index: int, status: str) -> None:
         """Set what links says of a base.
 
-        :param index: Which.
         :param status: ``ok``, ``down`` ...
         """
         self._base(index)

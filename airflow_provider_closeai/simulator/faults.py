@@ -33,8 +33,6 @@ class Fault:
     def take(self, call: str, host: str, reused: bool) -> bool:
         """Return whether a request meets this fault, and count it.
 
-        :param call: The request's call.
-        :param host: Where it came.
         :param reused: Whether its connection served an earlier one.
         """
         if self.call not in ("*", call) or self.host not in (None, host):
@@ -60,15 +58,7 @@ class Faults:
     def plan(
         self, call: str, kind: str, host: str | None, times: int | None, skip: int, options: dict[str, Any]
     ) -> Fault:
-        """Plan a fault.
-
-        :param call: A call's name or ``*``.
-        :param kind: One of ``KINDS``.
-        :param host: Only there; None is anywhere.
-        :param times: How many requests meet it; None is all.
-        :param skip: How many fitting requests pass first.
-        :param options: The kind's options.
-        """
+        """Plan a fault."""
         if call != "*" and call not in CALLS:
             raise ValueError(f"call must be * or one of {', '.join(CALLS)}, not {call!r}")
         found = KINDS.get(str(kind))
@@ -90,12 +80,7 @@ class Faults:
         return fault
 
     def take(self, call: str, host: str, reused: bool) -> Fault | None:
-        """Find the fault that a request meets.
-
-        :param call: The request's call.
-        :param host: Where it came.
-        :param reused: Whether its connection served an earlier one.
-        """
+        """Find the fault that a request meets."""
         with self._lock:
             return next((fault for fault in self._planned if fault.take(call, host, reused)), None)
 

@@ -18,7 +18,6 @@ class Host:
     """One address that keeps its port until it is moved.
 
     :param name: ``discovery``, ``base-0`` ...
-    :param backend: What it works with.
     :param port: 0 is any free one.
     :param lasting: Choose a free one that a later process will still find free.
     """

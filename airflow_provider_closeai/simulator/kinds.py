@@ -58,10 +58,7 @@ class Kind(Options):
         KINDS[name] = cls
 
     def meet(self, exchange: Exchange) -> None:
-        """Serve a request wrongly.
-
-        :param exchange: The request.
-        """
+        """Serve a request wrongly."""
         raise NotImplementedError
 
 
@@ -258,10 +255,7 @@ class Unhealthy(Kind, name="unhealthy"):
 
 
 def broken(status: int) -> Answer:
-    """Give the server's error.
-
-    :param status: The HTTP status.
-    """
+    """Give the server's error."""
     return error(status, "server_error", "internal_error", "the server had an error")
 
 

@@ -17,7 +17,6 @@ class Later:
         """Do some work later.
 
         :param seconds: How much later, in real time.
-        :param work: What to do.
         """
         timer = threading.Timer(seconds, work)
         timer.daemon = True

@@ -49,10 +49,7 @@ class RequestLog:
         self._requests: list[Request] = []
 
     def add(self, request: Request) -> int:
-        """Note a request, and give the number under which it is changed.
-
-        :param request: The request.
-        """
+        """Note a request, and give the number under which it is changed."""
         with self._lock:
             self._requests.append(request)
             return len(self._requests) - 1
@@ -60,7 +57,6 @@ class RequestLog:
     def change(self, number: int, **changes: Any) -> None:
         """Note what became of a request.
 
-        :param number: Which.
         :param changes: Fields of ``Request``.
         """
         with self._lock:

@@ -29,10 +29,7 @@ class Chat:
 
 
 def read_chat(fields: dict[str, Any]) -> Chat:
-    """Read what is asked for.
-
-    :param fields: The body.
-    """
+    """Read what is asked for."""
     if fields.get("stream"):
         raise invalid("stream must be false: answers come in one piece here")
     if fields.get("n", 1) != 1:
@@ -50,9 +47,7 @@ def read_chat(fields: dict[str, Any]) -> Chat:
 def complete(state: State, account: Account | None, chat: Chat) -> dict[str, Any]:
     """Answer, and let the account pay for it.
 
-    :param state: The accounts.
     :param account: Whose key was used; None is the main account.
-    :param chat: What is asked for.
     """
     factor = _factor(state, account, chat.model)
     answer = chat.texts[-1]
@@ -89,7 +84,6 @@ def complete(state: State, account: Account | None, chat: Chat) -> dict[str, Any
 def listed(state: State, account: Account | None) -> dict[str, Any]:
     """List the models that a key may use; the main account's may use all that somebody has.
 
-    :param state: The accounts.
     :param account: Whose key was used; None is the main account.
     """
     accounts = state.live.values() if account is None else [account]

@@ -14,7 +14,6 @@ def option(check: Check, default: Any = None) -> Any:
     """Declare a field of an ``Options`` dataclass.
 
     :param check: Gives the value to keep, or raises ``ValueError`` with a text like "must be true or false".
-    :param default: The value unless another is given.
     """
     return dataclasses.field(default=default, metadata={"check": check})
 
@@ -35,10 +34,7 @@ class Options:
 
 
 def flag(value: Any) -> bool:
-    """Take true or false.
-
-    :param value: As it came.
-    """
+    """Take true or false."""
     if not isinstance(value, bool):
         raise ValueError("must be true or false")  # noqa: TRY004
     return value
@@ -47,7 +43,6 @@ def flag(value: Any) -> bool:
 def whole(least: int = 1, most: int | None = None) -> Callable[[Any], int]:
     """Make the check of a whole number.
 
-    :param least: The smallest that is allowed.
     :param most: The largest that is allowed; None is any.
     """
     limits = f"of at least {least}" if most is None else f"from {least} to {most}"
@@ -63,20 +58,14 @@ def whole(least: int = 1, most: int | None = None) -> Callable[[Any], int]:
 
 
 def span(value: Any) -> float:
-    """Take a span in seconds.
-
-    :param value: As it came.
-    """
+    """Take a span in seconds."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise ValueError("must be seconds, 0 or more")
     return value
 
 
 def one_of(*choices: str) -> Callable[[Any], str]:
-    """Make the check of a word.
-
-    :param choices: The words that are allowed.
-    """
+    """Make the check of a word."""
 
     def check(value: Any) -> str:
         if value not in choices:
@@ -87,28 +76,19 @@ def one_of(*choices: str) -> Callable[[Any], str]:
 
 
 def maybe(check: Check) -> Check:
-    """Allow None too.
-
-    :param check: What any other value must pass.
-    """
+    """Allow None too."""
     return lambda value: None if value is None else check(value)
 
 
 def text(value: Any) -> str:
-    """Take a text.
-
-    :param value: As it came.
-    """
+    """Take a text."""
     if not isinstance(value, str):
         raise ValueError("must be a text")  # noqa: TRY004
     return value
 
 
 def header(value: Any) -> str:
-    """Take what can stand in a header.
-
-    :param value: As it came.
-    """
+    """Take what can stand in a header."""
     found = str(value)
     if isinstance(value, bool) or not isinstance(value, str | int | float) or not found.isprintable():
         raise ValueError("must be a number or a text of one line")
@@ -118,10 +98,7 @@ def header(value: Any) -> str:
 
 
 def anything(value: Any) -> Any:
-    """Take any JSON value.
-
-    :param value: As it came.
-    """
+    """Take any JSON value."""
     return value
 
 

@@ -33,14 +33,7 @@ _ABORT = struct.pack("ii", 1, 0)
 
 
 class Backend:
-    """What a host works with.
-
-    :param api: The calls.
-    :param faults: The planned faults.
-    :param log: Where requests are noted.
-    :param controls: The control interface of the discovery host.
-    :param now: The platform's time: that of the ``Date`` header, too.
-    """
+    """What a host works with; ``now`` is the platform's time: that of the ``Date`` header, too."""
 
     def __init__(
         self,
@@ -217,7 +210,6 @@ class _Handler(BaseHTTPRequestHandler):
     def send(self, answer: Answer, pause: float | None = None) -> None:
         """Write an answer.
 
-        :param answer: What.
         :param pause: Seconds before each byte of its body; None is all in one piece.
         """
         if self.server.swallowing:

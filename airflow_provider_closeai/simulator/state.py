@@ -26,8 +26,6 @@ T = TypeVar("T")
 class State:
     """All accounts of one main account; take ``lock`` around every use.
 
-    :param settings: How the platform behaves.
-    :param clock: The simulated time.
     :param seed: Makes keys, tokens and rates repeatable.
     """
 
@@ -61,13 +59,11 @@ class State:
     ) -> Account:
         """Create one account.
 
-        :param alias: Its alias.
         :param model_pricing: Its price list, stored as given.
         :param balance: Its balance, in units.
         :param cost: Its monthly cost so far, in units.
         :param token_type: ``slave`` for a sub-account.
         :param created_at: None is now.
-        :param enabled: Whether it costs anything.
         :param born: The monotonic time from which a lagging listing counts; None is now.
         """
         now = self.clock.now()
@@ -92,19 +88,11 @@ class State:
         return account
 
     def update(self, account: Account, alias: str, model_pricing: list[dict[str, Any]]) -> None:
-        """Replace an account's alias and whole price list.
-
-        :param account: Which.
-        :param alias: Its alias from now on.
-        :param model_pricing: Its price list from now on.
-        """
+        """Replace an account's alias and whole price list."""
         self._write(account, time.monotonic(), alias, dumps(model_pricing), self.clock.now())
 
     def delete(self, account: Account) -> None:
-        """Delete an account; its costs end now.
-
-        :param account: Which.
-        """
+        """Delete an account; its costs end now."""
         self.settle(account)
         account.died = time.monotonic()
         del self.live[account.id], self.tokens[account.token]
@@ -127,9 +115,7 @@ class State:
     def render(self, account: Account, version: Version, numbers: bool = False) -> str:
         """Write an account as the platform does, as JSON text.
 
-        :param account: Which.
         :param version: Its version to show; money is always of the present.
-        :param numbers: Write amounts as numbers.
         """
         if account.died == math.inf:
             self.settle(account)
@@ -140,11 +126,7 @@ class State:
         )
 
     def list_item(self, account: Account, version: Version) -> str:
-        """Write an account as the listing shows it, masked or spoiled as it may be.
-
-        :param account: Which.
-        :param version: Its version to show.
-        """
+        """Write an account as the listing shows it, masked or spoiled as it may be."""
         text = self.render(account, version, self.settings.amounts_as_numbers)
         spoiled, masked = self._spoiled.get(account.id), self.settings.mask_tokens
         if not spoiled and not masked:
@@ -158,8 +140,6 @@ class State:
     def spoil(self, account: Account, field: str, raw: str | None) -> None:
         """Let the listing show something else in a field of an account.
 
-        :param account: Which.
-        :param field: The field.
         :param raw: JSON text; None is the true value again.
         """
         if field not in (fields := self.item(account)):
@@ -175,18 +155,12 @@ class State:
         self._spoiled[account.id][field] = raw
 
     def item(self, account: Account) -> dict[str, Any]:
-        """Give an account's true present state, as a plain JSON reader sees it.
-
-        :param account: Which.
-        """
+        """Give an account's true present state, as a plain JSON reader sees it."""
         found: dict[str, Any] = json.loads(self.render(account, account.versions[-1]))
         return found
 
     def settle(self, account: Account) -> None:
-        """Book an account's costs up to now: day by day, a new month starting from 0.
-
-        :param account: Which.
-        """
+        """Book an account's costs up to now: day by day, a new month starting from 0."""
         now = self.clock.now()
         while account.settled < now:
             day = account.settled.date()
@@ -200,7 +174,6 @@ class State:
     def set_rate(self, account: Account, rate: int) -> None:
         """Change what an account costs from now on.
 
-        :param account: Which.
         :param rate: Units per simulated hour.
         """
         self.settle(account)
@@ -210,7 +183,6 @@ class State:
     def correct(self, account_id: int, delta: int) -> None:
         """Book a correction today; for a deleted account only the truth changes.
 
-        :param account_id: Which.
         :param delta: Units; below 0 is a refund.
         """
         account = self.live.get(account_id)
@@ -223,11 +195,7 @@ class State:
             raise KeyError(f"there was no account {account_id}")
 
     def spend(self, account: Account, units: int) -> None:
-        """Book what a model call costs.
-
-        :param account: Whose key it was.
-        :param units: How much.
-        """
+        """Book what a model call costs."""
         self.settle(account)
         self._book(account, units, self.clock.now().date())
         self.changes += 1
@@ -320,12 +288,7 @@ class State:
 
 
 def taken(fields: dict[str, Any], name: str, kind: type[T]) -> T:
-    """Take a field of one type, or raise ``ValueError``.
-
-    :param fields: Where.
-    :param name: The field.
-    :param kind: Its type.
-    """
+    """Take a field of one type, or raise ``ValueError``."""
     value = fields[name]
     if type(value) is not kind:
         raise ValueError(f"{name} is not of type {kind.__name__}")
@@ -333,11 +296,7 @@ def taken(fields: dict[str, Any], name: str, kind: type[T]) -> T:
 
 
 def units_of(value: Decimal | int | str, name: str) -> int:
-    """Read an amount for a test that seeds it.
-
-    :param value: The amount.
-    :param name: Its name in the error.
-    """
+    """Read an amount for a test that seeds it."""
     try:
         return to_units(value)
     except ValueError as error:

@@ -25,10 +25,7 @@ _LEASE = 10.0
 
 
 class StateFile:
-    """One file that only one simulator uses at a time; readable by its owner only.
-
-    :param path: Where it is, or will be.
-    """
+    """One file that only one simulator uses at a time; readable by its owner only."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(os.path.realpath(os.path.expanduser(path)))
@@ -87,10 +84,7 @@ class StateFile:
             ) from None
 
     def write(self, text: str) -> None:
-        """Replace the file, wholly or not at all.
-
-        :param text: Its new text.
-        """
+        """Replace the file, wholly or not at all."""
         new = self.path.with_name(f".{self.path.name}.new")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         with open(os.open(new, flags, 0o600), "wb") as file:
@@ -102,12 +96,7 @@ class StateFile:
 
 
 class Keeper:
-    """Keeps a state in its file: after each change, and every few seconds while the clock runs.
-
-    :param path: The file's.
-    :param state: The state.
-    :param ports: Gives the ports that are in use.
-    """
+    """Keeps a state in its file: after each change, and every few seconds while the clock runs."""
 
     def __init__(self, path: str | os.PathLike[str], state: State, ports: Callable[[], list[int]]) -> None:
         self._file, self._state, self._ports = StateFile(path), state, ports

@@ -78,16 +78,10 @@ def dumps(value: Any) -> str:
 
 
 def mask(token: str) -> str:
-    """Write a key as a careful platform lists it: ``sk-abc****wxyz``.
-
-    :param token: The key.
-    """
+    """Write a key as a careful platform lists it: ``sk-abc****wxyz``."""
     return f"{token[:6]}****{token[-4:]}"
 
 
 def hide(text: str) -> str:
-    """Replace everything that looks like a key by a hint of its last four characters.
-
-    :param text: Any text, JSON too.
-    """
+    """Replace everything that looks like a key by a hint of its last four characters."""
     return _TOKEN.sub(lambda found: "sk-…" + found.group()[-4:], text)
