@@ -30,16 +30,14 @@ def lock(name: str, wait: float, clock: Clock = SYSTEM_CLOCK, *, is_reentrant: b
     """
     descriptor: int | None = None
     is_mine = True
-    key: tuple[Path, int] | None = None
     try:
-        path = private_directory() / f"{name}.lock"
-        if not is_reentrant or (path, threading.get_ident()) not in _held:
-            descriptor = _wait_for(path, clock.monotonic() + wait, clock)
+        key = private_directory() / f"{name}.lock", threading.get_ident()
+        if not is_reentrant or key not in _held:
+            descriptor = _wait_for(key[0], clock.monotonic() + wait, clock)
             is_mine = descriptor is not None
-            key = (path, threading.get_ident())
     except OSError as problem:
         warn_once(f"No locks among the processes of this host ({reason(problem)}).")
-    if descriptor is None or key is None:
+    if descriptor is None:
         yield is_mine
         return
     _held.add(key)
