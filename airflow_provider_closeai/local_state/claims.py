@@ -82,17 +82,14 @@ class Claim:
 
     :param prefix: of all names of all claims that may overlap.
     :param elements: what is claimed, in lower-case hexadecimal digits.
-    :param lease: see :data:`LEASE`; the same for all.
     """
 
-    def __init__(
-        self, store: NameStore, prefix: str, elements: Collection[str], clock: Clock, lease: float = LEASE
-    ) -> None:
+    def __init__(self, store: NameStore, prefix: str, elements: Collection[str], clock: Clock) -> None:
         self._store = store
         self._prefix = prefix
         self._clock = clock
         claimant = f"{int(clock.now()):010x}{secrets.token_hex(6)}"
-        self._state = contender(claimant, elements, lease)
+        self._state = contender(claimant, elements, LEASE)
         self._under_way: tuple[str, ...] = ()  # a name that may have been written
 
     def acquire(self, seconds: float) -> bool:

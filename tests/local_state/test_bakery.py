@@ -179,9 +179,9 @@ def test_sets_that_do_not_overlap_do_not_wait() -> None:
 
 def test_whoever_beats_is_not_dead_and_whoever_does_not_is_passed_over_and_cleaned_up() -> None:
     names, time = Names(), Time()
-    first = Claim(names, "p.", ["aa"], time.clock(), lease=30)
+    first = Claim(names, "p.", ["aa"], time.clock())
     assert first.acquire(0)
-    second = Claim(names, "p.", ["aa"], time.clock(), lease=30)
+    second = Claim(names, "p.", ["aa"], time.clock())
     for _ in range(10):
         time.now += 9
         first.keep()
@@ -217,12 +217,12 @@ def test_a_store_that_does_not_work_is_told(broken: str) -> None:
 
 def test_what_cannot_be_removed_costs_the_next_one_a_lease_only() -> None:
     names, time = Names(), Time()
-    first = Claim(names, "p.", ["aa"], time.clock(), lease=30)
+    first = Claim(names, "p.", ["aa"], time.clock())
     assert first.acquire(0)
     names.broken = ("remove",)
     first.release()
     names.broken = ()
-    second = Claim(names, "p.", ["aa"], time.clock(), lease=30)
+    second = Claim(names, "p.", ["aa"], time.clock())
     assert second.acquire(60)
     assert time.now < 100 + 35
 
@@ -231,9 +231,9 @@ def test_fifty_killed_holders_of_one_thing_leave_nothing() -> None:
     names, time = Names(), Time()
     for number in range(50):
         began = time.now
-        assert Claim(names, "p.", ["aa"], time.clock(), lease=30).acquire(60)
+        assert Claim(names, "p.", ["aa"], time.clock()).acquire(60)
         assert time.now - began < 35, number
-    last = Claim(names, "p.", ["aa"], time.clock(), lease=30)
+    last = Claim(names, "p.", ["aa"], time.clock())
     assert last.acquire(60)
     last.release()
     assert names.names == set()
@@ -273,7 +273,7 @@ def test_a_store_that_is_slow_only_takes_its_time(seconds: float) -> None:
 
     names = Slow()
     for _ in range(3):
-        claim = Claim(names, "p.", [f"{number:04x}" for number in range(30)], time.clock(), lease=30)
+        claim = Claim(names, "p.", [f"{number:04x}" for number in range(30)], time.clock())
         assert claim.acquire(0)
         assert claim.check() > time.now
         claim.release()
@@ -292,7 +292,7 @@ def test_a_store_that_is_too_slow_to_keep_a_claim_ends_it(seconds: float) -> Non
             super().add(name)
 
     names = Slow()
-    claim = Claim(names, "p.", ["aa"], time.clock(), lease=30)
+    claim = Claim(names, "p.", ["aa"], time.clock())
     with pytest.raises(ClaimLost):
         claim.acquire(900)
     claim.release()
@@ -308,7 +308,7 @@ def test_a_claim_whose_store_becomes_slow_is_lost() -> None:
             time.sleep(seconds[0])
             super().add(name)
 
-    claim = Claim(Slow(), "p.", ["aa"], time.clock(), lease=30)
+    claim = Claim(Slow(), "p.", ["aa"], time.clock())
     assert claim.acquire(0)
     time.now += 11
     seconds[0] = 12.0
