@@ -136,12 +136,16 @@ class CreateJournal:
         self._clock = clock
         there = _read(here, Entry)
         mine = _read(own, Entry) if own is not None and is_retry else None
-        time = clock.monotonic()
-        until = believe_from(
-            there, mine, is_retry=is_retry, now=time, limits=limits, counter=clock.counter, since=since
+        #: The time from which absence may be believed; ``None``: it may be at once.
+        self.believe_from = believe_from(
+            there,
+            mine,
+            is_retry=is_retry,
+            now=clock.monotonic(),
+            limits=limits,
+            counter=clock.counter,
+            since=since,
         )
-        #: Seconds from now until a listing may be begun that absence is believed from; ``None``: any may.
-        self.doubt: float | None = None if until is None else until - time
         #: Ids that were there before the task's first post; ``None`` where that is not known.
         self.before: tuple[int, ...] | None = None
         for entry in (there, mine):
@@ -168,7 +172,7 @@ class CreateJournal:
 
     def not_posted(self, before: Collection[int]) -> None:
         """Take back what this try noted: nothing was executed. What was in doubt before it still is."""
-        if self.doubt is None:
+        if self.believe_from is None:
             entry = self._entry(before, posted=False)
             _write(self._here, entry)
             self._write_own(entry)

@@ -60,7 +60,7 @@ class Model:
         made = decision(
             count,
             batch_size=batch,
-            believe_from=None if journal.doubt is None else self.now + journal.doubt,
+            believe_from=journal.believe_from,
             before=journal.before,
         )
         for number in range(500):

@@ -73,11 +73,10 @@ class Creation:
             clock=client.clock,
             since=since,
         )
-        doubt = self._journal.doubt
         self.decision = CreateDecision(
             request,
             max_late=client.config.max_late,
-            believe_from=None if doubt is None else self._now() + doubt,
+            believe_from=self._journal.believe_from,
             before=self._journal.before,
             needs_keys=needs_keys,
         )
