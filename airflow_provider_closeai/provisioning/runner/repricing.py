@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 
@@ -63,10 +64,7 @@ def reprice_listed(
     client: CloseAIClient, read: Read, request: RepriceRequest, names: NameStore | None
 ) -> list[SubAccount]:
     """Set the prices of accounts that are read in a way of its own; see :func:`reprice`."""
-
-    def decide(accounts: list[SubAccount]) -> RepricePlan:
-        return plan_repricing(accounts, request)
-
+    decide = functools.partial(plan_repricing, request=request)
     if not request.dry_run:
         with sent_prices(client, read, decide, names) as sent:
             return read_back(client, sent)
