@@ -145,14 +145,8 @@ class BasePool:
             return
         if not healthy:
             log.warning("Base %s: %s. It comes last until it is healthy.", attempt.base, attempt.detail)
-        detail = "served a call" if healthy else attempt.detail
-        self._learn(
-            {
-                attempt.base: HealthCheckResult(
-                    healthy, self._now(), detail, reached, misses=missed(healthy, last)
-                )
-            }
-        )
+        detail, misses = "served a call" if healthy else attempt.detail, missed(healthy, last)
+        self._learn({attempt.base: HealthCheckResult(healthy, self._now(), detail, reached, misses=misses)})
 
     def check_health(self) -> list[BaseHealth]:
         """
