@@ -135,12 +135,8 @@ class Caller:
 
     def _is_shut_out(self, progress: retry.Progress) -> bool:
         """Whether every base is healthy and refuses the key, in a form that is not the platform's."""
-        refusing = dict.fromkeys(
-            attempt.base
-            for attempt in progress.attempts
-            if attempt.is_foreign and attempt.status in (401, 403)
-        )
-        tried_all = len(refusing) >= progress.bases and len(refusing) == len(
-            {attempt.base for attempt in progress.attempts}
-        )
-        return tried_all and all(self._pool.is_healthy_now(base, progress.end) for base in refusing)
+        tried = {attempt.base for attempt in progress.attempts}
+        refusals = (each for each in progress.attempts if each.is_foreign and each.status in (401, 403))
+        refusing = dict.fromkeys(attempt.base for attempt in refusals)
+        refuse_all = len(tried) == len(refusing) >= progress.bases
+        return refuse_all and all(self._pool.is_healthy_now(base, progress.end) for base in refusing)
