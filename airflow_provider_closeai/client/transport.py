@@ -50,9 +50,7 @@ class Transport:
             "Content-Type": "application/json",
             "User-Agent": user_agent(),
         }
-        self._verify = config.verify
-        if config.verify is True:
-            self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+        self._verify = verify_by(config)
 
     def _adapter(self, *, fresh: bool) -> Adapter:
         """Return connections of this process's own: forks that share them would read each other's answers."""
@@ -214,6 +212,12 @@ def _causes(error: BaseException | None) -> list[BaseException]:
             found.append(item)
             queue += [*item.args, getattr(item, "reason", None), item.__cause__, item.__context__]
     return found
+
+
+def verify_by(config: ClientConfig) -> bool | str:
+    """Return how servers are verified: as the connection says, else by the environment's CA bundle."""
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+    return bundle if config.verify is True else config.verify
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from airflow_provider_closeai.client.errors import ConfigError
 from airflow_provider_closeai.client.failures import require_keys
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.client.proxies import proxies_for
+from airflow_provider_closeai.client.transport import verify_by
 from airflow_provider_closeai.provisioning.errors import MissingAccounts
 from airflow_provider_closeai.provisioning.inputs import alias_text, bad
 from airflow_provider_closeai.provisioning.reading import select
@@ -97,17 +98,14 @@ def _http_client(config: ClientConfig, base: str) -> Any:
     """Return an HTTP client with the connection's TLS and proxy; ``None``: OpenAI's own does."""
     import openai
 
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-    verify = bundle if config.verify is True else config.verify
+    verify = verify_by(config)
     if verify is True and config.proxies is None:
         return None
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"verify": verify}
     if config.proxies is not None:
         proxy = requests.utils.select_proxy(base, proxies_for(base, config.proxies))
-        options = {"proxy": proxy, "trust_env": False}
+        options |= {"proxy": proxy, "trust_env": False}
     if isinstance(verify, str):
         folder, file = (verify, None) if os.path.isdir(verify) else (None, verify)
-        return openai.DefaultHttpxClient(
-            verify=ssl.create_default_context(cafile=file, capath=folder), **options
-        )
-    return openai.DefaultHttpxClient(verify=verify, **options)
+        options["verify"] = ssl.create_default_context(cafile=file, capath=folder)
+    return openai.DefaultHttpxClient(**options)
