@@ -47,10 +47,7 @@ def ledger_asset(ledger: str | os.PathLike[str]) -> Asset:
     uri = _uri(plain)
     if len(uri) > _LONGEST_URI:
         uri = f"{uri[: _LONGEST_URI - 65]}~{hashlib.sha256(uri.encode()).hexdigest()}"
-    try:
-        return Asset(name=_name(plain, uri), uri=uri)
-    except TypeError:  # Airflow 2 has no names
-        return Asset(uri)
+    return _asset(_name(plain, uri), uri)
 
 
 def set_outlet(operator: BaseOperator, folder: Any, kwargs: dict[str, Any]) -> None:
@@ -108,10 +105,7 @@ def connection_asset(closeai_conn_id: str, what: str, title: str) -> Asset:
     :param title: begins its name, for a person.
     """
     uri = CONNECTION_URI.format(closeai_conn_id=quote(closeai_conn_id, safe=""), what=what)
-    try:
-        return Asset(name=f"{title} of {closeai_conn_id}", uri=uri)
-    except TypeError:  # Airflow 2 has no names
-        return Asset(uri)
+    return _asset(f"{title} of {closeai_conn_id}", uri)
 
 
 def set_alias(operator: BaseOperator, alias: str, kwargs: dict[str, Any]) -> None:
@@ -133,6 +127,13 @@ def publish(operator: BaseOperator, context: Any, asset: Asset, extra: dict[str,
         for outlet in operator.outlets:
             if isinstance(outlet, AssetAlias):
                 context["outlet_events"][outlet].add(asset, extra=extra)
+
+
+def _asset(name: str, uri: str) -> Asset:
+    try:
+        return Asset(name=name, uri=uri)
+    except TypeError:  # Airflow 2 has no names
+        return Asset(uri)
 
 
 def _plain(text: str) -> str:
