@@ -139,13 +139,16 @@ class CloseAIOperator(BaseOperator):
             self.retry_policy = _WAIT_AS_ASKED
 
     def pre_execute(self, context: Context) -> None:
-        """Label a mapped task by its alias; Airflow ignores a default that is set in ``__init__``."""
+        """Label a mapped task; Airflow ignores a default that is set in ``__init__``."""
         super().pre_execute(context)
         now: Any = context
-        if getattr(self, "alias", None) is None or now.get("map_index_template") is not None:
-            return
-        if getattr(now.get("ti"), "map_index", -1) >= 0:
-            now["map_index_template"] = "{{ (task.alias | string)[:100] }}"
+        is_mapped = getattr(now.get("ti"), "map_index", -1) >= 0
+        if is_mapped and now.get("map_index_template") is None and (label := self._map_label()):
+            now["map_index_template"] = label
+
+    def _map_label(self) -> str | None:
+        """Return the template of a mapped task's label: its alias, where it has one."""
+        return None if getattr(self, "alias", None) is None else "{{ (task.alias | string)[:100] }}"
 
     @contextlib.contextmanager
     def hook(self) -> Iterator[CloseAIHook]:

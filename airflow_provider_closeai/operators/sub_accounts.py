@@ -141,16 +141,11 @@ class _Selects(CloseAIOperator):
         """Map the operator; see Airflow's documentation. Not over ``sks``."""
         return CheckedPartial(super().partial(**refuse_keys(kwargs)), refuse_keys)
 
-    def pre_execute(self, context: Context) -> None:
-        """Label a mapped task that is given records by their alias."""
-        super().pre_execute(context)
-        now: Any = context
+    def _map_label(self) -> str | None:
         given = self.sub_accounts
-        if now.get("map_index_template") is not None or getattr(now.get("ti"), "map_index", -1) < 0:
-            return
         if isinstance(given, list) and given and all(isinstance(item, Mapping) for item in given):
-            alias = "task.sub_accounts | map(attribute='alias') | unique | join(', ')"
-            now["map_index_template"] = "{{ (" + alias + ")[:100] }}"
+            return "{{ (task.sub_accounts | map(attribute='alias') | unique | join(', '))[:100] }}"
+        return super()._map_label()
 
     def _selection(self, context: Context) -> dict[str, Any]:
         sks = None if self._sks is None else self.render_template(self._sks, context)
