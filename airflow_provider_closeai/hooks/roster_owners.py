@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import Variable, conf
 
+from airflow_provider_closeai.hooks.stores import read_variable
 from airflow_provider_closeai.roster.errors import RosterConflict
 from airflow_provider_closeai.roster.models import owner_pattern
 
@@ -119,9 +120,7 @@ def _check(
 def _read(key: str) -> dict[str, Any] | None:
     """Return what is written; ``None`` where nobody can say, so that nothing is written over it."""
     try:
-        text = Variable.get(key, None)
-        if text is None and hasattr(Variable, "keys") and key in Variable.keys(key):
-            return None  # Airflow calls an outage absence; `keys` asks the database alone, and raises
+        text = read_variable(key)
     except Exception:  # outside of Airflow, or in an outage
         return None
     try:

@@ -34,6 +34,14 @@ class VariableStore:
         Variable.set(self._key, text, description="CloseAI: what is known of the API bases (signed)")
 
 
+def read_variable(key: str) -> str | None:
+    """Return a Variable's text; ``None``: there is none. Raises where nobody can say."""
+    text: str | None = Variable.get(key, None)
+    if text is None and hasattr(Variable, "keys") and key in Variable.keys(key):
+        raise LookupError(key)  # Airflow calls an outage absence; `keys` asks the database alone, and raises
+    return text
+
+
 class VariableNames:
     """
     Names that all hosts share, as keys of Variables: each is written once, and says all by being there.

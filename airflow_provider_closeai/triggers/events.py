@@ -19,6 +19,7 @@ from airflow.providers.common.compat.triggers import BaseEventTrigger
 from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_closeai.client.errors import CloseAIError, InvalidParameter
+from airflow_provider_closeai.hooks.stores import read_variable
 from airflow_provider_closeai.local_state.folder import reason, warn_once
 from airflow_provider_closeai.operators._arguments import is_template
 from airflow_provider_closeai.paths import folder, path_text
@@ -273,11 +274,9 @@ def _read_alerts(ledger: str, files: Sequence[LedgerFile]) -> tuple[list[dict[st
 
 def _noted(name: str, is_known: Callable[[Any], bool]) -> Any:
     """Read the Variable; ``None``: there is none. Raises where nobody can say."""
-    text = Variable.get(name, None)
+    text = read_variable(name)
     if text is None:
-        if hasattr(Variable, "keys") and name in Variable.keys(name):
-            raise LookupError(name)
-        return None  # Airflow calls an outage absence; `keys` asks the database alone, and raises
+        return None
     with contextlib.suppress(ValueError):
         noted = json.loads(text)
         if is_known(noted):

@@ -116,10 +116,12 @@ def variables(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Give the Variables that watchers keep."""
     from watches import Variables
 
+    from airflow_provider_closeai.hooks import stores
     from airflow_provider_closeai.triggers import events
 
     found = Variables()
-    monkeypatch.setattr(events, "Variable", found)
+    for module in (stores, events):
+        monkeypatch.setattr(module, "Variable", found)
     return found
 
 
