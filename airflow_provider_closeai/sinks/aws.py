@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -72,12 +73,9 @@ class SecretsManagerSink(StoredSink):
 
     def _write(self, store: Any, name: str, value: Any, account: SubAccount, is_new: bool) -> None:
         if is_new:
-            try:
-                about = f"CloseAI sub-account {account.alias}"
+            about = f"CloseAI sub-account {account.alias}"
+            with contextlib.suppress(store.exceptions.ResourceExistsException):  # made in the meantime
                 store.create_secret(Name=name, SecretString=value, Description=about)
-            except store.exceptions.ResourceExistsException:
-                pass  # somebody made it in the meantime
-            else:
                 return
         store.put_secret_value(SecretId=name, SecretString=value)
 
