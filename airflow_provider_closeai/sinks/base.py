@@ -115,6 +115,7 @@ class SinkKeys:
         self.name = _name_of(sink)
         self._sink: Any = sink
         self._counts = counts
+        self._per_alias = getattr(sink, "per_alias", False)
         self._get_base = get_base
         self._bound: Any = None
         self.refused: frozenset[int] = frozenset()
@@ -134,7 +135,10 @@ class SinkKeys:
         problem = "it returned no mapping of account ids to times with a zone, or None"
         with _no_bodies_in_logs():
             try:
-                held = dict(self._held(sink, accounts))
+                if callable(getattr(sink, "held_all", None)):
+                    held = dict(sink.held_all(self._present(accounts), self._counts))
+                else:
+                    held = dict(sink.held(accounts))
                 if all(since is None or since.utcoffset() is not None for since in held.values()):
                     return held
             except Exception as error:
@@ -145,15 +149,9 @@ class SinkKeys:
             call="deliver",
         )
 
-    def _held(self, sink: Any, accounts: Sequence[SubAccount]) -> Mapping[int, datetime | None]:
-        if not callable(getattr(sink, "held_all", None)):
-            return cast("DatedTokenSink", sink).held(accounts)
-        found: Mapping[int, datetime | None] = sink.held_all(self._present(accounts), self._counts)
-        return found
-
     def _present(self, accounts: Sequence[SubAccount]) -> Sequence[SubAccount]:
         """Return those whose keys the sink is to keep."""
-        return newest(accounts, self._counts) if getattr(self._sink, "per_alias", False) else accounts
+        return newest(accounts, self._counts) if self._per_alias else accounts
 
     def replaced(self, accounts: Sequence[SubAccount]) -> frozenset[int]:
         """Return whose keys newer ones replace, in secrets that belong to an alias."""
@@ -169,11 +167,9 @@ class SinkKeys:
         :raises DeliveryFailed: saying which account, and not what the sink said, which may show a key.
         :raises MaskedKeys: the listing hides the keys of some; the others were delivered.
         """
-        hidden: set[str | None] = set()
         accounts = self._present(accounts)
-        if getattr(self._sink, "per_alias", False):
-            hidden = {account.alias for account in accounts if account.token.is_masked}
         masked = [account for account in accounts if account.token.is_masked]
+        hidden = {account.alias for account in masked} if self._per_alias else set()
         whole = [each for each in accounts if not each.token.is_masked and each.alias not in hidden]
         references = self._deliver(whole) if whole else {}
         if references:
