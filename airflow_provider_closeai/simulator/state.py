@@ -247,11 +247,9 @@ class State:
             )
             if account.id in self.live or account.token in self.tokens or not 0 < account.id <= self._last_id:
                 raise ValueError(f"account {account.id} cannot be")
-            pricing, updated_at = (
-                taken(item, "model_pricing", list),
-                datetime.fromisoformat(item["updated_at"]),
-            )
-            self._write(account, -math.inf, taken(item, "alias", str), dumps(pricing), updated_at)
+            pricing = dumps(taken(item, "model_pricing", list))
+            updated_at = datetime.fromisoformat(item["updated_at"])
+            self._write(account, -math.inf, taken(item, "alias", str), pricing, updated_at)
             self.live[account.id] = self.tokens[account.token] = account
         for number, day, cost in kept["days"]:
             self._days[number, date.fromisoformat(day)] = to_units(cost)
