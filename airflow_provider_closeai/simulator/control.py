@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from airflow_provider_closeai.simulator.answers import Answer, Refusal, encode
 from airflow_provider_closeai.simulator.clock import Clock
 from airflow_provider_closeai.simulator.log import Request
-from airflow_provider_closeai.simulator.options import Check, flag, maybe, span, text, whole
+from airflow_provider_closeai.simulator.options import Check, checked, flag, maybe, span, text, whole
 from airflow_provider_closeai.simulator.settings import Settings
 from airflow_provider_closeai.simulator.values import dumps, hide, stamp
 
@@ -53,11 +53,7 @@ class _Fields:
     def take(self, name: str, check: Check) -> Any:
         if name not in self.left:
             raise ValueError(f"{name} is missing")
-        value = self.left.pop(name)
-        try:
-            return check(value)
-        except ValueError as error:
-            raise ValueError(f"{name} {error}, not {value!r}") from None
+        return checked(name, check, self.left.pop(name))
 
     def end(self) -> None:
         if self.left:

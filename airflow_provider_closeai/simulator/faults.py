@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_closeai.simulator.api import CALLS
 from airflow_provider_closeai.simulator.kinds import KINDS, Kind
-from airflow_provider_closeai.simulator.options import Check, maybe, whole
+from airflow_provider_closeai.simulator.options import checked, maybe, whole
 
 __all__ = ["KINDS", "Fault", "Faults"]
 
@@ -72,8 +72,8 @@ class Faults:
                 raise ValueError(f"{kind} has no option {name}; it has {', '.join(known) or 'none'}")
         if options.get("made") and call != "create":
             raise ValueError("made is an option of the call create only")
-        times = _checked("times", maybe(whole(0)), times)
-        skip = _checked("skip", whole(0), skip)
+        times = checked("times", maybe(whole(0)), times)
+        skip = checked("skip", whole(0), skip)
         fault = Fault(call, found(**options), host, times, skip)
         with self._lock:
             self._planned.append(fault)
@@ -88,10 +88,3 @@ class Faults:
         """Forget all."""
         with self._lock:
             self._planned.clear()
-
-
-def _checked(name: str, check: Check, value: Any) -> Any:
-    try:
-        return check(value)
-    except ValueError as error:
-        raise ValueError(f"{name} {error}, not {value!r}") from None

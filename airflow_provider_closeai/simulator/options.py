@@ -33,6 +33,14 @@ class Options:
             raise ValueError(f"{self.word} {name} {error}, not {_short(value)}") from None
 
 
+def checked(name: str, check: Check, value: Any) -> Any:
+    """Return what the check makes of a value, or name it in the error."""
+    try:
+        return check(value)
+    except ValueError as error:
+        raise ValueError(f"{name} {error}, not {value!r}") from None
+
+
 def flag(value: Any) -> bool:
     """Take true or false."""
     if not isinstance(value, bool):
