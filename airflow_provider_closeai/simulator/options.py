@@ -56,11 +56,10 @@ def whole(least: int = 1, most: int | None = None) -> Callable[[Any], int]:
     limits = f"of at least {least}" if most is None else f"from {least} to {most}"
 
     def check(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if not is_whole or value < least or (most is not None and value > most):
             raise ValueError(f"must be a whole number {limits}")
-        if most is not None and value > most:
-            raise ValueError(f"must be a whole number {limits}")
-        return value
+        return int(value)
 
     return check
 
