@@ -3,7 +3,7 @@
 What the filter does is not documented: it may be exact, match parts, know wildcards, trim, or read another
 encoding. Plain aliases survive all of that. Of any other alias an account that it finds is proof enough,
 since accounts of one alias are all alike to a filter; that it finds none is believed once it has found an
-alias of the same characters.
+alias of the same characters. Once it was seen to miss an account, that is believed of no alias any more.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Iterable
 
 _PLAIN = re.compile(r"[A-Za-z0-9 _.:/@-]")
 _MAX_LENGTH = 255  # of an alias in an address
+#: Stands among the shapes that were found once the filter was seen to miss an account that is listed.
+MISSED = ("missed",)
 
 
 def is_sendable(alias: str) -> bool:
@@ -39,5 +41,5 @@ def shape_of(alias: str) -> frozenset[str]:
 
 def is_trusted(alias: str, found: Iterable[Iterable[str]]) -> bool:
     """Whether the filter is believed where it finds no account; ``found``: shapes that it has found."""
-    shape = shape_of(alias)
-    return not shape or any(shape <= set(other) for other in found)
+    shape, shapes = shape_of(alias), list(found)
+    return MISSED not in shapes and (not shape or any(shape <= set(other) for other in shapes))

@@ -94,7 +94,7 @@ class CloseAIClient:
         :raises ListingUnstable: where the listing never agrees with its own ``total``.
         """
         sent = alias if alias is not None and alias_filter.is_sendable(alias) else None
-        is_trusted = sent is None or alias_filter.is_trusted(sent, self._shapes(sent))
+        is_trusted = sent is None or self._is_trusted(sent)
         items = read_all(self.page, self.config.page_size, sent, is_trusted=is_trusted)
         if alias is None:
             yield from items
@@ -139,11 +139,11 @@ class CloseAIClient:
                 if item.alias in (alias, None)
             ]
         except errors.CloseAIError:
-            if alias_filter.is_trusted(alias, self._shapes(alias)):
+            if self._is_trusted(alias):
                 raise
             return None  # the filter cannot take such an alias
         is_found = any(item.alias == alias for item in items)
-        return items if is_found or alias_filter.is_trusted(alias, self._shapes(alias)) else None
+        return items if is_found or self._is_trusted(alias) else None
 
     def _count_pages(self) -> float:
         total = self.page(1, 1).total if self._total is None else self._total
@@ -160,7 +160,7 @@ class CloseAIClient:
         :raises ListingUnstable: where the listing never agrees with its own ``total``.
         :raises MaskedKeys: ``sk`` is given, and the listing hides the keys.
         """
-        token = SecretToken(sk) if sk is not None else None
+        token = SecretToken(sk.strip()) if sk is not None else None
         for item in self.iter_listing(alias):
             if isinstance(item, UnreadableItem):
                 log.warning("A sub-account is left out: it cannot be read (%s).", item)
@@ -203,18 +203,29 @@ class CloseAIClient:
             self._note_found(alias)
         return answer
 
-    def _shapes(self, alias: str) -> set[tuple[str, ...]]:
-        """Return the shapes of aliases that the filter has found; asks the shared cache only when it must."""
-        if not alias_filter.is_trusted(alias, self._found_shapes):
-            self._found_shapes |= set(self.cache.read().found_shapes)
+    def note_missed(self) -> None:
+        """Note that the platform's alias filter missed an account that is listed: it is believed no more."""
+        if alias_filter.MISSED not in self._shapes():
+            self._note_shape(alias_filter.MISSED)
+
+    def _is_trusted(self, alias: str) -> bool:
+        return alias_filter.is_trusted(alias, self._shapes())
+
+    def _shapes(self) -> set[tuple[str, ...]]:
+        """Return the shapes of aliases that the filter has found, as far as any process knows."""
+        self._found_shapes |= set(self.cache.read().found_shapes)
         return self._found_shapes
 
     def _note_found(self, alias: str) -> None:
-        if alias_filter.is_trusted(alias, self._shapes(alias)) or len(self._found_shapes) >= _MOST_SHAPES:
-            return
-        shape = tuple(sorted(alias_filter.shape_of(alias)))
-        self._found_shapes.add(shape)
-        self.cache.change(lambda old: msgspec.structs.replace(old, found_shapes=(*old.found_shapes, shape)))
+        if not self._is_trusted(alias) and len(self._found_shapes) < _MOST_SHAPES:
+            self._note_shape(tuple(sorted(alias_filter.shape_of(alias))))
+
+    def _note_shape(self, shape: tuple[str, ...]) -> None:
+        if shape not in self._found_shapes:
+            self._found_shapes.add(shape)
+            self.cache.change(
+                lambda old: msgspec.structs.replace(old, found_shapes=(*old.found_shapes, shape))
+            )
 
     def create(
         self,

@@ -144,9 +144,17 @@ def _text(value: object) -> str | None:
     return str(value) if isinstance(value, str | int | Decimal) else None
 
 
+def _alias(value: object) -> object:
+    """Read what somebody made a number or a boolean of that looks like one; anything else stays as it is."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | Decimal) else value
+
+
 _TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 _LENIENT: dict[str, Callable[[object], object]] = {
     "id": _whole_number,
+    "alias": _alias,
     "user_id": _whole_number,
     "enabled": _truth,
     "created_at": _text,

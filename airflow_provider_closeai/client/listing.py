@@ -13,7 +13,8 @@ What proves that none was missed, from the cheapest to the dearest:
 - or everything in one answer.
 
 A total that is no more than a full page may count that page only: then the next page is asked. A page is
-taken for full unless it is shorter than the size that the platform itself says it used.
+taken for full unless it is shorter than the size that the platform itself says it used; 0 says nothing, and
+-1 nothing where fewer came than the total says, or where there is none.
 """
 
 from __future__ import annotations
@@ -237,9 +238,10 @@ class _Reading:
         return -(-total // length)
 
     def _is_end(self, page: SubAccountPage) -> bool:
-        length, size = _length(page), page.page_size
+        length, size = _length(page), page.page_size or None
         is_full = size is None or 0 < size <= length
-        if not length or (self._size == -1 and not is_full):
+        has_all = size != -1 or (page.total is not None and self.count >= page.total)
+        if not length or (self._size == -1 and not is_full and has_all):
             return True
         if page.total is None or (is_full and page.total <= length):
             return False  # goes on until a page brings nothing new

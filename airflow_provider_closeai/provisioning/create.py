@@ -27,7 +27,13 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
 
 class List(msgspec.Struct, frozen=True):
-    """List the alias's accounts now."""
+    """
+    List the alias's accounts now.
+
+    :param is_whole: without the platform's filter, which may miss some.
+    """
+
+    is_whole: bool = False
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -95,6 +101,7 @@ class CreateDecision:
         self._fruitless = 0  # posts in a row after which nothing new was there
         self._last_failure: CloseAIError | None = None
         self._must_list = True
+        self._has_read_all = False
         self._confirm_until: float | None = None
         self._pause = _FIRST_PAUSE
         self._failure: CloseAIError | None = None
@@ -107,12 +114,14 @@ class CreateDecision:
         unreadable: Sequence[UnreadableItem],
         began: float,
         ended: float,
+        renamed: Sequence[SubAccount] = (),
     ) -> None:
         """
         Record a listing of the alias.
 
         :param accounts: with exactly this alias.
         :param unreadable: entries of this alias that cannot be read.
+        :param renamed: accounts that this try made, listed under another alias.
         """
         besides = self._request.besides
         there = {each.id: each for each in accounts if not each.is_other and each.id not in besides}
@@ -129,6 +138,8 @@ class CreateDecision:
         self._listed, self._listed_at, self._must_list = there, began, False
         if unreadable:
             self._failure = refusals.unreadable(self._request, unreadable, more=self._has_posted)
+        elif renamed:
+            self._failure = refusals.other_alias(self._request, {each.id: each for each in renamed})
 
     def answered(self, accounts: Sequence[SubAccount], asked: int, at: float) -> None:
         """Record the answer of a post."""
@@ -254,6 +265,11 @@ class CreateDecision:
         return frozenset(appeared.keys() - self._at_first)
 
     @property
+    def unseen(self) -> frozenset[int]:
+        """Ids that this try's posts were answered, and that no listing of the alias shows."""
+        return frozenset(self._made.keys() - (self._listed or {}).keys())
+
+    @property
     def _known(self) -> dict[int, SubAccount]:
         return {**(self._listed or {}), **self._made}
 
@@ -272,9 +288,12 @@ class CreateDecision:
         return Wait(seconds)
 
     def _confirm(self, present: Accounts, until: float) -> Step:
-        unseen = sorted(self._made.keys() - (self._listed or {}).keys())
+        unseen = sorted(self.unseen)
         if unseen and self._listed_at < until:
             return self._look_again(until - self._listed_at)
+        if unseen and not self._has_read_all:
+            self._has_read_all = True
+            return List(is_whole=True)
         if len(present) < self._request.count:
             return Fail(refusals.vanished(self._request, present))
         if unseen:

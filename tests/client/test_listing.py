@@ -383,3 +383,33 @@ def test_entries_that_are_all_alike_are_all_counted() -> None:
     with platform(lambda asked: (200, {"items": [None] * 3, "total": 3, "pageSize": 500})) as (origin, asked):
         assert len(list(fixed_client(origin).iter_listing())) == 3
         assert len(asked) == 1
+
+
+def capped(says: int | None, total: int | None, cap: int = 5) -> Callable[[Asked], tuple[int, Any]]:
+    """A platform of 12 accounts that caps pages; ``says``: as ``pageSize``."""
+    accounts = [item(number, f"a-{number}") for number in range(1, 13)]
+
+    def reply(asked: Asked) -> tuple[int, Any]:
+        page = int(asked.query["page"])
+        shown = accounts[(page - 1) * cap : page * cap]
+        answer = {"items": shown, "total": len(shown) if total is None else total, "pageSize": says}
+        return 200, {name: value for name, value in answer.items() if value is not None}
+
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("page_size", "says", "total"), [(5, 0, None), (500, 0, None), (500, 0, 12), (-1, -1, 12), (-1, 0, None)]
+)
+def test_a_page_size_that_says_nothing_ends_no_listing(page_size: int, says: int, total: int | None) -> None:
+    with platform(capped(says, total)) as (origin, _):
+        assert len(listed(fixed_client(origin, page_size=page_size))) == 12
+
+
+def test_everything_in_a_page_that_names_no_total_is_read_on() -> None:
+    def reply(asked: Asked) -> tuple[int, Any]:
+        status, answer = capped(-1, 12)(asked)
+        return status, {name: value for name, value in answer.items() if name != "total"}
+
+    with platform(reply) as (origin, _):
+        assert len(listed(fixed_client(origin, page_size=-1))) == 12

@@ -143,7 +143,7 @@ def test_what_is_no_listing(text: str) -> None:
         ('"id":1,"token":null,"alias":""', 1, "", "token"),
         ('"id":1,"token":5,"alias":"\\ud83d"', 1, None, ""),
         ('"id":1,"token":"sk-a","alias":"\\ud83d x"', 1, None, ""),
-        ('"id":1,"token":"sk-a","alias":7', 1, None, "alias"),
+        ('"id":1,"token":"sk-a","alias":[7]', 1, None, "alias"),
         ('"id":"1","token":5,"alias":"团队\u3000"', 1, "团队\u3000", "token"),
         ('"id":true,"token":"sk-a"', None, None, "id"),
         ('"id":1.5,"token":"sk-a"', None, None, "id"),

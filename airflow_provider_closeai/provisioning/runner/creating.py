@@ -114,7 +114,8 @@ def _advance(
     client: CloseAIClient, creations: Sequence[Creation], listings: Listings, lock: CreateLock | None
 ) -> bool:
     """Go on until all have listed or waited once more; returns whether any of them is not over."""
-    must_list, waits, unclaimed = False, [], []
+    lists: list[List] = []
+    waits, unclaimed = [], []
     doubts = [each.decision.believe_from for each in creations if not each.is_over]
     until = max((each for each in doubts if each is not None), default=0.0)
     if lock is not None:
@@ -123,7 +124,7 @@ def _advance(
         each.decision.doubt_until(until)
         step = each.advance(lock)
         if isinstance(step, List):
-            must_list = True
+            lists.append(step)
         elif isinstance(step, Wait):
             waits.append(step.seconds)
         elif isinstance(step, Post):
@@ -131,9 +132,10 @@ def _advance(
         elif each.error is not None and each.is_hopeless:
             for other in creations:
                 other.give_up(each.error)
-    if must_list:
+    if lists:
         # All of them: else each would list while the others wait, and nobody would sleep.
-        _list(listings, [each for each in creations if not each.is_over])
+        is_whole = any(each.is_whole for each in lists)
+        _list(listings, [each for each in creations if not each.is_over], is_whole=is_whole)
     elif lock is not None and unclaimed:
         lock.acquire([each.request.alias for each in creations if not each.is_over])
         for each in creations:
@@ -143,12 +145,12 @@ def _advance(
     return any(not each.is_over for each in creations)
 
 
-def _list(listings: Listings, creations: Sequence[Creation]) -> None:
+def _list(listings: Listings, creations: Sequence[Creation], *, is_whole: bool) -> None:
     try:
-        listing = listings.read([each.request.alias for each in creations])
+        listing = listings.read([each.request.alias for each in creations], is_whole=is_whole)
     except CloseAIError as error:
         for each in creations:
             each.give_up(error)
         return
     for each in creations:
-        each.listed(listing)
+        each.listed(listing, is_whole=is_whole)

@@ -148,10 +148,25 @@ class Creation:
             log.info("%s", line)
         return done
 
-    def listed(self, listing: Listing) -> None:
-        """Take a listing that was asked for."""
-        accounts, unreadable = listing.of(self.request.alias)
-        self.decision.listed(accounts, unreadable, listing.began, listing.ended)
+    def listed(self, listing: Listing, *, is_whole: bool = False) -> None:
+        """
+        Take a listing that was asked for.
+
+        :param is_whole: the platform's filter had no part in it.
+        """
+        alias, unseen = self.request.alias, self.decision.unseen
+        accounts, unreadable = listing.of(alias)
+        elsewhere = [item for item in listing.items if item.id in unseen and item.alias != alias]
+        renamed = [item for item in elsewhere if isinstance(item, SubAccount)]
+        unreadable = [*unreadable, *(item for item in elsewhere if not isinstance(item, SubAccount))]
+        self.decision.listed(accounts, unreadable, listing.began, listing.ended, renamed)
+        if is_whole and unseen - self.decision.unseen:
+            log.warning(
+                "The platform's alias filter does not find accounts of alias %r that are listed. From now on "
+                "it is not believed where it finds none: all accounts are listed instead.",
+                alias,
+            )
+            self._client.note_missed()
 
     @property
     def _before(self) -> frozenset[int]:

@@ -126,20 +126,25 @@ class Listings:
         if not sent.is_shown:
             self._sent.append(sent)
 
-    def read(self, aliases: Collection[str]) -> Listing:
-        """Return a listing of aliases, of each a newer one than before."""
+    def read(self, aliases: Collection[str], *, is_whole: bool = False) -> Listing:
+        """
+        Return a listing of aliases, of each a newer one than before.
+
+        :param is_whole: read all accounts, without the platform's filter.
+        """
         known = self._known
         is_first_look = not self._served & set(aliases)
         self._served |= set(aliases)
         if known is not None and is_first_look and self.is_known_good:
             return known
-        return self._list(aliases)
+        return self._list(aliases, is_whole=is_whole)
 
-    def _list(self, aliases: Collection[str]) -> Listing:
+    def _list(self, aliases: Collection[str], *, is_whole: bool = False) -> Listing:
         """List aliases, and with them what is looked for."""
         clock = self._client.clock
         began = clock.monotonic()
-        found = self._client.iter_aliases({*aliases, *(each for sent in self._sent for each in sent.aliases)})
+        wanted = {*aliases, *(each for sent in self._sent for each in sent.aliases)}
+        found = self._client.iter_listing() if is_whole else self._client.iter_aliases(wanted)
         listing = Listing(found, began, clock.monotonic())
         for item in listing.of(None)[1]:
             log.warning("A sub-account is left out: it cannot be read (%s).", item)

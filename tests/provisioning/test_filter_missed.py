@@ -1,0 +1,87 @@
+"""A platform whose alias filter does not find what it lists: told by what was made, and believed no more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support import Asked, fixed_client, item, jumping_clock, platform, run_create
+
+from airflow_provider_closeai.client.errors import CloseAIError
+from airflow_provider_closeai.provisioning.requests import CreateRequest
+
+
+class Platform:
+    """
+    Accounts that are listed as ``shown`` says, and found by the filter as ``reads`` says.
+
+    :param reads: what the filter makes of the alias that it is asked for.
+    :param shown: what the listing makes of an alias.
+    """
+
+    def __init__(self, reads: Callable[[str], str] = str, shown: Callable[[str], Any] = str) -> None:
+        self.items: list[dict[str, Any]] = []
+        self.reads, self.shown = reads, shown
+
+    def __call__(self, asked: Asked) -> tuple[int, Any]:
+        if asked.method == "POST":
+            first = len(self.items) + 1
+            made = [item(first + number, asked.body["alias"]) for number in range(asked.body["count"])]
+            self.items += made
+            return 200, {"items": made}
+        wanted = asked.query.get("alias")
+        found = [each for each in self.items if wanted is None or each["alias"] == self.reads(wanted)]
+        shown = [{**each, "alias": self.shown(each["alias"])} for each in found]
+        return 200, {"items": shown, "total": len(shown), "page": 1, "pageSize": 500}
+
+
+def ensure(origin: str, alias: str, count: int = 1) -> list[int]:
+    """Create with a client of its own, as a task does: only the shared cache is left of the one before."""
+    client = fixed_client(origin, clock=jumping_clock())
+    wanted = CreateRequest.parse(alias, {"gpt-4": 1}, 1, count, settle=5)
+    return [account.id for account in run_create(client, wanted)]
+
+
+@pytest.mark.parametrize(
+    ("reads", "alias"),
+    [(str.lower, "Team-A"), (lambda text: text[:32], "a" * 40), (lambda text: text.lstrip("0"), "007")],
+    ids=["lower case", "cut", "as a number"],
+)
+def test_a_filter_that_misses_a_plain_alias_costs_no_second_account(
+    reads: Callable[[str], str], alias: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    there = Platform(reads=reads)
+    with platform(there) as (origin, _), caplog.at_level(logging.WARNING):
+        assert ensure(origin, alias, 2) == [1, 2]
+        assert "alias filter does not find accounts" in caplog.text
+        for _ in range(2):
+            assert ensure(origin, alias, 2) == [1, 2]
+        assert len(there.items) == 2
+
+
+def test_a_filter_that_works_is_still_believed() -> None:
+    there = Platform()
+    with platform(there) as (origin, asked):
+        for number in range(3):
+            ensure(origin, f"team-{number}")
+        looks = [each.query for each in asked if int(each.query.get("page_size", 1)) > 1]
+        assert len(looks) > 3
+        assert [query for query in looks if "alias" not in query] == []
+
+
+def test_an_alias_that_is_listed_as_a_number_is_that_number() -> None:
+    there = Platform(shown=int)
+    with platform(there) as (origin, _):
+        for _ in range(2):
+            assert ensure(origin, "2024") == [1]
+        assert len(there.items) == 1
+
+
+def test_an_alias_that_the_platform_changes_later_is_told() -> None:
+    there = Platform(shown=int)
+    with platform(there) as (origin, _):
+        with pytest.raises(CloseAIError, match=r"'007' was asked for, and the platform created \{1: '7'\}"):
+            ensure(origin, "007")
+        assert len(there.items) == 1
