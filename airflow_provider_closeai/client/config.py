@@ -10,6 +10,7 @@ import hmac
 import ipaddress
 import json
 import math
+import os.path
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -289,7 +290,7 @@ def _verify(value: object) -> bool | str:
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return {"true": True, "false": False}.get(value.strip().lower(), value)
+        return {"true": True, "false": False}.get(value.strip().lower(), os.path.expanduser(value.strip()))
     raise _bad("verify", "must be true, false or the path of a CA bundle")
 
 

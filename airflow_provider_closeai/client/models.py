@@ -17,7 +17,8 @@ import msgspec
 
 #: The page's ``token_type`` of a sub-account.
 SUB_ACCOUNT_TOKEN_TYPE = "slave"  # noqa: S105
-_AMOUNT_DIGITS = 60  # costs are summed exactly, with 200 digits: "1e400" is no amount
+#: Before or after the point, of an amount or a factor: costs are summed exactly, and "1e400" is none.
+MOST_DIGITS = 60
 _HINT_FROM = len("sk-") + 8  # shorter keys would be half shown by their last four characters
 # What no key holds, what consoles put in place of its middle ("sk-abc****wxyz", "sk-abc…", "sk-xxxxxxxx",
 # "sk-abc----wxyz"), or in place of the whole.
@@ -92,7 +93,7 @@ class ModelPricing(msgspec.Struct, frozen=True, gc=False):
 
     def __post_init__(self) -> None:
         factor = self.pricing_factor
-        if factor is not None and not (factor.is_finite() and abs(factor.adjusted()) <= _AMOUNT_DIGITS):
+        if factor is not None and not (factor.is_finite() and abs(factor.adjusted()) <= MOST_DIGITS):
             raise ValueError("pricing_factor is no number that an account can have")
 
     @property
@@ -306,12 +307,12 @@ def _require_amount(name: str, amount: Decimal | None) -> None:
     if amount is None:
         return
     text = str(amount)
-    if len(text) < _AMOUNT_DIGITS and "E" not in text and amount.is_finite():
+    if len(text) < MOST_DIGITS and "E" not in text and amount.is_finite():
         return  # nearly every amount: seen at a fifth of the cost of its digits as a tuple
     if not amount.is_finite():
         raise ValueError(f"{name} is not a finite number")
-    if max(amount.adjusted(), -int(amount.as_tuple().exponent)) > _AMOUNT_DIGITS:
-        raise ValueError(f"{name} has more than {_AMOUNT_DIGITS} digits before or after the point")
+    if max(amount.adjusted(), -int(amount.as_tuple().exponent)) > MOST_DIGITS:
+        raise ValueError(f"{name} has more than {MOST_DIGITS} digits before or after the point")
 
 
 #: Writes request bodies: a ``Decimal`` becomes the same JSON number, digit by digit.

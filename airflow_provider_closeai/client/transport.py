@@ -28,6 +28,7 @@ from airflow_provider_closeai import __version__
 from airflow_provider_closeai.client.answers import LONGEST_MESSAGE, Attempt, Outcome, judge
 from airflow_provider_closeai.client.config import ClientConfig
 from airflow_provider_closeai.client.connections import LONGEST, Adapter, TooLong, wire
+from airflow_provider_closeai.client.errors import ConfigError
 from airflow_provider_closeai.client.models import encode
 from airflow_provider_closeai.client.proxies import SOCKS_ERRORS, proxies_for
 from airflow_provider_closeai.client.retry_after import parse_date, parse_retry_after
@@ -35,6 +36,7 @@ from airflow_provider_closeai.client.watchdog import Limit, ends
 
 _PIECE = 10 * 2**10  # as read from the wire: a packed one is a thousand times as long
 _CUT = "the connection was cut before a whole answer came"
+_NOT_HTTP = {"BadStatusLine", "InvalidChunkLength", "InvalidHeader", "LineTooLong", "UnknownProtocol"}
 
 
 class Transport:
@@ -50,7 +52,6 @@ class Transport:
             "Content-Type": "application/json",
             "User-Agent": user_agent(),
         }
-        self._verify = verify_by(config)
 
     def _adapter(self, *, fresh: bool) -> Adapter:
         """Return connections of this process's own: forks that share them would read each other's answers."""
@@ -109,6 +110,7 @@ class Transport:
         """
         if base not in self._proxies:
             self._proxies[base] = proxies_for(base, self._config.proxies)
+        verify = verify_by(self._config) if base.startswith("https") else True
         limit = Limit(time.monotonic() + seconds, wire.__dict__)
         wire.sent, wire.connected, wire.sock, wire.is_refused = False, False, None, False
         wire.longest = longest
@@ -122,7 +124,7 @@ class Transport:
                     self._request(method, base, path, query, body, auth=auth),
                     proxies=self._proxies[base],
                     timeout=timeouts,
-                    verify=self._verify,
+                    verify=verify,
                     stream=True,
                 ) as response,
             ):
@@ -130,8 +132,8 @@ class Transport:
                 content, headers = _content(response, longest), response.headers
         except (requests.RequestException, HTTPError, ValueError) as error:
             failure = _network_failure(error, limit.is_over, timeouts)
-        except OSError:  # what requests raises for a CA bundle that is not there
-            failure = "no connection; is the CA bundle that 'verify' names there?"
+        except OSError:  # what Python raises for a CA bundle that it may not read
+            failure = "no connection; may the CA bundle be read?"
         else:
             wait = parse_retry_after(headers.get("Retry-After"), time.time())
             key = self._config.key.reveal()
@@ -179,6 +181,11 @@ def _network_failure(error: Exception, late: bool, timeouts: tuple[float, float]
         return "it could not be sent in time, and was not sent"
     causes = _causes(error)
     names = {type(cause).__name__ for cause in causes}
+    if names & {"DecodeError", "ContentDecodingError"}:
+        return "its answer cannot be unpacked"
+    is_cut = "RemoteDisconnected" in names or "IncompleteRead" in names
+    if names & _NOT_HTTP and not is_cut:
+        return "its answer is not HTTP"
     if names & SOCKS_ERRORS:
         return "the SOCKS proxy failed"
     if "HeaderParsingError" in names:
@@ -215,9 +222,21 @@ def _causes(error: BaseException | None) -> list[BaseException]:
 
 
 def verify_by(config: ClientConfig) -> bool | str:
-    """Return how servers are verified: as the connection says, else by the environment's CA bundle."""
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-    return bundle if config.verify is True else config.verify
+    """
+    Return how servers are verified: as the connection says, else by the environment's CA bundle.
+
+    :raises ConfigError: there is no such bundle. That proves nothing about a base.
+    """
+    verify, source = config.verify, "the connection's 'verify'"
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if verify is True and os.environ.get(name):
+            verify, source = os.environ[name], f"the environment's {name}"
+    if isinstance(verify, str) and not os.path.exists(verify):
+        raise ConfigError(
+            f"The CA bundle {verify!r} of {source} is not there on this host, so no server can be verified. "
+            "Nothing was sent. Correct the path, or leave it out: then certifi's authorities are trusted."
+        )
+    return verify
 
 
 @functools.cache

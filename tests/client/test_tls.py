@@ -23,6 +23,7 @@ from support import KEY, in_threads, platform, raw_server, read_request
 from airflow_provider_closeai.client.answers import Attempt, Outcome
 from airflow_provider_closeai.client.calls import LIST
 from airflow_provider_closeai.client.config import config_from
+from airflow_provider_closeai.client.errors import ConfigError
 from airflow_provider_closeai.client.transport import Transport
 
 OK = b'{"items":[],"total":0}'
@@ -93,10 +94,22 @@ def test_a_certificate_of_ones_own_authority(
         assert len(asked) == 1
 
 
-def test_a_bundle_that_is_not_there_is_told() -> None:
-    seen = attempt("https://127.0.0.1:9", verify="/no/such/bundle.pem")
+@pytest.mark.parametrize("variable", [None, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_a_bundle_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, variable: str | None) -> None:
+    """It is nothing that a base has done: no base is held to be ill."""
+    if variable is not None:
+        monkeypatch.setenv(variable, "/no/such/bundle.pem")
+    extra = {"verify": "/no/such/bundle.pem"} if variable is None else {}
+    with pytest.raises(ConfigError, match="is not there on this host") as caught:
+        attempt("https://127.0.0.1:9", **extra)
+    assert (variable or "'verify'") in str(caught.value)
+    assert attempt("http://127.0.0.1:9", **extra).outcome is Outcome.NOT_SENT
+
+
+def test_the_path_of_a_bundle_may_be_of_the_home(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(certificate.parent))
+    seen = attempt("https://127.0.0.1:9", verify=f" ~/{certificate.name}")
     assert seen.outcome is Outcome.NOT_SENT
-    assert "'verify'" in seen.detail
 
 
 def test_socks_carries_tls(tls: ssl.SSLContext, certificate: Path) -> None:
