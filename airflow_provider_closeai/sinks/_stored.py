@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import copy
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -108,12 +109,30 @@ class StoredSink(abc.ABC):
             if isinstance(old, SecretRefused):  # the others are kept all the same
                 refusal = refusal or old
                 continue
+            if hidden := self._hidden(group, old):
+                refusal = refusal or hidden
+                continue
             value = self._connection(group[0], old) if self.as_connection else self._keys_of(group, counts)
             if value != old:
                 self._write(store, name, value, group[0], is_new=name not in stored)
             yield from ((account.id, name) for account in group)
         if refusal is not None:
             raise refusal
+
+    def _hidden(self, group: Sequence[SubAccount], old: Any) -> SecretRefused | None:
+        """Refuse to replace a key by what shows a part of it only: the platform's listing hides keys then."""
+        if old is None:
+            return None
+        kept = [str(_fields(old).get("password") or "")] if self.as_connection else self._keys(old)
+        for account in group:
+            key = account.token.reveal()
+            if key not in kept and any(is_part_shown(key, each) for each in kept):
+                return SecretRefused(
+                    f"{self._name(account)} holds a key of which the listed one shows a part only, so the "
+                    "listing hides keys, and nothing was overwritten. Let the platform list whole keys to "
+                    "this main account. If the listed one is whole, remove that secret first."
+                )
+        return None
 
     def held(self, accounts: Sequence[SubAccount]) -> dict[int, datetime | None]:
         """Return whose present keys are kept, and since when; a connection to another base keeps none."""
@@ -214,6 +233,25 @@ class StoredSink(abc.ABC):
 
     def _name(self, account: SubAccount) -> str:
         return self._reference.name(account.id, account.alias)
+
+
+def is_part_shown(key: str, kept: str) -> bool:
+    """
+    Whether a key looks like another one of which the middle, or most, is hidden.
+
+    Two keys have no ends in common but ``sk-``: four characters more are a chance of one in ten millions.
+    """
+    begin = _length_of_same(key, kept)
+    end = _length_of_same(key[:begin:-1], kept[:begin:-1])
+    middle = key[begin : len(key) - end]
+    is_shorter = len(key) < len(kept)
+    is_filled = len(middle) > 2 and len(set(middle)) == 1
+    return 2 * len(key) < len(kept) or (begin + end >= len("sk-") + 4 and (is_shorter or is_filled))
+
+
+def _length_of_same(one: str, other: str) -> int:
+    """Return how many characters are the same at the beginning."""
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _fields(value: Any) -> dict[str, Any]:

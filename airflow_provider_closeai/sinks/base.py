@@ -8,7 +8,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol, cast
 
 from airflow_provider_closeai.client.errors import CloseAIError, InvalidParameter, MaskedKeys
@@ -132,17 +132,19 @@ class SinkKeys:
         if not callable(getattr(self._sink, "held", None)):
             return None
         sink = self._with_base()
-        problem = "it returned no mapping of account ids to times with a zone, or None"
         with _no_bodies_in_logs():
             try:
                 if callable(getattr(sink, "held_all", None)):
-                    held = dict(sink.held_all(self._present(accounts), self._counts))
+                    said = sink.held_all(self._present(accounts), self._counts)
                 else:
-                    held = dict(sink.held(accounts))
-                if all(since is None or since.utcoffset() is not None for since in held.values()):
-                    return held
+                    said = sink.held(accounts)
             except Exception as error:
                 problem = _problem(error)
+            else:
+                held = _read_held(said)
+                if held is not None:
+                    return {each.id: held[each.id] for each in accounts if each.id in held}
+                problem = "it returned no mapping of account ids to times with a zone, or None"
         raise DeliveryFailed(
             f"{type(self._sink).__name__} could not say which keys it holds ({problem}). No account "
             "was created or deleted: a retry asks again. Check the sink's connection and permissions.",
@@ -230,6 +232,23 @@ class SinkKeys:
             needs_base = getattr(self._sink, "as_connection", False) and self._sink.base_url is None
             self._bound = self._sink.with_base(self._get_base()) if needs_base else self._sink
         return self._bound
+
+
+def _read_held(said: object) -> dict[int, datetime | None] | None:
+    """
+    Read what a sink says it holds; ``None`` where it is in another form.
+
+    Ids may be text, as the keys of JSON are. Times become plain ones in UTC: pendulum's do not mix with all.
+    """
+    if not isinstance(said, Mapping):
+        return None
+    found: dict[int, datetime | None] = {}
+    for key, since in said.items():
+        is_dated = isinstance(since, datetime) and since.utcoffset() is not None
+        if not (since is None or is_dated) or not str(key).isdecimal():
+            return None
+        found[int(key)] = datetime.fromisoformat(since.isoformat()).astimezone(UTC) if is_dated else None
+    return found
 
 
 def _name_of(sink: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -50,7 +51,7 @@ class EncryptedFileSink(StoredSink):
                 "docs/keys.md."
             )
         super().__init__(reference)
-        self.directory = os.fspath(directory)
+        self.directory = _local(directory)
         self.key_conn_id = key_conn_id
 
     def __repr__(self) -> str:
@@ -113,3 +114,19 @@ class EncryptedFileSink(StoredSink):
         from cryptography.fernet import Fernet
 
         return Fernet(BaseHook.get_connection(self.key_conn_id).password or "")
+
+
+def _local(directory: Any) -> str:
+    """Return a folder of this host as text: elsewhere, files would not be private, nor replaced at once."""
+    try:
+        text = os.fspath(directory).strip()
+    except TypeError:  # of a store
+        text = ""
+    text = re.sub(r"^file://(localhost)?(?=[/~])", "", text)
+    if not text or "://" in text or text.startswith("$") or "{{" in text:
+        raise InvalidParameter(
+            f"directory {str(directory)!r} is no folder of this host. Give one such as '/var/closeai/keys' "
+            "or '~/closeai-keys': stores are not files, and templates and variables are not rendered in it. "
+            "See docs/keys.md for SecretsManagerSink and VaultSink."
+        )
+    return text

@@ -15,6 +15,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from support import Asked, item, platform
 from vault_standin import Vault
 
+from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.client.models import SecretToken, SubAccount
 from airflow_provider_closeai.simulator import Simulator
 from airflow_provider_closeai.sinks.aws import SecretsManagerSink
@@ -313,3 +314,102 @@ def test_a_sink_that_cannot_say_now_is_no_empty_sink(vault: Vault) -> None:
     vault.down = True
     with pytest.raises(DeliveryFailed, match="VaultSink could not say which keys it holds"):
         keys_of(VaultSink()).held([account(1)])
+
+
+class Remembers:
+    """A sink of the user's own that says what it is told to."""
+
+    def __init__(self, said: Any) -> None:
+        self.said = said
+
+    def deliver(self, account: SubAccount) -> str:
+        return "there"
+
+    def held(self, accounts: Any) -> Any:
+        return self.said
+
+
+class Moment(datetime):
+    """A time of another library: its own arithmetic is not that of plain ones."""
+
+    def __sub__(self, other: Any) -> Any:
+        raise AttributeError("_to_microseconds")
+
+
+SINCE = datetime(2026, 11, 1, 8, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "said", [{1: SINCE}, {"1": SINCE}, {1: Moment(2026, 11, 1, 8, tzinfo=UTC), 99: None}]
+)
+def test_what_a_sink_of_ones_own_holds_is_brought_to_one_form(said: Any) -> None:
+    account = SubAccount(id=1, token=SecretToken("sk-a"))
+    held = SinkKeys(Remembers(said), {}, str).held([account])
+    assert held == {1: SINCE}
+    assert type(held[1]) is datetime
+
+
+@pytest.mark.parametrize(
+    "said", [None, {1, 2}, {1: 1.5}, {1: "2026"}, {"a": None}, {1: datetime(2026, 11, 1)}]
+)
+def test_what_no_sink_can_hold_is_told(said: Any) -> None:
+    account = SubAccount(id=1, token=SecretToken("sk-a"))
+    with pytest.raises(DeliveryFailed, match="no mapping of account ids to times with a zone"):
+        SinkKeys(Remembers(said), {}, str).held([account])
+
+
+KEY = "sk-Ab3dE5fG7hI9jK1lM3nO5pQ7rS9tU1vW3xY5zA7bC9dE1fG3h"
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        f"{KEY[:6]}XXXX{KEY[-4:]}",
+        f"{KEY[:6]}---{KEY[-4:]}",
+        KEY[:8],
+        KEY[-6:],
+        f"{KEY[:6]}.{KEY[-4:]}",
+        "-",
+        "N/A",
+        KEY[:6] + "0" * (len(KEY) - 10) + KEY[-4:],
+    ],
+)
+@pytest.mark.parametrize("reference", ["{alias}", "{id}"])
+def test_a_part_of_a_key_takes_no_keys_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, listed: str, reference: str
+) -> None:
+    """Whatever the platform's listing shows instead of keys, a key that was kept stays."""
+    connection = {"conn_type": "generic", "password": Fernet.generate_key().decode()}
+    monkeypatch.setenv("AIRFLOW_CONN_FILE_KEY", json.dumps(connection))
+    sink = EncryptedFileSink(tmp_path, "file_key", reference)
+    account = SubAccount(id=1, token=SecretToken(KEY), alias="team")
+    SinkKeys(sink, {}, str).deliver([account])
+    other = SubAccount(id=2, token=SecretToken(KEY[::-1]), alias="other")
+    shown = SubAccount(id=1, token=SecretToken(listed), alias="team")
+    with pytest.raises(Exception, match=r"[Nn]othing was overwritten"):
+        SinkKeys(sink, {}, str).deliver([shown, other])
+    assert sink.read(1, "team").reveal() == KEY
+    assert sink.read(2, "other").reveal() == KEY[::-1], "the others are kept all the same"
+
+
+def test_a_new_key_takes_an_old_ones_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    connection = {"conn_type": "generic", "password": Fernet.generate_key().decode()}
+    monkeypatch.setenv("AIRFLOW_CONN_FILE_KEY", json.dumps(connection))
+    sink = EncryptedFileSink(tmp_path, "file_key", "{alias}")
+    for key in (KEY, "sk-" + KEY[:2:-1], "sk-proj-" + KEY[3:] + KEY[::-1][:-3]):
+        SinkKeys(sink, {}, str).deliver([SubAccount(id=1, token=SecretToken(key), alias="team")])
+        assert sink.read(alias="team").reveal() == key
+
+
+@pytest.mark.parametrize(
+    "directory",
+    ["s3://bucket/keys", "", " ", "{{ var.value.keys }}", "$HOME/keys", None, 5, "file://server/keys"],
+)
+def test_a_folder_that_is_not_this_hosts_is_refused(directory: Any) -> None:
+    with pytest.raises(InvalidParameter, match="is no folder of this host"):
+        EncryptedFileSink(directory, "file_key")
+
+
+@pytest.mark.parametrize("directory", ["file:///keys", "file://localhost/keys", " /keys ", Path("/keys")])
+def test_a_folder_of_this_host_however_it_is_written(directory: Any) -> None:
+    assert EncryptedFileSink(directory, "file_key").directory == "/keys"
