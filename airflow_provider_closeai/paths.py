@@ -8,7 +8,7 @@ from typing import Any
 
 _FOLDERS = "Give a folder, for instance '/data/closeai/ledger' or 's3://aws_default@finance/closeai/ledger'"
 #: What a template leaves of a value that is not there, and what was not rendered at all.
-_UNRENDERED = re.compile(r"(None|null)(/|$)|.*({{|{%)")
+_UNRENDERED = re.compile(r"(None|null)(/|$)|\$[\w{]|.*({{|{%)")
 
 
 def path_text(path: Any) -> Any:
@@ -58,8 +58,8 @@ def folder(name: str, value: Any) -> Any:
 
 def plain_path(text: str) -> str:
     """
-    Return a path without spaces around it, and ``file://~`` as ``~``.
+    Return a path without spaces around it, ``file://~`` as ``~``, and ``file://localhost/`` as ``file:///``.
 
     :param text: as it was written.
     """
-    return re.sub(r"^file://(?=~)", "", text.strip())
+    return re.sub(r"^file://((?=~)|localhost(?=/))", lambda found: "file://" * bool(found[1]), text.strip())

@@ -106,7 +106,7 @@ def parse_choice(name: str, value: object, choices: Sequence[str]) -> str:
         raise InvalidParameter(
             f"{name}: {short_repr(value)} is not one of {', '.join(choices)}. Nothing was written."
         )
-    return str(found)
+    return choices[choices.index(found)]  # plain text, also where a member of an Enum was given
 
 
 def parse_public_url(value: object) -> str | None:

@@ -226,7 +226,7 @@ def parse_file_format(name: str, value: object) -> str:
         raise InvalidParameter(f"{name}: {short_repr(value)} is not one of {', '.join(FORMATS)}.")
     if value == "parquet":
         _pyarrow()
-    return str(value)
+    return FORMATS[FORMATS.index(value)]  # plain text, also where a member of an Enum was given
 
 
 def _require(header: Sequence[str], wanted: Sequence[Column]) -> None:

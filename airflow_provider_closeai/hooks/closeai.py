@@ -17,6 +17,7 @@ from airflow_provider_closeai.hooks.keys import openai_client, sink_keys
 from airflow_provider_closeai.hooks.stores import VariableStore
 from airflow_provider_closeai.hooks.tries import this_try
 from airflow_provider_closeai.provisioning import runner
+from airflow_provider_closeai.provisioning.inputs import alias_text, whole
 from airflow_provider_closeai.provisioning.reading import select
 from airflow_provider_closeai.provisioning.requests import (
     CreateOptions,
@@ -145,7 +146,8 @@ class CloseAIHook(BaseHook):
         :param alias: only accounts with exactly this alias.
         :param sk: only the account with exactly this key.
         """
-        return self.get_conn().iter_sub_accounts(alias=alias, sk=sk)
+        wanted = None if alias is None else alias_text(alias)
+        return self.get_conn().iter_sub_accounts(alias=wanted, sk=sk)
 
     def find_sub_accounts(self, sub_accounts: Any) -> list[SubAccount]:
         """
@@ -159,7 +161,7 @@ class CloseAIHook(BaseHook):
 
     def get_sub_account(self, account_id: int) -> SubAccount | None:
         """Return one sub-account, ``None`` where there is none."""
-        return self.get_conn().get_sub_account(account_id)
+        return self.get_conn().get_sub_account(whole("account_id", account_id, 0))
 
     def create_sub_accounts(
         self,

@@ -17,7 +17,7 @@ from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.client.proxies import proxies_for
 from airflow_provider_closeai.client.transport import verify_by
 from airflow_provider_closeai.provisioning.errors import MissingAccounts
-from airflow_provider_closeai.provisioning.inputs import alias_text, bad
+from airflow_provider_closeai.provisioning.inputs import alias_text, bad, integer
 from airflow_provider_closeai.provisioning.reading import select
 from airflow_provider_closeai.provisioning.selection import Selection
 from airflow_provider_closeai.sinks.base import SinkKeys, newest, require_sink
@@ -88,10 +88,11 @@ def _one(account: object) -> Selection:
         found, alias = account.id, account.alias
     elif isinstance(account, Mapping):
         found, alias = account.get("id"), account.get("alias")
-    if isinstance(found, bool) or not isinstance(found, int):
+    number = integer(found)
+    if number is None:
         kind = type(account).__name__
         raise bad("account", f"names no account ({kind})", "give an id, or a record of another task")
-    return Selection(ids=(found,), aliases=(alias,) if isinstance(alias, str) and alias else ())
+    return Selection(ids=(number,), aliases=(alias,) if isinstance(alias, str) and alias else ())
 
 
 def _http_client(config: ClientConfig, base: str) -> Any:

@@ -25,10 +25,14 @@ def notifiers(value: Any) -> list[Any]:
 def require_notifiers(found: Iterable[Any]) -> None:
     """Check that each is a notifier."""
     for one in found:
-        if not callable(getattr(one, "notify", None)):
+        if isinstance(one, type) or not callable(getattr(one, "notify", None)):
             from airflow_provider_closeai.client.errors import InvalidParameter
 
             raise InvalidParameter(
-                f"notifiers: {type(one).__name__} is not a notifier. Give objects of Airflow's notifiers, "
+                f"notifiers: {_kind(one)} is not a notifier. Give objects of Airflow's notifiers, "
                 "for instance SmtpNotifier(...)."
             )
+
+
+def _kind(one: Any) -> str:
+    return f"the class {one.__name__}" if isinstance(one, type) else type(one).__name__

@@ -10,7 +10,7 @@ import itertools
 import logging
 import re
 import textwrap
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, KeysView, ValuesView
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +118,26 @@ class ReportLink(BaseOperatorLink):
         return str((result or {}).get("url") or "")
 
 
-class CloseAIOperator(BaseOperator):
+class PlainFields:
+    """
+    Keeps what may be a template in a form that Airflow renders and stores as it is.
+
+    Of a member of an ``Enum`` Jinja would render the name; a generator shows an address, and is empty when it
+    is read again.
+    """
+
+    template_fields: Collection[str]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.template_fields:
+            if isinstance(value, str):
+                value = str.__str__(value)
+            elif isinstance(value, Iterator | KeysView | ValuesView):
+                value = list(value)
+        super().__setattr__(name, value)
+
+
+class CloseAIOperator(PlainFields, BaseOperator):
     """
     Base of the operators.
 

@@ -13,7 +13,13 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperat
 from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.operators import _arguments, _runs
 from airflow_provider_closeai.operators._assets import describe_outlets, ledger_asset, lineage, set_outlet
-from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink, ReportLink, translate_errors
+from airflow_provider_closeai.operators.base import (
+    CloseAIOperator,
+    DocsLink,
+    PlainFields,
+    ReportLink,
+    translate_errors,
+)
 from airflow_provider_closeai.paths import folder, path_text
 
 if TYPE_CHECKING:
@@ -102,7 +108,7 @@ class SnapshotCostsOperator(CloseAIOperator):
         return lineage(outputs=[self.ledger])
 
 
-class CostReportOperator(BaseOperator):
+class CostReportOperator(PlainFields, BaseOperator):
     """
     Report a month's costs from the ledger, by owner and by account, exact to the last decimal.
 

@@ -308,6 +308,7 @@ class ListSubAccountsOperator(CloseAIOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """List; see docs/operators/list.md."""
+        from airflow_provider_closeai.provisioning.inputs import refuse_none
         from airflow_provider_closeai.provisioning.selection import Selection
         from airflow_provider_closeai.provisioning.texts import count_of, ids_of
 
@@ -319,6 +320,8 @@ class ListSubAccountsOperator(CloseAIOperator):
                     parameters = ("sub_accounts", "alias")
                     Selection.parse(self.sub_accounts, self.alias, parameters=parameters)  # raises, mostly
                 accounts = list(hook.iter_sub_accounts(alias=self.alias))
+            if not accounts and self.alias is not None:
+                refuse_none(self.alias)
         which = "" if self.alias is None else f" with exactly the alias {self.alias!r}"
         log.info("Listed %s%s: ids %s.", count_of(accounts), which, ids_of(accounts))
         return [account.record() for account in accounts]

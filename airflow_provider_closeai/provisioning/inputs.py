@@ -19,6 +19,7 @@ from decimal import Decimal
 from typing import Any
 
 from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.client.models import MOST_DIGITS
 
 log = logging.getLogger(__name__)
 
@@ -30,20 +31,23 @@ _DIGITS_OF_A_DOUBLE = 17
 _LONGEST_SPAN = timedelta(days=36525)  # what is longer leads beyond the calendar
 # What schema.json of the roster says of text, too: Python alone takes "1_000", and digits of all scripts.
 _PLAIN = re.compile(r"[+-]?(\d+(\.\d+)?|\.\d+)", re.ASCII)
-_WITH_EXPONENT = re.compile(_PLAIN.pattern + r"([eE][+-]?\d{1,2})?", re.ASCII)
+_WITH_EXPONENT = re.compile(_PLAIN.pattern + r"([eE][+-]?[0-5]?\d)?", re.ASCII)
 _MOMENT = re.compile(
     r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[T ]([01]\d|2[0-3])(:[0-5]\d(:[0-5]\d([.,]\d+)?)?)?"
     r"(Z|[+-]([01]\d|2[0-3])(:?[0-5]\d)?)",
     re.ASCII,
 )
 _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes"}
-# Control, format, lone surrogate, line and paragraph separator: nobody sees them.
-_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+# Control, format, private use, lone surrogate, line and paragraph separator: nobody sees them.
+_UNSEEN = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
+# Letters and marks that show nothing: fillers, joiners, the blank of Braille, variation selectors.
+_BLANK = re.compile(r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0]")
 _SPACES = " \u3000"
 # Format characters that do what they are for: joiners between two letters or pictures that are not ASCII,
-# tags behind a black flag (the flag of Scotland).
+# tags behind a black flag (the flag of Scotland), the choice between a picture's two looks.
 _JOINED = re.compile(
     r"(?<=[^\x00-\x7f\s])[\u200c\u200d](?=[^\x00-\x7f\s])|(?<=\U0001F3F4)[\U000E0020-\U000E007F]+"
+    r"|(?<=[0-9#*\u00a9\u00ae\u203c-\u3299\U0001F000-\U0001FAFF])[\ufe0e\ufe0f]"
 )
 _TEXT_CURE = (
     'a template renders a list or an object as Python text. Write "{{ params.x | tojson }}", or give a '
@@ -80,7 +84,7 @@ def pricing(value: object) -> dict[str, Decimal]:
 def _entry(entry: object) -> tuple[str, Decimal]:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("model"), str):
         raise bad("model_pricing", "has an entry without a model's name", 'give {"model": "gpt-4", ...}')
-    model = entry["model"]
+    model = str.__str__(entry["model"])
     if not model or model != model.strip():
         raise bad("model_pricing", f"names the model {model!r}", "give its name without spaces around it")
     encodable("model_pricing", model, "give the model's exact name")
@@ -130,7 +134,11 @@ def amount(name: str, value: object) -> Decimal:
     if not math.isfinite(as_double) or number not in (short, Decimal(as_double)):
         problem = f"is {shown(number)}, more digits than a JSON number carries"
         raise bad(name, problem, "round it to 15 digits")
-    return (number if number == short else short) or Decimal(0)
+    found = (number if number == short else short) or Decimal(0)
+    if max(found.adjusted(), -int(found.as_tuple().exponent)) > MOST_DIGITS:
+        problem = f"is {shown(found)}, and such a number could be sent, but in no listing be read"
+        raise bad(name, problem, f"give at most {MOST_DIGITS} digits before and after the point")
+    return found
 
 
 def whole(name: str, value: object, minimum: int) -> int:
@@ -165,7 +173,7 @@ def _number(value: object, form: re.Pattern[str] = _PLAIN) -> Decimal | None:
     if isinstance(value, str):
         return Decimal(value) if form.fullmatch(value.strip()) else None
     if isinstance(value, Decimal):
-        return value
+        return Decimal(value)
     try:
         return Decimal(operator.index(value))  # type: ignore[arg-type]  # numpy's integers too
     except TypeError:
@@ -225,7 +233,7 @@ def choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
     """Read one of a few words."""
     if value not in allowed:
         raise bad(name, f"is {shown(value)}", f"give one of {', '.join(map(repr, allowed))}")
-    return str(value)
+    return allowed[allowed.index(value)]  # plain text, also where a member of an Enum was given
 
 
 def alias_text(value: object) -> str:
@@ -240,7 +248,15 @@ def alias_text(value: object) -> str:
             "(render_template_as_native_obj), text that looks like a number becomes one: put quotes inside "
             "the template, as in '\"{{ params.alias }}\"'",
         )
-    return encodable("alias", value, "give the accounts' exact alias")
+    return encodable("alias", str.__str__(value), "give the accounts' exact alias")
+
+
+def refuse_none(alias: str) -> None:
+    """Refuse an alias that no account has where a template wrote what is not there."""
+    if alias == "None":
+        raise bad(
+            "alias", "is 'None', as a template writes what is not there", "give the accounts' exact alias"
+        )
 
 
 def encodable(name: str, text: str, cure: str) -> str:
@@ -271,7 +287,7 @@ def new_alias(value: object) -> str:
         raise bad("alias", f"is {alias!r}, with spaces around it", cure)
     for character in _JOINED.sub("", alias):
         category = unicodedata.category(character)
-        if category in _UNSEEN or (category == "Zs" and character not in _SPACES):
+        if category in _UNSEEN or _BLANK.match(character) or (category == "Zs" and character not in _SPACES):
             name = unicodedata.name(character, "a control character")
             raise bad("alias", f"is {alias!r}, with U+{ord(character):04X} ({name}) inside", cure)
     if len(alias) > _MAX_ALIAS:

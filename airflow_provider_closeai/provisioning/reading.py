@@ -10,6 +10,7 @@ from airflow_provider_closeai.client import failures
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
 from airflow_provider_closeai.provisioning.errors import MissingAccounts
+from airflow_provider_closeai.provisioning.inputs import refuse_none
 from airflow_provider_closeai.provisioning.selection import Selection
 from airflow_provider_closeai.provisioning.texts import format_ids
 
@@ -25,6 +26,8 @@ def select(client: CloseAIClient, selection: Selection, missing: str) -> list[Su
         if unreadable:
             raise failures.unreadable(unreadable)
         absent = "" if found else f"No sub-account has exactly the alias {selection.alias!r}."
+        if absent:
+            refuse_none(selection.alias)
     else:
         found, absent = _select_each(client, selection)
     if absent and missing == "fail":

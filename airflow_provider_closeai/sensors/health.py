@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_closeai.asset_names import HEALTH
 from airflow_provider_closeai.operators._assets import can_publish, connection_asset, publish, set_alias
-from airflow_provider_closeai.operators.base import DocsLink, translate_errors
+from airflow_provider_closeai.operators.base import DocsLink, PlainFields, translate_errors
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_closeai.hooks.closeai import CloseAIHook
 
 
-class HealthSensor(BaseSensorOperator):
+class HealthSensor(PlainFields, BaseSensorOperator):
     """
     Wait until enough bases are healthy, and return the base to use.
 

@@ -11,6 +11,7 @@ import math
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +48,10 @@ class _Watch(BaseEventTrigger):
     told twice where the watch stops in between.
     """
 
-    def __init__(self, poke_interval: float) -> None:
+    def __init__(self, poke_interval: float | timedelta) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        if isinstance(poke_interval, timedelta):
+            poke_interval = poke_interval.total_seconds()
         self.poke_interval = float(poke_interval)
         if not 0 < self.poke_interval < math.inf:
             raise InvalidParameter(f"poke_interval: {poke_interval!r}. Give seconds, more than 0.")
@@ -144,7 +147,7 @@ class ApiBaseChangedTrigger(_Watch):
     """
 
     def __init__(
-        self, closeai_conn_id: str = "closeai_default", poke_interval: float = 300, looks: int = 2
+        self, closeai_conn_id: str = "closeai_default", poke_interval: float | timedelta = 300, looks: int = 2
     ) -> None:
         super().__init__(poke_interval)
         self.closeai_conn_id = closeai_conn_id
@@ -206,7 +209,7 @@ class CostAlertTrigger(_Watch):
     :param poke_interval: seconds between looks.
     """
 
-    def __init__(self, ledger: str | os.PathLike[str], poke_interval: float = 300) -> None:
+    def __init__(self, ledger: str | os.PathLike[str], poke_interval: float | timedelta = 300) -> None:
         super().__init__(poke_interval)
         self.ledger = path_text(ledger)
         if is_template(self.ledger) or not self.ledger.strip():

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -43,7 +43,8 @@ def test_it_survives_being_stored(trigger: Any) -> None:
 
 def test_an_interval_that_is_no_number_fails_while_the_dag_is_parsed() -> None:
     with pytest.raises(TypeError):
-        ApiBaseChangedTrigger(poke_interval=datetime.now(UTC) - datetime.now(UTC))  # type: ignore[arg-type]
+        ApiBaseChangedTrigger(poke_interval=datetime.now(UTC))  # type: ignore[arg-type]
+    assert ApiBaseChangedTrigger(poke_interval=timedelta(minutes=2)).poke_interval == 120
 
 
 @pytest.mark.parametrize(

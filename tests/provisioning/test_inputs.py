@@ -342,6 +342,14 @@ def test_whole_numbers_of_any_type_are_taken(value: Any) -> None:
     assert DeleteRequest.parse(alias="a", max_delete=value, batch_size=value).max_delete == 3
 
 
+def test_a_number_of_a_class_of_ones_own_is_taken() -> None:
+    class Money(Decimal):
+        pass
+
+    request = CreateRequest.parse("a", {"m": Money("1.5")}, Money(3))
+    assert (type(request.pricing["m"]), type(request.balance)) == (Decimal, Decimal)
+
+
 @pytest.mark.parametrize("value", ["3e0", "\uff13", "1_0", "3.", "0x3", "3\x003"])
 def test_numbers_that_only_python_or_one_script_knows_are_refused(value: str) -> None:
     for given in ({"count": value}, {"batch_size": value}):
@@ -384,6 +392,12 @@ def test_new_aliases_that_people_read_are_taken(alias: str) -> None:
         ({"alias": 1e3}, "put quotes inside"),
         ({"alias": "a\xa0b"}, "U+00A0 (NO-BREAK SPACE)"),
         ({"alias": "a\x00b"}, "U+0000"),
+        ({"alias": "a\u3164b"}, "U+3164 (HANGUL FILLER)"),
+        ({"alias": "a\ufe0fb"}, "U+FE0F (VARIATION SELECTOR-16)"),
+        ({"alias": "a\u2800"}, "U+2800"),
+        ({"alias": "a\ue000"}, "U+E000"),
+        ({"model_pricing": {"a": "1e59", "b": 10**61}}, "at most 60 digits"),
+        ({"balance": 1e-61}, "at most 60 digits"),
         ({"if_exists": "replace"}, "'ensure', 'update', 'match', 'fail'"),
     ],
 )
