@@ -97,7 +97,6 @@ def parse_choice(name: str, value: object, choices: Sequence[str]) -> str:
     Return one of some words.
 
     :param name: the parameter, for the error.
-    :param value: the word.
     :param choices: which there are.
     :raises InvalidParameter: another one.
     """

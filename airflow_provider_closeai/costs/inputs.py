@@ -31,7 +31,6 @@ def require_encodable(name: str, text: str) -> str:
     Return a text that every file can hold.
 
     :param name: what it is, for the error.
-    :param text: the text.
     :raises InvalidParameter: it holds half a character, such as half an emoji: no file can.
     """
     try:
@@ -49,7 +48,6 @@ def cell_text(name: str, value: object) -> str:
     Return one value of a rule or note as text; ``None`` as empty text, a number as it is written.
 
     :param name: what it is, for the error.
-    :param value: the value.
     :raises InvalidParameter: it is a list or a mapping, or text that no file can hold.
     """
     if isinstance(value, Iterable) and not isinstance(value, str):

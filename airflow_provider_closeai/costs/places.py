@@ -52,7 +52,6 @@ def openable(name: str, text: str) -> Iterator[None]:
     Tell what is wrong with a path while it is opened.
 
     :param name: the parameter, for the error.
-    :param text: the path.
     :raises InvalidParameter: no folder can have this name, or there is no such kind of store here.
     :raises MissingLibrary: the store's library is not installed.
     """

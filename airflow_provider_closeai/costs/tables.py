@@ -84,10 +84,6 @@ def write_csv(file: IO[bytes], columns: Sequence[Column], rows: Iterable[Any]) -
 
     Lines end with CRLF as RFC 4180 has it, so that a cell with either is quoted (Python 3.11 and 3.12 look at
     no other characters).
-
-    :param file: where to.
-    :param columns: its columns.
-    :param rows: its rows.
     """
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     writer = csv.writer(text, lineterminator="\r\n")
@@ -116,8 +112,6 @@ def write_parquet(file: IO[bytes], columns: Sequence[Column], rows: Callable[[],
     """
     Write a table as Parquet; amounts are decimals.
 
-    :param file: where to.
-    :param columns: its columns.
     :param rows: makes its rows; twice, for the longest amount gives all of them their decimals.
     :raises MissingLibrary: without pyarrow.
     :raises TooManyDigits: an amount has more digits than Parquet's decimals hold.
@@ -166,7 +160,6 @@ def read_csv(data: bytes, wanted: Sequence[Column]) -> list[Sequence[Any]]:
     """
     Read some columns of a CSV file.
 
-    :param data: the file.
     :param wanted: the columns. Amounts come as ``Decimal``, integers as ``int``, both as ``None`` where
         the cell is empty; all others as text.
     :raises DamagedFile: a column is missing, a line is short, or a cell is no number.
@@ -192,8 +185,6 @@ def read_parquet(data: bytes, wanted: Sequence[Column]) -> list[Sequence[Any]]:
     """
     Read some columns of a Parquet file, as :func:`read_csv` does.
 
-    :param data: the file.
-    :param wanted: the columns.
     :raises DamagedFile: a column is missing, or it is no Parquet file.
     :raises MissingLibrary: without pyarrow.
     """

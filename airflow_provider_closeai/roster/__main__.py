@@ -20,7 +20,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     Run a command.
 
-    :param arguments: of the command line.
     :returns: the exit status.
     """
     parser = argparse.ArgumentParser(prog="python -m airflow_provider_closeai.roster", description=__doc__)

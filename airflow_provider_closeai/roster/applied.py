@@ -76,12 +76,7 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def changes_in(matched: Matched, plan: Plan) -> Iterator[str]:
-    """
-    Write a line for each change, for each that is not made, and for each note.
-
-    :param matched: what is done.
-    :param plan: of which plan.
-    """
+    """Write a line for each change, for each that is not made, and for each note."""
     yield from map(render.line_of, matched.todo)
     for skipped in matched.skipped:
         yield f"Approved, and {skipped.because}: {render.line_of(skipped.action)}"
@@ -94,7 +89,6 @@ def closing_line(applied: Applied, dry_run: bool) -> str:
     """
     Say what is so now.
 
-    :param applied: what came of it.
     :param dry_run: whether nothing was changed.
     """
     counts = applied.counts

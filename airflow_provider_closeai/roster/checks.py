@@ -23,7 +23,6 @@ def check_roster(roster: Roster, *, has_sink: bool, has_ledger: bool) -> None:
     """
     Check that a roster has what it needs, before anything is asked.
 
-    :param roster: the roster.
     :param has_sink: whether there is a sink.
     :param has_ledger: whether there is a ledger.
     :raises InvalidParameter: naming the entry.
@@ -49,10 +48,7 @@ def check_time(
     """
     Refuse to plan where clocks differ by more than 10 minutes and it matters: ages, ends, months.
 
-    :param roster: the roster.
-    :param accounts: the listing.
     :param platform_time: the listing's own time.
-    :param now: this machine's time.
     :raises ClockDisagrees: nothing was changed.
     """
     if roster.is_rotating:
@@ -86,7 +82,6 @@ def main_account_of(accounts: Sequence[SubAccount], wanted: int | None) -> int |
     """
     Return the main account of a listing.
 
-    :param accounts: the listing.
     :param wanted: which it must be; ``None``: any.
     :raises PlanRefused: it is another.
     """
@@ -104,11 +99,7 @@ def main_account_of(accounts: Sequence[SubAccount], wanted: int | None) -> int |
 
 
 def refusal(plan: Plan) -> CloseAIError | None:
-    """
-    Return why a plan must not be applied; ``None``: it may.
-
-    :param plan: the plan.
-    """
+    """Return why a plan must not be applied; ``None``: it may."""
     counts = plan.counts
     deletions = [action for action in plan.actions if action.kind == DELETE]
     most = most_deletions(plan.max_delete, plan.owned)

@@ -59,8 +59,6 @@ def make_plan(
     """
     Decide what to change.
 
-    :param roster: the roster.
-    :param seen: what was seen.
     :param prune: delete the accounts of owned aliases that are not in the roster.
     :param max_create: see :func:`~.checks.refusal`.
     :param max_delete: see :func:`~.checks.refusal`.

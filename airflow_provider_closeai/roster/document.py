@@ -36,21 +36,13 @@ class Document:
         self._root = root
 
     def place(self, path: Path) -> str:
-        """
-        Write where a value stands: ``roster teams.yaml, line 12, accounts[2].budget``.
-
-        :param path: of the value.
-        """
+        """Write where a value stands: ``roster teams.yaml, line 12, accounts[2].budget``."""
         line = self.line(path)
         parts = [self.name] + [f"line {line}"] * bool(line) + [path_text(path)] * bool(path)
         return ", ".join(parts)
 
     def line(self, path: Path) -> int | None:
-        """
-        Return the line of a value, or of the nearest that is there and holds it.
-
-        :param path: of the value.
-        """
+        """Return the line of a value, or of the nearest that is there and holds it."""
         node = self._root() if self._root else None
         if node is None:
             return None
@@ -70,11 +62,7 @@ class Document:
 
 
 def path_text(path: Path) -> str:
-    """
-    Write a path: ``accounts[2].budget``.
-
-    :param path: of a value.
-    """
+    """Write a path: ``accounts[2].budget``."""
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in path]
     return "".join(parts).removeprefix(".")
 
@@ -93,7 +81,6 @@ def parse_text(name: str, text: str, *, is_json: bool) -> Document:
     Read the text of a file.
 
     :param name: of the file, for messages.
-    :param text: its content.
     :param is_json: whether it is JSON; YAML otherwise.
     :raises InvalidParameter: it is empty, or cannot be read; naming the line.
     """
@@ -115,7 +102,6 @@ def load_json(text: str) -> Any:
     """
     Read JSON; amounts are ``Decimal``.
 
-    :param text: the JSON.
     :raises ValueError: it is none, or an object has a key twice.
     """
 

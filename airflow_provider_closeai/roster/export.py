@@ -21,12 +21,7 @@ _HEADER = """\
 
 
 def export(accounts: Sequence[SubAccount], unreadable: Sequence[UnreadableItem] = ()) -> str:
-    """
-    Write a roster of accounts as YAML, without keys; what it cannot say is a comment.
-
-    :param accounts: the listing.
-    :param unreadable: its entries that cannot be read.
-    """
+    """Write a roster of accounts as YAML, without keys; what it cannot say is a comment."""
     import yaml  # type: ignore[import-untyped]
 
     groups: dict[str, list[SubAccount]] = {}

@@ -50,8 +50,6 @@ def check_age(approved: Plan, now: datetime) -> None:
     """
     Refuse a plan that is too old.
 
-    :param approved: the plan.
-    :param now: the time.
     :raises PlanRefused: it is, or it comes from the future.
     """
     age = now - approved.made_at
@@ -70,7 +68,6 @@ def match(approved: Plan, wanted: Plan, seen: Seen) -> Matched:
     What was made since the plan, and is still there, counts against it: applied once more, it makes no more
     than was approved.
 
-    :param approved: the approved plan.
     :param wanted: what would be planned now.
     :param seen: what that was made from.
     """

@@ -76,7 +76,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         Return the create of its accounts.
 
-        :param pricing: wanted now.
         :param count: how many shall exist.
         """
         return CreateRequest(
@@ -90,11 +89,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
     def rotation(self, pricing: Pricing) -> RotateRequest | None:
-        """
-        Return the rotation of its keys; ``None`` where they are not rotated.
-
-        :param pricing: wanted now.
-        """
+        """Return the rotation of its keys; ``None`` where they are not rotated."""
         if self.rotate is None:
             return None
         return RotateRequest(
@@ -135,9 +130,5 @@ class Roster(msgspec.Struct, frozen=True, kw_only=True):
 
 @functools.lru_cache(maxsize=256)
 def owner_pattern(owns: tuple[str, ...]) -> re.Pattern[str]:
-    """
-    Return the pattern of the aliases that globs match, case-sensitively.
-
-    :param owns: the globs.
-    """
+    """Return the pattern of the aliases that globs match, case-sensitively."""
     return re.compile("|".join(fnmatch.translate(glob) for glob in owns) or "(?!)")

@@ -11,11 +11,7 @@ from airflow_provider_closeai.roster.models import Roster
 
 
 def is_roster(tree: object) -> bool:
-    """
-    Whether a tree of values is meant to be a roster.
-
-    :param tree: a file's content.
-    """
+    """Whether a tree of values is meant to be a roster."""
     return isinstance(tree, Mapping) and {"version", "accounts"} <= tree.keys()
 
 

@@ -40,11 +40,7 @@ def markdown(plan: Plan) -> str:
 
 
 def summary(plan: Plan) -> str:
-    """
-    Say in one line what would be changed.
-
-    :param plan: the plan.
-    """
+    """Say in one line what would be changed."""
     if not plan.actions:
         return "Nothing to change"
     counts = plan.counts
@@ -52,11 +48,7 @@ def summary(plan: Plan) -> str:
 
 
 def published(plan: Plan) -> dict[str, Any]:
-    """
-    Return what others may know of a plan, as plain JSON: of many changes the first.
-
-    :param plan: the plan.
-    """
+    """Return what others may know of a plan, as plain JSON: of many changes the first."""
     lines = log_lines(plan)
     return {
         "roster": plan.roster,
@@ -69,20 +61,12 @@ def published(plan: Plan) -> dict[str, Any]:
 
 
 def log_lines(plan: Plan) -> list[str]:
-    """
-    Write one line for each change and each note.
-
-    :param plan: the plan.
-    """
+    """Write one line for each change and each note."""
     return [*map(line_of, plan.actions), *note_lines(plan)]
 
 
 def note_lines(plan: Plan) -> list[str]:
-    """
-    Write a line for each note, of many for the first.
-
-    :param plan: the plan.
-    """
+    """Write a line for each note, of many for the first."""
     more = len(plan.notes) - _MOST_NOTES
     lines = [
         f"Note{f' on {note.alias!r}' if note.alias else ''}: {note.text}" for note in plan.notes[:_MOST_NOTES]
@@ -91,22 +75,14 @@ def note_lines(plan: Plan) -> list[str]:
 
 
 def line_of(action: Action) -> str:
-    """
-    Write a change in one line.
-
-    :param action: the change.
-    """
+    """Write a change in one line."""
     what = f": {_what(action)}" if _what(action) else ""
     which = f" {action.id}" if action.id is not None else f" {action.number}"
     return f"{action.kind}{which} of {action.alias!r}{what} ({_why(action)})."
 
 
 def code(text: str) -> str:
-    """
-    Write text so that Markdown shows it as it is, in a table, too.
-
-    :param text: any.
-    """
+    """Write text so that Markdown shows it as it is, in a table, too."""
     seen = "".join(
         f"\\u{ord(char):04x}" if unicodedata.category(char) in _UNSEEN else char for char in text
     ).replace("\\|", "\\u005c|")

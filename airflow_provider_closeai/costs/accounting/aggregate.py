@@ -174,7 +174,6 @@ class _Aggregator:
         """
         Add one file.
 
-        :param file: which.
         :returns: whether it has observations.
         """
         if file.observations is None:

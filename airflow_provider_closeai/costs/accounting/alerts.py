@@ -165,8 +165,6 @@ def reached_alerts(
     """
     Return the alerts of all thresholds that are reached, whether reported before or not.
 
-    :param report: the month.
-    :param thresholds: which there are.
     :param previous: the month before, with which days are compared; ``None``: it is not known.
     """
     chosen = list(thresholds)

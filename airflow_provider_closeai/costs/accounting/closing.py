@@ -20,8 +20,6 @@ def require_closable(report: Report, now: datetime, *, even_if_uncertain: bool =
     """
     Check that a month can be closed.
 
-    :param report: the month.
-    :param now: the time.
     :param even_if_uncertain: close it although its end is in doubt.
     :raises CloseRefused: the month is not over, its end is in doubt, or its files are damaged.
     """
@@ -49,8 +47,6 @@ def closed_costs(report: Report) -> list[ClosedCost]:
     Return the figures with which a month is closed, and who pays; of an account that only notes name 0.
 
     Without accounts that is one line that names none.
-
-    :param report: the month.
     """
     return [
         ClosedCost(
@@ -75,9 +71,6 @@ def differences(report: Report, now: datetime) -> list[Adjustment]:
 
     Of an account whose end is in doubt they say nothing: its closed figure stands. Of one that was closed in
     doubt and is certain now there is a line in any case, perhaps of 0: it settles the figure.
-
-    :param report: the month.
-    :param now: the time.
     """
     closed = report.closing.accounts if report.closing else {}
     in_doubt = report.closing.in_doubt(report.appended) if report.closing else set()

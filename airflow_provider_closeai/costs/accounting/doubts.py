@@ -36,7 +36,6 @@ def doubts(report: Report, *, of_start: bool = True) -> list[str]:
     """
     Return what is in doubt about a month's two turns: a sentence for each kind.
 
-    :param report: the month.
     :param of_start: also about its first turn.
     """
     found = []

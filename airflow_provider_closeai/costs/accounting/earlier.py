@@ -93,7 +93,6 @@ def wanted_months(month: Month, known: Iterable[str]) -> list[Month]:
     """
     Return the earlier months that a report is compared with: last month, and those of its year.
 
-    :param month: the report's.
     :param known: the names of those that the ledger has.
     :returns: from the ledger's first one on, also those between that it does not have.
     """
@@ -109,7 +108,6 @@ def earlier_of(
     """
     Return what a report is compared with.
 
-    :param month: the report's.
     :param found: the earlier months, oldest first.
     :param unusable: the names of those that cannot be computed, or are not there.
     :param began: when the ledger's first snapshot was made.
@@ -130,9 +128,6 @@ def month_as_closed(
 
     Its observations are not read again: a doubt that is younger is in the month's own report.
 
-    :param month: which.
-    :param closing: its figures.
-    :param adjustments: the lines that were appended to it.
     :param rules: who pays for an account that was not there when it was closed.
     """
     owners, in_doubt = Owners(rules), closing.in_doubt(adjustments)
@@ -163,11 +158,7 @@ def _by_team(owner: Owner, shares: Sequence[Share], amount: Decimal) -> Iterator
 
 
 def month_as_computed(report: Report) -> EarlierMonth:
-    """
-    Return a month that is not closed.
-
-    :param report: the month.
-    """
+    """Return a month that is not closed."""
     amounts: defaultdict[str, list[Decimal]] = defaultdict(list)
     for line in report.owners:
         amounts[line.owner.team].append(line.month_to_date)

@@ -118,11 +118,7 @@ class History(msgspec.Struct, kw_only=True):
         return max(self.month.start, min(created, default=self.month.start))
 
     def lost_from(self, account: AccountHistory) -> tuple[datetime, datetime] | None:
-        """
-        Return between which two times an account vanished that nobody recorded; ``None`` if it did not.
-
-        :param account: which.
-        """
+        """Return between which two times an account vanished that nobody recorded; ``None`` if it did not."""
         absent = next((at for at in self.snapshots if at > account.last_seen), None)
         is_recorded = account.deleted_at is not None
         return None if is_recorded or absent is None else (account.last_seen, absent)

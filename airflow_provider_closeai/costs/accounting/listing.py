@@ -20,7 +20,6 @@ def require_readable(listing: Iterable[SubAccount | UnreadableItem]) -> list[Sub
     """
     Return the entries of a listing.
 
-    :param listing: all of it.
     :raises UnreadableAccount: an entry cannot be read.
     """
     items = list(listing)
@@ -37,7 +36,6 @@ def require_recordable(accounts: Sequence[SubAccount]) -> Sequence[SubAccount]:
     """
     Return accounts whose last state can be recorded, before they are deleted: it goes with them.
 
-    :param accounts: which.
     :raises UnreadableAccount: an amount has a size that no money has, which no report could count.
     """
     if unreadable := _unreadable(accounts):

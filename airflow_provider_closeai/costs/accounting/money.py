@@ -83,7 +83,6 @@ def total(amounts: Iterable[Decimal], less: Iterable[Decimal] = ()) -> Decimal:
     """
     Add amounts up, exactly.
 
-    :param amounts: what is added.
     :param less: what is taken off. A minus sign outside of this function rounds to 28 digits.
     """
     with decimal.localcontext(EXACT):

@@ -117,9 +117,6 @@ class Month(msgspec.Struct, frozen=True, order=True):
 
         An interval inside one day is that day's, one from midnight to midnight too, and one from 00:05 to
         00:05 is the first day's, whose it mostly is. No amount is ever split: that would be invented.
-
-        :param start: the interval's begin.
-        :param end: its end.
         """
         return (start + (end - start) / 2).astimezone(zone_of(self.zone)).date()
 
@@ -138,7 +135,6 @@ def month_of(moment: datetime, zone: str = defaults.TIME_ZONE) -> Month:
     Return the billing month of a moment.
 
     :param moment: an aware time.
-    :param zone: the time zone in which months turn.
     """
     return Month(f"{moment.astimezone(zone_of(zone)):%Y-%m}", zone)
 
@@ -148,8 +144,6 @@ def parse_month(month: object, zone: str, *, now: datetime, due: datetime | None
     Read the ``month`` parameter.
 
     :param month: ``YYYY-MM``, ``current`` or ``previous``.
-    :param zone: the time zone in which months turn.
-    :param now: the time.
     :param due: the time to which ``current`` and ``previous`` are relative; ``now``, unless given.
     :raises InvalidParameter: not a valid month, or one in the future.
     """

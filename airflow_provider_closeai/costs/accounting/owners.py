@@ -80,12 +80,7 @@ class Owners:
         self._overlaps: dict[tuple[Rule, Rule], list[int]] = {}
 
     def rule_of(self, account_id: int, alias: str) -> Rule:
-        """
-        Return the rule that says who pays for an account: that of ``UNALLOCATED`` where none does.
-
-        :param account_id: its id.
-        :param alias: its alias.
-        """
+        """Return the rule that says who pays for an account: that of ``UNALLOCATED`` where none does."""
         by_id, by_alias = self._by_id.get(account_id, []), self._matching(alias)
         self._used.update(map(id, by_id + by_alias))
         found = by_id or by_alias
@@ -151,7 +146,6 @@ def parse_budgets(source: object, currency: str) -> dict[str, Decimal]:
 
     :param source: ``None``; a mapping ``{"Search": "1200.50"}``; or a list of mappings with ``team``,
         ``budget`` and perhaps ``currency``.
-    :param currency: the report's.
     :raises InvalidParameter: naming the entry that is wrong.
     :raises CurrencyConflict: where an entry is in another currency.
     """

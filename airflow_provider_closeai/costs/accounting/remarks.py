@@ -10,11 +10,7 @@ _SHOWN = 5
 
 
 def remarks_of(report: Report) -> list[str]:
-    """
-    Return what is odd about a month, or incomplete.
-
-    :param report: the month.
-    """
+    """Return what is odd about a month, or incomplete."""
     remarks = []
     for budget in report.budgets:
         if not any(line.owner.team == budget.team for line in report.owners):

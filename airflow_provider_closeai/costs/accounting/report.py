@@ -59,11 +59,8 @@ def build_report(
     """
     Build a month's report.
 
-    :param history: the month.
-    :param now: the time.
     :param currency: of every amount in it.
     :param closing: the figures of the month as they were closed.
-    :param adjustments: the lines that were appended to it.
     :param owners: who pays.
     :param budgets: by team.
     :param final_within: how close to the month's end a snapshot makes it final.

@@ -285,8 +285,6 @@ def appended_movement(
     """
     Return an appended line as a movement.
 
-    :param item: the line.
-    :param owner: who pays it.
     :param start: of its month, where that is not the report's.
     :param end: of its month.
     """

@@ -77,7 +77,6 @@ def allocate(amount: Decimal, shares: Sequence[Share]) -> list[Decimal]:
 
     The parts have 8 decimals, or as many as the amount needs: they depend on nothing but the two.
 
-    :param amount: what is split.
     :param shares: together 100 %.
     """
     with decimal.localcontext(EXACT):
@@ -98,7 +97,6 @@ def split(amounts: Sequence[Decimal], shares: Sequence[Share]) -> list[list[Deci
 
     The sum so far is split at each step, and a part is what it grew: no rounding adds up over a month.
 
-    :param amounts: in their order.
     :param shares: together 100 %.
     :returns: for each share its part of every amount.
     """

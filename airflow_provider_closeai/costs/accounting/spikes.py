@@ -34,7 +34,6 @@ def spikes(report: Report, previous: Report | None, percent: Decimal, floor: Dec
     """
     Yield the accounts of which the newest day with any cost is a spike, each against its own last four weeks.
 
-    :param report: the month.
     :param previous: the month before; ``None``: it is not known.
     :param percent: of the usual day, above which a day is a spike.
     :param floor: a day that cost less is none.

@@ -18,7 +18,6 @@ def split_month(history: History, traces: Iterable[Trace]) -> None:
     """
     Put the accounts of a month into its history.
 
-    :param history: the month.
     :param traces: what was seen of its accounts, from before it to after it.
     """
     splitter, month, every = _Splitter(history), history.month, list(traces)

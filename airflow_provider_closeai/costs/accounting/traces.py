@@ -87,8 +87,6 @@ class Trace(msgspec.Struct, kw_only=True):
         Return whether the balance fell by exactly what the counter grew.
 
         Then no reset hides in a movement from a value above 0, and no spending in one from 0.
-
-        :param place: of the movement.
         """
         spent = self.spent.get(place)
         return spent is not None and spent > ZERO and spent == self.values[place] - self.before(place)
@@ -98,8 +96,6 @@ class Trace(msgspec.Struct, kw_only=True):
         Return whether the balance fell by more than the counter grew, where it moves with the costs.
 
         Then a part of the counter was reset in between.
-
-        :param place: of the movement.
         """
         spent = self.spent.get(place)
         if spent is None or spent <= self.values[place] - self.before(place):

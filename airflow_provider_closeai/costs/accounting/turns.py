@@ -109,7 +109,6 @@ def judge_all(traces: Sequence[Trace], turns: Sequence[Turn]) -> list[tuple[Verd
     growth.
 
     :param traces: the accounts' values on both sides of them.
-    :param turns: which.
     """
     verdicts = [tuple(judge(trace, turn) for turn in turns) for trace in traces]
     fell_in_parts = [any(one.old_doubt in (AGAIN, PARTS) for one in of_account) for of_account in verdicts]
@@ -129,7 +128,6 @@ def judge(trace: Trace, turn: Turn, *, is_in_parts: bool = False) -> Verdict:
     balance moves with the costs or ``is_in_parts`` says so.
 
     :param trace: the account's values on both sides of it.
-    :param turn: which.
     :param is_in_parts: the platform is known to reset counters in parts.
     """
     spans, values = trace.spans, trace.values

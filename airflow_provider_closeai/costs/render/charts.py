@@ -64,7 +64,6 @@ def team_bar(team: Team, largest: Decimal) -> TeamBar:
     """
     Lay out a team's cost against its budget, or beside the largest team.
 
-    :param team: which.
     :param largest: the largest team's cost.
     """
     if team.budget is None:
@@ -85,7 +84,6 @@ def day_chart(
     Lay out the cost by day.
 
     :param daily: by day of the month.
-    :param month: the month.
     :param missed: the days without a snapshot.
     :param money: shows the amounts, beside the lines.
     :param per_day: the budget's share of a day.

@@ -26,8 +26,6 @@ def events_of(report: Report, accounts: Sequence[AccountCosts], money: Money) ->
     """
     Return what happened to some accounts, oldest first.
 
-    :param report: the month.
-    :param accounts: which.
     :param money: shows amounts.
     """
     found = [event for account in accounts for event in _of_account(report, account, money)]

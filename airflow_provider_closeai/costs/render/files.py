@@ -70,8 +70,6 @@ def files_of(
     """
     Return the files of a report.
 
-    :param report: the month.
-    :param earlier: the months before.
     :param formats: some of ``FORMATS``.
     :param dataset: the month for FOCUS; its ``account`` is on the pages, too.
     :param alerts: about accounts, for the page.

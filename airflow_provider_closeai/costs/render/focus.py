@@ -90,11 +90,7 @@ def _name_then(account: AccountCosts, movement: Movement) -> str:
 
 
 def columns_of(dataset: Dataset) -> tuple[Column, ...]:
-    """
-    Return the columns. New ones of a later FOCUS stand among the others, in the order of the alphabet.
-
-    :param dataset: the month.
-    """
+    """Return the columns. New ones of a later FOCUS stand among the others, in the order of the alphabet."""
     report = dataset.report
     start, end = report.month.start, report.month.end
     amount = "movement.amount"

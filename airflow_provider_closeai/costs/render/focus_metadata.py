@@ -19,21 +19,12 @@ _NAMESPACE = uuid.UUID("6f1a0f1e-6d3c-5f0e-9b7d-0c9b0f6a2d11")
 
 
 def write_metadata(file: IO[bytes], dataset: Dataset) -> None:
-    """
-    Write the metadata of a month's rows as JSON.
-
-    :param file: where to.
-    :param dataset: the month.
-    """
+    """Write the metadata of a month's rows as JSON."""
     file.write(json.dumps(metadata(dataset), indent=1).encode() + b"\n")
 
 
 def metadata(dataset: Dataset) -> dict[str, Any]:
-    """
-    Return the metadata of a month's rows, in the collections of FOCUS 1.3.
-
-    :param dataset: the month.
-    """
+    """Return the metadata of a month's rows, in the collections of FOCUS 1.3."""
     report = dataset.report
     columns = [_definition(column) for column in columns_of(dataset)]
     schema = uuid.uuid5(_NAMESPACE, json.dumps(columns))

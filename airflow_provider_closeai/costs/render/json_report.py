@@ -22,13 +22,7 @@ from airflow_provider_closeai.costs.render.summary import headline
 
 
 def write_json(file: IO[bytes], report: Report, earlier: Earlier) -> None:
-    """
-    Write a complete report as JSON; amounts are strings. One account per line.
-
-    :param file: where to.
-    :param report: the month.
-    :param earlier: the months before.
-    """
+    """Write a complete report as JSON; amounts are strings. One account per line."""
     head = json.dumps(_plain(summary(report, earlier)), ensure_ascii=False, indent=1)
     file.write(head.removesuffix("\n}").encode() + b',\n "accounts": [')
     mark = b"\n  "
@@ -41,12 +35,7 @@ def write_json(file: IO[bytes], report: Report, earlier: Earlier) -> None:
 
 
 def summary(report: Report, earlier: Earlier) -> dict[str, Any]:
-    """
-    Return everything of a report but its accounts.
-
-    :param report: the month.
-    :param earlier: the months before.
-    """
+    """Return everything of a report but its accounts."""
     history, closing = report.history, report.closing
     last = earlier.last
     return {

@@ -47,7 +47,6 @@ def exact_text(amount: Decimal, places: int = 0) -> str:
     """
     Write an amount with all its decimals, and at least so many.
 
-    :param amount: the amount.
     :param places: so that the points of a column stand below each other.
     """
     decimals = max(places, -int(amount.as_tuple().exponent), 0)
@@ -74,7 +73,6 @@ def change_text(now: Decimal, before: Decimal) -> str:
     Say by how much an amount is more or less than an earlier one; empty where a percentage says nothing.
 
     :param now: the amount.
-    :param before: the earlier one.
     """
     if before <= 0:
         return ""

@@ -51,11 +51,7 @@ class Table(msgspec.Struct, frozen=True):
 
 
 def tables_of(report: Report) -> list[Table]:
-    """
-    Return a report as tables: by owner, by account, by account and day, and budgets.
-
-    :param report: the month.
-    """
+    """Return a report as tables: by owner, by account, by account and day, and budgets."""
     month = (
         Column("billing_month", cell=Constant(report.month.name)),
         Column("currency", cell=Constant(report.currency)),
@@ -146,12 +142,7 @@ def tables_of(report: Report) -> list[Table]:
 
 
 def records_of(report: Report, name: str) -> Iterator[dict[str, Any]]:
-    """
-    Yield a table's rows as mappings, without what is the same in all of them.
-
-    :param report: whose.
-    :param name: of the table.
-    """
+    """Yield a table's rows as mappings, without what is the same in all of them."""
     [table] = [table for table in tables_of(report) if table.name == name]
     columns = [
         (column.name, column.getter) for column in table.columns if not isinstance(column.cell, Constant)

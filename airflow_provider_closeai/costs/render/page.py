@@ -38,7 +38,6 @@ def render(
     """
     Return a month's page.
 
-    :param report: the month.
     :param earlier: the months before; ``None``: they are not known.
     :param account: the main account's name.
     :param alerts: what is to be said about accounts.
@@ -81,7 +80,6 @@ def common(report: Report, account: str) -> dict[str, Any]:
     """
     Return what every page of a report needs.
 
-    :param report: the month.
     :param account: the main account's name.
     """
     zone = zone_of(report.month.zone)
@@ -102,7 +100,6 @@ def account_parts(
     """
     Split accounts, the largest first, into those shown at once, those that are folded, and those left out.
 
-    :param accounts: the accounts.
     :param at_most: how many are on the page.
     """
     return accounts[:_ACCOUNTS], accounts[_ACCOUNTS:at_most], accounts[at_most:]
@@ -110,11 +107,7 @@ def account_parts(
 
 @functools.cache
 def template(name: str) -> jinja2.Template:
-    """
-    Return a template.
-
-    :param name: its file, without the endings.
-    """
+    """Return a template."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(__package__ or ""),
         autoescape=True,

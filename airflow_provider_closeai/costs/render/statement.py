@@ -34,12 +34,7 @@ class Statement(msgspec.Struct, frozen=True):
 
 
 def statements_of(report: Report, earlier: Earlier) -> Iterator[Statement]:
-    """
-    Yield a statement for every team.
-
-    :param report: the month.
-    :param earlier: the months before.
-    """
+    """Yield a statement for every team."""
     accounts: defaultdict[str, list[AccountCosts]] = defaultdict(list)
     for account in report.accounts:
         for part in account.parts or [account]:  # of a shared account a team sees its own part
@@ -55,9 +50,6 @@ def render(report: Report, earlier: Earlier, statement: Statement, *, account: s
     """
     Return a team's page.
 
-    :param report: the month.
-    :param earlier: the months before.
-    :param statement: the team.
     :param account: the main account's name.
     :param back: the report's page, as seen from this one; empty: there is none.
     """

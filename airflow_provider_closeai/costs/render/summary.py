@@ -53,12 +53,7 @@ class Pace(msgspec.Struct, frozen=True):
 
 
 def pace_of(report: Report, teams: Sequence[Team]) -> Pace | None:
-    """
-    Return a month's pace; ``None`` without budgets.
-
-    :param report: the month.
-    :param teams: its teams.
-    """
+    """Return a month's pace; ``None`` without budgets."""
     month, budgeted = report.month, [team for team in teams if team.budget is not None]
     budget = total(team.budget for team in budgeted if team.budget is not None)
     actual = total(team.amount for team in budgeted)
@@ -83,12 +78,7 @@ def month_name(month: Month) -> str:
 
 
 def headline(report: Report, earlier: Earlier) -> str:
-    """
-    Say in two or three sentences what a month cost, against the month before and against its budgets.
-
-    :param report: the month.
-    :param earlier: the months before.
-    """
+    """Say in two or three sentences what a month cost, against the month before and against its budgets."""
     money, spent = money_for(report.totals.month_to_date), report.totals.month_to_date
     name, last = month_name(report.month), earlier.whole_month
     if report.status == OPEN:
@@ -112,8 +102,6 @@ def digest(report: Report, earlier: Earlier, alerts: Sequence[str], url: str | N
     """
     Return the lines that a notifier sends, as plain text.
 
-    :param report: the month.
-    :param earlier: the months before.
     :param alerts: what is to be said about accounts.
     :param url: of the page, where it is known.
     """

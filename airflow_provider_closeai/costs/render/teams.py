@@ -83,8 +83,6 @@ class TeamSums(msgspec.Struct, frozen=True):
 def sums_of(teams: Sequence[Team]) -> TeamSums:
     """
     Return the sums of some teams, or of none; a sum of what is not known is 0, and its column is not shown.
-
-    :param teams: which.
     """
     budgeted = [team for team in teams if team.budget is not None]
     budget = total_known(team.budget for team in budgeted) or ZERO
@@ -104,9 +102,6 @@ def sums_of(teams: Sequence[Team]) -> TeamSums:
 def teams_of(report: Report, earlier: Earlier) -> list[Team]:
     """
     Return the teams, what needs attention first, then the largest; also those that have no costs this month.
-
-    :param report: the month.
-    :param earlier: the months before.
     """
     lines: defaultdict[str, list[OwnerCosts]] = defaultdict(list)
     for line in report.owners:

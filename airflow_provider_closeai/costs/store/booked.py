@@ -37,9 +37,7 @@ def read_closing(ledger: Ledger, month: str, currency: str) -> Closing | None:
     """
     Read a month's closed figures; ``None`` where it is not closed.
 
-    :param ledger: where from.
     :param month: ``YYYY-MM``.
-    :param currency: the report's.
     :raises CurrencyConflict: it was closed in another currency.
     :raises DamagedFile: naming the file.
     """
@@ -61,9 +59,7 @@ def read_adjustments(ledger: Ledger, month: str, currency: str) -> tuple[list[Ad
     """
     Read the lines that were appended to a month, oldest first.
 
-    :param ledger: where from.
     :param month: ``YYYY-MM``.
-    :param currency: the report's.
     :returns: the lines, and warnings: what was left out, for it is in another currency, of a size that no
         money has or a copy; and notes of one reason with several amounts, booked at the same moment.
     :raises DamagedFile: naming the file.
@@ -106,7 +102,6 @@ def read_problems(ledger: Ledger, month: str) -> list[str]:
     """
     Name the closings and notes that no report of a month can have.
 
-    :param ledger: where from.
     :param month: ``YYYY-MM``.
     :returns: what has no ledger name, and closings beside the first that say something else.
     """
@@ -126,11 +121,7 @@ def read_problems(ledger: Ledger, month: str) -> list[str]:
 
 
 def read_unobserved(ledger: Ledger) -> list[str]:
-    """
-    Name the notes of months of which the ledger has no snapshot: no report has them.
-
-    :param ledger: where from.
-    """
+    """Name the notes of months of which the ledger has no snapshot: no report has them."""
     found = []
     for name in sorted(set(ledger.months(ADJUSTMENTS)) - set(ledger.months(SNAPSHOTS))):
         rows = sum(file.rows for file in ledger.files(ADJUSTMENTS, name))
@@ -145,8 +136,6 @@ def require_ledger_currency(ledger: Ledger, currency: str) -> None:
     """
     Check that an amount is in the currency of what was booked before.
 
-    :param ledger: where it is to be booked.
-    :param currency: of the amount.
     :raises CurrencyConflict: months were closed, or else notes booked, in another one only.
     :raises DamagedFile: no file says in which one they were.
     """
@@ -175,8 +164,6 @@ def read_late_adjustments(
     """
     Read the lines that were appended to earlier, closed months while the report's month went on.
 
-    :param ledger: where from.
-    :param report: the month in which they were booked.
     :param rules: who pays for an account that was not there when its month was closed.
     :returns: the lines, and what is damaged.
     """
@@ -225,7 +212,6 @@ def append_adjustments(ledger: Ledger, month: str, lines: Sequence[Adjustment]) 
     """
     Append lines to a month.
 
-    :param ledger: where to.
     :param month: ``YYYY-MM``.
     :param lines: the lines, recorded at one time.
     :returns: the file; ``None`` without lines.
@@ -244,9 +230,7 @@ def unreported(ledger: Ledger, month: str, alerts: Iterable[Alert], *, run: str)
     """
     Return the alerts that no other run has reported.
 
-    :param ledger: where it is recorded what was reported.
     :param month: ``YYYY-MM``.
-    :param alerts: of that month.
     :param run: the task run. Tried again, or cleared, it finds its own alerts unreported: none is lost.
     """
     reported = _reported(ledger, month).items()
@@ -258,9 +242,6 @@ def mark_reported(ledger: Ledger, alerts: Sequence[Alert], *, at: datetime, run:
     """
     Record that alerts were reported. Call it after the notifiers: what one of them refused is sent again.
 
-    :param ledger: where.
-    :param alerts: of one month.
-    :param at: when.
     :param run: the task run.
     """
     if alerts:
@@ -269,11 +250,7 @@ def mark_reported(ledger: Ledger, alerts: Sequence[Alert], *, at: datetime, run:
 
 
 def alert_files(ledger: Ledger) -> list[LedgerFile]:
-    """
-    List the files of alerts of the newest two months that have any.
-
-    :param ledger: where it is recorded what was reported.
-    """
+    """List the files of alerts of the newest two months that have any."""
     return [file for month in ledger.months(ALERTS)[-2:] for file in ledger.files(ALERTS, month)]
 
 
@@ -281,7 +258,6 @@ def read_alerts(ledger: Ledger, files: Iterable[LedgerFile]) -> tuple[list[dict[
     """
     Return the alerts of files as plain JSON, each once, and the files that were read.
 
-    :param ledger: whose.
     :param files: some of :func:`alert_files`; of a damaged, or half copied, one nothing is read.
     """
     read = _read_reported(ledger, files)

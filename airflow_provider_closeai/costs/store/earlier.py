@@ -37,10 +37,6 @@ def read_earlier(
 
     Of a closed month only its figures are read; one that was left open is computed again.
 
-    :param ledger: where from.
-    :param month: the report's.
-    :param currency: the report's.
-    :param compute: computes a month.
     :param owners: who pays for an account that was not there when its month was closed.
     """
     found: list[EarlierMonth] = []

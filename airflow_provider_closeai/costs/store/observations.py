@@ -23,12 +23,7 @@ _LOOKED_AT = 3  # a listing need not say whose it is
 
 
 def read_month(ledger: Ledger, month: Month) -> ObservedMonth:
-    """
-    Read what a ledger has of a month. What is damaged is described, not raised.
-
-    :param ledger: where from.
-    :param month: which.
-    """
+    """Read what a ledger has of a month. What is damaged is described, not raised."""
     kinds = (SNAPSHOTS, DELETED)
     warnings: list[str] = []
     known = main_account(ledger)
@@ -50,7 +45,6 @@ def is_empty_of(ledger: Ledger, month: str) -> bool:
     """
     Return whether a ledger has nothing of a month, not even files of unrecognized names.
 
-    :param ledger: where from.
     :param month: ``YYYY-MM``.
     """
     has_files = any(ledger.files(kind, month) for kind in (SNAPSHOTS, DELETED, CLOSED))
@@ -138,8 +132,6 @@ def _control(ledger: Ledger, month: Month, warnings: list[str]) -> ControlTotal 
 def main_account(ledger: Ledger) -> int | None:
     """
     Return the id of the main account that a ledger's newest snapshots have; ``None`` where they have none.
-
-    :param ledger: where from.
     """
     months = reversed(ledger.months(SNAPSHOTS))
     newest = (file for month in months for file in reversed(ledger.files(SNAPSHOTS, month)) if file.rows)
@@ -157,12 +149,7 @@ def main_account(ledger: Ledger) -> int | None:
 
 
 def accounts_left(ledger: Ledger, month: Month) -> tuple[LedgerFile | None, list[int]]:
-    """
-    Return the newest snapshot, and its accounts of which no deletion was recorded up to a month.
-
-    :param ledger: where from.
-    :param month: which.
-    """
+    """Return the newest snapshot, and its accounts of which no deletion was recorded up to a month."""
     last = ledger.newest(SNAPSHOTS)
     if last is None or not last.rows:
         return last, []
@@ -183,7 +170,6 @@ def superseded(ledger: Ledger, file: LedgerFile) -> list[LedgerFile]:
 
     One with an account that is gone since, or with a counter that has started again since, is not among them.
 
-    :param ledger: where from.
     :param file: a snapshot.
     """
     same_run = (other for other in ledger.files(file.kind, file.month) if other.run == file.run)
