@@ -261,7 +261,7 @@ def test_observations_are_sorted_by_time(book: Book) -> None:
     book.seen("11-06 09:00", {1: "12"})
     report = book.report()
     assert line(report).daily() == {date(2026, 11, 5): 2, date(2026, 11, 6): 1}
-    assert [at.astimezone(UTC).day for at in report.history.times] == [5, 6, 7]
+    assert [at.astimezone(UTC).day for at in report.history.snapshots] == [5, 6, 7]
 
 
 def test_two_snapshots_of_one_day_add_up(book: Book) -> None:

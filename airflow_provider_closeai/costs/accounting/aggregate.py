@@ -60,11 +60,12 @@ def aggregate(observed: ObservedMonth) -> History:
                     f"Left out: {file.damage} The other snapshots stand. Restore it from a backup, or move "
                     "it out of the ledger."
                 )
-            elif aggregator.add(file):
-                history.times.append(file.at)
-                history.complete.append(file.is_complete)
-                history.files.append(file.name)
-        if not any(history.complete):
+                continue
+            aggregator.add(file)
+            history.files.append(file.name)
+            if file.is_complete:
+                history.snapshots.append(file.at)
+        if not history.snapshots:
             raise _no_observation(observed, history)
         aggregator.end_month()
         _add_later(aggregator, observed.later, Turn(month.end))
@@ -170,14 +171,10 @@ class _Aggregator:
             trace.is_gone = trace.deleted_at is not None or (last is not None and trace.listed_at != last)
         return list(self._traces.values())
 
-    def add(self, file: ObservedFile) -> bool:
-        """
-        Add one file.
-
-        :returns: whether it has observations.
-        """
+    def add(self, file: ObservedFile) -> None:
+        """Add one file; a damaged one adds nothing."""
         if file.observations is None:
-            return False
+            return
         traces, at, is_complete = self._traces, file.at, file.is_complete
         is_in_month, is_later = self._is_in_month, self._is_later
         without_cost, returned, last = self._history.without_cost, self.returned, self._last_listing
@@ -223,7 +220,6 @@ class _Aggregator:
                 trace.next_at = at
         if is_complete:
             self._last_listing = at
-        return True
 
     def _new_trace(self, seen: Observation, at: datetime) -> Trace:
         return Trace(

@@ -80,17 +80,15 @@ class History(msgspec.Struct, kw_only=True):
     """
     A month as its observations show it.
 
-    :param times: when each observation was made, oldest first.
-    :param complete: which of them are complete listings.
-    :param files: the names of theirs.
+    :param snapshots: when the complete listings were made, oldest first.
+    :param files: the names of all files that were read.
     :param has_earlier_months: the ledger has snapshots of earlier months.
     :param without_cost: accounts that were listed at times without a cost.
     :param warnings: what is odd, for a person.
     """
 
     month: Month
-    times: list[datetime] = []
-    complete: list[bool] = []
+    snapshots: list[datetime] = []
     files: list[str] = []
     accounts: dict[int, AccountHistory] = {}
     has_earlier_months: bool = False
@@ -100,16 +98,9 @@ class History(msgspec.Struct, kw_only=True):
     control: ControlTotal | None = None
 
     @property
-    def snapshots(self) -> list[datetime]:
-        """When the complete listings were made."""
-        return [at for at, is_complete in zip(self.times, self.complete, strict=True) if is_complete]
-
-    @property
     def last_snapshot(self) -> datetime:
         """When the last complete listing was made."""
-        return next(
-            at for at, is_complete in zip(self.times[::-1], self.complete[::-1], strict=True) if is_complete
-        )
+        return self.snapshots[-1]
 
     @property
     def began(self) -> datetime:

@@ -46,7 +46,7 @@ def summary(report: Report, earlier: Earlier) -> dict[str, Any]:
         "gap_minutes": report.gap_minutes,
         "generated_at": report.generated_at,
         "first_snapshot": history.snapshots[0],
-        "last_snapshot": history.snapshots[-1],
+        "last_snapshot": history.last_snapshot,
         "observed_days": len(report.observed_days),
         "missed_days": report.missed_days,
         "totals": {column.name: column.getter(report.totals) for column in AMOUNTS},
