@@ -95,12 +95,13 @@ def total_known(amounts: Iterable[Decimal | None]) -> Decimal | None:
     return total(known) if known else None
 
 
-def percent(part: Decimal, base: Decimal) -> Decimal | None:
+def percent(part: Decimal | None, base: Decimal | None) -> Decimal | None:
     """
-    Return ``part`` as a percentage of ``base``, with 4 decimals; ``None`` where the base is not above 0.
+    Return ``part`` as a percentage of ``base``, with 4 decimals.
 
-    :param part: an amount.
-    :param base: what 100 % is.
+    :returns: ``None`` where one of them is not known, or the base is not above 0.
     """
+    if part is None or base is None or base <= 0:
+        return None
     with decimal.localcontext(ESTIMATE):
-        return (part * 100 / base).quantize(Decimal("0.0001")) if base > 0 else None
+        return (part * 100 / base).quantize(Decimal("0.0001"))

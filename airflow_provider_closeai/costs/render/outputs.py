@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from airflow_provider_closeai.costs.accounting.money import percent
-from airflow_provider_closeai.costs.accounting.report_model import (
-    AccountCosts,
-    BudgetUse,
-    Movement,
-    OwnerCosts,
-    Report,
-)
+from airflow_provider_closeai.costs.accounting.report_model import Movement, Report
 from airflow_provider_closeai.costs.tables import Column, Constant
 
 _OWNER = (Column("team", cell="owner.team"), Column("cost_center", cell="owner.cost_center"))
@@ -28,12 +21,8 @@ AMOUNTS = (
     Column("adjustments", "amount"),
 )
 
-#: What is known of an account's month: with a turn in doubt it cost ``lower_bound`` or more.
-CERTAINTY = (
-    Column("certainty"),
-    Column("lower_bound", "amount"),
-    Column("unseen_minutes", "integer"),
-)
+#: With a turn in doubt the month cost ``lower_bound`` or more.
+_CERTAINTY = (Column("certainty"), Column("lower_bound", "amount"))
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -63,7 +52,9 @@ def tables_of(report: Report) -> list[Table]:
         Column("forecast", "amount"),
         Column("observed_days", "integer", Constant(len(report.observed_days))),
     )
-    share = Column("share_percent", "amount", share_of(report))
+    share = Column(
+        "share_percent", "amount", lambda line: percent(line.month_to_date, report.totals.month_to_date)
+    )
     budgets = {line.team: line.budget for line in report.budgets}
     certainty = {line.sub_account_id: line.certainty for line in report.accounts}
     return [
@@ -77,7 +68,7 @@ def tables_of(report: Report) -> list[Table]:
                 share,
                 *forecast,
                 Column("uncertain_accounts", "integer", "uncertain"),
-                *CERTAINTY[:2],
+                *_CERTAINTY,
                 month_certainty,
             ),
             lambda: report.owners,
@@ -94,14 +85,19 @@ def tables_of(report: Report) -> list[Table]:
                 *AMOUNTS,
                 share,
                 Column("team_budget", "amount", lambda line: budgets.get(line.owner.team)),
-                Column("team_budget_percent", "amount", lambda line: percent_of_budget(line, budgets)),
+                Column(
+                    "team_budget_percent",
+                    "amount",
+                    lambda line: percent(line.month_to_date, budgets.get(line.owner.team)),
+                ),
                 Column("forecast", "amount"),
                 Column("observed_days", "integer"),
                 Column("created_at", "time"),
                 Column("first_seen", "time"),
                 Column("last_seen", "time"),
                 Column("gap_minutes", "integer"),
-                *CERTAINTY,
+                *_CERTAINTY,
+                Column("unseen_minutes", "integer"),
                 month_certainty,
             ),
             lambda: report.accounts,
@@ -130,10 +126,10 @@ def tables_of(report: Report) -> list[Table]:
                 Column("team"),
                 Column("budget", "amount"),
                 Column("actual", "amount"),
-                Column("used_percent", "amount", used_percent),
+                Column("used_percent", "amount", lambda line: percent(line.actual, line.budget)),
                 *forecast,
-                Column("forecast_percent", "amount", forecast_percent),
-                *CERTAINTY[:2],
+                Column("forecast_percent", "amount", lambda line: percent(line.forecast, line.budget)),
+                *_CERTAINTY,
                 month_certainty,
             ),
             lambda: report.budgets,
@@ -149,28 +145,6 @@ def records_of(report: Report, name: str) -> Iterator[dict[str, Any]]:
     ]
     for row in table.rows():
         yield {name: get(row) for name, get in columns}
-
-
-def share_of(report: Report) -> Callable[[AccountCosts | OwnerCosts], Decimal | None]:
-    """Return the function that gives the share of an account or owner in a report's total."""
-    month_to_date = report.totals.month_to_date
-    return lambda line: percent(line.month_to_date, month_to_date)
-
-
-def percent_of_budget(account: AccountCosts, budgets: dict[str, Decimal]) -> Decimal | None:
-    """Return how much of its team's budget an account used."""
-    budget = budgets.get(account.owner.team)
-    return None if budget is None else percent(account.month_to_date, budget)
-
-
-def used_percent(line: BudgetUse) -> Decimal | None:
-    """Return how much of a budget is spent."""
-    return percent(line.actual, line.budget)
-
-
-def forecast_percent(line: BudgetUse) -> Decimal | None:
-    """Return how much of a budget is forecast to be spent."""
-    return None if line.forecast is None else percent(line.forecast, line.budget)
 
 
 def _days(report: Report) -> Iterator[Movement]:

@@ -118,8 +118,6 @@ def _team(
 ) -> Team:
     amount = total(line.month_to_date for line in lines)
     forecast = None if report.forecast is None else total_known(line.forecast for line in lines) or ZERO
-    used = None if budget is None else percent(amount, budget)
-    forecast_used = None if budget is None or forecast is None else percent(forecast, budget)
     verdict, level = ("", "") if budget is None else _verdict(amount, forecast, budget)
     if name == UNALLOCATED and amount and len(report.owners) > 1 and level in ("", "good"):
         verdict, level = "no owner", "warn"
@@ -133,8 +131,8 @@ def _team(
         share=percent(amount, report.totals.month_to_date),
         forecast=forecast,
         budget=budget,
-        used=used,
-        forecast_used=forecast_used,
+        used=percent(amount, budget),
+        forecast_used=percent(forecast, budget),
         last_month=earlier.last_of(name),
         is_last_uncertain=earlier.last is not None and earlier.last.is_uncertain(name),
         year_to_date=total([earlier.year_before(name), amount]),
