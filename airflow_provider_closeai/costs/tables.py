@@ -22,7 +22,7 @@ from typing import IO, Any
 import msgspec
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.accounting.money import format_amount
+from airflow_provider_closeai.costs.accounting.money import format_amount, places_of
 from airflow_provider_closeai.costs.errors import DamagedFile, MissingLibrary, TooManyDigits
 from airflow_provider_closeai.costs.inputs import short_repr
 from airflow_provider_closeai.costs.texts import csv_text, plain_text
@@ -69,15 +69,6 @@ def utc_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def places_of(amounts: Iterable[Decimal | None]) -> int:
-    """Return how many decimals the longest of some amounts has, 8 at least."""
-    found = _MIN_PLACES
-    for amount in amounts:
-        if amount is not None:
-            found = max(found, -int(amount.as_tuple().exponent))
-    return found
-
-
 def write_csv(file: IO[bytes], columns: Sequence[Column], rows: Iterable[Any]) -> None:
     """
     Write a table as CSV, UTF-8.
@@ -118,7 +109,8 @@ def write_parquet(file: IO[bytes], columns: Sequence[Column], rows: Callable[[],
     """
     pa, parquet = _pyarrow()
     amounts = [column.getter for column in columns if column.kind == "amount"]
-    places = places_of(amount(row) for row in rows() for amount in amounts)
+    known = (value for row in rows() for amount in amounts if (value := amount(row)) is not None)
+    places = max(places_of(known), _MIN_PLACES)
     if places > _MAX_DIGITS:
         raise TooManyDigits(
             f"An amount has {places} decimals, and Parquet holds {_MAX_DIGITS} digits: use CSV."

@@ -56,6 +56,11 @@ def is_bookable(amount: Decimal) -> bool:
     return amount.adjusted() < _PLACES and int(amount.as_tuple().exponent) >= -_PLACES
 
 
+def places_of(amounts: Iterable[Decimal]) -> int:
+    """Return how many decimals the longest of some amounts has."""
+    return max((max(-int(amount.as_tuple().exponent), 0) for amount in amounts), default=0)
+
+
 def parse_currency(value: object) -> str:
     """
     Read the ``currency`` parameter. It is required: the platform names no currency.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
 
-from airflow_provider_closeai.costs.accounting.money import ESTIMATE, total
+from airflow_provider_closeai.costs.accounting.money import ESTIMATE, places_of, total
 
 _MINUS = "\N{MINUS SIGN}"
 _NONE = "–"
@@ -49,13 +49,7 @@ def exact_text(amount: Decimal, places: int = 0) -> str:
 
     :param places: so that the points of a column stand below each other.
     """
-    decimals = max(places, -int(amount.as_tuple().exponent), 0)
-    return _text(_rounded(amount, decimals))
-
-
-def exact_places(amounts: Iterable[Decimal]) -> int:
-    """Return how many decimals the longest of some amounts has."""
-    return max((-int(amount.as_tuple().exponent) for amount in amounts), default=0)
+    return _text(_rounded(amount, max(places, places_of([amount]))))
 
 
 def percent_text(share: Decimal | None) -> str:

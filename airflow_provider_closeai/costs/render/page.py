@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 
 from airflow_provider_closeai.costs.accounting.earlier import Earlier
-from airflow_provider_closeai.costs.accounting.money import ZERO, format_amount, percent, total
+from airflow_provider_closeai.costs.accounting.money import ZERO, format_amount, percent, places_of, total
 from airflow_provider_closeai.costs.accounting.months import zone_of
 from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Report
 from airflow_provider_closeai.costs.render import charts, numbers
@@ -118,7 +118,7 @@ def template(name: str) -> jinja2.Template:
     )
     environment.globals |= {
         "exact": numbers.exact_text,
-        "exact_places": numbers.exact_places,
+        "exact_places": places_of,
         "machine": format_amount,
         "percent": numbers.percent_text,
         "count": numbers.count_text,
