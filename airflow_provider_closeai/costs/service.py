@@ -157,7 +157,7 @@ def report(
         computed = _compute(asked, month, clock)
     earlier = read_earlier(ledger, month, asked.currency, lambda it: _compute(asked, it, clock), asked.owners)
     computed.warnings += earlier.warnings
-    reached = reached_alerts(computed, request.thresholds, _previous(asked, month, request, clock))
+    reached = reached_alerts(computed, request.thresholds, _previous(request, month, clock))
     about_accounts = [alert.text for alert in reached if alert.sub_account_id is not None]
     files = _write(computed, earlier, request, about_accounts)
     new = booked.unreported(ledger, month.name, reached, run=run.key)
@@ -226,21 +226,20 @@ def record_deleted(
     return file
 
 
-def _previous(asked: CloseRequest, month: Month, request: ReportRequest, clock: Clock) -> Report | None:
+def _previous(request: ReportRequest, month: Month, clock: Clock) -> Report | None:
     """Compute the month before, where an alert compares with it."""
     if not needs_previous_month(request.thresholds):
         return None
     try:
-        return _compute(asked, month.step(-1), clock)
+        return _compute(request.month, month.step(-1), clock)
     except CloseAIError as error:
         log.warning("The days of %s are compared with no earlier month: %s", month.name, error)
         return None
 
 
 def _decide_snapshot(request: SnapshotRequest, run: Run, now: datetime) -> Decision:
-    is_late = run.due is not None and now - run.due > request.max_lag
     seen = []
-    if run.due is not None and is_late:
+    if run.due is not None and now - run.due > request.max_lag:
         month = month_of(run.due, request.time_zone).name
         seen = [file.at for file in request.ledger.files(SNAPSHOTS, month)]
     return decide_snapshot(
@@ -249,7 +248,7 @@ def _decide_snapshot(request: SnapshotRequest, run: Run, now: datetime) -> Decis
         max_lag=request.max_lag,
         zone=request.time_zone,
         seen=seen,
-        is_first_run=is_late and run.is_first,
+        is_first_run=run.is_first,
     )
 
 
@@ -340,9 +339,7 @@ def _write(
         computed.warnings += warnings
     dataset = Dataset(report=computed, late=late, account=request.account, billed_cost=request.billed_cost)
     written = {}
-    for output in files_of(
-        computed, earlier, request.formats, dataset, alerts=alerts, statements=request.statements
-    ):
+    for output in files_of(dataset, earlier, request.formats, alerts=alerts, statements=request.statements):
         target = request.output / output.name
         with atomic_write(target) as file:
             output.write(file)

@@ -59,22 +59,16 @@ def parse_formats(source: object) -> tuple[str, ...]:
 
 
 def files_of(
-    report: Report,
-    earlier: Earlier,
-    formats: Sequence[str],
-    dataset: Dataset,
-    *,
-    alerts: Sequence[str],
-    statements: bool,
+    dataset: Dataset, earlier: Earlier, formats: Sequence[str], *, alerts: Sequence[str], statements: bool
 ) -> Iterator[OutputFile]:
     """
     Return the files of a report.
 
     :param formats: some of ``FORMATS``.
-    :param dataset: the month for FOCUS; its ``account`` is on the pages, too.
     :param alerts: about accounts, for the page.
     :param statements: also a page for each team.
     """
+    report = dataset.report
     stem = f"closeai-costs-{report.month.name}"
     # FOCUS first: what is wrong with it is a warning on the page.
     for kind in sorted(formats, key=lambda kind: kind not in FOCUS_FORMATS):
@@ -82,7 +76,7 @@ def files_of(
             write = functools.partial(json_report.write_json, report=report, earlier=earlier)
             yield OutputFile(kind, f"{stem}.json", write)
         elif kind == "html":
-            yield _page(report, earlier, dataset.account, stem, alerts=alerts, statements=statements)
+            yield _page(dataset, earlier, stem, alerts=alerts, statements=statements)
         elif kind in FOCUS_FORMATS:
             yield _focus(kind, dataset, stem)
         else:
@@ -92,7 +86,7 @@ def files_of(
         yield OutputFile("focus-metadata", f"{stem}-focus-metadata.json", write)
     if statements:
         back = f"../../{stem}.html" if "html" in formats else ""
-        yield from _statements(report, earlier, dataset.account, back=back)
+        yield from _statements(dataset, earlier, back=back)
 
 
 def _focus(kind: str, dataset: Dataset, stem: str) -> OutputFile:
@@ -126,10 +120,11 @@ def _tables(kind: str, report: Report, stem: str) -> Iterator[OutputFile]:
 
 
 def _page(
-    report: Report, earlier: Earlier, account: str, stem: str, *, alerts: Sequence[str], statements: bool
+    dataset: Dataset, earlier: Earlier, stem: str, *, alerts: Sequence[str], statements: bool
 ) -> OutputFile:
     from airflow_provider_closeai.costs.render.page import render  # not before: it imports Jinja
 
+    report, account = dataset.report, dataset.account
     folder = f"{_STATEMENTS}/{report.month.name}" if statements else ""
     page = functools.partial(render, report, earlier, account=account, alerts=alerts, statements=folder)
     return OutputFile("html", f"{stem}.html", _text(page))
@@ -142,9 +137,10 @@ def _text(render: Callable[[], str]) -> Callable[[IO[bytes]], None]:
     return write
 
 
-def _statements(report: Report, earlier: Earlier, account: str, *, back: str) -> Iterator[OutputFile]:
+def _statements(dataset: Dataset, earlier: Earlier, *, back: str) -> Iterator[OutputFile]:
     from airflow_provider_closeai.costs.render.statement import render, statements_of
 
+    report, account = dataset.report, dataset.account
     for statement in statements_of(report, earlier):
         page = functools.partial(render, report, earlier, statement, account=account, back=back)
         name = f"{_STATEMENTS}/{report.month.name}/{statement.team.page}.html"

@@ -26,7 +26,7 @@ _USAGE = "usage (difference of a monthly counter)"
 
 class Dataset(msgspec.Struct, frozen=True, kw_only=True):
     """
-    A month's FOCUS rows, and what they say of all of them.
+    A month as it is written down: for FOCUS, and on the pages.
 
     :param report: the month.
     :param late: lines that were appended to earlier, closed months, and booked in this one.
