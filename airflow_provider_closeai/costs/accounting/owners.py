@@ -203,19 +203,16 @@ def _rule(entry: Mapping[Any, Any], place: str) -> Rule:
 
 def _joined(rules: Sequence[Rule]) -> list[Rule]:
     """Make one rule of the lines that share an account: those of one id or alias that have a ``percent``."""
-    groups: dict[tuple[int | None, str | None], list[Rule]] = {}
+    joined: dict[tuple[int | None, str | None], list[Share]] = {}
     for rule in rules:
-        if rule.shares and len(rule.shares) == 1:
-            groups.setdefault((rule.id, rule.alias), []).append(rule)
-    found, done = [], set()
+        if len(rule.shares) == 1:
+            joined.setdefault((rule.id, rule.alias), []).extend(rule.shares)
+    found = []
     for rule in rules:
-        key = (rule.id, rule.alias)
         if len(rule.shares) != 1:
             found.append(rule)
-        elif key not in done:
-            done.add(key)
-            entries = [(share.owner, share.percent) for line in groups[key] for share in line.shares]
-            shares = parse_shares(entries, rule.place)
+        elif lines := joined.pop((rule.id, rule.alias), None):
+            shares = parse_shares([(share.owner, share.percent) for share in lines], rule.place)
             found.append(Rule(owner_of(shares), rule.place, rule.id, rule.alias, shares))
     return found
 
