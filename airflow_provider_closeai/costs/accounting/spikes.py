@@ -77,8 +77,7 @@ def short_balances(report: Report) -> Iterator[tuple[AccountCosts, Decimal, Deci
 
 
 def _first_day(account: AccountCosts, earlier: AccountCosts | None, report: Report) -> date:
-    """Return the first day of which an account's cost is known."""
-    seen = [line.created_at or line.first_seen for line in (account, earlier) if line]
-    known = [line.first_seen for line in (account, earlier) if line and line.first_seen]
-    first = max(min(at for at in seen if at), min(known)) if known and any(seen) else report.month.start
+    """Return the first day of which the cost of an account that was seen is known."""
+    known = [line.history for line in (account, earlier) if line and line.history]
+    first = max(min(one.created_at or one.first for one in known), min(one.first for one in known))
     return first.astimezone(zone_of(report.month.zone)).date()
