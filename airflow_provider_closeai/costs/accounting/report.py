@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import chain
 
 from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.costs.accounting.booked import (
@@ -153,7 +152,7 @@ def _accounts(
             )
         )
     moved: list[int] = []
-    in_doubt = closing.in_doubt(chain.from_iterable(appended.values())) if closing else set()
+    in_doubt = closing.in_doubt(adjustments) if closing else set()
     for account in accounts:
         number = account.sub_account_id
         computed = base = account.month_to_date
