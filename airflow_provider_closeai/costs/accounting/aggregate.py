@@ -232,17 +232,17 @@ class _Aggregator:
         )
 
     def _first_value(self, trace: Trace, seen: Observation, at: datetime) -> None:
-        cost = seen.monthly_cost
-        created, reach = trace.created_at, Turn(self._start).opens
-        if cost:
-            trace.is_older = created is None or created < reach
-            if trace.is_older or created is None:
-                span = Span(min(self._start, at), at, None)
-            else:
-                span = self._span(min(created, at), at)
-            trace.spans.append(span)
-            trace.values.append(cost)
-            trace.value = cost
+        cost, created = seen.monthly_cost, trace.created_at
+        if not cost:
+            return
+        if created is None or created < Turn(self._start).opens:
+            trace.is_older = True
+            span = Span(min(self._start, at), at, None)
+        else:
+            span = self._span(min(created, at), at)
+        trace.spans.append(span)
+        trace.values.append(cost)
+        trace.value = cost
 
     def _span(self, start: datetime, end: datetime) -> Span:
         """Return a span; a day outside the month is its nearest: what was booked counts in the month."""
