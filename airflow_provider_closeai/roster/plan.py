@@ -179,9 +179,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         if not isinstance(found, Mapping) or "digest" not in found:
             raise InvalidParameter(f"plan: it is of type {type(value).__name__}, and no plan. {cure}")
         try:
-            plan = msgspec.convert(
-                {name: found[name] for name in cls.__struct_fields__ if name in found}, cls
-            )
+            plan = msgspec.convert(found, cls)
             msgspec.json.encode(plan)  # what cannot be written, such as half a character, is no plan's
         except (msgspec.ValidationError, TypeError, ValueError, OverflowError) as error:
             raise InvalidParameter(f"plan: it is no plan of this version ({error}). {cure}") from None
