@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -33,7 +33,7 @@ from airflow_provider_closeai.roster.applied import Applied, changes_in, closing
 from airflow_provider_closeai.roster.look import LOCK, Books, Look, Options
 from airflow_provider_closeai.roster.matching import Matched, check_age, match
 from airflow_provider_closeai.roster.models import Roster
-from airflow_provider_closeai.roster.plan import CREATE, DELETE, REPRICE, ROTATED_OUT, Action, Plan
+from airflow_provider_closeai.roster.plan import CREATE, DELETE, KINDS, REPRICE, ROTATED_OUT, Action, Plan
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +78,10 @@ def apply(
         refusal = checks.refusal(msgspec.structs.replace(plan, actions=matched.todo))
         if refusal is not None:
             raise refusal
-        execution = _Execution(client, look, plan, matched.todo, options, this_try)
-        applied = execution.nothing(matched) if dry_run else execution.run(matched)
+        execution = _Execution(client, look, plan, matched, options, this_try)
+        if not dry_run:
+            execution.run()
+        applied = execution.applied()
         log.info("%s", closing_line(applied, dry_run))
         if execution.errors:
             raise execution.errors[0]
@@ -107,13 +109,13 @@ class _Execution:
         client: CloseAIClient,
         look: Look,
         plan: Plan,
-        todo: Sequence[Action],
+        matched: Matched,
         options: Options,
         this_try: Try,
     ) -> None:
         self._client, self._look, self._plan, self._options = client, look, plan, options
-        self._this_try = this_try
-        self._of = {kind: [each for each in todo if each.kind == kind] for kind in (REPRICE, DELETE, CREATE)}
+        self._matched, self._this_try = matched, this_try
+        self._of = {kind: [each for each in matched.todo if each.kind == kind] for kind in KINDS}
         self._going = {action.id for action in self._of[DELETE]}
         self._there = {account.id: account for account in look.seen.accounts}
         self._left = dict(self._there)  # but for those whose deletion was sent
@@ -128,7 +130,7 @@ class _Execution:
         self._references: dict[int, str] = {}
         self.errors: list[CloseAIError] = []
 
-    def run(self, matched: Matched) -> Applied:
+    def run(self) -> None:
         self._require_keys()
         self._record_listing()
         with contextlib.ExitStack() as lock:
@@ -139,7 +141,6 @@ class _Execution:
             self._listings.read_back()
             self._try(self._conclude_prices)
             self._try(self._conclude_deletions)
-        return self.nothing(matched)
 
     def _try(self, step: Callable[[], None]) -> bool:
         """Take a step; what goes wrong there does not stop those that do not depend on it."""
@@ -150,7 +151,7 @@ class _Execution:
             return False
         return True
 
-    def nothing(self, matched: Matched) -> Applied:
+    def applied(self) -> Applied:
         """Say what is so now."""
         wanted = [each for each in self._there.values() if self._is_wanted(each)]
         return Applied(
@@ -160,7 +161,7 @@ class _Execution:
             repriced=tuple(self._repriced),
             deleted=tuple(self._deleted),
             references=self._references,
-            matched=matched,
+            matched=self._matched,
         )
 
     def _is_wanted(self, account: SubAccount) -> bool:
