@@ -233,8 +233,8 @@ def unreported(ledger: Ledger, month: str, alerts: Iterable[Alert], *, run: str)
     :param month: ``YYYY-MM``.
     :param run: the task run. Tried again, or cleared, it finds its own alerts unreported: none is lost.
     """
-    reported = _reported(ledger, month).items()
-    known = {line for file, lines in reported if file.run != run for line in lines}
+    reported = _read_reported(ledger, ledger.files(ALERTS, month))
+    known = {line for file, lines in reported.items() if file.run != run for line in lines}
     return [alert for alert in alerts if _Reported(alert.team, alert.key) not in known]
 
 
@@ -274,10 +274,6 @@ def _lines(ledger: Ledger, file: LedgerFile) -> Iterator[list[Any]]:
                 "that month's folder."
             )
         yield cells
-
-
-def _reported(ledger: Ledger, month: str) -> dict[LedgerFile, list[_Reported]]:
-    return _read_reported(ledger, ledger.files(ALERTS, month))
 
 
 def _read_reported(ledger: Ledger, files: Iterable[LedgerFile]) -> dict[LedgerFile, list[_Reported]]:
