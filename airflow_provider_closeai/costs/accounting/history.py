@@ -107,13 +107,3 @@ class History(msgspec.Struct, kw_only=True):
         """When spending can have begun: the month's turn, or the first account's creation after it."""
         created = [account.created_at or self.month.start for account in self.accounts.values()]
         return max(self.month.start, min(created, default=self.month.start))
-
-    def lost_from(self, account: AccountHistory) -> tuple[datetime, datetime] | None:
-        """Return between which two times an account vanished that nobody recorded; ``None`` if it did not."""
-        absent = next((at for at in self.snapshots if at > account.last_seen), None)
-        is_recorded = account.deleted_at is not None
-        return None if is_recorded or absent is None else (account.last_seen, absent)
-
-    def is_gone(self, account: AccountHistory) -> bool:
-        """Return whether an account is not in the last complete listing, or was recorded deleted after it."""
-        return account.last_seen < self.last_snapshot or account.deleted_at is not None

@@ -215,9 +215,11 @@ def _observed(
     is_over: bool,
 ) -> AccountCosts:
     state, gap = "live", 0
-    if history.is_gone(account):
-        lost = history.lost_from(account)
-        state, gap = ("deleted", 0) if lost is None else ("vanished", minutes(lost[1] - lost[0]))
+    if account.deleted_at is not None:
+        state = "deleted"
+    elif account.last_seen < history.last_snapshot:
+        absent = next(at for at in history.snapshots if at > account.last_seen)
+        state, gap = "vanished", minutes(absent - account.last_seen)
     if state != "vanished" and account.known_at != account.last_seen:
         gap = minutes(account.last_seen - (account.known_at or history.month.start))
     doubtful = account.start_doubtful + (account.end_doubtful if is_over else ZERO)
