@@ -147,7 +147,6 @@ class _Aggregator:
         self._history = history
         self._month = history.month
         self._start = history.month.start
-        self._days = (history.month.days[0], history.month.days[-1])
         self._traces: dict[int, Trace] = {}
         self._last_listing: datetime | None = None
         self._is_in_month = self._is_later = False
@@ -245,9 +244,7 @@ class _Aggregator:
         trace.value = cost
 
     def _span(self, start: datetime, end: datetime) -> Span:
-        """Return a span; a day outside the month is its nearest: what was booked counts in the month."""
-        first, last = self._days
-        return Span(start, end, min(max(self._month.day(start, end), first), last))
+        return Span(start, end, self._month.day(start, end))
 
 
 def _was_spent(trace: Trace, seen: Observation) -> bool:

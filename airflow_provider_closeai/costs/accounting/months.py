@@ -117,8 +117,10 @@ class Month(msgspec.Struct, frozen=True, order=True):
 
         An interval inside one day is that day's, one from midnight to midnight too, and one from 00:05 to
         00:05 is the first day's, whose it mostly is. No amount is ever split: that would be invented.
+        A day outside the month is its nearest: what was booked counts in the month.
         """
-        return (start + (end - start) / 2).astimezone(zone_of(self.zone)).date()
+        middle = (start + (end - start) / 2).astimezone(zone_of(self.zone)).date()
+        return min(max(middle, self._first(0)), self._first(1) - timedelta(days=1))
 
     def _first(self, months: int) -> date:
         year, month = map(int, self.name.split("-"))

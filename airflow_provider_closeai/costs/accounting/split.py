@@ -116,11 +116,8 @@ class _Splitter:
         found = self._cut.get(span)
         if found is None:
             begin = self._month.start
-            if not span.start < begin < span.end:
-                found = span
-            else:
-                first, last = self._month.days[0], self._month.days[-1]
-                found = Span(begin, span.end, min(max(self._month.day(begin, span.end), first), last))
+            is_across = span.start < begin < span.end
+            found = Span(begin, span.end, self._month.day(begin, span.end)) if is_across else span
             self._cut[span] = found
         return found
 
