@@ -170,16 +170,16 @@ def read_late_adjustments(
     month, owners = report.month, Owners(rules)
     found: list[Movement] = []
     warnings: list[str] = []
-    for earlier in (Month(name, month.zone) for name in ledger.months(ADJUSTMENTS)):
+    for earlier in (Month(name, month.zone) for name in ledger.months(ADJUSTMENTS) if name < month.name):
         try:
-            closing = read_closing(ledger, earlier.name, report.currency) if earlier < month else None
-            lines, left_out = read_adjustments(ledger, earlier.name, report.currency) if closing else ([], [])
+            closing = read_closing(ledger, earlier.name, report.currency)
+            if closing is None:
+                continue
+            lines, left_out = read_adjustments(ledger, earlier.name, report.currency)
         except DamagedFile as error:
             warnings.append(f"Not in the FOCUS file: lines appended to {earlier.name}. {error}")
             continue
         warnings += left_out
-        if closing is None:
-            continue
         aliases = aliases_of(lines)
         before: defaultdict[int, Decimal] = defaultdict(Decimal)
         for line in lines:
