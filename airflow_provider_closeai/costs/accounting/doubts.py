@@ -77,12 +77,9 @@ def _settles(report: Report, kind: str, *, is_start: bool) -> str:
 def _suggestions(report: Report) -> list[str]:
     """Name the time at which other counters started again, where that is not the assumed turn."""
     month = report.month
-    ends = Counter(
-        line.history.fell for line in report.accounts if line.history and line.history.fell is not None
-    )
-    starts = Counter(
-        line.history.started for line in report.accounts if line.history and line.history.started is not None
-    )
+    histories = [line.history for line in report.accounts if line.history]
+    starts = Counter(one.started for one in histories if one.started)
+    ends = Counter(one.fell for one in histories if one.fell)
     found = []
     for turn, name, fell in ((month.start, month.name, starts), (month.end, month.step(1).name, ends)):
         closes = Turn(turn).closes  # later it was a first use, which says nothing of a zone
