@@ -77,7 +77,8 @@ def _entry(alias: str, group: Sequence[SubAccount], comments: list[str]) -> dict
         comments.append(f"{shown}: {', '.join(map(ascii, dead))} have dead prices: write a factor")
     if written != balance:
         comments.append(f"{shown}: balance is {amount_text(balance)}, which a roster cannot have")
-    amount = _number(amount_text(written))
+    text = f"{written:f}"
+    amount = int(text) if text.isdecimal() else text  # text stays exact
     return {"alias": alias, "count": len(group), "balance": amount, "model_pricing": dict(usual)}
 
 
@@ -90,8 +91,3 @@ def _balance(found: Decimal) -> Decimal:
 
 def _prices(pricing: Mapping[str, Decimal | None]) -> dict[str, Any]:
     return {model: factor_json(pricing[model]) for model in sorted(pricing) if pricing[model] is not None}
-
-
-def _number(text: str | None) -> int | str:
-    """Write a whole number as such, and any other as text, which stays exact."""
-    return int(text) if text is not None and text.isdecimal() else text or 0
