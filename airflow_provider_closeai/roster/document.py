@@ -123,7 +123,7 @@ def _parse_json(name: str, text: str) -> Document:
         tree = load_json(text)
     except json.JSONDecodeError as error:
         raise _unreadable(name, error.lineno, f"it is no JSON ({error.msg})") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise _unreadable(name, None, str(error)) from None
 
     @functools.cache

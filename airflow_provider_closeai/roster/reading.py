@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path as LocalPath
-from typing import Any, TypeVar
+from typing import Any
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.provisioning import inputs
@@ -34,7 +34,6 @@ ENTRY_FIELDS = (
 ROTATE_FIELDS = ("every", "grace", "max_rotate", "from")
 _SENT = " Nothing was sent."
 _SHOWN = 20
-_T = TypeVar("_T")
 _REQUIRED: Any = object()
 
 
@@ -198,9 +197,9 @@ class _Reader:
         path: Path,
         tree: Mapping[str, Any],
         name: str,
-        read: Callable[[Any], _T],
+        read: Callable[[Any], Any],
         default: Any = _REQUIRED,
-    ) -> _T | Any:
+    ) -> Any:
         """Read a field; note what is wrong with it and return ``None``."""
         value = tree.get(name)
         if value is None:
