@@ -51,18 +51,16 @@ def check_time(
     :param platform_time: the listing's own time.
     :raises ClockDisagrees: nothing was changed.
     """
-    if roster.is_rotating:
+    entries = roster.entries.values()
+    if any(entry.rotate for entry in entries):
         check_clock(accounts, platform_time, now)
     if platform_time is None:
         return
     theirs = datetime.fromtimestamp(platform_time, UTC)
-    between = [
-        entry.alias
-        for entry in roster.entries.values()
-        if entry.expires is not None and (entry.is_expired(now) != entry.is_expired(theirs))
-    ]
+    between = [entry.alias for entry in entries if entry.is_expired(now) != entry.is_expired(theirs)]
     is_far = abs(theirs - now) > timedelta(days=1)
-    is_other_month = roster.has_limits and is_far and _month_of(theirs) != _month_of(now)
+    has_limits = any(entry.over_budget is not None for entry in entries)
+    is_other_month = has_limits and is_far and _month_of(theirs) != _month_of(now)
     if abs(theirs - now) > CLOCKS_AGREE and (between or is_other_month):
         matters = f"whether {between[0]!r} has expired" if between else "which month's costs count"
         raise ClockDisagrees(

@@ -117,16 +117,6 @@ class Roster(msgspec.Struct, frozen=True, kw_only=True):
     entries: dict[str, Entry]
     main_account: int | None = None
 
-    @property
-    def is_rotating(self) -> bool:
-        """Whether it rotates any keys: it then needs a sink."""
-        return any(entry.rotate for entry in self.entries.values())
-
-    @property
-    def has_limits(self) -> bool:
-        """Whether the month's costs matter: it then needs a ledger."""
-        return any(entry.over_budget is not None for entry in self.entries.values())
-
 
 @functools.lru_cache(maxsize=256)
 def owner_pattern(owns: tuple[str, ...]) -> re.Pattern[str]:
