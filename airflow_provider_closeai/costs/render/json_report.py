@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from datetime import date, datetime
 from decimal import Decimal
@@ -13,10 +12,7 @@ import msgspec
 from airflow_provider_closeai.costs import tables
 from airflow_provider_closeai.costs.accounting.earlier import Earlier
 from airflow_provider_closeai.costs.accounting.money import format_amount, total
-from airflow_provider_closeai.costs.accounting.report_model import (
-    Report,
-    certainty_of,
-)
+from airflow_provider_closeai.costs.accounting.report_model import Report, certainty_of
 from airflow_provider_closeai.costs.render.outputs import AMOUNTS, records_of
 from airflow_provider_closeai.costs.render.summary import headline
 
@@ -27,9 +23,10 @@ def write_json(file: IO[bytes], report: Report, earlier: Earlier) -> None:
     file.write(head.removesuffix("\n}").encode() + b',\n "accounts": [')
     mark = b"\n  "
     for line, record in zip(report.accounts, records_of(report, "accounts"), strict=True):
-        daily = {_day_text(day): format_amount(amount) for day, amount in line.daily().items()}
-        record |= {"former_aliases": line.former_aliases, "daily": daily}
-        file.write(mark + msgspec.json.encode({name: _plain(value) for name, value in record.items()}))
+        daily = {str(day): format_amount(amount) for day, amount in line.daily().items()}
+        plain = {name: _plain(value) for name, value in record.items()}
+        plain |= {"former_aliases": line.former_aliases, "daily": daily}
+        file.write(mark + msgspec.json.encode(plain))
         mark = b",\n  "
     file.write(b"\n ]\n}\n")
 
@@ -90,11 +87,6 @@ def summary(report: Report, earlier: Earlier) -> dict[str, Any]:
             "certainty": certainty_of(report.uncertain or earlier.is_year_uncertain()),
         },
     }
-
-
-@functools.lru_cache(64)
-def _day_text(day: date) -> str:
-    return day.isoformat()
 
 
 def _plain(value: Any) -> Any:
