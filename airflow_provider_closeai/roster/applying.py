@@ -118,7 +118,6 @@ class _Execution:
         self._of = {kind: [each for each in matched.todo if each.kind == kind] for kind in KINDS}
         self._going = {action.id for action in self._of[DELETE]}
         self._there = {account.id: account for account in look.seen.accounts}
-        self._left = dict(self._there)  # but for those whose deletion was sent
         self._known = Listing(look.seen.accounts, look.began, look.ended)
         # However long bases may lag: prices, and the costs of what is deleted, are not to be old.
         self._listings = Listings(client, self._known, good_for=min(options.settle, CONFIRM_WITHIN))
@@ -267,7 +266,6 @@ class _Execution:
         record = None if books is None else lambda accounts: books.record_deleted(accounts, at)
         self._sent_deletions = send_deletions(self._client, accounts, request, record)
         self._listings.watch(self._sent_deletions)
-        self._left = {key: each for key, each in self._left.items() if key not in self._going}
 
     def _conclude_deletions(self) -> None:
         if self._sent_deletions is not None:
@@ -301,7 +299,8 @@ class _Execution:
         """Return an exact create, whatever an earlier try left behind."""
         entry = self._look.roster.entries[action.alias]
         accounts = [each for each in self._known.of(action.alias)[0] if not each.is_other]
-        staying = [each for each in accounts if each.id in self._left]
+        going = set() if self._sent_deletions is None else self._going
+        staying = [each for each in accounts if each.id not in going]
         options = self._options
         wanted = entry.creation(
             action.after or {},

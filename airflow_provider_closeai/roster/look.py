@@ -90,9 +90,9 @@ class Look:
 
     def __init__(self, client: CloseAIClient, roster: Roster, keys: Keys | None, books: Books | None) -> None:
         self.roster, self.keys, self.books = roster, keys, books
-        began, self.at = client.clock.monotonic(), client.clock.utc_now()
+        self.began, self.at = client.clock.monotonic(), client.clock.utc_now()
         items = list(client.iter_listing())
-        self.began, self.ended = began, client.clock.monotonic()
+        self.ended = client.clock.monotonic()
         accounts = tuple(item for item in items if isinstance(item, SubAccount))
         now = client.clock.utc_now()
         checks.check_time(roster, accounts, client.platform_time, now)
