@@ -170,13 +170,10 @@ def _accounts(
         if account.is_certain and number in in_doubt:
             account.end_doubt = CLOSED  # until a close books what was settled since
         if not account.is_certain:  # what was closed may be more than the least that is seen now
-            account.doubtful = max(account.doubtful + account.kept + _booked(account), ZERO)
+            settled = sum((item.amount for item in account.appended if item.source == DIFFERENCE), ZERO)
+            account.doubtful = max(account.doubtful + account.kept + settled, ZERO)
     accounts.sort(key=lambda account: (-account.month_to_date, account.sub_account_id))
     return accounts, sorted(moved)
-
-
-def _booked(account: AccountCosts) -> Decimal:
-    return sum((item.amount for item in account.appended if item.source == DIFFERENCE), ZERO)
 
 
 def _by_owner(accounts: Iterable[AccountCosts]) -> list[OwnerCosts]:
