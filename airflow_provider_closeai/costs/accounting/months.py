@@ -76,7 +76,7 @@ def zone_of(name: str) -> ZoneInfo:
     return ZoneInfo(zone_name(name))
 
 
-class Month(msgspec.Struct, frozen=True, order=True):
+class Month(msgspec.Struct, frozen=True):
     """
     A billing month of a time zone.
 
