@@ -275,7 +275,7 @@ def holds(case: Case) -> None:
     if report.status == "final":
         assert not report.uncertain
     assert report.totals.month_to_date == sum(
-        (movement.amount for movement in report.movements()), Decimal(0)
+        (movement.amount for account in report.accounts for movement in account.movements()), Decimal(0)
     )
 
 

@@ -139,25 +139,21 @@ class AccountCosts(Amounts, kw_only=True):
 
     def counter_movements(self) -> Iterator[Movement]:
         """Yield the movements of its counter, oldest first, of a shared account each owner's part."""
-        for part in self.parts:
-            yield from part.counter_movements()
-        if self.parts:
-            return
-        account_id, alias, owner = self.sub_account_id, self.alias, self.owner
-        for span, amount, kind in self.history.movements() if self.history else ():
-            yield Movement(account_id, alias, owner, kind, amount, span.day, span.start, span.end)
+        for part in self.parts or [self]:
+            account_id, alias, owner = part.sub_account_id, part.alias, part.owner
+            for span, amount, kind in part.history.movements() if part.history else ():
+                yield Movement(account_id, alias, owner, kind, amount, span.day, span.start, span.end)
 
     def movements(self) -> Iterator[Movement]:
         """Yield all that makes its cost: the movements of its counter, and what was appended."""
-        for part in self.parts:
-            yield from part.movements()
-        if self.parts:
-            return
-        yield from self.counter_movements()
-        for item in self.appended:
-            yield appended_movement(item, self.owner)
-        if self.kept:
-            yield Movement(self.sub_account_id, self.alias, self.owner, KEPT, self.kept, reason="as closed")
+        for part in self.parts or [self]:
+            yield from part.counter_movements()
+            for item in part.appended:
+                yield appended_movement(item, part.owner)
+            if part.kept:
+                yield Movement(
+                    part.sub_account_id, part.alias, part.owner, KEPT, part.kept, reason="as closed"
+                )
 
     @property
     def kept(self) -> Decimal:
@@ -234,11 +230,6 @@ class Report(msgspec.Struct, kw_only=True):
     control: ControlTotal | None
     main_difference: Decimal | None
     warnings: list[str]
-
-    def movements(self) -> Iterator[Movement]:
-        """Yield the one table of which all figures are sums: by owner, by day, by account, and FOCUS."""
-        for account in self.accounts:
-            yield from account.movements()
 
     @property
     def unseen_minutes(self) -> int:

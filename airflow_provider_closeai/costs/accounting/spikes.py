@@ -43,11 +43,12 @@ def spikes(report: Report, previous: Report | None, percent: Decimal, floor: Dec
         return
     before = {line.sub_account_id: line for line in previous.accounts} if previous else {}
     for account in report.accounts:
-        amount = account.daily().get(day)
+        own = account.daily()
+        amount = own.get(day)
         if amount is None or amount < floor:
             continue
         earlier = before.get(account.sub_account_id)
-        days = {**(earlier.daily() if earlier else {}), **account.daily()}
+        days = {**(earlier.daily() if earlier else {}), **own}
         first = max(_first_day(account, earlier, report), day - _WEEKS)
         if (day - first).days < _LEAST_DAYS:
             continue
