@@ -80,7 +80,7 @@ class SnapshotRequest(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             time_zone=zone_name(time_zone),
             max_lag=arguments.parse_span("max_lag", max_lag),
-            file_format=parse_file_format("file_format", file_format),
+            file_format=parse_file_format(file_format),
             control_total=arguments.parse_flag("control_total", control_total),
             ledger=Ledger(open_path("ledger", ledger)),
         )

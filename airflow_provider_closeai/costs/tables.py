@@ -196,17 +196,16 @@ def read_parquet(data: bytes, wanted: Sequence[Column]) -> list[Sequence[Any]]:
         raise DamagedFile(f"it cannot be read as Parquet ({error})") from error
 
 
-def parse_file_format(name: str, value: object) -> str:
+def parse_file_format(value: object) -> str:
     """
-    Read the name of a format of the ledger.
+    Read the ``file_format`` of the ledger.
 
-    :param name: the parameter, for the error.
     :param value: ``csv`` or ``parquet``.
     :raises InvalidParameter: another one.
     :raises MissingLibrary: Parquet without pyarrow.
     """
     if value not in FORMATS:
-        raise InvalidParameter(f"{name}: {short_repr(value)} is not one of {', '.join(FORMATS)}.")
+        raise InvalidParameter(f"file_format: {short_repr(value)} is not one of {', '.join(FORMATS)}.")
     if value == "parquet":
         _pyarrow()
     return FORMATS[FORMATS.index(value)]  # plain text, also where a member of an Enum was given
