@@ -149,7 +149,6 @@ def parse_month(month: object, zone: str, *, now: datetime, due: datetime | None
     :param due: the time to which ``current`` and ``previous`` are relative; ``now``, unless given.
     :raises InvalidParameter: not a valid month, or one in the future.
     """
-    zone_of(zone)
     current, present = month_of(due or now, zone), month_of(now, zone)
     text = month.strip() if isinstance(month, str) else ""
     if text in ("current", "previous"):
