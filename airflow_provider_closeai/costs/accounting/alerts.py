@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, timedelta
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import Any
 
 import msgspec
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.accounting.money import EXACT, format_amount, parse_amount, percent
+from airflow_provider_closeai.costs.accounting.money import (
+    ESTIMATE,
+    EXACT,
+    format_amount,
+    parse_amount,
+    percent,
+    total,
+)
+from airflow_provider_closeai.costs.accounting.months import zone_of
 from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Report
-from airflow_provider_closeai.costs.accounting.spikes import short_balances, spikes
 from airflow_provider_closeai.costs.inputs import short_repr
 from airflow_provider_closeai.costs.texts import shown
 
 _BUDGET = re.compile(r"(forecast\s+)?(\d+(?:\.\d+)?)\s*%")
 _SPIKE = re.compile(r"spike\s+(\d+(?:\.\d+)?)\s*%\s+over\s+(\d+(?:\.\d+)?)")
+_WEEKS = timedelta(weeks=4)
+_LEAST_DAYS = 7  # of fewer nobody can say what is usual
+_ROUNDED = Decimal("1e-8")
 
 BUDGET, FORECAST, SPIKE, BALANCE = "budget", "forecast", "spike", "balance"
 
@@ -173,15 +184,9 @@ def reached_alerts(
         found = list(_of_budgets(report, budgets))
     for threshold in chosen:
         if threshold.kind == SPIKE:
-            found += [
-                _of_account(report, one.account, threshold.name, one.amount, one.usual, one.day.isoformat())
-                for one in spikes(report, previous, threshold.percent, threshold.floor)
-            ]
+            found += _spikes(report, previous, threshold)
         elif threshold.kind == BALANCE:
-            found += [
-                _of_account(report, account, BALANCE, needed, balance)
-                for account, needed, balance in short_balances(report)
-            ]
+            found += _short_balances(report)
     return found
 
 
@@ -204,6 +209,47 @@ def _of_budgets(report: Report, thresholds: Sequence[Threshold]) -> Iterator[Ale
                     is_lower_bound=line.certainty == "uncertain",
                     certain=line.lower_bound if line.lower_bound != line.actual and not is_forecast else None,
                 )
+
+
+def _spikes(report: Report, previous: Report | None, threshold: Threshold) -> Iterator[Alert]:
+    """Yield the accounts of which the newest day with any cost is far above their last four weeks."""
+    day = max(report.daily, default=None)
+    if day is None:
+        return
+    before = {line.sub_account_id: line for line in previous.accounts} if previous else {}
+    for account in report.accounts:
+        own = account.daily()
+        amount = own.get(day)
+        if amount is None or amount < threshold.floor:
+            continue
+        earlier = before.get(account.sub_account_id)
+        days = {**(earlier.daily() if earlier else {}), **own}
+        first = max(_first_day(account, earlier, report), day - _WEEKS)
+        if (day - first).days < _LEAST_DAYS:
+            continue
+        with localcontext(ESTIMATE):
+            spent = total(cost for when, cost in days.items() if first <= when < day)
+            usual = (spent / (day - first).days).quantize(_ROUNDED)
+            is_spike = amount * 100 > usual * threshold.percent
+        if is_spike:
+            yield _of_account(report, account, threshold.name, amount, usual, day.isoformat())
+
+
+def _first_day(account: AccountCosts, earlier: AccountCosts | None, report: Report) -> date:
+    """Return the first day of which the cost of an account that was seen is known."""
+    known = [line.history for line in (account, earlier) if line and line.history]
+    first = max(min(one.created_at or one.first for one in known), min(one.first for one in known))
+    return first.astimezone(zone_of(report.month.zone)).date()
+
+
+def _short_balances(report: Report) -> Iterator[Alert]:
+    """Yield the accounts whose balance is below what they are forecast to spend until the month's end."""
+    for account in report.accounts:
+        if account.forecast is None or account.state != "live" or account.history is None:
+            continue  # only of an open month there is a forecast
+        needed, balance = total([account.forecast], less=[account.month_to_date]), account.history.balance
+        if balance is not None and needed > balance:
+            yield _of_account(report, account, BALANCE, needed, balance)
 
 
 def _of_account(
