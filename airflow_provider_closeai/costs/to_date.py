@@ -10,7 +10,7 @@ from decimal import Decimal
 from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.costs.accounting.money import ZERO, total
-from airflow_provider_closeai.costs.accounting.months import Month, month_of, zone_name, zone_of
+from airflow_provider_closeai.costs.accounting.months import Month, month_of, zone_name
 from airflow_provider_closeai.costs.accounting.turns import Turn
 from airflow_provider_closeai.costs.errors import DamagedFile
 from airflow_provider_closeai.costs.store.kinds import DELETED, SNAPSHOTS
@@ -89,9 +89,7 @@ def _not_reset(
 
 def _files(ledger: Ledger, month: Month) -> list[LedgerFile]:
     """Return the month's last snapshot of each day and all deletions, oldest first."""
-    daily = {
-        file.at.astimezone(zone_of(month.zone)).date(): file for file in ledger.files(SNAPSHOTS, month.name)
-    }
+    daily = {month.local(file.at).date(): file for file in ledger.files(SNAPSHOTS, month.name)}
     return sorted([*daily.values(), *ledger.files(DELETED, month.name)], key=lambda file: file.order)
 
 

@@ -19,7 +19,6 @@ from airflow_provider_closeai.costs.accounting.money import (
     percent,
     total,
 )
-from airflow_provider_closeai.costs.accounting.months import zone_of
 from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Report
 from airflow_provider_closeai.costs.inputs import short_repr
 from airflow_provider_closeai.costs.texts import shown
@@ -239,7 +238,7 @@ def _first_day(account: AccountCosts, earlier: AccountCosts | None, report: Repo
     """Return the first day of which the cost of an account that was seen is known."""
     known = [line.history for line in (account, earlier) if line and line.history]
     first = max(min(one.created_at or one.first for one in known), min(one.first for one in known))
-    return first.astimezone(zone_of(report.month.zone)).date()
+    return report.month.local(first).date()
 
 
 def _short_balances(report: Report) -> Iterator[Alert]:

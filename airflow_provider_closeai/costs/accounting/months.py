@@ -103,6 +103,10 @@ class Month(msgspec.Struct, frozen=True):
         first, after = self._first(0), self._first(1)
         return [first + timedelta(days=number) for number in range((after - first).days)]
 
+    def local(self, moment: datetime) -> datetime:
+        """Return a time as the clocks of its zone show it."""
+        return moment.astimezone(zone_of(self.zone))
+
     def step(self, months: int) -> Month:
         """
         Return the month so many months later.
@@ -119,7 +123,7 @@ class Month(msgspec.Struct, frozen=True):
         00:05 is the first day's, whose it mostly is. No amount is ever split: that would be invented.
         A day outside the month is its nearest: what was booked counts in the month.
         """
-        middle = (start + (end - start) / 2).astimezone(zone_of(self.zone)).date()
+        middle = self.local(start + (end - start) / 2).date()
         return min(max(middle, self._first(0)), self._first(1) - timedelta(days=1))
 
     def _first(self, months: int) -> date:

@@ -20,7 +20,7 @@ from airflow_provider_closeai.costs.accounting.booked import (
 from airflow_provider_closeai.costs.accounting.doubts import doubts
 from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
 from airflow_provider_closeai.costs.accounting.money import ESTIMATE, EXACT, ZERO, total_known
-from airflow_provider_closeai.costs.accounting.months import format_ids, minutes, zone_of
+from airflow_provider_closeai.costs.accounting.months import format_ids, minutes
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.accounting.owners import UNALLOCATED, Owners, Rule
 from airflow_provider_closeai.costs.accounting.parts import parts_of
@@ -198,8 +198,7 @@ def _by_owner(accounts: Iterable[AccountCosts]) -> list[OwnerCosts]:
 
 def _day_counter(history: History) -> Callable[[datetime, datetime], int]:
     """Count the local days with a snapshot between two times; most accounts ask for the same ones."""
-    zone = zone_of(history.month.zone)
-    days = [(at, at.astimezone(zone).date()) for at in history.snapshots]
+    days = [(at, history.month.local(at).date()) for at in history.snapshots]
     return functools.cache(lambda first, last: len({day for at, day in days if first <= at <= last}))
 
 

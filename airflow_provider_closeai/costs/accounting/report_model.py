@@ -12,7 +12,7 @@ import msgspec
 from airflow_provider_closeai.costs.accounting.booked import Adjustment, Closing
 from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
 from airflow_provider_closeai.costs.accounting.money import EXACT, ZERO, total
-from airflow_provider_closeai.costs.accounting.months import Month, zone_of
+from airflow_provider_closeai.costs.accounting.months import Month
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.accounting.shares import Owner, Share
 
@@ -259,8 +259,7 @@ class Report(msgspec.Struct, kw_only=True):
     @property
     def observed_days(self) -> list[date]:
         """The local days on which a snapshot was made."""
-        zone = zone_of(self.month.zone)
-        return sorted({at.astimezone(zone).date() for at in self.history.snapshots})
+        return sorted({self.month.local(at).date() for at in self.history.snapshots})
 
     @property
     def missed_days(self) -> list[date]:

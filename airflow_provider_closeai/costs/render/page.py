@@ -11,7 +11,6 @@ import jinja2
 
 from airflow_provider_closeai.costs.accounting.earlier import Earlier
 from airflow_provider_closeai.costs.accounting.money import ZERO, format_amount, percent, places_of, total
-from airflow_provider_closeai.costs.accounting.months import zone_of
 from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Report
 from airflow_provider_closeai.costs.render import charts, numbers
 from airflow_provider_closeai.costs.render.events import events_of
@@ -82,14 +81,13 @@ def common(report: Report, account: str) -> dict[str, Any]:
 
     :param account: the main account's name.
     """
-    zone = zone_of(report.month.zone)
     return {
         "account": account,
         "report": report,
         "month_name": month_name(report.month),
         "status": _status(report),
         "money": numbers.money_for(report.totals.month_to_date),
-        "local": lambda moment: _local(moment.astimezone(zone)),
+        "local": functools.partial(_local, report),
         "share": lambda amount: percent(amount, report.totals.month_to_date),
     }
 
@@ -149,7 +147,7 @@ def _folded(teams: Sequence[Team]) -> tuple[Sequence[Team], Sequence[Team]]:
 
 def _status(report: Report) -> tuple[str, str, str]:
     """Return the badge's level and word, and a sentence."""
-    last = _local(report.history.last_snapshot.astimezone(zone_of(report.month.zone)))
+    last = _local(report, report.history.last_snapshot)
     if report.status == "open":
         return "open", "Open", f"The month goes on. As of {last}."
     gap = numbers.count_text(report.gap_minutes or 0)
@@ -168,8 +166,8 @@ def _counts(report: Report) -> dict[str, int]:
     }
 
 
-def _local(moment: datetime) -> str:
-    return f"{moment:%d %b %Y, %H:%M}"
+def _local(report: Report, moment: datetime) -> str:
+    return f"{report.month.local(moment):%d %b %Y, %H:%M}"
 
 
 def _day_name(day: date) -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from airflow_provider_closeai.costs.accounting.earlier import Earlier, EarlierMonth
 from airflow_provider_closeai.costs.accounting.money import ESTIMATE, percent, total
-from airflow_provider_closeai.costs.accounting.months import Month, zone_of
+from airflow_provider_closeai.costs.accounting.months import Month
 from airflow_provider_closeai.costs.accounting.report_model import ESTIMATED, OPEN, Report
 from airflow_provider_closeai.costs.render.numbers import change_text, count_text, money_for, percent_text
 from airflow_provider_closeai.costs.render.teams import Team, teams_of
@@ -82,7 +82,7 @@ def headline(report: Report, earlier: Earlier) -> str:
     money, spent = money_for(report.totals.month_to_date), report.totals.month_to_date
     name, last = month_name(report.month), earlier.whole_month
     if report.status == OPEN:
-        at = f"{report.history.last_snapshot.astimezone(zone_of(report.month.zone)):%d %b, %H:%M}"
+        at = f"{report.month.local(report.history.last_snapshot):%d %b, %H:%M}"
         certain = f", of which {money(report.lower_bound)} is certain" if report.uncertain else ""
         parts = [f"{name} cost {money(spent)} {report.currency} up to {at}{certain}."]
         if report.forecast is not None:
