@@ -97,7 +97,6 @@ def parse_choice(name: str, value: object, choices: Sequence[str]) -> str:
     Return one of some words.
 
     :param name: the parameter, for the error.
-    :param choices: which there are.
     :raises InvalidParameter: another one.
     """
     found = value.strip() if isinstance(value, str) else value
@@ -143,7 +142,6 @@ def load_rules(name: str, source: Any, open_path: OpenPath) -> Any:
 
     :param name: the parameter, for the error.
     :param source: a mapping, a list, JSON text of either, the path of a YAML or CSV file, or a roster.
-    :param open_path: opens the path.
     :raises InvalidParameter: the file or the JSON cannot be read.
     """
     if not isinstance(source, str | os.PathLike) and not hasattr(type(source), "joinpath"):

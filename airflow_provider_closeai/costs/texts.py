@@ -27,11 +27,7 @@ def shown(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """
-    Return a text in which what is not visible, such as a mark that turns the writing, is an escape.
-
-    :param text: of any length.
-    """
+    """Return a text in which what is not visible, such as a mark that turns the writing, is an escape."""
     return "".join(_escape(char) if _is_hidden(char) else char for char in text)
 
 

@@ -86,11 +86,7 @@ def changes_in(matched: Matched, plan: Plan) -> Iterator[str]:
 
 
 def closing_line(applied: Applied, dry_run: bool) -> str:
-    """
-    Say what is so now.
-
-    :param dry_run: whether nothing was changed.
-    """
+    """Say what is so now."""
     counts = applied.counts
     what = ", ".join(f"{counts[name]} {name}" for name in ("created", "repriced", "deleted", "delivered"))
     if dry_run:

@@ -23,8 +23,6 @@ def check_roster(roster: Roster, *, has_sink: bool, has_ledger: bool) -> None:
     """
     Check that a roster has what it needs, before anything is asked.
 
-    :param has_sink: whether there is a sink.
-    :param has_ledger: whether there is a ledger.
     :raises InvalidParameter: naming the entry.
     """
     for entry in roster.entries.values():

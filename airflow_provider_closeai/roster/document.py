@@ -68,11 +68,7 @@ def path_text(path: Path) -> str:
 
 
 def writable(text: str) -> str:
-    """
-    Return a text for people, with escapes for what cannot be written: halves of characters.
-
-    :param text: what may hold such.
-    """
+    """Return a text for people, with escapes for what cannot be written: halves of characters."""
     return text.encode(errors="backslashreplace").decode()
 
 

@@ -63,21 +63,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.expires is not None and now >= self.expires
 
     def is_over(self, spent: Decimal) -> bool:
-        """
-        Whether its other prices are wanted now.
-
-        :param spent: by the alias this month.
-        """
+        """Whether its other prices are wanted now."""
         return self.over_budget is not None and self.budget is not None and spent >= self.budget
 
     def creation(
         self, pricing: Pricing, count: int, *, batch_size: int = 100, settle: float = 30
     ) -> CreateRequest:
-        """
-        Return the create of its accounts.
-
-        :param count: how many shall exist.
-        """
+        """Return the create of its accounts."""
         return CreateRequest(
             alias=self.alias,
             pricing=pricing,

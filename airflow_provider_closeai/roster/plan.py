@@ -217,7 +217,6 @@ def most_deletions(limit: int | str | None, owned: int) -> float:
     Return how many accounts may be deleted.
 
     :param limit: from :func:`parse_max_delete`.
-    :param owned: how many accounts the roster owns.
     """
     if limit is None:
         return math.inf

@@ -92,11 +92,7 @@ def code(text: str) -> str:
 
 
 def prices_text(pricing: Mapping[str, Decimal | None]) -> str:
-    """
-    Write prices in one line.
-
-    :param pricing: factor by model.
-    """
+    """Write prices in one line."""
     texts = [f"{model}: {factor_json(pricing[model])}" for model in sorted(pricing)]
     return ", ".join(texts) or "no models"
 

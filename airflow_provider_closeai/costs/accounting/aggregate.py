@@ -37,7 +37,6 @@ def aggregate(observed: ObservedMonth) -> History:
     A file that is damaged is left out with a warning: counters are cumulative, so the next snapshot has all
     that it had. Only when it would have been the last one is anything missing, and then the gap is named.
 
-    :param observed: what the ledger has of it.
     :raises NoObservation: where there is no usable snapshot of it.
     """
     month = observed.month

@@ -20,7 +20,6 @@ def require_closable(report: Report, now: datetime, *, even_if_uncertain: bool =
     """
     Check that a month can be closed.
 
-    :param even_if_uncertain: close it although its end is in doubt.
     :raises CloseRefused: the month is not over, its end is in doubt, or its files are damaged.
     """
     month = report.month
@@ -109,8 +108,6 @@ def is_booked(note: Adjustment, appended: Sequence[Adjustment]) -> bool:
     """
     Return whether a note was booked already: its reason names it.
 
-    :param note: a line that somebody books by hand.
-    :param appended: the lines of its month.
     :raises InvalidParameter: with another amount.
     """
     for line in appended:

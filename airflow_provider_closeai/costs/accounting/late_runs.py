@@ -56,7 +56,6 @@ def decide_snapshot(
     Decide whether a run may record the counters as they are now.
 
     :param due: the time that the run stands for; ``None``: it stands for none.
-    :param at: now.
     :param max_lag: how much later than ``due`` it may still record.
     :param zone: the IANA name of the zone in which the billing month turns.
     :param seen: when the ledger's snapshots of the month of ``due`` were made, where the run is late.
@@ -107,8 +106,6 @@ def decide_report(
     :param asked: the ``month`` parameter.
     :param month: what it means for this run.
     :param ledger: the ledger's folder, for the message.
-    :param is_empty: whether the ledger has nothing of the month.
-    :param closes: whether the month is to be closed.
     :param is_asset_triggered: whether a new snapshot started the run: then an empty ledger is a mistake.
     """
     if is_empty and asked == "latest" and not is_asset_triggered:

@@ -94,8 +94,6 @@ def require_within(month: Month, ended: datetime) -> None:
     """
     Check that a listing lies within one month.
 
-    :param month: in which it began.
-    :param ended: when it ended.
     :raises SnapshotRefused: the month has turned meanwhile.
     """
     if ended >= month.end:
@@ -126,11 +124,7 @@ def refuse_empty(name: str, rows: int, left: Sequence[int]) -> None:
 
 
 def observations_of(accounts: Iterable[SubAccount]) -> list[Observation]:
-    """
-    Return accounts as observations, in the order of their ids.
-
-    :param accounts: as they were listed.
-    """
+    """Return accounts as observations, in the order of their ids."""
     return [
         Observation(
             account.id,

@@ -70,7 +70,6 @@ def zone_of(name: str) -> ZoneInfo:
     """
     Return the time zone of an IANA name.
 
-    :param name: for instance ``Asia/Shanghai``.
     :raises InvalidParameter: where there is no such zone.
     """
     return ZoneInfo(zone_name(name))

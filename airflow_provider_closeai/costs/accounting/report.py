@@ -58,10 +58,6 @@ def build_report(
     """
     Build a month's report.
 
-    :param currency: of every amount in it.
-    :param closing: the figures of the month as they were closed.
-    :param owners: who pays.
-    :param budgets: by team.
     :param final_within: how close to the month's end a snapshot makes it final.
     """
     matcher, month = Owners(owners), history.month

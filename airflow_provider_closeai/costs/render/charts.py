@@ -61,11 +61,7 @@ class TeamBar(msgspec.Struct, frozen=True):
 
 
 def team_bar(team: Team, largest: Decimal) -> TeamBar:
-    """
-    Lay out a team's cost against its budget, or beside the largest team.
-
-    :param largest: the largest team's cost.
-    """
+    """Lay out a team's cost against its budget, or beside the largest team."""
     if team.budget is None:
         return TeamBar(_width(team.amount, largest), None, None)
     longest = max(team.budget, team.amount, team.forecast or ZERO)
@@ -80,14 +76,7 @@ def day_chart(
     money: Money,
     per_day: Decimal | None = None,
 ) -> DayChart:
-    """
-    Lay out the cost by day.
-
-    :param daily: by day of the month.
-    :param missed: the days without a snapshot.
-    :param money: shows the amounts, beside the lines.
-    :param per_day: the budget's share of a day.
-    """
+    """Lay out the cost by day."""
     highest = max([*daily.values(), ZERO])
     if per_day is not None and per_day > highest * _PACE_AT_MOST:
         per_day = None

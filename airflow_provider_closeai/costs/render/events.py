@@ -23,11 +23,7 @@ class Event(msgspec.Struct, frozen=True):
 
 
 def events_of(report: Report, accounts: Sequence[AccountCosts], money: Money) -> list[Event]:
-    """
-    Return what happened to some accounts, oldest first.
-
-    :param money: shows amounts.
-    """
+    """Return what happened to some accounts, oldest first."""
     found = [event for account in accounts for event in _of_account(report, account, money)]
     found += [
         Event(item.recorded_at, account, _appended(item, money))

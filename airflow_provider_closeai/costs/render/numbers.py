@@ -65,8 +65,6 @@ def count_text(number: int) -> str:
 def change_text(now: Decimal, before: Decimal) -> str:
     """
     Say by how much an amount is more or less than an earlier one; empty where a percentage says nothing.
-
-    :param now: the amount.
     """
     if before <= 0:
         return ""

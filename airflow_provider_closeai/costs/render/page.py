@@ -38,8 +38,6 @@ def render(
     Return a month's page.
 
     :param earlier: the months before; ``None``: they are not known.
-    :param account: the main account's name.
-    :param alerts: what is to be said about accounts.
     :param statements: the folder of the teams' pages, as seen from this one; empty: there are none.
     """
     earlier = earlier or Earlier()
@@ -76,11 +74,7 @@ def render(
 
 
 def common(report: Report, account: str) -> dict[str, Any]:
-    """
-    Return what every page of a report needs.
-
-    :param account: the main account's name.
-    """
+    """Return what every page of a report needs."""
     return {
         "account": account,
         "report": report,

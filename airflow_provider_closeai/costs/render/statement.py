@@ -50,7 +50,6 @@ def render(report: Report, earlier: Earlier, statement: Statement, *, account: s
     """
     Return a team's page.
 
-    :param account: the main account's name.
     :param back: the report's page, as seen from this one; empty: there is none.
     """
     team, totals = statement.team, Amounts()

@@ -99,12 +99,7 @@ def headline(report: Report, earlier: Earlier) -> str:
 
 
 def digest(report: Report, earlier: Earlier, alerts: Sequence[str], url: str | None) -> str:
-    """
-    Return the lines that a notifier sends, as plain text.
-
-    :param alerts: what is to be said about accounts.
-    :param url: of the page, where it is known.
-    """
+    """Return the lines that a notifier sends, as plain text. ``alerts`` are those about accounts."""
     teams = [team for team in teams_of(report, earlier) if team.needs_attention]
     lines = [f"CloseAI costs, {month_name(report.month)} ({report.status})", headline(report, earlier)]
     lines += [f"- {_line(team, report)}" for team in teams[:_LISTED]]

@@ -241,8 +241,6 @@ def unreported(ledger: Ledger, month: str, alerts: Iterable[Alert], *, run: str)
 def mark_reported(ledger: Ledger, alerts: Sequence[Alert], *, at: datetime, run: str) -> None:
     """
     Record that alerts were reported. Call it after the notifiers: what one of them refused is sent again.
-
-    :param run: the task run.
     """
     if alerts:
         lines = [_Reported(alert.team, alert.key) for alert in alerts]

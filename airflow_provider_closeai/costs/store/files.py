@@ -65,11 +65,7 @@ def _sync_folders(folder: Any, below: Any) -> None:
 
 
 def reason(error: Exception) -> str:
-    """
-    Return what an error says, for a person: an OSError says enough, of another one the name helps.
-
-    :param error: what was raised while a file was read or written.
-    """
+    """Return what an error says, for a person: an OSError says enough, of another one the name helps."""
     return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
 
 

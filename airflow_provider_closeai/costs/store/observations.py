@@ -169,8 +169,6 @@ def superseded(ledger: Ledger, file: LedgerFile) -> list[LedgerFile]:
     Return the earlier snapshots of a file's run that show nothing which it does not show.
 
     One with an account that is gone since, or with a counter that has started again since, is not among them.
-
-    :param file: a snapshot.
     """
     same_run = (other for other in ledger.files(file.kind, file.month) if other.run == file.run)
     earlier = [other for other in same_run if other.at <= file.at and other.name != file.name]
