@@ -132,10 +132,10 @@ def judge(trace: Trace, turn: Turn, *, is_in_parts: bool = False) -> Verdict:
     """
     spans, values = trace.spans, trace.values
     first = bisect.bisect_left(spans, turn.opens, key=_END)
-    is_unseen = trace.is_older and first == 0 and bool(spans) and spans[0].end >= turn.at
+    is_first_inside = trace.is_older and first == 0
+    is_unseen = is_first_inside and spans[0].end >= turn.at
     if is_unseen and spans[0].end >= turn.closes:
         return _unseen(1)
-    is_first_inside = trace.is_older and first == 0 and bool(spans)
     if is_first_inside:  # it is no movement: nobody knows the value before
         first = 1
     last = first
