@@ -63,15 +63,14 @@ def _least(lines: Sequence[AccountCosts]) -> str:
 
 
 def _settles(report: Report, kind: str, *, is_start: bool) -> str:
-    month = report.month
-    if kind == WAITING and not is_start:
-        closes = format_local(Turn(month.end).closes, month.zone)
-        return f" A snapshot after {closes}, or after the next use, settles it."
     if kind == CLOSED:
         return " Closing the month again books the difference."
-    if kind == WAITING:
+    if kind != WAITING:
+        return ""
+    if is_start:
         return " Its next use settles it."
-    return ""
+    closes = format_local(Turn(report.month.end).closes, report.month.zone)
+    return f" A snapshot after {closes}, or after the next use, settles it."
 
 
 def _suggestions(report: Report) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
 
 import msgspec
 
@@ -94,9 +93,9 @@ def columns_of(dataset: Dataset) -> tuple[Column, ...]:
     report = dataset.report
     start, end = report.month.start, report.month.end
     amount = "movement.amount"
-    is_billed = dataset.billed_cost == "effective"
+    billed = amount if dataset.billed_cost == "effective" else Constant(ZERO)
     return (
-        Column("BilledCost", "amount", amount if is_billed else Constant(Decimal(0))),
+        Column("BilledCost", "amount", billed),
         Column("BillingAccountId", cell=Constant(dataset.account)),
         Column("BillingAccountName", cell=Constant(dataset.account)),
         Column("BillingCurrency", cell=Constant(report.currency)),
