@@ -74,10 +74,6 @@ class Earlier(msgspec.Struct, frozen=True):
         first = self.of_year[0].month if self.of_year else None
         return self.began if first and self.began and self.began - first.start > _DAY else None
 
-    def last_of(self, team: str) -> Decimal | None:
-        """Return what a team spent last month; ``None`` where last month is not known."""
-        return None if self.last is None else self.last.by_team.get(team, ZERO)
-
     def is_year_uncertain(self, team: str | None = None) -> bool:
         """Return whether what the year cost before the report's month is in doubt."""
         return any(month.is_uncertain(team) for month in self.of_year)

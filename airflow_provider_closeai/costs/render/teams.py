@@ -116,7 +116,7 @@ def teams_of(report: Report, earlier: Earlier) -> list[Team]:
 def _team(
     name: str, lines: Sequence[OwnerCosts], budget: Decimal | None, report: Report, earlier: Earlier
 ) -> Team:
-    amount = total(line.month_to_date for line in lines)
+    amount, last = total(line.month_to_date for line in lines), earlier.last
     forecast = None if report.forecast is None else total_known(line.forecast for line in lines) or ZERO
     verdict, level = ("", "") if budget is None else _verdict(amount, forecast, budget)
     if name == UNALLOCATED and amount and len(report.owners) > 1 and level in ("", "good"):
@@ -133,8 +133,8 @@ def _team(
         budget=budget,
         used=percent(amount, budget),
         forecast_used=percent(forecast, budget),
-        last_month=earlier.last_of(name),
-        is_last_uncertain=earlier.last is not None and earlier.last.is_uncertain(name),
+        last_month=None if last is None else last.by_team.get(name, ZERO),
+        is_last_uncertain=last is not None and last.is_uncertain(name),
         year_to_date=total([earlier.year_before(name), amount]),
         verdict=verdict,
         level=level,
