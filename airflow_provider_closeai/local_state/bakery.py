@@ -22,7 +22,7 @@ report returns a new contender.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -90,31 +90,21 @@ class Seen(msgspec.Struct, frozen=True):
 
 def read_names(names: Iterable[str]) -> dict[str, Seen]:
     """Return what names say, by claimant; names of another form are no claim."""
-    parts: dict[str, dict[int, frozenset[str]]] = {}
-    wanted: dict[str, int] = {}
-    tickets: dict[str, int] = {}
-    beats: dict[str, int] = {}
-    all_of: dict[str, list[str]] = {}
-    for name in sorted(set(names)):
-        match = _NAME.fullmatch(name)
-        if match is None:
-            continue
-        claimant = match["claimant"]
-        all_of.setdefault(claimant, []).append(name)
-        if match["part"] is not None:
-            parts.setdefault(claimant, {})[int(match["part"])] = frozenset(match["elements"].split("."))
-            wanted[claimant] = int(match["parts"])
-        elif match["ticket"] is not None:
-            tickets[claimant] = max(int(match["ticket"]), tickets.get(claimant, 0))
-        else:
-            beats[claimant] = max(int(match["beat"]), beats.get(claimant, 0))
-    claims = {}
-    for claimant, of_it in all_of.items():
-        found, ticket, beat = parts.get(claimant, {}), tickets.get(claimant, 0), beats.get(claimant, 0)
-        is_whole = bool(found) and len(found) == wanted[claimant]
-        elements = frozenset[str]().union(*found.values()) if is_whole else None
-        claims[claimant] = Seen(elements, ticket, (beat, ticket, len(found)), tuple(of_it))
-    return claims
+    by_claimant: dict[str, list[re.Match[str]]] = {}
+    for match in map(_NAME.fullmatch, sorted(set(names))):
+        if match is not None:
+            by_claimant.setdefault(match["claimant"], []).append(match)
+    return {claimant: _seen(matches) for claimant, matches in by_claimant.items()}
+
+
+def _seen(matches: Sequence[re.Match[str]]) -> Seen:
+    announced = [match for match in matches if match["part"] is not None]
+    parts = {int(match["part"]): match["elements"].split(".") for match in announced}
+    is_whole = bool(parts) and len(parts) == int(announced[-1]["parts"])
+    elements = frozenset[str]().union(*parts.values()) if is_whole else None
+    ticket = max(int(match["ticket"] or 0) for match in matches)
+    beat = max(int(match["beat"] or 0) for match in matches)
+    return Seen(elements, ticket, (beat, ticket, len(parts)), tuple(match[0] for match in matches))
 
 
 class Contender(msgspec.Struct, frozen=True, kw_only=True):
