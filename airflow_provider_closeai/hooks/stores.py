@@ -50,19 +50,6 @@ class VariableNames:
     cannot be asked. ``Variable.get`` would ask secrets backends, and call an outage absence.
     """
 
-    @staticmethod
-    def is_possible() -> bool:
-        """Whether this Airflow can list Variables, and has given this process a way to ask for them."""
-        if not hasattr(Variable, "keys"):
-            return False
-        runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
-        if getattr(runner, "SUPERVISOR_COMMS", None) is not None:
-            return True  # a task's process: an outage is no reason to do without
-        try:
-            return len(Variable.keys("closeai_")) >= 0
-        except Exception:
-            return False
-
     def list(self, prefix: str) -> Sequence[str]:
         """Return all keys with this prefix, as they are at one moment."""
         return [str(key) for key in Variable.keys(prefix)]
@@ -78,17 +65,24 @@ class VariableNames:
 
 def shared_names() -> VariableNames | None:
     """Return the names that all hosts share; ``None`` before Airflow 3.3, with a warning for several."""
-    if VariableNames.is_possible():
-        return VariableNames()
-    if hasattr(Variable, "keys"):
-        return None  # no task of Airflow's, though it has a context: a program or a test
-    executor = conf.get("core", "executor", fallback=_OF_ONE_HOST[0])
-    if executor not in _OF_ONE_HOST:
-        warn_once(
-            f"Tasks of {executor} run on several hosts, and this Airflow gives them no lock (3.3 does): "
-            "tasks that share an alias need a queue of one worker: see docs/operators/create.md."
-        )
-    return None
+    if not hasattr(Variable, "keys"):
+        executor = conf.get("core", "executor", fallback=_OF_ONE_HOST[0])
+        if executor not in _OF_ONE_HOST:
+            warn_once(
+                f"Tasks of {executor} run on several hosts, and this Airflow gives them no lock (3.3 does): "
+                "tasks that share an alias need a queue of one worker: see docs/operators/create.md."
+            )
+        return None
+    names = VariableNames()
+    runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
+    if getattr(runner, "SUPERVISOR_COMMS", None) is None:
+        # No task's process, though it has a context: a program or a test, which may have no way to ask for
+        # Variables. In a task's process an outage is no reason to do without.
+        try:
+            names.list("closeai_")
+        except Exception:
+            return None
+    return names
 
 
 class TaskJournal:
