@@ -143,19 +143,18 @@ def _clock(simulator: Simulator, fields: _Fields) -> Any:
 
 def _bases(simulator: Simulator, fields: _Fields) -> Any:
     if "move" in fields.left:
-        wanted: Callable[[], None] = simulator.move_bases
         fields.take("move", _true)
+        fields.end()
+        simulator.move_bases()
+        return _DONE
+    index = fields.take("index", whole(0))
+    if "swallow" in fields.left:
+        fields.take("swallow", _true)
+        change = simulator.swallow_base
     else:
-        index = fields.take("index", whole(0))
-        if "swallow" in fields.left:
-            fields.take("swallow", _true)
-            wanted = lambda: simulator.swallow_base(index)  # noqa: E731
-        elif fields.take("up", flag):
-            wanted = lambda: simulator.start_base(index)  # noqa: E731
-        else:
-            wanted = lambda: simulator.stop_base(index)  # noqa: E731
+        change = simulator.start_base if fields.take("up", flag) else simulator.stop_base
     fields.end()
-    wanted()
+    change(index)
     return _DONE
 
 
