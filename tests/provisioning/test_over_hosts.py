@@ -78,8 +78,9 @@ def test_six_hosts_at_once_on_one_alias_are_exact_and_all_succeed(sim: Simulator
         # Threads of one process: the locks of a host would keep them apart, so each has a name of its own.
         client = CloseAIClient(config, clock=Clock(counter=f"host-{number}"))
         want = CreateRequest.parse("a", GPT4, 1, 3, settle=0.6)
-        creation = Creation(client, want, Own(), runner.Try(names=names))
-        creating.run(client, [creation], Listings(client), CreateLock(client, names))
+        lock = CreateLock(client, names)
+        creation = Creation(client, want, Own(), runner.Try(names=names), lock)
+        creating.run(client, [creation], Listings(client), lock)
         result = creation.result()
         assert isinstance(result, list), result
         return [account.id for account in result]

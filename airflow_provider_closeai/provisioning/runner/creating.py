@@ -75,13 +75,14 @@ def create_all(
     for start in range(0, len(in_order), most):
         with contextlib.ExitStack() as locks:
             creations = []
+            lock = None if names is None else CreateLock(client, names)
             for request in in_order[start : start + most]:
                 note = locks.enter_context(alias_lock(client, f"alias:{request.alias}"))
                 store, since = FileStore(note), seen.since
                 creations.append(
-                    Creation(client, request, store, this_try, needs_keys=needs_keys, since=since)
+                    Creation(client, request, store, this_try, lock, needs_keys=needs_keys, since=since)
                 )
-            run(client, creations, seen, None if names is None else CreateLock(client, names))
+            run(client, creations, seen, lock)
         # Not with an alias locked: who may set prices now may be waiting for that alias.
         results |= {each.request.alias: each.result() for each in creations}
         if made is not None:
@@ -122,7 +123,7 @@ def _advance(
         lock.keep()
     for each in creations:
         each.decision.doubt_until(until)
-        step = each.advance(lock)
+        step = each.advance()
         if isinstance(step, List):
             lists.append(step)
         elif isinstance(step, Wait):
@@ -139,7 +140,7 @@ def _advance(
     elif lock is not None and unclaimed:
         lock.acquire([each.request.alias for each in creations if not each.is_over])
         for each in creations:
-            each.claimed(lock)
+            each.claimed()
     elif waits:
         client.clock.sleep(min(waits))
     return any(not each.is_over for each in creations)

@@ -44,6 +44,7 @@ class Creation:
     One create under way.
 
     :param note: this host's journal of the alias, whose lock is held.
+    :param lock: over all hosts, where there is one: without it nothing is sent, or waited for before.
     :param since: when the first listing that it is shown was begun; ``None``: not before now.
     """
 
@@ -53,6 +54,7 @@ class Creation:
         request: CreateRequest,
         note: Store,
         this_try: Try,
+        lock: CreateLock | None,
         *,
         needs_keys: bool = False,
         since: float | None = None,
@@ -64,6 +66,7 @@ class Creation:
         self._limits = Limits(request.settle, client.config.max_late, 2 * client.config.connect_timeout)
         self._is_supervised = this_try.is_supervised
         self._names = this_try.names
+        self._lock = lock
         self._journal = CreateJournal(
             note,
             None if this_try.own_journal is None else this_try.own_journal(request.alias),
@@ -80,7 +83,6 @@ class Creation:
             before=self._journal.before,
             needs_keys=needs_keys,
         )
-        self._lock: CreateLock | None = None
         self._accounts: tuple[SubAccount, ...] | None = None
         self.error: CloseAIError | None = None
         self.is_hopeless = False  # what went wrong here would go wrong for every alias
@@ -90,37 +92,33 @@ class Creation:
         """Whether there is a result."""
         return self._accounts is not None or self.error is not None
 
-    def claimed(self, lock: CreateLock) -> None:
+    def claimed(self) -> None:
         """
         The alias is this run's own from now on, and who posted before is known: look again, unless every base
         had listed all of that when the last look began.
         """
-        if not self.is_over:
-            ends = lock.believe_from(self.request.alias, self._limits)
+        if self._lock is not None and not self.is_over:
+            ends = self._lock.believe_from(self.request.alias, self._limits)
             if not self.decision.is_listed_since(max(ends, self._now() - self.request.settle)):
                 self.decision.look_again(ends if ends > self._now() else None)
 
-    def advance(self, lock: CreateLock | None) -> List | Wait | Post | None:
-        """
-        Go on until a listing, time or a claim is needed; ``None``: it is over.
-
-        :param lock: over all hosts, where there is one: without it nothing is sent, or waited for before.
-        """
+    def advance(self) -> List | Wait | Post | None:
+        """Go on until a listing, time or a claim is needed; ``None``: it is over."""
         while not self.is_over:
             step = self.decision.next_step(self._now())
             needs_lock = isinstance(step, Post) or (
                 isinstance(step, Wait) and not self.decision.is_confirming
             )
-            if needs_lock and lock is not None and not lock.is_held:
+            if needs_lock and self._lock is not None and not self._lock.is_held:
                 return Post(0)
             if isinstance(step, Post):
-                self._post(step.count, lock)
+                self._post(step.count)
             elif isinstance(step, Done):
                 self._accounts = step.accounts
                 if self.decision.is_settled:
                     self._journal.settled(self._before)
-                    if lock is not None:
-                        lock.settled(self.request.alias)
+                    if self._lock is not None:
+                        self._lock.settled(self.request.alias)
             elif isinstance(step, Fail):
                 self.give_up(step.error)
             else:
@@ -195,9 +193,8 @@ class Creation:
             if self._lock is not None:
                 self._lock.not_posted(self.request.alias)
 
-    def _post(self, count: int, lock: CreateLock | None) -> None:
+    def _post(self, count: int) -> None:
         request, decision = self.request, self.decision
-        self._lock = lock
         try:
             answer = self._client.create(request.alias, request.pricing, request.balance, count, self)
         except MustLookAgain:
