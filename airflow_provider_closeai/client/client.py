@@ -199,7 +199,7 @@ class CloseAIClient:
         answer: SubAccountPage = executed.value
         if alias is None:
             self._total = answer.total
-        if alias is not None and any(account.alias == alias for account in answer.items or ()):
+        elif any(account.alias == alias for account in answer.items or ()):
             self._note_found(alias)
         return answer
 
