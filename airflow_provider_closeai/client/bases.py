@@ -69,14 +69,9 @@ def base_to_use(healths: Sequence[BaseHealth], require: Require) -> str | None:
     :param require: ``any``: one of them; ``primary``: the best-ranked one; ``all``: each of them.
     :returns: the best healthy base, or ``None`` where the requirement is not met.
     """
-    if not healths:
-        return None
-    met = {
-        "any": any(health.healthy for health in healths),
-        "primary": healths[0].healthy,
-        "all": all(health.healthy for health in healths),
-    }[require]
-    return next(health.base.api for health in healths if health.healthy) if met else None
+    required = {"any": (), "primary": healths[:1], "all": healths}[require]
+    is_met = all(health.healthy for health in required)
+    return next((health.base.api for health in healths if health.healthy), None) if is_met else None
 
 
 def usable(links: Iterable[ApiBase], allowed_hosts: Sequence[str]) -> tuple[ApiBase, ...]:
