@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from typing import TypeVar
 
@@ -239,32 +239,24 @@ class PriceJournal:
         return {account_id for sent in self._recent() if sent.may_come for account_id in sent.ids}
 
     def note(
-        self, targets: Mapping[int, Mapping[str, Decimal]], *, shown: bool, may_come: bool = False
+        self, ids: tuple[int, ...], pricing: Mapping[str, Decimal], *, shown: bool, may_come: bool = False
     ) -> None:
         """
-        Note prices that are sent from now on, or that the listing has shown.
+        Note prices that are sent from now on to accounts, or that the listing has shown.
 
         :param may_come: whether an earlier attempt may still be executed.
         """
-        groups: dict[str, list[int]] = {}
-        for account_id, pricing in targets.items():
-            groups.setdefault(prices_digest(pricing), []).append(account_id)
         now, uptime, counter = self._clock.now(), self._clock.monotonic(), self._clock.counter
-        self._replace(
-            targets,
-            [
-                Sent(now, prices, tuple(ids), shown, may_come, uptime, counter)
-                for prices, ids in groups.items()
-            ],
-        )
+        self._replace(ids, [Sent(now, prices_digest(pricing), ids, shown, may_come, uptime, counter)])
 
     def forget(self, account_ids: Iterable[int]) -> None:
         """Take back what was noted: it was not executed."""
-        self._replace(set(account_ids), [])
+        self._replace(account_ids, [])
 
-    def _replace(self, account_ids: Container[int], sent: list[Sent]) -> None:
+    def _replace(self, account_ids: Iterable[int], sent: list[Sent]) -> None:
+        gone = set(account_ids)
         left = [
-            msgspec.structs.replace(old, ids=tuple(each for each in old.ids if each not in account_ids))
+            msgspec.structs.replace(old, ids=tuple(each for each in old.ids if each not in gone))
             for old in self._recent()
         ]
         self._sent = [old for old in left if old.ids] + sent

@@ -240,7 +240,7 @@ class _Repricing:
     def _send(self, plan: RepricePlan) -> None:
         """Send the changes. An outcome that stays unknown is left to the reading back; a no ends it."""
         for batch in plan.batches:
-            self._journal.note(dict.fromkeys(batch.ids, batch.pricing), shown=False)
+            self._journal.note(batch.ids, batch.pricing, shown=False)
             permit = None if self._lock is None else _Permit(self._lock, batch)
             try:
                 may_come = self._client.update(batch.accounts, batch.alias, batch.pricing, permit)
@@ -273,7 +273,7 @@ class _Repricing:
         """Note that a listing has shown what was sent."""
         for batch in plan.batches:
             may_come = not self._may_come.isdisjoint(batch.ids)
-            self._journal.note(dict.fromkeys(batch.ids, batch.pricing), shown=True, may_come=may_come)
+            self._journal.note(batch.ids, batch.pricing, shown=True, may_come=may_come)
             if self._lock is not None:
                 self._lock.shown(batch, is_final=not may_come)
 
