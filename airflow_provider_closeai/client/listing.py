@@ -257,10 +257,10 @@ class _Reading:
     @property
     def is_whole(self) -> bool:
         """Whether it is proven complete by itself."""
-        if not self.adds_up or (self._pages_with_news > 1 and not self._is_proven):
+        if not self.adds_up:
             return False
         if self._pages_with_news > 1:
-            return True
+            return self._is_proven
         if self._pages > 1:  # a total that counts one page did not see what shifted into the page before
             return self.total is not None and self.total == self._last_total
         return self._size == -1 or self.total is not None
