@@ -118,12 +118,9 @@ def decide(
     deliver = tuple(each for each in unheld if each not in gone)
     if going and any(held.get(account.id, now) is None for account in kept):
         # The sink cannot say since when: a run that delivers something deletes nothing.
-        undisturbed = _missing(request, keys, [], len(untouched), now, most_succeeded)
-        if deliver or any(undisturbed):
-            going, (missing, succeeds) = [], undisturbed
-            deliver = tuple(unheld)
-        else:
-            missing, succeeds = 0, []
+        missing, succeeds = _missing(request, keys, [], len(untouched), now, most_succeeded)
+        if deliver or missing or succeeds:
+            going, deliver = [], tuple(unheld)
     create = missing + len(succeeds)
     return RotatePlan(
         deliver=deliver,
