@@ -8,6 +8,7 @@ task here can read, and the task's own, where Airflow keeps one for all its trie
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 from collections.abc import Collection, Iterable, Mapping
@@ -93,10 +94,7 @@ def believe_from(
     :param is_retry: an earlier try of the task may have posted, perhaps on another host.
     :param since: when the listing was begun that absence is read from; ``None``: not before now.
     """
-
-    def ends(entry: Entry, *, is_gone: bool) -> float:
-        return over(entry, now=now, counter=counter, limits=limits, is_gone=is_gone)
-
+    ends = functools.partial(over, now=now, counter=counter, limits=limits)
     times = []
     if here is not None and here.posted:
         times.append(ends(here, is_gone=True))
