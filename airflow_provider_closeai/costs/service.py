@@ -72,7 +72,7 @@ def snapshot(
     :param connect: returns the client, for instance ``hook.get_conn``; not called where the run is late.
     :param run: tried again, it replaces its file, unless that shows what is not there any more.
     :param clock: returns the time.
-    :raises NothingToDo: the run is late, and another snapshot has all that it had.
+    :raises NothingToDo: another snapshot has all that it had: the run is late, or others list all the time.
     :raises TooLate: the run is late, and what it should have recorded is lost.
     :raises ListingUnstable: the listing does not agree with its own total. Nothing was recorded.
     :raises UnreadableAccount: an entry cannot be read. Nothing was recorded.
@@ -81,9 +81,10 @@ def snapshot(
     """
     run, ledger = run or Run(), request.ledger
     _heed(_decide_snapshot(request, run, clock()))
-    client, began = connect(), clock()
+    client = connect()
+    began, found = observations.list_alone(ledger, client.iter_listing, clock)
+    listed = listing.require_readable(found)
     month = month_of(began, request.time_zone)
-    listed = listing.require_readable(client.iter_listing())
     accounts = [account for account in listed if not account.is_other]
     if len(accounts) < len(listed):
         log.warning("%d listed entries are no sub-accounts: left out.", len(listed) - len(accounts))
@@ -216,12 +217,14 @@ def record_deleted(
     """
     if not accounts:
         return None
-    month = month_of(listed_at, request.time_zone)
-    listing.require_within(month, clock())
+    month, now = month_of(listed_at, request.time_zone), clock()
+    listing.require_within(month, now)
+    known = [file.at for file in request.ledger.files(SNAPSHOTS, month.name) if file.at <= now]
+    at = max([listed_at, *known])  # what was listed meanwhile is still there: the deletion comes after it
     key = run_key((run or Run()).key, listed_at, *(account.id for account in accounts))
     rows = listing.observations_of(listing.require_recordable(accounts))
     listing.require_main_account(rows, observations.main_account(request.ledger), request.ledger.root)
-    file = request.ledger.write(DELETED, month.name, listed_at, key, rows)
+    file = request.ledger.write(DELETED, month.name, at, key, rows)
     log.info("%s: the last records of %d sub-accounts.", file.name, file.rows)
     return file
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+import msgspec
+
 from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.costs.accounting.money import ZERO, total
@@ -23,6 +25,15 @@ log = logging.getLogger(__name__)
 STUCK_AFTER = timedelta(hours=24)
 
 
+class _Row(msgspec.Struct, frozen=True, gc=False):
+    """An account as a file or the listing shows it."""
+
+    id: int
+    alias: str
+    cost: Decimal | None
+    balance: Decimal | None
+
+
 def month_to_date(
     ledger: Ledger, accounts: Sequence[SubAccount], at: datetime, time_zone: str = defaults.TIME_ZONE
 ) -> dict[str, Decimal]:
@@ -30,8 +41,9 @@ def month_to_date(
     Return what each alias has spent this month, by the counters of its accounts, gone ones included.
 
     Of accounts that were deleted elsewhere, the last snapshot of a day that shows them counts. A counter
-    that has not moved since the last snapshot before the month's turn counts 0 from 24 hours after it. What
-    an account had before the turn, and still showed when it was deleted just after it, does not count.
+    that has not moved since the last snapshot before the month's turn counts 0 from 24 hours after it; one
+    that is back at the same value has moved if its balance fell, or a snapshot shows another value. What an
+    account had before the turn, and still showed when it was deleted just after it, does not count.
 
     :param ledger: with the snapshots and deletions of this month, and the last snapshot before it.
     :param accounts: the listing.
@@ -44,47 +56,68 @@ def month_to_date(
     latest: dict[int, tuple[str, Decimal]] = {}
     moved: set[int] = set()
 
-    def note(account_id: int, alias: str, cost: Decimal | None, old: Decimal = ZERO) -> None:
-        if cost is None:
+    def note(row: _Row, old: Decimal = ZERO) -> None:
+        if row.cost is None:
             return
-        latest[account_id] = (alias, total([cost], less=[old]))
-        if cost != before.get(account_id, cost):
-            moved.add(account_id)
+        latest[row.id] = (row.alias, total([row.cost], less=[old]))
+        if row.id in before and _has_moved(before[row.id], row):
+            moved.add(row.id)
 
     for file in _files(ledger, month):
         is_near = file.kind == DELETED and file.at < Turn(month.start).closes
         old = _not_reset(ledger, month, file, before) if is_near else {}
-        for account_id, alias, cost in _rows(ledger, file):
-            note(account_id, alias, cost, old.get(account_id, ZERO))
+        for row in _rows(ledger, file):
+            note(row, old.get(row.id, ZERO))
     for account in accounts:
-        note(account.id, account.alias or "", account.monthly_cost)
-    is_settled = at >= month.start + STUCK_AFTER
+        if not account.is_other:
+            note(_Row(account.id, account.alias or "", account.monthly_cost, account.balance))
+    still = {number for number, (_, cost) in latest.items() if cost} & before.keys() - moved
+    stuck: set[int] = set()
+    if at >= month.start + STUCK_AFTER:
+        stuck = still - _seen_moving(ledger, month, before, still)
     spent: dict[str, Decimal] = {}
     for account_id, (alias, cost) in latest.items():
-        is_stuck = is_settled and account_id in before and account_id not in moved
-        spent[alias] = total([spent.get(alias, ZERO), ZERO if is_stuck else cost])
+        spent[alias] = total([spent.get(alias, ZERO), ZERO if account_id in stuck else cost])
     return spent
 
 
-def _costs_before(ledger: Ledger, month: Month) -> dict[int, Decimal]:
-    """Return the counters of the last usable snapshot before the month's turn."""
+def _has_moved(before: _Row, now: _Row) -> bool:
+    """Whether a counter has another value than before the turn, or its balance shows use since."""
+    is_used = now.balance is not None and before.balance is not None and now.balance < before.balance
+    return now.cost != before.cost or is_used
+
+
+def _seen_moving(ledger: Ledger, month: Month, before: dict[int, _Row], still: set[int]) -> set[int]:
+    """Return those of some accounts that any snapshot of the month shows with another value than before."""
+    moving: set[int] = set()
+    for file in ledger.files(SNAPSHOTS, month.name):
+        if moving == still:
+            break
+        rows = (row for row in _rows(ledger, file) if row.id in still and row.cost is not None)
+        moving |= {row.id for row in rows if _has_moved(before[row.id], row)}
+    return moving
+
+
+def _costs_before(ledger: Ledger, month: Month) -> dict[int, _Row]:
+    """Return the accounts of the last usable snapshot before the month's turn, as they were."""
     months = [name for name in ledger.months(SNAPSHOTS) if name < month.name]
     for file in (file for name in reversed(months) for file in reversed(ledger.files(SNAPSHOTS, name))):
         rows = _rows(ledger, file)
         if rows:
-            return {account_id: cost for account_id, _, cost in rows if cost is not None}
+            return {row.id: row for row in rows if row.cost is not None}
     return {}
 
 
 def _not_reset(
-    ledger: Ledger, month: Month, deletion: LedgerFile, before: dict[int, Decimal]
+    ledger: Ledger, month: Month, deletion: LedgerFile, before: dict[int, _Row]
 ) -> dict[int, Decimal]:
     """Return what deleted accounts had before the turn, where their counters were never below that since."""
-    found = {number: cost for number, _, cost in _rows(ledger, deletion) if cost is not None}
+    old = {number: row.cost for number, row in before.items() if row.cost is not None}
+    found = {row.id for row in _rows(ledger, deletion) if row.cost is not None}
     files = [file for file in ledger.files(SNAPSHOTS, month.name) if file.at <= deletion.at]
-    seen = [row for file in [*files, deletion] for row in _rows(ledger, file) if row[0] in found]
-    fallen = {number for number, _, cost in seen if cost is not None and cost < before.get(number, ZERO)}
-    return {number: before[number] for number in found.keys() & before.keys() - fallen}
+    seen = [row for file in [*files, deletion] for row in _rows(ledger, file) if row.id in found]
+    fallen = {row.id for row in seen if row.cost is not None and row.cost < old.get(row.id, ZERO)}
+    return {number: old[number] for number in found & old.keys() - fallen}
 
 
 def _files(ledger: Ledger, month: Month) -> list[LedgerFile]:
@@ -93,10 +126,9 @@ def _files(ledger: Ledger, month: Month) -> list[LedgerFile]:
     return sorted([*daily.values(), *ledger.files(DELETED, month.name)], key=lambda file: file.order)
 
 
-def _rows(ledger: Ledger, file: LedgerFile) -> list[tuple[int, str, Decimal | None]]:
+def _rows(ledger: Ledger, file: LedgerFile) -> list[_Row]:
     try:
-        columns = ledger.read(file, ("sub_account_id", "alias", "monthly_cost"))
-        return list(zip(*columns, strict=True))
+        return list(map(_Row, *ledger.read(file, ("sub_account_id", "alias", "monthly_cost", "balance"))))
     except DamagedFile as error:
         log.warning("Left out of what is spent this month: %s", error)
         return []

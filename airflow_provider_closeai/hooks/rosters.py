@@ -141,13 +141,18 @@ class LedgerBooks:
         return month_to_date(self._deletion.ledger, accounts, at, self._deletion.time_zone)
 
     def record_listing(self, accounts: Sequence[SubAccount], at: datetime) -> None:
-        """Record a whole listing as a snapshot, unless the month has turned since."""
+        """Record a whole listing as a snapshot, unless a newer one is there, or the month has turned."""
         from airflow_provider_closeai.costs import SnapshotRefused, snapshot
         from airflow_provider_closeai.costs.accounting.months import month_of
+        from airflow_provider_closeai.costs.store.kinds import SNAPSHOTS
 
-        zone = self._snapshot.time_zone
-        if month_of(at, zone) != month_of(self._now(), zone):
+        zone, now = self._snapshot.time_zone, self._now()
+        month = month_of(at, zone)
+        if month != month_of(now, zone):
             log.warning("This listing is not recorded in the ledger: the month has turned since it began.")
+            return
+        if any(at < file.at <= now for file in self._snapshot.ledger.files(SNAPSHOTS, month.name)):
+            log.info("This listing is not recorded in the ledger: a newer one is there, made meanwhile.")
             return
         try:
             # Not of the task's run: cleared days later, that would take away what it saw now.

@@ -11,8 +11,9 @@ import pytest
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
-from airflow_provider_closeai.costs import CloseRequest, Report, Run, compute
-from airflow_provider_closeai.hooks.rosters import ApplyOptions, apply_roster, plan_roster
+from airflow_provider_closeai.costs import CloseRequest, Ledger, Report, Run, compute
+from airflow_provider_closeai.costs.store.kinds import SNAPSHOTS
+from airflow_provider_closeai.hooks.rosters import ApplyOptions, LedgerBooks, apply_roster, plan_roster
 from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning.runner import Try
 from airflow_provider_closeai.roster import Applied
@@ -197,3 +198,19 @@ def test_a_sync_that_is_cleared_days_later_takes_away_nothing_that_was_seen(team
     apply_roster(lambda: team.client, team.roster(budget=1000), options, Try(), run=run)
     [line] = [each for each in team.report().accounts if each.sub_account_id == gone]
     assert line.month_to_date == 24
+
+
+def test_a_sync_records_no_listing_older_than_what_is_there(team: Team) -> None:
+    """A snapshot that was made while the sync listed: its counters may be the older ones."""
+    now = team.client.clock.utc_now
+    books = LedgerBooks(team.ledger, "Asia/Shanghai", None, now)
+    listed = list(team.client.iter_sub_accounts())
+    began = now()
+    team.sim.clock.advance(minutes=1)
+    books.record_listing(listed, now())
+    books.record_listing(listed, began)
+    files = Ledger(team.ledger).files(SNAPSHOTS, "2026-12")
+    assert [file.at for file in files] == [now()]
+    team.sim.clock.advance(minutes=1)
+    books.record_listing(listed, now())
+    assert len(Ledger(team.ledger).files(SNAPSHOTS, "2026-12")) == 2

@@ -169,11 +169,13 @@ def test_a_run_that_is_cleared_forgets_nothing_it_told(book: Book) -> None:
     assert once(book, "b" * 12) == []
 
 
-def spend(book: Book, *costs: str) -> None:
-    """A day costs this much, from 20 October on."""
+def spend(book: Book, *costs: str | None) -> None:
+    """A day costs this much, from 20 October on; ``None``: nobody looked."""
     total, day = Decimal(0), local("10-20 00:05")
     for cost in costs:
         day += timedelta(days=1)
+        if cost is None:
+            continue
         total = Decimal(cost) if day == local("11-02 00:05") else total + Decimal(cost)
         if day == local("11-01 00:05"):
             book.seen(day - timedelta(minutes=7), {1: total})
@@ -207,6 +209,15 @@ def test_two_snapshots_after_midnight_hide_no_spike(book: Book) -> None:
             book.seen(at + timedelta(seconds=seconds), {1: 200 if number == 21 else number})
     [alert] = reached_alerts(book.report(), parse_thresholds("spike 300% over 5"))
     assert alert.day == "2026-11-20"
+
+
+@pytest.mark.parametrize(("missed", "told"), [(0, 1), (1, 0), (4, 0)])
+def test_what_several_days_cost_is_no_spike(book: Book, missed: int, told: int) -> None:
+    """The snapshots' DAG was off: what the first one after it shows is of more days than one."""
+    book.seen("10-20 23:55", {1: "0"})
+    spend(book, *["2"] * 14, *[None] * missed, str(7 * (missed + 1)))
+    report, previous = book.report(), book.report("2026-10")
+    assert len(reached_alerts(report, parse_thresholds("spike 300% over 5"), previous)) == told
 
 
 def test_a_spike_is_told_once(book: Book, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from books import Clock, local
+from books import Book, Clock, local
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
@@ -24,7 +24,7 @@ from airflow_provider_closeai.costs import (
     record_deleted,
     snapshot,
 )
-from airflow_provider_closeai.costs.errors import SnapshotRefused
+from airflow_provider_closeai.costs.errors import NothingToDo, SnapshotRefused
 from airflow_provider_closeai.costs.store.kinds import CONTROL, DELETED, SNAPSHOTS
 from airflow_provider_closeai.simulator import Simulator
 
@@ -55,6 +55,7 @@ class Platform:
         self.usage = usage
         self.clock = clock
         self.takes = timedelta(0)
+        self.disturbed = 0
 
     def iter_listing(self) -> Iterator[SubAccount | UnreadableItem]:
         yield from self.accounts
@@ -231,6 +232,49 @@ def test_what_cannot_be_compared_or_taken_away_stays(
 def _write_once(path: Path, missing_ok: bool = False) -> None:
     if not missing_ok:
         raise PermissionError("write once")
+
+
+def test_a_listing_during_which_another_was_recorded_is_read_again(
+    recorder: Recorder, ledger: Ledger, clock: Clock
+) -> None:
+    """Which of two that overlap has the newer counters nobody knows: a fall that never was."""
+    others: list[Any] = []
+
+    class Slow(Platform):
+        def iter_listing(self) -> Iterator[SubAccount | UnreadableItem]:
+            clock.at += timedelta(seconds=1)
+            if len(others) < self.disturbed:
+                others.append(recorder.take(Platform(account(1, "5"), usage="7"), run="b" * 12).file)
+            clock.at += timedelta(seconds=1)
+            return super().iter_listing()
+
+    slow = Slow(account(1, "5.01"), usage="7")
+    slow.disturbed = 1
+    began = clock.at
+    mine = recorder.take(slow).file
+    assert ledger.files(SNAPSHOTS, "2026-11") == [others[0], mine]
+    assert mine.at == began + timedelta(seconds=2)
+    others.clear()
+    slow.disturbed = 99
+    with pytest.raises(NothingToDo, match="other listings were recorded"):
+        recorder.take(slow, run="c" * 12)
+    assert len(others) == 3
+
+
+def test_a_deletion_comes_after_what_was_listed_meanwhile(
+    recorder: Recorder, ledger: Ledger, clock: Clock
+) -> None:
+    """A snapshot while the deletion lists, or waits for a lock: the account is still there."""
+    began = clock.at
+    clock.at += timedelta(minutes=1)
+    seen = recorder.take(Platform(account(1, "5"), usage="7"), run="b" * 12).file
+    clock.at += timedelta(minutes=1)
+    record = recorder.deleted([account(1, "6")], listed_at=began)
+    assert record.at == seen.at
+    assert record.order > seen.order
+    book = Book(ledger.root, clock)
+    assert book.report().accounts[0].state == "deleted"
+    assert recorder.take(Platform(usage="7"), run="c" * 12).file.rows == 0
 
 
 def test_last_records_are_never_replaced(recorder: Recorder, ledger: Ledger, clock: Clock) -> None:

@@ -69,3 +69,38 @@ def test_a_counter_that_stands_still_is_of_the_month_before(
     """A suspended key, on a platform that begins a month with an account's first use."""
     book.seen(last_look, {1: "61"})
     assert spent(book, at, {1: now}) == {"a-1": counts}
+
+
+@pytest.mark.parametrize("kind", ["listing", "deletion", "snapshot"])
+def test_a_counter_that_is_back_at_the_same_value_counts(book: Book, kind: str) -> None:
+    """A flat price, or a limit that is used up on the first day of each month."""
+    book.seen("10-31 23:55", {1: "60"})
+    book.seen("11-01 00:05", {1: "0"})
+    book.seen("11-01 23:55", {1: "60"})
+    if kind == "deletion":
+        book.deleted("11-05 12:00", {1: "60"})
+    listed = {1: "60"} if kind == "listing" else {}
+    assert spent(book, "11-20 12:00", listed) == {"a-1": "60"}
+
+
+def test_a_balance_that_fell_shows_use_that_no_snapshot_saw(book: Book) -> None:
+    book.seen("10-31 23:55", {1: "60", 2: "60"})  # with a balance of 100
+    accounts = [
+        SubAccount(
+            id=number,
+            token=SecretToken("sk-x"),
+            alias=f"a-{number}",
+            monthly_cost=Decimal(60),
+            balance=Decimal(balance),
+        )
+        for number, balance in ((1, 40), (2, 100))
+    ]
+    found = month_to_date(book.ledger, accounts, local("11-20 12:00"))
+    assert found == {"a-1": Decimal(60), "a-2": Decimal(0)}
+
+
+def test_the_main_accounts_own_entry_counts_for_nobody(book: Book) -> None:
+    main = SubAccount(
+        id=9, token=SecretToken("sk-x"), alias="a-1", monthly_cost=Decimal(1000), token_type="master"
+    )
+    assert month_to_date(book.ledger, [main], local("11-20 12:00")) == {}

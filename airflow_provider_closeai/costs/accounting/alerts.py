@@ -26,6 +26,7 @@ from airflow_provider_closeai.costs.texts import shown
 _BUDGET = re.compile(r"(forecast\s+)?(\d+(?:\.\d+)?)\s*%")
 _SPIKE = re.compile(r"spike\s+(\d+(?:\.\d+)?)\s*%\s+over\s+(\d+(?:\.\d+)?)")
 _WEEKS = timedelta(weeks=4)
+_ONE_DAY = timedelta(hours=36)
 _LEAST_DAYS = 7  # of fewer nobody can say what is usual
 _ROUNDED = Decimal("1e-8")
 
@@ -219,7 +220,7 @@ def _spikes(report: Report, previous: Report | None, threshold: Threshold) -> It
     for account in report.accounts:
         own = account.daily()
         amount = own.get(day)
-        if amount is None or amount < threshold.floor:
+        if amount is None or amount < threshold.floor or not _is_seen_as_one(account, day):
             continue
         earlier = before.get(account.sub_account_id)
         days = {**(earlier.daily() if earlier else {}), **own}
@@ -232,6 +233,15 @@ def _spikes(report: Report, previous: Report | None, threshold: Threshold) -> It
             is_spike = amount * 100 > usual * threshold.percent
         if is_spike:
             yield _of_account(report, account, threshold.name, amount, usual, day.isoformat())
+
+
+def _is_seen_as_one(account: AccountCosts, day: date) -> bool:
+    """Whether a day's cost was seen within a day and a half: else it is the cost of several days."""
+    return all(
+        move.end - move.start <= _ONE_DAY
+        for move in account.counter_movements()
+        if move.day == day and move.start is not None and move.end is not None
+    )
 
 
 def _first_day(account: AccountCosts, earlier: AccountCosts | None, report: Report) -> date:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import TypeVar
 
 from airflow_provider_closeai.costs.accounting.months import Month, month_of
 from airflow_provider_closeai.costs.accounting.observations import (
@@ -13,12 +15,14 @@ from airflow_provider_closeai.costs.accounting.observations import (
     ObservedMonth,
 )
 from airflow_provider_closeai.costs.accounting.turns import Turn
-from airflow_provider_closeai.costs.errors import DamagedFile, NotRead
+from airflow_provider_closeai.costs.errors import DamagedFile, NothingToDo, NotRead
 from airflow_provider_closeai.costs.store.kinds import CLOSED, CONTROL, DELETED, SNAPSHOTS
 from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile
 
+_T = TypeVar("_T")
 _READ = ("billing_month", "sub_account_id", "alias", "monthly_cost", "created_at", "balance", "user_id")
 _COUNTERS = ("sub_account_id", "monthly_cost")
+_LOOKS = 3  # at a platform that others list all the time
 _LOOKED_AT = 3  # a listing need not say whose it is
 
 
@@ -38,6 +42,29 @@ def read_month(ledger: Ledger, month: Month) -> ObservedMonth:
         control_warnings=warnings,
         earlier=_earlier(ledger, month, main),
         later=_later(ledger, month, main),
+    )
+
+
+def list_alone(
+    ledger: Ledger, read: Callable[[], Iterable[_T]], clock: Callable[[], datetime]
+) -> tuple[datetime, list[_T]]:
+    """
+    Read a listing, again where another one was recorded meanwhile.
+
+    Of two listings that overlap the later one may have the older counters: a fall that never was.
+
+    :param read: reads it.
+    :returns: when the listing was begun, and the listing.
+    :raises NothingToDo: there is always another one.
+    """
+    for _ in range(_LOOKS):
+        before, began = ledger.newest(SNAPSHOTS), clock()
+        listed = list(read())
+        if ledger.newest(SNAPSHOTS) == before:
+            return began, listed
+    raise NothingToDo(
+        f"Not recorded: other listings were recorded in {ledger.root} while this one was read, {_LOOKS} "
+        "times. They have all that it has."
     )
 
 
