@@ -60,6 +60,7 @@ class CloseAIClient:
         self.clock = clock
         transport = Transport(config)
         self._found_shapes: set[tuple[str, ...]] = set()
+        self._has_read_shapes = False
         self._total: int | None = None  # of the last listing of all
         #: The platform's time in its last answer to a listing (``Date``), in seconds since the epoch.
         self.platform_time: float | None = None
@@ -205,16 +206,15 @@ class CloseAIClient:
 
     def note_missed(self) -> None:
         """Note that the platform's alias filter missed an account that is listed: it is believed no more."""
-        if alias_filter.MISSED not in self._shapes():
-            self._note_shape(alias_filter.MISSED)
+        self._note_shape(alias_filter.MISSED)
 
     def _is_trusted(self, alias: str) -> bool:
-        return alias_filter.is_trusted(alias, self._shapes())
-
-    def _shapes(self) -> set[tuple[str, ...]]:
-        """Return the shapes of aliases that the filter has found, as far as any process knows."""
-        self._found_shapes |= set(self.cache.read().found_shapes)
-        return self._found_shapes
+        """Whether the filter is believed; asks the shared cache once, and again where it may know more."""
+        is_known = self._has_read_shapes and alias_filter.is_trusted(alias, self._found_shapes)
+        if not is_known and alias_filter.MISSED not in self._found_shapes:
+            self._found_shapes |= set(self.cache.read().found_shapes)
+            self._has_read_shapes = True
+        return alias_filter.is_trusted(alias, self._found_shapes)
 
     def _note_found(self, alias: str) -> None:
         if not self._is_trusted(alias) and len(self._found_shapes) < _MOST_SHAPES:
