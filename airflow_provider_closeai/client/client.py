@@ -204,9 +204,20 @@ class CloseAIClient:
             self._note_found(alias)
         return answer
 
-    def note_missed(self) -> None:
-        """Note that the platform's alias filter missed an account that is listed: it is believed no more."""
-        self._note_shape(alias_filter.MISSED)
+    def check_filter(self, alias: str, account_ids: Collection[int]) -> None:
+        """
+        Ask the platform's filter for accounts that a listing of all shows; where it misses them, it is
+        believed no more. What had only come late to all listings it finds by now.
+        """
+        if not (alias_filter.is_sendable(alias) and self._is_trusted(alias)):
+            return
+        if {item.id for item in self._find(alias) or ()}.isdisjoint(account_ids):
+            log.warning(
+                "The platform's alias filter does not find accounts of alias %r that are listed. From now on "
+                "it is not believed where it finds none: all accounts are listed instead.",
+                alias,
+            )
+            self._note_shape(alias_filter.MISSED)
 
     def _is_trusted(self, alias: str) -> bool:
         """Whether the filter is believed; asks the shared cache once, and again where it may know more."""

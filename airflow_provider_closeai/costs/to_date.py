@@ -42,8 +42,8 @@ def month_to_date(
 
     Of accounts that were deleted elsewhere, the last snapshot of a day that shows them counts. A counter
     that has not moved since the last snapshot before the month's turn counts 0 from 24 hours after it; one
-    that is back at the same value has moved if its balance fell, or a snapshot shows another value. What an
-    account had before the turn, and still showed when it was deleted just after it, does not count.
+    that is back at the same value has moved if its balance fell by that, or a snapshot shows another value.
+    What an account had before the turn, and still showed when it was deleted just after it, does not count.
 
     :param ledger: with the snapshots and deletions of this month, and the last snapshot before it.
     :param accounts: the listing.
@@ -82,9 +82,11 @@ def month_to_date(
 
 
 def _has_moved(before: _Row, now: _Row) -> bool:
-    """Whether a counter has another value than before the turn, or its balance shows use since."""
-    is_used = now.balance is not None and before.balance is not None and now.balance < before.balance
-    return now.cost != before.cost or is_used
+    """Whether a counter has another value than before the turn, or its balance fell by that value since."""
+    is_spent_again = (
+        now.balance is not None and before.balance is not None and before.balance - now.balance == now.cost
+    )
+    return now.cost != before.cost or bool(now.cost and is_spent_again)
 
 
 def _seen_moving(ledger: Ledger, month: Month, before: dict[int, _Row], still: set[int]) -> set[int]:

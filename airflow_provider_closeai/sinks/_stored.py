@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Stored = tuple[Any, datetime | None]
 
 
+_KEY, _MASK = 20, 8  # characters that a key has at least; that a shortened one has in place of the rest
+
+
 class StoredSink(abc.ABC):
     """
     A sink that keeps keys under names.
@@ -239,14 +242,17 @@ def is_part_shown(key: str, kept: str) -> bool:
     """
     Whether a key looks like another one of which the middle, or most, is hidden.
 
-    Two keys have no ends in common but ``sk-``: four characters more are a chance of one in ten millions.
+    Two keys have no ends in common but ``sk-`` and the like: four characters more are a chance of one in ten
+    millions. What is no key, such as a word in its place until there is one, is replaced by anything.
     """
     begin = _length_of_same(key, kept)
     end = _length_of_same(key[:begin:-1], kept[:begin:-1])
     middle = key[begin : len(key) - end]
-    is_shorter = len(key) < len(kept)
+    is_cut = len(key) <= len(kept) - 4 and len(middle) <= _MASK
     is_filled = len(middle) > 2 and len(set(middle)) == 1
-    return 2 * len(key) < len(kept) or (begin + end >= len("sk-") + 4 and (is_shorter or is_filled))
+    is_stump = len(key) < _KEY and 2 * len(key) < len(kept)
+    shows_ends = begin + end >= len("sk-") + 4
+    return len(kept) >= _KEY and (is_stump or (shows_ends and (is_cut or is_filled)))
 
 
 def _length_of_same(one: str, other: str) -> int:

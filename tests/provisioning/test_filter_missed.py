@@ -71,6 +71,32 @@ def test_a_filter_that_works_is_still_believed() -> None:
         assert [query for query in looks if "alias" not in query] == []
 
 
+def test_a_listing_that_is_late_is_no_filter_that_misses(caplog: pytest.LogCaptureFixture) -> None:
+    """The account is shown between the last look by the filter and the look at all."""
+    there, clock = Platform(), jumping_clock()
+
+    def late(asked: Asked) -> tuple[int, Any]:
+        if asked.method == "GET" and "alias" not in asked.query:
+            clock.sleep(60)
+        status, answer = there(asked)
+        if asked.method == "GET" and clock.monotonic() < began + 30:
+            answer = {**answer, "items": [], "total": 0}
+        return status, answer
+
+    with platform(late) as (origin, asked), caplog.at_level(logging.WARNING):
+        client = fixed_client(origin, clock=clock)
+        client.list_bases()
+        wanted = CreateRequest.parse("team", {"gpt-4": 1}, 1, 1, settle=5)
+        began = clock.monotonic()
+        assert len(run_create(client, wanted)) == 1
+        assert "alias filter" not in caplog.text
+        before = len(asked)
+        assert ensure(origin, "other") == [2]
+        assert all(
+            "alias" in each.query for each in asked[before:] if int(each.query.get("page_size", 1)) > 1
+        )
+
+
 def test_an_alias_that_is_listed_as_a_number_is_that_number() -> None:
     there = Platform(shown=int)
     with platform(there) as (origin, _):

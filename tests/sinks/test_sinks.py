@@ -396,7 +396,9 @@ def test_a_new_key_takes_an_old_ones_place(monkeypatch: pytest.MonkeyPatch, tmp_
     connection = {"conn_type": "generic", "password": Fernet.generate_key().decode()}
     monkeypatch.setenv("AIRFLOW_CONN_FILE_KEY", json.dumps(connection))
     sink = EncryptedFileSink(tmp_path, "file_key", "{alias}")
-    for key in (KEY, "sk-" + KEY[:2:-1], "sk-proj-" + KEY[3:] + KEY[::-1][:-3]):
+    other = KEY[::-1][:-3]
+    keys = (KEY, f"sk-{other}", f"sk-proj-{other}{KEY[3:]}{other}", KEY, f"sk-proj-{KEY}", f"sk-proj-{other}")
+    for key in keys:  # another vendor's long key, too, and ones that begin alike
         SinkKeys(sink, {}, str).deliver([SubAccount(id=1, token=SecretToken(key), alias="team")])
         assert sink.read(alias="team").reveal() == key
 

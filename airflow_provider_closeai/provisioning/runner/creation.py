@@ -158,13 +158,8 @@ class Creation:
         renamed = [item for item in elsewhere if isinstance(item, SubAccount)]
         unreadable = [*unreadable, *(item for item in elsewhere if not isinstance(item, SubAccount))]
         self.decision.listed(accounts, unreadable, listing.began, listing.ended, renamed)
-        if is_whole and unseen - self.decision.unseen:
-            log.warning(
-                "The platform's alias filter does not find accounts of alias %r that are listed. From now on "
-                "it is not believed where it finds none: all accounts are listed instead.",
-                alias,
-            )
-            self._client.note_missed()
+        if is_whole and (seen := unseen - self.decision.unseen):
+            self._client.check_filter(alias, seen)
 
     @property
     def _before(self) -> frozenset[int]:
