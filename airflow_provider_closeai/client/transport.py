@@ -36,6 +36,7 @@ from airflow_provider_closeai.client.watchdog import Limit, ends
 
 _PIECE = 10 * 2**10  # as read from the wire: a packed one is a thousand times as long
 _CUT = "the connection was cut before a whole answer came"
+_ODD = "its answer is not HTTP"
 _NOT_HTTP = {"BadStatusLine", "InvalidChunkLength", "InvalidHeader", "LineTooLong", "UnknownProtocol"}
 
 
@@ -147,7 +148,7 @@ class Transport:
             outcome=outcome,
             detail=failure,
             status=status,
-            is_stale=status is None and failure == _CUT and not wire.connected,
+            is_stale=status is None and failure in (_CUT, _ODD) and not wire.connected,
             is_late=wire.is_refused and not limit.is_over,
         )
 
@@ -185,7 +186,7 @@ def _network_failure(error: Exception, late: bool, timeouts: tuple[float, float]
         return "its answer cannot be unpacked"
     is_cut = "RemoteDisconnected" in names or "IncompleteRead" in names
     if names & _NOT_HTTP and not is_cut:
-        return "its answer is not HTTP"
+        return _ODD
     if names & SOCKS_ERRORS:
         return "the SOCKS proxy failed"
     if "HeaderParsingError" in names:

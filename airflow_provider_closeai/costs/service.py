@@ -219,11 +219,10 @@ def record_deleted(
         return None
     month, now = month_of(listed_at, request.time_zone), clock()
     listing.require_within(month, now)
-    known = [file.at for file in request.ledger.files(SNAPSHOTS, month.name) if file.at <= now]
-    at = max([listed_at, *known])  # what was listed meanwhile is still there: the deletion comes after it
     key = run_key((run or Run()).key, listed_at, *(account.id for account in accounts))
     rows = listing.observations_of(listing.require_recordable(accounts))
     listing.require_main_account(rows, observations.main_account(request.ledger), request.ledger.root)
+    at, rows = observations.after_snapshots(request.ledger, month, listed_at, now, rows)
     file = request.ledger.write(DELETED, month.name, at, key, rows)
     log.info("%s: the last records of %d sub-accounts.", file.name, file.rows)
     return file

@@ -129,12 +129,17 @@ class PlainFields:
     template_fields: Collection[str]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in self.template_fields:
-            if isinstance(value, str):
-                value = str.__str__(value)
-            elif isinstance(value, Iterator | KeysView | ValuesView):
-                value = list(value)
-        super().__setattr__(name, value)
+        super().__setattr__(name, _plain(value) if name in self.template_fields else value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, Iterator | KeysView | ValuesView) or type(value) is list:
+        return [_plain(each) for each in value]
+    if type(value) is dict:
+        return {_plain(key): _plain(each) for key, each in value.items()}
+    return value
 
 
 class CloseAIOperator(PlainFields, BaseOperator):

@@ -44,10 +44,11 @@ _UNSEEN = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
 _BLANK = re.compile(r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0]")
 _SPACES = " \u3000"
 # Format characters that do what they are for: joiners between two letters or pictures that are not ASCII,
-# tags behind a black flag (the flag of Scotland), the choice between a picture's two looks.
+# tags behind a black flag (the flag of Scotland), the choice between looks of a picture or of a letter.
 _JOINED = re.compile(
     r"(?<=[^\x00-\x7f\s])[\u200c\u200d](?=[^\x00-\x7f\s])|(?<=\U0001F3F4)[\U000E0020-\U000E007F]+"
     r"|(?<=[0-9#*\u00a9\u00ae\u203c-\u3299\U0001F000-\U0001FAFF])[\ufe0e\ufe0f]"
+    r"|(?<=[\u1800-\u18af\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])[\u180b-\u180d\u180f\ufe00-\ufe0d]"
 )
 _TEXT_CURE = (
     'a template renders a list or an object as Python text. Write "{{ params.x | tojson }}", or give a '

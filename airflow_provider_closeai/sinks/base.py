@@ -138,13 +138,12 @@ class SinkKeys:
                     said = sink.held_all(self._present(accounts), self._counts)
                 else:
                     said = sink.held(accounts)
-            except Exception as error:
-                problem = _problem(error)
-            else:
                 held = _read_held(said)
                 if held is not None:
                     return {each.id: held[each.id] for each in accounts if each.id in held}
                 problem = "it returned no mapping of account ids to times with a zone, or None"
+            except Exception as error:
+                problem = _problem(error)
         raise DeliveryFailed(
             f"{type(self._sink).__name__} could not say which keys it holds ({problem}). No account "
             "was created or deleted: a retry asks again. Check the sink's connection and permissions.",

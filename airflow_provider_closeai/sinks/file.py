@@ -119,7 +119,7 @@ class EncryptedFileSink(StoredSink):
 def _local(directory: Any) -> str:
     """Return a folder of this host as text: elsewhere, files would not be private, nor replaced at once."""
     try:
-        text = os.fspath(directory).strip()
+        text = os.fsdecode(directory).strip()
     except TypeError:  # of a store
         text = ""
     text = re.sub(r"^file://(localhost)?(?=[/~])", "", text)

@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from books import Book, Clock, local
 
@@ -259,6 +260,30 @@ def test_a_listing_during_which_another_was_recorded_is_read_again(
     with pytest.raises(NothingToDo, match="other listings were recorded"):
         recorder.take(slow, run="c" * 12)
     assert len(others) == 3
+
+
+@pytest.mark.parametrize(
+    ("listed", "meanwhile", "recorded"),
+    [
+        (("59.5", "40"), ("60", "39.5"), "60"),  # the snapshot read it later
+        (("60", "39.5"), ("59.5", "40"), "60"),
+        (("59", "40"), ("0.1", "39.9"), "0.1"),  # its month turned in between
+        (("60", "100"), ("59", "100"), "60"),  # a balance that does not move
+        (("60", None), (None, None), "60"),
+    ],
+)
+def test_a_deletion_has_the_later_of_two_states_that_overlap(
+    recorder: Recorder, ledger: Ledger, clock: Clock, listed: Any, meanwhile: Any, recorded: str
+) -> None:
+    def state(cost: str | None, balance: str | None) -> SubAccount:
+        amount = None if balance is None else Decimal(balance)
+        return msgspec.structs.replace(account(1, cost), balance=amount)
+
+    began = clock.at
+    clock.at += timedelta(minutes=1)
+    recorder.take(Platform(state(*meanwhile), usage="7"), run="b" * 12)
+    record = recorder.deleted([state(*listed)], listed_at=began)
+    assert ledger.read(record, ["monthly_cost"]) == [[Decimal(recorded)]]
 
 
 def test_a_deletion_comes_after_what_was_listed_meanwhile(

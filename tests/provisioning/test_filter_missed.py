@@ -111,3 +111,17 @@ def test_an_alias_that_the_platform_changes_later_is_told() -> None:
         with pytest.raises(CloseAIError, match=r"'007' was asked for, and the platform created \{1: '7'\}"):
             ensure(origin, "007")
         assert len(there.items) == 1
+
+
+def test_a_look_at_everything_that_fails_costs_no_create(caplog: pytest.LogCaptureFixture) -> None:
+    there = Platform(reads=str.lower)
+
+    def failing(asked: Asked) -> tuple[int, Any]:
+        if asked.method == "GET" and int(asked.query.get("page_size", 1)) > 1 and "alias" not in asked.query:
+            return 500, {"error": {"message": "too many"}}
+        return there(asked)
+
+    with platform(failing) as (origin, _), caplog.at_level(logging.WARNING):
+        assert ensure(origin, "Team-A") == [1]
+    assert "Whether the new accounts are listed is not known" in caplog.text
+    assert "does not show the new accounts [1] yet" in caplog.text

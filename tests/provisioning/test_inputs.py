@@ -373,6 +373,8 @@ def test_numbers_that_only_python_or_one_script_knows_are_refused(value: str) ->
         "क्\u200dष",
         "1️⃣",
         "é e\u0301",
+        "葛\ufe00城",
+        "\u182d\u180b",
         "a/b c:d@e",
     ],
 )

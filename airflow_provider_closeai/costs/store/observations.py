@@ -5,7 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import TypeVar
+
+import msgspec
 
 from airflow_provider_closeai.costs.accounting.months import Month, month_of
 from airflow_provider_closeai.costs.accounting.observations import (
@@ -66,6 +69,38 @@ def list_alone(
         f"Not recorded: other listings were recorded in {ledger.root} while this one was read, {_LOOKS} "
         "times. They have all that it has."
     )
+
+
+def after_snapshots(
+    ledger: Ledger, month: Month, listed_at: datetime, now: datetime, rows: list[Observation]
+) -> tuple[datetime, list[Observation]]:
+    """
+    Put the last records of accounts after what was listed meanwhile: there, the accounts are not deleted yet.
+
+    :param listed_at: when their listing was begun.
+    :param rows: as they were listed.
+    :returns: the time of the records, and of each account the later state: use lowers its balance, or raises
+        its counter where the balance says nothing.
+    """
+    meanwhile = [file for file in ledger.files(SNAPSHOTS, month.name) if listed_at < file.at <= now]
+    if not meanwhile:
+        return listed_at, rows
+    newest = meanwhile[-1]
+    try:
+        ids, *cells = ledger.read(newest, (*_COUNTERS, "balance"))
+    except DamagedFile:  # a report names it
+        return newest.at, rows
+    seen = dict(zip(ids, zip(*cells, strict=True), strict=True))
+    known = ((row, seen.get(row.sub_account_id)) for row in rows)
+    return newest.at, [row if state is None else _later_state(row, *state) for row, state in known]
+
+
+def _later_state(row: Observation, cost: Decimal | None, balance: Decimal | None) -> Observation:
+    if balance is not None and row.balance is not None and balance != row.balance:
+        is_later = balance < row.balance
+    else:
+        is_later = cost is not None and (row.monthly_cost is None or cost > row.monthly_cost)
+    return msgspec.structs.replace(row, monthly_cost=cost, balance=balance) if is_later else row
 
 
 def is_empty_of(ledger: Ledger, month: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import resource
 from collections.abc import Callable, Collection, Sequence
 
@@ -20,6 +21,8 @@ from airflow_provider_closeai.provisioning.runner.deployment_lock import names_t
 from airflow_provider_closeai.provisioning.runner.listings import Listings
 from airflow_provider_closeai.provisioning.runner.locking import alias_lock
 from airflow_provider_closeai.provisioning.runner.tries import FIRST_TRY, Try
+
+log = logging.getLogger(__name__)
 
 _MOST_LOCKS = 500  # nine to a name of a claim, and the names of all hosts are one page
 
@@ -150,6 +153,9 @@ def _list(listings: Listings, creations: Sequence[Creation], *, is_whole: bool) 
     try:
         listing = listings.read([each.request.alias for each in creations], is_whole=is_whole)
     except CloseAIError as error:
+        if is_whole:  # all that is wanted was made: a look at everything only helps the next task
+            log.warning("Whether the new accounts are listed is not known: %s", error)
+            return
         for each in creations:
             each.give_up(error)
         return
