@@ -84,9 +84,9 @@ def other_alias(request: CreateRequest, new: Accounts) -> CloseAIError | None:
     if not others:
         return None
     return UnexpectedAnswer(
-        f"Alias {request.alias!r} was asked for, and the platform created {others} (id: alias). A "
-        "retry would create them again: choose an alias that the platform keeps as it is, and delete "
-        "these by id.",
+        f"Alias {request.alias!r} was asked for, and the platform created {others} (id: alias). Each "
+        "further run may create more of them: choose an alias that the platform keeps as it is, and "
+        "delete these by id.",
         call="create",
     )
 
