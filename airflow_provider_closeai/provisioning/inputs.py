@@ -14,7 +14,7 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -214,9 +214,9 @@ def moment(name: str, value: object) -> datetime:
     if not isinstance(found, datetime) or offset is None:
         cure = "give a datetime with a time zone, such as '2027-01-01T00:00:00+08:00'"
         raise bad(name, f"is {shown(value)}, no moment", cure)
-    date, time = (found.year, found.month, found.day), (found.hour, found.minute, found.second)
+    day, time = (found.year, found.month, found.day), (found.hour, found.minute, found.second)
     try:
-        return datetime(*date, *time, found.microsecond, UTC) - offset
+        return datetime(*day, *time, found.microsecond, UTC) - offset
     except OverflowError:
         raise bad(name, f"is {shown(value)}", "give a moment of the years 1 to 9999 in UTC") from None
 
@@ -309,7 +309,7 @@ def from_json(name: str, value: object) -> object:
 def shown(value: object) -> str:
     """Show a value in an error, and not all of a long one."""
     try:
-        text = str(value) if isinstance(value, Decimal) else repr(value)
+        text = str(value) if isinstance(value, (Decimal, date)) else repr(value)
     except ValueError:  # Python writes no whole numbers of thousands of digits
         text = f"of type {type(value).__name__}, and too long to be shown"
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"

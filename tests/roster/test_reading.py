@@ -145,6 +145,8 @@ def test_json_a_mapping_text_and_other_stores_are_the_same(tmp_path: Path) -> No
         ("{alias: a, over_budget: {m: 1}}", "is given without a budget: say from which cost on it counts"),
         ("{alias: a, expires: 2027-01-01T00:00:00}", "no moment: give a datetime with a time zone"),
         ("{alias: a, expires: soon}", "expires is 'soon', no moment"),
+        ("{alias: a, expires: 2027-01-01}", "expires is 2027-01-01 00:00:00, no moment"),
+        ("{alias: 2027-01-01}", "alias is 2027-01-01 00:00:00, which is no text"),
         ("{alias: a, rotate: {every: 8d, grace: 7d}}", "give every as at least 2 x grace"),
         (
             "{alias: a, rotate: {evry: 90d}}",
