@@ -62,12 +62,12 @@ def test_a_post_that_is_executed_after_its_task_was_killed_is_waited_for(
 
 
 def test_many_creates_share_their_listings(sim: Simulator) -> None:
-    for number in range(30):
+    for number in range(31):
         sim.add_account(f"there-{number}", PRICING)
     aliases = [f"new-{number}" for number in range(40)]
     made: list[Any] = runner.create_all(client_of(sim), requests_for(*aliases))
     assert [[each.alias for each in one] for one in made] == [[a] for a in aliases]
-    assert len(sim.accounts()) == 70
+    assert len(sim.accounts()) == 71
     assert sim.count("create") == 40
     assert sim.count("list") == 3, "the number of accounts, and twice all of them"
     again = runner.create_all(client_of(sim), requests_for(*aliases))
