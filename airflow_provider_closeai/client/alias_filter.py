@@ -3,7 +3,7 @@
 What the filter does is not documented: it may be exact, match parts, know wildcards, trim, or read another
 encoding. Plain aliases survive all of that. Of any other alias an account that it finds is proof enough,
 since accounts of one alias are all alike to a filter; that it finds none is believed once it has found an
-alias of the same characters. Once it was seen to miss an account, that is believed of no alias any more.
+alias of the same characters. Once it was seen to miss an account that is listed, it is used no more.
 """
 
 from __future__ import annotations

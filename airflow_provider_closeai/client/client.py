@@ -94,7 +94,7 @@ class CloseAIClient:
         :param alias: only accounts with exactly this alias, and entries whose alias cannot be read.
         :raises ListingUnstable: where the listing never agrees with its own ``total``.
         """
-        sent = alias if alias is not None and alias_filter.is_sendable(alias) else None
+        sent = alias if alias is not None and self._may_filter(alias) else None
         is_trusted = sent is None or self._is_trusted(sent)
         items = read_all(self.page, self.config.page_size, sent, is_trusted=is_trusted)
         if alias is None:
@@ -131,7 +131,7 @@ class CloseAIClient:
 
     def _find(self, alias: str) -> list[SubAccount | UnreadableItem] | None:
         """Return what the platform's filter finds; ``None`` where it cannot be trusted to find all."""
-        if not alias_filter.is_sendable(alias):
+        if not self._may_filter(alias):
             return None
         try:
             items = [
@@ -206,18 +206,28 @@ class CloseAIClient:
 
     def check_filter(self, alias: str, account_ids: Collection[int]) -> None:
         """
-        Ask the platform's filter for accounts that a listing of all shows; where it misses them, it is
-        believed no more. What had only come late to all listings it finds by now.
+        Ask the platform's filter for accounts that a listing of all shows; where it misses one, it is used no
+        more. What had only come late to all listings it finds by now.
         """
-        if not (alias_filter.is_sendable(alias) and self._is_trusted(alias)):
+        if not self._may_filter(alias):
             return
-        if {item.id for item in self._find(alias) or ()}.isdisjoint(account_ids):
+        try:
+            found = self._find(alias)
+        except errors.CloseAIError as error:
+            log.warning("%s", error)
+            found = []
+        if found is not None and not {item.id for item in found}.issuperset(account_ids):
             log.warning(
-                "The platform's alias filter does not find accounts of alias %r that are listed. From now on "
-                "it is not believed where it finds none: all accounts are listed instead.",
+                "The platform's alias filter does not find all accounts of alias %r that are listed. It is "
+                "used no more: all accounts are listed instead.",
                 alias,
             )
             self._note_shape(alias_filter.MISSED)
+
+    def _may_filter(self, alias: str) -> bool:
+        """Whether the platform's filter may be asked: it was never seen to miss an account."""
+        is_sendable = alias_filter.is_sendable(alias)
+        return is_sendable and (self._is_trusted(alias) or alias_filter.MISSED not in self._found_shapes)
 
     def _is_trusted(self, alias: str) -> bool:
         """Whether the filter is believed; asks the shared cache once, and again where it may know more."""

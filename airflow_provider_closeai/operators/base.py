@@ -123,13 +123,18 @@ class PlainFields:
     Keeps what may be a template in a form that Airflow renders and stores as it is.
 
     Of a member of an ``Enum`` Jinja would render the name; a generator shows an address, and is empty when it
-    is read again.
+    is read again. What was given and is rendered as ``None`` is remembered: a bound must not become none.
     """
 
     template_fields: Collection[str]
+    _became_none: tuple[str, ...] = ()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, _plain(value) if name in self.template_fields else value)
+        if name in self.template_fields:
+            value = _plain(value)
+            if value is None and getattr(self, name, None) is not None:
+                super().__setattr__("_became_none", (*self._became_none, name.removeprefix("is_")))
+        super().__setattr__(name, value)
 
 
 def _plain(value: Any) -> Any:
@@ -177,7 +182,14 @@ class CloseAIOperator(PlainFields, BaseOperator):
     @contextlib.contextmanager
     def hook(self) -> Iterator[CloseAIHook]:
         """Yield the hook; an error of ours is logged as :func:`translate_errors` does."""
+        from airflow_provider_closeai.client.errors import InvalidParameter
         from airflow_provider_closeai.hooks.closeai import CloseAIHook
 
         with translate_errors():
+            if self._became_none:
+                raise InvalidParameter(
+                    f"{', '.join(self._became_none)}: what was given is None now that the task runs. Was the "
+                    "task that gives it skipped, or marked success by hand, or is a variable not there? Give "
+                    "a value, or leave the parameter out. Nothing was sent."
+                )
             yield CloseAIHook(self.closeai_conn_id)

@@ -225,7 +225,6 @@ class SyncSubAccountsOperator(_Rosters):
         self.settle = settle
         self.batch_size = batch_size
         self.is_dry_run = dry_run  # BaseOperator.dry_run is Airflow's own method
-        self._takes_plan = plan is not None  # a task's result may become None
         set_alias(self, "closeai_accounts", kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -250,10 +249,10 @@ class SyncSubAccountsOperator(_Rosters):
         from airflow_provider_closeai.provisioning import inputs
         from airflow_provider_closeai.roster import Plan
 
-        if self._takes_plan == (self.roster is not None):
-            what = "both are given" if self._takes_plan else "none is given"
+        if (self.plan is None) == (self.roster is None):
+            what = "none is given" if self.plan is None else "both are given"
             raise InvalidParameter(f"roster, plan: {what}. Give exactly one of them. Nothing was sent.")
-        if not self._takes_plan:
+        if self.plan is None:
             return self.roster
         plan = Plan.parse(self.plan)
         record = inputs.from_json("plan", self.plan)

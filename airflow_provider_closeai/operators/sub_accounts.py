@@ -304,7 +304,6 @@ class ListSubAccountsOperator(CloseAIOperator):
         super().__init__(**kwargs)
         self.alias = alias
         self.sub_accounts = sub_accounts
-        self._is_narrowed = alias is not None or sub_accounts is not None  # a task's result may become None
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """List; see docs/operators/list.md."""
@@ -316,7 +315,7 @@ class ListSubAccountsOperator(CloseAIOperator):
             if self.sub_accounts is not None and self.alias is None:
                 accounts = hook.find_sub_accounts(self.sub_accounts)
             else:
-                if self._is_narrowed:
+                if self.alias is not None:
                     parameters = ("sub_accounts", "alias")
                     Selection.parse(self.sub_accounts, self.alias, parameters=parameters)  # raises, mostly
                 accounts = list(hook.iter_sub_accounts(alias=self.alias))

@@ -3,8 +3,8 @@
 The API has no idempotency key, so the listing is the only witness. It is believed at once when it shows an
 account. When it shows none although one may have been asked for, it is believed once the platform can no
 longer execute what was sent (``max_late``), every base would show it (``settle``), and the listing has been
-the same for ``settle`` seconds. No I/O and no clock here: times come in as values, in seconds of one
-monotonic clock.
+the same for ``settle`` seconds; and then only of a listing without the platform's filter, which may miss
+some. No I/O and no clock here: times come in as values, in seconds of one monotonic clock.
 """
 
 from __future__ import annotations
@@ -101,7 +101,10 @@ class CreateDecision:
         self._fruitless = 0  # posts in a row after which nothing new was there
         self._last_failure: CloseAIError | None = None
         self._must_list = True
-        self._has_read_all = False
+        #: Whether something may be there that the platform's filter misses: all is listed before a post.
+        self.must_read_all = believe_from is not None or self._posted_before
+        self._is_whole = False  # the last listing
+        self._has_read_all = False  # to confirm
         self._confirm_until: float | None = None
         self._pause = _FIRST_PAUSE
         self._failure: CloseAIError | None = None
@@ -115,6 +118,8 @@ class CreateDecision:
         began: float,
         ended: float,
         renamed: Sequence[SubAccount] = (),
+        *,
+        is_whole: bool = False,
     ) -> None:
         """
         Record a listing of the alias.
@@ -122,6 +127,7 @@ class CreateDecision:
         :param accounts: with exactly this alias.
         :param unreadable: entries of this alias that cannot be read.
         :param renamed: accounts that this try made, listed under another alias.
+        :param is_whole: the platform's filter had no part in it.
         """
         besides = self._request.besides
         there = {each.id: each for each in accounts if not each.is_other and each.id not in besides}
@@ -135,7 +141,8 @@ class CreateDecision:
             self._unchanged_since = ended
         if there.keys() - self._known.keys():
             self._fruitless = 0
-        self._listed, self._listed_at, self._must_list = there, began, False
+        self._listed, self._listed_at, self._must_list, self._is_whole = there, began, False, is_whole
+        self.must_read_all &= not is_whole
         if unreadable:
             self._failure = refusals.unreadable(self._request, unreadable, more=self._has_posted)
         elif renamed:
@@ -213,7 +220,9 @@ class CreateDecision:
             left = max(self.believe_from, self._unchanged_since + self._request.settle) - self._listed_at
             if left > 0:
                 return self._look_again(left)
-            self.believe_from = None
+        if self.must_read_all:
+            return List(is_whole=True)
+        self.believe_from = None
         return Post(min(self._request.count - len(present), self._request.batch_size))
 
     def look_again(self, believe_from: float | None = None) -> None:
@@ -226,6 +235,10 @@ class CreateDecision:
         if believe_from is not None:
             self.believe_from = max(believe_from, self.believe_from or believe_from)
         self._pause = _FIRST_PAUSE
+
+    def others_posted(self) -> None:
+        """Believe nothing that the platform's filter says: it may miss what others made."""
+        self.must_read_all = self._must_list or not self._is_whole
 
     def doubt_until(self, moment: float) -> None:
         """Believe absence no earlier than others do that run beside it: then all go on at once."""
@@ -265,6 +278,11 @@ class CreateDecision:
         return frozenset(appeared.keys() - self._at_first)
 
     @property
+    def shown(self) -> frozenset[int] | None:
+        """Ids that the last listing of the alias shows; ``None`` before the first."""
+        return None if self._listed is None else frozenset(self._listed)
+
+    @property
     def unseen(self) -> frozenset[int]:
         """Ids that this try's posts were answered, and that no listing of the alias shows."""
         return frozenset(self._made.keys() - (self._listed or {}).keys())
@@ -279,7 +297,7 @@ class CreateDecision:
 
     def _doubt(self, at: float) -> None:
         self.believe_from = at + self._max_late + self._request.settle
-        self._may_have_made_more = self._must_list = True
+        self._may_have_made_more = self._must_list = self.must_read_all = True
         self._pause = _FIRST_PAUSE
 
     def _look_again(self, left: float) -> Wait:
@@ -316,7 +334,7 @@ class CreateDecision:
             refusal = refusals.other_prices(self._request, appeared)
             if refusal is not None:
                 return refusal
-        refusal = refusals.surplus(self._request, present)
+        refusal = refusals.surplus(self._request, present, self._made)
         kept = {key: each for key, each in present.items() if key not in self._made}
         if refusal is None and self._request.if_exists == "match":
             refusal = refusals.prices_to_match(self._request, kept)

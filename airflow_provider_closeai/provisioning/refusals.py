@@ -32,13 +32,14 @@ def existing(request: CreateRequest, ids: Collection[int]) -> CloseAIError | Non
     )
 
 
-def surplus(request: CreateRequest, present: Accounts) -> CloseAIError | None:
-    """Refuse more accounts than were asked for: nobody knows which are in use."""
+def surplus(request: CreateRequest, present: Accounts, made: Collection[int]) -> CloseAIError | None:
+    """Refuse more accounts than were asked for: nobody knows which are in use, but for those just made."""
     if len(present) <= request.count:
         return None
+    own = f" This task made {sorted(made)}, and delivered no key of them." if made else ""
     return TooManyAccounts(
         f"Alias {request.alias!r} has {len(present)} sub-accounts, {request.count} were asked for: ids "
-        f"{sorted(present)}. None was changed or deleted: find out which are in use, and delete the "
+        f"{sorted(present)}.{own} None was changed or deleted: find out which are in use, and delete the "
         "others by id (DeleteSubAccountsOperator), or ask for a larger count. Do tasks of several "
         "hosts share the alias? See docs/operators/create.md#several-hosts.",
         call="create",

@@ -118,7 +118,7 @@ class _Execution:
         self._of = {kind: [each for each in matched.todo if each.kind == kind] for kind in KINDS}
         self._going = {action.id for action in self._of[DELETE]}
         self._there = {account.id: account for account in look.seen.accounts}
-        self._known = Listing(look.seen.accounts, look.began, look.ended)
+        self._known = Listing(look.seen.accounts, look.began, look.ended, is_whole=True)
         # However long bases may lag: prices, and the costs of what is deleted, are not to be old.
         self._listings = Listings(client, self._known, good_for=min(options.settle, CONFIRM_WITHIN))
         self._sent_prices: SentPrices | None = None

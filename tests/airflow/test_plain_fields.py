@@ -11,6 +11,7 @@ from airflow_cell import connect, run, serialized
 
 from airflow_provider_closeai.hooks.closeai import CloseAIHook
 from airflow_provider_closeai.operators.costs import CostReportOperator, SnapshotCostsOperator
+from airflow_provider_closeai.operators.roster import SyncSubAccountsOperator
 from airflow_provider_closeai.operators.sub_accounts import (
     CreateSubAccountsOperator,
     DeleteSubAccountsOperator,
@@ -130,3 +131,53 @@ def test_an_account_by_its_id_however_it_is_written(
         hook.get_sub_account(json)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="alias is 7"):
         list(hook.iter_sub_accounts(alias=7))  # type: ignore[arg-type]
+
+
+# --- What was given and is None when the task runs ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_mapped", [False, True])
+def test_a_bound_that_becomes_none_deletes_nothing(
+    sim: Simulator, dag: Any, monkeypatch: pytest.MonkeyPatch, is_mapped: bool
+) -> None:
+    for _ in range(3):
+        sim.add_account("a")
+    from airflow.providers.common.compat.sdk import task
+
+    connect(monkeypatch, sim, "closeai_default")
+    with dag:
+        given: dict[str, Any] = {"task_id": "delete", "max_delete": task(task_id="limit")(lambda: None)()}
+        if is_mapped:
+            DeleteSubAccountsOperator.partial(**given).expand(alias=["a"])
+        else:
+            DeleteSubAccountsOperator(alias="a", **given)
+    assert run(dag).task("delete") == "failed 1"
+    assert len(sim.accounts()) == 3
+
+
+@pytest.mark.parametrize("name", ["max_delete", "ledger"])
+def test_a_variable_that_is_not_there_is_no_missing_parameter(
+    sim: Simulator, dag: Any, monkeypatch: pytest.MonkeyPatch, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    connect(monkeypatch, sim, "closeai_default")
+    sim.add_account("a")
+    dag.render_template_as_native_obj = True
+    with dag:
+        given: dict[str, Any] = {name: "{{ var.value.get('limit', None) }}"}
+        DeleteSubAccountsOperator(task_id="t", alias="a", **given)
+    assert run(dag).task("t") == "failed 1"
+    assert f"{name}: what was given is None" in caplog.text
+    assert len(sim.accounts()) == 1
+
+
+def test_a_bound_of_a_roster_that_becomes_none_creates_nothing(
+    sim: Simulator, dag: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(monkeypatch, sim, "closeai_default")
+    sim.add_account("other")
+    roster = {"version": 1, "accounts": [{"alias": "a", "balance": 1, "model_pricing": {"m": 1}}]}
+    dag.render_template_as_native_obj = True
+    with dag:
+        SyncSubAccountsOperator(task_id="t", roster=roster, max_create="{{ none }}")
+    assert run(dag).task("t") == "failed 1"
+    assert len(sim.accounts()) == 1

@@ -77,7 +77,7 @@ def wait_out(made: CreateDecision, at: float, *numbers: int) -> float:
             assert step.seconds > 0
             at += step.seconds
         elif isinstance(step, List):
-            made.listed(accounts(*numbers), [], at, at)
+            made.listed(accounts(*numbers), [], at, at, is_whole=step.is_whole)
         else:
             return at
 

@@ -72,7 +72,7 @@ class Model:
             elif isinstance(step, List):
                 base = troubles.bases[number % len(troubles.bases)]
                 self.now += 0.1
-                made.listed(self.listing(base), [], self.now, self.now)
+                made.listed(self.listing(base), [], self.now, self.now, is_whole=step.is_whole)
             elif isinstance(step, Post):
                 journal.begin_post(made.before or ())
                 self._post(made, journal, step.count, troubles)

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from shared_names import Names
 from support import Asked, fixed_client, item, jumping_clock, platform, run_create
 
 from airflow_provider_closeai.client.errors import CloseAIError
+from airflow_provider_closeai.local_state import Clock
+from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.requests import CreateRequest
 
 
@@ -55,7 +58,7 @@ def test_a_filter_that_misses_a_plain_alias_costs_no_second_account(
     there = Platform(reads=reads)
     with platform(there) as (origin, _), caplog.at_level(logging.WARNING):
         assert ensure(origin, alias, 2) == [1, 2]
-        assert "alias filter does not find accounts" in caplog.text
+        assert "alias filter does not find all accounts" in caplog.text
         for _ in range(2):
             assert ensure(origin, alias, 2) == [1, 2]
         assert len(there.items) == 2
@@ -123,5 +126,102 @@ def test_a_look_at_everything_that_fails_costs_no_create(caplog: pytest.LogCaptu
 
     with platform(failing) as (origin, _), caplog.at_level(logging.WARNING):
         assert ensure(origin, "Team-A") == [1]
-    assert "Whether the new accounts are listed is not known" in caplog.text
+    assert "Whether the platform's alias filter finds all accounts is not known" in caplog.text
     assert "does not show the new accounts [1] yet" in caplog.text
+
+
+# --- Before anything is posted where something was: all is listed -------------------------------------------
+
+
+def test_after_a_lost_answer_the_filter_is_no_proof_of_absence() -> None:
+    there, lost = Platform(reads=str.lower), [True]
+
+    def reply(asked: Asked) -> tuple[int, Any]:
+        answer = there(asked)
+        return (502, b"") if asked.method == "POST" and lost and lost.pop() else answer
+
+    with platform(reply) as (origin, _):
+        for _ in range(2):
+            assert ensure(origin, "Team-A", 2) == [1, 2]
+    assert len(there.items) == 2
+
+
+def test_after_a_lost_answer_a_look_at_everything_that_fails_posts_nothing() -> None:
+    there, lost, is_down = Platform(reads=str.lower), [True], [True]
+
+    def reply(asked: Asked) -> tuple[int, Any]:
+        is_look = asked.method == "GET" and int(asked.query.get("page_size", 1)) > 1
+        if is_down and is_look and "alias" not in asked.query:
+            return 500, {"error": {"message": "too many"}}
+        answer = there(asked)
+        return (502, b"") if asked.method == "POST" and lost and lost.pop() else answer
+
+    with platform(reply) as (origin, asked):
+        with pytest.raises(CloseAIError):
+            ensure(origin, "Team-A", 2)
+        assert sum(each.method == "POST" for each in asked) == 1
+        is_down.clear()
+        assert ensure(origin, "Team-A", 2) == [1, 2]
+    assert len(there.items) == 2
+
+
+def test_a_filter_that_cannot_be_asked_again_costs_no_create(caplog: pytest.LogCaptureFixture) -> None:
+    there, has_listed_all = Platform(reads=str.lower), []
+
+    def reply(asked: Asked) -> tuple[int, Any]:
+        if asked.method == "GET" and int(asked.query["page_size"]) > 1:
+            if "alias" not in asked.query:
+                has_listed_all.append(True)
+            elif has_listed_all:
+                return 429, {"message": "slow down"}
+        return there(asked)
+
+    with platform(reply) as (origin, _), caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert ensure(origin, "Team-A", 2) == [1, 2]
+    assert len(there.items) == 2
+    assert "slow down" in caplog.text
+
+
+def test_a_filter_that_missed_some_is_not_believed_where_it_finds_others() -> None:
+    there = Platform()
+    there.items = [item(1, "team"), item(2, "team")]
+
+    def reply(asked: Asked) -> tuple[int, Any]:
+        status, answer = there(asked)
+        if "alias" in asked.query:
+            answer = {**answer, "items": answer["items"][:1], "total": min(1, answer["total"])}
+        return status, answer
+
+    with platform(reply) as (origin, asked):
+        assert ensure(origin, "other", 2) == [3, 4]
+        for _ in range(2):
+            assert ensure(origin, "team", 2) == [1, 2]
+        assert sum(each.method == "POST" for each in asked) == 1
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_hosts_that_share_names_make_no_more_than_one_of_them(
+    host: Callable[[str], None], at_once: bool
+) -> None:
+    there, names = Platform(reads=str.lower), Names()
+
+    def task(of: str) -> list[int]:
+        host(of)
+        time = jumping_clock()
+        clock = Clock(now=time.now, monotonic=time.monotonic, sleep=time.sleep, counter=of)
+        wanted = CreateRequest.parse("Team-A", {"gpt-4": 1}, 1, 2, settle=5)
+        made = runner.create(fixed_client(origin, clock=clock), wanted, runner.Try(names=names, task="t"))
+        return [account.id for account in made]
+
+    def meanwhile(name: str) -> None:
+        names.on_add = lambda name: None
+        assert task("two") == [1, 2]
+        host("one")
+
+    with platform(there) as (origin, asked):
+        if at_once:
+            names.on_add = meanwhile
+        for of in ("one", "two", "three"):
+            assert task(of) == [1, 2]
+        assert sum(each.method == "POST" for each in asked) == 1

@@ -93,7 +93,7 @@ def test_all_that_is_in_doubt_is_waited_for_once(sim: Simulator) -> None:
     assert (len(done.created), len(done.repriced), len(done.deleted)) == (20, 20, 20)
     assert sim.count("create") == 25, "five were sent again, once the listing could be believed"
     assert sum(waits) < 3, "some wait for themselves"
-    assert sim.count("list") - listed == 3 + len(waits), "before, after each round of posts and each wait"
+    assert sim.count("list") - listed == 4 + len(waits), "before, after each post and wait, and before more"
 
 
 def test_an_alias_that_is_repriced_and_grows_is_claimed_once_at_a_time(sim: Simulator) -> None:

@@ -153,11 +153,12 @@ def _list(listings: Listings, creations: Sequence[Creation], *, is_whole: bool) 
     try:
         listing = listings.read([each.request.alias for each in creations], is_whole=is_whole)
     except CloseAIError as error:
-        if is_whole:  # all that is wanted was made: a look at everything only helps the next task
-            log.warning("Whether the new accounts are listed is not known: %s", error)
-            return
+        if is_whole:
+            log.warning("Whether the platform's alias filter finds all accounts is not known: %s", error)
         for each in creations:
-            each.give_up(error)
+            # Where all that is wanted was made, a look at everything only helps the next task.
+            if not is_whole or (each.decision.must_read_all and not each.decision.is_confirming):
+                each.give_up(error)
         return
     for each in creations:
-        each.listed(listing, is_whole=is_whole)
+        each.listed(listing)

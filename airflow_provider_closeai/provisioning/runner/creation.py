@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -101,6 +102,8 @@ class Creation:
             ends = self._lock.believe_from(self.request.alias, self._limits)
             if not self.decision.is_listed_since(max(ends, self._now() - self.request.settle)):
                 self.decision.look_again(ends if ends > self._now() else None)
+            if ends > -math.inf:
+                self.decision.others_posted()
 
     def advance(self) -> List | Wait | Post | None:
         """Go on until a listing, time or a claim is needed; ``None``: it is over."""
@@ -146,20 +149,17 @@ class Creation:
             log.info("%s", line)
         return done
 
-    def listed(self, listing: Listing, *, is_whole: bool = False) -> None:
-        """
-        Take a listing that was asked for.
-
-        :param is_whole: the platform's filter had no part in it.
-        """
-        alias, unseen = self.request.alias, self.decision.unseen
+    def listed(self, listing: Listing) -> None:
+        """Take a listing that was asked for."""
+        alias, shown, unseen = self.request.alias, self.decision.shown, self.decision.unseen
         accounts, unreadable = listing.of(alias)
         elsewhere = [item for item in listing.items if item.id in unseen and item.alias != alias]
         renamed = [item for item in elsewhere if isinstance(item, SubAccount)]
         unreadable = [*unreadable, *(item for item in elsewhere if not isinstance(item, SubAccount))]
-        self.decision.listed(accounts, unreadable, listing.began, listing.ended, renamed)
-        if is_whole and (seen := unseen - self.decision.unseen):
-            self._client.check_filter(alias, seen)
+        times, is_whole = (listing.began, listing.ended), listing.is_whole
+        self.decision.listed(accounts, unreadable, *times, renamed, is_whole=is_whole)
+        if is_whole and shown is not None and (missed := {each.id for each in accounts} - shown):
+            self._client.check_filter(alias, missed)
 
     @property
     def _before(self) -> frozenset[int]:

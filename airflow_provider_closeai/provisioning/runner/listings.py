@@ -24,11 +24,12 @@ class Listing:
     :param items: them, and entries that cannot be read.
     :param began: when the listing was begun, by the client's clock.
     :param ended: when it was whole.
+    :param is_whole: the platform's filter had no part in it.
     """
 
-    def __init__(self, items: Iterable[Item], began: float, ended: float) -> None:
+    def __init__(self, items: Iterable[Item], began: float, ended: float, *, is_whole: bool = False) -> None:
         self.items = tuple(items)
-        self.began, self.ended = began, ended
+        self.began, self.ended, self.is_whole = began, ended, is_whole
         self._by_alias: dict[str | None, tuple[list[SubAccount], list[UnreadableItem]]] = {}
         for item in self.items:
             accounts, unreadable = self._by_alias.setdefault(item.alias, ([], []))
@@ -145,7 +146,7 @@ class Listings:
         began = clock.monotonic()
         wanted = {*aliases, *(each for sent in self._sent for each in sent.aliases)}
         found = self._client.iter_listing() if is_whole else self._client.iter_aliases(wanted)
-        listing = Listing(found, began, clock.monotonic())
+        listing = Listing(found, began, clock.monotonic(), is_whole=is_whole)
         for item in listing.of(None)[1]:
             log.warning("A sub-account is left out: it cannot be read (%s).", item)
         for sent in self._sent:
