@@ -70,7 +70,7 @@ def snapshot(
 
     :param request: what to record, and where.
     :param connect: returns the client, for instance ``hook.get_conn``; not called where the run is late.
-    :param run: tried again, it replaces its file, unless that shows what is not there any more.
+    :param run: tried again, it replaces its file, unless that shows more.
     :param clock: returns the time.
     :raises NothingToDo: another snapshot has all that it had: the run is late, or others list all the time.
     :raises TooLate: the run is late, and what it should have recorded is lost.
@@ -93,13 +93,13 @@ def snapshot(
         last, left = observations.accounts_left(ledger, month)
         if last is not None:
             listing.refuse_empty(last.name, last.rows, left)
-    rows = listing.observations_of(accounts)
+    rows = observations.in_order(ledger, month, began, listing.observations_of(accounts))
     listing.require_main_account(rows, observations.main_account(ledger), ledger.root)
     without = [account.id for account in accounts if account.monthly_cost is None]
     if without:
         log.warning("The platform gave no monthly_cost of %s: these stay empty.", without[:20])
     file = ledger.write(SNAPSHOTS, month.name, began, run.key, rows, extension=request.file_format)
-    for earlier in observations.superseded(ledger, file):
+    for earlier in observations.superseded(ledger, month, file):
         ledger.remove(earlier)
     used = _main_usage(client, month, clock) if request.control_total else None
     if used is not None:
@@ -220,9 +220,9 @@ def record_deleted(
     month, now = month_of(listed_at, request.time_zone), clock()
     listing.require_within(month, now)
     key = run_key((run or Run()).key, listed_at, *(account.id for account in accounts))
-    rows = listing.observations_of(listing.require_recordable(accounts))
-    listing.require_main_account(rows, observations.main_account(request.ledger), request.ledger.root)
-    at, rows = observations.after_snapshots(request.ledger, month, listed_at, now, rows)
+    listed = listing.observations_of(listing.require_recordable(accounts))
+    listing.require_main_account(listed, observations.main_account(request.ledger), request.ledger.root)
+    at, rows = observations.after_snapshots(request.ledger, month, listed_at, now, listed)
     file = request.ledger.write(DELETED, month.name, at, key, rows)
     log.info("%s: the last records of %d sub-accounts.", file.name, file.rows)
     return file

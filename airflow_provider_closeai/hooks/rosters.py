@@ -142,6 +142,7 @@ class LedgerBooks:
 
     def record_listing(self, accounts: Sequence[SubAccount], at: datetime) -> None:
         """Record a whole listing as a snapshot, unless a newer one is there, or the month has turned."""
+        from airflow_provider_closeai.client.errors import UnreadableAccount
         from airflow_provider_closeai.costs import SnapshotRefused, snapshot
         from airflow_provider_closeai.costs.accounting.months import month_of
         from airflow_provider_closeai.costs.store.kinds import SNAPSHOTS
@@ -157,7 +158,7 @@ class LedgerBooks:
         try:
             # Not of the task's run: cleared days later, that would take away what it saw now.
             snapshot(self._snapshot, lambda: _Listed(accounts), clock=lambda: at)
-        except SnapshotRefused as refused:
+        except (SnapshotRefused, UnreadableAccount) as refused:
             log.warning("This listing is not recorded in the ledger: %s", refused)
 
     def record_deleted(self, accounts: Sequence[SubAccount], at: datetime) -> None:

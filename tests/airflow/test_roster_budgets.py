@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -198,6 +199,17 @@ def test_a_sync_that_is_cleared_days_later_takes_away_nothing_that_was_seen(team
     apply_roster(lambda: team.client, team.roster(budget=1000), options, Try(), run=run)
     [line] = [each for each in team.report().accounts if each.sub_account_id == gone]
     assert line.month_to_date == 24
+
+
+def test_an_account_with_an_amount_of_no_size_costs_its_listing_and_no_sync(
+    team: Team, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = team.client.clock.utc_now
+    books = LedgerBooks(team.ledger, "Asia/Shanghai", None, now)
+    account, *others = team.client.iter_sub_accounts()
+    books.record_listing([msgspec.structs.replace(account, monthly_cost=Decimal("1e19")), *others], now())
+    assert "This listing is not recorded in the ledger" in caplog.text
+    assert Ledger(team.ledger).files(SNAPSHOTS, "2026-12") == []
 
 
 def test_a_sync_records_no_listing_older_than_what_is_there(team: Team) -> None:

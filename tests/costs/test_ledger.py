@@ -170,6 +170,7 @@ def test_only_damaged_files(book: Book) -> None:
 
 def test_a_damaged_control_total_is_named(book: Book) -> None:
     book.seen("11-05 09:00", {1: "10"})
+    book.seen("11-06 09:00", {1: "10"})
     book.control("11-05 09:00", "12")
     book.control("11-06 09:00", "13")
     [_, newest] = book.ledger.files(CONTROL, "2026-11")
@@ -260,7 +261,7 @@ def test_only_months_are_months(tmp_path: Path) -> None:
 
 def test_an_empty_control_file_is_named(book: Book) -> None:
     book.seen("11-05 09:00", {1: "10"})
-    book.ledger.write(CONTROL, "2026-11", AT, "0" * 12, [])
+    book.ledger.write(CONTROL, "2026-11", local("11-05 09:00"), "0" * 12, [])
     report = book.report()
     assert report.control is None
     assert "Left out: the control total control/" in report.warnings[0]

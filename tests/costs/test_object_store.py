@@ -14,8 +14,10 @@ import pytest
 from aws_standin import Aws
 from books import Clock, local
 
+from airflow_provider_closeai.costs import Ledger
 from airflow_provider_closeai.costs.errors import NotWritten
 from airflow_provider_closeai.costs.store.files import atomic_write
+from airflow_provider_closeai.costs.store.kinds import SNAPSHOTS
 from airflow_provider_closeai.operators.costs import CostReportOperator, SnapshotCostsOperator
 from airflow_provider_closeai.operators.sub_accounts import DeleteSubAccountsOperator
 from airflow_provider_closeai.simulator import Simulator
@@ -143,3 +145,17 @@ def test_a_part_that_fails_leaves_no_object(s3: Any, monkeypatch: pytest.MonkeyP
         file.write(bytes(120 << 20))
     assert len(parts) >= 2
     assert names(s3, "") == []
+
+
+def test_what_another_host_wrote_is_seen(s3: Any, sim: Simulator) -> None:
+    """s3fs keeps what it listed for as long as the process lives."""
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    s3.create_bucket(Bucket="finance")
+    snapshot("evening")
+    ledger = Ledger(ObjectStoragePath(f"{ROOT}/ledger"))
+    [file] = ledger.files(SNAPSHOTS, "2026-11")
+    key = f"closeai/ledger/{file.name}"
+    other = key.replace(f"-{file.run}-", f"-{'b' * 12}-")
+    s3.copy_object(Bucket="finance", Key=other, CopySource={"Bucket": "finance", "Key": key})
+    assert [each.run for each in ledger.files(SNAPSHOTS, "2026-11")].count("b" * 12) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
@@ -216,7 +217,7 @@ def test_a_try_that_outlived_its_retry_takes_nothing_away(
     assert ledger.files(SNAPSHOTS, "2026-11") == [outlived.file, retry.file]
 
 
-@pytest.mark.parametrize("case", ["the first file", "nothing may be removed"])
+@pytest.mark.parametrize("case", ["the first file", "nothing may be removed", "a store says no"])
 def test_what_cannot_be_compared_or_taken_away_stays(
     recorder: Recorder, ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
@@ -224,15 +225,16 @@ def test_what_cannot_be_compared_or_taken_away_stays(
     if case == "the first file":
         (ledger.root / mine.name).write_text("cut")
     else:  # a folder that only takes new files
-        monkeypatch.setattr(Path, "unlink", _write_once)
+        refusal = PermissionError if case == "nothing may be removed" else ArithmeticError
+        monkeypatch.setattr(Path, "unlink", functools.partialmethod(_write_once, refusal))
     clock.at += timedelta(minutes=5)
     again = recorder.take(Platform(account(1), usage="7")).file
     assert ledger.files(SNAPSHOTS, "2026-11") == [mine, again]
 
 
-def _write_once(path: Path, missing_ok: bool = False) -> None:
+def _write_once(path: Path, refusal: type[Exception], missing_ok: bool = False) -> None:
     if not missing_ok:
-        raise PermissionError("write once")
+        raise refusal("write once")
 
 
 def test_a_listing_during_which_another_was_recorded_is_read_again(
@@ -433,3 +435,91 @@ def test_a_deletions_record_is_on_the_disk_first(
     folder = (ledger.root / file.name).parent
     assert synced[0].endswith(".partial")
     assert synced[1:] == [str(folder), str(folder.parent), str(ledger.root), str(ledger.root.parent)]
+
+
+def _seen(cost: str, balance: str | None = None, number: int = 1) -> SubAccount:
+    amount = None if balance is None else Decimal(balance)
+    return msgspec.structs.replace(account(number, cost), balance=amount)
+
+
+@pytest.mark.parametrize("balances", [(None, None), ("50", "50"), ("49", "50")])
+def test_a_deletion_whose_look_overlaps_an_earlier_snapshot_is_no_fall(
+    recorder: Recorder, ledger: Ledger, clock: Clock, balances: tuple[str | None, str | None]
+) -> None:
+    """The snapshot was begun before, and read the account after: at 23:55 of a last day a fall is a month."""
+    recorder.take(Platform(_seen("40.5", balances[0])), control_total=False)
+    clock.at += timedelta(seconds=10)
+    record = recorder.deleted([_seen("40.2", balances[1])], listed_at=clock.at)
+    assert ledger.read(record, ["monthly_cost"]) == [[Decimal("40.5")]]
+
+
+def test_a_deletion_after_a_counter_started_again_has_what_it_showed(
+    recorder: Recorder, ledger: Ledger, clock: Clock
+) -> None:
+    for order in (("29", "0"), ("0", "29")):
+        recorder.take(Platform(_seen(order[0], "98", 2)), run=order[0] * 12, control_total=False)
+        clock.at += timedelta(seconds=5)
+        record = recorder.deleted([_seen(order[1], "98", 2)], listed_at=clock.at)
+        assert ledger.read(record, ["monthly_cost"]) == [[Decimal(order[1])]]
+        clock.at += timedelta(hours=1)
+    began = clock.at
+    clock.at += timedelta(seconds=5)
+    recorder.take(Platform(_seen("0", "98", 3)), run="b" * 12, control_total=False)
+    record = recorder.deleted([_seen("29", "98", 3)], listed_at=began)
+    assert ledger.read(record, ["monthly_cost"]) == [[Decimal(0)]]
+
+
+def test_a_snapshot_that_is_written_after_the_record_of_a_deletion_shows_no_more(
+    recorder: Recorder, clock: Clock
+) -> None:
+    class Slow(Platform):
+        def iter_listing(self) -> Iterator[SubAccount | UnreadableItem]:
+            clock.at += timedelta(seconds=10)
+            recorder.deleted([_seen("40.2")], listed_at=clock.at)
+            clock.at += timedelta(seconds=20)
+            return super().iter_listing()
+
+    assert recorder.take(Slow(_seen("40.5")), control_total=False).total == Decimal("40.2")
+
+
+def test_two_snapshots_that_overlap_unseen_show_no_fall(recorder: Recorder, clock: Clock) -> None:
+    recorder.take(Platform(_seen("5.9")), run="b" * 12, control_total=False)
+    clock.at += timedelta(seconds=12)
+    assert recorder.take(Platform(_seen("5.5")), control_total=False).total == Decimal("5.9")
+    clock.at += timedelta(hours=1)
+    assert recorder.take(Platform(_seen("5.5")), run="c" * 12, control_total=False).total == Decimal("5.5")
+
+
+def test_the_first_look_after_a_turn_stays_whatever_its_retry_shows(
+    recorder: Recorder, ledger: Ledger, clock: Clock
+) -> None:
+    clock.at = local("11-01 00:05")
+    first = recorder.take(Platform(account(1, "0")), control_total=False).file
+    clock.at = local("11-01 00:25")
+    again = recorder.take(Platform(account(1, "0.1")), control_total=False).file
+    assert ledger.files(SNAPSHOTS, "2026-11") == [first, again]
+
+
+def test_a_control_total_counts_with_its_snapshot_only(
+    recorder: Recorder, ledger: Ledger, clock: Clock
+) -> None:
+    recorder.take(Platform(account(1, "80"), usage="80"))
+    clock.at += timedelta(minutes=9)
+    recorder.take(Platform(account(1, "81"), usage=NotSent("429")))
+    assert len(ledger.files(SNAPSHOTS, "2026-11")) == 1
+    assert Book(ledger.root, clock).report().main_difference is None
+
+
+def test_the_last_account_may_be_listed_once_more_before_it_is_deleted(
+    recorder: Recorder, ledger: Ledger, clock: Clock
+) -> None:
+    recorder.deleted([_seen("6")], listed_at=clock.at)
+    clock.at += timedelta(seconds=1)
+    recorder.take(Platform(_seen("6")), control_total=False)
+    clock.at += timedelta(days=1)
+    assert recorder.take(Platform(), run="b" * 12, control_total=False).total == 0
+
+
+def test_a_balance_of_no_size_that_money_has_is_left_out(recorder: Recorder, ledger: Ledger) -> None:
+    file = recorder.take(Platform(_seen("6", "1e19")), control_total=False).file
+    assert ledger.read(file, ["monthly_cost", "balance"]) == [[Decimal(6)], [None]]

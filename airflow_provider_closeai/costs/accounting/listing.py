@@ -61,9 +61,8 @@ def _unreadable(items: Iterable[SubAccount | UnreadableItem]) -> str:
 def _problem(item: SubAccount | UnreadableItem) -> str:
     if isinstance(item, UnreadableItem):
         return item.problem
-    amounts = {"monthly_cost": item.monthly_cost, "balance": item.balance}
-    absurd = [name for name, amount in amounts.items() if amount is not None and not is_bookable(amount)]
-    return f"{' and '.join(absurd)}: no money has that size" if absurd else ""
+    is_absurd = item.monthly_cost is not None and not is_bookable(item.monthly_cost)
+    return "monthly_cost: no money has that size" if is_absurd else ""
 
 
 def require_main_account(rows: Iterable[Observation], known: int | None, ledger: object) -> None:
@@ -132,7 +131,7 @@ def observations_of(accounts: Iterable[SubAccount]) -> list[Observation]:
             account.monthly_cost,
             account.created_at or "",
             account.enabled,
-            account.balance,
+            account.balance if account.balance is not None and is_bookable(account.balance) else None,
             json.dumps(pricing_record(account.pricing), ensure_ascii=False, separators=(",", ":")),
             account.user_id,
         )

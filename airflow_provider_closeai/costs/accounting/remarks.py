@@ -22,9 +22,9 @@ def remarks_of(report: Report) -> list[str]:
     }
     if vanished:
         remarks.append(
-            f"Not listed any more, and no deletion was recorded: {format_ids(list(vanished))}. What they "
-            f"spent in their last {max(vanished.values())} minutes at most is missing. Delete with "
-            "DeleteSubAccountsOperator(ledger=...)."
+            "Not listed any more, and since they last were, no deletion was recorded: "
+            f"{format_ids(list(vanished))}. What they spent in their last {max(vanished.values())} minutes "
+            "at most is missing. Delete with DeleteSubAccountsOperator(ledger=...)."
         )
     if report.missed_days:
         days = ", ".join(map(str, report.missed_days[:_SHOWN]))

@@ -194,8 +194,8 @@ class Ledger:
         """
         try:
             (self.root / file.name).unlink()
-        except OSError as error:  # a folder that only takes new files
-            log.warning("%s, of an earlier try, is not needed any more but stays: %s.", file.name, error)
+        except Exception as error:  # a folder that only takes new files, or whatever a store's library says
+            log.warning("%s, of an earlier try, is superseded but stays: %s.", file.name, reason(error))
 
 
 def _encode(kind: str, month: str, at: datetime, rows: Sequence[Any], extension: str) -> bytes:
@@ -236,6 +236,8 @@ def _file(kind: str, month: str, name: str) -> LedgerFile | None:
 
 def _names(folder: Any) -> list[str]:
     try:
+        if (store := getattr(folder, "fs", None)) is not None:
+            store.invalidate_cache()  # of listings: other hosts write, too
         return [path.name for path in folder.iterdir() if not path.name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError):
         return []

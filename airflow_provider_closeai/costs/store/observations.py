@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ _T = TypeVar("_T")
 _READ = ("billing_month", "sub_account_id", "alias", "monthly_cost", "created_at", "balance", "user_id")
 _COUNTERS = ("sub_account_id", "monthly_cost")
 _LOOKS = 3  # at a platform that others list all the time
+_LONGEST_LISTING = timedelta(minutes=15)  # so long after it began, it may still be read
 _LOOKED_AT = 3  # a listing need not say whose it is
 
 
@@ -71,36 +72,96 @@ def list_alone(
     )
 
 
+def in_order(
+    ledger: Ledger, month: Month, began: datetime, rows: Sequence[Observation]
+) -> Sequence[Observation]:
+    """
+    Return a listing's accounts so that none seems to fall, nor to be used, for an overlap with another look.
+
+    A snapshot that was begun before may have a later state of an account: then that is its state here, too.
+    A last record made since may have an earlier one: what was spent after that is in no record.
+
+    :param began: when the listing was begun.
+    :param rows: as they were listed.
+    """
+    for file in ledger.files(SNAPSHOTS, month.name):
+        if began - _LONGEST_LISTING <= file.at <= began:
+            rows = _with(rows, _states(ledger, file), is_first=False)
+    for file in ledger.files(DELETED, month.name):
+        if file.at >= began:
+            rows = _with(rows, _states(ledger, file), is_first=True)
+    return rows
+
+
 def after_snapshots(
-    ledger: Ledger, month: Month, listed_at: datetime, now: datetime, rows: list[Observation]
-) -> tuple[datetime, list[Observation]]:
+    ledger: Ledger, month: Month, listed_at: datetime, now: datetime, rows: Sequence[Observation]
+) -> tuple[datetime, Sequence[Observation]]:
     """
     Put the last records of accounts after what was listed meanwhile: there, the accounts are not deleted yet.
 
     :param listed_at: when their listing was begun.
     :param rows: as they were listed.
-    :returns: the time of the records, and of each account the later state: use lowers its balance, or raises
-        its counter where the balance says nothing.
+    :returns: the time of the records, and of each account the latest state that any of these looks has.
     """
-    meanwhile = [file for file in ledger.files(SNAPSHOTS, month.name) if listed_at < file.at <= now]
-    if not meanwhile:
-        return listed_at, rows
-    newest = meanwhile[-1]
+    at = listed_at
+    for file in ledger.files(SNAPSHOTS, month.name):
+        if listed_at - _LONGEST_LISTING <= file.at <= now + _LONGEST_LISTING:  # clocks are not all alike
+            at, states = max(at, file.at), _states(ledger, file)
+            if file.at <= listed_at:
+                rows = _with(rows, states, is_first=False)
+            else:
+                rows = _with(rows, states, is_first=True, is_last=True)
+    return at, rows
+
+
+_State = tuple[Decimal | None, Decimal | None]  # cost and balance
+
+
+def _states(ledger: Ledger, file: LedgerFile) -> dict[int, _State]:
     try:
-        ids, *cells = ledger.read(newest, (*_COUNTERS, "balance"))
-    except DamagedFile:  # a report names it
-        return newest.at, rows
-    seen = dict(zip(ids, zip(*cells, strict=True), strict=True))
-    known = ((row, seen.get(row.sub_account_id)) for row in rows)
-    return newest.at, [row if state is None else _later_state(row, *state) for row, state in known]
+        ids, *cells = ledger.read(file, (*_COUNTERS, "balance"))
+    except (DamagedFile, NotRead):  # a report names it
+        return {}
+    return dict(zip(ids, zip(*cells, strict=True), strict=True))
 
 
-def _later_state(row: Observation, cost: Decimal | None, balance: Decimal | None) -> Observation:
-    if balance is not None and row.balance is not None and balance != row.balance:
-        is_later = balance < row.balance
-    else:
-        is_later = cost is not None and (row.monthly_cost is None or cost > row.monthly_cost)
-    return msgspec.structs.replace(row, monthly_cost=cost, balance=balance) if is_later else row
+def _with(
+    rows: Sequence[Observation],
+    states: Mapping[int, _State],
+    *,
+    is_first: bool,
+    is_last: bool = False,
+) -> Sequence[Observation]:
+    """
+    Return accounts with the state of another look wherever theirs does not fit the order of the two.
+
+    :param is_first: whether theirs was begun before the other.
+    :param is_last: it counts after the other all the same.
+    """
+
+    def ordered(row: Observation) -> Observation:
+        own, other = (row.monthly_cost, row.balance), states.get(row.sub_account_id)
+        if other is None or other[0] is None:
+            return row
+        first, second = (own, other) if is_first else (other, own)
+        if _has_later_state(first, second) == is_last:
+            return row
+        return msgspec.structs.replace(row, monthly_cost=other[0], balance=other[1])
+
+    return [ordered(row) for row in rows]
+
+
+def _has_later_state(first: _State, second: _State) -> bool:
+    """
+    Return whether of two looks the one that was begun first has the later state of an account.
+
+    Use lowers its balance, or raises its counter where the balance says nothing. One that lost more than it
+    has left has started again.
+    """
+    (before, balance_before), (cost, balance) = first, second
+    if balance_before is not None and balance is not None and balance_before != balance:
+        return balance_before < balance
+    return before is not None and cost is not None and before > cost >= before - cost
 
 
 def is_empty_of(ledger: Ledger, month: str) -> bool:
@@ -178,8 +239,11 @@ def _read(ledger: Ledger, file: LedgerFile, month: Month, main: set[int]) -> Seq
 
 
 def _control(ledger: Ledger, month: Month, warnings: list[str]) -> ControlTotal | None:
-    """Read the newest control total; ``warnings`` takes what is wrong with newer files."""
+    """Read the newest control total of a snapshot; ``warnings`` takes what is wrong with newer files."""
+    looks = {file.at for file in ledger.files(SNAPSHOTS, month.name)}
     for file in reversed(ledger.files(CONTROL, month.name)):
+        if file.at not in looks:  # that was superseded: no costs are known at that moment
+            continue
         try:
             [amounts] = ledger.read(file, ["total_used"])
         except DamagedFile as error:
@@ -220,21 +284,23 @@ def accounts_left(ledger: Ledger, month: Month) -> tuple[LedgerFile | None, list
         for name in ledger.months(DELETED)
         if last.month <= name <= month.name
         for file in ledger.files(DELETED, name)
-        if file.at >= last.at  # what is listed after the record of its deletion was not deleted
+        if file.at >= last.at - _LONGEST_LISTING  # before it is deleted it may be listed once more
         for account_id in ledger.read(file, ["sub_account_id"])[0]
     }
     return last, [number for number in ledger.read(last, ["sub_account_id"])[0] if number not in deleted]
 
 
-def superseded(ledger: Ledger, file: LedgerFile) -> list[LedgerFile]:
+def superseded(ledger: Ledger, month: Month, file: LedgerFile) -> list[LedgerFile]:
     """
     Return the earlier snapshots of a file's run that show nothing which it does not show.
 
-    One with an account that is gone since, or with a counter that has started again since, is not among them.
+    One with an account that is gone since, or with a counter that has started again since, is not among them;
+    nor one that may be the first after a turn.
     """
     same_run = (other for other in ledger.files(file.kind, file.month) if other.run == file.run)
     earlier = [other for other in same_run if other.at <= file.at and other.name != file.name]
-    return [other for other in earlier if _shows_all_of(ledger, file, other)]
+    has_turned = Turn(month.start).closes
+    return [other for other in earlier if other.at > has_turned and _shows_all_of(ledger, file, other)]
 
 
 def _shows_all_of(ledger: Ledger, file: LedgerFile, earlier: LedgerFile) -> bool:
