@@ -300,6 +300,6 @@ class CloseAIClient:
         return grants.total_used
 
 
-def _sks(accounts: Sequence[SubAccount]) -> list[str]:
+def _sks(accounts: Sequence[SubAccount]) -> list[SecretToken]:
     failures.require_keys(accounts)
-    return [account.token.reveal() for account in accounts]  # the one place where tokens leave their box
+    return [account.token for account in accounts]

@@ -29,11 +29,13 @@ from airflow_provider_closeai.client.answers import LONGEST_MESSAGE, Attempt, Ou
 from airflow_provider_closeai.client.config import ClientConfig
 from airflow_provider_closeai.client.connections import LONGEST, Adapter, TooLong, wire
 from airflow_provider_closeai.client.errors import ConfigError
-from airflow_provider_closeai.client.models import encode
+from airflow_provider_closeai.client.models import SecretToken
 from airflow_provider_closeai.client.proxies import SOCKS_ERRORS, proxies_for
 from airflow_provider_closeai.client.retry_after import parse_date, parse_retry_after
 from airflow_provider_closeai.client.watchdog import Limit, ends
 
+# The one place where keys leave their box: what holds a body shows none in a traceback with locals.
+_ENCODER = msgspec.json.Encoder(decimal_format="number", enc_hook=SecretToken.reveal)
 _PIECE = 10 * 2**10  # as read from the wire: a packed one is a thousand times as long
 _CUT = "the connection was cut before a whole answer came"
 _ODD = "its answer is not HTTP"
@@ -77,7 +79,7 @@ class Transport:
         if auth:
             request.headers["Authorization"] = f"Bearer {self._config.key.reveal()}"
         if body is not None:
-            request.body = encode(body)
+            request.body = _ENCODER.encode(body)
             request.headers["Content-Length"] = str(len(request.body))
         return request
 

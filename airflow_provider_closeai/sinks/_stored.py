@@ -252,7 +252,8 @@ def is_part_shown(key: str, kept: str) -> bool:
     is_filled = len(middle) > 2 and len(set(middle)) == 1
     is_stump = len(key) < _KEY and 2 * len(key) < len(kept)
     shows_ends = begin + end >= len("sk-") + 4
-    return len(kept) >= _KEY and (is_stump or (shows_ends and (is_cut or is_filled)))
+    shows_both = begin >= len("sk-") and end >= 4 and len(key) <= len(kept)  # whatever word is between them
+    return len(kept) >= _KEY and (is_stump or shows_both or (shows_ends and (is_cut or is_filled)))
 
 
 def _length_of_same(one: str, other: str) -> int:

@@ -191,7 +191,7 @@ class SinkKeys:
         self.refused = frozenset()
         references: dict[int, str] = {}
         refusal = ""
-        keys = {account.id: account.token.reveal() for account in accounts}
+        tokens = {account.id: account.token for account in accounts}  # a traceback may show locals
         problem = "it returned no text that may be shown as the reference"
         with _no_bodies_in_logs():
             try:
@@ -200,7 +200,7 @@ class SinkKeys:
                 else:
                     kept = ((account.id, sink.deliver(account)) for account in accounts)
                 for account_id, reference in kept:
-                    if not isinstance(reference, str) or keys[account_id] in reference:
+                    if not isinstance(reference, str) or tokens[account_id].reveal() in reference:
                         break
                     references[account_id] = reference
             except SecretRefused as error:

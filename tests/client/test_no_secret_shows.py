@@ -24,6 +24,7 @@ from airflow_provider_closeai.client.errors import CloseAIError, safe_text
 from airflow_provider_closeai.client.models import SecretToken
 from airflow_provider_closeai.provisioning.health import check_bases
 from airflow_provider_closeai.simulator import Simulator
+from airflow_provider_closeai.sinks.base import SinkKeys
 from airflow_provider_closeai.simulator.faults import KINDS
 
 VALUE = "sk-" + 2 * "verysecret" + "1234"  # made up, and not written as a key is
@@ -177,6 +178,35 @@ def test_no_error_and_no_log_record_shows_a_secret(
         assert secret not in told
     assert caught.value.call == call
     assert caught.value.base in sim.base_urls
+
+
+class Down:
+    """A sink that is down."""
+
+    def deliver(self, account: Any) -> str:
+        raise OSError
+
+
+@pytest.mark.parametrize("call", ["update", "delete", "deliver"])
+def test_no_frame_of_an_error_holds_a_key(sim: Simulator, call: str) -> None:
+    """A reporter of errors shows the locals of all frames."""
+    token = sim.add_account("a")["token"]
+    client = client_of(sim, Sleeps(), max_attempts=2)
+    accounts = list(client.iter_sub_accounts())
+    if call != "deliver":
+        sim.fault(call, "status", status=500, body={}, times=None)
+    calls: dict[str, Callable[[], object]] = {
+        "update": lambda: client.update(accounts, "a", {"m": Decimal(1)}),
+        "delete": lambda: client.delete(accounts),
+        "deliver": lambda: SinkKeys(Down(), {}, str).deliver(accounts),
+    }
+    with pytest.raises(CloseAIError) as caught:
+        calls[call]()
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+    ours = [frame for frame in frames if "airflow_provider_closeai/" in frame.f_code.co_filename]
+    assert ours
+    for frame in ours:
+        assert token not in repr(frame.f_locals), frame
 
 
 def test_a_refused_key_is_not_told(sim: Simulator, caplog: pytest.LogCaptureFixture) -> None:

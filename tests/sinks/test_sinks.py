@@ -372,6 +372,8 @@ KEY = "sk-" + "".join(f"{number:x}{chr(65 + number)}" for number in range(24))  
         "-",
         "N/A",
         KEY[:6] + "0" * (len(KEY) - 10) + KEY[-4:],
+        f"{KEY[:6]}-REDACTED-{KEY[-4:]}",
+        f"{KEY[:8]}hiddenbyadmin{KEY[-4:]}",
     ],
 )
 @pytest.mark.parametrize("reference", ["{alias}", "{id}"])
