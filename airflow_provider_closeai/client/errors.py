@@ -10,7 +10,8 @@ import re
 from typing import ClassVar
 
 _HIDDEN = "sk-…"
-_KEY_LIKE = re.compile(r"(?<![A-Za-z0-9])(?:sk|Bearer)[-_ ][^\s\"',;<>]+", re.IGNORECASE)
+_KEY_LIKE = re.compile(r"(?<![A-Za-z0-9])(?:sk|Bearer)(?:[-_ ]|%2D)[^\s\"',;<>]+", re.IGNORECASE)
+_PREFIX, _LONG = "sk-", 12
 _MAX_TEXT = 300
 
 
@@ -21,6 +22,8 @@ def safe_text(text: str, key: str = "") -> str:
     :param key: the key that was sent, which a platform may quote, whatever it looks like.
     """
     keyless = text.replace(key, _HIDDEN) if key else text
+    if len(rest := key.removeprefix(_PREFIX)) >= _LONG:
+        keyless = keyless.replace(rest, _HIDDEN)
     printable = "".join(char if char.isprintable() else " " for char in _KEY_LIKE.sub(_HIDDEN, keyless))
     line = " ".join(printable.split())
     return line if len(line) <= _MAX_TEXT else line[: _MAX_TEXT - 1] + "…"

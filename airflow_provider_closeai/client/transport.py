@@ -134,7 +134,7 @@ class Transport:
                 status = response.status_code
                 content, headers = _content(response, longest), response.headers
         except (requests.RequestException, HTTPError, ValueError) as error:
-            failure = _network_failure(error, limit.is_over, timeouts)
+            failure = _network_failure(error, limit.is_over, timeouts, verify)
         except OSError:  # what Python raises for a CA bundle that it may not read
             failure = "no connection; may the CA bundle be read?"
         else:
@@ -174,7 +174,7 @@ def _refuse(problem: ValueError, content: bytes) -> NoReturn:
     raise problem
 
 
-def _network_failure(error: Exception, late: bool, timeouts: tuple[float, float]) -> str:
+def _network_failure(error: Exception, late: bool, timeouts: tuple[float, float], verify: bool | str) -> str:
     """Say in a few words what broke. The library's own text would show addresses and queries."""
     if late:
         return "no whole answer within the deadline"
@@ -200,6 +200,8 @@ def _network_failure(error: Exception, late: bool, timeouts: tuple[float, float]
         what, seconds = ("answer", timeouts[1]) if wire.sent else ("connection", timeouts[0])
         return f"no {what} within {seconds:.3g} s"
     if isinstance(error, requests.exceptions.SSLError):
+        if isinstance(verify, str):
+            return f"TLS failed; is {verify!r} ('verify', or the environment's) its authority's CA bundle?"
         return "TLS failed; if the certificate is your own authority's, set 'verify' to its CA bundle"
     if isinstance(error, requests.exceptions.ProxyError):
         return "the proxy failed"

@@ -88,6 +88,9 @@ def _entry(entry: object) -> tuple[str, Decimal]:
     model = str.__str__(entry["model"])
     if not model or model != model.strip():
         raise bad("model_pricing", f"names the model {model!r}", "give its name without spaces around it")
+    if "{{" in model or "{%" in model:
+        cure = 'write it as a value: [{"model": "{{ ... }}", "pricing_factor": 1}]'
+        raise bad("model_pricing", f"names the model {model!r}, and names are not rendered", cure)
     encodable("model_pricing", model, "give the model's exact name")
     unknown = sorted(set(entry) - _ENTRY_FIELDS, key=str)
     if unknown:

@@ -123,7 +123,7 @@ def _local(directory: Any) -> str:
     except TypeError:  # of a store
         text = ""
     text = re.sub(r"^file://(localhost)?(?=[/~])", "", text)
-    if not text or "://" in text or text.startswith("$") or "{{" in text:
+    if not text or re.match(r"\$|[A-Za-z][\w+.-]*:", text) or re.search(r"{[{%]", text):
         raise InvalidParameter(
             f"directory {str(directory)!r} is no folder of this host. Give one such as '/var/closeai/keys' "
             "or '~/closeai-keys': stores are not files, and templates and variables are not rendered in it. "

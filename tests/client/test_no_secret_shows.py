@@ -209,12 +209,14 @@ def test_no_frame_of_an_error_holds_a_key(sim: Simulator, call: str) -> None:
         assert token not in repr(frame.f_locals), frame
 
 
-def test_a_refused_key_is_not_told(sim: Simulator, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("quoted", ["sk-{}", "{}", "sk%2D{}"])
+def test_a_refused_key_is_not_told(sim: Simulator, caplog: pytest.LogCaptureFixture, quoted: str) -> None:
     caplog.set_level("DEBUG")
     key = "sk-wrong-but-still-secret"
 
     def reply(asked: Any) -> tuple[int, Any]:
-        return 401, {"error": {"message": f"Incorrect API key provided: {key}。"}}
+        said = quoted.format(key.removeprefix("sk-"))
+        return 401, {"error": {"message": f"Incorrect API key provided: {said}。"}}
 
     with platform(reply) as (origin, _):
         for extra in ({}, {"api_bases": origin}):

@@ -189,3 +189,14 @@ def test_what_is_connected_only_after_the_deadline_carries_nothing(
         assert asked == []
     assert seen.outcome is Outcome.NOT_SENT
     assert "within the deadline" in seen.detail
+
+
+def test_a_bundle_that_is_none_is_named(tls: ssl.SSLContext, tmp_path: Path) -> None:
+    """What to do is not to set what is set."""
+    bundle = tmp_path / "cut.pem"
+    bundle.write_text("-----BEGIN CERTIFICATE-----\n")
+    with platform(lambda asked: (200, OK), tls) as (origin, asked):
+        failed = attempt(origin, verify=str(bundle))
+        assert failed.outcome is Outcome.NOT_SENT
+        assert str(bundle) in failed.detail
+        assert asked == []

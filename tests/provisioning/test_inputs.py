@@ -423,3 +423,9 @@ def test_text_of_a_template_names_the_cure_and_shows_nothing() -> None:
 @pytest.mark.parametrize("balance", [1, "100", "12.50", 0.1, Decimal("7")])
 def test_a_balance_travels_as_it_is_written(balance: Any) -> None:
     assert str(CreateRequest.parse("a", {"m": 1}, balance).balance) == str(balance)
+
+
+def test_a_template_is_no_name_of_a_model() -> None:
+    for name in ("{{ params.model }}", "{% if 1 %}m"):
+        with pytest.raises(InvalidParameter, match="names are not rendered"):
+            inputs.pricing({name: 1})

@@ -407,7 +407,10 @@ def test_a_new_key_takes_an_old_ones_place(monkeypatch: pytest.MonkeyPatch, tmp_
 
 @pytest.mark.parametrize(
     "directory",
-    ["s3://bucket/keys", "", " ", "{{ var.value.keys }}", "$HOME/keys", None, 5, "file://server/keys"],
+    [
+        *("s3://bucket/keys", "s3:/bucket/keys", "file:/keys", "C:\\keys", "file://server/keys"),
+        *("", " ", "{{ var.value.keys }}", "{% if 1 %}keys", "$HOME/keys", None, 5),
+    ],
 )
 def test_a_folder_that_is_not_this_hosts_is_refused(directory: Any) -> None:
     with pytest.raises(InvalidParameter, match="is no folder of this host"):
