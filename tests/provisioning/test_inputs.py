@@ -428,4 +428,4 @@ def test_a_balance_travels_as_it_is_written(balance: Any) -> None:
 def test_a_template_is_no_name_of_a_model() -> None:
     for name in ("{{ params.model }}", "{% if 1 %}m"):
         with pytest.raises(InvalidParameter, match="names are not rendered"):
-            inputs.pricing({name: 1})
+            pricing({name: 1})
