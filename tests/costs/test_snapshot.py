@@ -523,3 +523,13 @@ def test_the_last_account_may_be_listed_once_more_before_it_is_deleted(
 def test_a_balance_of_no_size_that_money_has_is_left_out(recorder: Recorder, ledger: Ledger) -> None:
     file = recorder.take(Platform(_seen("6", "1e19")), control_total=False).file
     assert ledger.read(file, ["monthly_cost", "balance"]) == [[Decimal(6)], [None]]
+
+
+def test_a_refund_shows_however_often_is_listed(recorder: Recorder, clock: Clock) -> None:
+    """What a look takes over from one shortly before it must not go from look to look."""
+    costs = []
+    for number, cost in enumerate(("10", "9", "9")):
+        look = Platform(_seen(cost))
+        costs.append(recorder.take(look, run=f"{number}" * 12, control_total=False).total)
+        clock.at += timedelta(minutes=5)
+    assert costs[-1] == 9

@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 _READ = ("billing_month", "sub_account_id", "alias", "monthly_cost", "created_at", "balance", "user_id")
 _COUNTERS = ("sub_account_id", "monthly_cost")
 _LOOKS = 3  # at a platform that others list all the time
-_LONGEST_LISTING = timedelta(minutes=15)  # so long after it began, it may still be read
+_LONGEST_LISTING = timedelta(minutes=3)  # it may still be read then; less than lies between two runs
 _LOOKED_AT = 3  # a listing need not say whose it is
 
 
