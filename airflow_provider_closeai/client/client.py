@@ -211,11 +211,7 @@ class CloseAIClient:
         """
         if not self._may_filter(alias):
             return
-        try:
-            found = self._find(alias)
-        except errors.CloseAIError as error:
-            log.warning("%s", error)
-            found = []
+        found = self._find(alias)
         if found is not None and not {item.id for item in found}.issuperset(account_ids):
             log.warning(
                 "The platform's alias filter does not find all accounts of alias %r that are listed. It is "

@@ -14,8 +14,7 @@ What proves that none was missed, from the cheapest to the dearest:
 
 A total that is no more than a full page may count that page only: then the next page is asked. A page is
 taken for full unless it is shorter than the size that the platform itself says it used; 0 says nothing, and
--1 nothing where fewer came than the total says, or where there is none. A shorter one of a round number of
-accounts may be full all the same: the platform may have a cap, and say the size that it was asked for.
+-1 nothing where fewer came than the total says, or where there is none.
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ from airflow_provider_closeai.client.models import SubAccount, SubAccountPage, U
 ReadPage = Callable[[int, int, str | None], SubAccountPage]
 Item = SubAccount | UnreadableItem
 _MOST_ID = 2**63  # of an array's 8 bytes
-_ROUND = 5  # caps are multiples of it
 
 
 def read_all(
@@ -241,7 +239,7 @@ class _Reading:
 
     def _is_end(self, page: SubAccountPage) -> bool:
         length, size = _length(page), page.page_size or None
-        is_full = size is None or 0 < size <= length or length % _ROUND == 0
+        is_full = size is None or 0 < size <= length
         has_all = size != -1 or (page.total is not None and self.count >= page.total)
         if not length or (self._size == -1 and not is_full and has_all):
             return True

@@ -132,9 +132,26 @@ class PlainFields:
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.template_fields:
             value = _plain(value)
-            if value is None and getattr(self, name, None) is not None:
-                super().__setattr__("_became_none", (*self._became_none, name.removeprefix("is_")))
+            lost = {name} if value is None and vars(self).get(name) is not None else set()
+            if lost or name in self._became_none:
+                super().__setattr__("_became_none", tuple(sorted({*self._became_none} - {name} | lost)))
         super().__setattr__(name, value)
+
+    def require_given(self) -> None:
+        """
+        Check that what was given is still there.
+
+        :raises InvalidParameter: it is ``None`` now.
+        """
+        from airflow_provider_closeai.client.errors import InvalidParameter
+
+        if self._became_none:
+            names = ", ".join(name.removeprefix("is_") for name in self._became_none)
+            raise InvalidParameter(
+                f"{names}: what was given is None now that the task runs. Was the task that gives it "
+                "skipped, or marked success by hand, or is a variable not there? Give a value, or leave the "
+                "parameter out. Nothing was sent."
+            )
 
 
 def _plain(value: Any) -> Any:
@@ -182,14 +199,8 @@ class CloseAIOperator(PlainFields, BaseOperator):
     @contextlib.contextmanager
     def hook(self) -> Iterator[CloseAIHook]:
         """Yield the hook; an error of ours is logged as :func:`translate_errors` does."""
-        from airflow_provider_closeai.client.errors import InvalidParameter
         from airflow_provider_closeai.hooks.closeai import CloseAIHook
 
         with translate_errors():
-            if self._became_none:
-                raise InvalidParameter(
-                    f"{', '.join(self._became_none)}: what was given is None now that the task runs. Was the "
-                    "task that gives it skipped, or marked success by hand, or is a variable not there? Give "
-                    "a value, or leave the parameter out. Nothing was sent."
-                )
+            self.require_given()
             yield CloseAIHook(self.closeai_conn_id)

@@ -209,6 +209,7 @@ class CostReportOperator(PlainFields, BaseOperator):
         from airflow_provider_closeai.costs import ReportRequest, report
 
         with translate_errors(), _skips(self):
+            self.require_given()
             _arguments.require_notifiers(self.notifiers)
             request = ReportRequest.parse(
                 ledger=self.ledger,

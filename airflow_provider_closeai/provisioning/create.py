@@ -71,6 +71,7 @@ class CreateDecision:
     :param believe_from: the time from which absence may be believed, where an earlier post may have been
         executed; ``None``: there was none.
     :param before: ids that were there before the task's first post; ``None``: not known.
+    :param is_open: no listing has shown yet what an earlier post made, however long ago it was.
     :param needs_keys: the accounts' keys will be used.
     """
 
@@ -81,6 +82,7 @@ class CreateDecision:
         max_late: float,
         believe_from: float | None = None,
         before: Collection[int] | None = None,
+        is_open: bool = False,
         needs_keys: bool = False,
     ) -> None:
         self._request = request
@@ -102,8 +104,7 @@ class CreateDecision:
         self._last_failure: CloseAIError | None = None
         self._must_list = True
         #: Whether something may be there that the platform's filter misses: all is listed before a post.
-        self.must_read_all = believe_from is not None or self._posted_before
-        self._is_whole = False  # the last listing
+        self.must_read_all = is_open or believe_from is not None or self._posted_before
         self._has_read_all = False  # to confirm
         self._confirm_until: float | None = None
         self._pause = _FIRST_PAUSE
@@ -141,8 +142,9 @@ class CreateDecision:
             self._unchanged_since = ended
         if there.keys() - self._known.keys():
             self._fruitless = 0
-        self._listed, self._listed_at, self._must_list, self._is_whole = there, began, False, is_whole
-        self.must_read_all &= not is_whole
+        self._listed, self._listed_at, self._must_list = there, began, False
+        if is_whole and (self.believe_from is None or began >= self.believe_from):
+            self.must_read_all = False
         if unreadable:
             self._failure = refusals.unreadable(self._request, unreadable, more=self._has_posted)
         elif renamed:
@@ -233,12 +235,9 @@ class CreateDecision:
         """
         self._must_list = True
         if believe_from is not None:
+            self.must_read_all = True
             self.believe_from = max(believe_from, self.believe_from or believe_from)
         self._pause = _FIRST_PAUSE
-
-    def others_posted(self) -> None:
-        """Believe nothing that the platform's filter says: it may miss what others made."""
-        self.must_read_all = self._must_list or not self._is_whole
 
     def doubt_until(self, moment: float) -> None:
         """Believe absence no earlier than others do that run beside it: then all go on at once."""

@@ -181,3 +181,26 @@ def test_a_bound_of_a_roster_that_becomes_none_creates_nothing(
         SyncSubAccountsOperator(task_id="t", roster=roster, max_create="{{ none }}")
     assert run(dag).task("t") == "failed 1"
     assert len(sim.accounts()) == 1
+
+
+def test_a_report_without_the_budgets_that_were_given_is_none(dag: Any, tmp_path: Any) -> None:
+    dag.render_template_as_native_obj = True
+    with dag:
+        CostReportOperator(
+            task_id="t",
+            ledger=tmp_path,
+            month="previous",
+            output=tmp_path,
+            currency="CNY",
+            budgets="{{ var.value.get('budgets', None) }}",
+        )
+    assert run(dag).task("t") == "failed 1"
+
+
+def test_an_author_may_change_a_field(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, sim, "closeai_default")
+    sim.add_account("a")
+    operator = ListSubAccountsOperator(task_id="t", alias="{{ x }}")
+    operator.alias = None
+    operator.alias = "a"
+    assert len(operator.execute({})) == 1

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from shared_names import Names
 from support import Asked, fixed_client, item, jumping_clock, platform, run_create
 
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.local_state import Clock
-from airflow_provider_closeai.provisioning import runner
+from airflow_provider_closeai.provisioning.create import CreateDecision, List, Post, Wait
 from airflow_provider_closeai.provisioning.requests import CreateRequest
 
 
@@ -166,14 +165,15 @@ def test_after_a_lost_answer_a_look_at_everything_that_fails_posts_nothing() -> 
 
 
 def test_a_filter_that_cannot_be_asked_again_costs_no_create(caplog: pytest.LogCaptureFixture) -> None:
-    there, has_listed_all = Platform(reads=str.lower), []
+    there, refused = Platform(reads=str.lower), [False, True]
 
-    def reply(asked: Asked) -> tuple[int, Any]:
-        if asked.method == "GET" and int(asked.query["page_size"]) > 1:
+    def reply(asked: Asked) -> Any:
+        if refused and asked.method == "GET" and int(asked.query["page_size"]) > 1:
             if "alias" not in asked.query:
-                has_listed_all.append(True)
-            elif has_listed_all:
-                return 429, {"message": "slow down"}
+                refused[0] = True
+            elif all(refused):
+                refused.clear()
+                return 429, {"message": "slow down"}, {"Retry-After": "3600"}
         return there(asked)
 
     with platform(reply) as (origin, _), caplog.at_level(logging.WARNING):
@@ -200,28 +200,43 @@ def test_a_filter_that_missed_some_is_not_believed_where_it_finds_others() -> No
         assert sum(each.method == "POST" for each in asked) == 1
 
 
-@pytest.mark.parametrize("at_once", [False, True])
-def test_hosts_that_share_names_make_no_more_than_one_of_them(
-    host: Callable[[str], None], at_once: bool
-) -> None:
-    there, names = Platform(reads=str.lower), Names()
+def test_a_second_run_long_after_a_crash_does_not_believe_the_filter() -> None:
+    """Whoever posted is gone before a listing showed it, and the next run is no retry of his."""
+    there, time = Platform(reads=str.lower), jumping_clock()
 
-    def task(of: str) -> list[int]:
-        host(of)
-        time = jumping_clock()
-        clock = Clock(now=time.now, monotonic=time.monotonic, sleep=time.sleep, counter=of)
+    class Killed(BaseException):
+        pass
+
+    def killed(seconds: float) -> None:
+        raise Killed
+
+    def reply(asked: Asked) -> tuple[int, Any]:
+        answer = there(asked)
+        return (500, b"") if asked.method == "POST" else answer
+
+    with platform(reply) as (origin, asked):
         wanted = CreateRequest.parse("Team-A", {"gpt-4": 1}, 1, 2, settle=5)
-        made = runner.create(fixed_client(origin, clock=clock), wanted, runner.Try(names=names, task="t"))
-        return [account.id for account in made]
-
-    def meanwhile(name: str) -> None:
-        names.on_add = lambda name: None
-        assert task("two") == [1, 2]
-        host("one")
-
-    with platform(there) as (origin, asked):
-        if at_once:
-            names.on_add = meanwhile
-        for of in ("one", "two", "three"):
-            assert task(of) == [1, 2]
+        dying = Clock(now=time.now, monotonic=time.monotonic, sleep=killed)
+        with pytest.raises(Killed):
+            run_create(fixed_client(origin, clock=dying), wanted)
+        time.sleep(3600)
+        assert [account.id for account in run_create(fixed_client(origin, clock=time), wanted)] == [1, 2]
         assert sum(each.method == "POST" for each in asked) == 1
+
+
+def test_a_look_at_everything_from_before_a_late_post_is_no_proof() -> None:
+    """A whole listing that was made for another alias, or for a roster, while the post may still come."""
+    decision = CreateDecision(
+        CreateRequest.parse("a", {"m": 1}, 1, 2, settle=5), max_late=60, believe_from=65.0
+    )
+    decision.listed([], [], 0.0, 1.0, is_whole=True)
+    at = 1.0
+    while not isinstance(step := decision.next_step(at), Post):
+        if isinstance(step, Wait):
+            at += step.seconds
+            continue
+        assert isinstance(step, List)
+        decision.listed([], [], at, at, is_whole=step.is_whole)
+        has_seen_all = step.is_whole
+    assert has_seen_all
+    assert at >= 65

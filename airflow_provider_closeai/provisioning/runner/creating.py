@@ -118,7 +118,8 @@ def _advance(
     client: CloseAIClient, creations: Sequence[Creation], listings: Listings, lock: CreateLock | None
 ) -> bool:
     """Go on until all have listed or waited once more; returns whether any of them is not over."""
-    lists: list[List] = []
+    lists: list[Creation] = []
+    whole: list[Creation] = []
     waits, unclaimed = [], []
     doubts = [each.decision.believe_from for each in creations if not each.is_over]
     until = max((each for each in doubts if each is not None), default=0.0)
@@ -128,7 +129,7 @@ def _advance(
         each.decision.doubt_until(until)
         step = each.advance()
         if isinstance(step, List):
-            lists.append(step)
+            (whole if step.is_whole else lists).append(each)
         elif isinstance(step, Wait):
             waits.append(step.seconds)
         elif isinstance(step, Post):
@@ -136,10 +137,9 @@ def _advance(
         elif each.error is not None and each.is_hopeless:
             for other in creations:
                 other.give_up(each.error)
-    if lists:
+    if lists or whole:
         # All of them: else each would list while the others wait, and nobody would sleep.
-        is_whole = any(each.is_whole for each in lists)
-        _list(listings, [each for each in creations if not each.is_over], is_whole=is_whole)
+        _list(listings, [each for each in creations if not each.is_over], whole)
     elif lock is not None and unclaimed:
         lock.acquire([each.request.alias for each in creations if not each.is_over])
         for each in creations:
@@ -149,15 +149,16 @@ def _advance(
     return any(not each.is_over for each in creations)
 
 
-def _list(listings: Listings, creations: Sequence[Creation], *, is_whole: bool) -> None:
+def _list(listings: Listings, creations: Sequence[Creation], whole: Collection[Creation]) -> None:
+    """List the aliases of creates; where some want all accounts listed, all."""
     try:
-        listing = listings.read([each.request.alias for each in creations], is_whole=is_whole)
+        listing = listings.read([each.request.alias for each in creations], is_whole=bool(whole))
     except CloseAIError as error:
-        if is_whole:
+        if whole:
             log.warning("Whether the platform's alias filter finds all accounts is not known: %s", error)
         for each in creations:
             # Where all that is wanted was made, a look at everything only helps the next task.
-            if not is_whole or (each.decision.must_read_all and not each.decision.is_confirming):
+            if not whole or (each in whole and not each.decision.is_confirming):
                 each.give_up(error)
         return
     for each in creations:

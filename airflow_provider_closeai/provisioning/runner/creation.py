@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -82,10 +81,12 @@ class Creation:
             max_late=client.config.max_late,
             believe_from=self._journal.believe_from,
             before=self._journal.before,
+            is_open=self._journal.is_open,
             needs_keys=needs_keys,
         )
         self._accounts: tuple[SubAccount, ...] | None = None
         self.error: CloseAIError | None = None
+        self._is_filter_unknown = False  # it may have missed what was made, and could not be asked again
         self.is_hopeless = False  # what went wrong here would go wrong for every alias
 
     @property
@@ -102,8 +103,6 @@ class Creation:
             ends = self._lock.believe_from(self.request.alias, self._limits)
             if not self.decision.is_listed_since(max(ends, self._now() - self.request.settle)):
                 self.decision.look_again(ends if ends > self._now() else None)
-            if ends > -math.inf:
-                self.decision.others_posted()
 
     def advance(self) -> List | Wait | Post | None:
         """Go on until a listing, time or a claim is needed; ``None``: it is over."""
@@ -118,7 +117,7 @@ class Creation:
                 self._post(step.count)
             elif isinstance(step, Done):
                 self._accounts = step.accounts
-                if self.decision.is_settled:
+                if self.decision.is_settled and not self._is_filter_unknown:
                     self._journal.settled(self._before)
                     if self._lock is not None:
                         self._lock.settled(self.request.alias)
@@ -159,7 +158,11 @@ class Creation:
         times, is_whole = (listing.began, listing.ended), listing.is_whole
         self.decision.listed(accounts, unreadable, *times, renamed, is_whole=is_whole)
         if is_whole and shown is not None and (missed := {each.id for each in accounts} - shown):
-            self._client.check_filter(alias, missed)
+            try:
+                self._client.check_filter(alias, missed)
+            except CloseAIError as error:
+                log.warning("Whether the platform's alias filter finds all accounts is not known: %s", error)
+                self._is_filter_unknown = True
 
     @property
     def _before(self) -> frozenset[int]:
