@@ -93,7 +93,7 @@ def snapshot(
         last, left = observations.accounts_left(ledger, month)
         if last is not None:
             listing.refuse_empty(last.name, last.rows, left)
-    rows = observations.in_order(ledger, month, began, listing.observations_of(accounts))
+    rows = observations.before_deletions(ledger, month, began, listing.observations_of(accounts))
     listing.require_main_account(rows, observations.main_account(ledger), ledger.root)
     without = [account.id for account in accounts if account.monthly_cost is None]
     if without:

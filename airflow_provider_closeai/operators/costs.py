@@ -209,7 +209,6 @@ class CostReportOperator(PlainFields, BaseOperator):
         from airflow_provider_closeai.costs import ReportRequest, report
 
         with translate_errors(), _skips(self):
-            self.require_given()
             _arguments.require_notifiers(self.notifiers)
             request = ReportRequest.parse(
                 ledger=self.ledger,
@@ -230,6 +229,7 @@ class CostReportOperator(PlainFields, BaseOperator):
                 public_url=self.public_url,
                 open_path=folder,
             )
+            self.require_given()
             result = report(
                 request,
                 run=_runs.run_of(context),

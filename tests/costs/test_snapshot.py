@@ -442,17 +442,6 @@ def _seen(cost: str, balance: str | None = None, number: int = 1) -> SubAccount:
     return msgspec.structs.replace(account(number, cost), balance=amount)
 
 
-@pytest.mark.parametrize("balances", [(None, None), ("50", "50"), ("49", "50")])
-def test_a_deletion_whose_look_overlaps_an_earlier_snapshot_is_no_fall(
-    recorder: Recorder, ledger: Ledger, clock: Clock, balances: tuple[str | None, str | None]
-) -> None:
-    """The snapshot was begun before, and read the account after: at 23:55 of a last day a fall is a month."""
-    recorder.take(Platform(_seen("40.5", balances[0])), control_total=False)
-    clock.at += timedelta(seconds=10)
-    record = recorder.deleted([_seen("40.2", balances[1])], listed_at=clock.at)
-    assert ledger.read(record, ["monthly_cost"]) == [[Decimal("40.5")]]
-
-
 def test_a_deletion_after_a_counter_started_again_has_what_it_showed(
     recorder: Recorder, ledger: Ledger, clock: Clock
 ) -> None:
@@ -480,14 +469,6 @@ def test_a_snapshot_that_is_written_after_the_record_of_a_deletion_shows_no_more
             return super().iter_listing()
 
     assert recorder.take(Slow(_seen("40.5")), control_total=False).total == Decimal("40.2")
-
-
-def test_two_snapshots_that_overlap_unseen_show_no_fall(recorder: Recorder, clock: Clock) -> None:
-    recorder.take(Platform(_seen("5.9")), run="b" * 12, control_total=False)
-    clock.at += timedelta(seconds=12)
-    assert recorder.take(Platform(_seen("5.5")), control_total=False).total == Decimal("5.9")
-    clock.at += timedelta(hours=1)
-    assert recorder.take(Platform(_seen("5.5")), run="c" * 12, control_total=False).total == Decimal("5.5")
 
 
 def test_the_first_look_after_a_turn_stays_whatever_its_retry_shows(
@@ -525,11 +506,13 @@ def test_a_balance_of_no_size_that_money_has_is_left_out(recorder: Recorder, led
     assert ledger.read(file, ["monthly_cost", "balance"]) == [[Decimal(6)], [None]]
 
 
-def test_a_refund_shows_however_often_is_listed(recorder: Recorder, clock: Clock) -> None:
-    """What a look takes over from one shortly before it must not go from look to look."""
-    costs = []
-    for number, cost in enumerate(("10", "9", "9")):
-        look = Platform(_seen(cost))
-        costs.append(recorder.take(look, run=f"{number}" * 12, control_total=False).total)
-        clock.at += timedelta(minutes=5)
-    assert costs[-1] == 9
+@pytest.mark.parametrize(("first", "second"), [(("100", None), ("80", None)), (("30", "70"), ("36", "164"))])
+def test_a_refund_or_a_new_balance_is_recorded_as_it_is_listed(
+    recorder: Recorder, ledger: Ledger, clock: Clock, first: Any, second: Any
+) -> None:
+    recorder.take(Platform(_seen(*first)), run="b" * 12, control_total=False)
+    clock.at += timedelta(minutes=2)
+    assert recorder.take(Platform(_seen(*second)), control_total=False).total == Decimal(second[0])
+    clock.at += timedelta(minutes=2)
+    record = recorder.deleted([_seen(*second)], listed_at=clock.at)
+    assert ledger.read(record, ["monthly_cost"]) == [[Decimal(second[0])]]

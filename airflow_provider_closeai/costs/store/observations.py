@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TypeVar
@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 _READ = ("billing_month", "sub_account_id", "alias", "monthly_cost", "created_at", "balance", "user_id")
 _COUNTERS = ("sub_account_id", "monthly_cost")
 _LOOKS = 3  # at a platform that others list all the time
-_LONGEST_LISTING = timedelta(minutes=3)  # it may still be read then; less than lies between two runs
+_LONGEST_DELETION = timedelta(minutes=3)  # after its record; until then the account may be listed
 _LOOKED_AT = 3  # a listing need not say whose it is
 
 
@@ -72,24 +72,20 @@ def list_alone(
     )
 
 
-def in_order(
+def before_deletions(
     ledger: Ledger, month: Month, began: datetime, rows: Sequence[Observation]
 ) -> Sequence[Observation]:
     """
-    Return a listing's accounts so that none seems to fall, nor to be used, for an overlap with another look.
+    Return a listing's accounts with the earlier state where last records were made while it was read.
 
-    A snapshot that was begun before may have a later state of an account: then that is its state here, too.
-    A last record made since may have an earlier one: what was spent after that is in no record.
+    The records come after it: a later state here would be a fall there.
 
     :param began: when the listing was begun.
     :param rows: as they were listed.
     """
-    for file in ledger.files(SNAPSHOTS, month.name):
-        if began - _LONGEST_LISTING <= file.at <= began:
-            rows = _with(rows, _states(ledger, file), is_first=False)
     for file in ledger.files(DELETED, month.name):
         if file.at >= began:
-            rows = _with(rows, _states(ledger, file), is_first=True)
+            rows = _states_of(rows, ledger, file, is_later=False)
     return rows
 
 
@@ -101,67 +97,45 @@ def after_snapshots(
 
     :param listed_at: when their listing was begun.
     :param rows: as they were listed.
-    :returns: the time of the records, and of each account the latest state that any of these looks has.
+    :returns: the time of the records, and of each account the later state.
     """
     at = listed_at
     for file in ledger.files(SNAPSHOTS, month.name):
-        if listed_at - _LONGEST_LISTING <= file.at <= now + _LONGEST_LISTING:  # clocks are not all alike
-            at, states = max(at, file.at), _states(ledger, file)
-            if file.at <= listed_at:
-                rows = _with(rows, states, is_first=False)
-            else:
-                rows = _with(rows, states, is_first=True, is_last=True)
+        if listed_at < file.at <= now:
+            at, rows = file.at, _states_of(rows, ledger, file, is_later=True)
     return at, rows
 
 
-_State = tuple[Decimal | None, Decimal | None]  # cost and balance
-
-
-def _states(ledger: Ledger, file: LedgerFile) -> dict[int, _State]:
+def _states_of(
+    rows: Sequence[Observation], ledger: Ledger, file: LedgerFile, *, is_later: bool
+) -> Sequence[Observation]:
+    """Return accounts, each in the later or the earlier of its own state and that of a look meanwhile."""
     try:
         ids, *cells = ledger.read(file, (*_COUNTERS, "balance"))
     except (DamagedFile, NotRead):  # a report names it
-        return {}
-    return dict(zip(ids, zip(*cells, strict=True), strict=True))
+        return rows
+    states = dict(zip(ids, zip(*cells, strict=True), strict=True))
 
-
-def _with(
-    rows: Sequence[Observation],
-    states: Mapping[int, _State],
-    *,
-    is_first: bool,
-    is_last: bool = False,
-) -> Sequence[Observation]:
-    """
-    Return accounts with the state of another look wherever theirs does not fit the order of the two.
-
-    :param is_first: whether theirs was begun before the other.
-    :param is_last: it counts after the other all the same.
-    """
-
-    def ordered(row: Observation) -> Observation:
-        own, other = (row.monthly_cost, row.balance), states.get(row.sub_account_id)
-        if other is None or other[0] is None:
+    def chosen(row: Observation) -> Observation:
+        cost, balance = states.get(row.sub_account_id, (None, None))
+        if cost is None or _is_later(row, cost, balance) == is_later:
             return row
-        first, second = (own, other) if is_first else (other, own)
-        if _has_later_state(first, second) == is_last:
-            return row
-        return msgspec.structs.replace(row, monthly_cost=other[0], balance=other[1])
+        return msgspec.structs.replace(row, monthly_cost=cost, balance=balance)
 
-    return [ordered(row) for row in rows]
+    return [chosen(row) for row in rows]
 
 
-def _has_later_state(first: _State, second: _State) -> bool:
+def _is_later(row: Observation, cost: Decimal, balance: Decimal | None) -> bool:
     """
-    Return whether of two looks the one that was begun first has the later state of an account.
+    Return whether an account's state is later than that of a look which was begun after it.
 
     Use lowers its balance, or raises its counter where the balance says nothing. One that lost more than it
     has left has started again.
     """
-    (before, balance_before), (cost, balance) = first, second
-    if balance_before is not None and balance is not None and balance_before != balance:
-        return balance_before < balance
-    return before is not None and cost is not None and before > cost >= before - cost
+    own = row.monthly_cost
+    if row.balance is not None and balance is not None and row.balance != balance:
+        return row.balance < balance
+    return own is not None and own > cost >= own - cost
 
 
 def is_empty_of(ledger: Ledger, month: str) -> bool:
@@ -284,7 +258,7 @@ def accounts_left(ledger: Ledger, month: Month) -> tuple[LedgerFile | None, list
         for name in ledger.months(DELETED)
         if last.month <= name <= month.name
         for file in ledger.files(DELETED, name)
-        if file.at >= last.at - _LONGEST_LISTING  # before it is deleted it may be listed once more
+        if file.at >= last.at - _LONGEST_DELETION  # before it is deleted it may be listed once more
         for account_id in ledger.read(file, ["sub_account_id"])[0]
     }
     return last, [number for number in ledger.read(last, ["sub_account_id"])[0] if number not in deleted]
