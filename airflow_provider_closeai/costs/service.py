@@ -93,7 +93,7 @@ def snapshot(
         last, left = observations.accounts_left(ledger, month)
         if last is not None:
             listing.refuse_empty(last.name, last.rows, left)
-    rows = observations.before_deletions(ledger, month, began, listing.observations_of(accounts))
+    rows = observations.as_in_last_records(ledger, month, began, listing.observations_of(accounts))
     listing.require_main_account(rows, observations.main_account(ledger), ledger.root)
     without = [account.id for account in accounts if account.monthly_cost is None]
     if without:
@@ -222,7 +222,7 @@ def record_deleted(
     key = run_key((run or Run()).key, listed_at, *(account.id for account in accounts))
     listed = listing.observations_of(listing.require_recordable(accounts))
     listing.require_main_account(listed, observations.main_account(request.ledger), request.ledger.root)
-    at, rows = observations.after_snapshots(request.ledger, month, listed_at, now, listed)
+    at, rows = observations.as_in_snapshots(request.ledger, month, listed_at, now, listed)
     file = request.ledger.write(DELETED, month.name, at, key, rows)
     log.info("%s: the last records of %d sub-accounts.", file.name, file.rows)
     return file

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -236,7 +236,7 @@ class CloseAIHook(BaseHook):
         alias: str | None = None,
         sks: Any = None,
         *,
-        record: Callable[[Sequence[SubAccount]], None] | None = None,
+        record: runner.Record | None = None,
         **options: Unpack[DeleteOptions],
     ) -> list[SubAccount]:
         """
@@ -245,7 +245,7 @@ class CloseAIHook(BaseHook):
         :param sub_accounts: ids or records. Give exactly one of ``sub_accounts``, ``alias`` and ``sks``.
         :param alias: all accounts with exactly this alias.
         :param sks: keys.
-        :param record: is given the accounts just before they are deleted.
+        :param record: is given the accounts just before they are deleted, and when their listing was begun.
         :param options: ``missing``, ``max_delete``, ``batch_size``, ``dry_run``.
         :returns: the accounts as they were just before.
         """
@@ -260,7 +260,7 @@ class CloseAIHook(BaseHook):
         deliver_to: TokenSink,
         count: int | str = 1,
         *,
-        record: Callable[[Sequence[SubAccount]], None] | None = None,
+        record: runner.Record | None = None,
         context: Context | None = None,
         **options: Unpack[RotateOptions],
     ) -> runner.Rotation:
@@ -272,7 +272,7 @@ class CloseAIHook(BaseHook):
         :param balance: virtual balance of each new account.
         :param deliver_to: the sink that gets the keys.
         :param count: how many accounts that are not old shall exist.
-        :param record: is given the accounts just before they are deleted.
+        :param record: is given the accounts just before they are deleted, and when their listing was begun.
         :param context: as in :meth:`create_sub_accounts`.
         :param options: ``every``, ``grace``, ``max_rotate``, ``rotate_from``, ``batch_size``, ``settle``.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from datetime import timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
@@ -285,11 +285,9 @@ class CostReportOperator(PlainFields, BaseOperator):
 
 def deletion_recorder(
     ledger: str | os.PathLike[str] | None, context: Context, time_zone: str | tzinfo = defaults.TIME_ZONE
-) -> Callable[[Sequence[SubAccount]], None] | None:
+) -> Callable[[Sequence[SubAccount], datetime], None] | None:
     """
     Return what records accounts in a ledger just before they are deleted; ``None`` without a ledger.
-
-    Call it before the accounts are listed: their counters count as of this moment.
 
     :param time_zone: where the billing month turns.
     :raises InvalidParameter: the ledger or the time zone is not valid.
@@ -299,10 +297,10 @@ def deletion_recorder(
     from airflow_provider_closeai.costs import DeletionRequest, record_deleted
 
     request = DeletionRequest.parse(ledger=ledger, time_zone=time_zone, open_path=folder)
-    began, run = _runs.now(), _runs.run_of(context)
+    run = _runs.run_of(context)
 
-    def record(accounts: Sequence[SubAccount]) -> None:
-        record_deleted(request, accounts, began, run=run, clock=_runs.now)
+    def record(accounts: Sequence[SubAccount], listed_at: datetime) -> None:
+        record_deleted(request, accounts, listed_at, run=run, clock=_runs.now)
 
     return record
 

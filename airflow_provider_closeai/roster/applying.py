@@ -263,8 +263,8 @@ class _Execution:
             dry_run=False,
         )
         books = self._look.books
-        record = None if books is None else lambda accounts: books.record_deleted(accounts, at)
-        self._sent_deletions = send_deletions(self._client, accounts, request, record)
+        record = None if books is None else books.record_deleted
+        self._sent_deletions = send_deletions(self._client, accounts, at, request, record)
         self._listings.watch(self._sent_deletions)
 
     def _conclude_deletions(self) -> None:

@@ -83,7 +83,7 @@ def test_zones(sim: Simulator, clock: Clock, tmp_path: Path, zone: Any) -> None:
     assert report(tmp_path, time_zone=zone, month="current")["billing_month"] == "2026-12"
     record = deletion_recorder(tmp_path / "ledger", context_of(), zone)
     assert record is not None
-    record(list(CloseAIHook().iter_sub_accounts()))
+    record(list(CloseAIHook().iter_sub_accounts()), clock())
     assert [path.name for path in (tmp_path / "ledger/deleted").iterdir()] == ["billing_month=2026-12"]
 
 

@@ -163,7 +163,7 @@ def test_the_last_records_of_a_deletion(sim: Simulator, clock: Clock, tmp_path: 
     assert deletion_recorder(None, context_of()) is None
     record = deletion_recorder(str(tmp_path / "ledger"), context_of())
     assert record is not None
-    record(list(CloseAIHook().iter_sub_accounts()))
+    record(list(CloseAIHook().iter_sub_accounts()), clock())
     [file] = (tmp_path / "ledger/deleted/billing_month=2026-11").iterdir()
     assert "12.00000001" in file.read_text()
 

@@ -26,7 +26,7 @@ from airflow_provider_closeai.costs import (
     record_deleted,
     snapshot,
 )
-from airflow_provider_closeai.costs.errors import NothingToDo, SnapshotRefused
+from airflow_provider_closeai.costs.errors import NothingToDo, NotRead, SnapshotRefused
 from airflow_provider_closeai.costs.store.kinds import CONTROL, DELETED, SNAPSHOTS
 from airflow_provider_closeai.simulator import Simulator
 
@@ -267,14 +267,15 @@ def test_a_listing_during_which_another_was_recorded_is_read_again(
 @pytest.mark.parametrize(
     ("listed", "meanwhile", "recorded"),
     [
-        (("59.5", "40"), ("60", "39.5"), "60"),  # the snapshot read it later
-        (("60", "39.5"), ("59.5", "40"), "60"),
+        (("59.5", "40"), ("60", "39.5"), "60"),
+        (("0", "100"), ("7", "100"), "7"),  # used for the first time
+        (("8", "2"), ("11", "99"), "11"),  # its balance was filled up
         (("59", "40"), ("0.1", "39.9"), "0.1"),  # its month turned in between
-        (("60", "100"), ("59", "100"), "60"),  # a balance that does not move
+        (("60", "100"), ("59", "100"), "59"),  # a refund, or the other order
         (("60", None), (None, None), "60"),
     ],
 )
-def test_a_deletion_has_the_later_of_two_states_that_overlap(
+def test_a_deletion_says_what_a_snapshot_says_that_was_begun_after_its_look(
     recorder: Recorder, ledger: Ledger, clock: Clock, listed: Any, meanwhile: Any, recorded: str
 ) -> None:
     def state(cost: str | None, balance: str | None) -> SubAccount:
@@ -458,17 +459,46 @@ def test_a_deletion_after_a_counter_started_again_has_what_it_showed(
     assert ledger.read(record, ["monthly_cost"]) == [[Decimal(0)]]
 
 
-def test_a_snapshot_that_is_written_after_the_record_of_a_deletion_shows_no_more(
-    recorder: Recorder, clock: Clock
-) -> None:
-    class Slow(Platform):
-        def iter_listing(self) -> Iterator[SubAccount | UnreadableItem]:
-            clock.at += timedelta(seconds=10)
-            recorder.deleted([_seen("40.2")], listed_at=clock.at)
-            clock.at += timedelta(seconds=20)
-            return super().iter_listing()
+class _Slow(Platform):
+    """A platform at which an account is recorded and deleted while all are listed."""
 
-    assert recorder.take(Slow(_seen("40.5")), control_total=False).total == Decimal("40.2")
+    def __init__(self, recorder: Recorder, recorded: SubAccount, listed: SubAccount) -> None:
+        super().__init__(listed)
+        self._recorder, self._recorded = recorder, recorded
+
+    def iter_listing(self) -> Iterator[SubAccount | UnreadableItem]:
+        clock = self._recorder.clock
+        clock.at += timedelta(seconds=10)
+        self._recorder.deleted([self._recorded], listed_at=clock.at)
+        clock.at += timedelta(seconds=20)
+        return super().iter_listing()
+
+
+@pytest.mark.parametrize("listed", [("40.5", "59"), ("40", "60"), ("91", "500"), ("0", "59"), ("7", None)])
+def test_a_snapshot_that_is_written_after_the_record_of_a_deletion_says_what_that_says(
+    recorder: Recorder, listed: Any
+) -> None:
+    slow = _Slow(recorder, _seen("40.2", "59.3"), _seen(*listed))
+    assert recorder.take(slow, control_total=False).total == Decimal("40.2")
+
+
+def test_a_store_that_gives_no_file_this_time_stops_a_deletion(
+    recorder: Recorder, ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = clock.at
+    clock.at += timedelta(minutes=1)
+    seen = recorder.take(Platform(account(1, "12")), control_total=False).file
+
+    def fail(path: Path) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fail)
+        with pytest.raises(NotRead, match="A retry is safe"):
+            recorder.deleted([account(1, "10")], listed_at=began)
+    assert ledger.files(DELETED, "2026-11") == []
+    (ledger.root / seen.name).write_text("cut")
+    assert recorder.deleted([account(1, "10")], listed_at=began).rows == 1
 
 
 def test_the_first_look_after_a_turn_stays_whatever_its_retry_shows(
@@ -491,9 +521,11 @@ def test_a_control_total_counts_with_its_snapshot_only(
     assert Book(ledger.root, clock).report().main_difference is None
 
 
+@pytest.mark.parametrize("seconds", [0, 14 * 60 * 60 + 59 * 60 + 59.5], ids=["on a day", "at the turn"])
 def test_the_last_account_may_be_listed_once_more_before_it_is_deleted(
-    recorder: Recorder, ledger: Ledger, clock: Clock
+    recorder: Recorder, ledger: Ledger, clock: Clock, seconds: float
 ) -> None:
+    clock.at = local("11-30 09:00") + timedelta(seconds=seconds)
     recorder.deleted([_seen("6")], listed_at=clock.at)
     clock.at += timedelta(seconds=1)
     recorder.take(Platform(_seen("6")), control_total=False)

@@ -197,6 +197,10 @@ def test_a_delete_that_is_declined_since_keys_are_gone_ends_well(does: int) -> N
 def test_keys_that_are_hidden_change_and_record_nothing() -> None:
     there = Platform(item(1), item(2), masks=True)
     recorded: list[Any] = []
+
+    def record(*given: Any) -> None:
+        recorded.append(given)
+
     with platform(there) as (origin, _):
         client = fixed_client(origin)
         key = there.items[0]["token"]
@@ -205,9 +209,9 @@ def test_keys_that_are_hidden_change_and_record_nothing() -> None:
             lambda: runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, sub_accounts=[1])),
             lambda: runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, sks=[key])),
             lambda: runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, sks=[key], dry_run=True)),
-            lambda: runner.delete(client, DeleteRequest.parse(alias="a"), recorded.append),
-            lambda: runner.delete(client, DeleteRequest.parse(sub_accounts=[1, 77]), recorded.append),
-            lambda: runner.delete(client, DeleteRequest.parse(sks=[key]), recorded.append),
+            lambda: runner.delete(client, DeleteRequest.parse(alias="a"), record),
+            lambda: runner.delete(client, DeleteRequest.parse(sub_accounts=[1, 77]), record),
+            lambda: runner.delete(client, DeleteRequest.parse(sks=[key]), record),
             lambda: runner.delete(client, DeleteRequest.parse(sks=[key], dry_run=True)),
             lambda: ensure(origin, needs_keys=True),
             lambda: ensure(origin, 3, needs_keys=True),

@@ -163,14 +163,37 @@ def test_last_costs_are_recorded_before_the_deletion_and_a_record_that_fails_sto
     turn(0), turn(90)
     seen: list[Any] = []
 
-    def fail(accounts: Any) -> None:
+    def fail(accounts: Any, listed_at: datetime) -> None:
         raise CloseAIError("the ledger is full", call="record")
 
     with pytest.raises(CloseAIError, match="ledger"):
         turn(8, record=fail)
     assert ids(sim) == [1, 2, 3, 4]
-    turn(0, record=lambda accounts: seen.extend((each.id, len(ids(sim))) for each in accounts))
+    turn(0, record=lambda accounts, _: seen.extend((each.id, len(ids(sim))) for each in accounts))
     assert seen == [(1, 4), (2, 4)]
+
+
+def test_last_costs_are_of_the_look_before_the_deletion_however_long_the_delivery_takes(
+    sim: Simulator, turn: Callable[..., Rotation], tmp_path: Path
+) -> None:
+    """A snapshot that was made meanwhile is older than they are."""
+    turn(0), turn(90)
+    sim.clock.advance(days=8)
+    began = sim.clock.now()
+    now, recorded = [began], []
+
+    class SlowSink(DatedSink):
+        def deliver(self, account: SubAccount) -> str:
+            now[0] += timedelta(minutes=4)
+            return super().deliver(account)
+
+    client = CloseAIClient(config_of(sim), clock=Clock(now=lambda: now[0].timestamp()))
+    request = RotateRequest.parse("a", {"gpt-4": 1}, 5, 2, every="90d", grace="7d")
+    sink = SlowSink(tmp_path / "keys", lambda: now[0].timestamp())
+    runner.rotate(
+        client, request, SinkKeys(sink, {"a": 2}, str), record=lambda *given: recorded.append(given)
+    )
+    assert [listed_at for _, listed_at in recorded] == [began + timedelta(minutes=8)]
 
 
 def test_adoption_is_no_herd(sim: Simulator, turn: Callable[..., Rotation]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import TypeVar
 
 import msgspec
@@ -72,70 +71,58 @@ def list_alone(
     )
 
 
-def before_deletions(
+def as_in_last_records(
     ledger: Ledger, month: Month, began: datetime, rows: Sequence[Observation]
 ) -> Sequence[Observation]:
     """
-    Return a listing's accounts with the earlier state where last records were made while it was read.
+    Return a listing's accounts as in the last records that were made while it was read.
 
-    The records come after it: a later state here would be a fall there.
+    The records come after it: what it saw later would be a fall there.
 
     :param began: when the listing was begun.
     :param rows: as they were listed.
     """
     for file in ledger.files(DELETED, month.name):
         if file.at >= began:
-            rows = _states_of(rows, ledger, file, is_later=False)
+            rows = _as_in(ledger, file, rows)
     return rows
 
 
-def after_snapshots(
+def as_in_snapshots(
     ledger: Ledger, month: Month, listed_at: datetime, now: datetime, rows: Sequence[Observation]
 ) -> tuple[datetime, Sequence[Observation]]:
     """
-    Put the last records of accounts after what was listed meanwhile: there, the accounts are not deleted yet.
+    Put the last records of accounts after the snapshots that were begun meanwhile: there, they are not
+    deleted yet.
 
     :param listed_at: when their listing was begun.
     :param rows: as they were listed.
-    :returns: the time of the records, and of each account the later state.
+    :returns: the time of the records, and the accounts as in the last of those snapshots.
     """
     at = listed_at
     for file in ledger.files(SNAPSHOTS, month.name):
         if listed_at < file.at <= now:
-            at, rows = file.at, _states_of(rows, ledger, file, is_later=True)
+            at, rows = file.at, _as_in(ledger, file, rows)
     return at, rows
 
 
-def _states_of(
-    rows: Sequence[Observation], ledger: Ledger, file: LedgerFile, *, is_later: bool
-) -> Sequence[Observation]:
-    """Return accounts, each in the later or the earlier of its own state and that of a look meanwhile."""
+def _as_in(ledger: Ledger, file: LedgerFile, rows: Sequence[Observation]) -> Sequence[Observation]:
+    """
+    Return accounts as in another look, which may be older by the seconds in which the two overlap.
+
+    Nobody knows which of the two saw an account later, so both have to say the same.
+    """
     try:
         ids, *cells = ledger.read(file, (*_COUNTERS, "balance"))
-    except (DamagedFile, NotRead):  # a report names it
+    except DamagedFile:  # a report names it
         return rows
     states = dict(zip(ids, zip(*cells, strict=True), strict=True))
 
-    def chosen(row: Observation) -> Observation:
+    def seen(row: Observation) -> Observation:
         cost, balance = states.get(row.sub_account_id, (None, None))
-        if cost is None or _is_later(row, cost, balance) == is_later:
-            return row
-        return msgspec.structs.replace(row, monthly_cost=cost, balance=balance)
+        return row if cost is None else msgspec.structs.replace(row, monthly_cost=cost, balance=balance)
 
-    return [chosen(row) for row in rows]
-
-
-def _is_later(row: Observation, cost: Decimal, balance: Decimal | None) -> bool:
-    """
-    Return whether an account's state is later than that of a look which was begun after it.
-
-    Use lowers its balance, or raises its counter where the balance says nothing. One that lost more than it
-    has left has started again.
-    """
-    own = row.monthly_cost
-    if row.balance is not None and balance is not None and row.balance != balance:
-        return row.balance < balance
-    return own is not None and own > cost >= own - cost
+    return [seen(row) for row in rows]
 
 
 def is_empty_of(ledger: Ledger, month: str) -> bool:
@@ -253,12 +240,13 @@ def accounts_left(ledger: Ledger, month: Month) -> tuple[LedgerFile | None, list
     last = ledger.newest(SNAPSHOTS)
     if last is None or not last.rows:
         return last, []
+    since = last.at - _LONGEST_DELETION  # before it is deleted, an account may be listed once more
     deleted = {
         account_id
         for name in ledger.months(DELETED)
-        if last.month <= name <= month.name
+        if month_of(since, month.zone).name <= name <= month.name
         for file in ledger.files(DELETED, name)
-        if file.at >= last.at - _LONGEST_DELETION  # before it is deleted it may be listed once more
+        if file.at >= since
         for account_id in ledger.read(file, ["sub_account_id"])[0]
     }
     return last, [number for number in ledger.read(last, ["sub_account_id"])[0] if number not in deleted]

@@ -8,12 +8,12 @@ from airflow_provider_closeai._lazy import import_on_use
 
 if TYPE_CHECKING:
     from airflow_provider_closeai.provisioning.runner.creating import create, create_all
-    from airflow_provider_closeai.provisioning.runner.deleting import delete
+    from airflow_provider_closeai.provisioning.runner.deleting import Record, delete
     from airflow_provider_closeai.provisioning.runner.repricing import reprice
     from airflow_provider_closeai.provisioning.runner.rotating import Rotation, rotate
     from airflow_provider_closeai.provisioning.runner.tries import Try
 
-__all__ = ["Rotation", "Try", "create", "create_all", "delete", "reprice", "rotate"]
+__all__ = ["Record", "Rotation", "Try", "create", "create_all", "delete", "reprice", "rotate"]
 
 if not TYPE_CHECKING:
     __getattr__ = import_on_use(__name__, __all__, "tries", "creating", "deleting", "repricing", "rotating")

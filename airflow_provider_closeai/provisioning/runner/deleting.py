@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from airflow_provider_closeai.client import failures
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -19,16 +20,15 @@ from airflow_provider_closeai.provisioning.texts import ids_of
 
 log = logging.getLogger(__name__)
 
+Record = Callable[[Sequence[SubAccount], datetime], None]
 
-def delete(
-    client: CloseAIClient,
-    request: DeleteRequest,
-    record: Callable[[Sequence[SubAccount]], None] | None = None,
-) -> list[SubAccount]:
+
+def delete(client: CloseAIClient, request: DeleteRequest, record: Record | None = None) -> list[SubAccount]:
     """
     Delete accounts, and return their last state: money is not forgotten.
 
-    :param record: is given the accounts just before they are deleted; what it raises stops the deletion.
+    :param record: is given the accounts just before they are deleted, and when their listing was begun; what
+        it raises stops the deletion.
     :returns: the accounts as they were just before (with ``dry_run``: that would be deleted).
     :raises MissingAccounts: ``missing="fail"``, and one is not listed. Nothing was deleted.
     :raises NotASubAccount: one is something else. Nothing was deleted.
@@ -37,9 +37,10 @@ def delete(
     :raises Declined: the platform said no, and they are still listed.
     :raises NotConfirmed: the listing still shows some 30 seconds later.
     """
+    listed_at = client.clock.utc_now()
     accounts = select(client, request.accounts, missing=request.missing)
     if accounts and not request.dry_run:
-        return read_back(client, send_deletions(client, accounts, request, record))
+        return read_back(client, send_deletions(client, accounts, listed_at, request, record))
     refuse(accounts, request.max_delete)
     for account in accounts:
         log.info("%s", last_state(account, request.dry_run))
@@ -71,16 +72,21 @@ class SentDeletions(Sent):
 def send_deletions(
     client: CloseAIClient,
     accounts: Sequence[SubAccount],
+    listed_at: datetime,
     request: DeleteRequest,
-    record: Callable[[Sequence[SubAccount]], None] | None = None,
+    record: Record | None = None,
 ) -> SentDeletions:
-    """Check, record and delete accounts; a listing must show then that they are gone. See :func:`delete`."""
+    """
+    Check, record and delete accounts; a listing must show then that they are gone. See :func:`delete`.
+
+    :param listed_at: when their listing was begun.
+    """
     refuse(accounts, request.max_delete)
     failures.require_keys(accounts)
     for account in accounts:
         log.info("%s", last_state(account, dry_run=False))
     if record is not None:
-        record(accounts)
+        record(accounts, listed_at)
     doubt: OutcomeUnknown | None = None
     try:
         for batch in batches(accounts, request):

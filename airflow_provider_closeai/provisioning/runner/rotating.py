@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ from airflow_provider_closeai.provisioning.rotate import (
     next_due,
 )
 from airflow_provider_closeai.provisioning.runner.creating import create
-from airflow_provider_closeai.provisioning.runner.deleting import delete
+from airflow_provider_closeai.provisioning.runner.deleting import Record, delete
 from airflow_provider_closeai.provisioning.runner.locking import alias_lock
 from airflow_provider_closeai.provisioning.runner.tries import FIRST_TRY, Try
 from airflow_provider_closeai.provisioning.texts import ids_of
@@ -98,12 +98,13 @@ def rotate(
     request: RotateRequest,
     keys: Keys,
     this_try: Try = FIRST_TRY,
-    record: Callable[[Sequence[SubAccount]], None] | None = None,
+    record: Record | None = None,
 ) -> Rotation:
     """
     Do what is due of a rotation. Run it as often as you like.
 
-    :param record: is given the accounts just before they are deleted; what it raises stops the deletion.
+    :param record: is given the accounts just before they are deleted, and when their listing was begun; what
+        it raises stops the deletion.
     :raises ClockDisagrees: nobody can tell how old the keys are. Nothing was changed.
     :raises MaskedKeys: the listing hides the keys. Nothing was changed.
     :raises UnreadableAccount: an entry of the alias cannot be read. Nothing was changed.
