@@ -8,7 +8,8 @@ from airflow_provider_closeai.costs.accounting import closing
 from airflow_provider_closeai.costs.accounting.booked import MAIN_ACCOUNT, NOTE, Adjustment
 from airflow_provider_closeai.costs.accounting.money import total
 from airflow_provider_closeai.costs.accounting.months import parse_month
-from airflow_provider_closeai.costs.errors import NothingToDo
+from airflow_provider_closeai.costs.accounting.turns import UNSEEN, WAITING
+from airflow_provider_closeai.costs.errors import CloseRefused, NothingToDo
 from airflow_provider_closeai.costs.requests import CloseRequest, NoteRequest
 from airflow_provider_closeai.costs.service import Clock, compute, utc_now
 from airflow_provider_closeai.costs.store import booked
@@ -60,11 +61,18 @@ def record_control_difference(request: CloseRequest, *, clock: Clock = utc_now) 
     :param request: the month.
     :param clock: returns the time.
     :raises NothingToDo: the ledger has no control total of the month, or all of the difference is booked.
+    :raises CloseRefused: files are damaged, or the month's first turn is in doubt: too much would be booked.
     :returns: the file.
     """
     computed = compute(request, clock=clock)
     if computed.control is None or computed.main_difference is None:
         raise NothingToDo(f"The ledger has no control total of {computed.month.name}: nothing to book.")
+    hidden = [line for line in computed.accounts if line.start_doubt not in ("", UNSEEN, WAITING)]
+    if hidden or computed.history.is_damaged:
+        raise CloseRefused(
+            f"The control difference of {computed.month.name} is not booked: what sub-accounts cost is a "
+            f"lower bound, or files are damaged. {' '.join(computed.warnings)}"
+        )
     before = [line for line in computed.appended if line.sub_account_id == MAIN_ACCOUNT]
     amount = total([computed.main_difference], less=(line.amount for line in before))
     if not amount:

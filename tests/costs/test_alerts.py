@@ -11,7 +11,12 @@ import pytest
 from books import Book, Clock, local
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs import CloseRequest, NothingToDo, record_control_difference
+from airflow_provider_closeai.costs import (
+    CloseRefused,
+    CloseRequest,
+    NothingToDo,
+    record_control_difference,
+)
 from airflow_provider_closeai.costs.accounting.alerts import parse_thresholds, reached_alerts
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.store.kinds import ALERTS
@@ -265,6 +270,7 @@ def test_a_control_difference_can_be_booked(book: Book) -> None:
 
 def test_a_control_difference_where_the_month_begins_first(tmp_path: Path, clock: Clock) -> None:
     book = Book(tmp_path, clock, zone="Pacific/Kiritimati")
+    book.seen("11-30 17:55", {1: "5"})
     book.seen("11-30 18:05", {1: "0"})
     book.seen("11-30 19:05", {1: "1"})
     moment = local("11-30 19:05")
@@ -274,6 +280,32 @@ def test_a_control_difference_where_the_month_begins_first(tmp_path: Path, clock
     )
     clock.at = local("11-30 20:00")
     assert record_control_difference(request, clock=clock)
+
+
+def test_a_control_total_of_another_month_is_left_out_and_booked_by_nobody(book: Book) -> None:
+    """The platform turns hours later than assumed: all counters, and the total, are the old month's."""
+    book.seen("10-31 23:55", {1: "100", 2: "100"})
+    for at, seen in (("11-01 00:05", {1: "100", 2: "100"}), ("11-01 03:05", {1: "101", 2: "102"})):
+        book.seen(at, seen)
+        book.control(at, "250")
+        report = book.report()
+        assert (report.control, report.main_difference) == (None, None)
+        assert any("Left out: the control total" in warning for warning in report.warnings)
+        request = CloseRequest.parse(ledger=book.ledger.root, month="2026-11", currency="CNY")
+        with pytest.raises(NothingToDo):
+            record_control_difference(request, clock=book.clock)
+    book.seen("11-01 12:05", {1: "1", 2: "2"})
+    book.control("11-01 12:05", "4")
+    assert book.report().main_difference == 1
+
+
+def test_a_control_difference_over_a_lower_bound_is_not_booked(book: Book) -> None:
+    book.seen("10-31 23:55", {1: "30"})
+    book.seen("11-02 12:00", {1: "35"})  # perhaps 35 of November, perhaps 5
+    book.control("11-02 12:00", "35")
+    request = CloseRequest.parse(ledger=book.ledger.root, month="2026-11", currency="CNY")
+    with pytest.raises(CloseRefused, match="is a lower bound"):
+        record_control_difference(request, clock=book.clock)
 
 
 def test_a_team_in_doubt_has_spent_so_much_or_more(book: Book) -> None:

@@ -259,6 +259,14 @@ def test_only_months_are_months(tmp_path: Path) -> None:
     assert Ledger(tmp_path).months(SNAPSHOTS) == ["2026-11"]
 
 
+def test_a_control_total_whose_snapshot_is_damaged_is_no_control(book: Book) -> None:
+    for at, cost, used in (("11-05 09:00", "10", "12"), ("11-06 09:00", "90", "96")):
+        book.seen(at, {1: cost})
+        book.control(at, used)
+    (book.ledger.root / book.ledger.files("snapshots", "2026-11")[-1].name).write_text("cut")
+    assert book.report().main_difference == 2
+
+
 def test_an_empty_control_file_is_named(book: Book) -> None:
     book.seen("11-05 09:00", {1: "10"})
     book.ledger.write(CONTROL, "2026-11", local("11-05 09:00"), "0" * 12, [])

@@ -213,14 +213,14 @@ def test_it_ties_out(world: World) -> None:
 
 def test_the_control_total_is_of_the_same_moment(world: World) -> None:
     world.sim.settings.main_usage = Decimal(2)
-    world.at(datetime(2026, 11, 1))
+    world.at(datetime(2026, 11, 3))
     world.account("search.web", "1")
     gone = world.account("ads.gone", "1")
     unseen = world.account("unseen", "1")
-    world.at(datetime(2026, 11, 1, 1))
+    world.at(datetime(2026, 11, 3, 1))
     world.sim.delete_account(unseen)
-    world.at(datetime(2026, 11, 1, 2)).observe()
-    world.at(datetime(2026, 11, 1, 3)).delete(gone)
+    world.at(datetime(2026, 11, 3, 2)).observe()
+    world.at(datetime(2026, 11, 3, 3)).delete(gone)
     report = world.report("2026-11")
     assert report.totals.month_to_date == 5
     assert report.control is not None

@@ -107,7 +107,7 @@ def observed(accounts: list[Account], times: list[datetime], zone: str) -> Obser
         sorted(name for name in files if files[name]),
         files["2026-11"],
         [],
-        None,
+        (),
         [],
         files["2026-10"][old[-1] if old else 0 :],
         files["2026-12"],

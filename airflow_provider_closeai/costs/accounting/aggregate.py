@@ -83,8 +83,9 @@ def aggregate(observed: ObservedMonth) -> History:
             "snapshots of two main accounts, whose costs are added here: two main accounts need two ledgers."
         )
     history.warnings += _lost_at_the_turn(history, traces, known_before)
+    # Without its snapshot nobody knows what the sub-accounts had cost at that moment.
+    history.control = next((each for each in observed.controls if each.at in history.snapshots), None)
     history.warnings += observed.control_warnings
-    history.control = observed.control
     return history
 
 

@@ -67,8 +67,8 @@ class ObservedMonth(msgspec.Struct, frozen=True):
     :param earlier: files of the month before: from the last snapshot that lies before all possible turns on.
     :param later: files of the months after, in the order of time.
     :param unrecognized_files: tables whose names are not ledger names.
-    :param control: the newest control total.
-    :param control_warnings: what is wrong with newer ones.
+    :param controls: the control totals, newest first.
+    :param control_warnings: takes what is wrong with those that were read.
     """
 
     month: Month
@@ -76,7 +76,7 @@ class ObservedMonth(msgspec.Struct, frozen=True):
     known_months: list[str]
     files: Iterable[ObservedFile]
     unrecognized_files: list[str]
-    control: ControlTotal | None
+    controls: Iterable[ControlTotal]
     control_warnings: list[str]
     earlier: Iterable[ObservedFile] = ()
     later: Iterable[ObservedFile] = ()

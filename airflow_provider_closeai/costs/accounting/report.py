@@ -37,7 +37,7 @@ from airflow_provider_closeai.costs.accounting.report_model import (
     certainty_of,
 )
 from airflow_provider_closeai.costs.accounting.shares import Owner, payers_of, shares_from
-from airflow_provider_closeai.costs.accounting.turns import CLOSED
+from airflow_provider_closeai.costs.accounting.turns import CLOSED, WAITING, Turn
 
 _MIN_FORECAST = timedelta(days=1)
 _MICROSECOND = timedelta(microseconds=1)
@@ -76,7 +76,7 @@ def build_report(
         totals = Amounts()
         for line in by_owner:
             totals.add(line)
-        control, difference = _control(history), None
+        control, difference = _control(history, is_over=is_over), None
         if control is not None:
             difference = control.used - _total_at(history, control.at)
         report = Report(
@@ -100,7 +100,7 @@ def build_report(
         report.warnings = doubts(report) + history.warnings + matcher.warnings() + remarks_of(report)
         if history.control is not None and control is None:
             report.warnings.append(
-                "Left out: the control total. When it was read, counters showed another month."
+                "Left out: the control total. When it was read, counters showed another month, or may have."
             )
         if moved:
             report.warnings.append(
@@ -238,15 +238,21 @@ def _observed(
     )
 
 
-def _control(history: History) -> ControlTotal | None:
-    """Return the control total, unless some counter started again between it and the month's other values."""
-    control = history.control
+def _control(history: History, *, is_over: bool) -> ControlTotal | None:
+    """Return the control total, unless counters may have shown another month when it was read."""
+    control, month = history.control, history.month
     if control is None:
         return None
+    is_near_start = control.at < Turn(month.start).closes
+    is_near_end = is_over and control.at > Turn(month.end).opens
     for account in history.accounts.values():
         if account.fell and account.fell[1] <= control.at:
             return None
         if account.started and control.at < account.started[1]:
+            return None
+        if is_near_start and account.start_doubt:
+            return None
+        if is_near_end and account.end_doubt not in ("", WAITING):
             return None
     return control
 

@@ -41,7 +41,7 @@ def read_month(ledger: Ledger, month: Month) -> ObservedMonth:
         known_months=ledger.months(SNAPSHOTS),
         files=_read_all(ledger, month, _files(ledger, month), main),
         unrecognized_files=[name for kind in kinds for name in ledger.unrecognized_files(kind, month.name)],
-        control=_control(ledger, month, warnings),
+        controls=_controls(ledger, month, warnings),
         control_warnings=warnings,
         earlier=_earlier(ledger, month, main),
         later=_later(ledger, month, main),
@@ -199,21 +199,18 @@ def _read(ledger: Ledger, file: LedgerFile, month: Month, main: set[int]) -> Seq
     return list(map(Observation, *cells, itertools.repeat(None), balances))
 
 
-def _control(ledger: Ledger, month: Month, warnings: list[str]) -> ControlTotal | None:
-    """Read the newest control total of a snapshot; ``warnings`` takes what is wrong with newer files."""
-    looks = {file.at for file in ledger.files(SNAPSHOTS, month.name)}
+def _controls(ledger: Ledger, month: Month, warnings: list[str]) -> Iterator[ControlTotal]:
+    """Read the control totals, newest first; ``warnings`` takes what is wrong with files."""
     for file in reversed(ledger.files(CONTROL, month.name)):
-        if file.at not in looks:  # that was superseded: no costs are known at that moment
-            continue
         try:
             [amounts] = ledger.read(file, ["total_used"])
         except DamagedFile as error:
             warnings.append(f"Left out: {error}")
             continue
         if len(amounts) == 1 and amounts[0] is not None:
-            return ControlTotal(file.at, amounts[0])
-        warnings.append(f"Left out: the control total {file.name} holds no amount.")
-    return None
+            yield ControlTotal(file.at, amounts[0])
+        else:
+            warnings.append(f"Left out: the control total {file.name} holds no amount.")
 
 
 def main_account(ledger: Ledger) -> int | None:
