@@ -103,8 +103,12 @@ class CreateDecision:
         self._fruitless = 0  # posts in a row after which nothing new was there
         self._last_failure: CloseAIError | None = None
         self._must_list = True
-        #: Whether something may be there that the platform's filter misses: all is listed before a post.
-        self.must_read_all = is_open or believe_from is not None or self._posted_before
+        # Something may be there that an earlier post made: no first listing proves what was there before.
+        self._is_resumed = is_open or self._posted_before
+        # Before a post: the platform's filter may miss something.
+        self._must_read_all = self._is_resumed or believe_from is not None
+        #: Whether the filter missed something, and could not be asked again: all is listed from now on.
+        self.doubts_filter = False
         self._has_read_all = False  # to confirm
         self._confirm_until: float | None = None
         self._pause = _FIRST_PAUSE
@@ -132,19 +136,19 @@ class CreateDecision:
         """
         besides = self._request.besides
         there = {each.id: each for each in accounts if not each.is_other and each.id not in besides}
-        if self._listed is None:
-            self._at_first = frozenset(there)
+        if self._listed is None or (self._is_resumed and not self._has_posted):
+            self._at_first |= there.keys()
+            if self.before is None or not self._posted_before:
+                self.before = self._at_first
             if self._request.if_exists == "fail":
-                existing = self._at_first if self.before is None else self._at_first & self.before
-                self._failure = refusals.existing(self._request, existing)
-            self.before = self._at_first if self.before is None else self.before
+                self._failure = refusals.existing(self._request, self._at_first & self.before)
         if self._listed is None or there.keys() != self._listed.keys():
             self._unchanged_since = ended
         if there.keys() - self._known.keys():
             self._fruitless = 0
         self._listed, self._listed_at, self._must_list = there, began, False
         if is_whole and (self.believe_from is None or began >= self.believe_from):
-            self.must_read_all = False
+            self._must_read_all = False
         if unreadable:
             self._failure = refusals.unreadable(self._request, unreadable, more=self._has_posted)
         elif renamed:
@@ -193,7 +197,7 @@ class CreateDecision:
         if self._failure is not None:
             return Fail(self._failure)
         if self._listed is None or self._must_list:
-            return List()
+            return List(is_whole=self.doubts_filter)
         present = self._known
         if self._is_surplus_of_others(present):
             log.warning(
@@ -213,7 +217,8 @@ class CreateDecision:
             if not self._made:
                 return _done(present)
             self._confirm_until, self._pause = now + self._request.settle, _FIRST_PAUSE
-            return List()  # until it shows what was made, so that the next task finds it
+            # Until a listing shows what was made, so that the next task finds it.
+            return List(is_whole=self.doubts_filter)
         if isinstance(self._last_failure, Declined):
             return Fail(refusals.still_missing(self._request, self._last_failure, present))
         if self._last_failure is not None and self._fruitless >= _MAX_FRUITLESS:
@@ -222,20 +227,22 @@ class CreateDecision:
             left = max(self.believe_from, self._unchanged_since + self._request.settle) - self._listed_at
             if left > 0:
                 return self._look_again(left)
-        if self.must_read_all:
+        if self._must_read_all:
             return List(is_whole=True)
         self.believe_from = None
         return Post(min(self._request.count - len(present), self._request.batch_size))
 
-    def look_again(self, believe_from: float | None = None) -> None:
+    def look_again(self, believe_from: float | None = None, *, is_open: bool = False) -> None:
         """
         Believe nothing of what was listed so far: others may have posted since.
 
         :param believe_from: the time from which absence may be believed, where something may still come.
+        :param is_open: no listing has shown yet what they posted.
         """
         self._must_list = True
+        if is_open:
+            self._is_resumed = self._must_read_all = True
         if believe_from is not None:
-            self.must_read_all = True
             self.believe_from = max(believe_from, self.believe_from or believe_from)
         self._pause = _FIRST_PAUSE
 
@@ -296,7 +303,7 @@ class CreateDecision:
 
     def _doubt(self, at: float) -> None:
         self.believe_from = at + self._max_late + self._request.settle
-        self._may_have_made_more = self._must_list = self.must_read_all = True
+        self._may_have_made_more = self._must_list = self._must_read_all = True
         self._pause = _FIRST_PAUSE
 
     def _look_again(self, left: float) -> Wait:
@@ -324,7 +331,7 @@ class CreateDecision:
     def _is_surplus_of_others(self, present: Accounts) -> bool:
         """Whether others made too many while this task looked; what was there at first is refused."""
         at_first = len(self._at_first) <= self._request.count < len(present)
-        return at_first and not self._has_posted and not self._posted_before
+        return at_first and not self._has_posted and not self._is_resumed
 
     def _refusal(self, present: Accounts) -> CloseAIError | None:
         if self._may_have_made_more and self._confirm_until is None:

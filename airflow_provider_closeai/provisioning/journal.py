@@ -128,12 +128,11 @@ class CreateJournal:
         clock: Clock,
         since: float | None = None,
     ) -> None:
-        self._here = here
-        self._own = own
+        self._here, self._own = here, own
         self._task = task
         self._clock = clock
-        there = _read(here, Entry)
-        mine = _read(own, Entry) if own is not None and is_retry else None
+        self._there = there = _read(here, Entry)
+        self._mine = mine = _read(own, Entry) if own is not None and is_retry else None
         #: The time from which absence may be believed; ``None``: it may be at once.
         self.believe_from = believe_from(
             there,
@@ -171,11 +170,12 @@ class CreateJournal:
         _write(self._here, entry)
 
     def not_posted(self, before: Collection[int]) -> None:
-        """Take back what this try noted: nothing was executed. What was in doubt before it still is."""
-        if self.believe_from is None:
-            entry = self._entry(before, posted=False)
-            _write(self._here, entry)
-            self._write_own(entry)
+        """Put back what was noted before this try: nothing that it sent was executed."""
+        nothing = None if self.believe_from is not None else self._entry(before, posted=False)
+        if (here := self._there or nothing) is not None:
+            _write(self._here, here)
+        if (mine := self._mine or nothing) is not None:
+            self._write_own(mine)
 
     def settled(self, before: Collection[int]) -> None:
         """Note that the listing has shown everything that was posted; another base's may still lag."""

@@ -12,6 +12,7 @@ from support import Asked, fixed_client, item, jumping_clock, platform, run_crea
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning.create import CreateDecision, List, Post, Wait
+from airflow_provider_closeai.provisioning.errors import AliasExists, TooManyAccounts
 from airflow_provider_closeai.provisioning.requests import CreateRequest
 
 
@@ -181,6 +182,105 @@ def test_a_filter_that_cannot_be_asked_again_costs_no_create(caplog: pytest.LogC
             assert ensure(origin, "Team-A", 2) == [1, 2]
     assert len(there.items) == 2
     assert "slow down" in caplog.text
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["one task", "a run after a kill"])
+def test_where_the_filter_cannot_be_asked_again_all_is_listed_until_it_can(is_killed: bool) -> None:
+    """A post makes 2 of 3 and is lost; the filter, that misses them, answers 429 when it is asked about them."""
+    there, time = Platform(reads=str.lower), jumping_clock()
+    posts, has_read_all, refused = [500], [False], [1, 1, 1, 1]
+
+    class Killed(BaseException):
+        pass
+
+    def killed(seconds: float) -> None:
+        raise Killed
+
+    def reply(asked: Asked) -> Any:
+        too_many = 429, {"message": "slow down"}, {"Retry-After": "3600"}
+        if asked.method == "POST" and posts:
+            status = posts.pop()
+            if status == 429:
+                return too_many
+            asked.body["count"] = 2
+            there(asked)
+            return status, b""
+        if "alias" not in asked.query:
+            has_read_all[0] = True
+        elif has_read_all[0] and refused:
+            refused.pop()
+            return too_many
+        return there(asked)
+
+    wanted = CreateRequest.parse("Team-A", {"gpt-4": 1}, 1, 3, settle=5)
+    with platform(reply) as (origin, _):
+        if is_killed:
+            dying = Clock(now=time.now, monotonic=time.monotonic, sleep=killed)
+            with pytest.raises(Killed):
+                run_create(fixed_client(origin, clock=dying), wanted)
+            time.sleep(3600)
+            posts.append(429)
+            with pytest.raises(CloseAIError):
+                run_create(fixed_client(origin, clock=time), wanted)
+            refused.clear()
+            time.sleep(3600)
+        assert [each.id for each in run_create(fixed_client(origin, clock=time), wanted)] == [1, 2, 3]
+    assert len(there.items) == 3
+
+
+@pytest.mark.parametrize("if_exists", ["ensure", "fail"])
+@pytest.mark.parametrize("filtered", [str, str.lower], ids=["a listing that lags", "a filter that misses"])
+def test_what_a_killed_run_made_is_not_told_by_others(if_exists: str, filtered: Callable[[str], str]) -> None:
+    """It made 4; another run asks for 2 before the listing shows them."""
+    there, time, made_at = Platform(reads=filtered), jumping_clock(), [0.0]
+
+    class Killed(BaseException):
+        pass
+
+    def killed(seconds: float) -> None:
+        raise Killed
+
+    def reply(asked: Asked) -> tuple[int, Any]:
+        if asked.method == "POST":
+            made_at[0] = time.now()
+            there(asked)
+            return 500, b""
+        if filtered is str and time.now() < made_at[0] + 20:
+            return 200, {"items": [], "total": 0, "page": 1, "pageSize": 500}
+        return there(asked)
+
+    with platform(reply) as (origin, asked):
+        dying = Clock(now=time.now, monotonic=time.monotonic, sleep=killed)
+        with pytest.raises(Killed):
+            run_create(
+                fixed_client(origin, clock=dying),
+                CreateRequest.parse("Team-A", {"gpt-4": 1}, 1, 4, settle=30),
+            )
+        time.sleep(5)
+        wanted = CreateRequest.parse("Team-A", {"gpt-4": 1}, 1, 2, if_exists=if_exists, settle=30)
+        with pytest.raises(TooManyAccounts if if_exists == "ensure" else AliasExists):
+            run_create(fixed_client(origin, clock=time), wanted)
+        assert sum(each.method == "POST" for each in asked) == 1
+
+
+def test_an_entry_of_the_main_account_that_the_filter_leaves_out_is_nothing_missed() -> None:
+    there, lost = Platform(), [True]
+    there.items = [item(1, "a", token_type="master")]
+
+    def reply(asked: Asked) -> tuple[int, Any]:
+        if asked.method == "POST" and lost and lost.pop():
+            return 502, b""
+        status, answer = there(asked)
+        if "alias" in asked.query:
+            items = [each for each in answer["items"] if each["id"] != 1]
+            answer = {**answer, "items": items, "total": len(items)}
+        return status, answer
+
+    with platform(reply) as (origin, asked):
+        assert ensure(origin, "a", 2) == [2, 3]
+        asked.clear()
+        assert ensure(origin, "a", 2) == [2, 3]
+        assert "alias" in asked[-1].query
 
 
 def test_a_filter_that_missed_some_is_not_believed_where_it_finds_others() -> None:

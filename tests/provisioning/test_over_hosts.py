@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -315,6 +316,21 @@ def test_a_create_that_comes_too_late_to_leave_holds_nothing_against_its_base(
 # --- A surplus --------------------------------------------------------------------------------------------
 
 
+def test_what_another_host_has_made_costs_no_listing_of_all(
+    sim: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its record says that a listing has shown it: however large the fleet is, the filter is enough."""
+    names, clock = Names(), jumping_clock()
+    ensure(client_of(sim, clock=clock), names, 1)
+    other = Clock(now=clock.now, monotonic=clock.monotonic, sleep=clock.sleep, counter="another host's")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    seen = len(sim.requests)
+    assert len(ensure(client_of(sim, clock=other), names, 2)) == 2
+    looks = [request for request in sim.requests[seen:] if request.call == "list"]
+    assert looks
+    assert [request for request in looks if "alias" not in request.query] == []
+
+
 def test_a_surplus_that_others_made_meanwhile_is_told_by_them_alone(
     sim: Simulator, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -327,9 +343,11 @@ def test_a_surplus_that_others_made_meanwhile_is_told_by_them_alone(
     def look(seconds: float) -> None:
         sim.on_request = others
 
+    caplog.set_level("INFO")
     client = client_of(sim, sleep=look)
     want = CreateRequest.parse("a", GPT4, 1, 2, settle=0.6)
     assert len(runner.create(client, want, runner.Try(is_retry=True))) == 2  # it waits, and posts nothing
     assert "tell which" in caplog.text
+    assert "Alias 'a' has 2 sub-accounts besides [3] (0 created now): ids [1, 2]." in caplog.text
     with pytest.raises(TooManyAccounts, match=r"ids \[1, 2, 3\]"):
         runner.create(client_of(sim), want)

@@ -36,6 +36,10 @@ class CreateLock(DeploymentLock):
         ends = [over(each.entry(), now=now, counter=counter, limits=limits, is_gone=True) for each in records]
         return max(ends, default=-math.inf)
 
+    def is_open(self, alias: str) -> bool:
+        """Return whether no listing has shown yet what others posted under a claimed alias."""
+        return any(not each.settled for each in self._known[alias])
+
     def allow(self, alias: str) -> float:
         """
         Record that a post may leave now, and look whether it still may.

@@ -86,7 +86,6 @@ class Creation:
         )
         self._accounts: tuple[SubAccount, ...] | None = None
         self.error: CloseAIError | None = None
-        self._is_filter_unknown = False  # it may have missed what was made, and could not be asked again
         self.is_hopeless = False  # what went wrong here would go wrong for every alias
 
     @property
@@ -100,9 +99,11 @@ class Creation:
         had listed all of that when the last look began.
         """
         if self._lock is not None and not self.is_over:
-            ends = self._lock.believe_from(self.request.alias, self._limits)
-            if not self.decision.is_listed_since(max(ends, self._now() - self.request.settle)):
-                self.decision.look_again(ends if ends > self._now() else None)
+            alias, now = self.request.alias, self._now()
+            ends = self._lock.believe_from(alias, self._limits)
+            if not self.decision.is_listed_since(max(ends, now - self.request.settle)):
+                is_open = self._lock.is_open(alias)
+                self.decision.look_again(ends if ends > now else None, is_open=is_open)
 
     def advance(self) -> List | Wait | Post | None:
         """Go on until a listing, time or a claim is needed; ``None``: it is over."""
@@ -117,7 +118,7 @@ class Creation:
                 self._post(step.count)
             elif isinstance(step, Done):
                 self._accounts = step.accounts
-                if self.decision.is_settled and not self._is_filter_unknown:
+                if self.decision.is_settled and not self.decision.doubts_filter:
                     self._journal.settled(self._before)
                     if self._lock is not None:
                         self._lock.settled(self.request.alias)
@@ -144,7 +145,10 @@ class Creation:
         except CloseAIError as error:
             return error
         done = [accounts[key] for key in sorted(accounts)]
-        for line in _closing_lines(self.request, done, len(self.decision.created), len(differing)):
+        besides = {*self.request.besides, *(self.decision.shown or ())} - accounts.keys()
+        for line in _closing_lines(
+            self.request, done, len(self.decision.created), len(differing), sorted(besides)
+        ):
             log.info("%s", line)
         return done
 
@@ -155,21 +159,22 @@ class Creation:
         elsewhere = [item for item in listing.items if item.id in unseen and item.alias != alias]
         renamed = [item for item in elsewhere if isinstance(item, SubAccount)]
         unreadable = [*unreadable, *(item for item in elsewhere if not isinstance(item, SubAccount))]
-        times, is_whole = (listing.began, listing.ended), listing.is_whole
-        self.decision.listed(accounts, unreadable, *times, renamed, is_whole=is_whole)
-        if is_whole and shown is not None and (missed := {each.id for each in accounts} - shown):
+        self.decision.listed(
+            accounts, unreadable, listing.began, listing.ended, renamed, is_whole=listing.is_whole
+        )
+        if listing.is_whole and shown is not None and (missed := (self.decision.shown or shown) - shown):
             try:
                 self._client.check_filter(alias, missed)
             except CloseAIError as error:
                 log.warning("Whether the platform's alias filter finds all accounts is not known: %s", error)
-                self._is_filter_unknown = True
+                self.decision.doubts_filter = True
 
     @property
     def _before(self) -> frozenset[int]:
         return self.decision.before or frozenset()
 
     def renew(self) -> Callable[[], bool]:
-        """Note that a post may leave now, and see that it may. See :class:`~.client.client.Permit`."""
+        """Note that a post may leave now, and see that it may. See :class:`~.client.retry.Permit`."""
         if self._is_supervised is not None and not self._is_supervised():
             raise supervisor_gone()
         until = self._now() + self._limits.leave_within
@@ -246,9 +251,13 @@ class Creation:
 
 
 def _closing_lines(
-    request: CreateRequest, accounts: Sequence[SubAccount], created: int, repriced: int
+    request: CreateRequest,
+    accounts: Sequence[SubAccount],
+    created: int,
+    repriced: int,
+    besides: Sequence[int],
 ) -> list[str]:
-    """Say what is so now, for the log."""
+    """Say what is so now, for the log; ``besides``: ids of the alias that are not what was asked for."""
     lines = []
     differing = [each for each in accounts if not same_pricing(each.pricing, request.pricing)]
     if differing:
@@ -258,8 +267,8 @@ def _closing_lines(
         )
     repricings = f", {repriced} repriced" if request.if_exists == "update" else ""
     changes = f"{created} created{repricings} now"
-    besides = f" besides {format_ids(sorted(request.besides))}" if request.besides else ""
+    others = f" besides {format_ids(besides)}" if besides else ""
     lines.append(
-        f"Alias {request.alias!r} has {count_of(accounts)}{besides} ({changes}): ids {ids_of(accounts)}."
+        f"Alias {request.alias!r} has {count_of(accounts)}{others} ({changes}): ids {ids_of(accounts)}."
     )
     return lines
