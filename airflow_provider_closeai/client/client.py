@@ -7,7 +7,7 @@ What users mean by "create", "reprice" and "delete" is one floor up, in
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 
 import msgspec
@@ -61,6 +61,8 @@ class CloseAIClient:
         transport = Transport(config)
         self._found_shapes: set[tuple[str, ...]] = set()
         self._has_read_shapes = False
+        self._found_aliases: set[str] = set()  # by the filter
+        self._unproven_aliases: set[str] = set()  # only a listing of all has shown them
         self._total: int | None = None  # of the last listing of all
         #: The platform's time in its last answer to a listing (``Date``), in seconds since the epoch.
         self.platform_time: float | None = None
@@ -118,7 +120,7 @@ class CloseAIClient:
         if len(left) == 1:
             yield from self.iter_listing(left.pop())
             return
-        if (len(left) <= _FEW and self._total is None) or len(left) <= self._count_pages():
+        if self._is_few(left):
             for alias in sorted(left):
                 found = self._find(alias)
                 if found is not None:
@@ -146,9 +148,13 @@ class CloseAIClient:
         is_found = any(item.alias == alias for item in items)
         return items if is_found or self._is_trusted(alias) else None
 
-    def _count_pages(self) -> float:
+    def _is_few(self, aliases: Collection[str]) -> bool:
+        """Whether to ask the filter for each takes no more calls than a listing of all."""
+        if self._total is None and len(aliases) <= _FEW:
+            return True
         total = self.page(1, 1).total if self._total is None else self._total
-        return 1.0 if total is None or self.config.page_size < 1 else total / self.config.page_size
+        pages = 1.0 if total is None or self.config.page_size < 1 else total / self.config.page_size
+        return len(aliases) <= pages
 
     def iter_sub_accounts(self, alias: str | None = None, sk: str | None = None) -> Iterator[SubAccount]:
         """
@@ -201,6 +207,7 @@ class CloseAIClient:
         if alias is None:
             self._total = answer.total
         elif any(account.alias == alias for account in answer.items or ()):
+            self._found_aliases.add(alias)
             self._note_found(alias)
         return answer
 
@@ -209,10 +216,33 @@ class CloseAIClient:
         Ask the platform's filter for accounts that a listing of all shows; where it misses one, it is used no
         more. What had only come late to all listings it finds by now.
         """
-        if not self._may_filter(alias):
+        if self._may_filter(alias) and (found := self._find(alias)) is not None:
+            self._note_missed(alias, set(account_ids) - {item.id for item in found})
+
+    def prove_filter(self, accounts: Iterable[SubAccount]) -> None:
+        """
+        Before accounts are changed: see that the platform's filter finds them, or what it does not find would
+        be taken for deleted. One that a listing by alias has shown is proof enough.
+        """
+        by_alias: dict[str, set[int]] = {}
+        for account in accounts:
+            if account.alias and account.alias not in self._found_aliases:
+                by_alias.setdefault(account.alias, set()).add(account.id)
+        if not self._is_few(by_alias):
+            self._unproven_aliases |= by_alias.keys()
             return
-        found = self._find(alias)
-        if found is not None and not {item.id for item in found}.issuperset(account_ids):
+        lost: dict[int, str] = {}
+        for alias in filter(self._may_filter, by_alias):
+            found = self._find(alias)
+            if found is not None:
+                lost |= dict.fromkeys(by_alias[alias] - {item.id for item in found}, alias)
+        for item in self.iter_listing() if lost else ():  # are they still there?
+            if item.id in lost:
+                self._note_missed(lost[item.id], {item.id})
+                return
+
+    def _note_missed(self, alias: str, missed: Collection[int]) -> None:
+        if missed:
             log.warning(
                 "The platform's alias filter does not find all accounts of alias %r that are listed. It is "
                 "used no more: all accounts are listed instead.",
@@ -222,8 +252,8 @@ class CloseAIClient:
 
     def _may_filter(self, alias: str) -> bool:
         """Whether the platform's filter may be asked: it was never seen to miss an account."""
-        is_sendable = alias_filter.is_sendable(alias)
-        return is_sendable and (self._is_trusted(alias) or alias_filter.MISSED not in self._found_shapes)
+        is_askable = alias_filter.is_sendable(alias) and alias not in self._unproven_aliases
+        return is_askable and (self._is_trusted(alias) or alias_filter.MISSED not in self._found_shapes)
 
     def _is_trusted(self, alias: str) -> bool:
         """Whether the filter is believed; asks the shared cache once, and again where it may know more."""

@@ -84,6 +84,7 @@ def read_aliases(
 
 def listed_again(client: CloseAIClient, accounts: Sequence[SubAccount]) -> list[SubAccount]:
     """Return those of the accounts that are listed now and can be read, as they are now."""
+    client.prove_filter(accounts)
     return [item for item in entries_of(client, accounts) if isinstance(item, SubAccount)]
 
 

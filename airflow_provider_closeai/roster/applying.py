@@ -28,6 +28,7 @@ from airflow_provider_closeai.provisioning.runner.repricing import SentPrices, s
 from airflow_provider_closeai.provisioning.runner.rotating import Keys
 from airflow_provider_closeai.provisioning.runner.tries import FIRST_TRY, Try
 from airflow_provider_closeai.provisioning.selection import Selection
+from airflow_provider_closeai.provisioning.texts import format_ids
 from airflow_provider_closeai.roster import checks
 from airflow_provider_closeai.roster.applied import Applied, changes_in, closing_line
 from airflow_provider_closeai.roster.look import LOCK, Books, Look, Options
@@ -252,7 +253,10 @@ class _Execution:
         at = self._look.at
         if accounts and not self._listings.is_known_good:  # last costs shall not be old ones
             at = self._client.clock.utc_now()
-            accounts = listed_again(self._client, accounts)
+            there = listed_again(self._client, accounts)
+            if gone := {each.id for each in accounts} - {each.id for each in there}:
+                log.warning("Not deleted, since not listed any more: ids %s.", format_ids(sorted(gone)))
+            accounts = there
         if not accounts:
             return
         request = DeleteRequest(

@@ -186,7 +186,7 @@ def test_a_filter_that_cannot_be_asked_again_costs_no_create(caplog: pytest.LogC
 
 @pytest.mark.parametrize("is_killed", [False, True], ids=["one task", "a run after a kill"])
 def test_where_the_filter_cannot_be_asked_again_all_is_listed_until_it_can(is_killed: bool) -> None:
-    """A post makes 2 of 3 and is lost; the filter, that misses them, answers 429 when it is asked about them."""
+    """A post makes 2 of 3 and is lost; the filter misses them, and answers 429 when it is asked again."""
     there, time = Platform(reads=str.lower), jumping_clock()
     posts, has_read_all, refused = [500], [False], [1, 1, 1, 1]
 

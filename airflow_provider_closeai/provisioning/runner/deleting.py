@@ -83,6 +83,7 @@ def send_deletions(
     """
     refuse(accounts, request.max_delete)
     failures.require_keys(accounts)
+    client.prove_filter(accounts)
     for account in accounts:
         log.info("%s", last_state(account, dry_run=False))
     if record is not None:

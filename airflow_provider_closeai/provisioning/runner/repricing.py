@@ -193,6 +193,7 @@ class _Repricing:
         failures.require_keys(plan.changing)
         if plan.changing and self._lock is not None:
             accounts, plan, is_last = self._claimed(self._lock, plan)
+        self._client.prove_filter(plan.changing)
         log_changes(plan, dry_run=False)
         self._send(plan)
         return SentPrices(self, accounts, plan, changed + len(plan.changing), is_last)
