@@ -41,7 +41,7 @@ def last_state(account: SubAccount, dry_run: bool) -> str:
     """Write an account's last state: money is not forgotten."""
     return (
         f"Sub-account {account.id} ({account.alias!r}, {account.token.hint}) "
-        f"{'would be deleted' if dry_run else 'is deleted, last seen with'}: "
+        f"{'would be deleted' if dry_run else 'is to be deleted, last seen with'}: "
         f"monthly_cost {amount_text(account.monthly_cost)}, balance {amount_text(account.balance)}."
     )
 

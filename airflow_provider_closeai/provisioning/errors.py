@@ -9,6 +9,7 @@ from airflow_provider_closeai.client.errors import (
     NotSent,
     OutcomeUnknown,
     RateLimited,
+    Rejected,
     RequestTimedOut,
 )
 
@@ -104,6 +105,23 @@ def not_noted(what: str, problem: BaseException | None, call: str = "create") ->
         f"{what}{kind}, so nothing more was sent. Is Airflow's API server up? A retry looks, and does what "
         "is missing.",
         call=call,
+    )
+
+
+def after(done: str, error: CloseAIError) -> CloseAIError:
+    """
+    Return the error of a task of which earlier calls were executed: the last one alone changed nothing.
+
+    :param done: what they did, for instance ``ids [1, 2] were deleted``; empty: nothing.
+    """
+    if not done or not isinstance(error, NotSent | RateLimited | RequestTimedOut | Rejected):
+        return error
+    return type(error)(
+        f"{error} Before that call {done}. Run again, the task looks, and does what is missing.",
+        call=error.call,
+        base=error.base,
+        status=error.status,
+        retry_after=error.retry_after,
     )
 
 

@@ -62,7 +62,7 @@ def test_nothing_stored_or_logged_holds_a_key(sim: Simulator, dag: Any, shown: A
     stored, logged = everything_stored(), shown()
     hint = done.result("create")[0]["token_hint"]
     assert hint in stored or hint.encode("unicode_escape").decode() in stored  # it was looked for where it is
-    assert "Created" in logged or "is deleted, last seen with" in logged
+    assert "Created" in logged or "is to be deleted, last seen with" in logged
     for token in tokens:
         assert token not in stored
         assert token not in logged

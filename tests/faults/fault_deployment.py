@@ -332,7 +332,8 @@ class Deployment:
             assert any(task.selects(account_id, alias) for task in killers), f"nobody meant {account_id}"
             cost = before[account_id]["monthly_cost"] if account_id in before else "0"
             told = (
-                rf"Sub-account {account_id} \(.*is deleted, last seen with: monthly_cost {re.escape(cost)},"
+                rf"Sub-account {account_id} \(.*is to be deleted, last seen with: "
+                rf"monthly_cost {re.escape(cost)},"
             )
             assert any(re.search(told, line) for line in self.world.log), f"cost of {account_id} is lost"
         for account_id in before.keys() & now.keys():

@@ -257,7 +257,9 @@ class _Run(Strikes):
         if self.task == "delete":
             assert not now
             for account_id in mine:
-                told = rf"Sub-account {account_id} \('{ALIAS}', .*is deleted, last seen with: monthly_cost 0,"
+                told = (
+                    rf"Sub-account {account_id} \('{ALIAS}', .*to be deleted, last seen with: monthly_cost 0,"
+                )
                 assert any(re.search(told, line) for line in self.world.log), "a last cost is not recorded"
             return
         assert mine <= now.keys(), "an account was deleted"

@@ -108,7 +108,9 @@ def test_a_rotation_keeps_its_promises(call: str, kind: str, place: str) -> None
         ids = [account["id"] for account in rotations.sim.accounts("team")]
         assert (ids[:2], len(ids)) == ([2, 3], 4)
         told = [
-            line for line in world.log if re.search(r"Sub-account 1 \('team'.* is deleted, last seen", line)
+            line
+            for line in world.log
+            if re.search(r"Sub-account 1 \('team'.* is to be deleted, last seen", line)
         ]
         assert told, "a last cost is not recorded"
         # A week later the others go, at last.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from decimal import Decimal
 from typing import Any
@@ -20,7 +21,10 @@ from airflow_provider_closeai.client.errors import (
     Rejected,
 )
 from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.provisioning import runner
+from airflow_provider_closeai.provisioning.errors import AliasBusy
 from airflow_provider_closeai.provisioning.requests import CreateRequest
+from airflow_provider_closeai.provisioning.runner import creating, locking
 from airflow_provider_closeai.simulator import Request, Simulator
 
 SETTLE = 0.2
@@ -211,6 +215,19 @@ def test_a_rate_limit_longer_than_the_deadline_is_told_at_once(sim: Simulator) -
     assert sim.count("create") == 1
 
 
+@pytest.mark.parametrize("kind", ["rate_limit", "status"])
+def test_what_was_made_before_a_call_that_changed_nothing_is_told(sim: Simulator, kind: str) -> None:
+    options: dict[str, Any] = {"status": 400, "body": {"message": "a limit"}}
+    sim.fault(
+        "create", kind, times=None, skip=1, **({"retry_after": 600} if kind == "rate_limit" else options)
+    )
+    with pytest.raises(
+        (RateLimited, Rejected), match=r"Before that call ids \[1, 2\] of alias 'a' were created\."
+    ):
+        ensure(client_of(sim), count=4, batch_size=2)
+    assert alias_ids(sim) == [1, 2]
+
+
 @pytest.mark.parametrize("status", [400, 409, 422])
 def test_a_refusal_is_final(sim: Simulator, status: int) -> None:
     sim.fault("create", "status", times=None, status=status, body={"error": {"message": "no"}})
@@ -262,6 +279,28 @@ def test_processes_at_once_make_it_exact() -> None:
         assert results == [ids] * 4
         assert sim.count("create") == 1
         assert sim.count("links") == 1
+
+
+def test_an_alias_that_others_hold_costs_the_other_aliases_nothing(
+    sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locking, "LOCK_WAIT", 0.1)
+    monkeypatch.setattr(creating, "_MOST_LOCKS", 1)  # more aliases than locks at a time
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locking.alias_lock(client_of(sim), "alias:b"):
+            held.set()
+            assert done.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(60)
+    wanted = [CreateRequest.parse(alias, {"gpt-4": 1}, 1, 1, settle=0.3) for alias in "abc"]
+    results = runner.create_all(client_of(sim), wanted)
+    done.set()
+    holder.join()
+    assert [len(each) if isinstance(each, list) else type(each) for each in results] == [1, AliasBusy, 1]
 
 
 def test_two_aliases_do_not_wait_for_each_other(sim: Simulator) -> None:

@@ -10,7 +10,12 @@ from support import Asked, client_of, fixed_client, item, platform, process, run
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
-from airflow_provider_closeai.client.errors import AuthenticationFailed, OutcomeUnknown, Rejected
+from airflow_provider_closeai.client.errors import (
+    AuthenticationFailed,
+    OutcomeUnknown,
+    RateLimited,
+    Rejected,
+)
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.errors import (
@@ -212,6 +217,18 @@ def test_a_refusal_is_final(sim: Simulator, impatient: None) -> None:
         delete(client_of(sim), alias="a")
     assert caught.value.permanent
     assert sim.count("delete") == 1
+
+
+def test_what_was_deleted_before_a_call_that_changed_nothing_is_told(
+    sim: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    fill(sim, 4)
+    sim.fault("delete", "rate_limit", times=None, skip=1, retry_after=600)
+    with pytest.raises(RateLimited, match=r"Before that call ids \[1, 2\] were deleted\."):
+        delete(client_of(sim), alias="a", batch_size=2)
+    assert left(sim) == [3, 4]
+    assert "is deleted" not in caplog.text
 
 
 def test_a_refused_key_is_told_at_once(sim: Simulator) -> None:

@@ -54,7 +54,7 @@ def test_the_parts(number: int, size: int, parts: list[int]) -> None:
 
 def test_what_is_said() -> None:
     assert last_state(account(1), dry_run=False) == (
-        "Sub-account 1 ('a', sk-…last) is deleted, last seen with: monthly_cost 1.50, balance None."
+        "Sub-account 1 ('a', sk-…last) is to be deleted, last seen with: monthly_cost 1.50, balance None."
     )
     assert "would be deleted" in last_state(account(1), dry_run=True)
     assert closing_line([], dry_run=False).startswith("Nothing to delete")

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from support import Asked, fixed_client, item, jumping_clock, platform, run_create
 
-from airflow_provider_closeai.client.errors import CloseAIError
+from airflow_provider_closeai.client.errors import CloseAIError, OutcomeUnknown
 from airflow_provider_closeai.local_state import Clock
+from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.create import CreateDecision, List, Post, Wait
 from airflow_provider_closeai.provisioning.errors import AliasExists, TooManyAccounts
-from airflow_provider_closeai.provisioning.requests import CreateRequest
+from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RepriceRequest
 
 
 class Platform:
@@ -281,6 +282,54 @@ def test_an_entry_of_the_main_account_that_the_filter_leaves_out_is_nothing_miss
         asked.clear()
         assert ensure(origin, "a", 2) == [2, 3]
         assert "alias" in asked[-1].query
+
+
+@pytest.mark.parametrize("is_executed", [False, True])
+def test_what_the_filter_does_not_find_was_not_deleted(is_executed: bool) -> None:
+    """Selected by id, out of a listing of all, among more accounts than a page has."""
+    there = Platform(reads=str.lower)
+    there.items = [item(1, "Team-A"), *(item(number, f"b-{number}") for number in range(2, 20))]
+
+    def reply(asked: Asked) -> tuple[int, Any]:
+        if asked.method == "DELETE":
+            there.items = there.items[1:] if is_executed else there.items
+            return 502, b""
+        status, answer = there(asked)
+        size, page = int(asked.query.get("page_size", 500)), int(asked.query.get("page", 1))
+        items = answer["items"][(page - 1) * size : page * size]
+        return status, {**answer, "items": items, "total": len(answer["items"]), "pageSize": size}
+
+    with platform(reply) as (origin, _):
+        client = fixed_client(origin, clock=jumping_clock(), page_size=5)
+        wanted = DeleteRequest.parse(sub_accounts=[1])
+        if is_executed:
+            assert [account.id for account in runner.delete(client, wanted)] == [1]
+        else:
+            with pytest.raises(OutcomeUnknown):
+                runner.delete(client, wanted)
+
+
+def test_new_prices_that_the_filter_does_not_find_are_there(caplog: pytest.LogCaptureFixture) -> None:
+    there = Platform(reads=str.lower)
+    there.items = [item(number, f"Team-{number}") for number in range(1, 20)]
+
+    def reply(asked: Asked) -> tuple[int, Any]:
+        if asked.path.endswith("/token/info"):
+            pricing = asked.body["model_pricing"]
+            there.items = [
+                each | {"model_pricing": pricing} if each["id"] == 1 else each for each in there.items
+            ]
+            return 200, {}
+        status, answer = there(asked)
+        size, page = int(asked.query.get("page_size", 500)), int(asked.query.get("page", 1))
+        items = answer["items"][(page - 1) * size : page * size]
+        return status, {**answer, "items": items, "total": len(answer["items"]), "pageSize": size}
+
+    with platform(reply) as (origin, _), caplog.at_level(logging.WARNING):
+        client = fixed_client(origin, clock=jumping_clock(), page_size=5)
+        [changed] = runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, sub_accounts=[1]))
+    assert changed.pricing == {"gpt-4": 5}
+    assert "alias filter does not find all accounts" in caplog.text
 
 
 def test_a_filter_that_missed_some_is_not_believed_where_it_finds_others() -> None:

@@ -79,12 +79,16 @@ def create_all(
         with contextlib.ExitStack() as locks:
             creations = []
             lock = None if names is None else CreateLock(client, names)
-            for request in in_order[start : start + most]:
-                note = locks.enter_context(alias_lock(client, f"alias:{request.alias}"))
-                store, since = FileStore(note), seen.since
-                creations.append(
-                    Creation(client, request, store, this_try, lock, needs_keys=needs_keys, since=since)
-                )
+            try:
+                for request in in_order[start : start + most]:
+                    note = locks.enter_context(alias_lock(client, f"alias:{request.alias}"))
+                    store, since = FileStore(note), seen.since
+                    creations.append(
+                        Creation(client, request, store, this_try, lock, needs_keys=needs_keys, since=since)
+                    )
+            except AliasBusy as error:
+                results |= dict.fromkeys((each.alias for each in in_order[start : start + most]), error)
+                continue
             run(client, creations, seen, lock)
         # Not with an alias locked: who may set prices now may be waiting for that alias.
         results |= {each.request.alias: each.result() for each in creations}

@@ -24,7 +24,7 @@ from airflow_provider_closeai.provisioning.create import (
     Post,
     Wait,
 )
-from airflow_provider_closeai.provisioning.errors import MissingAccounts, supervisor_gone, with_doubt
+from airflow_provider_closeai.provisioning.errors import MissingAccounts, after, supervisor_gone, with_doubt
 from airflow_provider_closeai.provisioning.journal import CreateJournal, Limits
 from airflow_provider_closeai.provisioning.reading import read_until
 from airflow_provider_closeai.provisioning.requests import CreateRequest, RepriceRequest
@@ -131,7 +131,9 @@ class Creation:
     def give_up(self, error: CloseAIError) -> None:
         """End with an error, unless it is over."""
         if not self.is_over:
-            self.error = with_doubt(error, self.decision.doubt)
+            made = sorted(self.decision.created)
+            told = f"ids {format_ids(made)} of alias {self.request.alias!r} were created" if made else ""
+            self.error = after(told, with_doubt(error, self.decision.doubt))
 
     def result(self) -> list[SubAccount] | CloseAIError:
         """Return the accounts, repriced where that is asked for, or what went wrong."""

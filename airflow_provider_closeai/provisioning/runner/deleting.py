@@ -11,7 +11,7 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown, Rejected
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.provisioning.delete import batches, closing_line, last_state, refuse
-from airflow_provider_closeai.provisioning.errors import NotConfirmed, with_doubt
+from airflow_provider_closeai.provisioning.errors import NotConfirmed, after, with_doubt
 from airflow_provider_closeai.provisioning.reading import entries_of, read_until, select
 from airflow_provider_closeai.provisioning.requests import DeleteRequest
 from airflow_provider_closeai.provisioning.runner import locking
@@ -89,11 +89,15 @@ def send_deletions(
     if record is not None:
         record(accounts, listed_at)
     doubt: OutcomeUnknown | None = None
+    done: list[SubAccount] = []
     try:
         for batch in batches(accounts, request):
-            doubt = _delete_batch(client, batch) or doubt
+            unknown = _delete_batch(client, batch)
+            doubt = unknown or doubt
+            done += batch if unknown is None else ()
     except CloseAIError as error:
-        raise with_doubt(error, doubt) from None
+        told = f"ids {ids_of(done)} were deleted" if done else ""
+        raise after(told, with_doubt(error, doubt)) from None
     return SentDeletions(accounts, locking.CONFIRM_WITHIN, doubt)
 
 

@@ -29,7 +29,7 @@ def alias_lock(client: CloseAIClient, what: str) -> Iterator[str]:
         if not is_held:
             raise AliasBusy(
                 f"Another task on this host has been changing {what} for {LOCK_WAIT / 60:.0f} minutes. "
-                "Nothing was changed. Look for a task that hangs; an Airflow pool of one slot keeps tasks "
-                "from waiting here."
+                "This task changed nothing of it. Look for a task that hangs; an Airflow pool of one slot "
+                "keeps tasks from waiting here."
             )
         yield name

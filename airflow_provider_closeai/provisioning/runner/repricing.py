@@ -13,7 +13,7 @@ from airflow_provider_closeai.client.errors import CloseAIError, Declined, Outco
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.local_state.claims import NameStore
 from airflow_provider_closeai.local_state.stores import FileStore
-from airflow_provider_closeai.provisioning.errors import NotConfirmed, with_doubt
+from airflow_provider_closeai.provisioning.errors import NotConfirmed, after, with_doubt
 from airflow_provider_closeai.provisioning.journal import Limits, PriceJournal
 from airflow_provider_closeai.provisioning.reading import read_until, select
 from airflow_provider_closeai.provisioning.reprice import (
@@ -240,6 +240,7 @@ class _Repricing:
 
     def _send(self, plan: RepricePlan) -> None:
         """Send the changes. An outcome that stays unknown is left to the reading back; a no ends it."""
+        done: list[int] = []
         for batch in plan.batches:
             self._journal.note(batch.ids, batch.pricing, shown=False)
             permit = None if self._lock is None else _Permit(self._lock, batch)
@@ -256,7 +257,9 @@ class _Repricing:
                 if self._lock is not None:
                     self._lock.not_sent(batch)
                 doubt = self.why if isinstance(self.why, OutcomeUnknown) else None
-                raise with_doubt(error, doubt) from None
+                told = f"ids {format_ids(done)} got new prices" if done else ""
+                raise after(told, with_doubt(error, doubt)) from None
+            done += batch.ids
             if may_come:
                 self._may_come.update(batch.ids)
 
