@@ -132,7 +132,7 @@ class PlainFields:
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.template_fields:
             value = _plain(value)
-            lost = {name} if value is None and vars(self).get(name) is not None else set()
+            lost = {name} if _has_lost(vars(self).get(name), value) else set()
             if lost or name in self._became_none:
                 super().__setattr__("_became_none", tuple(sorted({*self._became_none} - {name} | lost)))
         super().__setattr__(name, value)
@@ -148,10 +148,19 @@ class PlainFields:
         if self._became_none:
             names = ", ".join(name.removeprefix("is_") for name in self._became_none)
             raise InvalidParameter(
-                f"{names}: what was given is None now that the task runs. Was the task that gives it "
-                "skipped, or marked success by hand, or is a variable not there? Give a value, or leave the "
+                f"{names}: what was given, or a part of it, is None now that the task runs. Was the task "
+                "that gives it skipped, or marked success by hand, or is a variable not there? Give a value, or leave the "
                 "parameter out. Nothing was sent."
             )
+
+
+def _has_lost(given: Any, rendered: Any) -> bool:
+    """Return whether something that was given, or a part of it, is rendered as ``None``."""
+    if type(given) is dict and type(rendered) is dict:
+        return any(_has_lost(each, rendered.get(key, each)) for key, each in given.items())
+    if type(given) is list and type(rendered) is list:
+        return any(map(_has_lost, given, rendered))
+    return given is not None and rendered is None
 
 
 def _plain(value: Any) -> Any:

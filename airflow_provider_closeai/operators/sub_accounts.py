@@ -149,6 +149,9 @@ class _Selects(CloseAIOperator):
 
     def _selection(self, context: Context) -> dict[str, Any]:
         sks = None if self._sks is None else self.render_template(self._sks, context)
+        if sks is None and self._sks is not None:
+            self._became_none = ("sks",)
+            self.require_given()
         return {"sub_accounts": self.sub_accounts, "alias": self.alias, "sks": sks}
 
 

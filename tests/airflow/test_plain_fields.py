@@ -155,7 +155,7 @@ def test_a_bound_that_becomes_none_deletes_nothing(
     assert len(sim.accounts()) == 3
 
 
-@pytest.mark.parametrize("name", ["max_delete", "ledger"])
+@pytest.mark.parametrize("name", ["max_delete", "ledger", "sks"])
 def test_a_variable_that_is_not_there_is_no_missing_parameter(
     sim: Simulator, dag: Any, monkeypatch: pytest.MonkeyPatch, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -166,7 +166,7 @@ def test_a_variable_that_is_not_there_is_no_missing_parameter(
         given: dict[str, Any] = {name: "{{ var.value.get('limit', None) }}"}
         DeleteSubAccountsOperator(task_id="t", alias="a", **given)
     assert run(dag).task("t") == "failed 1"
-    assert f"{name}: what was given is None" in caplog.text
+    assert f"{name}: what was given, or a part of it, is None" in caplog.text
     assert len(sim.accounts()) == 1
 
 
@@ -181,6 +181,19 @@ def test_a_bound_of_a_roster_that_becomes_none_creates_nothing(
         SyncSubAccountsOperator(task_id="t", roster=roster, max_create="{{ none }}")
     assert run(dag).task("t") == "failed 1"
     assert len(sim.accounts()) == 1
+
+
+@pytest.mark.parametrize("field", ["budget", "expires", "count"])
+def test_a_field_of_a_roster_that_becomes_none_changes_nothing(
+    sim: Simulator, dag: Any, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    connect(monkeypatch, sim, "closeai_default")
+    entry = {"alias": "a", "balance": 1, "model_pricing": {"m": 1}, field: "{{ var.value.get('x', None) }}"}
+    dag.render_template_as_native_obj = True
+    with dag:
+        SyncSubAccountsOperator(task_id="t", roster={"version": 1, "accounts": [entry]}, max_create=1)
+    assert run(dag).task("t") == "failed 1"
+    assert sim.accounts() == []
 
 
 def test_a_report_without_the_budgets_that_were_given_is_none(dag: Any, tmp_path: Any) -> None:
