@@ -90,7 +90,7 @@ def decode_create(content: bytes) -> CreateAnswer:
 
 def _decode_item_by_item(content: bytes) -> SubAccountPage:
     if sum(map(content.count, (b",", b"{", b"["))) > max(_MANY, len(content) // 8):
-        raise ValueError("its entries are no accounts")
+        raise ValueError("its entries are not accounts")
     answer = loads(content)
     entries = answer.get("items") if isinstance(answer, dict) else None
     if not isinstance(entries, list):
@@ -105,7 +105,7 @@ def _decode_item_by_item(content: bytes) -> SubAccountPage:
             unreadable.append(_unreadable(entry, error))
             nameless += unreadable[-1].id is None
             if nameless > _MOST_NAMELESS:
-                raise ValueError("its entries are no accounts") from None
+                raise ValueError("its entries are not accounts") from None
     return SubAccountPage(
         items=tuple(items),
         total=_integer(answer.get("total")),

@@ -94,7 +94,7 @@ class ModelPricing(msgspec.Struct, frozen=True, gc=False):
     def __post_init__(self) -> None:
         factor = self.pricing_factor
         if factor is not None and not (factor.is_finite() and abs(factor.adjusted()) <= MOST_DIGITS):
-            raise ValueError("pricing_factor is no number that an account can have")
+            raise ValueError("pricing_factor is not a number that an account can have")
 
     @property
     def factor(self) -> Decimal | None:

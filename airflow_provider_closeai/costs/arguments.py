@@ -40,7 +40,8 @@ def parse_span(name: str, value: Any) -> timedelta:
         found = None
     if found is None or found < timedelta(0):
         raise InvalidParameter(
-            f"{name}: {short_repr(value)} is no timedelta of 0 to 999,999,999 days, and no number of seconds."
+            f"{name}: {short_repr(value)} is neither a timedelta of 0 to 999,999,999 days nor a number of "
+            "seconds."
         )
     return found
 
@@ -88,7 +89,7 @@ def parse_label(name: str, value: Any) -> str:
     is_given = isinstance(value, str | int | float | Decimal) and not isinstance(value, bool)
     text = cell_text(name, value).strip() if is_given else ""
     if not text:
-        raise InvalidParameter(f"{name}: {short_repr(value)} is no text. Give a short one.")
+        raise InvalidParameter(f"{name}: {short_repr(value)} is not text. Give a short one.")
     return text
 
 
@@ -125,8 +126,8 @@ def parse_public_url(value: object) -> str | None:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidParameter(
-            "public_url: it is no web address. Give the one under which a browser finds the output folder, "
-            "for instance 'https://reports.example.com/closeai'."
+            "public_url: it is not a web address. Give the one under which a browser finds the output "
+            "folder, for instance 'https://reports.example.com/closeai'."
         )
     if parts.query or parts.fragment or "@" in parts.netloc:
         raise InvalidParameter(

@@ -51,7 +51,7 @@ def cell_text(name: str, value: object) -> str:
     :raises InvalidParameter: it is a list or a mapping, or text that no file can hold.
     """
     if isinstance(value, Iterable) and not isinstance(value, str):
-        raise InvalidParameter(f"{name}: {short_repr(value)} is no text: give a single one.")
+        raise InvalidParameter(f"{name}: {short_repr(value)} is not text: give a single one.")
     if isinstance(value, int) and _is_long(value):
         raise InvalidParameter(f"{name}: a number of {value.bit_length()} bits is none that anybody wrote.")
     return (

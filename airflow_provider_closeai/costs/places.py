@@ -37,7 +37,7 @@ def local_path(name: str, value: Any) -> Any:
             return value.expanduser() if isinstance(value, Path) else value
     text = os.fspath(value).strip() if isinstance(value, str | os.PathLike) else ""
     if not text or "://" in text:
-        what = f"{text!r} is no local folder" if text else "it is empty"
+        what = f"{text!r} is not a local folder" if text else "it is empty"
         raise InvalidParameter(
             f"{name}: {what}. Give a folder, for instance '/data/closeai/ledger', or for a store a path "
             "object such as ObjectStoragePath('s3://aws_default@finance/closeai/ledger')."

@@ -271,7 +271,7 @@ class NoteRequest(msgspec.Struct, frozen=True, kw_only=True):
         :raises InvalidParameter: naming the one that is wrong.
         """
         if isinstance(sub_account_id, bool) or not isinstance(sub_account_id, int):
-            raise InvalidParameter(f"sub_account_id: {short_repr(sub_account_id)} is no whole number.")
+            raise InvalidParameter(f"sub_account_id: {short_repr(sub_account_id)} is not a whole number.")
         if not 0 <= sub_account_id < _IDS:
             raise InvalidParameter(f"sub_account_id: an account's id is from 0 to {_IDS - 1}.")
         return cls(

@@ -87,7 +87,7 @@ def snapshot(
     month = month_of(began, request.time_zone)
     accounts = [account for account in listed if not account.is_other]
     if len(accounts) < len(listed):
-        log.warning("%d listed entries are no sub-accounts: left out.", len(listed) - len(accounts))
+        log.warning("%d listed entries are not sub-accounts: left out.", len(listed) - len(accounts))
     listing.require_within(month, clock())
     if not accounts:
         last, left = observations.accounts_left(ledger, month)

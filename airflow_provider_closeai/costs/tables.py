@@ -224,7 +224,7 @@ def _amounts(cells: Sequence[str]) -> list[Decimal | None]:
         list(map(Decimal, cells)) if all(cells) else [Decimal(cell) if cell else None for cell in cells]
     )
     if not all(map(Decimal.is_finite, filter(None, amounts))):
-        raise ValueError("an amount is no finite number")
+        raise ValueError("an amount is not a finite number")
     return amounts
 
 

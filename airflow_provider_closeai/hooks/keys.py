@@ -77,7 +77,9 @@ def _choose(client: CloseAIClient, alias: object, account: object) -> SubAccount
         candidates, which = select(client, selection, missing="fail"), f"the alias {alias!r}"
     ranked = newest([each for each in candidates if not each.is_other], {})
     if not ranked:
-        raise MissingAccounts(f"There is no sub-account under {which}: what is listed is none.", call="list")
+        raise MissingAccounts(
+            f"There is no sub-account under {which}: the listed account is not a sub-account.", call="list"
+        )
     return next((each for each in ranked if each.enabled is not False and each.pricing), ranked[0])
 
 

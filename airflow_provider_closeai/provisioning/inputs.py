@@ -216,7 +216,7 @@ def moment(name: str, value: object) -> datetime:
     offset = found.utcoffset() if isinstance(found, datetime) else None
     if not isinstance(found, datetime) or offset is None:
         cure = "give a datetime with a time zone, such as '2027-01-01T00:00:00+08:00'"
-        raise bad(name, f"is {shown(value)}, no moment", cure)
+        raise bad(name, f"is {shown(value)}, which is not a moment", cure)
     day, time = (found.year, found.month, found.day), (found.hour, found.minute, found.second)
     try:
         return datetime(*day, *time, found.microsecond, UTC) - offset

@@ -151,7 +151,7 @@ def _compose(name: str, text: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "it cannot be parsed"
         line = None if mark is None else mark.line + 1
-        raise _unreadable(name, line, f"it is no YAML ({problem})") from None
+        raise _unreadable(name, line, f"it is not YAML ({problem})") from None
     except RecursionError:
         raise _unreadable(name, None, "it is nested too deeply") from None
     if root is None:
@@ -202,12 +202,12 @@ class _Builder:
                 for each in value.value if value.id == "sequence" else [value]:
                     inherited = self.value(each)
                     if not isinstance(inherited, Mapping):
-                        raise self._error(key, "what is merged (<<) is no mapping")
+                        raise self._error(key, "what is merged (<<) is not a mapping")
                     merged = {**inherited, **merged}
                 continue
             if key.tag != _TEXT or key.id != "scalar":
                 shown = repr(key.value) if key.id == "scalar" else "a list or mapping"
-                raise self._error(key, f"the key {shown} is no text for YAML: write it in quotes")
+                raise self._error(key, f"the key {shown} is not text for YAML: write it in quotes")
             if key.value in found:
                 raise self._error(key, f"{key.value!r} is there twice in one mapping")
             found[key.value] = self.value(value)

@@ -182,7 +182,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             plan = msgspec.convert(found, cls)
             msgspec.json.encode(plan)  # what cannot be written, such as half a character, is no plan's
         except (msgspec.ValidationError, TypeError, ValueError, OverflowError) as error:
-            raise InvalidParameter(f"plan: it is no plan of this version ({error}). {cure}") from None
+            raise InvalidParameter(f"plan: it is not a plan of this version ({error}). {cure}") from None
         if plan.digest != found["digest"]:
             raise InvalidParameter(
                 f"plan: it does not belong to its digest {inputs.shown(found['digest'])}. It was changed, "

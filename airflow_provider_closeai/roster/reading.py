@@ -71,7 +71,7 @@ def _text_of(name: str, source: Any) -> str:
     if isinstance(source, str):
         if not source.strip() or "://" in source or "\n" in source:
             raise InvalidParameter(
-                f"roster: {source[:60]!r} is no local path. Give a path, a path object such as "
+                f"roster: {source[:60]!r} is not a local path. Give a path, a path object such as "
                 "ObjectStoragePath('s3://aws_default@config/roster.yaml'), or a mapping. Nothing was changed."
             )
         source = LocalPath(os.path.expanduser(source.strip()))  # leaves a user alone whom nobody knows
@@ -109,7 +109,7 @@ class _Reader:
     def roster(self) -> Roster:
         tree = self._document.tree
         if not isinstance(tree, Mapping):
-            self._note((), "is no mapping: begin with 'version: 1' and 'accounts:'.")
+            self._note((), "is not a mapping: begin with 'version: 1' and 'accounts:'.")
             tree = {"version": VERSION, "accounts": []}
         elif not tree:
             self._note((), "is empty: begin with 'version: 1' and 'accounts:'.")
@@ -152,7 +152,7 @@ class _Reader:
 
     def _entry(self, path: Path, item: Any, defaults: Mapping[str, Any]) -> Entry | None:
         if not isinstance(item, Mapping):
-            self._note(path, "is no mapping: give at least an alias.")
+            self._note(path, "is not a mapping: give at least an alias.")
             return None
         before = len(self.problems)
         self._known(path, item, ENTRY_FIELDS)
@@ -220,7 +220,7 @@ class _Reader:
             if name not in known:
                 near = difflib.get_close_matches(str(name), known, 1)
                 hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
-                self._note((*path, str(name)), f"is no known field: {hint}")
+                self._note((*path, str(name)), f"is not a known field: {hint}")
 
     def _note(self, path: Path, problem: str) -> None:
         line = f"{self._document.place(path)}: {problem}"
@@ -258,7 +258,7 @@ def _list(value: Any) -> Sequence[Any]:
 def _globs(value: Any) -> tuple[str, ...]:
     globs = [value] if isinstance(value, str) else list(value) if isinstance(value, Sequence) else []
     if not globs or not all(isinstance(each, str) and each.strip() for each in globs):
-        raise bad("owns", "is no list of globs", 'give texts such as ["team-*"]')
+        raise bad("owns", "is not a list of globs", 'give texts such as ["team-*"]')
     return tuple(inputs.encodable("owns", each, "give the aliases' own text") for each in globs)
 
 
@@ -272,7 +272,7 @@ def _user_id(value: Any) -> int:
 
 def _alias(value: Any) -> str:
     if not isinstance(value, str):
-        raise bad("alias", f"is {inputs.shown(value)}, which is no text", "write it in quotes")
+        raise bad("alias", f"is {inputs.shown(value)}, which is not text", "write it in quotes")
     return inputs.new_alias(value)
 
 

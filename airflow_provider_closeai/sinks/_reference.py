@@ -35,7 +35,7 @@ class Reference:
         elif len(set(names)) < len(names):
             problem = "names one of them twice"
         elif len(names) == 2 and not re.search(r"\D", _PLACEHOLDER.split(self._template)[2]):
-            problem = "needs text that is no digit between {alias} and {id}, so that their ends are known"
+            problem = "needs text that is not a digit between {alias} and {id}, so that their ends are known"
         elif strange := sorted(set(re.sub(f"[{allowed}]", "", rest))):
             problem = f"has characters that this store's names cannot have: {' '.join(map(repr, strange))}"
         elif "//" in self._template or self._template.startswith("/"):

@@ -125,8 +125,9 @@ def _local(directory: Any) -> str:
     text = re.sub(r"^file://(localhost)?(?=[/~])", "", text)
     if not text or re.match(r"\$|[A-Za-z][\w+.-]*:", text) or re.search(r"{[{%]", text):
         raise InvalidParameter(
-            f"directory {str(directory)!r} is no folder of this host. Give one such as '/var/closeai/keys' "
-            "or '~/closeai-keys': stores are not files, and templates and variables are not rendered in it. "
+            f"directory {str(directory)!r} is not a folder of this host. Give one such as "
+            "'/var/closeai/keys' or '~/closeai-keys': stores are not files, and templates and variables are "
+            "not rendered in it. "
             "See docs/keys.md for SecretsManagerSink and VaultSink."
         )
     return text

@@ -162,7 +162,7 @@ def test_entries_that_are_no_accounts_are_not_kept_one_by_one(caplog: pytest.Log
     content = json.dumps({"items": [0] * 100_000, "total": 100_000}).encode()
     with platform(lambda asked: (200, content, {})) as (origin, _):
         client = fixed_client(origin, max_attempts=1)
-        with pytest.raises(OutcomeUnknown, match="its entries are no accounts"):
+        with pytest.raises(OutcomeUnknown, match="its entries are not accounts"):
             list(client.iter_sub_accounts())
     assert len(caplog.records) < 10
 
@@ -176,7 +176,7 @@ def test_an_answer_of_nothing_but_brackets_takes_no_hundredfold_memory(entry: by
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert attempt.detail == "status 200, but not what the API answers (its entries are no accounts)"
+    assert attempt.detail == "status 200, but not what the API answers (its entries are not accounts)"
     assert peak < 8 * len(content)
 
 

@@ -114,7 +114,7 @@ def test_a_line_by_hand(november: Book, clock: Clock) -> None:
     assert november.close() is None  # it is no difference of the observations
     assert [line.source for line in report.appended] == ["manual"]
     assert not any("closed" in warning for warning in report.warnings)
-    with pytest.raises(InvalidParameter, match="reason: ' ' is no text"):
+    with pytest.raises(InvalidParameter, match="reason: ' ' is not text"):
         november.note(reason=" ", **options)
     with pytest.raises(InvalidParameter, match="2027-01 is in the future"):
         november.note("2027-01", reason="x", **options)
@@ -211,7 +211,7 @@ def test_a_renamed_closing_or_note_is_named(november: Book, kind: str, name: str
     [file] = november.ledger.files(kind, "2026-11")
     path = november.ledger.root / file.name
     path.rename(path.parent / name.format(path.name))
-    assert any("is no name of a file of the ledger" in warning for warning in november.report().warnings)
+    assert any("is not the name of a ledger file" in warning for warning in november.report().warnings)
     with pytest.raises(CloseRefused, match="files of its ledger are damaged"):
         november.close()
 
@@ -287,8 +287,8 @@ def test_who_paid_when_it_was_closed_stands(november: Book, clock: Clock) -> Non
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"sub_account_id": "1"}, "sub_account_id: '1' is no whole number"),
-        ({"sub_account_id": None}, "sub_account_id: None is no whole number"),
+        ({"sub_account_id": "1"}, "sub_account_id: '1' is not a whole number"),
+        ({"sub_account_id": None}, "sub_account_id: None is not a whole number"),
         ({"sub_account_id": 2**63}, "an account's id is from 0 to 9223372036854775807"),
         ({"sub_account_id": -1}, "an account's id is from 0"),
         ({"sub_account_id": 10**5000}, "an account's id is from 0"),

@@ -277,10 +277,10 @@ def test_the_digest_says_what_matters(year: Book, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "told"),
     [
-        ("reports", "it is no web address"),
-        ("s3://bucket/x", "it is no web address"),
-        (7, "it is no web address"),
-        ("https://[", "it is no web address"),
+        ("reports", "it is not a web address"),
+        ("s3://bucket/x", "it is not a web address"),
+        (7, "it is not a web address"),
+        ("https://[", "it is not a web address"),
         ("https://user:secret@x.example", "it has a name, a password"),
         ("https://x.example/a?sig=secret", "it has a name, a password"),
     ],

@@ -241,7 +241,7 @@ def test_an_amount_that_is_no_number_is_damage(book: Book) -> None:
     book.seen("11-06 09:00", {1: "NaN"})
     report = book.report()
     assert report.totals.month_to_date == 10
-    assert "an amount is no finite number" in report.warnings[0]
+    assert "an amount is not a finite number" in report.warnings[0]
 
 
 @pytest.mark.parametrize("amount", ["1E-40", "1e35"])

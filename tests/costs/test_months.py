@@ -80,7 +80,7 @@ def test_amounts() -> None:
     assert format_amount(Decimal("1E+3")) == "1000"
     assert format(total([Decimal("1e30"), Decimal("1e-30")]), "f").endswith("000001")
     for bad in ("1,000.5", "¥5", "", None, True, "NaN", "Infinity", float("nan")):
-        with pytest.raises(InvalidParameter, match=r"budget: .* is no amount"):
+        with pytest.raises(InvalidParameter, match=r"budget: .* is not an amount"):
             parse_amount("budget", bad)
 
 

@@ -123,7 +123,7 @@ def test_the_columns(recorder: Recorder, ledger: Ledger) -> None:
 
 def test_only_sub_accounts(recorder: Recorder, ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     assert recorder.take(Platform(account(1), account(2, token_type="master"), usage="7")).file.rows == 1
-    assert "1 listed entries are no sub-accounts" in caplog.text
+    assert "1 listed entries are not sub-accounts" in caplog.text
 
 
 def test_a_missing_cost_stays_empty(

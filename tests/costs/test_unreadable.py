@@ -53,7 +53,7 @@ def test_what_is_no_file_is_left_out_and_named(book: Book, clock: Clock, put: An
     assert report.totals.month_to_date == 10
     [warning] = [text for text in report.warnings if NAME in text]
     assert warning.startswith("Left out: The ledger's file ")
-    assert "is damaged: it is no file" in warning
+    assert "is damaged: it is not a file" in warning
     assert book.report("2026-12").totals.month_to_date == 0
 
 

@@ -211,7 +211,7 @@ def test_clocks_must_agree(minutes: float | None, newest: float, agrees: bool) -
         ({"max_rotate": "many%"}, "max_rotate is 'many%'"),
         ({"max_rotate": 0.1}, "max_rotate is 0.1"),
         ({"max_rotate": True}, "max_rotate is True"),
-        ({"rotate_from": "soon"}, "rotate_from is 'soon', no moment"),
+        ({"rotate_from": "soon"}, "rotate_from is 'soon', which is not a moment"),
         ({"rotate_from": "2027-01-01T00:00:00"}, "rotate_from is .* with a time zone"),
         ({"count": 0}, "count is 0"),
     ],

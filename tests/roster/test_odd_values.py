@@ -67,7 +67,7 @@ def test_half_a_character_in_text_is_refused(source: str, told: str) -> None:
 def test_a_key_of_yaml_that_is_no_scalar_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "r.yaml"
     file.write_text("version: 1\n? !!str {a: b}\n: 1\n")
-    assert "line 2: the key a list or mapping is no text" in refused(file)
+    assert "line 2: the key a list or mapping is not text" in refused(file)
 
 
 @pytest.mark.parametrize(

@@ -413,7 +413,7 @@ def test_a_new_key_takes_an_old_ones_place(monkeypatch: pytest.MonkeyPatch, tmp_
     ],
 )
 def test_a_folder_that_is_not_this_hosts_is_refused(directory: Any) -> None:
-    with pytest.raises(InvalidParameter, match="is no folder of this host"):
+    with pytest.raises(InvalidParameter, match="is not a folder of this host"):
         EncryptedFileSink(directory, "file_key")
 
 

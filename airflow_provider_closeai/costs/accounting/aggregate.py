@@ -44,7 +44,7 @@ def aggregate(observed: ObservedMonth) -> History:
     for name in observed.unrecognized_files:
         history.is_damaged = True
         history.warnings.append(
-            f"Left out: {name} is no name of a file of the ledger. Give it back the name that it was written "
+            f"Left out: {name} is not the name of a ledger file. Give it back the name that it was written "
             "with, or move it out of the ledger."
         )
     with decimal.localcontext(EXACT), _without_collector():

@@ -36,7 +36,7 @@ def parse_amount(name: str, value: object) -> Decimal:
         amount = Decimal("NaN")
     if isinstance(value, bool) or not amount.is_finite():
         raise InvalidParameter(
-            f"{name}: {short_repr(value)} is no amount. Write a plain number such as 1250.50, without a "
+            f"{name}: {short_repr(value)} is not an amount. Write a plain number such as 1250.50, without a "
             "thousands separator or a currency sign."
         )
     if not is_bookable(amount):

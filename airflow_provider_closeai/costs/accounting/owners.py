@@ -133,7 +133,7 @@ def parse_owners(source: object) -> list[Rule]:
     elif isinstance(source, Sequence) and not isinstance(source, str):
         for number, value in enumerate(source, 1):
             if not isinstance(value, Mapping):
-                raise InvalidParameter(f"owners: entry {number} is no mapping with team and id or alias.")
+                raise InvalidParameter(f"owners: entry {number} is not a mapping with team and id or alias.")
             rules.append(_rule(value, f"owners rule {number}"))
     else:
         raise InvalidParameter(f"owners: {type(source).__name__} is neither a mapping nor a list of rules.")
@@ -159,7 +159,7 @@ def parse_budgets(source: object, currency: str) -> dict[str, Decimal]:
     for number, entry in enumerate(source, 1):
         place = f"budgets entry {number}"
         if not isinstance(entry, Mapping):
-            raise InvalidParameter(f"{place} is no mapping with team and budget.")
+            raise InvalidParameter(f"{place} is not a mapping with team and budget.")
         _only(entry, {"team", "budget", "currency"}, place)
         team = _text(entry, "team", place)
         other = cell_text(f"{place}: currency", entry.get("currency")).strip() or currency
@@ -197,7 +197,7 @@ def _rule(entry: Mapping[Any, Any], place: str) -> Rule:
     if bool(by_id) == bool(alias):
         raise InvalidParameter(f"{place} ({owner.team!r}): give exactly one of id and alias.")
     if by_id and not (by_id.isdecimal() and len(by_id) <= _ID_DIGITS):
-        raise InvalidParameter(f"{place} ({owner.team!r}): {shown(by_id)!r} is no id of a sub-account.")
+        raise InvalidParameter(f"{place} ({owner.team!r}): {shown(by_id)!r} is not the id of a sub-account.")
     return Rule(owner, place, int(by_id) if by_id else None, alias or None, shares)
 
 

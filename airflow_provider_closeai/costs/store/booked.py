@@ -113,7 +113,7 @@ def read_problems(ledger: Ledger, month: str) -> list[str]:
         if lines != closings[0][1]
     ]
     return found + [
-        f"Left out: {name} is no name of a file of the ledger. Give it back the name that it was written "
+        f"Left out: {name} is not the name of a ledger file. Give it back the name that it was written "
         "with, or move it out of the ledger."
         for kind in (CLOSED, ADJUSTMENTS)
         for name in ledger.unrecognized_files(kind, month)

@@ -251,7 +251,7 @@ def _content(path: Any) -> bytes:
         return bytes(path.read_bytes())
     except Exception as error:  # as above
         if _is_no_file(path, error):
-            raise DamagedFile(f"it is no file ({reason(error)})") from error
+            raise DamagedFile(f"it is not a file ({reason(error)})") from error
         raise NotRead(f"The ledger's file {path} could not be read: {reason(error)}. {_CURE}") from error
 
 
