@@ -1,4 +1,4 @@
-# Every command works from a fresh clone with Python 3.11 or newer (with venv) and GNU make.
+# Every command works from a fresh clone with Python 3.11, 3.12 or 3.13 (with venv) and GNU make.
 # A cell is one Airflow on one Python: pins in requirements/<cell>.txt, environment in .venv/<cell>.
 
 CELLS := airflow-2.11.2-py311 airflow-3.1.8-py311 \

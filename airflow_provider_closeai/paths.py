@@ -9,6 +9,12 @@ from typing import Any
 _FOLDERS = "Give a folder, for instance '/data/closeai/ledger' or 's3://aws_default@finance/closeai/ledger'"
 #: What a template leaves of a value that is not there, and what was not rendered at all.
 _UNRENDERED = re.compile(r"(None|null)(/|$)|\$[\w{]|.*({{|{%)")
+_TEMPLATE = re.compile(r"{{|{%")
+
+
+def is_template(value: Any) -> bool:
+    """Return whether only the running task knows the value."""
+    return not isinstance(value, str) or bool(_TEMPLATE.search(value))
 
 
 def path_text(path: Any) -> Any:

@@ -44,6 +44,7 @@ with DAG(
         budgets={"Search": "60", "Ads": "60"},
         thresholds=(),  # the report DAG tells alerts
         close=True,
+        retries=3,
         trigger_rule="none_failed",  # a run that comes late has nothing to read, and still closes
     )
     opening >> close

@@ -33,6 +33,7 @@ with DAG(
         },
         # Or the paths of files that finance keeps: owners="s3://.../owners.csv", budgets="s3://.../budgets.yaml"
         budgets={"Search": "60", "Ads": "60"},
+        retries=3,
         thresholds=["80%", "100%", "forecast 100%"],
         # notifiers=SmtpNotifier(to="finance@example.com", html_content="{{ closeai_alerts }}", ...)
     )

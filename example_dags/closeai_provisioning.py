@@ -1,4 +1,6 @@
-"""Give a team its keys, change their prices, and take them back.
+"""A tour: give a team its keys, change a price, and take the keys back.
+
+In production the last task is a DAG of its own: what deletes does not follow what creates.
 
 Try it offline: start the simulator (``python -m airflow_provider_closeai.simulator``), export the connection
 that it prints, then ``airflow dags test closeai_provisioning``.
@@ -33,7 +35,7 @@ with DAG(
     },
 ):
     # State what you want. However often it is retried, and wherever it is killed: `count` accounts.
-    # Accounts that are there keep their prices, whatever these say: `reprice` changes prices.
+    # Accounts that are there keep their prices; if_exists="update" would give them these.
     create = CreateSubAccountsOperator(
         task_id="create",
         alias="{{ params.alias }}",
@@ -44,7 +46,7 @@ with DAG(
         retries=3,  # retries are safe: nothing is created twice
     )
 
-    # `merge` changes the models named here and keeps the others.
+    # A discount for a while: `merge` changes the models named here and keeps the others.
     reprice = UpdatePricingOperator(
         task_id="reprice",
         alias="{{ params.alias }}",  # by name, so it also works where `create` was marked as done by hand

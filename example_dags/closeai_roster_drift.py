@@ -34,5 +34,6 @@ with DAG(
         fail_on_changes=True,
         deliver_to=SecretsManagerSink("airflow/connections/openai-{alias}", as_connection=True),
         ledger=f"{COSTS}/ledger",
+        retries=3,  # of an outage only: a difference fails the task for good
         # on_failure_callback=..., to tell the people who own the roster
     )

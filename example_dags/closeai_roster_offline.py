@@ -33,9 +33,8 @@ with DAG(
         roster=ROSTER,
         max_create=20,  # more at once is rather a mistake in the file
         max_delete="20%",  # at once; replaced keys keep within it, over several runs
-        deliver_to=EncryptedFileSink(
-            KEYS, "key_store", "{alias}"
-        ),  # the connection key_store has the Fernet key
+        # The connection key_store has the files' Fernet key.
+        deliver_to=EncryptedFileSink(KEYS, "key_store", "{alias}"),
         ledger=f"{COSTS}/ledger",
         retries=3,
     )

@@ -35,4 +35,5 @@ with DAG(
         owners=ROSTER,
         budgets=ROSTER,
         statements=True,  # a page for each team, too
+        retries=3,
     )

@@ -4,8 +4,7 @@ What is missing is created and delivered, prices that drifted are set, a team th
 to its `over_budget` prices and restored at the month's turn, and keys are replaced when they are 90 days old.
 Each team finds its key as an Airflow connection: `OpenAIHook(conn_id="openai-team-search")`.
 
-Try it offline: start the simulator (``python -m airflow_provider_closeai.simulator``), export the connection
-that it prints, and give the roster a store for keys (docs/keys.md).
+To try it on one machine, without a store for keys, see `closeai_roster_offline`.
 """
 
 from __future__ import annotations

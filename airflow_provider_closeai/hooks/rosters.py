@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.hooks.keys import sink_keys
-from airflow_provider_closeai.hooks.roster_owners import register
+from airflow_provider_closeai.hooks.roster_claims import register
 from airflow_provider_closeai.paths import folder
 from airflow_provider_closeai.provisioning import inputs
 from airflow_provider_closeai.provisioning.runner import Try

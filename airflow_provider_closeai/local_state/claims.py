@@ -166,6 +166,6 @@ class Claim:
         self._state = self._state.looked(names, began, self._clock.monotonic())
 
     def _is_old(self, name: str) -> bool:
-        """Whether it is of a claimant that was killed, and that nobody has waited for since."""
+        """Return whether a name was left behind by a claimant that was killed."""
         began = re.match(r"[0-9a-f]{10}", name)
         return began is not None and abs(self._clock.now() - int(began[0], 16)) > KEEP

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
-
-_TEMPLATE = re.compile(r"{{|{%")
-
-
-def is_template(value: Any) -> bool:
-    """Return whether only the running task knows the value."""
-    return not isinstance(value, str) or bool(_TEMPLATE.search(value))
 
 
 def notifiers(value: Any) -> list[Any]:

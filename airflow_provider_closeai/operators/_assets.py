@@ -13,8 +13,7 @@ from airflow.providers.common.compat.sdk import Asset, AssetAlias, BaseOperator
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_closeai.asset_names import CONNECTION_URI, COSTS_TITLE
-from airflow_provider_closeai.operators import _arguments
-from airflow_provider_closeai.paths import path_text, plain_path
+from airflow_provider_closeai.paths import is_template, path_text, plain_path
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.openlineage.facet import Dataset
@@ -38,7 +37,7 @@ def ledger_asset(ledger: str | os.PathLike[str]) -> Asset:
     :raises ValueError: it is empty, or a template.
     """
     text = path_text(ledger)
-    if _arguments.is_template(text) or not text.strip():
+    if is_template(text) or not text.strip():
         raise ValueError(
             f"ledger_asset: {text!r} is not a folder. Give the folder itself, as text or as a path: an asset "
             "must be known when the DAG file is parsed."
@@ -54,7 +53,7 @@ def set_outlet(operator: BaseOperator, folder: Any, kwargs: dict[str, Any]) -> N
     """Let a folder be the operator's outlet where it is known now, and the user gave no outlets."""
     if operator.outlets or "outlets" in kwargs:
         return
-    if isinstance(folder, str) and folder.strip() and not _arguments.is_template(folder):
+    if isinstance(folder, str) and folder.strip() and not is_template(folder):
         try:
             operator.outlets = [ledger_asset(folder)]
         except Exception as error:  # whatever the handler of a scheme says: the DAG parses without an outlet
@@ -82,7 +81,7 @@ def lineage(*, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> Opera
 def _datasets(folders: Sequence[str]) -> list[Dataset]:
     """Name what is a folder; a task that failed may have rendered none."""
     texts = [path_text(each) for each in folders]
-    return [_dataset(text) for text in texts if not _arguments.is_template(text) and text.strip()]
+    return [_dataset(text) for text in texts if not is_template(text) and text.strip()]
 
 
 def _dataset(folder: str) -> Dataset:

@@ -252,7 +252,7 @@ class CreateDecision:
             self.believe_from = max(self.believe_from, moment)
 
     def is_listed_since(self, moment: float) -> bool:
-        """Whether the last listing was begun at a time or later, and is still to be gone by."""
+        """Whether the last listing was begun at ``moment`` or later, and still counts."""
         return self._listed is not None and not self._must_list and self._listed_at >= moment
 
     @property

@@ -1,4 +1,4 @@
-"""What users ask for, read once: the defaults and the checks of every write are here and nowhere else."""
+"""What users ask for, read once: the defaults and the checks of every write (operators show the same)."""
 
 from __future__ import annotations
 

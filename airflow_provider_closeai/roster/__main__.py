@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from airflow_provider_closeai.client.errors import CloseAIError, ConfigError
@@ -48,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _check(file: str) -> int:
     roster = read_roster(file)
-    wanted = sum(entry.count for entry in roster.entries.values())
+    now = datetime.now(UTC)
+    wanted = sum(0 if entry.is_expired(now) else entry.count for entry in roster.entries.values())
     print(f"{file}: {len(roster.entries)} aliases, {wanted} sub-accounts wanted.")
     return 0
 

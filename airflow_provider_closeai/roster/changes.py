@@ -25,7 +25,7 @@ class Changes:
         self.notes.append(Note(alias, text))
 
     def note_poorer(self) -> None:
-        """Tell in one line of balances that this month's costs do not explain: they may be many."""
+        """Add one note for all balances that this month's costs do not explain."""
         if not self.poorer:
             return
         aliases = sorted({each.alias or "" for each in self.poorer})

@@ -21,7 +21,7 @@ from airflow_provider_closeai.roster.changes import FEW, Changes
 from airflow_provider_closeai.roster.checks import main_account_of
 from airflow_provider_closeai.roster.models import Entry, Pricing, Roster, owner_pattern
 from airflow_provider_closeai.roster.plan import CREATE, DELETE, REPRICE, Action, Plan
-from airflow_provider_closeai.roster.turns import Turns, share
+from airflow_provider_closeai.roster.rotation_limit import Turns, share
 
 _ZERO = Decimal(0)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_closeai.simulator.api import CALLS
-from airflow_provider_closeai.simulator.kinds import KINDS, Kind
+from airflow_provider_closeai.simulator.fault_kinds import KINDS, Kind
 from airflow_provider_closeai.simulator.options import checked, maybe, whole
 
 __all__ = ["KINDS", "Fault", "Faults"]

@@ -23,8 +23,8 @@ from urllib.parse import parse_qsl, urlsplit
 from airflow_provider_closeai.simulator import control
 from airflow_provider_closeai.simulator.answers import Answer, Refusal
 from airflow_provider_closeai.simulator.api import Api, Incoming, call_of, key_of
+from airflow_provider_closeai.simulator.fault_kinds import broken
 from airflow_provider_closeai.simulator.faults import Faults
-from airflow_provider_closeai.simulator.kinds import broken
 from airflow_provider_closeai.simulator.later import Later
 from airflow_provider_closeai.simulator.log import Request, RequestLog
 

@@ -22,8 +22,7 @@ from airflow.triggers.base import TriggerEvent
 from airflow_provider_closeai.client.errors import CloseAIError, InvalidParameter
 from airflow_provider_closeai.hooks.stores import read_variable
 from airflow_provider_closeai.local_state.folder import reason, warn_once
-from airflow_provider_closeai.operators._arguments import is_template
-from airflow_provider_closeai.paths import folder, path_text
+from airflow_provider_closeai.paths import folder, is_template, path_text
 from airflow_provider_closeai.triggers.health import check_together, in_thread
 
 if TYPE_CHECKING:
@@ -139,7 +138,7 @@ class ApiBaseChangedTrigger(_Watch):
     Fire when the base to use has changed.
 
     The payload: ``closeai_conn_id``, ``base`` (``None``: no base is healthy) and the ``previous`` one. The
-    first look of all tells nothing.
+    first check fires no event.
 
     :param closeai_conn_id: the connection; only its id is stored, never its key.
     :param poke_interval: seconds between looks.
@@ -202,7 +201,7 @@ class CostAlertTrigger(_Watch):
     Fire when a report has found a team over budget, or whatever else its ``thresholds`` say.
 
     The payload: ``ledger`` and ``alerts``, each with ``billing_month``, ``team`` and ``threshold``. Alerts
-    that are there at the first look of all are not told, nor those of months before the newest two that have
+    that are there at the first check fire no event, nor do those of months before the newest two that have
     any.
 
     :param ledger: the ledger's folder, as CostReportOperator takes it; the triggerer must reach it.

@@ -9,13 +9,21 @@ from typing import Any
 import pytest
 from airflow_cell import AIRFLOW, ON_3, connect, prices, run, serialized
 
+from airflow_provider_closeai.operators.roster import SyncSubAccountsOperator
+from airflow_provider_closeai.operators.rotate import RotateSubAccountsOperator
 from airflow_provider_closeai.operators.sub_accounts import (
     CreateSubAccountsOperator,
     DeleteSubAccountsOperator,
     ListSubAccountsOperator,
     UpdatePricingOperator,
 )
-from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RepriceRequest
+from airflow_provider_closeai.provisioning.requests import (
+    CreateRequest,
+    DeleteRequest,
+    RepriceRequest,
+    RotateRequest,
+)
+from airflow_provider_closeai.roster.look import Options
 from airflow_provider_closeai.simulator import Simulator
 
 Create, Update = CreateSubAccountsOperator, UpdatePricingOperator
@@ -292,12 +300,20 @@ def test_the_cell_is_the_one_that_was_meant() -> None:
 
 
 @pytest.mark.parametrize(
-    ("operator", "request_type"),
-    [(Create, CreateRequest), (Update, RepriceRequest), (Delete, DeleteRequest)],
+    ("operator", "parsed", "is_own"),
+    [
+        (Create, CreateRequest.parse, ()),
+        (Update, RepriceRequest.parse, ()),
+        (Delete, DeleteRequest.parse, ()),
+        (RotateSubAccountsOperator, RotateRequest.parse, {"expires"}),  # of a roster's entry
+        (SyncSubAccountsOperator, Options, ()),
+    ],
 )
-def test_defaults_are_those_of_the_requests(operator: Any, request_type: Any) -> None:
+def test_defaults_are_those_of_the_requests(operator: Any, parsed: Any, is_own: Any) -> None:
     shown = inspect.signature(operator.__init__).parameters
-    parsed = inspect.signature(request_type.parse).parameters
-    assert set(parsed) <= set(shown)
-    defaults = {name: each.default for name, each in parsed.items()}
-    assert {name: shown[name].default for name in parsed} == defaults
+    defaults = {
+        name: each.default
+        for name, each in inspect.signature(parsed).parameters.items()
+        if name not in is_own
+    }
+    assert {name: shown[name].default for name in defaults} == defaults

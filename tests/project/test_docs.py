@@ -37,7 +37,7 @@ def test_the_dag_to_copy_parses() -> None:
     names: dict[str, object] = {}
     exec(compile(block, "README.md", "exec"), names)  # noqa: S102
     (dag,) = [value for value in names.values() if isinstance(value, DAG)]
-    assert set(dag.task_ids) == {"api_is_up", "create", "reprice"}
+    assert set(dag.task_ids) == {"api_is_up", "create"}
 
 
 def squeezed(text: str) -> str:

@@ -15,7 +15,7 @@ import pytest
 from airflow_provider_closeai.simulator import Simulator
 from airflow_provider_closeai.simulator.api import ROUTES
 from airflow_provider_closeai.simulator.control import ACTIONS, PREFIX, Action
-from airflow_provider_closeai.simulator.kinds import KINDS
+from airflow_provider_closeai.simulator.fault_kinds import KINDS
 
 Control = Callable[..., Any]
 

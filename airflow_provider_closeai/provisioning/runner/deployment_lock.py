@@ -189,7 +189,7 @@ class DeploymentLock:
 
 
 def _key_of(record: Record) -> tuple[str, int]:
-    """Return what makes a record another one: that it is settled meanwhile does not."""
+    """Return what identifies a record: it stays the same when the record is settled."""
     return record.sender, record.number
 
 

@@ -64,7 +64,7 @@ class Sent(abc.ABC):
 
     @property
     def aliases(self) -> set[str]:
-        """Under which its accounts are listed."""
+        """The aliases of its accounts."""
         return {account.alias or "" for account in self.accounts}
 
     def look(self, items: Iterable[Item]) -> None:
@@ -77,7 +77,7 @@ class Sent(abc.ABC):
         self.is_shown = self._shows([item for item in items if item.id in ids])
 
     def give_up(self, error: CloseAIError) -> None:
-        """End without knowing."""
+        """Stop looking: :meth:`conclude` raises the error."""
         self._error = with_doubt(error, self._doubt)
 
     def conclude(self) -> list[SubAccount]:

@@ -1,4 +1,4 @@
-"""Whose turn it is where bounds leave less than rotation would do: the oldest keys', whatever their alias."""
+"""Share out a limited number of rotations: the oldest keys first, whatever their alias."""
 
 from __future__ import annotations
 
