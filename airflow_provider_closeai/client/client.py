@@ -216,13 +216,19 @@ class CloseAIClient:
         Ask the platform's filter for accounts that a listing of all shows; where it misses one, it is used no
         more. What had only come late to all listings it finds by now.
         """
-        if self._may_filter(alias) and (found := self._find(alias)) is not None:
-            self._note_missed(alias, set(account_ids) - {item.id for item in found})
+        found = self._find(alias) if self._may_filter(alias) else None
+        if found is not None and not {item.id for item in found}.issuperset(account_ids):
+            log.warning(
+                "The platform's alias filter does not find all accounts of alias %r that are listed. It is "
+                "used no more: all accounts are listed instead.",
+                alias,
+            )
+            self._note_shape(alias_filter.MISSED)
 
     def prove_filter(self, accounts: Iterable[SubAccount]) -> None:
         """
         Before accounts are changed: see that the platform's filter finds them, or what it does not find would
-        be taken for deleted. One that a listing by alias has shown is proof enough.
+        be taken for deleted. Of aliases that it does not find, this client lists all from now on.
         """
         by_alias: dict[str, set[int]] = {}
         for account in accounts:
@@ -231,24 +237,10 @@ class CloseAIClient:
         if not self._is_few(by_alias):
             self._unproven_aliases |= by_alias.keys()
             return
-        lost: dict[int, str] = {}
         for alias in filter(self._may_filter, by_alias):
             found = self._find(alias)
-            if found is not None:
-                lost |= dict.fromkeys(by_alias[alias] - {item.id for item in found}, alias)
-        for item in self.iter_listing() if lost else ():  # are they still there?
-            if item.id in lost:
-                self._note_missed(lost[item.id], {item.id})
-                return
-
-    def _note_missed(self, alias: str, missed: Collection[int]) -> None:
-        if missed:
-            log.warning(
-                "The platform's alias filter does not find all accounts of alias %r that are listed. It is "
-                "used no more: all accounts are listed instead.",
-                alias,
-            )
-            self._note_shape(alias_filter.MISSED)
+            if found is None or not by_alias[alias] <= {item.id for item in found}:
+                self._unproven_aliases.add(alias)  # deleted meanwhile, listed late, or missed
 
     def _may_filter(self, alias: str) -> bool:
         """Whether the platform's filter may be asked: it was never seen to miss an account."""

@@ -43,8 +43,6 @@ def month_to_date(
     Of accounts that were deleted elsewhere, the last snapshot of a day that shows them counts. A counter
     that has not moved since the last snapshot before the month's turn counts 0 from 24 hours after it; one
     that is back at the same value has moved if its balance fell by that, or a snapshot shows another value.
-    Of one that only grew while all zones turned (costs that were posted late), and has not moved since, the
-    old value does not count.
     What an account had before the turn, and still showed when it was deleted just after it, does not count.
 
     :param ledger: with the snapshots and deletions of this month, and the last snapshot before it.
@@ -75,38 +73,20 @@ def month_to_date(
             note(_Row(account.id, account.alias or "", account.monthly_cost, account.balance))
     still = {number for number, (_, cost) in latest.items() if cost} & before.keys() - moved
     stuck: set[int] = set()
-    resting: dict[int, tuple[Decimal | None, Decimal]] = {}
     if at >= month.start + STUCK_AFTER:
         stuck = still - _seen_moving(ledger, month, before, still)
-        resting = _resting(ledger, month, before)
     spent: dict[str, Decimal] = {}
     for account_id, (alias, cost) in latest.items():
-        rested, old_value = resting.get(account_id, (None, ZERO))
-        own = ZERO if account_id in stuck else total([cost], less=[old_value] if rested == cost else [])
-        spent[alias] = total([spent.get(alias, ZERO), own])
+        spent[alias] = total([spent.get(alias, ZERO), ZERO if account_id in stuck else cost])
     return spent
 
 
 def _has_moved(before: _Row, now: _Row) -> bool:
     """Whether a counter has another value than before the turn, or its balance fell by that value since."""
-    return now.cost != before.cost or bool(now.cost and _is_spent_again(before, now))
-
-
-def _is_spent_again(before: _Row, now: _Row) -> bool:
-    return now.balance is not None and before.balance is not None and before.balance - now.balance == now.cost
-
-
-def _resting(
-    ledger: Ledger, month: Month, before: dict[int, _Row]
-) -> dict[int, tuple[Decimal | None, Decimal]]:
-    """Return, of counters that never fell while all zones turned, their value then, and before the turn."""
-    turned = (file for file in ledger.files(SNAPSHOTS, month.name) if file.at >= Turn(month.start).closes)
-    first = next(turned, None)
-    if first is None:
-        return {}
-    old = _not_reset(ledger, month, first, before)
-    rows = (row for row in _rows(ledger, first) if row.id in old and not _is_spent_again(before[row.id], row))
-    return {row.id: (row.cost, old[row.id]) for row in rows}
+    is_spent_again = (
+        now.balance is not None and before.balance is not None and before.balance - now.balance == now.cost
+    )
+    return now.cost != before.cost or bool(now.cost and is_spent_again)
 
 
 def _seen_moving(ledger: Ledger, month: Month, before: dict[int, _Row], still: set[int]) -> set[int]:

@@ -132,7 +132,9 @@ class PlainFields:
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.template_fields:
             value = _plain(value)
-            lost = {name} if _has_lost(vars(self).get(name), value) else set()
+            old = vars(self).get(name)
+            is_lost = _has_lost(old, value) or (name in self._became_none and value == old)
+            lost = {name} if is_lost else set()
             if lost or name in self._became_none:
                 super().__setattr__("_became_none", tuple(sorted({*self._became_none} - {name} | lost)))
         super().__setattr__(name, value)

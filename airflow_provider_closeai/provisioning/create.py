@@ -10,57 +10,20 @@ some. No I/O and no clock here: times come in as values, in seconds of one monot
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection, Sequence
-
-import msgspec
 
 from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown
 from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
 from airflow_provider_closeai.provisioning import refusals
 from airflow_provider_closeai.provisioning.refusals import Accounts
 from airflow_provider_closeai.provisioning.requests import CreateRequest
+from airflow_provider_closeai.provisioning.steps import Done, Fail, List, Post, Step, Wait
 
 log = logging.getLogger(__name__)
 
 _MAX_FRUITLESS = 3
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
-
-
-class List(msgspec.Struct, frozen=True):
-    """
-    List the alias's accounts now.
-
-    :param is_whole: without the platform's filter, which may miss some.
-    """
-
-    is_whole: bool = False
-
-
-class Wait(msgspec.Struct, frozen=True):
-    """Wait; then ask again."""
-
-    seconds: float
-
-
-class Post(msgspec.Struct, frozen=True):
-    """Note that a post may be executed from now on, and send one."""
-
-    count: int
-
-
-class Done(msgspec.Struct, frozen=True):
-    """All is there: the accounts, oldest id first."""
-
-    accounts: tuple[SubAccount, ...]
-
-
-class Fail(msgspec.Struct, frozen=True):
-    """It cannot be done."""
-
-    error: CloseAIError
-
-
-Step = List | Wait | Post | Done | Fail
 
 
 class CreateDecision:
@@ -109,6 +72,8 @@ class CreateDecision:
         self._must_read_all = self._is_resumed or believe_from is not None
         #: Whether the filter missed something, and could not be asked again: all is listed from now on.
         self.doubts_filter = False
+        #: Whether others made accounts of the alias lately: where the filter shows none, all is listed.
+        self.others_posted = False
         self._has_read_all = False  # to confirm
         self._confirm_until: float | None = None
         self._pause = _FIRST_PAUSE
@@ -148,7 +113,7 @@ class CreateDecision:
             self._fruitless = 0
         self._listed, self._listed_at, self._must_list = there, began, False
         if is_whole and (self.believe_from is None or began >= self.believe_from):
-            self._must_read_all = False
+            self._must_read_all = self.others_posted = False
         if unreadable:
             self._failure = refusals.unreadable(self._request, unreadable, more=self._has_posted)
         elif renamed:
@@ -227,7 +192,7 @@ class CreateDecision:
             left = max(self.believe_from, self._unchanged_since + self._request.settle) - self._listed_at
             if left > 0:
                 return self._look_again(left)
-        if self._must_read_all:
+        if self._must_read_all or (self.others_posted and not present):
             return List(is_whole=True)
         self.believe_from = None
         return Post(min(self._request.count - len(present), self._request.batch_size))
@@ -245,6 +210,10 @@ class CreateDecision:
         if believe_from is not None:
             self.believe_from = max(believe_from, self.believe_from or believe_from)
         self._pause = _FIRST_PAUSE
+
+    def not_confirmed(self) -> None:
+        """Record that the look at everything failed that was to show what was made: it is not waited for."""
+        self._must_list, self._has_read_all, self._confirm_until = False, True, -math.inf
 
     def doubt_until(self, moment: float) -> None:
         """Believe absence no earlier than others do that run beside it: then all go on at once."""

@@ -151,7 +151,8 @@ class CreateJournal:
             if is_retry and entry is not None and entry.posted and entry.task == task != "":
                 self.before = entry.before
         if not is_retry:
-            self._write_own(self._entry((), posted=False))
+            self._mine = self._entry((), posted=False)
+            self._write_own(self._mine)
 
     def begin_post(self, before: Collection[int]) -> None:
         """

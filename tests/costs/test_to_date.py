@@ -71,24 +71,6 @@ def test_a_counter_that_stands_still_is_of_the_month_before(
     assert spent(book, at, {1: now}) == {"a-1": counts}
 
 
-@pytest.mark.parametrize(
-    ("looks", "now", "counts"),
-    [
-        ({"11-01 00:05": "61", "11-02 12:00": "61.5"}, "61.5", "0.5"),
-        ({"11-01 00:05": "61", "11-02 12:00": "61.5"}, "62", "62"),  # used again: it has started its month
-        ({"11-01 00:05": "0", "11-02 12:00": "61.5"}, "61.5", "61.5"),
-        ({"11-01 00:05": "61"}, "61.5", "61.5"),  # nobody knows whether it still moves
-    ],
-)
-def test_costs_that_are_posted_late_do_not_hold_the_month_before_against_a_team(
-    book: Book, looks: dict[str, str], now: str, counts: str
-) -> None:
-    """A key that was suspended at the turn, on a platform that begins a month with its first use."""
-    for at, cost in {"10-31 23:55": "61", **looks}.items():
-        book.seen(at, {1: cost})
-    assert spent(book, "11-20 12:00", {1: now}) == {"a-1": counts}
-
-
 @pytest.mark.parametrize("kind", ["listing", "deletion", "snapshot"])
 def test_a_counter_that_is_back_at_the_same_value_counts(book: Book, kind: str) -> None:
     """A flat price, or a limit that is used up on the first day of each month."""

@@ -9,10 +9,11 @@ import pytest
 
 from airflow_provider_closeai.client.errors import Declined, OutcomeUnknown, RateLimited
 from airflow_provider_closeai.client.models import ModelPricing, SecretToken, SubAccount
-from airflow_provider_closeai.provisioning.create import CreateDecision, Done, Fail, List, Post, Wait
+from airflow_provider_closeai.provisioning.create import CreateDecision
 from airflow_provider_closeai.provisioning.errors import NotConfirmed, TooManyAccounts, UnexpectedAnswer
 from airflow_provider_closeai.provisioning.journal import Entry, Limits, believe_from
 from airflow_provider_closeai.provisioning.requests import CreateRequest
+from airflow_provider_closeai.provisioning.steps import Done, Fail, List, Post, Wait
 
 SETTLE, MAX_LATE, DEADLINE = 30.0, 60.0, 120.0
 LIMITS = Limits(SETTLE, MAX_LATE, DEADLINE)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from shared_names import Names, SlowNames, lagging_after
-from support import GPT4, client_of, config_of, in_threads, jumping_clock
+from support import GPT4, Asked, client_of, config_of, fixed_client, in_threads, item, jumping_clock, platform
 
 from airflow_provider_closeai.client.answers import Outcome
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -329,6 +329,30 @@ def test_what_another_host_has_made_costs_no_listing_of_all(
     looks = [request for request in sim.requests[seen:] if request.call == "list"]
     assert looks
     assert [request for request in looks if "alias" not in request.query] == []
+
+
+def test_what_another_host_has_made_and_the_filter_does_not_find_is_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    items: list[dict[str, Any]] = []
+
+    def reply(asked: Asked) -> tuple[int, Any]:
+        if asked.method == "POST":
+            made = [item(len(items) + 1 + number, "Team-A") for number in range(asked.body["count"])]
+            items.extend(made)
+            return 200, {"items": made}
+        found = [] if "alias" in asked.query else items
+        return 200, {"items": found, "total": len(found), "page": 1, "pageSize": 500}
+
+    names, clock = Names(), jumping_clock()
+    with platform(reply) as (origin, _):
+        for host in ("one", "other"):
+            monkeypatch.setattr("tempfile.tempdir", str(tmp_path / host))
+            (tmp_path / host).mkdir()
+            own = Clock(now=clock.now, monotonic=clock.monotonic, sleep=clock.sleep, counter=host)
+            made = ensure(fixed_client(origin, clock=own), names, alias="Team-A", settle=5)
+            assert [account.id for account in made] == [1, 2]
+            clock.sleep(600)
 
 
 def test_a_surplus_that_others_made_meanwhile_is_told_by_them_alone(

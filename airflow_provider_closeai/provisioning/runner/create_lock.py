@@ -36,6 +36,10 @@ class CreateLock(DeploymentLock):
         ends = [over(each.entry(), now=now, counter=counter, limits=limits, is_gone=True) for each in records]
         return max(ends, default=-math.inf)
 
+    def has_records(self, alias: str) -> bool:
+        """Return whether others posted under a claimed alias lately."""
+        return bool(self._known[alias])
+
     def is_open(self, alias: str) -> bool:
         """Return whether no listing has shown yet what others posted under a claimed alias."""
         return any(not each.settled for each in self._known[alias])

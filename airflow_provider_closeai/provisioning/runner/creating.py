@@ -11,7 +11,6 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.local_state.stores import FileStore
-from airflow_provider_closeai.provisioning.create import List, Post, Wait
 from airflow_provider_closeai.provisioning.errors import AliasBusy, NotNoted, SupervisorGone
 from airflow_provider_closeai.provisioning.inputs import bad
 from airflow_provider_closeai.provisioning.requests import CreateRequest
@@ -21,6 +20,7 @@ from airflow_provider_closeai.provisioning.runner.deployment_lock import names_t
 from airflow_provider_closeai.provisioning.runner.listings import Listings
 from airflow_provider_closeai.provisioning.runner.locking import alias_lock
 from airflow_provider_closeai.provisioning.runner.tries import FIRST_TRY, Try
+from airflow_provider_closeai.provisioning.steps import List, Post, Wait
 
 log = logging.getLogger(__name__)
 
@@ -138,9 +138,10 @@ def _advance(
             waits.append(step.seconds)
         elif isinstance(step, Post):
             unclaimed.append(each)
-        elif each.error is not None and each.is_hopeless:
+        elif each.cause is not None and each.is_hopeless:
             for other in creations:
-                other.give_up(each.error)
+                if not other.decision.is_confirming:  # the keys that were made may be in no listing
+                    other.give_up(each.cause)
     if lists or whole:
         # All of them: else each would list while the others wait, and nobody would sleep.
         _list(listings, [each for each in creations if not each.is_over], whole)
@@ -164,6 +165,8 @@ def _list(listings: Listings, creations: Sequence[Creation], whole: Collection[C
             # Where all that is wanted was made, a look at everything only helps the next task.
             if not whole or (each in whole and not each.decision.is_confirming):
                 each.give_up(error)
+            elif each in whole:
+                each.decision.not_confirmed()
         return
     for each in creations:
         each.listed(listing)

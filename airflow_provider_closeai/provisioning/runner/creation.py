@@ -16,14 +16,7 @@ from airflow_provider_closeai.client.errors import (
 )
 from airflow_provider_closeai.client.models import SubAccount, same_pricing
 from airflow_provider_closeai.local_state.stores import Store
-from airflow_provider_closeai.provisioning.create import (
-    CreateDecision,
-    Done,
-    Fail,
-    List,
-    Post,
-    Wait,
-)
+from airflow_provider_closeai.provisioning.create import CreateDecision
 from airflow_provider_closeai.provisioning.errors import MissingAccounts, after, supervisor_gone, with_doubt
 from airflow_provider_closeai.provisioning.journal import CreateJournal, Limits
 from airflow_provider_closeai.provisioning.reading import read_until
@@ -34,6 +27,7 @@ from airflow_provider_closeai.provisioning.runner.listings import Listing
 from airflow_provider_closeai.provisioning.runner.repricing import reprice_listed
 from airflow_provider_closeai.provisioning.runner.tries import Try
 from airflow_provider_closeai.provisioning.selection import Selection
+from airflow_provider_closeai.provisioning.steps import Done, Fail, List, Post, Wait
 from airflow_provider_closeai.provisioning.texts import count_of, format_ids, ids_of, prices_of, pricing_text
 
 log = logging.getLogger(__name__)
@@ -86,6 +80,7 @@ class Creation:
         )
         self._accounts: tuple[SubAccount, ...] | None = None
         self.error: CloseAIError | None = None
+        self.cause: CloseAIError | None = None  # without what is told of this alias
         self.is_hopeless = False  # what went wrong here would go wrong for every alias
 
     @property
@@ -101,6 +96,7 @@ class Creation:
         if self._lock is not None and not self.is_over:
             alias, now = self.request.alias, self._now()
             ends = self._lock.believe_from(alias, self._limits)
+            self.decision.others_posted = self._lock.has_records(alias)
             if not self.decision.is_listed_since(max(ends, now - self.request.settle)):
                 is_open = self._lock.is_open(alias)
                 self.decision.look_again(ends if ends > now else None, is_open=is_open)
@@ -132,6 +128,7 @@ class Creation:
         """End with an error, unless it is over."""
         if not self.is_over:
             made = sorted(self.decision.created)
+            self.cause = error
             told = f"ids {format_ids(made)} of alias {self.request.alias!r} were created" if made else ""
             self.error = after(told, with_doubt(error, self.decision.doubt))
 
