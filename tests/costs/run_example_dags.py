@@ -25,6 +25,7 @@ from airflow_cell import AIRFLOW, ON_3, Run, sync  # noqa: E402
 
 from airflow_provider_closeai.client.client import CloseAIClient  # noqa: E402
 from airflow_provider_closeai.client.config import config_from  # noqa: E402
+from airflow_provider_closeai.local_state import Clock  # noqa: E402
 from airflow_provider_closeai.operators import _runs  # noqa: E402
 from airflow_provider_closeai.simulator import Simulator  # noqa: E402
 
@@ -110,6 +111,7 @@ def main(costs: str, is_short: bool) -> dict[str, Any]:
     dags = load()
     with Simulator(bases=1, seed=5, start=datetime(2026, 10, 31, 23, 50)) as sim:
         _runs.now = lambda: sim.clock.now().astimezone(UTC)
+        Clock.utc_now = lambda self: _runs.now()  # type: ignore[method-assign]
         os.environ["AIRFLOW_CONN_CLOSEAI_DEFAULT"] = json.dumps(sim.connection())
         world = World(sim, dags)
         number = {

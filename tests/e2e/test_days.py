@@ -101,7 +101,7 @@ def on_days(days: list[str], at: str, tasks: str) -> list[str]:
     return [f"{day} {at} success: {tasks}" for day in days]
 
 
-KEYS = "api_is_up success 1, create success 1, reprice success 1"
+KEYS = "api_is_up success 1, create success 1"
 LISTED = "accounts success 1, cost_by_alias success 1"
 TOLD = {
     "team_keys": on_days(["11-26", *MORNINGS], "08:00", KEYS),
@@ -188,7 +188,7 @@ def test_an_old_run_that_is_cleared_puts_right_what_is_not_so_any_more(week: Wee
     week.wait_for(before)
     wait_until(lambda: week.knows_its_next_run("team_keys"), "it goes on")
 
-    assert week.outcomes(run) == "api_is_up success 2, create success 2, reprice success 2"
+    assert week.outcomes(run) == "api_is_up success 2, create success 2"
     assert week.factors("team-search") == [PRICES] * 3
     assert week.platform.made("team-search") == 4
     assert week.writes_since(calls) == {"create": 1}
@@ -214,13 +214,14 @@ def test_old_cost_runs_that_are_cleared_change_no_figure(week: Week) -> None:
     assert by_account(week, "2026-11") == week.november
 
 
-def test_create_marked_as_done_by_hand_lets_reprice_go_on(week: Week) -> None:
+def test_new_prices_in_the_file_reach_the_accounts_that_are_there(week: Week) -> None:
     file = week.airflow.dags / "readme.py"
     file.write_text(file.read_text().replace('"gpt-4o": "1.5"', '"gpt-4o": "1.2"'))
-    calls = Counter(week.simulator.counts())
-    run = week.marked("team_keys", "create")
+    before, calls = week.rows(), Counter(week.simulator.counts())
+    run = week.airflow.trigger("team_keys")
+    week.wait_for(before, "team_keys")
 
-    assert week.outcomes(run) == "api_is_up success 1, create success 0, reprice success 1"
+    assert week.outcomes(run) == KEYS
     assert week.factors("team-search") == [REPRICED] * 3
     assert week.writes_since(calls) == {"update": 1}
 

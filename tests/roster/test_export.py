@@ -46,7 +46,7 @@ def test_what_is_there_becomes_a_roster_that_changes_nothing(sim: Simulator, tmp
     assert again.returncode == 1
     assert "is there already" in again.stderr
     assert run(sim, tmp_path, "check", str(file)).stdout.endswith("9 aliases, 10 sub-accounts wanted.\n")
-    file.write_text(text.replace("count: 2", "count: 2\n    expires: 2026-01-01T00:00:00+08:00"))
+    file.write_text(text.replace("count: 2", "count: 2\n  expires: 2026-01-01T00:00:00+08:00"))
     assert run(sim, tmp_path, "check", str(file)).stdout.endswith("9 aliases, 8 sub-accounts wanted.\n")
 
 
