@@ -21,7 +21,12 @@ with DAG(
     # `health_ttl` (5 minutes), and every call that is served counts as a probe.
     # deferrable=True waits in the triggerer and takes no worker's place.
     api_is_up = HealthSensor(
-        task_id="api_is_up", require="any", deferrable=True, poke_interval=15, timeout=60 * 60
+        task_id="api_is_up",
+        require="any",
+        deferrable=True,
+        poke_interval=15,
+        timeout=60 * 60,
+        retries=3,  # of a worker or a triggerer that is lost; a timeout is not retried
     )
 
     @task

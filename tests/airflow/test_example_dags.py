@@ -45,6 +45,19 @@ def test_it_says_what_it_is_for(database: None, dag_id: str) -> None:
     assert not dag.catchup
 
 
+def test_a_lost_worker_costs_a_retry_not_the_run(database: None) -> None:
+    with_approval = "closeai_roster_approved"  # its plan is made for one person: see the comment there
+    names = {path.stem for path in FOLDER.glob("closeai_*.py")}
+    dags = [load(name) for name in names if name != with_approval or AIRFLOW >= (3, 1)]
+    ours = {f"{dag.dag_id}.{task.task_id}": task for dag in dags for task in dag.tasks if is_ours(task)}
+    assert len(ours) > 10
+    assert {name for name, task in ours.items() if not task.retries} <= {f"{with_approval}.plan"}
+
+
+def is_ours(task: Any) -> bool:
+    return type(task).__module__.startswith("airflow_provider_closeai.")
+
+
 def test_provisioning_only_shows_what_would_go(sim: Simulator) -> None:
     other = sim.add_account("team-search-old")
 
