@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import enum
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -74,20 +74,20 @@ def judge(
     retry_after: float | None,
     decode: Callable[[bytes], Any],
     *,
-    key: str = "",
+    keys: Iterable[str] = (),
     may_miss: bool = False,
 ) -> Attempt:
     """
     Say what a whole answer proves.
 
     :param decode: makes the value of a success; what it raises means that this is not a success.
-    :param key: the key that was sent: in no text.
+    :param keys: that were sent: in no text.
     :param may_miss: whether the request names what may be missing, so that a 404 can be the platform's word.
     """
     body = content.removeprefix(codecs.BOM_UTF8)
     if 200 <= status < 300:
-        return _judge_success(base, status, body, decode, key)
-    message = platform_message(body, key)
+        return _judge_success(base, status, body, decode, keys)
+    message = platform_message(body, keys)
     detail = f"status {status}{f': {message}' if message else ''}"
     is_foreign = False
     outcome = Outcome.UNKNOWN
@@ -112,12 +112,14 @@ def judge(
     )
 
 
-def _judge_success(base: str, status: int, body: bytes, decode: Callable[[bytes], Any], key: str) -> Attempt:
+def _judge_success(
+    base: str, status: int, body: bytes, decode: Callable[[bytes], Any], keys: Iterable[str]
+) -> Attempt:
     try:
         value = decode(body)
     except _UNREADABLE as error:
         answer = _json_object(body)
-        message = platform_message(body, key)
+        message = platform_message(body, keys)
         if says_no(answer.get("success"), answer.get("error")):
             return Attempt(
                 base=base,
@@ -136,7 +138,7 @@ def _judge_success(base: str, status: int, body: bytes, decode: Callable[[bytes]
     return Attempt(base=base, outcome=Outcome.EXECUTED, detail="served", status=status, value=value)
 
 
-def platform_message(body: bytes, key: str = "") -> str | None:
+def platform_message(body: bytes, keys: Iterable[str] = ()) -> str | None:
     """
     Return the platform's message for a person, fit for a log; ``None`` where the body is not in its form.
     """
@@ -147,7 +149,7 @@ def platform_message(body: bytes, key: str = "") -> str | None:
         answer.get("message"),
         answer.get("detail"),
     )
-    return next((safe_text(text, key) for text in said if isinstance(text, str) and text.strip()), None)
+    return next((safe_text(text, keys) for text in said if isinstance(text, str) and text.strip()), None)
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

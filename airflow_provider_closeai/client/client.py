@@ -61,7 +61,7 @@ class CloseAIClient:
         transport = Transport(config)
         self._found_shapes: set[tuple[str, ...]] = set()
         self._has_read_shapes = False
-        self._found_aliases: set[str] = set()  # by the filter
+        self._found: set[tuple[str, int]] = set()  # aliases and ids that the filter has found
         self._unproven_aliases: set[str] = set()  # only a listing of all has shown them
         self._total: int | None = None  # of the last listing of all
         #: The platform's time in its last answer to a listing (``Date``), in seconds since the epoch.
@@ -104,7 +104,7 @@ class CloseAIClient:
             return
         for item in items:
             may_be_unnamed = isinstance(item, UnreadableItem) and item.alias is None
-            if alias == item.alias or may_be_unnamed:
+            if alias == (item.alias or "") or may_be_unnamed:
                 yield item
 
     def iter_aliases(self, aliases: Collection[str]) -> Iterator[SubAccount | UnreadableItem]:
@@ -128,7 +128,8 @@ class CloseAIClient:
                     yield from found
         if left:
             for item in self.iter_listing():
-                if item.alias in left or (item.alias is None and isinstance(item, UnreadableItem)):
+                may_be_unnamed = isinstance(item, UnreadableItem) and item.alias is None
+                if (item.alias or "") in left or may_be_unnamed:
                     yield item
 
     def _find(self, alias: str) -> list[SubAccount | UnreadableItem] | None:
@@ -206,8 +207,8 @@ class CloseAIClient:
         answer: SubAccountPage = executed.value
         if alias is None:
             self._total = answer.total
-        elif any(account.alias == alias for account in answer.items or ()):
-            self._found_aliases.add(alias)
+        elif found := {(alias, each.id) for each in answer.items or () if each.alias == alias and each.id}:
+            self._found |= found
             self._note_found(alias)
         return answer
 
@@ -232,7 +233,7 @@ class CloseAIClient:
         """
         by_alias: dict[str, set[int]] = {}
         for account in accounts:
-            if account.alias and account.alias not in self._found_aliases:
+            if account.alias and (account.alias, account.id) not in self._found:
                 by_alias.setdefault(account.alias, set()).add(account.id)
         if not self._is_few(by_alias):
             self._unproven_aliases |= by_alias.keys()
@@ -241,6 +242,10 @@ class CloseAIClient:
             found = self._find(alias)
             if found is None or not by_alias[alias] <= {item.id for item in found}:
                 self._unproven_aliases.add(alias)  # deleted meanwhile, listed late, or missed
+
+    def believes_absent(self, alias: str) -> bool:
+        """Whether that an alias has no accounts may be the platform's filter's word alone."""
+        return self._may_filter(alias) and self._is_trusted(alias)
 
     def _may_filter(self, alias: str) -> bool:
         """Whether the platform's filter may be asked: it was never seen to miss an account."""

@@ -7,23 +7,29 @@ kept, with everything that looks like a key taken out (:func:`safe_text`).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import ClassVar
 
 _HIDDEN = "sk-…"
-_KEY_LIKE = re.compile(r"(?<![A-Za-z0-9])(?:sk|Bearer)(?:[-_ ]|%2D)[^\s\"',;<>]+", re.IGNORECASE)
+#: A key behind a letter or digit may follow an escape, such as ``%22`` or ``\\n``: then its length tells it.
+_KEY_LIKE = re.compile(
+    r"(?<![A-Za-z0-9])(?:sk|Bearer)(?:[-_ ]|%2D)[^\s\"',;<>]+|sk(?:[-_]|%2D)[\w-]{16,}", re.IGNORECASE
+)
 _PREFIX, _LONG = "sk-", 12
 _MAX_TEXT = 300
 
 
-def safe_text(text: str, key: str = "") -> str:
+def safe_text(text: str, keys: Iterable[str] = ()) -> str:
     """
     Make text from outside fit for a log: one line, short, printable, nothing that looks like a key.
 
-    :param key: the key that was sent, which a platform may quote, whatever it looks like.
+    :param keys: the keys that were sent, which a platform may quote, whatever they look like.
     """
-    keyless = text.replace(key, _HIDDEN) if key else text
-    if len(rest := key.removeprefix(_PREFIX)) >= _LONG:
-        keyless = keyless.replace(rest, _HIDDEN)
+    keyless = text
+    for key in filter(None, keys):
+        keyless = keyless.replace(key, _HIDDEN)
+        if len(rest := key.removeprefix(_PREFIX)) >= _LONG:
+            keyless = keyless.replace(rest, _HIDDEN)
     printable = "".join(char if char.isprintable() else " " for char in _KEY_LIKE.sub(_HIDDEN, keyless))
     line = " ".join(printable.split())
     return line if len(line) <= _MAX_TEXT else line[: _MAX_TEXT - 1] + "…"

@@ -81,19 +81,17 @@ def failed_call(call: str, attempts: Sequence[Attempt], *, writes: bool) -> erro
     """Make the error of a call from its attempts."""
     last = attempts[-1]
     sent = [attempt for attempt in attempts if attempt.outcome is Outcome.UNKNOWN]
-    refused = last.outcome is Outcome.REJECTED
-    if sent and writes and last.status not in (401, 403):
-        refused = False  # this attempt changed nothing; the one before it may have
     kind: type[errors.CloseAIError]
-    if last.outcome is Outcome.DECLINED:
+    if sent and writes:  # whatever the last attempt says, an earlier one may have changed something
+        kind = errors.OutcomeUnknown
+        next_step = "It was sent and may have been executed: list before you send it again."
+    elif last.outcome is Outcome.DECLINED:
         kind, next_step = errors.Declined, "The platform says so itself. Try again later."
-    elif refused:
+    elif last.outcome is Outcome.REJECTED:
         kind, next_step = _REJECTIONS.get(last.status, _OTHER_REJECTION)
     elif sent:
         kind = errors.OutcomeUnknown
         next_step = "Nothing was changed: it only reads. Try again later."
-        if writes:
-            next_step = "It was sent and may have been executed: list before you send it again."
     else:
         kind = errors.NotSent
         next_step = "Nothing was sent, nothing was changed. Check the network from this worker to the bases."

@@ -139,10 +139,10 @@ class Transport:
             failure = "no connection; may the CA bundle be read?"
         else:
             wait = parse_retry_after(headers.get("Retry-After"), time.time())
-            key = self._config.key.reveal()
+            keys = [self._config.key.reveal(), *_keys_in(body)]
             if isinstance(content, ValueError):
                 decode, content = functools.partial(_refuse, content), b""
-            attempt = judge(base, status, content, wait, decode, key=key, may_miss=may_miss)
+            attempt = judge(base, status, content, wait, decode, keys=keys, may_miss=may_miss)
             return msgspec.structs.replace(attempt, date=parse_date(headers.get("Date") or ""))
         outcome = Outcome.UNKNOWN if wire.sent else Outcome.NOT_SENT
         return Attempt(
@@ -153,6 +153,12 @@ class Transport:
             is_stale=status is None and failure in (_CUT, _ODD) and not wire.connected,
             is_late=wire.is_refused and not limit.is_over,
         )
+
+
+def _keys_in(body: object) -> list[str]:
+    """Return the sub-accounts' keys that a request names."""
+    tokens = body.get("sks", ()) if isinstance(body, Mapping) else ()
+    return [token.reveal() for token in tokens]
 
 
 def _content(response: requests.Response, longest: int) -> bytes | ValueError:

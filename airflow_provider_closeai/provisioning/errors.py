@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 
 from airflow_provider_closeai.client.errors import (
     CloseAIError,
+    Declined,
+    DiscoveryError,
+    ListingUnstable,
+    NoHealthyBase,
     NotSent,
     OutcomeUnknown,
     RateLimited,
@@ -14,6 +19,19 @@ from airflow_provider_closeai.client.errors import (
 )
 
 log = logging.getLogger(__name__)
+
+#: What a call raises: it says nothing of the calls before it.
+OF_A_CALL = (
+    Declined,
+    DiscoveryError,
+    ListingUnstable,
+    NoHealthyBase,
+    NotSent,
+    OutcomeUnknown,
+    RateLimited,
+    Rejected,
+    RequestTimedOut,
+)
 
 
 class TooManyAccounts(CloseAIError):
@@ -108,36 +126,38 @@ def not_noted(what: str, problem: BaseException | None, call: str = "create") ->
     )
 
 
-def after(done: str, error: CloseAIError) -> CloseAIError:
+def about(what: str, error: CloseAIError) -> CloseAIError:
     """
-    Return the error of a task of which earlier calls were executed: the last one alone changed nothing.
+    Return an error that says first what it is about.
+
+    :param what: for instance ``Sub-accounts [1, 2] are not deleted``.
+    """
+    changed = copy.copy(error)
+    changed.args = (f"{what}: {error}",)
+    return changed
+
+
+def told(error: CloseAIError, done: str = "", doubt: OutcomeUnknown | None = None) -> CloseAIError:
+    """
+    Return the error of a task whose earlier calls did something, or may have: that nothing was changed is
+    true of the last call alone.
 
     :param done: what they did, for instance ``ids [1, 2] were deleted``; empty: nothing.
+    :param doubt: why it is not known whether one of them was executed.
     """
-    if not done or not isinstance(error, NotSent | RateLimited | RequestTimedOut | Rejected):
+    if error is doubt:
+        doubt = None
+    if not isinstance(error, OF_A_CALL) or not (done or doubt):
         return error
-    return type(error)(
-        f"{error} Before that call {done}. Run again, the task looks, and does what is missing.",
-        call=error.call,
-        base=error.base,
-        status=error.status,
-        retry_after=error.retry_after,
-    )
-
-
-def with_doubt(error: CloseAIError, doubt: OutcomeUnknown | None) -> CloseAIError:
-    """
-    Return the error of a try whose earlier call is still in doubt: that nothing was changed is then not true.
-    """
-    says_unchanged = isinstance(error, NotSent | RateLimited | RequestTimedOut | OutcomeUnknown)
-    if doubt is None or error is doubt or not says_unchanged:
-        return error
-    log.warning("%s", error)
-    return OutcomeUnknown(
-        f"{doubt} Then {error.call!r} failed, too ({type(error).__name__}). A retry looks first, and does "
-        "only what is missing.",
-        call=doubt.call,
-        base=doubt.base,
-        status=doubt.status,
-        retry_after=error.retry_after,
-    )
+    if doubt is not None and not error.permanent:
+        log.warning("%s", error)
+        text = f"{doubt} Then {error.call!r} failed, too ({type(error).__name__})."
+        changed: CloseAIError = OutcomeUnknown(
+            text, call=doubt.call, base=doubt.base, status=doubt.status, retry_after=error.retry_after
+        )
+    else:
+        changed = copy.copy(error)
+        text = f"{error} Before that call: {doubt}" if doubt is not None else str(error)
+    before = f" Before that call {done}." if done else ""
+    changed.args = (f"{text}{before} Run again, the task looks, and does only what is missing.",)
+    return changed

@@ -23,6 +23,8 @@ def select(client: CloseAIClient, selection: Selection, missing: str) -> list[Su
     """Find the accounts that are meant; one that is not listed is an error where ``missing`` is ``fail``."""
     if selection.alias is not None:
         [(found, unreadable)] = read_aliases(client, [selection.alias]).values()
+        if not found and not unreadable and client.believes_absent(selection.alias):
+            [(found, unreadable)] = read_aliases(client, [selection.alias], is_whole=True).values()
         if unreadable:
             raise failures.unreadable(unreadable)
         absent = "" if found else f"No sub-account has exactly the alias {selection.alias!r}."
@@ -68,16 +70,21 @@ def _select_each(client: CloseAIClient, selection: Selection) -> tuple[list[SubA
 
 
 def read_aliases(
-    client: CloseAIClient, aliases: Collection[str]
+    client: CloseAIClient, aliases: Collection[str], *, is_whole: bool = False
 ) -> dict[str, tuple[list[SubAccount], list[UnreadableItem]]]:
-    """Read the accounts with exactly these aliases, and the entries of them that cannot be read."""
+    """
+    Read the accounts with exactly these aliases, and the entries of them that cannot be read.
+
+    :param is_whole: read all accounts, without the platform's filter, which may miss some.
+    """
     read: dict[str, tuple[list[SubAccount], list[UnreadableItem]]] = {alias: ([], []) for alias in aliases}
-    for item in client.iter_aliases(aliases):
+    for item in client.iter_listing() if is_whole else client.iter_aliases(aliases):
         if isinstance(item, SubAccount):
-            read[item.alias or ""][0].append(item)
+            if (item.alias or "") in read:
+                read[item.alias or ""][0].append(item)
         elif item.alias in read:
             read[item.alias][1].append(item)
-        else:
+        elif item.alias is None:
             log.warning("A sub-account is left out: it cannot be read (%s).", item)
     return read
 

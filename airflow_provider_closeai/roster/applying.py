@@ -15,7 +15,8 @@ import msgspec
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.failures import require_keys
-from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.client.models import SubAccount, same_pricing
+from airflow_provider_closeai.provisioning.errors import about
 from airflow_provider_closeai.provisioning.reading import listed_again
 from airflow_provider_closeai.provisioning.reprice import RepricePlan, plan_targets
 from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest
@@ -62,7 +63,7 @@ def apply(
     :raises PlanRefused: beyond a bound, too old, or of another main account. Nothing was changed.
     :raises TooManySelected: more deletions than ``max_delete``. Nothing was changed.
     :raises MaskedKeys: the listing hides keys that are needed. Nothing was changed.
-    :raises CloseAIError: the first that went wrong, once all else was done.
+    :raises CloseAIError: the first that went wrong, once all else was done; the others are logged.
     """
     approved = wanted if isinstance(wanted, Plan) else None
     roster = wanted.as_roster() if isinstance(wanted, Plan) else wanted
@@ -79,11 +80,15 @@ def apply(
         refusal = checks.refusal(msgspec.structs.replace(plan, actions=matched.todo))
         if refusal is not None:
             raise refusal
-        execution = _Execution(client, look, plan, matched, options, this_try)
+        execution = _Execution(
+            client, look, plan, matched, options, this_try, is_approved=approved is not None
+        )
         if not dry_run:
             execution.run()
         applied = execution.applied()
         log.info("%s", closing_line(applied, dry_run))
+        for error in execution.errors[1:]:
+            log.error("%s", error)
         if execution.errors:
             raise execution.errors[0]
         return applied
@@ -113,9 +118,11 @@ class _Execution:
         matched: Matched,
         options: Options,
         this_try: Try,
+        *,
+        is_approved: bool,
     ) -> None:
         self._client, self._look, self._plan, self._options = client, look, plan, options
-        self._matched, self._this_try = matched, this_try
+        self._matched, self._this_try, self._is_approved = matched, this_try, is_approved
         self._of = {kind: [each for each in matched.todo if each.kind == kind] for kind in KINDS}
         self._going = {action.id for action in self._of[DELETE]}
         self._there = {account.id: account for account in look.seen.accounts}
@@ -126,6 +133,7 @@ class _Execution:
         self._sent_deletions: SentDeletions | None = None
         self._created: list[SubAccount] = []
         self._repriced: list[SubAccount] = []
+        self._left: set[int] = set()  # whose prices are not as they were when theirs were approved
         self._deleted: list[SubAccount] = []
         self._references: dict[int, str] = {}
         self.errors: list[CloseAIError] = []
@@ -238,15 +246,33 @@ class _Execution:
             return first or listed_again(self._client, accounts)
 
         def decide(seen: list[SubAccount]) -> RepricePlan:
-            return plan_targets(seen, targets, self._options.batch_size)
+            self._leave_changed(seen)
+            wanted = [each for each in seen if each.id not in self._left]
+            return plan_targets(wanted, targets, self._options.batch_size)
 
         self._sent_prices = lock.enter_context(sent_prices(self._client, read, decide, self._this_try.names))
         self._listings.watch(self._sent_prices)
 
+    def _leave_changed(self, seen: Collection[SubAccount]) -> None:
+        """Leave accounts alone whose prices others have changed since the look: that was not approved."""
+        if not self._is_approved:
+            return
+        now = {account.id: account.pricing for account in seen}
+        for action in self._of[REPRICE]:
+            pricing = now.get(action.id or 0)
+            if pricing is None or action.id in self._left or same_pricing(pricing, action.before or {}):
+                continue
+            if not same_pricing(pricing, action.after or {}):
+                self._left.add(action.id or 0)
+                self._matched = self._matched.without(action, "its prices were changed meanwhile")
+
     def _conclude_prices(self) -> None:
         if self._sent_prices is not None:
-            self._repriced = self._sent_prices.conclude()
-            self._there |= {each.id: each for each in self._repriced}
+            try:
+                self._sent_prices.conclude()
+            finally:
+                self._repriced = [each for each in self._sent_prices.confirmed if each.id not in self._left]
+                self._there |= {each.id: each for each in self._repriced}
 
     def _delete(self) -> None:
         accounts = [self._there[action.id or 0] for action in self._of[DELETE]]
@@ -296,7 +322,12 @@ class _Execution:
         new = [account for account in found if account.id not in self._there]  # some perhaps by another task
         self._created = [account for account in new if account.id in made]
         self._there |= {account.id: account for account in found}
-        self.errors += [result for result in results if isinstance(result, CloseAIError)]
+        failed: dict[str, tuple[CloseAIError, list[str]]] = {}
+        for request, result in zip(requests, results, strict=True):
+            if isinstance(result, CloseAIError):
+                failed.setdefault(str(result), (result, []))[1].append(request.alias)
+        for error, aliases in failed.values():
+            self.errors.append(about(f"Aliases {format_ids([repr(each) for each in aliases])}", error))
         self._deliver({account.alias for account in new})
 
     def _creation(self, action: Action) -> CreateRequest | None:

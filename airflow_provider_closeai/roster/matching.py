@@ -45,6 +45,11 @@ class Matched(msgspec.Struct, frozen=True, kw_only=True):
     skipped: tuple[Skipped, ...] = ()
     unapproved: tuple[Action, ...] = ()
 
+    def without(self, action: Action, because: str) -> Matched:
+        """Return what is left to do without one approved change."""
+        todo = tuple(each for each in self.todo if each != action)
+        return msgspec.structs.replace(self, todo=todo, skipped=(*self.skipped, Skipped(action, because)))
+
 
 def check_age(approved: Plan, now: datetime) -> None:
     """

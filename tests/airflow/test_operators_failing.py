@@ -95,7 +95,7 @@ def test_a_missing_account_may_appear_so_it_is_retried(sim: Simulator, dag: Any)
     account: dict[str, Any] = {}
 
     def appear(request: Request) -> None:
-        if request.call == "list" and sim.count("list") > 1 and not account:
+        if request.call == "list" and sim.count("list") > 2 and not account:
             account.update(sim.add_account("late"))
 
     sim.on_request = appear

@@ -227,7 +227,7 @@ class _Run(Strikes):
         writes = [sent for sent in self.world.wire if sent.call in WRITES]
         if self.fault.proof in (Proof.MASKED, Proof.UNREADABLE) and error is not None:
             assert not writes, "it sent something"
-        if self.fault.proof is Proof.DECLINED and self.call == "delete":
+        if self.fault.proof is Proof.DECLINED and self.call in ("delete", "update"):
             met = [str(request.body) for request in self.sim.requests if request.fault]
             assert len(met) == len(set(met)), "what was declined is sent again"
         elif self.fault.proof is Proof.DECLINED and self.call in WRITES:

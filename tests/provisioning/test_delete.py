@@ -225,7 +225,9 @@ def test_what_was_deleted_before_a_call_that_changed_nothing_is_told(
     caplog.set_level("INFO")
     fill(sim, 4)
     sim.fault("delete", "rate_limit", times=None, skip=1, retry_after=600)
-    with pytest.raises(RateLimited, match=r"Before that call ids \[1, 2\] were deleted\."):
+    with pytest.raises(
+        RateLimited, match=r"Before that call the platform accepted the deletion of ids \[1, 2\]\."
+    ):
         delete(client_of(sim), alias="a", batch_size=2)
     assert left(sim) == [3, 4]
     assert "is deleted" not in caplog.text

@@ -17,7 +17,7 @@ from airflow_provider_closeai.client.errors import (
 from airflow_provider_closeai.client.models import SubAccount, same_pricing
 from airflow_provider_closeai.local_state.stores import Store
 from airflow_provider_closeai.provisioning.create import CreateDecision
-from airflow_provider_closeai.provisioning.errors import MissingAccounts, after, supervisor_gone, with_doubt
+from airflow_provider_closeai.provisioning.errors import MissingAccounts, supervisor_gone, told
 from airflow_provider_closeai.provisioning.journal import CreateJournal, Limits
 from airflow_provider_closeai.provisioning.reading import read_until
 from airflow_provider_closeai.provisioning.requests import CreateRequest, RepriceRequest
@@ -129,8 +129,8 @@ class Creation:
         if not self.is_over:
             made = sorted(self.decision.created)
             self.cause = error
-            told = f"ids {format_ids(made)} of alias {self.request.alias!r} were created" if made else ""
-            self.error = after(told, with_doubt(error, self.decision.doubt))
+            done = f"ids {format_ids(made)} of alias {self.request.alias!r} were created" if made else ""
+            self.error = told(error, done, self.decision.doubt)
 
     def result(self) -> list[SubAccount] | CloseAIError:
         """Return the accounts, repriced where that is asked for, or what went wrong."""

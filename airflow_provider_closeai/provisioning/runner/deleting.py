@@ -11,7 +11,7 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown, Rejected
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.provisioning.delete import batches, closing_line, last_state, refuse
-from airflow_provider_closeai.provisioning.errors import NotConfirmed, after, with_doubt
+from airflow_provider_closeai.provisioning.errors import NotConfirmed, about, told
 from airflow_provider_closeai.provisioning.reading import entries_of, read_until, select
 from airflow_provider_closeai.provisioning.requests import DeleteRequest
 from airflow_provider_closeai.provisioning.runner import locking
@@ -60,9 +60,12 @@ class SentDeletions(Sent):
 
     def _conclude(self) -> list[SubAccount]:
         if not self.is_shown:
-            raise self._doubt or NotConfirmed(
-                f"The platform accepted the deletion, and {locking.CONFIRM_WITHIN:g} s later still lists "
-                f"{ids_of(self._left)}. A retry deletes them again, which does no harm.",
+            seconds, left = f"{locking.CONFIRM_WITHIN:g} s", ids_of(self._left)
+            if self._doubt is not None:
+                raise about(f"Sub-accounts {left} are still listed {seconds} later", self._doubt)
+            raise NotConfirmed(
+                f"The platform accepted the deletion, and {seconds} later still lists {left}. A retry "
+                "deletes them again, which does no harm.",
                 call="delete",
             )
         log.info("%s", closing_line(self.accounts, dry_run=False))
@@ -96,9 +99,12 @@ def send_deletions(
             doubt = unknown or doubt
             done += batch if unknown is None else ()
     except CloseAIError as error:
-        told = f"ids {ids_of(done)} were deleted" if done else ""
-        raise after(told, with_doubt(error, doubt)) from None
-    return SentDeletions(accounts, locking.CONFIRM_WITHIN, doubt)
+        raise told(error, _accepted(done), doubt) from None
+    return SentDeletions(accounts, locking.CONFIRM_WITHIN, _accepted(done), doubt)
+
+
+def _accepted(done: Sequence[SubAccount]) -> str:
+    return f"the platform accepted the deletion of ids {ids_of(done)}" if done else ""
 
 
 def _delete_batch(client: CloseAIClient, batch: Sequence[SubAccount]) -> OutcomeUnknown | None:
@@ -114,7 +120,7 @@ def _delete_batch(client: CloseAIClient, batch: Sequence[SubAccount]) -> Outcome
         except (Rejected, Declined) as error:
             left = batch if error.status in (401, 403) else _left_of(client, batch)
             if len(left) == len(batch):
-                raise
+                raise about(f"Sub-accounts {ids_of(batch)} are not deleted", error) from None
             log.info("%d of %d were gone already; deleting the others.", len(batch) - len(left), len(batch))
             batch = left
         else:

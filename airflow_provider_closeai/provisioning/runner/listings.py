@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError, OutcomeUnknown
 from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
-from airflow_provider_closeai.provisioning.errors import with_doubt
+from airflow_provider_closeai.provisioning.errors import told
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +52,18 @@ class Sent(abc.ABC):
     A change that was sent, until a listing shows it.
 
     :param seconds: for how long a listing may not show it yet.
+    :param done: what was accepted, for instance ``the deletion of ids [1, 2] was accepted``.
     :param doubt: why it is not known whether it was executed, where that is so.
     """
 
     def __init__(
-        self, accounts: Sequence[SubAccount], seconds: float, doubt: OutcomeUnknown | None = None
+        self,
+        accounts: Sequence[SubAccount],
+        seconds: float,
+        done: str = "",
+        doubt: OutcomeUnknown | None = None,
     ) -> None:
-        self.accounts, self.seconds, self._doubt = list(accounts), seconds, doubt
+        self.accounts, self.seconds, self._done, self._doubt = list(accounts), seconds, done, doubt
         self.is_shown = not accounts
         self._error: CloseAIError | None = None
 
@@ -78,7 +83,7 @@ class Sent(abc.ABC):
 
     def give_up(self, error: CloseAIError) -> None:
         """Stop looking: :meth:`conclude` raises the error."""
-        self._error = with_doubt(error, self._doubt)
+        self._error = told(error, self._done, self._doubt)
 
     def conclude(self) -> list[SubAccount]:
         """

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from airflow_provider_closeai.client import failures
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown
+from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown, Rejected
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.local_state.claims import NameStore
+from airflow_provider_closeai.local_state.clock import Clock
 from airflow_provider_closeai.local_state.stores import FileStore
-from airflow_provider_closeai.provisioning.errors import NotConfirmed, after, with_doubt
+from airflow_provider_closeai.provisioning.errors import NotConfirmed, about, told
 from airflow_provider_closeai.provisioning.journal import Limits, PriceJournal
 from airflow_provider_closeai.provisioning.reading import read_until, select
 from airflow_provider_closeai.provisioning.reprice import (
@@ -132,14 +133,16 @@ class SentPrices(Sent):
         changed: int,
         is_last: bool,
     ) -> None:
-        why = round_of.why
-        doubt = why if isinstance(why, OutcomeUnknown) else None
+        doubt = round_of.doubt
         seconds = locking.CONFIRM_WITHIN + (0.0 if doubt is None else round_of.max_late)
-        is_no = isinstance(why, Declined)  # a no is looked into once
-        super().__init__(plan.changing, 0.0 if is_no else seconds, doubt)
+        self._refused = {each for batch, _ in round_of.refused for each in batch.ids}
+        is_refused = self._refused.issuperset(each.id for each in plan.changing)  # a no is looked into once
+        super().__init__(plan.changing, 0.0 if is_refused else seconds, round_of.done, doubt)
         self._round, self._selected, self._plan = round_of, selected, plan
         self.changed, self.is_last = changed, is_last
         self._listed: list[SubAccount] = []
+        #: The accounts that have the right prices, as they were listed last.
+        self.confirmed: list[SubAccount] = []
 
     def release(self) -> None:
         """Let other hosts in before a listing shows the prices: the records say what was sent."""
@@ -148,18 +151,17 @@ class SentPrices(Sent):
     def _shows(self, items: Sequence[Item]) -> bool:
         self._round.keep()
         self._listed = [item for item in items if isinstance(item, SubAccount)]
-        return not self._plan.missing(self._listed)
+        return self._refused.issuperset(self._plan.missing(self._listed))
 
     def _conclude(self) -> list[SubAccount]:
         self._round.keep()
-        if not self.is_shown:
-            raise self._round.not_shown(self._plan.missing(self._listed))
-        self._round.note_shown(self._plan)
+        missing = self._plan.missing(self._listed)
         listed = {account.id: account for account in self._listed}
-        accounts = [listed.get(account.id, account) for account in self._selected]
+        self.confirmed = [listed.get(each.id, each) for each in self._selected if each.id not in missing]
+        self._round.conclude(self._plan, missing)
         if self.is_last:
-            log.info("%s", closing_line(accounts, self.changed, dry_run=False))
-        return accounts
+            log.info("%s", closing_line(self.confirmed, self.changed, dry_run=False))
+        return self.confirmed
 
 
 class _Repricing:
@@ -173,7 +175,9 @@ class _Repricing:
         self._decide = decide
         self._journal = journal
         self._lock = lock
-        self.why: OutcomeUnknown | Declined | None = None  # it is open whether all were set
+        self.doubt: OutcomeUnknown | None = None  # it is open whether all were set
+        self.done = ""  # what was accepted, for a person
+        self.refused: list[tuple[Batch, CloseAIError]] = []
         self.max_late = client.config.max_late
         self._may_come: set[int] = set()  # whose prices a late attempt may set once more
 
@@ -239,59 +243,88 @@ class _Repricing:
         return read_until(self._client, read, is_current, longest)[0]
 
     def _send(self, plan: RepricePlan) -> None:
-        """Send the changes. An outcome that stays unknown is left to the reading back; a no ends it."""
-        done: list[int] = []
+        """
+        Send the changes. An outcome that stays unknown is left to the reading back; what the platform refuses
+        of one batch does not stop the others.
+        """
+        accepted: list[int] = []
         for batch in plan.batches:
-            self._journal.note(batch.ids, batch.pricing, shown=False)
-            permit = None if self._lock is None else _Permit(self._lock, batch)
+            permit = _Permit(self._journal, batch, self._lock, self._client.clock)
             try:
                 may_come = self._client.update(batch.accounts, batch.alias, batch.pricing, permit)
+                accepted += batch.ids
+                self.done = f"the platform accepted new prices for ids {format_ids(accepted)}"
             except OutcomeUnknown as error:
                 log.warning("%s Reading back shows whether it was.", error)
-                self.why, may_come = error, True
-            except Declined as error:
-                self.why = error
-                return
-            except CloseAIError as error:  # it was not executed
-                self._journal.forget(batch.ids)
-                if self._lock is not None:
-                    self._lock.not_sent(batch)
-                doubt = self.why if isinstance(self.why, OutcomeUnknown) else None
-                told = f"ids {format_ids(done)} got new prices" if done else ""
-                raise after(told, with_doubt(error, doubt)) from None
-            done += batch.ids
+                self.doubt, may_come = error, True
+            except CloseAIError as error:
+                if not isinstance(error, Declined):  # it was not executed
+                    self._journal.forget(batch.ids)
+                    if self._lock is not None:
+                        self._lock.not_sent(batch)
+                    if type(error) is not Rejected:  # it would go wrong for the others, too
+                        raise told(error, self.done, self.doubt) from None
+                self.refused.append((batch, error))
+                continue
             if may_come:
                 self._may_come.update(batch.ids)
 
-    def not_shown(self, missing: Sequence[int]) -> CloseAIError:
-        """Return the error of prices that no listing has shown."""
-        self._journal.forget(missing)  # what was not seen for so long is not on its way
-        return self.why or NotConfirmed(
-            f"The platform accepted the new prices, and {locking.CONFIRM_WITHIN:g} s later the listing does "
-            f"not show them for the sub-accounts {format_ids(missing)}. Does it know these models? A retry "
-            "sends only what is still different.",
-            call="update",
-        )
+    def conclude(self, plan: RepricePlan, missing: Collection[int]) -> None:
+        """
+        Note what a listing has shown.
 
-    def note_shown(self, plan: RepricePlan) -> None:
-        """Note that a listing has shown what was sent."""
+        :param missing: whose prices it does not show.
+        :raises CloseAIError: what went wrong, first what a retry may mend; the rest is logged.
+        """
         for batch in plan.batches:
-            may_come = not self._may_come.isdisjoint(batch.ids)
-            self._journal.note(batch.ids, batch.pricing, shown=True, may_come=may_come)
-            if self._lock is not None:
-                self._lock.shown(batch, is_final=not may_come)
+            if not set(batch.ids) & set(missing):
+                may_come = not self._may_come.isdisjoint(batch.ids)
+                self._journal.note(batch.ids, batch.pricing, shown=True, may_come=may_come)
+                if self._lock is not None:
+                    self._lock.shown(batch, is_final=not may_come)
+        if not missing:
+            return
+        self._journal.forget(missing)  # what was not seen for so long is not on its way
+        refused = [(batch, error) for batch, error in self.refused if set(batch.ids) & set(missing)]
+        unseen = sorted(set(missing).difference(*(batch.ids for batch, _ in refused)))
+        problems = [
+            told(about(f"Alias {batch.alias!r}, ids {format_ids(batch.ids)}", error), self.done)
+            for batch, error in refused
+        ]
+        if unseen and self.doubt is not None:
+            what = f"The listing does not show the new prices for the sub-accounts {format_ids(unseen)}"
+            problems.append(about(what, self.doubt))
+        elif unseen:
+            problems.append(
+                NotConfirmed(
+                    f"The platform accepted the new prices, and {locking.CONFIRM_WITHIN:g} s later the "
+                    f"listing does not show them for the sub-accounts {format_ids(unseen)}. Does it know "
+                    "these models? A retry sends only what is still different.",
+                    call="update",
+                )
+            )
+        first = min(problems, key=lambda each: each.permanent)
+        for problem in problems:
+            if problem is not first:
+                log.error("%s", problem)
+        raise first
 
 
 class _Permit:
     """Says whether a batch may be sent; see :class:`~.client.retry.Permit`."""
 
-    def __init__(self, lock: PriceLock, batch: Batch) -> None:
-        self._lock = lock
+    def __init__(self, journal: PriceJournal, batch: Batch, lock: PriceLock | None, clock: Clock) -> None:
+        self._journal = journal
         self._batch = batch
-        self.wait = lock.wait
+        self._lock = lock
+        self._has_left = False
+        self.wait = clock.sleep if lock is None else lock.wait
 
     def renew(self) -> Callable[[], bool]:
-        return self._lock.allow(self._batch)
+        # Of the second attempt on the first may still come, whatever becomes of this task.
+        self._journal.note(self._batch.ids, self._batch.pricing, shown=False, may_come=self._has_left)
+        self._has_left = True
+        return (lambda: True) if self._lock is None else self._lock.allow(self._batch)
 
 
 def _aliases(accounts: list[SubAccount]) -> set[str]:

@@ -13,8 +13,10 @@ import msgspec
 
 from airflow_provider_closeai.client import failures
 from airflow_provider_closeai.client.client import CloseAIClient
+from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.local_state.stores import FileStore
+from airflow_provider_closeai.provisioning.errors import told
 from airflow_provider_closeai.provisioning.reading import read_aliases
 from airflow_provider_closeai.provisioning.requests import RotateRequest
 from airflow_provider_closeai.provisioning.rotate import (
@@ -130,7 +132,10 @@ def rotate(
         references = keys.deliver(kept) if kept else {}
         journal.note((each.id for each in accounts if each in kept or each.id in held), clock.utc_now())
         deleted = delete(client, plan.deletion(request), record) if plan.delete else []
-        new = _create(client, request, plan, accounts, this_try)
+        try:
+            new = _create(client, request, plan, accounts, this_try)
+        except CloseAIError as error:
+            raise told(error, f"ids {ids_of(deleted)} were deleted" if deleted else "") from None
         there = sorted([*kept, *new], key=lambda account: account.id)
         references = keys.deliver(there) if new else references
         journal.note((each.id for each in there), clock.utc_now())
