@@ -10,7 +10,7 @@ import itertools
 import logging
 import re
 import textwrap
-from collections.abc import Collection, Iterator, KeysView, ValuesView
+from collections.abc import Collection, Iterator, KeysView, Mapping, ValuesView
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -158,9 +158,9 @@ class PlainFields:
 
 def _has_lost(given: Any, rendered: Any) -> bool:
     """Return whether something that was given, or a part of it, is rendered as ``None``."""
-    if type(given) is dict and type(rendered) is dict:
+    if isinstance(given, Mapping) and isinstance(rendered, Mapping):
         return any(_has_lost(each, rendered.get(key, each)) for key, each in given.items())
-    if type(given) is list and type(rendered) is list:
+    if isinstance(given, list | tuple) and isinstance(rendered, list | tuple):
         return any(map(_has_lost, given, rendered))
     return given is not None and rendered is None
 

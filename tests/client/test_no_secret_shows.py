@@ -120,6 +120,10 @@ def test_a_hint_is_not_half_the_key(value: str, hint: str) -> None:
         f"bearer {VALUE.removeprefix('sk-')}",
         f"「{VALUE}」",
         VALUE.upper(),
+        f"%22{VALUE}%22",
+        f"3D{VALUE}",
+        rf"\n{VALUE}",
+        f"user1{VALUE}",
         f"{VALUE},{VALUE}",
     ],
 )

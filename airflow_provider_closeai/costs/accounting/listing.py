@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from airflow_provider_closeai.client.errors import UnreadableAccount
 from airflow_provider_closeai.client.models import SubAccount, UnreadableItem, pricing_record
 from airflow_provider_closeai.costs.accounting.money import is_bookable
-from airflow_provider_closeai.costs.accounting.months import Month
+from airflow_provider_closeai.costs.accounting.months import Month, format_ids
 from airflow_provider_closeai.costs.accounting.observations import Observation
 from airflow_provider_closeai.costs.errors import SnapshotRefused
+
+log = logging.getLogger(__name__)
 
 _SHOWN = 10
 
@@ -43,6 +46,12 @@ def require_recordable(accounts: Sequence[SubAccount]) -> Sequence[SubAccount]:
             f"Sub-accounts that were to be deleted cannot be recorded: {unreadable}. Nothing was recorded or "
             "deleted: what they cost would be lost. A retry reads them again; if it lasts, ask the platform "
             "about these accounts, and select the others."
+        )
+    if unknown := [account.id for account in accounts if account.monthly_cost is None]:
+        log.warning(
+            "Listed without a monthly_cost, and to be deleted: %s. What they spent since an observation "
+            "last had their cost is in no report.",
+            format_ids(unknown),
         )
     return accounts
 
