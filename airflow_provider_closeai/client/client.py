@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 _MOST_SHAPES = 50
 _PAGE = 5000  # accounts whose page is an answer of usual length, however long their prices
+_TICK = 2.0  # seconds by which the platform's Date may be behind its other times
 _FEW = 20  # aliases that are asked for one by one, where nobody knows how many accounts there are
 
 
@@ -120,13 +121,16 @@ class CloseAIClient:
         if len(left) == 1:
             yield from self.iter_listing(left.pop())
             return
+        silent = set()  # nothing is found of them; where all is listed anyway, that shows more
         if self._is_few(left):
             for alias in sorted(left):
                 found = self._find(alias)
-                if found is not None:
+                if found:
                     left.discard(alias)
                     yield from found
-        if left:
+                elif found is not None:
+                    silent.add(alias)
+        if left - silent:
             for item in self.iter_listing():
                 may_be_unnamed = isinstance(item, UnreadableItem) and item.alias is None
                 if (item.alias or "") in left or may_be_unnamed:
@@ -212,13 +216,19 @@ class CloseAIClient:
             self._note_found(alias)
         return answer
 
-    def check_filter(self, alias: str, account_ids: Collection[int]) -> None:
+    def check_filter(self, alias: str, accounts: Iterable[SubAccount], settle: float) -> None:
         """
         Ask the platform's filter for accounts that a listing of all shows; where it misses one, it is used no
-        more. What had only come late to all listings it finds by now.
+        more. What is gone since nobody can find.
+
+        :param settle: seconds in which an account comes to all bases: a younger one proves nothing.
         """
-        found = self._find(alias) if self._may_filter(alias) else None
-        if found is not None and not {item.id for item in found}.issuperset(account_ids):
+        known = {each.id for each in accounts if not self._is_younger(each, settle)}
+        found = self._find(alias) if known and self._may_filter(alias) else None
+        if found is None:
+            return
+        missed = known - {item.id for item in found}
+        if missed and any(item.id in missed for item in self.iter_listing()):
             log.warning(
                 "The platform's alias filter does not find all accounts of alias %r that are listed. It is "
                 "used no more: all accounts are listed instead.",
@@ -246,6 +256,12 @@ class CloseAIClient:
     def believes_absent(self, alias: str) -> bool:
         """Whether that an alias has no accounts may be the platform's filter's word alone."""
         return self._may_filter(alias) and self._is_trusted(alias)
+
+    def _is_younger(self, account: SubAccount, seconds: float) -> bool:
+        """Whether an account is known to be younger, by the platform's clock."""
+        if account.created is None or self.platform_time is None:
+            return False
+        return self.platform_time - account.created.timestamp() < seconds - _TICK
 
     def _may_filter(self, alias: str) -> bool:
         """Whether the platform's filter may be asked: it was never seen to miss an account."""

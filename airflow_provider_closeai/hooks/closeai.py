@@ -197,13 +197,15 @@ class CloseAIHook(BaseHook):
         :param wanted: for each alias the parameters of :meth:`create_sub_accounts`.
         :param context: as there.
         :returns: the accounts of each alias, in the order of ``wanted``.
-        :raises CloseAIError: the first that went wrong, once all others are made.
+        :raises CloseAIError: the first that went wrong, once all others are made; the rest is logged.
         """
         requests = [CreateRequest.parse(**each) for each in wanted]
         results = runner.create_all(self.get_conn(), requests, this_try(context))
-        for result in results:
-            if isinstance(result, CloseAIError):
-                raise result
+        failed = [result for result in results if isinstance(result, CloseAIError)]
+        for error in failed[1:]:
+            self.log.error("%s", error)
+        if failed:
+            raise failed[0]
         return [result for result in results if isinstance(result, list)]
 
     def update_pricing(

@@ -10,7 +10,6 @@ some. No I/O and no clock here: times come in as values, in seconds of one monot
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Collection, Sequence
 
 from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown
@@ -35,6 +34,7 @@ class CreateDecision:
         executed; ``None``: there was none.
     :param before: ids that were there before the task's first post; ``None``: not known.
     :param is_open: no listing has shown yet what an earlier post made, however long ago it was.
+    :param posted_lately: there was a post under the alias: where the filter shows no account, all is listed.
     :param needs_keys: the accounts' keys will be used.
     """
 
@@ -46,6 +46,7 @@ class CreateDecision:
         believe_from: float | None = None,
         before: Collection[int] | None = None,
         is_open: bool = False,
+        posted_lately: bool = False,
         needs_keys: bool = False,
     ) -> None:
         self._request = request
@@ -70,11 +71,11 @@ class CreateDecision:
         self._is_resumed = is_open or self._posted_before
         # Before a post: the platform's filter may miss something.
         self._must_read_all = self._is_resumed or believe_from is not None
-        #: Whether the filter missed something, and could not be asked again: all is listed from now on.
+        #: Whether the filter missed something, or may have: all is listed from now on.
         self.doubts_filter = False
-        #: Whether others made accounts of the alias lately: where the filter shows none, all is listed.
-        self.others_posted = False
+        self._posted_lately = posted_lately
         self._has_read_all = False  # to confirm
+        self._may_confirm = True
         self._confirm_until: float | None = None
         self._pause = _FIRST_PAUSE
         self._failure: CloseAIError | None = None
@@ -107,13 +108,17 @@ class CreateDecision:
                 self.before = self._at_first
             if self._request.if_exists == "fail":
                 self._failure = refusals.existing(self._request, self._at_first & self.before)
+        elif self._request.if_exists == "fail" and not self._has_posted:  # others made it meanwhile
+            self._failure = refusals.existing(self._request, there.keys())
         if self._listed is None or there.keys() != self._listed.keys():
             self._unchanged_since = ended
         if there.keys() - self._known.keys():
             self._fruitless = 0
+        if not is_whole and self._listed is not None and self._listed.keys() - there.keys():
+            self.doubts_filter = self._must_read_all = True  # deleted, or hidden by another base's filter
         self._listed, self._listed_at, self._must_list = there, began, False
         if is_whole and (self.believe_from is None or began >= self.believe_from):
-            self._must_read_all = self.others_posted = False
+            self._must_read_all = self._posted_lately = False
         if unreadable:
             self._failure = refusals.unreadable(self._request, unreadable, more=self._has_posted)
         elif renamed:
@@ -172,7 +177,9 @@ class CreateDecision:
                 len(present),
                 self._request.count,
             )
-            return _done({key: present[key] for key in sorted(present)[: self._request.count]})
+            oldest = {key: present[key] for key in sorted(present)[: self._request.count]}
+            refusal = refusals.prices_to_match(self._request, oldest)
+            return _done(oldest) if refusal is None or self._request.if_exists != "match" else Fail(refusal)
         refusal = self._refusal(present)
         if refusal is not None:
             return Fail(refusal)
@@ -192,10 +199,14 @@ class CreateDecision:
             left = max(self.believe_from, self._unchanged_since + self._request.settle) - self._listed_at
             if left > 0:
                 return self._look_again(left)
-        if self._must_read_all or (self.others_posted and not present):
+        if self._must_read_all or (self._posted_lately and not present):
             return List(is_whole=True)
         self.believe_from = None
         return Post(min(self._request.count - len(present), self._request.batch_size))
+
+    def others_posted(self) -> None:
+        """Record that others posted under the alias lately."""
+        self._posted_lately = True
 
     def look_again(self, believe_from: float | None = None, *, is_open: bool = False) -> None:
         """
@@ -212,8 +223,8 @@ class CreateDecision:
         self._pause = _FIRST_PAUSE
 
     def not_confirmed(self) -> None:
-        """Record that the look at everything failed that was to show what was made: it is not waited for."""
-        self._must_list, self._has_read_all, self._confirm_until = False, True, -math.inf
+        """Record that nobody can look now whether a listing shows what was made: it is not waited for."""
+        self._must_list = self._may_confirm = False
 
     def doubt_until(self, moment: float) -> None:
         """Believe absence no earlier than others do that run beside it: then all go on at once."""
@@ -281,7 +292,7 @@ class CreateDecision:
         return Wait(seconds)
 
     def _confirm(self, present: Accounts, until: float) -> Step:
-        unseen = sorted(self.unseen)
+        unseen = sorted(self.unseen) if self._may_confirm else []
         if unseen and self._listed_at < until:
             return self._look_again(until - self._listed_at)
         if unseen and not self._has_read_all:

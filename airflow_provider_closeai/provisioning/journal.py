@@ -145,6 +145,8 @@ class CreateJournal:
         )
         #: Whether no listing has shown yet what an earlier post made, however long ago it was.
         self.is_open = any(each is not None and each.posted and not each.settled for each in (there, mine))
+        #: Whether something was posted under the alias lately.
+        self.has_posted = any(each is not None and each.posted for each in (there, mine))
         #: Ids that were there before the task's first post; ``None`` where that is not known.
         self.before: tuple[int, ...] | None = None
         for entry in (there, mine):

@@ -216,6 +216,7 @@ def test_what_is_newly_created_must_have_the_prices_asked(if_exists: str, lost: 
 
 
 def test_what_an_earlier_try_made_and_another_task_repriced_is_no_failure(sim: Simulator) -> None:
+    sim.fault("create", "error_after")
     sim.fault("list", "status", status=400, skip=1, times=None)
     with pytest.raises(Rejected):
         ensure(client_of(sim), 2, task="t")

@@ -55,6 +55,7 @@ def die_before_posting(sim: Simulator, store: Store, **options: Any) -> None:
 
 
 def die_after_posting(sim: Simulator, store: Store, **options: Any) -> None:
+    sim.fault("create", "error_after")
     sim.fault("list", "status", status=400, skip=1, times=None)
     with pytest.raises(Rejected):
         ensure(client_of(sim), store, first_try=True, **options)

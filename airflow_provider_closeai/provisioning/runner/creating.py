@@ -14,6 +14,7 @@ from airflow_provider_closeai.local_state.stores import FileStore
 from airflow_provider_closeai.provisioning.errors import AliasBusy, NotNoted, SupervisorGone
 from airflow_provider_closeai.provisioning.inputs import bad
 from airflow_provider_closeai.provisioning.requests import CreateRequest
+from airflow_provider_closeai.provisioning.runner import locking
 from airflow_provider_closeai.provisioning.runner.create_lock import CreateLock
 from airflow_provider_closeai.provisioning.runner.creation import Creation
 from airflow_provider_closeai.provisioning.runner.deployment_lock import names_to_lock_with
@@ -79,16 +80,18 @@ def create_all(
         with contextlib.ExitStack() as locks:
             creations = []
             lock = None if names is None else CreateLock(client, names)
-            try:
-                for request in in_order[start : start + most]:
-                    note = locks.enter_context(alias_lock(client, f"alias:{request.alias}"))
-                    store, since = FileStore(note), seen.since
-                    creations.append(
-                        Creation(client, request, store, this_try, lock, needs_keys=needs_keys, since=since)
-                    )
-            except AliasBusy as error:
-                results |= dict.fromkeys((each.alias for each in in_order[start : start + most]), error)
-                continue
+            end = client.clock.monotonic() + locking.LOCK_WAIT  # for all of them: who waits holds the others
+            for request in in_order[start : start + most]:
+                try:
+                    what, left = f"alias:{request.alias}", end - client.clock.monotonic()
+                    note = locks.enter_context(alias_lock(client, what, max(left, 0.0)))
+                except AliasBusy as error:
+                    results[request.alias] = error
+                    continue
+                store, since = FileStore(note), seen.since
+                creations.append(
+                    Creation(client, request, store, this_try, lock, needs_keys=needs_keys, since=since)
+                )
             run(client, creations, seen, lock)
         # Not with an alias locked: who may set prices now may be waiting for that alias.
         results |= {each.request.alias: each.result() for each in creations}
@@ -112,7 +115,7 @@ def run(
             pass
     except (AliasBusy, NotNoted, SupervisorGone) as error:  # of the claim
         for each in creations:
-            each.give_up(error)
+            _give_up(each, error)
     finally:
         if lock is not None:
             lock.release()
@@ -162,11 +165,18 @@ def _list(listings: Listings, creations: Sequence[Creation], whole: Collection[C
         if whole:
             log.warning("Whether the platform's alias filter finds all accounts is not known: %s", error)
         for each in creations:
-            # Where all that is wanted was made, a look at everything only helps the next task.
-            if not whole or (each in whole and not each.decision.is_confirming):
-                each.give_up(error)
-            elif each in whole:
-                each.decision.not_confirmed()
+            if not whole or each in whole:
+                _give_up(each, error)
         return
     for each in creations:
         each.listed(listing)
+
+
+def _give_up(creation: Creation, error: CloseAIError) -> None:
+    """End a create; where all that is wanted was made, a look only helps the next task, and keys get out."""
+    if creation.decision.is_confirming and not creation.is_over:
+        log.warning("Whether a listing shows the new accounts is not known: %s", error)
+        creation.decision.not_confirmed()
+        creation.advance()
+    else:
+        creation.give_up(error)

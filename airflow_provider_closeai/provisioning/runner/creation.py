@@ -76,6 +76,7 @@ class Creation:
             believe_from=self._journal.believe_from,
             before=self._journal.before,
             is_open=self._journal.is_open,
+            posted_lately=self._journal.has_posted,
             needs_keys=needs_keys,
         )
         self._accounts: tuple[SubAccount, ...] | None = None
@@ -96,7 +97,8 @@ class Creation:
         if self._lock is not None and not self.is_over:
             alias, now = self.request.alias, self._now()
             ends = self._lock.believe_from(alias, self._limits)
-            self.decision.others_posted = self._lock.has_records(alias)
+            if self._lock.has_records(alias):
+                self.decision.others_posted()
             if not self.decision.is_listed_since(max(ends, now - self.request.settle)):
                 is_open = self._lock.is_open(alias)
                 self.decision.look_again(ends if ends > now else None, is_open=is_open)
@@ -161,9 +163,11 @@ class Creation:
         self.decision.listed(
             accounts, unreadable, listing.began, listing.ended, renamed, is_whole=listing.is_whole
         )
-        if listing.is_whole and shown is not None and (missed := (self.decision.shown or shown) - shown):
+        new = (self.decision.shown or frozenset()) - (shown or frozenset())
+        missed = [each for each in accounts if each.id in new]
+        if listing.is_whole and shown is not None and missed:
             try:
-                self._client.check_filter(alias, missed)
+                self._client.check_filter(alias, missed, self.request.settle)
             except CloseAIError as error:
                 log.warning("Whether the platform's alias filter finds all accounts is not known: %s", error)
                 self.decision.doubts_filter = True
@@ -224,7 +228,8 @@ class Creation:
         ids = {account.id for account in kept}
 
         def listed() -> list[SubAccount]:
-            return [each for each in self._client.iter_sub_accounts(alias=request.alias) if each.id in ids]
+            alias = None if self.decision.doubts_filter else request.alias
+            return [each for each in self._client.iter_sub_accounts(alias=alias) if each.id in ids]
 
         def read() -> list[SubAccount]:
             seen, is_whole = read_until(

@@ -16,16 +16,17 @@ LOCK_WAIT = 15 * 60.0
 
 
 @contextlib.contextmanager
-def alias_lock(client: CloseAIClient, what: str) -> Iterator[str]:
+def alias_lock(client: CloseAIClient, what: str, wait: float | None = None) -> Iterator[str]:
     """
     Let one task of this host at a time change something of this main account.
 
     :param what: ``pricing``, or an alias behind ``alias:``.
+    :param wait: seconds to wait for it; ``None``: 15 minutes.
     :returns: the name of a store that may be written meanwhile.
-    :raises AliasBusy: after 15 minutes.
+    :raises AliasBusy: after that.
     """
     name = hashlib.sha256(f"{client.config.account} {what}".encode()).hexdigest()[:24] + ".note"
-    with lock(name, LOCK_WAIT, client.clock) as is_held:
+    with lock(name, LOCK_WAIT if wait is None else wait, client.clock) as is_held:
         if not is_held:
             raise AliasBusy(
                 f"Another task on this host has been changing {what} for {LOCK_WAIT / 60:.0f} minutes. "
