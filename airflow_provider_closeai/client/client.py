@@ -17,7 +17,7 @@ from airflow_provider_closeai.client.answers import Outcome
 from airflow_provider_closeai.client.cache import Cache
 from airflow_provider_closeai.client.calls import BILLING, CREATE, DELETE, LIST, LIST_AT_ONCE, UPDATE, Caller
 from airflow_provider_closeai.client.config import ClientConfig
-from airflow_provider_closeai.client.listing import read_all
+from airflow_provider_closeai.client.listing import ReadPage, read_all
 from airflow_provider_closeai.client.models import (
     ApiBase,
     BaseHealth,
@@ -87,7 +87,9 @@ class CloseAIClient:
         """Ask discovery now, however fresh its last answer is, and return the bases, best first."""
         return self.pool.refresh()
 
-    def iter_listing(self, alias: str | None = None) -> Iterator[SubAccount | UnreadableItem]:
+    def iter_listing(
+        self, alias: str | None = None, *, before_page: Callable[[], None] | None = None
+    ) -> Iterator[SubAccount | UnreadableItem]:
         """
         Stream the listing, page by page, with the entries that cannot be read.
 
@@ -95,11 +97,13 @@ class CloseAIClient:
         vanishes meanwhile. ``alias`` matches exactly, whatever the platform's own filter does.
 
         :param alias: only accounts with exactly this alias, and entries whose alias cannot be read.
+        :param before_page: called before each page is read.
         :raises ListingUnstable: where the listing never agrees with its own ``total``.
         """
         sent = alias if alias is not None and self._may_filter(alias) else None
         is_trusted = sent is None or self._is_trusted(sent)
-        items = read_all(self.page, self.config.page_size, sent, is_trusted=is_trusted)
+        pages = self._pages(before_page)
+        items = read_all(pages, self.config.page_size, sent, is_trusted=is_trusted)
         if alias is None:
             yield from items
             return
@@ -108,7 +112,9 @@ class CloseAIClient:
             if alias == (item.alias or "") or may_be_unnamed:
                 yield item
 
-    def iter_aliases(self, aliases: Collection[str]) -> Iterator[SubAccount | UnreadableItem]:
+    def iter_aliases(
+        self, aliases: Collection[str], *, before_page: Callable[[], None] | None = None
+    ) -> Iterator[SubAccount | UnreadableItem]:
         """
         Stream the accounts of several aliases, and (perhaps twice) entries whose alias cannot be read.
 
@@ -116,34 +122,47 @@ class CloseAIClient:
         one such listing finds what the filter cannot be trusted with.
 
         :param aliases: each matches exactly.
+        :param before_page: called before each page is read.
         """
         left = set(aliases)
         if len(left) == 1:
-            yield from self.iter_listing(left.pop())
+            yield from self.iter_listing(left.pop(), before_page=before_page)
             return
         silent = set()  # nothing is found of them; where all is listed anyway, that shows more
         if self._is_few(left):
             for alias in sorted(left):
-                found = self._find(alias)
+                found = self._find(alias, before_page)
                 if found:
                     left.discard(alias)
                     yield from found
                 elif found is not None:
                     silent.add(alias)
         if left - silent:
-            for item in self.iter_listing():
+            for item in self.iter_listing(before_page=before_page):
                 may_be_unnamed = isinstance(item, UnreadableItem) and item.alias is None
                 if (item.alias or "") in left or may_be_unnamed:
                     yield item
 
-    def _find(self, alias: str) -> list[SubAccount | UnreadableItem] | None:
+    def _pages(self, before_page: Callable[[], None] | None) -> ReadPage:
+        if before_page is None:
+            return self.page
+
+        def read(number: int, size: int, alias: str | None) -> SubAccountPage:
+            before_page()
+            return self.page(number, size, alias)
+
+        return read
+
+    def _find(
+        self, alias: str, before_page: Callable[[], None] | None = None
+    ) -> list[SubAccount | UnreadableItem] | None:
         """Return what the platform's filter finds; ``None`` where it cannot be trusted to find all."""
         if not self._may_filter(alias):
             return None
         try:
             items = [
                 item
-                for item in read_all(self.page, self.config.page_size, alias)
+                for item in read_all(self._pages(before_page), self.config.page_size, alias)
                 if item.alias in (alias, None)
             ]
         except errors.CloseAIError:

@@ -24,7 +24,7 @@ from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.errors import AliasBusy
 from airflow_provider_closeai.provisioning.requests import CreateRequest
-from airflow_provider_closeai.provisioning.runner import creating, locking
+from airflow_provider_closeai.provisioning.runner import locking
 from airflow_provider_closeai.simulator import Request, Simulator
 
 SETTLE = 0.2
@@ -285,7 +285,6 @@ def test_an_alias_that_others_hold_costs_the_other_aliases_nothing(
     sim: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locking, "LOCK_WAIT", 0.1)
-    monkeypatch.setattr(creating, "_MOST_LOCKS", 1)  # more aliases than locks at a time
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:

@@ -55,7 +55,9 @@ class CreateLock(DeploymentLock):
         self._number += 1
         record = self._record(alias, self._number)
         before, self._mine[alias] = self._mine.get(alias, []), [self._full_name(record)]
-        return self._fence(alias, [record], before)
+        until = self._fence(alias, [record], before)
+        self._lost = 0  # it gets on: a claim that is lost to nobody, while a call takes long, is made anew
+        return until
 
     def not_posted(self, alias: str) -> None:
         """Take back the record of a post that was not executed."""
