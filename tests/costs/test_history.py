@@ -345,6 +345,13 @@ def test_a_deletion_that_failed_hides_no_later_loss(book: Book) -> None:
     assert "no deletion was recorded: account 1" in " ".join(book.report().warnings)
 
 
+def test_an_account_that_goes_after_the_months_last_look_has_minutes_that_nobody_saw(book: Book) -> None:
+    for at in ("11-29 12:00", "11-30 12:00"):
+        book.seen(at, {1: "50", 2: "1"})
+    book.seen("12-01 12:00", {2: "1"})
+    assert line(book.report()).unseen_minutes == 720
+
+
 def test_a_deletion_of_an_account_that_is_listed_later_is_none(book: Book) -> None:
     """It was recorded, did not happen, and was done by hand 20 hours later."""
     book.deleted("11-05 13:00", {1: "5"})

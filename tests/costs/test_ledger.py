@@ -156,8 +156,9 @@ def test_unrecognized_files_are_named(book: Book) -> None:
         (folder / name).write_text("x")
     report = book.report()
     assert report.totals.month_to_date == 10
-    [warning] = report.warnings
-    assert "Left out: snapshots/billing_month=2026-11/20269999T010000" in warning
+    [renamed, foreign] = report.warnings
+    assert "Left out: snapshots/billing_month=2026-11/20269999T010000" in renamed
+    assert "Left out: snapshots/billing_month=2026-11/notes.txt" in foreign
     assert report.history.is_damaged, "it may be a renamed file: no month is closed without it"
 
 

@@ -443,15 +443,31 @@ def _seen(cost: str, balance: str | None = None, number: int = 1) -> SubAccount:
     return msgspec.structs.replace(account(number, cost), balance=amount)
 
 
-def test_a_deletion_after_a_counter_started_again_has_what_it_showed(
+@pytest.mark.parametrize(
+    ("minutes", "seen", "last", "recorded"),
+    [(1, "29", "0", "29"), (6, "29", "0", "0"), (1, "0", "29", "29"), (1, "50.5", "50.2", "50.5")],
+)
+def test_a_record_is_not_below_a_snapshot_that_may_have_looked_later(
+    recorder: Recorder, ledger: Ledger, clock: Clock, minutes: int, seen: str, last: str, recorded: str
+) -> None:
+    """A snapshot of a large account takes minutes: what it saw of an account may be newer than a later look."""
+    recorder.take(Platform(_seen(seen, "98", 2)), run="b" * 12, control_total=False)
+    clock.at += timedelta(minutes=minutes)
+    record = recorder.deleted([_seen(last, "98", 2)], listed_at=clock.at)
+    assert ledger.read(record, ["monthly_cost"]) == [[Decimal(recorded)]]
+
+
+def test_a_snapshot_is_not_below_a_record_that_was_made_shortly_before(
     recorder: Recorder, ledger: Ledger, clock: Clock
 ) -> None:
-    for order in (("29", "0"), ("0", "29")):
-        recorder.take(Platform(_seen(order[0], "98", 2)), run=order[0] * 12, control_total=False)
-        clock.at += timedelta(seconds=5)
-        record = recorder.deleted([_seen(order[1], "98", 2)], listed_at=clock.at)
-        assert ledger.read(record, ["monthly_cost"]) == [[Decimal(order[1])]]
-        clock.at += timedelta(hours=1)
+    recorder.deleted([_seen("50.5")], listed_at=clock.at)
+    clock.at += timedelta(seconds=5)
+    assert recorder.take(Platform(_seen("50.2")), control_total=False).total == Decimal("50.5")
+
+
+def test_a_deletion_is_recorded_as_in_a_snapshot_that_was_begun_meanwhile(
+    recorder: Recorder, ledger: Ledger, clock: Clock
+) -> None:
     began = clock.at
     clock.at += timedelta(seconds=5)
     recorder.take(Platform(_seen("0", "98", 3)), run="b" * 12, control_total=False)

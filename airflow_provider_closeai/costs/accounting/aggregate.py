@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import decimal
 import gc
+import itertools
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
@@ -28,6 +29,8 @@ from airflow_provider_closeai.costs.accounting.split import split_month
 from airflow_provider_closeai.costs.accounting.traces import Rename, Span, Trace
 from airflow_provider_closeai.costs.accounting.turns import Turn, judge
 from airflow_provider_closeai.costs.errors import NoObservation
+
+_CONTROLS = 5  # the newest; some may have been read near the turn
 
 
 def aggregate(observed: ObservedMonth) -> History:
@@ -84,7 +87,8 @@ def aggregate(observed: ObservedMonth) -> History:
         )
     history.warnings += _lost_at_the_turn(history, traces, known_before)
     # Without its snapshot nobody knows what the sub-accounts had cost at that moment.
-    history.control = next((each for each in observed.controls if each.at in history.snapshots), None)
+    known = (each for each in observed.controls if each.at in history.snapshots)
+    history.controls = list(itertools.islice(known, _CONTROLS))
     history.warnings += observed.control_warnings
     return history
 

@@ -95,7 +95,7 @@ class History(msgspec.Struct, kw_only=True):
     without_cost: set[int] = set()
     warnings: list[str] = []
     is_damaged: bool = False
-    control: ControlTotal | None = None
+    controls: list[ControlTotal] = []
 
     @property
     def last_snapshot(self) -> datetime:

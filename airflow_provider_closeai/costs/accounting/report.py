@@ -98,7 +98,7 @@ def build_report(
             warnings=[],
         )
         report.warnings = doubts(report) + history.warnings + matcher.warnings() + remarks_of(report)
-        if history.control is not None and control is None:
+        if history.controls and control is None:
             report.warnings.append(
                 "Left out: the control total. When it was read, counters showed another month, or may have."
             )
@@ -239,22 +239,21 @@ def _observed(
 
 
 def _control(history: History, *, is_over: bool) -> ControlTotal | None:
-    """Return the control total, unless counters may have shown another month when it was read."""
-    control, month = history.control, history.month
-    if control is None:
-        return None
-    is_near_start = control.at < Turn(month.start).closes
-    is_near_end = is_over and control.at > Turn(month.end).opens
-    for account in history.accounts.values():
-        if account.fell and account.fell[1] <= control.at:
-            return None
-        if account.started and control.at < account.started[1]:
-            return None
-        if is_near_start and account.start_doubt:
-            return None
-        if is_near_end and account.end_doubt not in ("", WAITING):
-            return None
-    return control
+    """Return the newest control total but those read when counters may have shown another month."""
+    return next((each for each in history.controls if _is_of_month(history, each.at, is_over=is_over)), None)
+
+
+def _is_of_month(history: History, at: datetime, *, is_over: bool) -> bool:
+    """Whether all counters showed the month at a time, for certain."""
+    is_near_start = at < Turn(history.month.start).closes
+    is_near_end = is_over and at > Turn(history.month.end).opens
+    return not any(
+        (account.fell and account.fell[1] <= at)
+        or (account.started and at < account.started[1])
+        or (is_near_start and account.start_doubt)
+        or (is_near_end and account.end_doubt not in ("", WAITING))
+        for account in history.accounts.values()
+    )
 
 
 def _total_at(history: History, at: datetime) -> Decimal:

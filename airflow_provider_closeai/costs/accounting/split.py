@@ -32,6 +32,7 @@ class _Splitter:
         month = history.month
         self._month = month
         self._start, self._end = Turn(month.start), Turn(month.end)
+        self._last_listing = history.last_snapshot
         self._cut: dict[Span, Span] = {}
 
     def account(self, trace: Trace, start: Verdict, end: Verdict) -> AccountHistory | None:
@@ -125,7 +126,9 @@ class _Splitter:
         """Return between which times around the month's end more may have been spent than was seen."""
         if end.unseen is not None:
             return end.unseen
-        if trace.is_gone and trace.next_at is None:
-            return None  # the report names what is missing of an account that vanished
         known = trace.known_at or self._start.at
+        if trace.is_gone and trace.next_at is None:
+            went_after = trace.deleted_at is None and trace.listed_at == self._last_listing
+            # The report names what is missing of one that vanished before.
+            return (known, max(self._end.at, known)) if went_after else None
         return known, trace.next_at or max(self._end.at, known)

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 _STAMP = "%Y%m%dT%H%M%S_%fZ"
 _NAME = re.compile(r"(\d{8}T\d{6}_\d{6}Z)-(\d+)-([0-9a-f]{12})-([0-9a-f]{16})\.(csv|parquet)")
 _PARTITION = "billing_month="
-_LIKE_OURS = re.compile(r"\.(csv|parquet)|^2\d{3}-?\d\d|^billing_month", re.IGNORECASE)
+_NOT_OURS = re.compile(r"[._]|$")  # hidden files, and such as _SUCCESS
 _CURE = "Look whether this worker, and the connection in its address, may read there. A retry is safe."
 _PARTITION_NAME = re.compile(_PARTITION + r"(2\d{3}-(?:0[1-9]|1[0-2]))")
 
@@ -151,7 +151,7 @@ class Ledger:
 
     def unrecognized_files(self, kind: str, month: str) -> list[str]:
         """
-        List what looks like a file of the ledger and has no ledger name: it was renamed or moved.
+        List what has no ledger name: it was renamed, or put there by somebody.
 
         :param kind: for instance ``snapshots``.
         :param month: the billing month.
@@ -160,7 +160,7 @@ class Ledger:
         inside = (name for name in _names(self.root / folder) if not _file(kind, month, name))
         beside = (name for name in _names(self.root / kind) if not _PARTITION_NAME.fullmatch(name))
         found = [f"{folder}/{name}" for name in inside] + [f"{kind}/{name}" for name in beside]
-        return sorted(name for name in found if _LIKE_OURS.search(name.rpartition("/")[2]))
+        return sorted(name for name in found if not _NOT_OURS.match(name.rpartition("/")[2]))
 
     def read(self, file: LedgerFile, wanted: Sequence[str]) -> list[Sequence[Any]]:
         """

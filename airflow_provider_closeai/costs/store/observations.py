@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import TypeVar
 
 import msgspec
@@ -26,6 +27,7 @@ _READ = ("billing_month", "sub_account_id", "alias", "monthly_cost", "created_at
 _COUNTERS = ("sub_account_id", "monthly_cost")
 _LOOKS = 3  # at a platform that others list all the time
 _LONGEST_DELETION = timedelta(minutes=3)  # after its record; until then the account may be listed
+_LONGEST_LISTING = timedelta(minutes=5)  # a look that was begun so long before may have seen more
 _LOOKED_AT = 3  # a listing need not say whose it is
 
 
@@ -77,12 +79,15 @@ def as_in_last_records(
     """
     Return a listing's accounts as in the last records that were made while it was read.
 
-    The records come after it: what it saw later would be a fall there.
+    The records come after it: what it saw later would be a fall there. No account is below the last one that
+    was made shortly before it, either: then a lagging base showed it.
 
     :param began: when the listing was begun.
     :param rows: as they were listed.
     """
-    for file in ledger.files(DELETED, month.name):
+    files = ledger.files(DELETED, month.name)
+    rows = _not_below(ledger, _last_before(files, began), rows)
+    for file in files:
         if file.at >= began:
             rows = _as_in(ledger, file, rows)
     return rows
@@ -93,17 +98,29 @@ def as_in_snapshots(
 ) -> tuple[datetime, Sequence[Observation]]:
     """
     Put the last records of accounts after the snapshots that were begun meanwhile: there, they are not
-    deleted yet.
+    deleted yet. One that was begun shortly before may have seen them later.
 
     :param listed_at: when their listing was begun.
     :param rows: as they were listed.
     :returns: the time of the records, and the accounts as in the last of those snapshots.
     """
-    at = listed_at
-    for file in ledger.files(SNAPSHOTS, month.name):
+    files, at = ledger.files(SNAPSHOTS, month.name), listed_at
+    rows = _not_below(ledger, _last_before(files, listed_at), rows)
+    for file in files:
         if listed_at < file.at <= now:
             at, rows = file.at, _as_in(ledger, file, rows)
     return at, rows
+
+
+def is_below_last(ledger: Ledger, month: Month, listed_at: datetime, rows: Sequence[Observation]) -> bool:
+    """Return whether a snapshot that was begun shortly before a listing shows more, perhaps of later."""
+    last = _last_before(ledger.files(SNAPSHOTS, month.name), listed_at)
+    return any(new is not old for new, old in zip(_not_below(ledger, last, rows), rows, strict=True))
+
+
+def _last_before(files: Sequence[LedgerFile], began: datetime) -> LedgerFile | None:
+    """Return the last of the looks that were begun shortly before another one, and may overlap with it."""
+    return next((file for file in reversed(files) if began - _LONGEST_LISTING < file.at < began), None)
 
 
 def _as_in(ledger: Ledger, file: LedgerFile, rows: Sequence[Observation]) -> Sequence[Observation]:
@@ -112,17 +129,35 @@ def _as_in(ledger: Ledger, file: LedgerFile, rows: Sequence[Observation]) -> Seq
 
     Nobody knows which of the two saw an account later, so both have to say the same.
     """
-    try:
-        ids, *cells = ledger.read(file, (*_COUNTERS, "balance"))
-    except DamagedFile:  # a report names it
-        return rows
-    states = dict(zip(ids, zip(*cells, strict=True), strict=True))
+    states = _states(ledger, file)
 
     def seen(row: Observation) -> Observation:
         cost, balance = states.get(row.sub_account_id, (None, None))
         return row if cost is None else msgspec.structs.replace(row, monthly_cost=cost, balance=balance)
 
     return [seen(row) for row in rows]
+
+
+def _not_below(ledger: Ledger, file: LedgerFile | None, rows: Sequence[Observation]) -> Sequence[Observation]:
+    """Return accounts, those as in another look of which that shows more."""
+    states = {} if file is None else _states(ledger, file)
+
+    def higher(row: Observation) -> Observation:
+        cost, balance = states.get(row.sub_account_id, (None, None))
+        if cost is None or row.monthly_cost is None or cost <= row.monthly_cost:
+            return row
+        return msgspec.structs.replace(row, monthly_cost=cost, balance=balance)
+
+    return [higher(row) for row in rows]
+
+
+def _states(ledger: Ledger, file: LedgerFile) -> dict[int, tuple[Decimal | None, Decimal | None]]:
+    """Return the counter and the balance of each account; none of a damaged file, which a report names."""
+    try:
+        ids, *cells = ledger.read(file, (*_COUNTERS, "balance"))
+    except DamagedFile:
+        return {}
+    return dict(zip(ids, zip(*cells, strict=True), strict=True))
 
 
 def is_empty_of(ledger: Ledger, month: str) -> bool:
