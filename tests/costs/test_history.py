@@ -349,6 +349,7 @@ def test_an_account_that_goes_after_the_months_last_look_has_minutes_that_nobody
     for at in ("11-29 12:00", "11-30 12:00"):
         book.seen(at, {1: "50", 2: "1"})
     book.seen("12-01 12:00", {2: "1"})
+    book.clock.at = local("12-02 12:00")
     assert line(book.report()).unseen_minutes == 720
 
 
