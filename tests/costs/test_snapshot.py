@@ -450,7 +450,7 @@ def _seen(cost: str, balance: str | None = None, number: int = 1) -> SubAccount:
 def test_a_record_is_not_below_a_snapshot_that_may_have_looked_later(
     recorder: Recorder, ledger: Ledger, clock: Clock, minutes: int, seen: str, last: str, recorded: str
 ) -> None:
-    """A snapshot may take minutes: what it saw of an account may be newer than a look that was begun later."""
+    """A snapshot may take minutes: what it saw may be newer than a look that was begun later."""
     recorder.take(Platform(_seen(seen, "98", 2)), run="b" * 12, control_total=False)
     clock.at += timedelta(minutes=minutes)
     record = recorder.deleted([_seen(last, "98", 2)], listed_at=clock.at)
