@@ -7,10 +7,16 @@ from typing import Any
 from airflow_provider_closeai import DOCS_URL
 
 _TEXT = {"type": ["string", "null"]}
+_WHOLE = {"type": ["integer", "null"], "minimum": 1}
 
 
 def _field(label: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"label": label, "description": description, "schema": schema}
+
+
+def _modules(*names: str) -> list[dict[str, Any]]:
+    modules = [f"airflow_provider_closeai.{name}" for name in names]
+    return [{"integration-name": "CloseAI", "python-modules": modules}]
 
 
 #: The form's extra fields, in its order. Errors name their labels, and choices are theirs (client/config.py).
@@ -38,35 +44,21 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         {"type": ["string", "null"], "enum": ["auto", "host", "deployment"]},
     ),
     "discovery_ttl": _field(
-        "Discovery TTL (s)",
-        "Seconds for which discovery's answer is used. Default: 3600.",
-        {"type": ["integer", "null"], "minimum": 1},
+        "Discovery TTL (s)", "Seconds for which discovery's answer is used. Default: 3600.", _WHOLE
     ),
     "health_ttl": _field(
         "Health TTL (s)",
         "Seconds for which a health verdict is used; the platform suggests 300. Default: 300.",
-        {"type": ["integer", "null"], "minimum": 1},
+        _WHOLE,
     ),
-    "connect_timeout": _field(
-        "Connect timeout (s)", "Per attempt. Default: 5.", {"type": ["integer", "null"], "minimum": 1}
-    ),
-    "read_timeout": _field(
-        "Read timeout (s)", "Per attempt. Default: 60.", {"type": ["integer", "null"], "minimum": 1}
-    ),
-    "max_attempts": _field(
-        "Max attempts",
-        "Per call, over all bases. Default: 5.",
-        {"type": ["integer", "null"], "minimum": 1},
-    ),
-    "deadline": _field(
-        "Deadline (s)",
-        "Per call, over all attempts and waits. Default: 120.",
-        {"type": ["integer", "null"], "minimum": 1},
-    ),
+    "connect_timeout": _field("Connect timeout (s)", "Per attempt. Default: 5.", _WHOLE),
+    "read_timeout": _field("Read timeout (s)", "Per attempt. Default: 60.", _WHOLE),
+    "max_attempts": _field("Max attempts", "Per call, over all bases. Default: 5.", _WHOLE),
+    "deadline": _field("Deadline (s)", "Per call, over all attempts and waits. Default: 120.", _WHOLE),
     "max_late": _field(
         "Max late (s)",
         "How long after a request was sent the platform may still execute it. Default: 60.",
-        {"type": ["integer", "null"], "minimum": 1},
+        _WHOLE,
     ),
     "page_size": _field(
         "Page size",
@@ -108,38 +100,12 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["service"],
             }
         ],
-        "hooks": [
-            {
-                "integration-name": "CloseAI",
-                "python-modules": ["airflow_provider_closeai.hooks.closeai"],
-            }
-        ],
-        "operators": [
-            {
-                "integration-name": "CloseAI",
-                "python-modules": [
-                    "airflow_provider_closeai.operators.roster",
-                    "airflow_provider_closeai.operators.rotate",
-                    "airflow_provider_closeai.operators.sub_accounts",
-                    "airflow_provider_closeai.operators.costs",
-                ],
-            }
-        ],
-        "sensors": [
-            {
-                "integration-name": "CloseAI",
-                "python-modules": ["airflow_provider_closeai.sensors.health"],
-            }
-        ],
-        "triggers": [
-            {
-                "integration-name": "CloseAI",
-                "python-modules": [
-                    "airflow_provider_closeai.triggers.events",
-                    "airflow_provider_closeai.triggers.health",
-                ],
-            }
-        ],
+        "hooks": _modules("hooks.closeai"),
+        "operators": _modules(
+            "operators.roster", "operators.rotate", "operators.sub_accounts", "operators.costs"
+        ),
+        "sensors": _modules("sensors.health"),
+        "triggers": _modules("triggers.events", "triggers.health"),
         "extra-links": [  # of use to Airflow 2 only
             "airflow_provider_closeai.operators.base.DocsLink",
             "airflow_provider_closeai.operators.base.ReportLink",

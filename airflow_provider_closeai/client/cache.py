@@ -71,7 +71,7 @@ class PoolState(msgspec.Struct, frozen=True):
     :param key_asked_at: with fixed bases: when the platform was last asked about the key.
     :param ask_key_again_at: with fixed bases: until then it is known whether the key is refused.
     :param key_refused: what the platform said when it refused the key; empty: it did not.
-    :param published: what of the bases' health tasks have last told Airflow.
+    :param published: the bases' health as a task last published it.
     :param published_at: when (epoch seconds).
     :param leave_alone_until: until then this host's processes leave the shared store alone.
     """
@@ -175,10 +175,10 @@ class Cache:
             own = {base: seen for base, seen in (here.verdicts | news).items() if base in after.verdicts}
             here = msgspec.structs.replace(after, verdicts=own)
             self._write_here(here)
-            if self._may_share(here):
+            if (shared := self._shared_now(here)) is not None:
                 old = {} if theirs is None else theirs.verdicts
                 all_of = {base: seen for base, seen in (old | news).items() if base in after.verdicts}
-                self._write_shared(here, all_of)
+                self._write_shared(shared, here, all_of)
         return after
 
     def _read_here(self) -> PoolState:
@@ -202,26 +202,25 @@ class Cache:
             )
             self._unshared[self.name] = text
 
-    def _may_share(self, here: PoolState) -> bool:
+    def _shared_now(self, here: PoolState) -> Store | None:
         left = here.leave_alone_until - self._clock.now()
-        return self._shared is not None and not 0 < left <= LEAVE_ALONE
+        return None if 0 < left <= LEAVE_ALONE else self._shared
 
     def _read_shared(self, here: PoolState) -> PoolState | None:
-        if self._shared is None or not self._may_share(here):
+        if (shared := self._shared_now(here)) is None:
             return None
         try:
-            known = self._verified(self._shared.read())
+            known = self._verified(shared.read())
         except Exception as problem:
             with lock(self.name, 2.0, self._clock):
                 self._leave_alone(self._read_here(), problem)
             return None
         return known and self._dated(known, _MAX_SKEW)
 
-    def _write_shared(self, here: PoolState, verdicts: dict[str, HealthCheckResult]) -> None:
+    def _write_shared(self, shared: Store, here: PoolState, verdicts: dict[str, HealthCheckResult]) -> None:
         known = msgspec.structs.replace(here, verdicts=verdicts, leave_alone_until=0.0)
         try:
-            if self._shared is not None:
-                self._shared.write(self._signed(known))
+            shared.write(self._signed(known))
         except Exception as problem:  # which may have taken long: others may have written meanwhile
             self._leave_alone(self._read_here(), problem)
 

@@ -23,6 +23,7 @@ from airflow_provider_closeai.client.models import (
     BaseHealth,
     CreateAnswer,
     CreditGrants,
+    Item,
     SecretToken,
     SubAccount,
     SubAccountPage,
@@ -89,7 +90,7 @@ class CloseAIClient:
 
     def iter_listing(
         self, alias: str | None = None, *, before_page: Callable[[], None] | None = None
-    ) -> Iterator[SubAccount | UnreadableItem]:
+    ) -> Iterator[Item]:
         """
         Stream the listing, page by page, with the entries that cannot be read.
 
@@ -107,14 +108,11 @@ class CloseAIClient:
         if alias is None:
             yield from items
             return
-        for item in items:
-            may_be_unnamed = isinstance(item, UnreadableItem) and item.alias is None
-            if alias == (item.alias or "") or may_be_unnamed:
-                yield item
+        yield from (item for item in items if _may_be_of(item, [alias]))
 
     def iter_aliases(
         self, aliases: Collection[str], *, before_page: Callable[[], None] | None = None
-    ) -> Iterator[SubAccount | UnreadableItem]:
+    ) -> Iterator[Item]:
         """
         Stream the accounts of several aliases, and (perhaps twice) entries whose alias cannot be read.
 
@@ -138,10 +136,8 @@ class CloseAIClient:
                 elif found is not None:
                     silent.add(alias)
         if left - silent:
-            for item in self.iter_listing(before_page=before_page):
-                may_be_unnamed = isinstance(item, UnreadableItem) and item.alias is None
-                if (item.alias or "") in left or may_be_unnamed:
-                    yield item
+            listed = self.iter_listing(before_page=before_page)
+            yield from (item for item in listed if _may_be_of(item, left))
 
     def _pages(self, before_page: Callable[[], None] | None) -> ReadPage:
         if before_page is None:
@@ -153,18 +149,13 @@ class CloseAIClient:
 
         return read
 
-    def _find(
-        self, alias: str, before_page: Callable[[], None] | None = None
-    ) -> list[SubAccount | UnreadableItem] | None:
+    def _find(self, alias: str, before_page: Callable[[], None] | None = None) -> list[Item] | None:
         """Return what the platform's filter finds; ``None`` where it cannot be trusted to find all."""
         if not self._may_filter(alias):
             return None
         try:
-            items = [
-                item
-                for item in read_all(self._pages(before_page), self.config.page_size, alias)
-                if item.alias in (alias, None)
-            ]
+            listed = read_all(self._pages(before_page), self.config.page_size, alias)
+            items = [item for item in listed if _may_be_of(item, [alias])]
         except errors.CloseAIError:
             if self._is_trusted(alias):
                 raise
@@ -356,6 +347,11 @@ class CloseAIClient:
         """Return what the main account consumed this month, by the platform's own count. Rate limited."""
         grants: CreditGrants = self._caller.send(BILLING)[-1].value
         return grants.total_used
+
+
+def _may_be_of(item: Item, aliases: Collection[str]) -> bool:
+    """Whether an entry has one of the aliases; of one that cannot be read the alias may not be known."""
+    return (item.alias or "") in aliases or (item.alias is None and isinstance(item, UnreadableItem))
 
 
 def _sks(accounts: Sequence[SubAccount]) -> list[SecretToken]:

@@ -90,7 +90,7 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def account(self) -> str:
-        """Name the main account, whatever else the connection says: a keyed hash, which tells nothing."""
+        """Name the main account, whatever else the connection says: a keyed hash, which reveals nothing."""
         return hmac.digest(self.key.reveal().encode(), b"closeai account 1", "sha256").hex()[:24]
 
     def __repr__(self) -> str:  # proxies may hold a password

@@ -20,7 +20,7 @@ from airflow_provider_closeai.client.models import (
     encode,
 )
 
-_MOST_NAMELESS = 1000  # more entries without an id are no accounts: each would be kept and told of
+_MOST_NAMELESS = 1000  # more entries without an id cannot be accounts; each would be kept and logged
 _MANY = 100_000  # values; Python keeps each in a hundred times the bytes that it can be written in
 _LONGEST_INTEGER = 40  # digits; Python refuses thousands of them, and the whole answer with them
 

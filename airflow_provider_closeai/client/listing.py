@@ -26,11 +26,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from airflow_provider_closeai.client.errors import CloseAIError, ListingUnstable
-from airflow_provider_closeai.client.models import SubAccount, SubAccountPage, UnreadableItem
+from airflow_provider_closeai.client.models import Item, SubAccountPage
 
 #: Returns a page: its number from 1, accounts per page (-1: all), the platform's alias filter.
 ReadPage = Callable[[int, int, str | None], SubAccountPage]
-Item = SubAccount | UnreadableItem
 _MOST_ID = 2**63  # of an array's 8 bytes
 
 

@@ -190,6 +190,10 @@ class UnreadableItem(msgspec.Struct, frozen=True):
         return f"{'no id' if self.id is None else f'id {self.id}'}: {self.problem}"
 
 
+#: An entry of a listing.
+Item = SubAccount | UnreadableItem
+
+
 class SubAccountPage(msgspec.Struct, frozen=True):
     """
     One page of a listing.
@@ -250,7 +254,6 @@ class BaseHealth(msgspec.Struct, frozen=True):
     """
     What is known of a base's health.
 
-    :param base: the base.
     :param healthy: whether it answered 200 with exactly ``healthy``, or served a real call.
     :param checked_at: when, in seconds since the epoch.
     :param detail: how that was seen, for a person.

@@ -173,7 +173,6 @@ def read_rules(name: str, path: str, data: bytes) -> object:
 
     :param name: the parameter, for the error.
     :param path: its path; its ending says what it is.
-    :param data: its content.
     :raises InvalidParameter: where it cannot be read.
     """
     if not path.endswith((".yaml", ".yml", ".csv", ".json")):

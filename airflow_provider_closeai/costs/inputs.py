@@ -54,11 +54,9 @@ def cell_text(name: str, value: object) -> str:
         raise InvalidParameter(f"{name}: {short_repr(value)} is not text: give a single one.")
     if isinstance(value, int) and _is_long(value):
         raise InvalidParameter(f"{name}: a number of {value.bit_length()} bits is none that anybody wrote.")
-    return (
-        ""
-        if value is None
-        else require_encodable(name, str.__str__(value) if isinstance(value, str) else str(value))
-    )  # 0 is a cost centre
+    if value is None:  # and 0 is a cost centre
+        return ""
+    return require_encodable(name, str.__str__(value) if isinstance(value, str) else str(value))
 
 
 def _is_long(number: int) -> bool:

@@ -49,7 +49,7 @@ def local_path(name: str, value: Any) -> Any:
 @contextlib.contextmanager
 def openable(name: str, text: str) -> Iterator[None]:
     """
-    Tell what is wrong with a path while it is opened.
+    Translate the errors of opening a path.
 
     :param name: the parameter, for the error.
     :raises InvalidParameter: no folder can have this name, or there is no such kind of store here.

@@ -24,7 +24,7 @@ from airflow_provider_closeai.costs.places import OpenPath, local_path
 from airflow_provider_closeai.costs.render.files import parse_formats
 from airflow_provider_closeai.costs.render.focus import BILLED_COSTS
 from airflow_provider_closeai.costs.store.ledger import Ledger, run_key
-from airflow_provider_closeai.costs.tables import parse_file_format
+from airflow_provider_closeai.costs.tables import FORMATS, load_pyarrow
 
 _IDS = 2**63  # above every id that Parquet and databases hold
 
@@ -77,10 +77,13 @@ class SnapshotRequest(msgspec.Struct, frozen=True, kw_only=True):
         :param open_path: makes a path object of a path.
         :raises InvalidParameter: naming the one that is wrong.
         """
+        extension = arguments.parse_choice("file_format", file_format, FORMATS)
+        if extension == "parquet":
+            load_pyarrow()
         return cls(
             time_zone=zone_name(time_zone),
             max_lag=arguments.parse_span("max_lag", max_lag),
-            file_format=parse_file_format(file_format),
+            file_format=extension,
             control_total=arguments.parse_flag("control_total", control_total),
             ledger=Ledger(open_path("ledger", ledger)),
         )

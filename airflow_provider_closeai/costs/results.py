@@ -20,7 +20,6 @@ class SnapshotResult(msgspec.Struct, frozen=True):
     """
     A snapshot that was recorded.
 
-    :param file: its file.
     :param total: the sum of its ``monthly_cost``.
     :param main_usage: what the main account used, where the platform said so.
     """
@@ -45,7 +44,6 @@ class ReportResult(msgspec.Struct, frozen=True):
     """
     A report that was written.
 
-    :param report: its figures.
     :param files: the paths of its files, by what is in them: ``html``, ``owners.csv`` ...
     :param alerts: those that no other run has reported.
     :param headline: the month in a sentence or two.

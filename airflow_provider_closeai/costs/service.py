@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from airflow_provider_closeai.client.errors import CloseAIError
-from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
+from airflow_provider_closeai.client.models import Item, SubAccount
 from airflow_provider_closeai.costs.accounting import closing, listing
 from airflow_provider_closeai.costs.accounting.aggregate import aggregate
 from airflow_provider_closeai.costs.accounting.alerts import needs_previous_month, reached_alerts
@@ -55,7 +55,7 @@ def utc_now() -> datetime:
 class Client(Protocol):
     """What is asked of the client: a complete listing, and the control total."""
 
-    def iter_listing(self) -> Iterable[SubAccount | UnreadableItem]:
+    def iter_listing(self) -> Iterable[Item]:
         """Stream all sub-accounts, each once, and the entries that cannot be read."""
 
     def main_usage(self) -> Decimal:

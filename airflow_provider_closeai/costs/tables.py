@@ -21,10 +21,8 @@ from typing import IO, Any
 
 import msgspec
 
-from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.accounting.money import format_amount, places_of
 from airflow_provider_closeai.costs.errors import DamagedFile, MissingLibrary, TooManyDigits
-from airflow_provider_closeai.costs.inputs import short_repr
 from airflow_provider_closeai.costs.texts import csv_text, plain_text
 
 FORMATS = ("csv", "parquet")
@@ -47,7 +45,6 @@ class Column(msgspec.Struct, frozen=True):
     """
     A column.
 
-    :param name: its name.
     :param kind: ``text``, ``amount`` (exact decimals), ``integer``, ``flag``, ``time`` or ``day``.
     :param cell: returns the cell of a row, or names the row's attribute; the column's own name by default.
     :param is_required: a file without it is damaged; otherwise its cells are read as ``None``.
@@ -107,7 +104,7 @@ def write_parquet(file: IO[bytes], columns: Sequence[Column], rows: Callable[[],
     :raises MissingLibrary: without pyarrow.
     :raises TooManyDigits: an amount has more digits than Parquet's decimals hold.
     """
-    pa, parquet = _pyarrow()
+    pa, parquet = load_pyarrow()
     amounts = [column.getter for column in columns if column.kind == "amount"]
     known = (value for row in rows() for amount in amounts if (value := amount(row)) is not None)
     places = max(places_of(known), _MIN_PLACES)
@@ -180,7 +177,7 @@ def read_parquet(data: bytes, wanted: Sequence[Column]) -> list[Sequence[Any]]:
     :raises DamagedFile: a column is missing, or it is no Parquet file.
     :raises MissingLibrary: without pyarrow.
     """
-    pa, parquet = _pyarrow()
+    pa, parquet = load_pyarrow()
     try:
         file = parquet.ParquetFile(io.BytesIO(data))
         _require(file.schema_arrow.names, wanted)
@@ -194,21 +191,6 @@ def read_parquet(data: bytes, wanted: Sequence[Column]) -> list[Sequence[Any]]:
         ]
     except (pa.ArrowException, OSError) as error:
         raise DamagedFile(f"it cannot be read as Parquet ({error})") from error
-
-
-def parse_file_format(value: object) -> str:
-    """
-    Read the ``file_format`` of the ledger.
-
-    :param value: ``csv`` or ``parquet``.
-    :raises InvalidParameter: another one.
-    :raises MissingLibrary: Parquet without pyarrow.
-    """
-    if value not in FORMATS:
-        raise InvalidParameter(f"file_format: {short_repr(value)} is not one of {', '.join(FORMATS)}.")
-    if value == "parquet":
-        _pyarrow()
-    return FORMATS[FORMATS.index(value)]  # plain text, also where a member of an Enum was given
 
 
 def _require(header: Sequence[str], wanted: Sequence[Column]) -> None:
@@ -281,7 +263,12 @@ def _arrow_cells(pa: Any, cells: Any, kind: str) -> Sequence[Any]:
     return [value or "" for value in cells.cast(pa.string()).to_pylist()]
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def load_pyarrow() -> tuple[Any, Any]:
+    """
+    Return pyarrow and its module for Parquet.
+
+    :raises MissingLibrary: it is not installed.
+    """
     try:
         import pyarrow  # type: ignore[import-untyped]
         import pyarrow.parquet  # type: ignore[import-untyped]

@@ -46,7 +46,6 @@ def month_to_date(
     What an account had before the turn, and still showed when it was deleted just after it, does not count.
 
     :param ledger: with the snapshots and deletions of this month, and the last snapshot before it.
-    :param accounts: the listing.
     :param at: when that was made.
     :param time_zone: where the billing month turns.
     :raises NotRead: a file could not be read, this time.

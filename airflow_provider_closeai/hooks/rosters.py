@@ -130,9 +130,8 @@ class LedgerBooks:
         self._now = now
         self._deletion = DeletionRequest.parse(**place)
         self._snapshot = SnapshotRequest.parse(**place, control_total=False)
-        self._run = (
-            Run() if run is None else Run(key=run.key)
-        )  # whatever time it stands for, it is never late
+        # Whatever time the run stands for, it is never late.
+        self._run = Run() if run is None else Run(key=run.key)
 
     def spent(self, accounts: Sequence[SubAccount], at: datetime) -> Mapping[str, Any]:
         """Return the month-to-date cost of each alias."""

@@ -56,7 +56,7 @@ class VariableNames:
 
     def add(self, name: str) -> None:
         """Write a Variable of this name."""
-        Variable.set(name, "1", description="CloseAI: who creates which sub-accounts now")
+        Variable.set(name, "1", description="CloseAI: a lock, or a record of what was sent under it")
 
     def remove(self, name: str) -> None:
         """Delete the Variable."""

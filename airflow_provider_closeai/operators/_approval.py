@@ -34,14 +34,14 @@ class PlansOfRun:
     def __init__(self, context: Context) -> None:
         now: Any = context
         self._states = now.get("task_state_store")
-        self._is_first_try = getattr(now.get("ti"), "try_number", 1) == 1
-        self._before: list[str] | None = [] if self._is_first_try else None
+        is_first_try = getattr(now.get("ti"), "try_number", 1) == 1
+        self._before: list[str] | None = [] if is_first_try else None
         if self._states is None:
             return
         with contextlib.suppress(Exception):  # unread, the plan counts as one of several
             text = self._states.get(_KEY)
             self._before = list(json.loads(text)) if text else self._before
-            if text is None and self._is_first_try:
+            if text is None and is_first_try:
                 self._states.set(_KEY, "[]")
 
     def add(self, digest: str) -> bool:
@@ -64,7 +64,6 @@ def check(context: Context, plan: Plan, record: Mapping[str, Any]) -> None:
     :param record: as PlanSubAccountsOperator returned it.
     :raises PlanRefused: nothing was changed.
     """
-
     now: Any = context
     task = now.get("task")  # a plain program gives none
     approvals = _approvals(task) if plan.actions and task is not None else []
@@ -87,14 +86,10 @@ def check(context: Context, plan: Plan, record: Mapping[str, Any]) -> None:
 
 
 def _check_answer(task_id: str, answer: Any, digest: str) -> None:
-
     found = answer if isinstance(answer, Mapping) else {}
     if list(found.get("chosen_options") or ()) != [_APPROVE]:
-        what = (
-            "has no answer: it was skipped, or marked success by hand"
-            if not found
-            else "was answered with no"
-        )
+        nobody = "has no answer: it was skipped, or marked success by hand"
+        what = "was answered with no" if found else nobody
         raise _refused(f"{task_id!r} {what}. The plan {digest} is not applied. {_NEW_RUN}")
     if not found.get("responded_by_user"):
         raise _refused(

@@ -109,7 +109,7 @@ def connection_asset(closeai_conn_id: str, what: str, title: str) -> Asset:
 
 def set_alias(operator: BaseOperator, alias: str, kwargs: dict[str, Any]) -> None:
     """Let an alias be the operator's outlet, by which :func:`publish` works, unless the user gave outlets."""
-    # Not on Airflow 2: `airflow dags test` stores no alias there, and fails where one is told of.
+    # Not on Airflow 2: `airflow dags test` stores no alias there, and fails where an outlet is one.
     if AIRFLOW_V_3_0_PLUS and not operator.outlets and "outlets" not in kwargs:
         operator.outlets = [AssetAlias(alias)]
 

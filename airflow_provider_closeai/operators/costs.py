@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
 from airflow_provider_closeai import cost_defaults as defaults
-from airflow_provider_closeai.operators import _arguments, _runs
+from airflow_provider_closeai.operators import _runs
 from airflow_provider_closeai.operators._assets import describe_outlets, ledger_asset, lineage, set_outlet
 from airflow_provider_closeai.operators.base import (
     CloseAIOperator,
@@ -194,7 +194,7 @@ class CostReportOperator(PlainFields, BaseOperator):
         self.owners = path_text(owners)
         self.budgets = path_text(budgets)
         self.thresholds = thresholds
-        self.notifiers = _arguments.notifiers(notifiers)
+        self.notifiers = _as_list(notifiers)
         self.close = close
         self.final_within = final_within
         self.time_zone = time_zone
@@ -209,7 +209,7 @@ class CostReportOperator(PlainFields, BaseOperator):
         from airflow_provider_closeai.costs import ReportRequest, report
 
         with translate_errors(), _skips(self):
-            _arguments.require_notifiers(self.notifiers)
+            _require_notifiers(self.notifiers)
             request = ReportRequest.parse(
                 ledger=self.ledger,
                 month=self.month,
@@ -303,6 +303,25 @@ def deletion_recorder(
         record_deleted(request, accounts, listed_at, run=run, clock=_runs.now)
 
     return record
+
+
+def _as_list(notifiers: Any) -> list[Any]:
+    if notifiers is None:
+        return []
+    is_one = isinstance(notifiers, str) or hasattr(notifiers, "notify")
+    return list(notifiers) if isinstance(notifiers, Iterable) and not is_one else [notifiers]
+
+
+def _require_notifiers(found: Iterable[Any]) -> None:
+    from airflow_provider_closeai.client.errors import InvalidParameter
+
+    for one in found:
+        if isinstance(one, type) or not callable(getattr(one, "notify", None)):
+            what = f"the class {one.__name__}" if isinstance(one, type) else type(one).__name__
+            raise InvalidParameter(
+                f"notifiers: {what} is not a notifier. Give objects of Airflow's notifiers, "
+                "for instance SmtpNotifier(...)."
+            )
 
 
 def _paths(paths: Iterable[str]) -> str:

@@ -45,34 +45,12 @@ def accounts_asset(closeai_conn_id: str = "closeai_default") -> Asset:
 
 
 class _Rosters(DeliversKeys):
-    """What both operators take."""
-
-    def __init__(
-        self,
-        *,
-        prune: bool | str = False,
-        max_create: int | str | None = None,
-        max_delete: int | str | None = None,
-        ledger: str | os.PathLike[str] | None = None,
-        time_zone: str | tzinfo = defaults.TIME_ZONE,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.prune = prune
-        self.max_create = max_create
-        self.max_delete = max_delete
-        self.ledger = path_text(ledger)
-        self.time_zone = time_zone
+    """Operators on a roster."""
 
     def _options(self) -> dict[str, Any]:
-        return {
-            "prune": self.prune,
-            "max_create": self.max_create,
-            "max_delete": self.max_delete,
-            "deliver_to": self.deliver_to,
-            "ledger": self.ledger,
-            "time_zone": self.time_zone,
-        }
+        """Return what both of them take."""
+        names = ("prune", "max_create", "max_delete", "deliver_to", "ledger", "time_zone")
+        return {name: getattr(self, name) for name in names}
 
 
 class PlanSubAccountsOperator(_Rosters):
@@ -122,16 +100,13 @@ class PlanSubAccountsOperator(_Rosters):
         time_zone: str | tzinfo = defaults.TIME_ZONE,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            prune=prune,
-            max_create=max_create,
-            max_delete=max_delete,
-            deliver_to=deliver_to,
-            ledger=ledger,
-            time_zone=time_zone,
-            **kwargs,
-        )
+        super().__init__(deliver_to=deliver_to, **kwargs)
         self.roster = path_text(roster)
+        self.prune = prune
+        self.max_create = max_create
+        self.max_delete = max_delete
+        self.ledger = path_text(ledger)
+        self.time_zone = time_zone
         self.fail_on_changes = fail_on_changes
         set_alias(self, "closeai_plans", kwargs)
 
@@ -211,16 +186,13 @@ class SyncSubAccountsOperator(_Rosters):
         time_zone: str | tzinfo = defaults.TIME_ZONE,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            prune=prune,
-            max_create=max_create,
-            max_delete=max_delete,
-            deliver_to=deliver_to,
-            ledger=ledger,
-            time_zone=time_zone,
-            **kwargs,
-        )
+        super().__init__(deliver_to=deliver_to, **kwargs)
         self.roster = path_text(roster)
+        self.prune = prune
+        self.max_create = max_create
+        self.max_delete = max_delete
+        self.ledger = path_text(ledger)
+        self.time_zone = time_zone
         self.plan = plan
         self.settle = settle
         self.batch_size = batch_size

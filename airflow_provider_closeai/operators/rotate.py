@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.operators._mapping import DeliversKeys
 from airflow_provider_closeai.operators.base import DocsLink
 from airflow_provider_closeai.paths import path_text
@@ -75,7 +76,7 @@ class RotateSubAccountsOperator(DeliversKeys):
         ledger: str | os.PathLike[str] | None = None,
         settle: float = 30,
         batch_size: int = 100,
-        time_zone: str | tzinfo = "Asia/Shanghai",
+        time_zone: str | tzinfo = defaults.TIME_ZONE,
         **kwargs: Any,
     ) -> None:
         super().__init__(deliver_to=deliver_to, **kwargs)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.operators._mapping import (
     CheckedPartial,
     DeliversKeys,
@@ -260,7 +261,7 @@ class DeleteSubAccountsOperator(_Selects):
         batch_size: int = 100,
         dry_run: bool | str = False,
         ledger: str | os.PathLike[str] | None = None,
-        time_zone: str | tzinfo = "Asia/Shanghai",
+        time_zone: str | tzinfo = defaults.TIME_ZONE,
         **kwargs: Any,
     ) -> None:
         super().__init__(sub_accounts=sub_accounts, alias=alias, sks=sks, **kwargs)
@@ -315,13 +316,12 @@ class ListSubAccountsOperator(CloseAIOperator):
         from airflow_provider_closeai.provisioning.texts import count_of, ids_of
 
         with self.hook() as hook:
-            if self.sub_accounts is not None and self.alias is None:
-                accounts = hook.find_sub_accounts(self.sub_accounts)
-            else:
-                if self.alias is not None:
-                    parameters = ("sub_accounts", "alias")
-                    Selection.parse(self.sub_accounts, self.alias, parameters=parameters)  # raises, mostly
+            if self.sub_accounts is None:
                 accounts = list(hook.iter_sub_accounts(alias=self.alias))
+            else:
+                both = ("sub_accounts", "alias")
+                Selection.parse(self.sub_accounts, self.alias, parameters=both)  # raises where both are given
+                accounts = hook.find_sub_accounts(self.sub_accounts)
             if not accounts and self.alias is not None:
                 refuse_none(self.alias)
         which = "" if self.alias is None else f" with exactly the alias {self.alias!r}"

@@ -172,7 +172,7 @@ class CreateDecision:
         if self._is_surplus_of_others(present):
             log.warning(
                 "Alias %r has %d sub-accounts by now, %d were asked for: other tasks created some at the "
-                "same time, and tell which. This task created none, and goes on with the oldest.",
+                "same time, and name them in their logs. This task created none, and uses the oldest.",
                 self._request.alias,
                 len(present),
                 self._request.count,

@@ -97,7 +97,7 @@ class NotNoted(CloseAIError):
 
 
 class ClockDisagrees(CloseAIError):
-    """This machine's clock and the platform's differ: ages cannot be told. Nothing was changed."""
+    """This machine's clock and the platform's differ: how old keys are is not known. Nothing was changed."""
 
 
 def supervisor_gone(call: str = "create") -> SupervisorGone:

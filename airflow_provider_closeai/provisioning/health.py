@@ -23,7 +23,7 @@ _REFUSED_FOR = 60.0  # seconds for which a refusal is believed: somebody may be 
 
 class HealthCheck(msgspec.Struct, frozen=True):
     """
-    What a look at the bases came to.
+    The result of a check of the bases.
 
     :param base: the one to use; ``None``: not yet.
     :param seen: all of them as plain JSON, where there is one to use.

@@ -213,13 +213,11 @@ def moment(name: str, value: object) -> datetime:
             found = datetime.fromisoformat(value.strip()) if _MOMENT.fullmatch(value.strip()) else None
         except ValueError:  # 2027-02-30
             found = None
-    offset = found.utcoffset() if isinstance(found, datetime) else None
-    if not isinstance(found, datetime) or offset is None:
+    if not isinstance(found, datetime) or found.utcoffset() is None:
         cure = "give a datetime with a time zone, such as '2027-01-01T00:00:00+08:00'"
         raise bad(name, f"is {shown(value)}, which is not a moment", cure)
-    day, time = (found.year, found.month, found.day), (found.hour, found.minute, found.second)
     try:
-        return datetime(*day, *time, found.microsecond, UTC) - offset
+        return datetime.fromisoformat(found.isoformat()).astimezone(UTC)
     except OverflowError:
         raise bad(name, f"is {shown(value)}", "give a moment of the years 1 to 9999 in UTC") from None
 

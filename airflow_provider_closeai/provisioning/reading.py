@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from airflow_provider_closeai.client import failures
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
+from airflow_provider_closeai.client.models import Item, SubAccount, UnreadableItem
 from airflow_provider_closeai.provisioning.errors import MissingAccounts
 from airflow_provider_closeai.provisioning.inputs import refuse_none
 from airflow_provider_closeai.provisioning.selection import Selection
@@ -95,9 +95,7 @@ def listed_again(client: CloseAIClient, accounts: Sequence[SubAccount]) -> list[
     return [item for item in entries_of(client, accounts) if isinstance(item, SubAccount)]
 
 
-def entries_of(
-    client: CloseAIClient, accounts: Sequence[SubAccount]
-) -> Iterator[SubAccount | UnreadableItem]:
+def entries_of(client: CloseAIClient, accounts: Sequence[SubAccount]) -> Iterator[Item]:
     """Stream the accounts as they are listed now; an entry that cannot be read may come twice."""
     ids = {account.id for account in accounts}
     return (item for item in client.iter_aliases({each.alias or "" for each in accounts}) if item.id in ids)

@@ -1,6 +1,6 @@
 """What was sent by whom: names in a store that all hosts share, so that each knows what may still come.
 
-A name is written before what it tells of is sent, and holds all that is known of it::
+A name is written before its call is sent, and holds all that is known of the call::
 
     <alias>.<sender>.<number>.<u, r or s>.<counter>.<ms of it>.<epoch seconds>[.<prices>.<ids>]
 

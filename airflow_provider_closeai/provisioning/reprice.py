@@ -44,7 +44,6 @@ class RepricePlan(msgspec.Struct, frozen=True):
 
     :param targets: the price list that each selected account shall have, by id.
     :param changing: the accounts that have another one.
-    :param batches: the posts.
     """
 
     targets: dict[int, Pricing]

@@ -258,7 +258,7 @@ def next_due(
 
 
 def check_clock(accounts: Sequence[SubAccount], platform_time: float | None, now: datetime) -> None:
-    """Refuse to tell ages where clocks differ by more than 10 minutes."""
+    """Refuse to judge how old keys are where clocks differ by more than 10 minutes."""
     cure = "Nothing was changed. Set this worker's clock right (NTP), and run the task again."
     if platform_time is None:
         raise ClockDisagrees(

@@ -43,10 +43,11 @@ def span_text(span: timedelta) -> str:
 
 def pricing_text(pricing: Mapping[str, Decimal | None]) -> str:
     """Write a price list in one line."""
-    factors = {
-        model: "no factor" if factor is None else factor_json(factor) for model, factor in pricing.items()
-    }
-    return ", ".join(f"{model}: {factors[model]}" for model in sorted(factors)) or "no models"
+    texts = [
+        f"{model}: {'no factor' if factor is None else factor_json(factor)}"
+        for model, factor in sorted(pricing.items())
+    ]
+    return ", ".join(texts) or "no models"
 
 
 def prices_of(accounts: Sequence[SubAccount]) -> str:

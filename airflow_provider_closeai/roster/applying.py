@@ -53,7 +53,6 @@ def apply(
     """
     Make a roster so, or do what is approved of a plan and still wanted.
 
-    :param client: the API.
     :param wanted: a roster, or an approved plan.
     :param options: how; ``prune`` and the bounds of a plan are its own, where it has some.
     :param keys: where keys go.

@@ -36,7 +36,6 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     :param silence: why the sink could not say what it holds: ``held`` is then ``None``, and nothing rotates.
     :param replaced: ids whose keys the sink does not keep any more, since newer ones took their place.
     :param spent: month-to-date cost by alias; ``None``: there is no ledger.
-    :param now: the time.
     """
 
     accounts: tuple[SubAccount, ...]

@@ -46,19 +46,17 @@ class Document:
         node = self._root() if self._root else None
         if node is None:
             return None
-        found = node.start_mark.line
+        named = node
         for part in path:
             if node.id == "sequence" and isinstance(part, int):
-                node = node.value[part]
-            else:
-                pairs = node.value if node.id == "mapping" else []
-                at = next(((key, value) for key, value in pairs if key.value == part), None)
-                if at is None:
-                    break
-                found, node = at[0].start_mark.line, at[1]
+                named = node = node.value[part]
                 continue
-            found = node.start_mark.line
-        return int(found) + 1
+            pairs = node.value if node.id == "mapping" else []
+            pair = next((pair for pair in pairs if pair[0].value == part), None)
+            if pair is None:
+                break
+            named, node = pair
+        return int(named.start_mark.line) + 1
 
 
 def path_text(path: Path) -> str:

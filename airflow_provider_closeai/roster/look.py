@@ -64,9 +64,6 @@ def make_plan(
     """
     Look, decide what would be changed, and log it. Changes nothing.
 
-    :param client: the API.
-    :param roster: the roster.
-    :param options: how.
     :param keys: where keys go.
     :param books: the cost ledger.
     :raises ListingUnstable: nothing is planned.

@@ -95,7 +95,7 @@ def match(approved: Plan, wanted: Plan, seen: Seen) -> Matched:
 
 
 class _Now:
-    """What has become of an approved plan."""
+    """What there is now, as far as an approved plan is concerned."""
 
     def __init__(self, approved: Plan, seen: Seen) -> None:
         self._seen = seen

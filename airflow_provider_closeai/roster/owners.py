@@ -16,11 +16,7 @@ def is_roster(tree: object) -> bool:
 
 
 def owners_of(roster: Roster) -> list[dict[str, Any]]:
-    """
-    Return the cost report's ``owners``: a rule for each alias that has a team.
-
-    :param roster: the roster.
-    """
+    """Return the cost report's ``owners``: a rule for each alias that has a team."""
     return [
         {"alias": glob.escape(entry.alias), "team": entry.team, "cost_center": entry.cost_center}
         for entry in roster.entries.values()
@@ -31,8 +27,6 @@ def owners_of(roster: Roster) -> list[dict[str, Any]]:
 def budgets_of(roster: Roster) -> dict[str, Decimal]:
     """
     Return the cost report's ``budgets``: of each team the sum of its aliases' budgets, where all have one.
-
-    :param roster: the roster.
     """
     budgets: dict[str, list[Decimal | None]] = {}
     for entry in roster.entries.values():

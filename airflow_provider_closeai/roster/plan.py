@@ -107,8 +107,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     :param owned: how many of them the roster owns.
     :param actions: the changes, sorted.
     :param deliver: ids of accounts whose keys the sink does not hold.
-    :param max_create: as it was given.
-    :param max_delete: as it was given.
     """
 
     roster: str

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Sequence
 from typing import Any
 
-from airflow_provider_closeai.client.models import amount_text, factor_json
+from airflow_provider_closeai.client.models import amount_text
 from airflow_provider_closeai.provisioning.rotate import time_text
+from airflow_provider_closeai.provisioning.texts import pricing_text
 from airflow_provider_closeai.roster.plan import CREATE, DELETE, REPRICE, VALID_FOR, Action, Note, Plan
 
 #: With more changes than this, the Markdown has counts; deletions are named up to as many.
@@ -21,11 +21,7 @@ _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def markdown(plan: Plan) -> str:
-    """
-    Write a plan for the form in which a person approves it. Aliases stay text, whatever they hold.
-
-    :param plan: the plan.
-    """
+    """Write a plan for the form in which a person approves it. Aliases stay text, whatever they hold."""
     parts = [f"**{summary(plan)}**", _about(plan)]
     if len(plan.actions) > MOST_LINES:
         parts.append(_counts(plan))
@@ -91,12 +87,6 @@ def code(text: str) -> str:
     return f"{fence}{pad}{seen or ' '}{pad}{fence}".replace("|", "\\|")
 
 
-def prices_text(pricing: Mapping[str, Decimal | None]) -> str:
-    """Write prices in one line."""
-    texts = [f"{model}: {factor_json(pricing[model])}" for model in sorted(pricing)]
-    return ", ".join(texts) or "no models"
-
-
 def _about(plan: Plan) -> str:
     account = "" if plan.main_account is None else f" of main account {plan.main_account}"
     hours = f"{VALID_FOR.total_seconds() / 3600:g} h"
@@ -152,9 +142,9 @@ def _plain(text: str) -> str:
 
 def _what(action: Action) -> str:
     if action.kind == REPRICE:
-        return f"{prices_text(action.before or {})} -> {prices_text(action.after or {})}"
+        return f"{pricing_text(action.before or {})} -> {pricing_text(action.after or {})}"
     if action.kind == CREATE:
-        return f"{prices_text(action.after or {})}; balance {amount_text(action.balance)}"
+        return f"{pricing_text(action.after or {})}; balance {amount_text(action.balance)}"
     return ""
 
 

@@ -275,7 +275,7 @@ class Simulator:
         self._base(index).swallow()
 
     def move_bases(self) -> None:
-        """Open every base on a new port, of which links tells; the old ports refuse."""
+        """Open every base on a new port, which links lists; the old ports refuse."""
         for host in self._bases:
             host.move()
 

@@ -27,18 +27,15 @@ class Options:
         checks = {field.name: field.metadata["check"] for field in dataclasses.fields(self)}  # type: ignore[arg-type]
         if name not in checks:
             raise AttributeError(f"there is no {self.word} {name!r}; there are {', '.join(checks)}")
-        try:
-            object.__setattr__(self, name, checks[name](value))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{self.word} {name} {error}, not {_short(value)}") from None
+        object.__setattr__(self, name, checked(f"{self.word} {name}", checks[name], value))
 
 
 def checked(name: str, check: Check, value: Any) -> Any:
     """Return what the check makes of a value, or name it in the error."""
     try:
         return check(value)
-    except ValueError as error:
-        raise ValueError(f"{name} {error}, not {value!r}") from None
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name} {error}, not {_short(value)}") from None
 
 
 def flag(value: Any) -> bool:

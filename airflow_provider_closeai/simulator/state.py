@@ -100,7 +100,7 @@ class State:
         self._dead.append(account)
 
     def listed(self) -> tuple[list[Account], float]:
-        """Give the accounts that the listing shows, by id, and the moment of which it tells."""
+        """Give the accounts that the listing shows, by id, and the moment as of which it shows them."""
         if not self.settings.list_lag:
             return list(self.live.values()), math.inf
         until = time.monotonic() - self.settings.list_lag

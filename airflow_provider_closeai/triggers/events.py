@@ -42,9 +42,9 @@ class _Watch(BaseEventTrigger):
     Never raises: Airflow would start a watcher anew every two seconds, without end. What goes wrong is
     logged once, and the next look is as late as any other.
 
-    What was told lies in a Variable, so a triggerer that restarts, or another one, goes on where this one
-    stopped. An event is noted as told at a later look, when Airflow has stored it. So none is lost; one is
-    told twice where the watch stops in between.
+    What was reported lies in a Variable, so a triggerer that restarts, or another one, goes on where this one
+    stopped. An event is noted as reported at a later look, when Airflow has stored it. So none is lost; one
+    is reported twice where the watch stops in between.
     """
 
     def __init__(self, poke_interval: float | timedelta) -> None:
@@ -249,9 +249,8 @@ class CostAlertTrigger(_Watch):
         if not new:
             return now, None
         alerts, read = await in_thread(_read_alerts, self.ledger, new)
-        now = [
-            each for each in now if each in old or files[each] in read
-        ]  # others may be whole at a later look
+        # Others may be whole at a later look.
+        now = [each for each in now if each in old or files[each] in read]
         return now, {"ledger": self.ledger, "alerts": alerts} if alerts else None
 
 

@@ -17,7 +17,7 @@ from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import ConfigError, NotSent
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.client.transport import Transport
-from airflow_provider_closeai.local_state import Clock
+from airflow_provider_closeai.local_state.clock import Clock
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.errors import NotNoted, SupervisorGone, TooManyAccounts
 from airflow_provider_closeai.provisioning.records import Record, parse_record
@@ -371,7 +371,7 @@ def test_a_surplus_that_others_made_meanwhile_is_told_by_them_alone(
     client = client_of(sim, sleep=look)
     want = CreateRequest.parse("a", GPT4, 1, 2, settle=0.6)
     assert len(runner.create(client, want, runner.Try(is_retry=True))) == 2  # it waits, and posts nothing
-    assert "tell which" in caplog.text
+    assert "name them in their logs" in caplog.text
     assert "Alias 'a' has 2 sub-accounts besides [3] (0 created now): ids [1, 2]." in caplog.text
     with pytest.raises(TooManyAccounts, match=r"ids \[1, 2, 3\]"):
         runner.create(client_of(sim), want)

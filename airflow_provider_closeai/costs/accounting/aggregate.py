@@ -195,14 +195,11 @@ class _Aggregator:
                 if is_in_month and trace.listed_at != last and trace.listed_at is not None:
                     returned.add(account_id)
                 trace.listed_at = at
-                if trace.deleted_at is not None:
-                    trace.deleted_at = None  # it is there: the deletion did not happen
             if not is_later:
                 trace.last_seen = at
                 if is_in_month and not trace.is_in_month:
                     trace.is_in_month, trace.first = True, at
-            if not is_complete:
-                trace.deleted_at = at
+            trace.deleted_at = None if is_complete else at  # listed, it is there: the deletion did not happen
             if cost is None:
                 if is_in_month:
                     without_cost.add(account_id)

@@ -51,14 +51,9 @@ class Threshold(msgspec.Struct, frozen=True):
     def name(self) -> str:
         """Its one spelling, by which it is remembered."""
         share = f"{format_amount(self.percent.normalize())}%"
-        match self.kind:
-            case "forecast":
-                return f"forecast {share}"
-            case "spike":
-                return f"spike {share} over {format_amount(self.floor.normalize())}"
-            case "balance":
-                return "balance"
-        return share
+        floor = format_amount(self.floor.normalize())
+        names = {BUDGET: share, FORECAST: f"{FORECAST} {share}", SPIKE: f"{SPIKE} {share} over {floor}"}
+        return names.get(self.kind, self.kind)
 
 
 class Alert(msgspec.Struct, frozen=True):

@@ -84,7 +84,6 @@ class Closing(msgspec.Struct, frozen=True):
     """
     The figures of a month as they were closed.
 
-    :param at: when.
     :param status: ``final`` or ``estimated``, at that time.
     :param accounts: by id.
     """

@@ -66,12 +66,17 @@ def decide_snapshot(
         return RECORD
     month, late = month_of(due, zone), at - due
     has_turned = at >= month.end
+    intro = f"This run was due at {_local(due, zone)} and comes {duration_text(late)} late"
+    if late <= max_lag and has_turned:
+        return Decision(
+            "record",
+            f"{intro}, after the turn of the month: it records {month.step(1).name}. What was spent in "
+            f"{month.name} after its last snapshot is in no counter any more; that month's report names the "
+            "gap.",
+        )
     if late <= max_lag:
-        return _across_the_turn(month, due, late) if has_turned else RECORD
-    intro = (
-        f"This run was due at {_local(due, zone)} and comes {duration_text(late)} late (max_lag is "
-        f"{duration_text(max_lag)})."
-    )
+        return RECORD
+    intro += f" (max_lag is {duration_text(max_lag)})."
     times = sorted(moment for moment in seen if moment < month.end)
     if times and times[-1] >= due:
         reason = f"The snapshot of {_local(times[-1], zone)} has all that it had."
@@ -121,15 +126,6 @@ def decide_report(
             "be, give the report the snapshot's ledger.",
         )
     return RECORD
-
-
-def _across_the_turn(month: Month, due: datetime, late: timedelta) -> Decision:
-    return Decision(
-        "record",
-        f"This run was due at {_local(due, month.zone)} and comes {duration_text(late)} late, after the "
-        f"turn of the month: it records {month.step(1).name}. What was spent in {month.name} after its last "
-        "snapshot is in no counter any more; that month's report names the gap.",
-    )
 
 
 def _local(moment: datetime, zone: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from airflow_provider_closeai.client.errors import UnreadableAccount
-from airflow_provider_closeai.client.models import SubAccount, UnreadableItem, pricing_record
+from airflow_provider_closeai.client.models import Item, SubAccount, UnreadableItem, pricing_record
 from airflow_provider_closeai.costs.accounting.money import is_bookable
 from airflow_provider_closeai.costs.accounting.months import Month, format_ids
 from airflow_provider_closeai.costs.accounting.observations import Observation
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 _SHOWN = 10
 
 
-def require_readable(listing: Iterable[SubAccount | UnreadableItem]) -> list[SubAccount]:
+def require_readable(listing: Iterable[Item]) -> list[SubAccount]:
     """
     Return the entries of a listing.
 
@@ -56,7 +56,7 @@ def require_recordable(accounts: Sequence[SubAccount]) -> Sequence[SubAccount]:
     return accounts
 
 
-def _unreadable(items: Iterable[SubAccount | UnreadableItem]) -> str:
+def _unreadable(items: Iterable[Item]) -> str:
     """Name the entries that no snapshot can have; empty where there are none."""
     found = [
         f"{'an entry without an id' if item.id is None else item.id} ({problem})"
@@ -67,7 +67,7 @@ def _unreadable(items: Iterable[SubAccount | UnreadableItem]) -> str:
     return "; ".join(found[:_SHOWN]) + more
 
 
-def _problem(item: SubAccount | UnreadableItem) -> str:
+def _problem(item: Item) -> str:
     if isinstance(item, UnreadableItem):
         return item.problem
     is_absurd = item.monthly_cost is not None and not is_bookable(item.monthly_cost)
@@ -78,7 +78,6 @@ def require_main_account(rows: Iterable[Observation], known: int | None, ledger:
     """
     Check that a listing is of the main account whose ledger it is.
 
-    :param rows: the listing.
     :param known: the main account's id that the ledger has; ``None``: it has none yet.
     :param ledger: the ledger's folder, for the message.
     :raises SnapshotRefused: an account of it is another main account's, or they are of several.

@@ -173,7 +173,6 @@ def require_month(month: object) -> str:
     """
     Return the name of a month that must be given as ``YYYY-MM``.
 
-    :param month: its name.
     :raises InvalidParameter: not a valid month.
     """
     if not isinstance(month, str) or not _MONTH.fullmatch(month):

@@ -44,15 +44,11 @@ def remarks_of(report: Report) -> list[str]:
             f"month's end, and up to {report.unseen_minutes} minutes around it were not seen: what was spent "
             "then is not included and not estimated."
         )
-    if report.closing is not None and (drift := _drift(report)):
+    now_different = differences(report, report.generated_at) if report.closing else []
+    if drift := sum(bool(line.amount) for line in now_different):  # a close would book so many
         remarks.append(
             f"{report.month.name} is closed, and the observations of {drift} accounts say something else "
             "now. The closed figures stand. To book the difference, run the report with "
             "close=True."
         )
     return remarks
-
-
-def _drift(report: Report) -> int:
-    """Return of how many accounts a close would book another amount."""
-    return sum(bool(line.amount) for line in differences(report, report.generated_at))

@@ -21,7 +21,6 @@ class Owner(msgspec.Struct, frozen=True, order=True):
     """
     Who pays.
 
-    :param team: its name.
     :param cost_center: where its costs are booked; may be empty.
     """
 

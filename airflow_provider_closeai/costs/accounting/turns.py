@@ -24,14 +24,8 @@ _EITHER_WAY, _SHORTEST = timedelta(hours=3), timedelta(days=28)
 #: Kinds of doubt. ``UNSEEN``: the ledger begins later. ``WAITING``: equal values, or none, since the turn.
 #: ``HIDDEN``: the value grew, and a reset may hide in that. ``AGAIN``: it fell twice. ``PARTS``: it fell
 #: once, and growth beside that may hide another part of the reset. ``REFUND``: its fall may be a refund.
-UNSEEN, WAITING, HIDDEN, AGAIN, PARTS, REFUND = (
-    "unseen",
-    "waiting",
-    "hidden",
-    "fell again",
-    "in parts",
-    "refund",
-)
+UNSEEN, WAITING, HIDDEN = "unseen", "waiting", "hidden"
+AGAIN, PARTS, REFUND = "fell again", "in parts", "refund"
 #: A month was closed while its figure was in doubt, and what was settled since is not booked.
 CLOSED = "closed"
 #: So many counters that are seen to fall in parts show that the platform resets them so.

@@ -7,7 +7,6 @@ from datetime import datetime
 
 import msgspec
 
-from airflow_provider_closeai.costs.accounting.booked import Adjustment
 from airflow_provider_closeai.costs.accounting.history import FALL
 from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Report
 from airflow_provider_closeai.costs.render.numbers import Money, count_text
@@ -26,7 +25,7 @@ def events_of(report: Report, accounts: Sequence[AccountCosts], money: Money) ->
     """Return what happened to some accounts, oldest first."""
     found = [event for account in accounts for event in _of_account(report, account, money)]
     found += [
-        Event(item.recorded_at, account, _appended(item, money))
+        Event(item.recorded_at, account, f"{money(item.amount)} appended ({item.source}): {item.reason}")
         for account in accounts
         for item in account.appended
     ]
@@ -51,7 +50,3 @@ def _of_account(report: Report, line: AccountCosts, money: Money) -> Iterator[Ev
     for span, amount, kind in line.history.movements() if line.falls else ():
         if kind == FALL:
             yield Event(span.end, line, f"corrected by {money(amount)}")
-
-
-def _appended(item: Adjustment, money: Money) -> str:
-    return f"{money(item.amount)} appended ({item.source}): {item.reason}"

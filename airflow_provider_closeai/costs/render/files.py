@@ -54,7 +54,7 @@ def parse_formats(source: object) -> tuple[str, ...]:
         found = ", ".join(map(short_repr, unknown)) or "none given"
         raise InvalidParameter(f"formats: {found}; there are {', '.join(FORMATS)}.")
     if any(name.endswith("parquet") for name in names):
-        tables.parse_file_format("parquet")
+        tables.load_pyarrow()
     return tuple(dict.fromkeys(names))
 
 

@@ -27,7 +27,6 @@ class Dataset(msgspec.Struct, frozen=True, kw_only=True):
     """
     A month as it is written down: for FOCUS, and on the pages.
 
-    :param report: the month.
     :param late: lines that were appended to earlier, closed months, and booked in this one.
     :param account: ``BillingAccountId``: the main account's name in your books.
     :param billed_cost: ``effective`` or ``zero``.

@@ -30,7 +30,6 @@ class Table(msgspec.Struct, frozen=True):
     A table of a report.
 
     :param name: of its file.
-    :param columns: its columns.
     :param rows: makes its rows.
     """
 

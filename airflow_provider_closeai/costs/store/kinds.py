@@ -63,7 +63,6 @@ def columns_of(kind: str, at: datetime | None = None, month: str = "") -> tuple[
     """
     Return the columns of a kind of files.
 
-    :param kind: for instance ``snapshots``.
     :param at: the time of the file that is written.
     :param month: its billing month.
     """

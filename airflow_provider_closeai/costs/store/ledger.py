@@ -104,7 +104,6 @@ class Ledger:
         """
         Write a complete file, or none.
 
-        :param kind: for instance ``snapshots``.
         :param month: its billing month.
         :param at: when it was observed.
         :param run: which task run writes it (:func:`run_key`).
@@ -124,38 +123,22 @@ class Ledger:
         List files of a month, oldest first.
 
         Two deployments may give their runs the same keys: where their ledgers were merged, each file counts.
-
-        :param kind: for instance ``snapshots``.
-        :param month: the billing month.
         """
         names = sorted(_names(self.root / f"{kind}/{_PARTITION}{month}"))
         return [file for file in (_file(kind, month, name) for name in names) if file]
 
     def newest(self, kind: str) -> LedgerFile | None:
-        """
-        Return the newest file.
-
-        :param kind: for instance ``snapshots``.
-        """
+        """Return the newest file."""
         found = (self.files(kind, month) for month in reversed(self.months(kind)))
         return next((files[-1] for files in found if files), None)
 
     def months(self, kind: str) -> list[str]:
-        """
-        List the months of which there are files.
-
-        :param kind: for instance ``snapshots``.
-        """
+        """List the months of which there are files."""
         names = _names(self.root / kind)
         return sorted(found[1] for found in map(_PARTITION_NAME.fullmatch, names) if found)
 
     def unrecognized_files(self, kind: str, month: str) -> list[str]:
-        """
-        List what has no ledger name: it was renamed, or put there by somebody.
-
-        :param kind: for instance ``snapshots``.
-        :param month: the billing month.
-        """
+        """List what has no ledger name: it was renamed, or put there by somebody."""
         folder = f"{kind}/{_PARTITION}{month}"
         inside = (name for name in _names(self.root / folder) if not _file(kind, month, name))
         beside = (name for name in _names(self.root / kind) if not _PARTITION_NAME.fullmatch(name))
@@ -166,7 +149,6 @@ class Ledger:
         """
         Read columns of a file, completely or not at all; see :func:`~.tables.read_csv`.
 
-        :param file: which.
         :param wanted: names of its columns.
         :raises DamagedFile: naming the file and what is wrong with it.
         :raises NotRead: the folder or the store did not give it, this time.
@@ -181,17 +163,12 @@ class Ledger:
         """
         Read all of a file, line by line, in the order of its columns.
 
-        :param file: which.
         :raises DamagedFile: naming the file and what is wrong with it.
         """
         return list(zip(*self.read(file, [column.name for column in columns_of(file.kind)]), strict=True))
 
     def remove(self, file: LedgerFile) -> None:
-        """
-        Take away a file that shows nothing which another does not show; where it cannot be, it stays.
-
-        :param file: which.
-        """
+        """Take away a file that shows nothing which another does not show; where it cannot be, it stays."""
         try:
             (self.root / file.name).unlink()
         except Exception as error:  # a folder that only takes new files, or whatever a store's library says

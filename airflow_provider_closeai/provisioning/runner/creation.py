@@ -81,7 +81,7 @@ class Creation:
         )
         self._accounts: tuple[SubAccount, ...] | None = None
         self.error: CloseAIError | None = None
-        self.cause: CloseAIError | None = None  # without what is told of this alias
+        self.cause: CloseAIError | None = None  # the error before anything was added about this alias
         self.is_hopeless = False  # what went wrong here would go wrong for every alias
 
     @property
@@ -139,19 +139,39 @@ class Creation:
         if self._accounts is None or self.error is not None:
             return self.error or CloseAIError("The create was not begun.", call="create")
         accounts = {account.id: account for account in self._accounts}
-        differing = [each for each in self._accounts if not same_pricing(each.pricing, self.request.pricing)]
+        repriced = len(self._differing(self._accounts))
         try:
             if self.request.if_exists == "update":
                 accounts |= {each.id: each for each in self._update(self.decision.kept(self._accounts))}
         except CloseAIError as error:
             return error
         done = [accounts[key] for key in sorted(accounts)]
-        besides = {*self.request.besides, *(self.decision.shown or ())} - accounts.keys()
-        for line in _closing_lines(
-            self.request, done, len(self.decision.created), len(differing), sorted(besides)
-        ):
-            log.info("%s", line)
+        self._log_result(done, repriced)
         return done
+
+    def _differing(self, accounts: Sequence[SubAccount]) -> list[SubAccount]:
+        return [each for each in accounts if not same_pricing(each.pricing, self.request.pricing)]
+
+    def _log_result(self, accounts: Sequence[SubAccount], repriced: int) -> None:
+        """Say what is so now; ``besides`` are ids of the alias that are not what was asked for."""
+        request, decision = self.request, self.decision
+        if differing := self._differing(accounts):
+            log.info(
+                "Other prices than asked for (%s) are left as they are, since if_exists is %r: %s.",
+                pricing_text(request.pricing),
+                request.if_exists,
+                prices_of(differing),
+            )
+        besides = {*request.besides, *(decision.shown or ())} - {account.id for account in accounts}
+        log.info(
+            "Alias %r has %s%s (%d created%s now): ids %s.",
+            request.alias,
+            count_of(accounts),
+            f" besides {format_ids(sorted(besides))}" if besides else "",
+            len(decision.created),
+            f", {repriced} repriced" if request.if_exists == "update" else "",
+            ids_of(accounts),
+        )
 
     def listed(self, listing: Listing) -> None:
         """Take a listing that was asked for."""
@@ -252,27 +272,3 @@ class Creation:
             dry_run=False,
         )
         return reprice_listed(self._client, read, wanted, self._names)
-
-
-def _closing_lines(
-    request: CreateRequest,
-    accounts: Sequence[SubAccount],
-    created: int,
-    repriced: int,
-    besides: Sequence[int],
-) -> list[str]:
-    """Say what is so now, for the log; ``besides``: ids of the alias that are not what was asked for."""
-    lines = []
-    differing = [each for each in accounts if not same_pricing(each.pricing, request.pricing)]
-    if differing:
-        lines.append(
-            f"Other prices than asked for ({pricing_text(request.pricing)}) are left as they are, since "
-            f"if_exists is {request.if_exists!r}: {prices_of(differing)}."
-        )
-    repricings = f", {repriced} repriced" if request.if_exists == "update" else ""
-    changes = f"{created} created{repricings} now"
-    others = f" besides {format_ids(besides)}" if besides else ""
-    lines.append(
-        f"Alias {request.alias!r} has {count_of(accounts)}{others} ({changes}): ids {ids_of(accounts)}."
-    )
-    return lines

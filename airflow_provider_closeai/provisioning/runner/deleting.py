@@ -9,13 +9,13 @@ from datetime import datetime
 from airflow_provider_closeai.client import failures
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown, Rejected
-from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.client.models import Item, SubAccount
 from airflow_provider_closeai.provisioning.delete import batches, closing_line, last_state, refuse
 from airflow_provider_closeai.provisioning.errors import NotConfirmed, about, told
 from airflow_provider_closeai.provisioning.reading import entries_of, read_until, select
 from airflow_provider_closeai.provisioning.requests import DeleteRequest
 from airflow_provider_closeai.provisioning.runner import locking
-from airflow_provider_closeai.provisioning.runner.listings import Item, Sent, read_back
+from airflow_provider_closeai.provisioning.runner.listings import Sent, read_back
 from airflow_provider_closeai.provisioning.texts import ids_of
 
 log = logging.getLogger(__name__)

@@ -68,22 +68,19 @@ class DeploymentLock:
         elements = {self._hash(alias) for alias in aliases}
         while self._lost < MOST_LOST:
             claim = Claim(self._names, self._claims, elements, self._clock)
-            is_held = False
             try:
-                is_held = claim.acquire(end - self._clock.monotonic())
+                if claim.acquire(end - self._clock.monotonic()):
+                    self._claim = claim
+                break
             except ClaimLost:
                 self._lost += 1
-                continue
             except StoreFailed as failure:
                 raise self._unavailable(failure) from None
             finally:
-                if not is_held:
+                if self._claim is not claim:
                     claim.release()
-            if not is_held:
-                break
-            self._claim = claim
-            return
-        raise too_busy(self._call)
+        if self._claim is None:
+            raise too_busy(self._call)
 
     def keep(self) -> None:
         """

@@ -8,12 +8,11 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError, OutcomeUnknown
-from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
+from airflow_provider_closeai.client.models import Item, SubAccount, UnreadableItem
 from airflow_provider_closeai.provisioning.errors import told
 
 log = logging.getLogger(__name__)
 
-Item = SubAccount | UnreadableItem
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
 

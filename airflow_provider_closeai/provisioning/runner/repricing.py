@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from airflow_provider_closeai.client import failures
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown, Rejected
-from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.client.models import Item, SubAccount
 from airflow_provider_closeai.local_state.claims import NameStore
 from airflow_provider_closeai.local_state.clock import Clock
 from airflow_provider_closeai.local_state.stores import FileStore
@@ -32,7 +32,7 @@ from airflow_provider_closeai.provisioning.runner.deployment_lock import (
     names_to_lock_with,
     too_busy,
 )
-from airflow_provider_closeai.provisioning.runner.listings import Item, Sent, read_back
+from airflow_provider_closeai.provisioning.runner.listings import Sent, read_back
 from airflow_provider_closeai.provisioning.runner.locking import alias_lock
 from airflow_provider_closeai.provisioning.runner.price_lock import PriceLock
 from airflow_provider_closeai.provisioning.texts import format_ids
