@@ -60,12 +60,12 @@ class SentDeletions(Sent):
 
     def _conclude(self) -> list[SubAccount]:
         if not self.is_shown:
-            seconds, left = f"{locking.CONFIRM_WITHIN:g} s", ids_of(self._left)
+            left = ids_of(self._left)
             if self._doubt is not None:
-                raise about(f"Sub-accounts {left} are still listed {seconds} later", self._doubt)
+                raise about(f"Sub-accounts {left} are still listed", self._doubt)
             raise NotConfirmed(
-                f"The platform accepted the deletion, and {seconds} later still lists {left}. A retry "
-                "deletes them again, which does no harm.",
+                f"The platform accepted the deletion, and {locking.CONFIRM_WITHIN:g} s later still lists "
+                f"{left}. A retry deletes them again, which does no harm.",
                 call="delete",
             )
         log.info("%s", closing_line(self.accounts, dry_run=False))
