@@ -113,9 +113,12 @@ def run(
     try:
         while _advance(client, creations, listings, lock):
             pass
-    except (AliasBusy, NotNoted, SupervisorGone) as error:  # of the claim
+    except (AliasBusy, NotNoted) as error:  # of the claim
         for each in creations:
             _give_up(each, error)
+    except SupervisorGone as error:
+        for each in creations:
+            each.give_up(error)
     finally:
         if lock is not None:
             lock.release()

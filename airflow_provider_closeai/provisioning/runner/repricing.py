@@ -321,10 +321,11 @@ class _Permit:
         self.wait = clock.sleep if lock is None else lock.wait
 
     def renew(self) -> Callable[[], bool]:
-        # Of the second attempt on the first may still come, whatever becomes of this task.
+        may_leave = (lambda: True) if self._lock is None else self._lock.allow(self._batch)
+        # From the second attempt on the first may still come, whatever becomes of this task.
         self._journal.note(self._batch.ids, self._batch.pricing, shown=False, may_come=self._has_left)
         self._has_left = True
-        return (lambda: True) if self._lock is None else self._lock.allow(self._batch)
+        return may_leave
 
 
 def _aliases(accounts: list[SubAccount]) -> set[str]:
