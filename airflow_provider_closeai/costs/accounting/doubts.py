@@ -70,7 +70,7 @@ def _settles(report: Report, kind: str, *, is_start: bool) -> str:
     if is_start:
         return " Its next use settles it."
     closes = format_local(Turn(report.month.end).closes, report.month.zone)
-    return f" A snapshot after {closes}, or after the next use, settles it."
+    return f" A snapshot after {closes} settles it, unless the counter stands still till then: then its next use."
 
 
 def _suggestions(report: Report) -> list[str]:
