@@ -240,7 +240,7 @@ def test_a_close_refuses_doubt(november: Book, clock: Clock) -> None:
     with pytest.raises(CloseRefused) as caught:
         november.close()
     assert "account 3: its counter has not started again yet" in str(caught.value)
-    assert "A snapshot after 2026-12-01 23:00 settles it, unless the counter stands still till then" in str(caught.value)
+    assert "A snapshot after 2026-12-01 23:00 settles it; where the counter stands still" in str(caught.value)
     assert november.report().closing is None
     november.close(even_if_uncertain=True)
     report = november.report()

@@ -70,7 +70,7 @@ def _settles(report: Report, kind: str, *, is_start: bool) -> str:
     if is_start:
         return " Its next use settles it."
     closes = format_local(Turn(report.month.end).closes, report.month.zone)
-    return f" A snapshot after {closes} settles it, unless the counter stands still till then: then its next use."
+    return f" A snapshot after {closes} settles it; where the counter stands still until then, its next use."
 
 
 def _suggestions(report: Report) -> list[str]:
