@@ -48,7 +48,7 @@ def record_note(request: NoteRequest, *, clock: Clock = utc_now) -> LedgerFile |
         return None
     if month not in ledger.months(SNAPSHOTS):
         log.warning("The ledger has no snapshot of %s: the note %r is in no report.", month, note.reason)
-    return booked.append_adjustments(ledger, month, [note])
+    return booked.append_adjustments(ledger, month, [note], known=lines)
 
 
 def record_control_difference(request: CloseRequest, *, clock: Clock = utc_now) -> LedgerFile | None:

@@ -325,7 +325,8 @@ def _close(request: CloseRequest, computed: Report, run: Run, now: datetime) -> 
     closing.require_closable(computed, now, even_if_uncertain=request.even_if_uncertain)
     ledger, month = request.ledger, computed.month.name
     if computed.closing is not None:
-        return booked.append_adjustments(ledger, month, closing.differences(computed, now))
+        lines = closing.differences(computed, now)
+        return booked.append_adjustments(ledger, month, lines, known=computed.appended)
     booked.require_ledger_currency(ledger, request.currency)
     file = ledger.write(CLOSED, month, now, run.key, closing.closed_costs(computed))
     log.info("%s is closed as %s: %s.", month, computed.status, file.name)

@@ -208,19 +208,22 @@ def _split(movement: Movement, before: Decimal, shares: Sequence[Share]) -> list
     ]
 
 
-def append_adjustments(ledger: Ledger, month: str, lines: Sequence[Adjustment]) -> LedgerFile | None:
+def append_adjustments(
+    ledger: Ledger, month: str, lines: Sequence[Adjustment], *, known: Iterable[Adjustment]
+) -> LedgerFile | None:
     """
     Append lines to a month.
 
     :param month: ``YYYY-MM``.
     :param lines: the lines, recorded at one time.
+    :param known: the lines that the month had when these were decided.
     :returns: the file; ``None`` without lines.
     """
     if not lines:
         return None
     # Two tasks that find the same differences at once write one file's worth: of one key only one is read.
-    known = [file.name for file in ledger.files(ADJUSTMENTS, month)]
-    key = run_key(*known, *((line.sub_account_id, line.amount, line.reason) for line in lines))
+    before = (line.recorded_at.isoformat() for line in known)
+    key = run_key(*before, *((line.sub_account_id, line.amount, line.reason) for line in lines))
     file = ledger.write(ADJUSTMENTS, month, lines[0].recorded_at, key, lines)
     log.warning("%s: %d lines appended to %s.", file.name, file.rows, month)
     return file
