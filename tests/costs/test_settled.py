@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import defaultdict
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,7 @@ def test_notes_of_an_account_with_two_aliases_have_one_payer(
     clock.at = local("11-02 12:00")
     october.close("2026-10")
     for reason, alias, amount in (("a", "", "1"), ("b", "search-x", "2"), ("c", "ads-y", "3")):
+        clock.at += timedelta(seconds=1)
         october.note("2026-10", sub_account_id=77, amount=amount, reason=reason, alias=alias)
     owners = {"search-*": "Search", "ads-*": "Ads"}
     assert paid(october, tmp_path, owners) == [{"Unallocated": 10, "Search": 6}] * 3
