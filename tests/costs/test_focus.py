@@ -162,3 +162,12 @@ def test_a_rename_changes_no_earlier_row(book: Book, clock: Clock, tmp_path: Pat
     clock.at = local("11-08 09:00")
     book.note(sub_account_id=1, amount="-1", alias="newest.name")
     assert table(book.publish(tmp_path, ["focus"]).files["focus"])[-1]["SubAccountName"] == "newest.name"
+
+
+def test_an_account_that_vanished_has_the_minutes_that_nobody_saw(book: Book, tmp_path: Path) -> None:
+    for at in ("11-03 12:00", "11-04 12:00"):
+        book.seen(at, {1: "50", 2: "1"})
+    book.seen("11-04 18:00", {2: "1"})
+    rows = table(book.publish(tmp_path, ["focus"]).files["focus"])
+    unseen = {row["SubAccountId"]: row["x_UnseenMinutes"] for row in rows}
+    assert unseen == {"1": "360", "2": "0"}

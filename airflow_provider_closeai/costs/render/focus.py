@@ -64,16 +64,16 @@ def charges(dataset: Dataset) -> Iterator[_Charge]:
     closing = dataset.report.closing
     closed_at = None if closing is None else closing.at
     for account in dataset.report.accounts:
-        is_in_period = False
+        is_in_period, unseen = False, max(account.unseen_minutes, account.gap_minutes)
         for movement in account.movements():
             if movement.recorded_at is None or closed_at is None or movement.recorded_at < closed_at:
                 is_in_period = True
                 name = _name_then(account, movement)
-                yield _Charge(movement, name, None, account.certainty, account.unseen_minutes)
+                yield _Charge(movement, name, None, account.certainty, unseen)
         if not is_in_period and not account.is_certain:  # a lower bound of 0: said, or nobody would know
             for part in account.parts or [account]:
                 nothing = Movement(part.sub_account_id, part.alias, part.owner, "uncertain", ZERO)
-                yield _Charge(nothing, part.alias, None, account.certainty, account.unseen_minutes)
+                yield _Charge(nothing, part.alias, None, account.certainty, unseen)
     for movement in dataset.late:
         yield _Charge(movement, movement.alias, "Correction")
 
