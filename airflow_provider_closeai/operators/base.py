@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_BOUNDS = ("ledger", "max_create", "max_delete", "rotate_from")
 _LONGEST_WAIT = 24 * 3600.0
 _LINE = 100  # characters of a line that Airflow's log view shows whole
 _SHORT = 200  # characters of an exception
@@ -147,13 +148,20 @@ class PlainFields:
         """
         from airflow_provider_closeai.client.errors import InvalidParameter
 
-        if self._became_none:
-            names = ", ".join(name.removeprefix("is_") for name in self._became_none)
+        if lost := [*self._became_none, *_mapped_to_none(self)]:
+            names = ", ".join(name.removeprefix("is_") for name in lost)
             raise InvalidParameter(
                 f"{names}: what was given, or a part of it, is None now that the task runs. Was the task "
                 "that gives it skipped, or marked success by hand, or is a variable not there? Give a "
                 "value, or leave the parameter out. Nothing was sent."
             )
+
+
+def _mapped_to_none(operator: object) -> list[str]:
+    """Return what bounds a task, and is ``None`` in what it is mapped over: a bound must not become none."""
+    given = getattr(operator, "_BaseOperator__init_kwargs", {})
+    is_mapped = getattr(operator, "_BaseOperator__from_mapped", False)
+    return [name for name in _BOUNDS if is_mapped and name in given and given[name] is None]
 
 
 def _has_lost(given: Any, rendered: Any) -> bool:
@@ -194,6 +202,13 @@ class CloseAIOperator(PlainFields, BaseOperator):
         self.closeai_conn_id = closeai_conn_id
         if _WAIT_AS_ASKED is not None and self.retry_policy is None:
             self.retry_policy = _WAIT_AS_ASKED
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Map the operator; see Airflow's documentation. A bound that is ``None`` here is none."""
+        return super().partial(
+            **{name: value for name, value in kwargs.items() if value is not None or name not in _BOUNDS}
+        )
 
     def pre_execute(self, context: Context) -> None:
         """Label a mapped task; Airflow ignores a default that is set in ``__init__``."""

@@ -71,6 +71,37 @@ def test_a_mapped_create_feeds_one_task(
     assert "token" not in done.rendered("reprice")
 
 
+@pytest.mark.parametrize("bound", ["max_delete", "ledger"])
+@pytest.mark.parametrize("how", ["expand", "expand_kwargs"])
+def test_a_bound_that_a_task_gives_as_none_is_no_missing_bound(
+    sim: Simulator, dag: Any, how: str, bound: str
+) -> None:
+    from airflow.providers.common.compat.sdk import task
+
+    for _ in range(3):
+        sim.add_account("a")
+
+    @task
+    def bounds() -> Any:
+        return [None] if how == "expand" else [{bound: None, "alias": "a"}]
+
+    with dag:
+        if how == "expand":
+            Delete.partial(task_id="delete", alias="a").expand(**{bound: bounds()})
+        else:
+            Delete.partial(task_id="delete").expand_kwargs(bounds())
+    assert run(dag).states("delete") == ["failed"]
+    assert len(sim.accounts()) == 3
+
+
+def test_a_bound_that_the_author_leaves_out_of_a_mapped_task_is_none(sim: Simulator, dag: Any) -> None:
+    sim.add_account("a")
+    with dag:
+        Delete.partial(task_id="delete", max_delete=None, ledger=None).expand(alias=["a"])
+    assert run(dag).states("delete") == ["success"]
+    assert sim.accounts() == []
+
+
 def test_a_create_that_returned_nothing_is_named_with_the_cure(
     sim: Simulator, dag: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
