@@ -100,5 +100,5 @@ def _suggestion(
     return (
         f"At the turn to {name} {sum(elsewhere.values())} of {known} counters started again at another time "
         f"than midnight in {zone}, most of them between {first} and {last}. If the platform's month turns "
-        "elsewhere, give that zone as time_zone to the snapshot and the report."
+        f"elsewhere, begin a ledger with that zone as time_zone: this one's months are those of {zone}."
     )
