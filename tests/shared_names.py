@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from support import jumping_clock
 
-from airflow_provider_closeai.local_state.clock import Clock
+from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.simulator import Request, Simulator
 
 

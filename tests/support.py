@@ -21,13 +21,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from airflow_provider_closeai import local_state
 from airflow_provider_closeai.client import cache
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import ClientConfig, config_from
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.local_state import folder
-from airflow_provider_closeai.local_state.clock import Clock as ClientClock
-from airflow_provider_closeai.local_state.stores import Store
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.requests import CreateRequest
 from airflow_provider_closeai.simulator import Request, Simulator
@@ -75,7 +74,7 @@ def config_of(sim: Simulator, **extra: Any) -> ClientConfig:
 def client_of(
     sim: Simulator,
     sleep: Callable[[float], None] | None = None,
-    clock: ClientClock | None = None,
+    clock: local_state.Clock | None = None,
     **extra: Any,
 ) -> CloseAIClient:
     return CloseAIClient(config_of(sim, **extra), clock=clock or clock_with(sleep))
@@ -85,7 +84,7 @@ def fixed_client(
     *bases: str,
     key: str = KEY,
     sleep: Callable[[float], None] | None = None,
-    clock: ClientClock | None = None,
+    clock: local_state.Clock | None = None,
     **extra: Any,
 ) -> CloseAIClient:
     """Make a client of a fixed list of bases: no discovery."""
@@ -95,13 +94,13 @@ def fixed_client(
 
 def clock_with(
     sleep: Callable[[float], None] | None = None, now: Callable[[], float] | None = None
-) -> ClientClock:
+) -> local_state.Clock:
     """Make the machine's clock, with a ``sleep`` or a ``now`` of the test's own."""
     given: dict[str, Any] = {"sleep": sleep, "now": now}
-    return ClientClock(**{name: value for name, value in given.items() if value is not None})
+    return local_state.Clock(**{name: value for name, value in given.items() if value is not None})
 
 
-def jumping_clock() -> ClientClock:
+def jumping_clock() -> local_state.Clock:
     """Make the machine's clock, but for its ``sleep``: that takes no time, and moves the clock on."""
     ahead = 0.0
 
@@ -109,8 +108,10 @@ def jumping_clock() -> ClientClock:
         nonlocal ahead
         ahead += seconds
 
-    real = ClientClock()
-    return ClientClock(now=lambda: real.now() + ahead, monotonic=lambda: real.monotonic() + ahead, sleep=jump)
+    real = local_state.Clock()
+    return local_state.Clock(
+        now=lambda: real.now() + ahead, monotonic=lambda: real.monotonic() + ahead, sleep=jump
+    )
 
 
 def run_create(
@@ -119,7 +120,7 @@ def run_create(
     *,
     first_try: bool = True,
     task: str = "",
-    own_journal: Store | None = None,
+    own_journal: local_state.Store | None = None,
     needs_keys: bool = False,
 ) -> list[SubAccount]:
     """Run one try of a create."""

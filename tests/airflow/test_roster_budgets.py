@@ -15,7 +15,7 @@ from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.costs import CloseRequest, Ledger, Report, Run, compute
 from airflow_provider_closeai.costs.store.kinds import SNAPSHOTS
 from airflow_provider_closeai.hooks.rosters import ApplyOptions, LedgerBooks, apply_roster, plan_roster
-from airflow_provider_closeai.local_state.clock import Clock
+from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning.runner import Try
 from airflow_provider_closeai.roster import Applied
 from airflow_provider_closeai.simulator import Simulator

@@ -23,8 +23,7 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import DiscoveryError
 from airflow_provider_closeai.client.models import ApiBase
-from airflow_provider_closeai.local_state.clock import Clock
-from airflow_provider_closeai.local_state.folder import private_directory
+from airflow_provider_closeai.local_state import Clock, private_directory
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.health import check_bases
 from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RepriceRequest

@@ -27,7 +27,7 @@ from airflow_provider_closeai.client.cache import (
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.models import ApiBase
-from airflow_provider_closeai.local_state.locks import lock
+from airflow_provider_closeai.local_state import lock
 from airflow_provider_closeai.simulator import Simulator
 
 EMPTY = {"items": [], "total": 0}

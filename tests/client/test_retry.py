@@ -20,7 +20,7 @@ from airflow_provider_closeai.client.retry import (
     wait_before_next,
 )
 from airflow_provider_closeai.client.retry_after import parse_retry_after
-from airflow_provider_closeai.local_state.clock import Clock
+from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.simulator import Request, Simulator
 
 

@@ -20,6 +20,7 @@ from support import (
     read_request,
 )
 
+from airflow_provider_closeai import local_state
 from airflow_provider_closeai.client.bases import is_lost
 from airflow_provider_closeai.client.cache import Cache, PoolState
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -28,7 +29,6 @@ from airflow_provider_closeai.client.models import ApiBase
 from airflow_provider_closeai.client.pool import BasePool
 from airflow_provider_closeai.client.retry import Progress
 from airflow_provider_closeai.client.transport import Transport
-from airflow_provider_closeai.local_state.clock import Clock as ClientClock
 from airflow_provider_closeai.simulator import Simulator
 
 
@@ -99,7 +99,7 @@ def test_the_wait_for_others_ends_in_time_whatever_a_read_of_the_store_takes(
             pass
 
     config = config_of(sim)
-    clock = ClientClock(monotonic=lambda: passed, sleep=lambda seconds: None)
+    clock = local_state.Clock(monotonic=lambda: passed, sleep=lambda seconds: None)
     pool = BasePool(config, Transport(config), Cache(config, lambda name: SlowStore()), clock)
     with contextlib.ExitStack() as held:
         for _ in range(2):

@@ -25,7 +25,7 @@ from airflow_cell import AIRFLOW, ON_3, Run, sync  # noqa: E402
 
 from airflow_provider_closeai.client.client import CloseAIClient  # noqa: E402
 from airflow_provider_closeai.client.config import config_from  # noqa: E402
-from airflow_provider_closeai.local_state.clock import Clock  # noqa: E402
+from airflow_provider_closeai.local_state import Clock  # noqa: E402
 from airflow_provider_closeai.operators import _runs  # noqa: E402
 from airflow_provider_closeai.simulator import Simulator  # noqa: E402
 

@@ -24,7 +24,7 @@ from fault_world import HANG, Killed, World
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import CloseAIError
-from airflow_provider_closeai.local_state.clock import Clock as ClientClock
+from airflow_provider_closeai.local_state import Clock as ClientClock
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.errors import TooManyAccounts
 from airflow_provider_closeai.provisioning.requests import CreateRequest, RepriceRequest

@@ -29,8 +29,8 @@ from airflow_provider_closeai.client.answers import Attempt
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.transport import Transport
+from airflow_provider_closeai.local_state import Clock as ClientClock
 from airflow_provider_closeai.local_state import folder
-from airflow_provider_closeai.local_state.clock import Clock as ClientClock
 from airflow_provider_closeai.simulator import Simulator
 from airflow_provider_closeai.simulator import state as simulator_state
 

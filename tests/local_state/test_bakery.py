@@ -8,9 +8,9 @@ import msgspec
 import pytest
 from bakery_model import Model, explore, following, start
 
+from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.local_state.bakery import Contender, contender, read_names
 from airflow_provider_closeai.local_state.claims import Claim, ClaimLost, StoreFailed
-from airflow_provider_closeai.local_state.clock import Clock
 
 SAME = [{"aa"}, {"aa"}]
 CHAIN = [{"aa"}, {"aa", "bb"}, {"bb"}]

@@ -12,11 +12,8 @@ from pathlib import Path
 import pytest
 from support import HANG, clock_with, in_a_fork, in_processes
 
-from airflow_provider_closeai.local_state import cleaning
+from airflow_provider_closeai.local_state import FileStore, cleaning, lock, private_directory
 from airflow_provider_closeai.local_state.cleaning import KEEP, clean
-from airflow_provider_closeai.local_state.folder import private_directory
-from airflow_provider_closeai.local_state.locks import lock
-from airflow_provider_closeai.local_state.stores import FileStore
 
 
 def names() -> set[str]:

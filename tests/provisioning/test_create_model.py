@@ -13,7 +13,7 @@ from test_create_decision import DEADLINE, LIMITS, MAX_LATE, UNKNOWN, account, d
 
 from airflow_provider_closeai.client.errors import Declined, OutcomeUnknown, RateLimited
 from airflow_provider_closeai.client.models import SubAccount
-from airflow_provider_closeai.local_state.clock import Clock
+from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning.create import CreateDecision
 from airflow_provider_closeai.provisioning.errors import NotConfirmed, UnexpectedAnswer
 from airflow_provider_closeai.provisioning.journal import CreateJournal

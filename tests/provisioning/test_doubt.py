@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from support import Asked, fixed_client, item, jumping_clock, platform, run_create
 
+from airflow_provider_closeai import local_state
 from airflow_provider_closeai.client.errors import Declined, MaskedKeys, UnreadableAccount
 from airflow_provider_closeai.client.models import SubAccount
-from airflow_provider_closeai.local_state.clock import Clock as ClientClock
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.errors import MissingAccounts
 from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RepriceRequest
@@ -88,7 +88,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ensure(
-    origin: str, count: int = 2, *, clock: ClientClock | None = None, **options: Any
+    origin: str, count: int = 2, *, clock: local_state.Clock | None = None, **options: Any
 ) -> list[SubAccount]:
     tries = {name: options.pop(name) for name in ("first_try", "task", "needs_keys") if name in options}
     want = CreateRequest.parse("a", GPT4, 1, count, **{"settle": 0.2, **options})

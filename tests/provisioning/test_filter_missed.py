@@ -10,7 +10,7 @@ import pytest
 from support import Asked, fixed_client, item, jumping_clock, platform, run_create
 
 from airflow_provider_closeai.client.errors import CloseAIError, OutcomeUnknown
-from airflow_provider_closeai.local_state.clock import Clock
+from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.create import CreateDecision
 from airflow_provider_closeai.provisioning.errors import AliasExists, NotConfirmed, TooManyAccounts

@@ -11,7 +11,7 @@ from shared_names import Names
 from support import Asked, fixed_client, item, jumping_clock, platform
 
 from airflow_provider_closeai.client.errors import CloseAIError, Declined
-from airflow_provider_closeai.local_state.clock import Clock
+from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.requests import RepriceRequest
 

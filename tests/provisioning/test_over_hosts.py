@@ -17,7 +17,7 @@ from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import ConfigError, NotSent
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.client.transport import Transport
-from airflow_provider_closeai.local_state.clock import Clock
+from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.errors import NotNoted, SupervisorGone, TooManyAccounts
 from airflow_provider_closeai.provisioning.records import Record, parse_record

@@ -13,7 +13,7 @@ from support import client_of, clock_with, config_of, jumping_clock
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.models import SubAccount
-from airflow_provider_closeai.local_state.clock import Clock
+from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.errors import NotNoted, SupervisorGone
 from airflow_provider_closeai.provisioning.records import parse_record, pieces

@@ -17,7 +17,7 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import CloseAIError, MaskedKeys, UnreadableAccount
 from airflow_provider_closeai.client.models import SubAccount
-from airflow_provider_closeai.local_state.clock import Clock
+from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.errors import ClockDisagrees
 from airflow_provider_closeai.provisioning.requests import RotateRequest

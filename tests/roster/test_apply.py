@@ -17,7 +17,7 @@ from support import Asked, client_of, config_of, fixed_client, item, platform
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError, ListingUnstable, MaskedKeys
 from airflow_provider_closeai.client.models import SubAccount
-from airflow_provider_closeai.local_state.clock import Clock
+from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning.errors import ClockDisagrees
 from airflow_provider_closeai.provisioning.runner import Try
 from airflow_provider_closeai.roster import Applied, Options, Plan, PlanRefused, apply, make_plan, read_roster
