@@ -79,17 +79,17 @@ def as_in_last_records(
     """
     Return a listing's accounts as in the last records that were made while it was read.
 
-    The records come after it: what it saw later would be a fall there. No account is below the last one that
-    was made shortly before it, either: then a lagging base showed it.
+    The records come after it: what it saw later would be a fall there. No account is below one that was made
+    shortly before, either: then a lagging base showed it.
 
     :param began: when the listing was begun.
     :param rows: as they were listed.
     """
-    files = ledger.files(DELETED, month.name)
-    rows = _not_below(ledger, _last_before(files, began), rows)
-    for file in files:
+    for file in ledger.files(DELETED, month.name):
         if file.at >= began:
             rows = _as_in(ledger, file, rows)
+        elif file.at > began - _LONGEST_LISTING:  # each deletion has a record of its own
+            rows = _not_below(ledger, file, rows)
     return rows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from airflow_provider_closeai.client import failures
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -155,7 +155,7 @@ class SentPrices(Sent):
 
     def _conclude(self) -> list[SubAccount]:
         self._round.keep()
-        missing = self._plan.missing(self._listed)
+        missing = set(self._plan.missing(self._listed))
         listed = {account.id: account for account in self._listed}
         self.confirmed = [listed.get(each.id, each) for each in self._selected if each.id not in missing]
         self._round.conclude(self._plan, missing)
@@ -269,7 +269,7 @@ class _Repricing:
             if may_come:
                 self._may_come.update(batch.ids)
 
-    def conclude(self, plan: RepricePlan, missing: Collection[int]) -> None:
+    def conclude(self, plan: RepricePlan, missing: set[int]) -> None:
         """
         Note what a listing has shown.
 
@@ -277,7 +277,7 @@ class _Repricing:
         :raises CloseAIError: what went wrong, first what a retry may mend; the rest is logged.
         """
         for batch in plan.batches:
-            if not set(batch.ids) & set(missing):
+            if missing.isdisjoint(batch.ids):
                 may_come = not self._may_come.isdisjoint(batch.ids)
                 self._journal.note(batch.ids, batch.pricing, shown=True, may_come=may_come)
                 if self._lock is not None:
@@ -285,8 +285,8 @@ class _Repricing:
         if not missing:
             return
         self._journal.forget(missing)  # what was not seen for so long is not on its way
-        refused = [(batch, error) for batch, error in self.refused if set(batch.ids) & set(missing)]
-        unseen = sorted(set(missing).difference(*(batch.ids for batch, _ in refused)))
+        refused = [(batch, error) for batch, error in self.refused if not missing.isdisjoint(batch.ids)]
+        unseen = sorted(missing.difference(*(batch.ids for batch, _ in refused)))
         problems = [
             told(about(f"Alias {batch.alias!r}, ids {format_ids(batch.ids)}", error), self.done)
             for batch, error in refused
