@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Sequence
 
 from airflow_provider_closeai.client.errors import (
     CloseAIError,
@@ -135,6 +136,15 @@ def about(what: str, error: CloseAIError) -> CloseAIError:
     changed = copy.copy(error)
     changed.args = (f"{what}: {error}",)
     return changed
+
+
+def foremost(errors: Sequence[CloseAIError]) -> CloseAIError:
+    """Return which of several errors to raise, and log the others: first one that a retry may mend."""
+    first = min(errors, key=lambda each: each.permanent)
+    for error in errors:
+        if error is not first:
+            log.error("%s", error)
+    return first
 
 
 def told(error: CloseAIError, done: str = "", doubt: OutcomeUnknown | None = None) -> CloseAIError:

@@ -16,7 +16,7 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.failures import require_keys
 from airflow_provider_closeai.client.models import SubAccount, same_pricing
-from airflow_provider_closeai.provisioning.errors import about
+from airflow_provider_closeai.provisioning.errors import about, foremost
 from airflow_provider_closeai.provisioning.reading import listed_again
 from airflow_provider_closeai.provisioning.reprice import RepricePlan, plan_targets
 from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest
@@ -62,7 +62,7 @@ def apply(
     :raises PlanRefused: beyond a bound, too old, or of another main account. Nothing was changed.
     :raises TooManySelected: more deletions than ``max_delete``. Nothing was changed.
     :raises MaskedKeys: the listing hides keys that are needed. Nothing was changed.
-    :raises CloseAIError: the first that went wrong, once all else was done; the others are logged.
+    :raises CloseAIError: what went wrong, once all else was done; of several the others are logged.
     """
     approved = wanted if isinstance(wanted, Plan) else None
     roster = wanted.as_roster() if isinstance(wanted, Plan) else wanted
@@ -86,10 +86,8 @@ def apply(
             execution.run()
         applied = execution.applied()
         log.info("%s", closing_line(applied, dry_run))
-        for error in execution.errors[1:]:
-            log.error("%s", error)
         if execution.errors:
-            raise execution.errors[0]
+            raise foremost(execution.errors)
         return applied
 
 

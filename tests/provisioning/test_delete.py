@@ -12,6 +12,7 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import (
     AuthenticationFailed,
+    Declined,
     OutcomeUnknown,
     RateLimited,
     Rejected,
@@ -217,6 +218,21 @@ def test_a_refusal_is_final(sim: Simulator, impatient: None) -> None:
         delete(client_of(sim), alias="a")
     assert caught.value.permanent
     assert sim.count("delete") == 1
+
+
+def test_a_refused_batch_stops_no_other(
+    sim: Simulator, impatient: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(sim, 8)
+    sim.fault("delete", "status", status=400, body={"error": {"message": "no"}}, skip=1, times=1)
+    sim.fault("delete", "decline", skip=1, times=1)
+    with pytest.raises(Declined) as caught:  # which a retry may mend
+        delete(client_of(sim), alias="a", batch_size=2)
+    assert "[5, 6] are not deleted" in str(caught.value)
+    assert "the platform accepted the deletion of ids [1, 2, 7, 8]" in str(caught.value)
+    assert "[3, 4] are not deleted" in caplog.text
+    assert left(sim) == [3, 4, 5, 6]
+    assert posts(sim) == [2, 2, 2, 2]
 
 
 def test_what_was_deleted_before_a_call_that_changed_nothing_is_told(

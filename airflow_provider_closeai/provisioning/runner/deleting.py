@@ -11,7 +11,7 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown, Rejected
 from airflow_provider_closeai.client.models import Item, SubAccount
 from airflow_provider_closeai.provisioning.delete import batches, closing_line, last_state, refuse
-from airflow_provider_closeai.provisioning.errors import NotConfirmed, about, told
+from airflow_provider_closeai.provisioning.errors import NotConfirmed, about, foremost, told
 from airflow_provider_closeai.provisioning.reading import entries_of, read_until, select
 from airflow_provider_closeai.provisioning.requests import DeleteRequest
 from airflow_provider_closeai.provisioning.runner import locking
@@ -91,48 +91,73 @@ def send_deletions(
         log.info("%s", last_state(account, dry_run=False))
     if record is not None:
         record(accounts, listed_at)
-    doubt: OutcomeUnknown | None = None
-    done: list[SubAccount] = []
+    sending = _Sending(client)
     try:
-        for batch in batches(accounts, request):
-            unknown = _delete_batch(client, batch)
-            doubt = unknown or doubt
-            done += batch if unknown is None else ()
+        sending.send(batches(accounts, request))
     except CloseAIError as error:
-        raise told(error, _accepted(done), doubt) from None
-    return SentDeletions(accounts, locking.CONFIRM_WITHIN, _accepted(done), doubt)
+        raise told(error, sending.accepted, sending.doubt) from None
+    return SentDeletions(accounts, locking.CONFIRM_WITHIN, sending.accepted, sending.doubt)
 
 
-def _accepted(done: Sequence[SubAccount]) -> str:
-    return f"the platform accepted the deletion of ids {ids_of(done)}" if done else ""
+class _Sending:
+    """Sends deletions. What the platform refuses of one batch does not stop the others."""
 
+    def __init__(self, client: CloseAIClient) -> None:
+        self._client = client
+        self.doubt: OutcomeUnknown | None = None  # it is open whether all were executed
+        self._done: list[SubAccount] = []
 
-def _delete_batch(client: CloseAIClient, batch: Sequence[SubAccount]) -> OutcomeUnknown | None:
-    """
-    Delete one batch. What a platform says of keys that are gone already is not known: the listing decides.
-    """
-    while batch:
+    @property
+    def accepted(self) -> str:
+        """What the platform accepted, for a person."""
+        return f"the platform accepted the deletion of ids {ids_of(self._done)}" if self._done else ""
+
+    def send(self, todo: Sequence[Sequence[SubAccount]]) -> None:
+        """
+        Delete batches. What a platform says of keys that are gone already is not known: where it refuses, the
+        listing decides.
+        """
+        problems: list[CloseAIError] = []
+        while todo:
+            refused = [(batch, error) for batch in todo if (error := self._refusal(batch)) is not None]
+            left = self._left_of([batch for batch, _ in refused])
+            todo = []
+            for (batch, error), there in zip(refused, left, strict=True):
+                if len(there) == len(batch):
+                    problems.append(about(f"Sub-accounts {ids_of(batch)} are not deleted", error))
+                else:
+                    log.info("%d of %d were gone already.", len(batch) - len(there), len(batch))
+                    todo += [there] if there else []
+        if problems:
+            raise foremost(problems)
+
+    def _refusal(self, batch: Sequence[SubAccount]) -> Rejected | Declined | None:
+        """Delete one batch; returns why it was refused."""
         try:
-            client.delete(batch)
+            self._client.delete(batch)
         except OutcomeUnknown as error:
             log.warning("%s Reading back shows whether it was.", error)
-            return error
+            self.doubt = error
         except (Rejected, Declined) as error:
-            left = batch if error.status in (401, 403) else _left_of(client, batch)
-            if len(left) == len(batch):
+            if error.status in (401, 403):
                 raise about(f"Sub-accounts {ids_of(batch)} are not deleted", error) from None
-            log.info("%d of %d were gone already; deleting the others.", len(batch) - len(left), len(batch))
-            batch = left
+            return error
         else:
-            break
-    return None
+            self._done += batch
+        return None
 
+    def _left_of(self, batches: Sequence[Sequence[SubAccount]]) -> list[Sequence[SubAccount]]:
+        """Return what of each batch is still listed, once each is smaller or the time is over."""
+        if not batches:
+            return []
 
-def _left_of(client: CloseAIClient, batch: Sequence[SubAccount]) -> Sequence[SubAccount]:
-    """Return the accounts that are still listed, once they are fewer or the time is over."""
+        def still_listed() -> list[Sequence[SubAccount]]:
+            listed = {
+                item.id for item in entries_of(self._client, [each for batch in batches for each in batch])
+            }
+            return [[account for account in batch if account.id in listed] for batch in batches]
 
-    def still_listed() -> list[SubAccount]:
-        listed = {item.id for item in entries_of(client, batch)}
-        return [account for account in batch if account.id in listed]
+        def are_smaller(left: list[Sequence[SubAccount]]) -> bool:
+            return all(len(there) < len(batch) for there, batch in zip(left, batches, strict=True))
 
-    return read_until(client, still_listed, lambda left: len(left) < len(batch), locking.CONFIRM_WITHIN)[0]
+        return read_until(self._client, still_listed, are_smaller, locking.CONFIRM_WITHIN)[0]

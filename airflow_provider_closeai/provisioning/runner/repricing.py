@@ -14,7 +14,7 @@ from airflow_provider_closeai.client.models import Item, SubAccount
 from airflow_provider_closeai.local_state.claims import NameStore
 from airflow_provider_closeai.local_state.clock import Clock
 from airflow_provider_closeai.local_state.stores import FileStore
-from airflow_provider_closeai.provisioning.errors import NotConfirmed, about, told
+from airflow_provider_closeai.provisioning.errors import NotConfirmed, about, foremost, told
 from airflow_provider_closeai.provisioning.journal import Limits, PriceJournal
 from airflow_provider_closeai.provisioning.reading import read_until, select
 from airflow_provider_closeai.provisioning.reprice import (
@@ -303,11 +303,7 @@ class _Repricing:
                     call="update",
                 )
             )
-        first = min(problems, key=lambda each: each.permanent)
-        for problem in problems:
-            if problem is not first:
-                log.error("%s", problem)
-        raise first
+        raise foremost(problems)
 
 
 class _Permit:
