@@ -118,7 +118,8 @@ def look_plain(address: Address) -> Callable[[], Any]:
 
 
 EXECUTE = """
-import airflow.sdk.execution_time.task_runner, logging, os, time
+import airflow.sdk.execution_time.supervisor, airflow.sdk.execution_time.task_runner  # the fork has both
+import logging, os, time
 from airflow.providers.common.compat.sdk import BaseOperator
 logging.disable(logging.CRITICAL)
 began = time.process_time()

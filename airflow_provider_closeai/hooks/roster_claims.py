@@ -64,11 +64,11 @@ def register(client: CloseAIClient, roster: Roster, task: str = "") -> None:
         log.debug("It is not known which rosters there are.")
         return
     others = {each: one for each, one in known.items() if each != name and now - one["at"] < _KEPT}
-    mine = {"owns": list(roster.owns), "aliases": sorted(roster.entries)}
+    mine = {"owns": list(roster.owns), "aliases": sorted(roster.entries), "digest": roster.digest}
     before = known.get(name)
     try:
         for other, one in others.items():
-            held = {"owns": one["owns"], "aliases": one["aliases"]}
+            held = {field: one[field] for field in mine}
             if mine not in (held, one.get("wants")):  # the same roster may be in several places
                 _check(roster, name, other, tuple(one["owns"]), one["aliases"], key)
     except RosterConflict:
@@ -125,6 +125,6 @@ def _read(key: str) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(text or "{}")
-        return {name: one for name, one in found.items() if {"owns", "aliases", "at"} <= one.keys()}
+        return {name: one for name, one in found.items() if {"owns", "aliases", "digest", "at"} <= one.keys()}
     except (ValueError, AttributeError):  # not what was written here
         return {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import hashlib
 import re
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -108,6 +109,13 @@ class Roster(msgspec.Struct, frozen=True, kw_only=True):
     owns: tuple[str, ...]
     entries: dict[str, Entry]
     main_account: int | None = None
+
+    @property
+    def digest(self) -> str:
+        """Names what is wanted: two rosters of one digest, wherever they are, want the same."""
+        wanted = [msgspec.structs.replace(self.entries[alias], line=0) for alias in sorted(self.entries)]
+        text = msgspec.json.encode((self.owns, wanted), order="deterministic")
+        return hashlib.sha256(text).hexdigest()[:16]
 
 
 @functools.lru_cache(maxsize=256)
