@@ -121,6 +121,9 @@ def _judge_success(
         answer = _json_object(body)
         message = platform_message(body, keys)
         if says_no(answer.get("success"), answer.get("error")):
+            error = answer.get("error")  # that it says no is known: its words may stand anywhere then
+            of_error = error.get("msg") if isinstance(error, dict) else error
+            message = message or _first_text((of_error, answer.get("msg")), keys)
             return Attempt(
                 base=base,
                 outcome=Outcome.DECLINED,
@@ -143,13 +146,23 @@ def platform_message(body: bytes, keys: Iterable[str] = ()) -> str | None:
     Return the platform's message for a person, fit for a log; ``None`` where the body is not in its form.
     """
     answer = _json_object(body)
-    error = answer.get("error")
-    said = (
-        error.get("message") if isinstance(error, dict) else None,
-        answer.get("message"),
-        answer.get("detail"),
-    )
-    return next((safe_text(text, keys) for text in said if isinstance(text, str) and text.strip()), None)
+    error, detail = answer.get("error"), answer.get("detail")
+    of_error = error.get("message") if isinstance(error, dict) else None
+    return _first_text((of_error, answer.get("message"), _validation(detail) or detail), keys)
+
+
+def _first_text(values: Iterable[Any], keys: Iterable[str]) -> str | None:
+    return next((safe_text(text, keys) for text in values if isinstance(text, str) and text.strip()), None)
+
+
+def _validation(detail: Any) -> str:
+    """Return what FastAPI says in a 422 of the fields that it does not take."""
+    found = []
+    for each in detail if isinstance(detail, list) else ():
+        if isinstance(each, dict) and isinstance(each.get("msg"), str):
+            field = each.get("loc")
+            found.append(f"{'.'.join(map(str, field)) if isinstance(field, list) else 'it'}: {each['msg']}")
+    return "; ".join(found)
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

@@ -223,6 +223,35 @@ def test_success_of_an_odd_type(said: Any, outcome: type[errors.CloseAIError] | 
                 client.update([], "a", {})
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"success": False, "msg": "余额不足"},
+        {"success": False, "error": "余额不足"},
+        {"success": "false", "detail": "余额不足"},
+        {"error": "余额不足"},
+        {"error": {"code": "no_money", "msg": "余额不足"}},
+    ],
+)
+def test_why_it_says_no_is_told_wherever_it_stands(body: dict[str, Any]) -> None:
+    with platform(lambda asked: (200, body)) as (origin, asked):
+        with pytest.raises(errors.Declined, match="余额不足"):
+            create(fixed_client(origin))
+        assert len(asked) == 1
+
+
+@pytest.mark.parametrize("where", [["body", "model_pricing", 0], None])
+def test_which_field_is_not_taken_is_the_platforms_word(where: list[Any] | None) -> None:
+    """As FastAPI says it."""
+    body = {"detail": [{"type": "missing", "loc": where, "msg": "Field required", "input": "sk-abcdefgh"}]}
+    with platform(lambda asked: (422, body)) as (origin, asked):
+        with pytest.raises(errors.Rejected) as caught:
+            create(fixed_client(origin))
+        assert f"{'body.model_pricing.0' if where else 'it'}: Field required" in str(caught.value)
+        assert "sk-abc" not in str(caught.value)
+        assert len(asked) == 1
+
+
 @pytest.mark.parametrize("message", ["no such sub-account", None])
 def test_a_404_that_names_what_is_missing_is_the_platforms_word(message: str | None) -> None:
     body = {"error": {"message": message}}
