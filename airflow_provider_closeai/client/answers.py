@@ -121,8 +121,8 @@ def _judge_success(
         answer = _json_object(body)
         message = platform_message(body, keys)
         if says_no(answer.get("success"), answer.get("error")):
-            error = answer.get("error")  # that it says no is known: its words may stand anywhere then
-            of_error = error.get("msg") if isinstance(error, dict) else error
+            said = answer.get("error")  # that it says no is known: its words may stand anywhere then
+            of_error = said.get("msg") if isinstance(said, dict) else said
             message = message or _first_text((of_error, answer.get("msg")), keys)
             return Attempt(
                 base=base,

@@ -92,6 +92,7 @@ def _entry(entry: object) -> tuple[str, Decimal]:
         cure = 'write it as a value: [{"model": "{{ ... }}", "pricing_factor": 1}]'
         raise bad("model_pricing", f"names the model {model!r}, and names are not rendered", cure)
     encodable("model_pricing", model, "give the model's exact name")
+    readable("a model of model_pricing", model, "write its name again: it may have been copied from a page")
     unknown = sorted(set(entry) - _ENTRY_FIELDS, key=str)
     if unknown:
         raise bad("model_pricing", f"has the unknown field {unknown[0]!r} for {model!r}", "leave it out")
@@ -287,14 +288,19 @@ def new_alias(value: object) -> str:
         raise bad("alias", "is 'None', as a template writes what is not there", cure)
     if alias != alias.strip():
         raise bad("alias", f"is {alias!r}, with spaces around it", cure)
-    for character in _JOINED.sub("", alias):
-        category = unicodedata.category(character)
-        if category in _UNSEEN or _BLANK.match(character) or (category == "Zs" and character not in _SPACES):
-            name = unicodedata.name(character, "a control character")
-            raise bad("alias", f"is {alias!r}, with U+{ord(character):04X} ({name}) inside", cure)
+    readable("alias", alias, cure)
     if len(alias) > _MAX_ALIAS:
         raise bad("alias", f"has {len(alias)} characters", f"give a new alias of at most {_MAX_ALIAS}")
     return alias
+
+
+def readable(name: str, text: str, cure: str) -> None:
+    """Refuse text that holds what a reader cannot see, or takes for another space."""
+    for character in _JOINED.sub("", text):
+        category = unicodedata.category(character)
+        if category in _UNSEEN or _BLANK.match(character) or (category == "Zs" and character not in _SPACES):
+            what = unicodedata.name(character, "a control character")
+            raise bad(name, f"is {text!r}, with U+{ord(character):04X} ({what}) inside", cure)
 
 
 def from_json(name: str, value: object) -> object:
@@ -302,9 +308,31 @@ def from_json(name: str, value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value, parse_float=Decimal)
-    except (ValueError, RecursionError):
+        return load_json(value)
+    except json.JSONDecodeError:
         raise bad(name, "is text that is not JSON", _TEXT_CURE) from None
+    except ValueError as error:
+        raise bad(name, f"is JSON, and {error}", "say each thing once") from None
+
+
+def load_json(text: str) -> Any:
+    """
+    Read JSON; amounts are ``Decimal``.
+
+    :raises ValueError: it is none, or an object has a key twice.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice = next(key for key, _ in pairs if [other for other, _ in pairs].count(key) > 1)
+            raise ValueError(f"{twice!r} is there twice in one object")
+        return found
+
+    try:
+        return json.loads(text, parse_float=Decimal, object_pairs_hook=unique)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def shown(value: object) -> str:

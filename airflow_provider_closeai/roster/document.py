@@ -7,18 +7,24 @@ import functools
 import gc
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from airflow_provider_closeai.client.errors import InvalidParameter
+from airflow_provider_closeai.provisioning.inputs import (
+    load_json as load_json,
+)  # of this room's readers, and of costs
 
 #: Where a value stands: names of fields and numbers of entries, from the top.
 Path = tuple[str | int, ...]
 _MOST_VALUES = 2_000_000  # a few lines of YAML anchors can stand for billions
 _TEXT = "tag:yaml.org,2002:str"
 _OCTAL = re.compile(r"[-+]?0\d")
+#: What an input method, or a copied page, leaves where YAML wants a plain sign.
+_LOOKALIKE = re.compile("[\u00a0\u3000\uff0c\uff1a\uff5b\uff5d\u201c\u201d]")
 
 
 class Document:
@@ -92,26 +98,6 @@ def _unreadable(name: str, line: int | None, problem: str) -> InvalidParameter:
     )
 
 
-def load_json(text: str) -> Any:
-    """
-    Read JSON; amounts are ``Decimal``.
-
-    :raises ValueError: it is none, or an object has a key twice.
-    """
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            twice = next(key for key, _ in pairs if [other for other, _ in pairs].count(key) > 1)
-            raise ValueError(f"{twice!r} is there twice in one object")
-        return found
-
-    try:
-        return json.loads(text, parse_float=Decimal, object_pairs_hook=unique)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
 def _parse_json(name: str, text: str) -> Document:
     try:
         tree = load_json(text)
@@ -149,12 +135,22 @@ def _compose(name: str, text: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "it cannot be parsed"
         line = None if mark is None else mark.line + 1
-        raise _unreadable(name, line, f"it is not YAML ({problem})") from None
+        raise _unreadable(name, line, f"it is not YAML ({problem}){_lookalike(text, line)}") from None
     except RecursionError:
         raise _unreadable(name, None, "it is nested too deeply") from None
     if root is None:
         raise _unreadable(name, None, "it is empty")
     return root
+
+
+def _lookalike(text: str, line: int | None) -> str:
+    """Say where a sign that only looks like one of YAML's stands, shortly before the parser gave up."""
+    until = len(text.splitlines()) if line is None else line
+    for number, each in list(enumerate(text.splitlines(), 1))[max(until - 3, 0) : until][::-1]:
+        if found := _LOOKALIKE.search(each):
+            sign = found.group()
+            return f"; line {number} has U+{ord(sign):04X} ({unicodedata.name(sign)}): is a plain one meant?"
+    return ""
 
 
 @contextlib.contextmanager

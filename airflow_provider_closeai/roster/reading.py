@@ -85,7 +85,10 @@ def _text_of(name: str, source: Any) -> str:
                 data = file.read()
         return str(data, "utf-8-sig") if isinstance(data, bytes) else str(data)
     except UnicodeDecodeError as error:
-        problem = f"it is not UTF-8 text (byte {error.start})"
+        raise InvalidParameter(
+            f"{name} cannot be read: it is not UTF-8 text (byte {error.start}). Nothing was changed. Save "
+            "it as UTF-8."
+        ) from None
     except AttributeError:
         raise InvalidParameter(
             f"roster: it is of type {type(source).__name__}. Give a path, a path object or a mapping. "
@@ -160,9 +163,11 @@ class _Reader:
         if "over_budget" not in item and own.get("budget") is None:
             own.pop("over_budget", None)  # a default for those that have a budget
 
+        def place(name: str) -> Path:
+            return path if name in item or name not in defaults else ("defaults",)
+
         def field(name: str, read: Callable[[Any], Any], default: Any = _REQUIRED) -> Any:
-            place = path if name in item or name not in defaults else ("defaults",)
-            return self._field(place, own, name, read, default)
+            return self._field(place(name), own, name, read, default)
 
         alias = field("alias", _alias)
         pricing = field("model_pricing", lambda value: _prices("model_pricing", value))
@@ -174,7 +179,7 @@ class _Reader:
             "budget": field("budget", _budget, None),
             "over_budget": field("over_budget", _prices_or_none, None),
             "expires": field("expires", lambda value: inputs.moment("expires", value), None),
-            "rotate": field("rotate", lambda value: self._rotation(path, value, count), None),
+            "rotate": field("rotate", lambda value: self._rotation(place("rotate"), value, count), None),
         }
         if entry["over_budget"] is not None and own.get("budget") is None:
             self._note((*path, "over_budget"), "is given without a budget: say from which cost on it counts.")
@@ -183,11 +188,17 @@ class _Reader:
         line = self._document.line(path) or 0
         return Entry(alias=alias, pricing=pricing, balance=balance, count=count, line=line, **entry)
 
-    def _rotation(self, path: Path, value: Any, count: int | None) -> Rotation:
-        found = _mapping(value)
-        self._known((*path, "rotate"), found, ROTATE_FIELDS)
-        options = {name: found[name] for name in ("every", "grace", "max_rotate") if name in found}
-        request = RotateRequest.parse("a", {"m": 1}, 1, count or 1, rotate_from=found.get("from"), **options)
+    def _rotation(self, path: Path, value: Any, count: int | None) -> Rotation | None:
+        found, path, before = _mapping(value), (*path, "rotate"), len(self.problems)
+        self._known(path, found, ROTATE_FIELDS)
+        every = self._field(path, found, "every", lambda value: inputs.span("every", value), None)
+        grace = self._field(path, found, "grace", lambda value: inputs.span("grace", value), None)
+        begins = self._field(path, found, "from", lambda value: inputs.moment("from", value), None)
+        if len(self.problems) > before:
+            return None
+        options = {"every": every, "grace": grace, "max_rotate": found.get("max_rotate")}
+        given = {name: option for name, option in options.items() if name in found}
+        request = RotateRequest.parse("a", {"m": 1}, 1, count or 1, rotate_from=begins, **given)
         return Rotation(
             every=request.every, grace=request.grace, max_rotate=request.max_rotate, begins=request.begins
         )

@@ -152,6 +152,8 @@ def test_json_a_mapping_text_and_other_stores_are_the_same(tmp_path: Path) -> No
             "{alias: a, rotate: {evry: 90d}}",
             "accounts[0].rotate.evry: is not a known field: did you mean 'every'?",
         ),
+        ("alias: a\n  rotate:\n    from: soon", "line 6, accounts[0].rotate.from: from is 'soon', which is"),
+        ("alias: a\n  rotate:\n    every: 1d\n    grace: 1y", "line 7, accounts[0].rotate.grace: grace is"),
         ("{alias: a, rotate: monthly}", "accounts[0].rotate: it is of type str: give a mapping"),
         ("{alias: a, team: NO}", "team is NO (for YAML the boolean False): write it in quotes"),
         (
@@ -192,7 +194,12 @@ def test_an_entry_that_is_wrong(tmp_path: Path, text: str, message: str) -> None
             "version: 1\naccounts: []\naccount: []",
             "line 3, account: is not a known field: did you mean 'accounts'?",
         ),
-        (b"\xff\xfe", "cannot be read: it is not UTF-8 text"),
+        (
+            b"\xff\xfe",
+            "cannot be read: it is not UTF-8 text (byte 0). Nothing was changed. Save it as UTF-8.",
+        ),
+        ("version\uff1a1\naccounts: []", "line 1 has U+FF1A (FULLWIDTH COLON): is a plain one meant?"),
+        ("version: 1\naccounts:\n-\u00a0alias: a\n  count: 1", "line 3 has U+00A0 (NO-BREAK SPACE)"),
     ],
 )
 def test_a_file_that_is_wrong(tmp_path: Path, text: str | bytes, message: str) -> None:
@@ -217,6 +224,10 @@ def test_all_problems_come_at_once(tmp_path: Path) -> None:
 def test_what_is_wrong_in_defaults_is_said_once(tmp_path: Path) -> None:
     text = "version: 1\ndefaults: {balance: -1, model_pricing: {m: 1}}\naccounts: [{alias: a}, {alias: b}]\n"
     assert problem(tmp_path, text).count("balance is -1") == 1
+    text = text.replace("balance: -1", "balance: 1, rotate: {from: soon}")
+    found = problem(tmp_path, text)
+    assert "line 2, defaults.rotate.from: from is 'soon'" in found
+    assert found.count("'soon'") == 1
 
 
 def test_anchors_and_merged_mappings(tmp_path: Path) -> None:

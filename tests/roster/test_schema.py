@@ -149,8 +149,9 @@ LISTS: list[Any] = [
     [{"model": "m", "pricing_factor": 1, "price": 1}],
     ["m"],
 ]
+UNSEEN = ("m\u200b", "a\u00a0b", "a\tb", "m\ufeff", "a\u200db", "\u00e9\u200d\u00e9")
 PRICES = [{}, *LISTS, '{"m": 1}', '[{"model": "m", "pricing_factor": 1}]', "m", "", None, 1, "{}", "[ ]"]
-PRICES += [{name: 1} for name in ("", " m", "m ", "a b", "模型")] + [{"m": each} for each in AMOUNTS]
+PRICES += [{name: 1} for name in ("", " m", "m ", "a b", "模型", *UNSEEN)] + [{"m": each} for each in AMOUNTS]
 SHARES = [*WHOLES, "10%", "100%", "0%", "101%", "0.5 %", "100.1%", "%", "-1%", "1e1%", "+5%", ".5%", "5.%"]
 SHARES += ["010%"]
 VALUES: dict[str, list[Any]] = {
