@@ -6,7 +6,7 @@ A call goes to the best base and, where its outcome allows, on to the next (:mod
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -85,9 +85,15 @@ class Caller:
             repeatable=call.repeatable,
             permit=permit,
         )
-        for step in retry.retrying(progress, self._clock):
-            step.retry_state.set_result(self._attempt(call, progress, query, body))
         attempts = progress.attempts
+        try:
+            for step in retry.retrying(progress, self._clock):
+                step.retry_state.set_result(self._attempt(call, progress, query, body))
+        except Exception as problem:  # of the permit, or of choosing a base: what was sent may still come
+            if not call.writes or not _may_be_executed(attempts):
+                raise
+            detail = f"not sent again ({type(problem).__name__})"
+            attempts.append(Attempt(base=attempts[-1].base, outcome=Outcome.NOT_SENT, detail=detail))
         if attempts[-1].outcome is Outcome.EXECUTED:
             return attempts
         if retry.is_doubted(attempts, progress.bases):
@@ -140,3 +146,7 @@ class Caller:
         refusing = dict.fromkeys(attempt.base for attempt in refusals)
         refuse_all = len(tried) == len(refusing) >= progress.bases
         return refuse_all and all(self._pool.is_healthy_now(base, progress.end) for base in refusing)
+
+
+def _may_be_executed(attempts: Sequence[Attempt]) -> bool:
+    return any(attempt.outcome is Outcome.UNKNOWN for attempt in attempts)

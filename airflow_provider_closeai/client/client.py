@@ -263,6 +263,10 @@ class CloseAIClient:
             if found is None or not by_alias[alias] <= {item.id for item in found}:
                 self._unproven_aliases.add(alias)  # deleted meanwhile, listed late, or missed
 
+    def doubt_filter(self, accounts: Iterable[SubAccount]) -> None:
+        """Of the aliases of accounts that the platform's filter hides, list all from now on."""
+        self._unproven_aliases |= {account.alias for account in accounts if account.alias}
+
     def believes_absent(self, alias: str) -> bool:
         """Whether that an alias has no accounts may be the platform's filter's word alone."""
         return self._may_filter(alias) and self._is_trusted(alias)

@@ -236,10 +236,11 @@ class CreateDecision:
         return self._listed is not None and not self._must_list and self._listed_at >= moment
 
     @property
-    def doubt(self) -> OutcomeUnknown | None:
+    def doubt(self) -> CloseAIError | None:
         """The failure of a post that no listing has settled yet."""
         is_open = self.believe_from is not None and self._confirm_until is None
-        return self._last_failure if is_open and isinstance(self._last_failure, OutcomeUnknown) else None
+        is_seen = isinstance(self._last_failure, Declined) and not self._must_list  # a no is looked into once
+        return self._last_failure if is_open and not is_seen else None
 
     @property
     def posted_nothing(self) -> bool:

@@ -21,19 +21,6 @@ from airflow_provider_closeai.client.errors import (
 
 log = logging.getLogger(__name__)
 
-#: What a call raises: it says nothing of the calls before it.
-OF_A_CALL = (
-    Declined,
-    DiscoveryError,
-    ListingUnstable,
-    NoHealthyBase,
-    NotSent,
-    OutcomeUnknown,
-    RateLimited,
-    Rejected,
-    RequestTimedOut,
-)
-
 
 class TooManyAccounts(CloseAIError):
     """More accounts of an alias exist than were asked for. None was deleted."""
@@ -97,6 +84,23 @@ class NotNoted(CloseAIError):
     """What must be noted before a post could not be noted, so the post was not sent."""
 
 
+#: What a call raises, or what keeps it from being sent: it says nothing of the calls before it.
+OF_A_CALL = (
+    AliasBusy,
+    Declined,
+    DiscoveryError,
+    ListingUnstable,
+    NoHealthyBase,
+    NotNoted,
+    NotSent,
+    OutcomeUnknown,
+    RateLimited,
+    Rejected,
+    RequestTimedOut,
+    SupervisorGone,
+)
+
+
 class ClockDisagrees(CloseAIError):
     """This machine's clock and the platform's differ: how old keys are is not known. Nothing was changed."""
 
@@ -147,13 +151,13 @@ def foremost(errors: Sequence[CloseAIError]) -> CloseAIError:
     return first
 
 
-def told(error: CloseAIError, done: str = "", doubt: OutcomeUnknown | None = None) -> CloseAIError:
+def told(error: CloseAIError, done: str = "", doubt: CloseAIError | None = None) -> CloseAIError:
     """
     Return the error of a task whose earlier calls did something, or may have: that nothing was changed is
     true of the last call alone.
 
     :param done: what they did, for instance ``ids [1, 2] were deleted``; empty: nothing.
-    :param doubt: why it is not known whether one of them was executed.
+    :param doubt: why it is not known whether one of them was executed, or a part of it.
     """
     if error is doubt:
         doubt = None

@@ -109,9 +109,9 @@ def read_until(
     end = clock.monotonic() + seconds
     pause = 0.2
     while True:
+        began = clock.monotonic()  # a reading shows no later state, however long it takes
         seen = read()
-        left = end - clock.monotonic()
-        if is_right(seen) or left <= 0:
+        if is_right(seen) or began >= end:
             return seen, is_right(seen)
-        clock.sleep(min(pause, left))
+        clock.sleep(min(pause, max(end - clock.monotonic(), 0.0)))
         pause = min(pause * 2, 5.0)

@@ -19,7 +19,7 @@ from airflow_provider_closeai.local_state.stores import Store
 from airflow_provider_closeai.provisioning.create import CreateDecision
 from airflow_provider_closeai.provisioning.errors import MissingAccounts, supervisor_gone, told
 from airflow_provider_closeai.provisioning.journal import CreateJournal, Limits
-from airflow_provider_closeai.provisioning.reading import read_until
+from airflow_provider_closeai.provisioning.reading import listed_again, read_until
 from airflow_provider_closeai.provisioning.requests import CreateRequest, RepriceRequest
 from airflow_provider_closeai.provisioning.runner.create_lock import CreateLock
 from airflow_provider_closeai.provisioning.runner.deployment_lock import MustLookAgain
@@ -129,10 +129,14 @@ class Creation:
     def give_up(self, error: CloseAIError) -> None:
         """End with an error, unless it is over."""
         if not self.is_over:
-            made = sorted(self.decision.created)
             self.cause = error
-            done = f"ids {format_ids(made)} of alias {self.request.alias!r} were created" if made else ""
-            self.error = told(error, done, self.decision.doubt)
+            self.error = told(error, self._done, self.decision.doubt)
+
+    @property
+    def _done(self) -> str:
+        """What was created, for a person."""
+        made = sorted(self.decision.created)
+        return f"ids {format_ids(made)} of alias {self.request.alias!r} were created" if made else ""
 
     def result(self) -> list[SubAccount] | CloseAIError:
         """Return the accounts, repriced where that is asked for, or what went wrong."""
@@ -144,7 +148,7 @@ class Creation:
             if self.request.if_exists == "update":
                 accounts |= {each.id: each for each in self._update(self.decision.kept(self._accounts))}
         except CloseAIError as error:
-            return error
+            return told(error, self._done)
         done = [accounts[key] for key in sorted(accounts)]
         self._log_result(done, repriced)
         return done
@@ -245,18 +249,16 @@ class Creation:
         request = self.request
         if not kept:
             return []
-        ids = {account.id for account in kept}
 
         def listed() -> list[SubAccount]:
-            alias = None if self.decision.doubts_filter else request.alias
-            return [each for each in self._client.iter_sub_accounts(alias=alias) if each.id in ids]
+            return listed_again(self._client, kept)
 
         def read() -> list[SubAccount]:
             seen, is_whole = read_until(
-                self._client, listed, lambda seen: len(seen) == len(ids), request.settle
+                self._client, listed, lambda seen: len(seen) == len(kept), request.settle
             )
             if not is_whole:
-                gone = sorted(ids - {account.id for account in seen})
+                gone = sorted({each.id for each in kept} - {account.id for account in seen})
                 raise MissingAccounts(
                     f"Sub-accounts {format_ids(gone)} of alias {request.alias!r} are not listed any more, "
                     "and their prices were not updated. Does another task delete them? A retry looks again.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from airflow_provider_closeai.client import failures
@@ -51,12 +51,23 @@ def delete(client: CloseAIClient, request: DeleteRequest, record: Record | None 
 class SentDeletions(Sent):
     """Accounts that a listing must not show any more."""
 
-    _left: Sequence[SubAccount] = ()
+    def __init__(self, client: CloseAIClient, accounts: Sequence[SubAccount], sending: _Sending) -> None:
+        super().__init__(accounts, locking.CONFIRM_WITHIN, sending.accepted, sending.doubt)
+        self._client = client
+        self._is_doubted = sending.is_doubted
+        self._left: Sequence[SubAccount] = ()
 
     def _shows(self, items: Sequence[Item]) -> bool:
-        listed = {item.id for item in items}
-        self._left = [account for account in self.accounts if account.id in listed]
+        self._left = self._listed(items)
+        if not self._left and self._is_doubted:  # the platform's filter alone is no proof then
+            self._is_doubted = False
+            self._left = self._listed(self._client.iter_listing())
+            self._client.doubt_filter(self._left)
         return not self._left
+
+    def _listed(self, items: Iterable[Item]) -> list[SubAccount]:
+        listed = {item.id for item in items}
+        return [account for account in self.accounts if account.id in listed]
 
     def _conclude(self) -> list[SubAccount]:
         if not self.is_shown:
@@ -96,7 +107,7 @@ def send_deletions(
         sending.send(batches(accounts, request))
     except CloseAIError as error:
         raise told(error, sending.accepted, sending.doubt) from None
-    return SentDeletions(accounts, locking.CONFIRM_WITHIN, sending.accepted, sending.doubt)
+    return SentDeletions(client, accounts, sending)
 
 
 class _Sending:
@@ -104,7 +115,8 @@ class _Sending:
 
     def __init__(self, client: CloseAIClient) -> None:
         self._client = client
-        self.doubt: OutcomeUnknown | None = None  # it is open whether all were executed
+        self.doubt: CloseAIError | None = None  # it is open whether all were executed
+        self.is_doubted = False  # not all were simply accepted
         self._done: list[SubAccount] = []
 
     @property
@@ -121,6 +133,8 @@ class _Sending:
         while todo:
             refused = [(batch, error) for batch in todo if (error := self._refusal(batch)) is not None]
             left = self._left_of([batch for batch, _ in refused])
+            if not isinstance(self.doubt, OutcomeUnknown):
+                self.doubt = None
             todo = []
             for (batch, error), there in zip(refused, left, strict=True):
                 if len(there) == len(batch):
@@ -137,10 +151,11 @@ class _Sending:
             self._client.delete(batch)
         except OutcomeUnknown as error:
             log.warning("%s Reading back shows whether it was.", error)
-            self.doubt = error
+            self.doubt, self.is_doubted = error, True
         except (Rejected, Declined) as error:
             if error.status in (401, 403):
                 raise about(f"Sub-accounts {ids_of(batch)} are not deleted", error) from None
+            self.doubt, self.is_doubted = self.doubt or error, True
             return error
         else:
             self._done += batch

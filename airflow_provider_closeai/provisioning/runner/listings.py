@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import CloseAIError, OutcomeUnknown
+from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import Item, SubAccount, UnreadableItem
 from airflow_provider_closeai.provisioning.errors import told
 
@@ -60,7 +60,7 @@ class Sent(abc.ABC):
         accounts: Sequence[SubAccount],
         seconds: float,
         done: str = "",
-        doubt: OutcomeUnknown | None = None,
+        doubt: CloseAIError | None = None,
     ) -> None:
         self.accounts, self.seconds, self._done, self._doubt = list(accounts), seconds, done, doubt
         self.is_shown = not accounts
@@ -177,18 +177,19 @@ class Listings:
     def read_back(self) -> None:
         """Read until each change that was sent is shown, or its time is over."""
         clock = self._client.clock
-        began, pause = clock.monotonic(), _FIRST_PAUSE
+        first, pause = clock.monotonic(), _FIRST_PAUSE
         while self._sent:
             try:
-                self._list(())
+                listing = self._list(())
             except CloseAIError as error:
                 for sent in self._sent:
                     sent.give_up(error)
                 return
-            left = began - clock.monotonic()
-            self._sent = [sent for sent in self._sent if left + sent.seconds > 0]
+            # A listing shows no later state than that of its beginning, however long it takes.
+            self._sent = [sent for sent in self._sent if listing.began < first + sent.seconds]
             if self._sent:
-                clock.sleep(min(pause, left + max(sent.seconds for sent in self._sent)))
+                left = first + max(sent.seconds for sent in self._sent) - clock.monotonic()
+                clock.sleep(min(pause, max(left, 0.0)))
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
 

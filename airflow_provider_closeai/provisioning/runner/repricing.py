@@ -7,6 +7,8 @@ import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 
+import msgspec
+
 from airflow_provider_closeai.client import failures
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown, Rejected
@@ -72,7 +74,7 @@ def reprice_listed(
     shared = names_to_lock_with(client, names)
     with _pricing(client) as journal:
         lock = None if shared is None else PriceLock(client, shared)
-        accounts, plan = _Repricing(client, read, decide, journal, lock).plan()
+        accounts, plan = _Repricing(client, read, decide, journal, lock, Outcome()).plan()
     log_changes(plan, dry_run=True)
     log.info("%s", closing_line(accounts, len(plan.changing), dry_run=True))
     return plan.as_planned(accounts)
@@ -85,24 +87,23 @@ def sent_prices(
     """Send prices. No other task changes any, as long as a listing may not show these yet."""
     shared = names_to_lock_with(client, names)
     with _pricing(client) as journal:
-        changed = lost = 0
+        lost, outcome = 0, Outcome()
         while lost < MOST_LOST:
             # A lock of its own for each round: what this run sent in the last one may come late, too.
             lock = None if shared is None else PriceLock(client, shared)
-            repricing = _Repricing(client, read, decide, journal, lock)
+            repricing = _Repricing(client, read, decide, journal, lock, outcome)
             try:
-                sent = repricing.send(changed)
+                sent = repricing.send()
                 if sent.is_last:
                     yield sent
                     return
                 read_back(client, sent)
-                changed = sent.changed
             except MustLookAgain:
                 lost += 1
                 log.info("Another host may have changed prices meanwhile: reading them again.")
             finally:
                 repricing.release()
-        raise too_busy("update")
+        raise told(too_busy("update"), outcome.done, outcome.doubt)
 
 
 @contextlib.contextmanager
@@ -114,6 +115,24 @@ def _pricing(client: CloseAIClient) -> Iterator[PriceJournal]:
         yield PriceJournal(FileStore(note), limits, client.clock)
 
 
+class Outcome(msgspec.Struct):
+    """
+    What came of a repricing by now.
+
+    :param accepted: ids whose new prices the platform accepted.
+    :param doubt: why it is open whether all were set.
+    """
+
+    accepted: list[int] = []
+    doubt: OutcomeUnknown | None = None
+
+    @property
+    def done(self) -> str:
+        """What was accepted, for a person."""
+        ids = format_ids(self.accepted)
+        return f"the platform accepted new prices for ids {ids}" if self.accepted else ""
+
+
 class SentPrices(Sent):
     """
     Prices that a listing must show.
@@ -121,25 +140,21 @@ class SentPrices(Sent):
     :param round_of: the round in which they were sent.
     :param selected: all accounts that were read.
     :param plan: what was sent of them.
-    :param changed: how many accounts were changed by now.
     :param is_last: whether that was all.
     """
 
     def __init__(
-        self,
-        round_of: _Repricing,
-        selected: Sequence[SubAccount],
-        plan: RepricePlan,
-        changed: int,
-        is_last: bool,
+        self, round_of: _Repricing, selected: Sequence[SubAccount], plan: RepricePlan, is_last: bool
     ) -> None:
-        doubt = round_of.doubt
+        outcome = round_of.outcome
+        doubt: CloseAIError | None = outcome.doubt
         seconds = locking.CONFIRM_WITHIN + (0.0 if doubt is None else round_of.max_late)
+        declined = (error for _, error in round_of.refused if isinstance(error, Declined))
+        doubt = doubt or next(declined, None)  # it may be done in part
         self._refused = {each for batch, _ in round_of.refused for each in batch.ids}
         is_refused = self._refused.issuperset(each.id for each in plan.changing)  # a no is looked into once
-        super().__init__(plan.changing, 0.0 if is_refused else seconds, round_of.done, doubt)
-        self._round, self._selected, self._plan = round_of, selected, plan
-        self.changed, self.is_last = changed, is_last
+        super().__init__(plan.changing, 0.0 if is_refused else seconds, outcome.done, doubt)
+        self._round, self._selected, self._plan, self.is_last = round_of, selected, plan, is_last
         self._listed: list[SubAccount] = []
         #: The accounts that have the right prices, as they were listed last.
         self.confirmed: list[SubAccount] = []
@@ -160,7 +175,8 @@ class SentPrices(Sent):
         self.confirmed = [listed.get(each.id, each) for each in self._selected if each.id not in missing]
         self._round.conclude(self._plan, missing)
         if self.is_last:
-            log.info("%s", closing_line(self.confirmed, self.changed, dry_run=False))
+            changed = len(set(self._round.outcome.accepted))
+            log.info("%s", closing_line(self.confirmed, changed, dry_run=False))
         return self.confirmed
 
 
@@ -168,15 +184,20 @@ class _Repricing:
     """One round of a repricing."""
 
     def __init__(
-        self, client: CloseAIClient, read: Read, decide: Decide, journal: PriceJournal, lock: PriceLock | None
+        self,
+        client: CloseAIClient,
+        read: Read,
+        decide: Decide,
+        journal: PriceJournal,
+        lock: PriceLock | None,
+        outcome: Outcome,
     ) -> None:
         self._client = client
         self._read = read
         self._decide = decide
         self._journal = journal
         self._lock = lock
-        self.doubt: OutcomeUnknown | None = None  # it is open whether all were set
-        self.done = ""  # what was accepted, for a person
+        self.outcome = outcome
         self.refused: list[tuple[Batch, CloseAIError]] = []
         self.max_late = client.config.max_late
         self._may_come: set[int] = set()  # whose prices a late attempt may set once more
@@ -186,21 +207,21 @@ class _Repricing:
         accounts = self._read_current()
         return accounts, self._decide(accounts)
 
-    def send(self, changed: int) -> SentPrices:
-        """
-        Send what is different, as far as it can be claimed at a time.
-
-        :param changed: how many accounts earlier rounds changed.
-        """
-        accounts, plan = self.plan()
-        is_last = True
-        failures.require_keys(plan.changing)
-        if plan.changing and self._lock is not None:
-            accounts, plan, is_last = self._claimed(self._lock, plan)
-        self._client.prove_filter(plan.changing)
-        log_changes(plan, dry_run=False)
-        self._send(plan)
-        return SentPrices(self, accounts, plan, changed + len(plan.changing), is_last)
+    def send(self) -> SentPrices:
+        """Send what is different, as far as it can be claimed at a time."""
+        try:
+            accounts, plan = self.plan()
+            is_last = True
+            failures.require_keys(plan.changing)
+            if plan.changing and self._lock is not None:
+                accounts, plan, is_last = self._claimed(self._lock, plan)
+            self._client.prove_filter(plan.changing)
+            self.outcome.doubt = None  # of an earlier round: the listing has answered it
+            log_changes(plan, dry_run=False)
+            self._send(plan)
+        except CloseAIError as error:
+            raise told(error, self.outcome.done, self.outcome.doubt) from None
+        return SentPrices(self, accounts, plan, is_last)
 
     def keep(self) -> None:
         """Say that this run lives."""
@@ -247,23 +268,21 @@ class _Repricing:
         Send the changes. An outcome that stays unknown is left to the reading back; what the platform refuses
         of one batch does not stop the others.
         """
-        accepted: list[int] = []
         for batch in plan.batches:
             permit = _Permit(self._journal, batch, self._lock, self._client.clock)
             try:
                 may_come = self._client.update(batch.accounts, batch.alias, batch.pricing, permit)
-                accepted += batch.ids
-                self.done = f"the platform accepted new prices for ids {format_ids(accepted)}"
+                self.outcome.accepted += batch.ids
             except OutcomeUnknown as error:
                 log.warning("%s Reading back shows whether it was.", error)
-                self.doubt, may_come = error, True
+                self.outcome.doubt, may_come = error, True
             except CloseAIError as error:
                 if not isinstance(error, Declined):  # it was not executed
                     self._journal.forget(batch.ids)
                     if self._lock is not None:
                         self._lock.not_sent(batch)
                     if type(error) is not Rejected:  # it would go wrong for the others, too
-                        raise told(error, self.done, self.doubt) from None
+                        raise
                 self.refused.append((batch, error))
                 continue
             if may_come:
@@ -282,18 +301,21 @@ class _Repricing:
                 self._journal.note(batch.ids, batch.pricing, shown=True, may_come=may_come)
                 if self._lock is not None:
                     self._lock.shown(batch, is_final=not may_come)
+        known = {*self.outcome.accepted, *missing}
+        self.outcome.accepted += [each.id for each in plan.changing if each.id not in known]
         if not missing:
             return
-        self._journal.forget(missing)  # what was not seen for so long is not on its way
+        # What was not seen for so long is not on its way; where all was answered it was not waited for.
+        self._journal.forget(missing if self.outcome.doubt is not None else missing - self._may_come)
         refused = [(batch, error) for batch, error in self.refused if not missing.isdisjoint(batch.ids)]
         unseen = sorted(missing.difference(*(batch.ids for batch, _ in refused)))
         problems = [
-            told(about(f"Alias {batch.alias!r}, ids {format_ids(batch.ids)}", error), self.done)
+            told(about(f"Alias {batch.alias!r}, ids {format_ids(batch.ids)}", error), self.outcome.done)
             for batch, error in refused
         ]
-        if unseen and self.doubt is not None:
+        if unseen and self.outcome.doubt is not None:
             what = f"The listing does not show the new prices for the sub-accounts {format_ids(unseen)}"
-            problems.append(about(what, self.doubt))
+            problems.append(about(what, self.outcome.doubt))
         elif unseen:
             problems.append(
                 NotConfirmed(
