@@ -43,6 +43,8 @@ _UNSEEN = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
 # Letters and marks that show nothing: fillers, joiners, the blank of Braille, variation selectors.
 _BLANK = re.compile(r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0]")
 _SPACES = " \u3000"
+_QUOTES = set("\u201c\u201d\u2018\u2019")  # as an input method, or a word processor, writes them
+_KEY = re.compile(r"\s*sk-[A-Za-z0-9]{20,}\s*")
 # Format characters that do what they are for: joiners between two letters or pictures that are not ASCII,
 # tags behind a black flag (the flag of Scotland), the choice between looks of a picture or of a letter.
 _JOINED = re.compile(
@@ -56,9 +58,9 @@ _TEXT_CURE = (
 )
 
 
-def pricing(value: object) -> dict[str, Decimal]:
+def pricing(value: object, name: str = "model_pricing") -> dict[str, Decimal]:
     """Read ``{"gpt-4": 1, "gpt-4o": "1.5"}``, or the API's list of dicts, as factor by model."""
-    value = from_json("model_pricing", value)
+    value = from_json(name, value)
     if isinstance(value, Mapping):
         entries: Iterable[Any] = [
             {"model": model, "pricing_factor": factor} for model, factor in value.items()
@@ -66,48 +68,48 @@ def pricing(value: object) -> dict[str, Decimal]:
     elif isinstance(value, Iterable) and not isinstance(value, str | bytes):
         entries = value
     else:
-        raise bad("model_pricing", "is neither an object nor a list", 'give {"gpt-4": 1}')
+        raise bad(name, "is neither an object nor a list", 'give {"gpt-4": 1}')
     factors: dict[str, Decimal] = {}
     for entry in entries:
-        model, factor = _entry(entry)
+        model, factor = _entry(entry, name)
         if model in factors:
-            raise bad("model_pricing", f"names {model!r} twice", "name each model once")
+            raise bad(name, f"names {model!r} twice", "name each model once")
         factors[model] = factor
     if not factors:
         raise bad(
-            "model_pricing",
+            name,
             "is empty, and a model that is not listed has no permission",
             'name the models, for instance {"gpt-4": 1}',
         )
     return factors
 
 
-def _entry(entry: object) -> tuple[str, Decimal]:
+def _entry(entry: object, name: str) -> tuple[str, Decimal]:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("model"), str):
-        raise bad("model_pricing", "has an entry without a model's name", 'give {"model": "gpt-4", ...}')
+        raise bad(name, "has an entry without a model's name", 'give {"model": "gpt-4", ...}')
     model = str.__str__(entry["model"])
     if not model or model != model.strip():
-        raise bad("model_pricing", f"names the model {model!r}", "give its name without spaces around it")
+        raise bad(name, f"names the model {model!r}", "give its name without spaces around it")
     if "{{" in model or "{%" in model:
         cure = 'write it as a value: [{"model": "{{ ... }}", "pricing_factor": 1}]'
-        raise bad("model_pricing", f"names the model {model!r}, and names are not rendered", cure)
-    encodable("model_pricing", model, "give the model's exact name")
-    readable("a model of model_pricing", model, "write its name again: it may have been copied from a page")
+        raise bad(name, f"names the model {model!r}, and names are not rendered", cure)
+    encodable(name, model, "give the model's exact name")
+    readable(f"a model of {name}", model, "write its name again: it may have been copied from a page")
     unknown = sorted(set(entry) - _ENTRY_FIELDS, key=str)
     if unknown:
-        raise bad("model_pricing", f"has the unknown field {unknown[0]!r} for {model!r}", "leave it out")
+        raise bad(name, f"has the unknown field {unknown[0]!r} for {model!r}", "leave it out")
     if entry.get("pricing_factor") is not None:
-        return model, _factor(f"model_pricing[{model!r}]", entry["pricing_factor"])
+        return model, _factor(f"{name}[{model!r}]", entry["pricing_factor"])
     if entry.get("auto_following") is True:
         message = (
-            f"model_pricing[{model!r}]: auto_following and the prices beside it are dead; taken as "
+            f"{name}[{model!r}]: auto_following and the prices beside it are dead; taken as "
             "pricing_factor 1, as the platform did. Write pricing_factor instead."
         )
         warnings.warn(message, DeprecationWarning, stacklevel=4)
         log.warning(message)
         return model, Decimal(1)
     raise bad(
-        f"model_pricing[{model!r}]",
+        f"{name}[{model!r}]",
         "has no pricing_factor (prompt_price and completion_price are dead, and the platform does not "
         "convert them)",
         "give a pricing_factor, for instance 1",
@@ -251,6 +253,8 @@ def alias_text(value: object) -> str:
             "(render_template_as_native_obj), text that looks like a number becomes one: put quotes inside "
             "the template, as in '\"{{ params.alias }}\"'",
         )
+    if _KEY.fullmatch(value):  # an alias stands in addresses, logs and results
+        raise bad("alias", "has the form of a key", "give the accounts' exact alias, or select by sks")
     return encodable("alias", str.__str__(value), "give the accounts' exact alias")
 
 
@@ -295,7 +299,9 @@ def new_alias(value: object) -> str:
 
 
 def readable(name: str, text: str, cure: str) -> None:
-    """Refuse text that holds what a reader cannot see, or takes for another space."""
+    """Refuse text that holds what a reader cannot see, or takes for another space, or for plain quotes."""
+    if {text[:1], text[-1:]} <= _QUOTES:
+        raise bad(name, f"is {text!r}, in typographic quotes", "write plain quotes around it, or none")
     for character in _JOINED.sub("", text):
         category = unicodedata.category(character)
         if category in _UNSEEN or _BLANK.match(character) or (category == "Zs" and character not in _SPACES):

@@ -334,4 +334,4 @@ def _prices(name: str, value: Any) -> Pricing:
     for model, factor in factors:
         if isinstance(factor, Ambiguous):
             raise bad(f"{name}[{model!r}]", f"is {factor!r}", "give a plain number, such as 1 or 0.5")
-    return {model: _plain(factor) for model, factor in inputs.pricing(value).items()}
+    return {model: _plain(factor) for model, factor in inputs.pricing(value, name).items()}

@@ -399,6 +399,11 @@ def test_new_aliases_that_people_read_are_taken(alias: str) -> None:
         ({"alias": "a\u2800"}, "U+2800"),
         ({"alias": "a\ue000"}, "U+E000"),
         ({"model_pricing": {"a": "1e59", "b": 10**61}}, "at most 60 digits"),
+        ({"alias": "\u201ca\u201d"}, "in typographic quotes: write plain quotes around it, or none"),
+        (
+            {"alias": "sk-" + "aB3" * 8},
+            "has the form of a key: give the accounts' exact alias, or select by sks",
+        ),
         ({"model_pricing": '{"a": 1, "a": 2}'}, "'a' is there twice in one object"),
         ({"model_pricing": {"gpt-4\u200b": 1}}, "with U+200B (ZERO WIDTH SPACE) inside"),
         ({"balance": 1e-61}, "at most 60 digits"),

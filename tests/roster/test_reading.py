@@ -141,6 +141,7 @@ def test_json_a_mapping_text_and_other_stores_are_the_same(tmp_path: Path) -> No
             "{alias: a, model_pricing: {m: yes}}",
             "model_pricing['m'] is yes (for YAML the boolean True): give a",
         ),
+        ("{alias: a, budget: 1, over_budget: {m: x}}", "over_budget['m'] is text, and not a number"),
         ("{alias: a, budget: 1, over_budget: nothing}", "over_budget is text: name the models"),
         ("{alias: a, over_budget: {m: 1}}", "is given without a budget: say from which cost on it counts"),
         ("{alias: a, expires: 2027-01-01T00:00:00}", "not a moment: give a datetime with a time zone"),

@@ -149,7 +149,17 @@ LISTS: list[Any] = [
     [{"model": "m", "pricing_factor": 1, "price": 1}],
     ["m"],
 ]
-UNSEEN = ("m\u200b", "a\u00a0b", "a\tb", "m\ufeff", "a\u200db", "\u00e9\u200d\u00e9")
+UNSEEN = (
+    "m\u200b",
+    "a\u00a0b",
+    "a\tb",
+    "m\ufeff",
+    "a\u200db",
+    "\u00e9\u200d\u00e9",
+    "\u201cm\u201d",
+    "\u201d",
+    "m\u2019",
+)
 PRICES = [{}, *LISTS, '{"m": 1}', '[{"model": "m", "pricing_factor": 1}]', "m", "", None, 1, "{}", "[ ]"]
 PRICES += [{name: 1} for name in ("", " m", "m ", "a b", "模型", *UNSEEN)] + [{"m": each} for each in AMOUNTS]
 SHARES = [*WHOLES, "10%", "100%", "0%", "101%", "0.5 %", "100.1%", "%", "-1%", "1e1%", "+5%", ".5%", "5.%"]
@@ -171,6 +181,10 @@ VALUES: dict[str, list[Any]] = {
         "\u00e9\u200db",
         "\u00e9\u200d\u00e9",
         "\u00e9\u200d",
+        "\u201ca\u201d",
+        "\u2018a b\u2019",
+        "a\u201d",
+        "\u201c",
         7,
         None,
         [],
