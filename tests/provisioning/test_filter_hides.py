@@ -10,7 +10,7 @@ from support import Asked, fixed_client, item, jumping_clock, platform
 
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.provisioning import runner
-from airflow_provider_closeai.provisioning.requests import DeleteRequest, RepriceRequest
+from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RepriceRequest
 
 NOT_DONE: list[tuple[int, Any]] = [(502, b""), (400, {"message": "no such key"}), (200, {"success": True})]
 Item = dict[str, Any]
@@ -111,3 +111,39 @@ def test_an_alias_that_the_filter_does_not_find_is_not_taken_for_absent() -> Non
         assert after.pricing == {"gpt-4": 5}
         assert [each.id for each in runner.delete(client, DeleteRequest.parse(alias="Team-A"))] == [1]
         assert there.ids == [2]
+
+
+def test_a_deletion_in_doubt_is_not_believed_of_another_bases_filter() -> None:
+    items, is_dead = [item(1, "Team-A"), item(2, "Team-A")], False
+
+    def listed(asked: Asked, is_found: bool) -> tuple[int, Any]:
+        found = items if is_found or "alias" not in asked.query else []
+        return 200, {"items": found, "total": len(found), "page": 1, "pageSize": 500}
+
+    def first(asked: Asked) -> tuple[int, Any]:  # dies with the deletion
+        nonlocal is_dead
+        is_dead = is_dead or asked.method == "DELETE"
+        return (502, b"") if is_dead else listed(asked, is_found=True)
+
+    def second(asked: Asked) -> tuple[int, Any]:
+        return listed(asked, is_found=False) if asked.method == "GET" else (502, b"")
+
+    with platform(first) as (one, _), platform(second) as (two, _):
+        client = fixed_client(one, two, clock=jumping_clock(), max_attempts=2)
+        with pytest.raises(CloseAIError, match=r"\[1, 2\] are still listed"):
+            runner.delete(client, DeleteRequest.parse(alias="Team-A"))
+
+
+def test_prices_of_accounts_that_only_a_listing_of_all_shows() -> None:
+    there = Platform(
+        item(1, "Team-A", model_pricing=[]), item(2, "\u4e2d\u6587"), finds=lambda wanted, each: False
+    )
+    requests = [
+        CreateRequest.parse(alias, {"gpt-4": 5}, 1, if_exists="update")
+        for alias in ("Team-A", "\u4e2d\u6587")
+    ]
+    with platform(there) as (origin, _):
+        results = runner.create_all(fixed_client(origin, clock=jumping_clock()), requests)
+    assert [[each.pricing for each in result] for result in results if isinstance(result, list)] == [
+        [{"gpt-4": 5}], [{"gpt-4": 5}]
+    ]  # fmt: skip

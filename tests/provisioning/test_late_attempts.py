@@ -13,6 +13,7 @@ from support import Asked, fixed_client, item, jumping_clock, platform
 from airflow_provider_closeai.client.errors import CloseAIError, Declined
 from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning import runner
+from airflow_provider_closeai.provisioning.errors import NotConfirmed
 from airflow_provider_closeai.provisioning.requests import RepriceRequest
 
 LATE = 55.0  # seconds: below ``max_late``
@@ -116,3 +117,64 @@ def test_a_batch_that_is_declined_makes_nobody_forget_the_one_before_it() -> Non
             merge(fixed_client(origin, clock=clock), "m2", ids=[1, 2])
         merge(fixed_client(origin, clock=clock), "m3")
         assert there.models() == {"gpt-4", "m2", "m3"}
+
+
+class FailsOnce(Names):
+    """A store that fails the first time that it is asked while something is to come."""
+
+    def __init__(self, there: Platform) -> None:
+        super().__init__()
+        self._there, self._has_failed = there, False
+
+    def _call(self) -> None:
+        super()._call()
+        if self._there.to_come and not self._has_failed:
+            self._has_failed = True
+            raise OSError("down")
+
+
+def test_a_store_that_fails_before_the_second_attempt() -> None:
+    clock = jumping_clock()
+    there = Platform(clock, ["late"])
+    names = FailsOnce(there)
+    with platform(there) as (origin, _):
+        with contextlib.suppress(CloseAIError):
+            merge(fixed_client(origin, clock=clock, max_late=60), "m2", names)
+        merge(fixed_client(origin, clock=clock, max_late=60), "m3", names)
+        clock.sleep(120)
+        assert there.models() >= {"gpt-4", "m3"}
+
+
+def test_prices_that_somebody_set_by_hand_before_they_were_read_back() -> None:
+    clock = jumping_clock()
+    there = Platform(clock, ["late", "served"])
+    by_hand = [{"model": "gpt-4", "pricing_factor": 1}, {"model": "by hand", "pricing_factor": 1}]
+
+    def answer(asked: Asked) -> Any:
+        answered = there(asked)
+        if asked.method == "POST" and there.to_come and not there.answers:
+            there.set_prices(by_hand)
+        return answered
+
+    with platform(answer) as (origin, _):
+        with pytest.raises(NotConfirmed):
+            merge(fixed_client(origin, clock=clock, max_late=60), "m2")
+        assert there.to_come
+        merge(fixed_client(origin, clock=clock, max_late=60), "m3")
+        clock.sleep(120)
+        assert there.models() >= {"gpt-4", "m3"}
+
+
+def test_a_reading_that_takes_long_shows_what_was_so_when_it_began() -> None:
+    clock = jumping_clock()
+    there = Platform(clock, [], lag=3)
+
+    def answer(asked: Asked) -> Any:
+        answered = there(asked)
+        if asked.method == "GET" and len(there.shown) > 1:
+            clock.sleep(31)
+        return answered
+
+    with platform(answer) as (origin, _):
+        merge(fixed_client(origin, clock=clock), "m2")
+        assert there.models() == {"gpt-4", "m2"}

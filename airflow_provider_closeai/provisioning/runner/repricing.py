@@ -147,13 +147,10 @@ class SentPrices(Sent):
         self, round_of: _Repricing, selected: Sequence[SubAccount], plan: RepricePlan, is_last: bool
     ) -> None:
         outcome = round_of.outcome
-        doubt: CloseAIError | None = outcome.doubt
-        seconds = locking.CONFIRM_WITHIN + (0.0 if doubt is None else round_of.max_late)
-        declined = (error for _, error in round_of.refused if isinstance(error, Declined))
-        doubt = doubt or next(declined, None)  # it may be done in part
+        seconds = locking.CONFIRM_WITHIN + (0.0 if outcome.doubt is None else round_of.max_late)
         self._refused = {each for batch, _ in round_of.refused for each in batch.ids}
         is_refused = self._refused.issuperset(each.id for each in plan.changing)  # a no is looked into once
-        super().__init__(plan.changing, 0.0 if is_refused else seconds, outcome.done, doubt)
+        super().__init__(plan.changing, 0.0 if is_refused else seconds, outcome.done, round_of.doubt)
         self._round, self._selected, self._plan, self.is_last = round_of, selected, plan, is_last
         self._listed: list[SubAccount] = []
         #: The accounts that have the right prices, as they were listed last.
@@ -202,6 +199,12 @@ class _Repricing:
         self.max_late = client.config.max_late
         self._may_come: set[int] = set()  # whose prices a late attempt may set once more
 
+    @property
+    def doubt(self) -> CloseAIError | None:
+        """Why it is open whether all were set; what was declined may be done in part."""
+        declined = (error for _, error in self.refused if isinstance(error, Declined))
+        return self.outcome.doubt or next(declined, None)
+
     def plan(self) -> tuple[list[SubAccount], RepricePlan]:
         """Read the accounts, and decide what to change."""
         accounts = self._read_current()
@@ -220,7 +223,7 @@ class _Repricing:
             log_changes(plan, dry_run=False)
             self._send(plan)
         except CloseAIError as error:
-            raise told(error, self.outcome.done, self.outcome.doubt) from None
+            raise told(error, self.outcome.done, self.doubt) from None
         return SentPrices(self, accounts, plan, is_last)
 
     def keep(self) -> None:
