@@ -120,17 +120,17 @@ def test_a_batch_that_is_declined_makes_nobody_forget_the_one_before_it() -> Non
 
 
 class FailsOnce(Names):
-    """A store that fails the first time that it is asked while something is to come."""
+    """A store that cannot be listed once, while something is to come."""
 
     def __init__(self, there: Platform) -> None:
         super().__init__()
         self._there, self._has_failed = there, False
 
-    def _call(self) -> None:
-        super()._call()
+    def list(self, prefix: str) -> Sequence[str]:
         if self._there.to_come and not self._has_failed:
             self._has_failed = True
             raise OSError("down")
+        return super().list(prefix)
 
 
 def test_a_store_that_fails_before_the_second_attempt() -> None:

@@ -1,4 +1,4 @@
-"""An error tells what the task did before, or may have done: "nothing was changed" is of the last call alone."""
+"""An error tells what the task did before, or may have done: its last call is not all of it."""
 
 from __future__ import annotations
 
