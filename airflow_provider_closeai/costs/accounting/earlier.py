@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 import msgspec
 
-from airflow_provider_closeai.costs.accounting.booked import Adjustment, Closing, aliases_of
 from airflow_provider_closeai.costs.accounting.money import ZERO, total
 from airflow_provider_closeai.costs.accounting.months import Month
-from airflow_provider_closeai.costs.accounting.owners import Owners, Rule
 from airflow_provider_closeai.costs.accounting.report_model import Report
-from airflow_provider_closeai.costs.accounting.shares import Owner, Share, allocate, shares_from
 
 _DAY = timedelta(days=1)
 
@@ -116,45 +113,8 @@ def earlier_of(
     return Earlier(last, of_year, without, warnings if before.name in unusable else (), began)
 
 
-def month_as_closed(
-    month: Month, closing: Closing, adjustments: Sequence[Adjustment], rules: Sequence[Rule]
-) -> EarlierMonth:
-    """
-    Return a closed month: its figures and what was appended to them, as certain as they were then.
-
-    Its observations are not read again: a doubt that is younger is in the month's own report.
-
-    :param rules: who pays for an account that was not there when it was closed.
-    """
-    owners, in_doubt = Owners(rules), closing.in_doubt(adjustments)
-    lines = {number: [cost.amount] for number, cost in closing.accounts.items()}
-    payers = {number: (cost.owner, shares_from(cost.shares)) for number, cost in closing.accounts.items()}
-    for number, alias in aliases_of(adjustments).items():
-        rule = owners.rule_of(number, alias)
-        payers.setdefault(number, (rule.owner, rule.shares))
-    for line in adjustments:
-        lines.setdefault(line.sub_account_id, []).append(line.amount)
-    amounts: defaultdict[str, list[Decimal]] = defaultdict(list)
-    uncertain: set[str] = set()
-    for number, found in lines.items():
-        for team, amount in _by_team(*payers[number], total(found)):
-            amounts[team].append(amount)
-            if number in in_doubt:
-                uncertain.add(team)
-    by_team = {team: total(found) for team, found in amounts.items()}
-    return EarlierMonth(month, closing.status, by_team, frozenset(uncertain))
-
-
-def _by_team(owner: Owner, shares: Sequence[Share], amount: Decimal) -> Iterator[tuple[str, Decimal]]:
-    if not shares:
-        yield owner.team, amount
-        return
-    for share, part in zip(shares, allocate(amount, shares), strict=True):
-        yield share.owner.team, part
-
-
-def month_as_computed(report: Report) -> EarlierMonth:
-    """Return a month that is not closed."""
+def month_of_report(report: Report) -> EarlierMonth:
+    """Return a month as others are compared with it."""
     amounts: defaultdict[str, list[Decimal]] = defaultdict(list)
     for line in report.owners:
         amounts[line.owner.team].append(line.month_to_date)

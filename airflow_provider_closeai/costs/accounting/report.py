@@ -20,7 +20,7 @@ from airflow_provider_closeai.costs.accounting.booked import (
 from airflow_provider_closeai.costs.accounting.doubts import doubts
 from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
 from airflow_provider_closeai.costs.accounting.money import ESTIMATE, EXACT, ZERO, total_known
-from airflow_provider_closeai.costs.accounting.months import format_ids, minutes
+from airflow_provider_closeai.costs.accounting.months import Month, format_ids, minutes
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.accounting.owners import UNALLOCATED, Owners, Rule
 from airflow_provider_closeai.costs.accounting.parts import parts_of
@@ -108,6 +108,22 @@ def build_report(
                 "Who paid when it was closed stands."
             )
     return report
+
+
+def report_as_closed(
+    month: Month, closing: Closing, adjustments: Sequence[Adjustment], owners: Sequence[Rule], currency: str
+) -> Report:
+    """
+    Build a closed month's report of what was booked alone, as certain as it was then.
+
+    Its observations are not read again: a doubt that is younger is in the month's own report.
+
+    :param owners: who pays for an account that was not there when it was closed.
+    """
+    history = History(month=month, snapshots=[closing.at])
+    return build_report(
+        history, now=closing.at, currency=currency, closing=closing, adjustments=adjustments, owners=owners
+    )
 
 
 def _accounts(

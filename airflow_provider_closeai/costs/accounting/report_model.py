@@ -149,7 +149,15 @@ class AccountCosts(Amounts, kw_only=True):
         for part in self.parts or [self]:
             yield from part.counter_movements()
             for item in part.appended:
-                yield appended_movement(item, part.owner)
+                yield Movement(
+                    part.sub_account_id,
+                    item.alias,
+                    part.owner,
+                    item.source,
+                    item.amount,
+                    recorded_at=item.recorded_at,
+                    reason=item.reason,
+                )
             if part.kept:
                 yield Movement(
                     part.sub_account_id, part.alias, part.owner, KEPT, part.kept, reason="as closed"
@@ -267,28 +275,6 @@ class Report(msgspec.Struct, kw_only=True):
         seen = self.observed_days
         first = self.month.days[0] if self.history.has_earlier_months else seen[0]
         return [day for day in self.month.days if first <= day < seen[-1] and day not in seen]
-
-
-def appended_movement(
-    item: Adjustment, owner: Owner, *, start: datetime | None = None, end: datetime | None = None
-) -> Movement:
-    """
-    Return an appended line as a movement.
-
-    :param start: of its month, where that is not the report's.
-    :param end: of its month.
-    """
-    return Movement(
-        item.sub_account_id,
-        item.alias,
-        owner,
-        item.source,
-        item.amount,
-        start=start,
-        end=end,
-        recorded_at=item.recorded_at,
-        reason=item.reason,
-    )
 
 
 def daily_of(lines: Iterable[OwnerCosts]) -> dict[date, Decimal]:

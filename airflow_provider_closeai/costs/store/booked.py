@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 
 from airflow_provider_closeai.costs.accounting.alerts import Alert
-from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment, ClosedCost, Closing, aliases_of
-from airflow_provider_closeai.costs.accounting.money import ZERO, format_amount, is_bookable, total
+from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment, ClosedCost, Closing
+from airflow_provider_closeai.costs.accounting.money import format_amount, is_bookable
 from airflow_provider_closeai.costs.accounting.months import Month, month_of
-from airflow_provider_closeai.costs.accounting.owners import Owners, Rule
-from airflow_provider_closeai.costs.accounting.report_model import Movement, Report, appended_movement
-from airflow_provider_closeai.costs.accounting.shares import Share, allocate, shares_from
+from airflow_provider_closeai.costs.accounting.owners import Rule
+from airflow_provider_closeai.costs.accounting.report import report_as_closed
+from airflow_provider_closeai.costs.accounting.report_model import Movement, Report
 from airflow_provider_closeai.costs.errors import CurrencyConflict, DamagedFile
 from airflow_provider_closeai.costs.store.kinds import ADJUSTMENTS, ALERTS, CLOSED, SNAPSHOTS
 from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile, run_key
@@ -167,7 +167,7 @@ def read_late_adjustments(
     :param rules: who pays for an account that was not there when its month was closed.
     :returns: the lines, and what is damaged.
     """
-    month, owners = report.month, Owners(rules)
+    month = report.month
     found: list[Movement] = []
     warnings: list[str] = []
     for earlier in (Month(name, month.zone) for name in ledger.months(ADJUSTMENTS) if name < month.name):
@@ -180,32 +180,16 @@ def read_late_adjustments(
             warnings.append(f"Not in the FOCUS file: lines appended to {earlier.name}. {error}")
             continue
         warnings += left_out
-        aliases = aliases_of(lines)
-        before: defaultdict[int, Decimal] = defaultdict(Decimal)
-        for line in lines:
-            number, closed = line.sub_account_id, closing.accounts.get(line.sub_account_id)
-            start = total([before[number], closed.amount if closed else ZERO])
-            before[number] = total([before[number], line.amount])
-            if month_of(line.recorded_at, month.zone) != month or line.recorded_at < closing.at:
-                continue
-            payer = closed or owners.rule_of(number, aliases[number])
-            shares = shares_from(payer.shares) if isinstance(payer, ClosedCost) else payer.shares
-            movement = appended_movement(line, payer.owner, start=earlier.start, end=earlier.end)
-            found += _split(movement, start, shares)
-    return found, warnings
-
-
-def _split(movement: Movement, before: Decimal, shares: Sequence[Share]) -> list[Movement]:
-    """Split a line of a shared account as its month is: what each owner's part of the sum so far grows by."""
-    if not shares:
-        return [movement]
-    after = total([before, movement.amount])
-    parts = zip(shares, allocate(before, shares), allocate(after, shares), strict=True)
-    return [
-        msgspec.structs.replace(movement, owner=share.owner, amount=total([new], less=[old]))
-        for share, old, new in parts
-        if new != old
-    ]
+        times = {line.recorded_at for line in lines if line.recorded_at >= closing.at}
+        late = {at for at in times if month_of(at, month.zone) == month}
+        accounts = report_as_closed(earlier, closing, lines, rules, report.currency).accounts if late else ()
+        found += [
+            msgspec.structs.replace(movement, start=earlier.start, end=earlier.end)
+            for account in accounts
+            for movement in account.movements()
+            if movement.recorded_at in late and (movement.amount or not account.shares)
+        ]
+    return sorted(found, key=lambda line: (line.start, line.recorded_at, line.sub_account_id)), warnings
 
 
 def append_adjustments(

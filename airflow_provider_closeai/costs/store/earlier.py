@@ -10,12 +10,12 @@ from airflow_provider_closeai.costs.accounting.earlier import (
     Earlier,
     EarlierMonth,
     earlier_of,
-    month_as_closed,
-    month_as_computed,
+    month_of_report,
     wanted_months,
 )
 from airflow_provider_closeai.costs.accounting.months import Month
 from airflow_provider_closeai.costs.accounting.owners import Rule
+from airflow_provider_closeai.costs.accounting.report import report_as_closed
 from airflow_provider_closeai.costs.accounting.report_model import Report
 from airflow_provider_closeai.costs.errors import CurrencyConflict, DamagedFile, NoObservation
 from airflow_provider_closeai.costs.store import booked
@@ -49,10 +49,11 @@ def read_earlier(
         try:
             closing = booked.read_closing(ledger, one.name, currency)
             if closing is None:
-                found.append(month_as_computed(compute(one)))
+                report = compute(one)
             else:
                 lines, _ = booked.read_adjustments(ledger, one.name, currency)
-                found.append(month_as_closed(one, closing, lines, owners))
+                report = report_as_closed(one, closing, lines, owners, currency)
+            found.append(month_of_report(report))
         except (CurrencyConflict, DamagedFile, NoObservation) as error:
             log.warning("%s is in no comparison: %s", one.name, error)
             unusable.append(one.name)
