@@ -17,13 +17,12 @@ from airflow_provider_closeai.costs.accounting import closing, listing
 from airflow_provider_closeai.costs.accounting.aggregate import aggregate
 from airflow_provider_closeai.costs.accounting.alerts import needs_previous_month, reached_alerts
 from airflow_provider_closeai.costs.accounting.earlier import Earlier
-from airflow_provider_closeai.costs.accounting.late_runs import Decision, decide_report, decide_snapshot
+from airflow_provider_closeai.costs.accounting.late_runs import excuse_empty, require_in_time
 from airflow_provider_closeai.costs.accounting.money import is_bookable, total
 from airflow_provider_closeai.costs.accounting.months import Month, month_of, parse_month
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.accounting.report import build_report
 from airflow_provider_closeai.costs.accounting.report_model import Movement, Report
-from airflow_provider_closeai.costs.errors import NothingToDo, TooLate
 from airflow_provider_closeai.costs.render.files import FOCUS_FORMATS, files_of
 from airflow_provider_closeai.costs.render.focus import Dataset
 from airflow_provider_closeai.costs.render.summary import digest, headline
@@ -80,7 +79,7 @@ def snapshot(
         main account's.
     """
     run, ledger = run or Run(), request.ledger
-    _heed(_decide_snapshot(request, run, clock()))
+    _require_in_time(request, run, clock())
     client = connect()
     began, found = observations.list_alone(ledger, client.iter_listing, clock)
     listed = listing.require_readable(found)
@@ -141,16 +140,9 @@ def report(
     """
     run, asked = run or Run(), request.month
     month, ledger = _month(asked, run, clock), asked.ledger
-    _heed(
-        decide_report(
-            asked.month,
-            month,
-            ledger=str(ledger.root),
-            is_empty=observations.is_empty_of(ledger, month.name),
-            closes=request.close,
-            is_asset_triggered=run.is_asset_triggered,
-        )
-    )
+    if observations.is_empty_of(ledger, month.name):
+        folder, is_triggered = str(ledger.root), run.is_asset_triggered
+        excuse_empty(asked.month, month, ledger=folder, closes=request.close, is_asset_triggered=is_triggered)
     computed = _compute(asked, month, clock)
     for warning in computed.warnings:
         log.warning("%s", warning)
@@ -239,28 +231,16 @@ def _previous(request: ReportRequest, month: Month, clock: Clock) -> Report | No
         return None
 
 
-def _decide_snapshot(request: SnapshotRequest, run: Run, now: datetime) -> Decision:
-    seen = []
-    if run.due is not None and now - run.due > request.max_lag:
-        month = month_of(run.due, request.time_zone).name
-        seen = [file.at for file in request.ledger.files(SNAPSHOTS, month)]
-    return decide_snapshot(
-        due=run.due,
-        at=now,
-        max_lag=request.max_lag,
-        zone=request.time_zone,
-        seen=seen,
-        is_first_run=run.is_first,
+def _require_in_time(request: SnapshotRequest, run: Run, now: datetime) -> None:
+    if run.due is None:
+        return
+    months, zone = [month_of(run.due, request.time_zone).name], request.time_zone
+    seen = (file.at for month in months for file in request.ledger.files(SNAPSHOTS, month))  # mostly unread
+    warning = require_in_time(
+        due=run.due, at=now, max_lag=request.max_lag, zone=zone, seen=seen, is_first_run=run.is_first
     )
-
-
-def _heed(decision: Decision) -> None:
-    if decision.action == "skip":
-        raise NothingToDo(decision.reason)
-    if decision.action == "fail":
-        raise TooLate(decision.reason)
-    if decision.reason:
-        log.warning("%s", decision.reason)
+    if warning:
+        log.warning("%s", warning)
 
 
 def _main_usage(client: Client, month: Month, clock: Clock) -> Decimal | None:

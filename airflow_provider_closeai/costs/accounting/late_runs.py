@@ -4,28 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Literal
-
-import msgspec
 
 from airflow_provider_closeai.costs.accounting.months import Month, format_local, month_of
+from airflow_provider_closeai.costs.errors import NothingToDo, TooLate
 
 _UNITS = (("days", 86400), ("h", 3600), ("min", 60), ("s", 1))
-
-
-class Decision(msgspec.Struct, frozen=True):
-    """
-    What a run should do.
-
-    :param action: ``record``, ``skip`` (green: nothing is lost by it), or ``fail``.
-    :param reason: why, for a person; with ``record`` it is a warning, and mostly empty.
-    """
-
-    action: Literal["record", "skip", "fail"]
-    reason: str = ""
-
-
-RECORD = Decision("record")
 
 
 def duration_text(span: timedelta) -> str:
@@ -43,89 +26,84 @@ def duration_text(span: timedelta) -> str:
     return " ".join(text for text in found[:2] if not text.startswith("0 ")) or "0 s"
 
 
-def decide_snapshot(
+def require_in_time(
     *,
-    due: datetime | None,
+    due: datetime,
     at: datetime,
     max_lag: timedelta,
     zone: str,
     seen: Iterable[datetime],
     is_first_run: bool = False,
-) -> Decision:
+) -> str:
     """
-    Decide whether a run may record the counters as they are now.
+    Check that a run may record the counters as they are now.
 
-    :param due: the time that the run stands for; ``None``: it stands for none.
+    :param due: the time that the run stands for.
     :param max_lag: how much later than ``due`` it may still record.
     :param zone: the IANA name of the zone in which the billing month turns.
-    :param seen: when the ledger's snapshots of the month of ``due`` were made, where the run is late.
+    :param seen: when the ledger's snapshots of the month of ``due`` were made; asked where the run is late.
     :param is_first_run: whether no earlier run of the DAG succeeded: Airflow starts the latest missed run
         when a DAG is unpaused for the first time, and nobody relied on it.
+    :returns: a warning; mostly empty.
+    :raises NothingToDo: it may not, and nothing is lost by it.
+    :raises TooLate: it may not, and an amount is lost.
     """
-    if due is None:
-        return RECORD
     month, late = month_of(due, zone), at - due
     has_turned = at >= month.end
     intro = f"This run was due at {_local(due, zone)} and comes {duration_text(late)} late"
     if late <= max_lag and has_turned:
-        return Decision(
-            "record",
+        return (
             f"{intro}, after the turn of the month: it records {month.step(1).name}. What was spent in "
             f"{month.name} after its last snapshot is in no counter any more; that month's report names the "
-            "gap.",
+            "gap."
         )
     if late <= max_lag:
-        return RECORD
+        return ""
     intro += f" (max_lag is {duration_text(max_lag)})."
     times = sorted(moment for moment in seen if moment < month.end)
     if times and times[-1] >= due:
         reason = f"The snapshot of {_local(times[-1], zone)} has all that it had."
-        return Decision("skip", f"{intro} {reason} Nothing was recorded, nothing is lost.")
+        raise NothingToDo(f"{intro} {reason} Nothing was recorded, nothing is lost.")
     if not has_turned:
         reason = f"{month.name} still goes on: its next snapshot has all that this one had."
-        return Decision("skip", f"{intro} {reason} Nothing was recorded, nothing is lost.")
+        raise NothingToDo(f"{intro} {reason} Nothing was recorded, nothing is lost.")
     if not times:
         reason = f"{month.name} is over, and the ledger has no snapshot of it: nothing of it was kept."
-        return Decision("skip", f"{intro} {reason} Nothing was recorded.")
+        raise NothingToDo(f"{intro} {reason} Nothing was recorded.")
     gap = f"what was spent after its last snapshot ({_local(times[-1], zone)})"
     if is_first_run:
         reason = (
             f"{month.name} is over, and this DAG had not succeeded before: {gap} was not asked for in time."
         )
-        return Decision("skip", f"{intro} {reason} The month's report names the gap. Nothing was recorded.")
-    return Decision(
-        "fail",
+        raise NothingToDo(f"{intro} {reason} The month's report names the gap. Nothing was recorded.")
+    raise TooLate(
         f"{intro} {month.name} is over and its counters were reset: {gap} is in no counter any more, and "
         "today's values would be false in its place. Nothing was recorded, and no retry can. The month's "
         "report names the gap. Mark this task as success; if an invoice shows the amount, book it with "
-        "record_note (docs/closing.md).",
+        "record_note (docs/closing.md)."
     )
 
 
-def decide_report(
-    asked: str, month: Month, *, ledger: str, is_empty: bool, closes: bool, is_asset_triggered: bool
-) -> Decision:
+def excuse_empty(asked: str, month: Month, *, ledger: str, closes: bool, is_asset_triggered: bool) -> None:
     """
-    Decide whether there is anything to report or to close.
+    Skip a report of an empty ledger, unless that is a mistake: then the report says what is missing.
 
     :param asked: the ``month`` parameter.
     :param month: what it means for this run.
     :param ledger: the ledger's folder, for the message.
-    :param is_asset_triggered: whether a new snapshot started the run: then an empty ledger is a mistake.
+    :param is_asset_triggered: whether a new snapshot started the run: then it is one.
+    :raises NothingToDo: there is nothing to report or to close.
     """
-    if is_empty and asked == "latest" and not is_asset_triggered:
-        return Decision(
-            "skip",
+    if asked == "latest" and not is_asset_triggered:
+        raise NothingToDo(
             f"The ledger {ledger} has no snapshot yet: there is nothing to report. If there should be one, "
-            "give the report the snapshot's ledger.",
+            "give the report the snapshot's ledger."
         )
-    if is_empty and closes and asked == "previous":
-        return Decision(
-            "skip",
+    if closes and asked == "previous":
+        raise NothingToDo(
             f"The ledger {ledger} has nothing of {month.name}: there is nothing to close. If there should "
-            "be, give the report the snapshot's ledger.",
+            "be, give the report the snapshot's ledger."
         )
-    return RECORD
 
 
 def _local(moment: datetime, zone: str) -> str:
