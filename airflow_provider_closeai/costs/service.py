@@ -5,11 +5,12 @@ Operators, the demo and Python users call the same functions. Each takes a reque
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import Item, SubAccount
@@ -23,7 +24,7 @@ from airflow_provider_closeai.costs.accounting.months import Month, month_of, pa
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.accounting.report import build_report
 from airflow_provider_closeai.costs.accounting.report_model import Movement, Report
-from airflow_provider_closeai.costs.render.files import FOCUS_FORMATS, files_of
+from airflow_provider_closeai.costs.render.files import FOCUS_FORMATS, write_files
 from airflow_provider_closeai.costs.render.focus import Dataset
 from airflow_provider_closeai.costs.render.summary import digest, headline
 from airflow_provider_closeai.costs.render.teams import teams_of
@@ -322,9 +323,13 @@ def _write(
         computed.warnings += warnings
     dataset = Dataset(report=computed, late=late, account=request.account, billed_cost=request.billed_cost)
     written = {}
-    for output in files_of(dataset, earlier, request.formats, alerts=alerts, statements=request.statements):
-        target = request.output / output.name
+
+    @contextlib.contextmanager
+    def open_file(label: str, name: str) -> Iterator[IO[bytes]]:
+        target = request.output / name
         with atomic_write(target) as file:
-            output.write(file)
-        written[output.label] = str(target)
+            yield file
+        written[label] = str(target)
+
+    write_files(dataset, earlier, request.formats, open_file, alerts=alerts, statements=request.statements)
     return written
