@@ -80,7 +80,7 @@ def test_from_the_roster_to_the_report(
     built = report(request).report
     spent = {line.owner.team: line.month_to_date for line in built.owners}
     assert f"{spent['Search']:f}" == paid["monthly_cost"]
-    budgets = {line.team: line.budget for line in built.budgets}
+    budgets = {line.owner.team: line.budget for line in built.budgets}
     assert (budgets["Search"], budgets["推荐"]) == (Decimal(750), Decimal(500))
 
 

@@ -257,11 +257,11 @@ def test_bars_are_as_long_as_their_figures(chrome: Browser, page: Path, report: 
     search, ads = report.budgets
     assert bars[0]["minus"]  # over budget comes first
     assert tracks[0]["width"] / bars[0]["width"] == pytest.approx(
-        float(search.budget / search.actual), abs=0.01
+        float(search.budget / search.month_to_date), abs=0.01
     )
-    of_ads = next(n for n, bar in enumerate(bars) if Decimal(bar["amount"]) == ads.actual)
+    of_ads = next(n for n, bar in enumerate(bars) if Decimal(bar["amount"]) == ads.month_to_date)
     assert bars[of_ads]["width"] / tracks[of_ads]["width"] == pytest.approx(
-        float(ads.actual / ads.budget), abs=0.02
+        float(ads.month_to_date / ads.budget), abs=0.02
     )
 
 

@@ -189,20 +189,20 @@ def _of_budgets(report: Report, thresholds: Sequence[Threshold]) -> Iterator[Ale
     for line in report.budgets:
         for threshold in thresholds:
             is_forecast = threshold.kind == FORECAST
-            amount = line.forecast if is_forecast else line.actual
+            amount = line.forecast if is_forecast else line.month_to_date
             if amount is None:
                 continue
             bound, scaled = threshold.percent * line.budget, amount * 100
             if scaled > bound or (scaled == bound and not is_forecast):
                 yield Alert(
                     report.month.name,
-                    line.team,
+                    line.owner.team,
                     threshold.name,
                     amount,
                     line.budget,
                     report.currency,
                     is_lower_bound=line.certainty == "uncertain",
-                    certain=line.lower_bound if line.lower_bound != line.actual and not is_forecast else None,
+                    certain=line.lower_bound if line.doubtful and not is_forecast else None,
                 )
 
 

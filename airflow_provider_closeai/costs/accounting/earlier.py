@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -115,9 +114,7 @@ def earlier_of(
 
 def month_of_report(report: Report) -> EarlierMonth:
     """Return a month as others are compared with it."""
-    amounts: defaultdict[str, list[Decimal]] = defaultdict(list)
-    for line in report.owners:
-        amounts[line.owner.team].append(line.month_to_date)
-    by_team = {team: total(found) for team, found in amounts.items()}
-    uncertain = frozenset(line.owner.team for line in report.owners if line.uncertain)
+    teams = dict.fromkeys(line.owner.team for line in report.owners)
+    by_team = {team: report.teams[team].month_to_date for team in teams}
+    uncertain = frozenset(team for team in teams if report.teams[team].uncertain)
     return EarlierMonth(report.month, report.status, by_team, uncertain)

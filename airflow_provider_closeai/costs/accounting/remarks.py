@@ -12,9 +12,9 @@ _SHOWN = 5
 def remarks_of(report: Report) -> list[str]:
     """Return what is odd about a month, or incomplete."""
     remarks = []
-    for budget in report.budgets:
-        if not any(line.owner.team == budget.team for line in report.owners):
-            remarks.append(f"The budget of {budget.team!r} has no costs: no account belongs to that team.")
+    for team, costs in report.teams.items():
+        if not costs.accounts:
+            remarks.append(f"The budget of {team!r} has no costs: no account belongs to that team.")
     vanished = {
         line.sub_account_id: line.gap_minutes
         for line in report.accounts

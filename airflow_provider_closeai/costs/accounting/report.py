@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 
 from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.costs.accounting.booked import (
@@ -30,11 +31,9 @@ from airflow_provider_closeai.costs.accounting.report_model import (
     FINAL,
     OPEN,
     AccountCosts,
-    Amounts,
-    BudgetUse,
     OwnerCosts,
     Report,
-    certainty_of,
+    together,
 )
 from airflow_provider_closeai.costs.accounting.shares import Owner, payers_of, shares_from
 from airflow_provider_closeai.costs.accounting.turns import CLOSED, WAITING, Turn
@@ -52,7 +51,7 @@ def build_report(
     closing: Closing | None = None,
     adjustments: Sequence[Adjustment] = (),
     owners: Sequence[Rule] = (),
-    budgets: Mapping[str, Decimal] | None = None,
+    budgets: Mapping[str, Decimal] = MappingProxyType({}),
     final_within: timedelta = defaults.FINAL_WITHIN,
 ) -> Report:
     """
@@ -73,9 +72,9 @@ def build_report(
         for account in accounts:
             account.parts = parts_of(account) if account.shares else []
         by_owner = _by_owner(accounts)
-        totals = Amounts()
+        of_team: dict[str, list[OwnerCosts]] = {team: [] for team in budgets}
         for line in by_owner:
-            totals.add(line)
+            of_team.setdefault(line.owner.team, []).append(line)
         control, difference = _control(history, is_over=is_over), None
         if control is not None:
             difference = control.used - _total_at(history, control.at)
@@ -86,11 +85,10 @@ def build_report(
             generated_at=now,
             gap_minutes=gap,
             history=history,
-            totals=totals,
-            forecast=total_known(line.forecast for line in by_owner),
+            totals=together("", by_owner),
             owners=by_owner,
+            teams={team: together(team, own, budgets.get(team, ZERO)) for team, own in of_team.items()},
             accounts=accounts,
-            budgets=_budget_uses(by_owner, budgets or {}),
             closing=closing,
             appended=list(adjustments),
             control=control,
@@ -316,18 +314,6 @@ def _forecast(line: AccountCosts, history: History) -> Decimal:
         observed = line.month_to_date - line.adjustments
         more = observed * ((end - last) // _MICROSECOND) / (elapsed // _MICROSECOND)
         return (line.month_to_date + more).quantize(_ROUNDED)
-
-
-def _budget_uses(lines: Sequence[OwnerCosts], budgets: Mapping[str, Decimal]) -> list[BudgetUse]:
-    found = []
-    for team, budget in budgets.items():
-        own = [line for line in lines if line.owner.team == team]
-        actual = sum((line.month_to_date for line in own), ZERO)
-        forecast = total_known(line.forecast for line in own)
-        certainty = certainty_of(any(line.uncertain for line in own))
-        lower_bound = sum((line.lower_bound for line in own), ZERO)
-        found.append(BudgetUse(team, budget, actual, forecast, certainty, lower_bound))
-    return found
 
 
 def _rank(line: OwnerCosts) -> tuple[bool, Decimal, Owner]:

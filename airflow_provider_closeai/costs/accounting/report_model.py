@@ -11,7 +11,7 @@ import msgspec
 
 from airflow_provider_closeai.costs.accounting.booked import Adjustment, Closing
 from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
-from airflow_provider_closeai.costs.accounting.money import EXACT, ZERO, total
+from airflow_provider_closeai.costs.accounting.money import EXACT, ZERO, total, total_known
 from airflow_provider_closeai.costs.accounting.months import Month
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.accounting.shares import Owner, Share
@@ -197,20 +197,15 @@ class OwnerCosts(Amounts, kw_only=True):
         return certainty_of(self.uncertain)
 
 
-class BudgetUse(msgspec.Struct, frozen=True):
+class TeamCosts(OwnerCosts, kw_only=True):
     """
-    A team's budget, what it spent, and what the complete month is forecast to cost.
+    A team, or all of them: the sums of its owners.
 
-    :param certainty: of ``actual``, and so of ``forecast``.
-    :param lower_bound: the least that it spent.
+    :param owner: the team, without a cost centre.
+    :param budget: of the month; 0: it has none.
     """
 
-    team: str
-    budget: Decimal
-    actual: Decimal
-    forecast: Decimal | None
-    certainty: str
-    lower_bound: Decimal
+    budget: Decimal = ZERO
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -219,6 +214,7 @@ class Report(msgspec.Struct, kw_only=True):
 
     :param gap_minutes: from the last snapshot to the month's end, as it is assumed.
         ``None`` while the month is open.
+    :param teams: by name: those that have costs or a budget.
     :param main_difference: what the main account used and no sub-account shows, at the same moment.
     """
 
@@ -228,11 +224,10 @@ class Report(msgspec.Struct, kw_only=True):
     generated_at: datetime
     gap_minutes: int | None
     history: History
-    totals: Amounts
-    forecast: Decimal | None
+    totals: TeamCosts
     owners: list[OwnerCosts]
+    teams: dict[str, TeamCosts]
     accounts: list[AccountCosts]
-    budgets: list[BudgetUse]
     closing: Closing | None
     appended: list[Adjustment]
     control: ControlTotal | None
@@ -260,9 +255,19 @@ class Report(msgspec.Struct, kw_only=True):
         return self.totals.lower_bound
 
     @property
+    def forecast(self) -> Decimal | None:
+        """What the complete month will cost at the rate so far; ``None`` where there is no forecast."""
+        return self.totals.forecast
+
+    @property
+    def budgets(self) -> list[TeamCosts]:
+        """The teams that have a budget."""
+        return [costs for costs in self.teams.values() if costs.budget]
+
+    @property
     def daily(self) -> dict[date, Decimal]:
         """The cost of all accounts by day of the month; days without a figure are absent."""
-        return daily_of(self.owners)
+        return self.totals.daily
 
     @property
     def observed_days(self) -> list[date]:
@@ -277,11 +282,17 @@ class Report(msgspec.Struct, kw_only=True):
         return [day for day in self.month.days if first <= day < seen[-1] and day not in seen]
 
 
-def daily_of(lines: Iterable[OwnerCosts]) -> dict[date, Decimal]:
-    """Add up the days of some owners; days without a figure are absent."""
+def together(team: str, lines: Iterable[OwnerCosts], budget: Decimal = ZERO) -> TeamCosts:
+    """Add up the lines of some owners; days without a figure are absent."""
+    sums = TeamCosts(owner=Owner(team), budget=budget)
     days: dict[date, Decimal] = {}
     with decimal.localcontext(EXACT):
         for line in lines:
+            sums.add(line)
+            sums.accounts += line.accounts
+            sums.uncertain += line.uncertain
+            sums.forecast = total_known((sums.forecast, line.forecast))
             for day, amount in line.daily.items():
                 days[day] = days.get(day, ZERO) + amount
-    return dict(sorted(days.items()))
+    sums.daily = dict(sorted(days.items()))
+    return sums

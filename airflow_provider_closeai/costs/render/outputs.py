@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from airflow_provider_closeai.costs.accounting.money import percent
-from airflow_provider_closeai.costs.accounting.report_model import Movement, Report
+from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Movement, Report
 from airflow_provider_closeai.costs.tables import Column, Constant
 
 _OWNER = (Column("team", cell="owner.team"), Column("cost_center", cell="owner.cost_center"))
@@ -54,8 +55,12 @@ def tables_of(report: Report) -> list[Table]:
     share = Column(
         "share_percent", "amount", lambda line: percent(line.month_to_date, report.totals.month_to_date)
     )
-    budgets = {line.team: line.budget for line in report.budgets}
     certainty = {line.sub_account_id: line.certainty for line in report.accounts}
+
+    def budget_of(account: AccountCosts) -> Decimal | None:
+        team = report.teams.get(account.owner.team)  # a shared account is no team's
+        return team.budget or None if team else None
+
     return [
         Table(
             "owners",
@@ -83,11 +88,11 @@ def tables_of(report: Report) -> list[Table]:
                 Column("state"),
                 *AMOUNTS,
                 share,
-                Column("team_budget", "amount", lambda line: budgets.get(line.owner.team)),
+                Column("team_budget", "amount", budget_of),
                 Column(
                     "team_budget_percent",
                     "amount",
-                    lambda line: percent(line.month_to_date, budgets.get(line.owner.team)),
+                    lambda line: percent(line.month_to_date, budget_of(line)),
                 ),
                 Column("forecast", "amount"),
                 Column("observed_days", "integer"),
@@ -122,10 +127,10 @@ def tables_of(report: Report) -> list[Table]:
             "budgets",
             (
                 *month,
-                Column("team"),
+                Column("team", cell="owner.team"),
                 Column("budget", "amount"),
-                Column("actual", "amount"),
-                Column("used_percent", "amount", lambda line: percent(line.actual, line.budget)),
+                Column("actual", "amount", "month_to_date"),
+                Column("used_percent", "amount", lambda line: percent(line.month_to_date, line.budget)),
                 *forecast,
                 Column("forecast_percent", "amount", lambda line: percent(line.forecast, line.budget)),
                 *_CERTAINTY,

@@ -9,13 +9,7 @@ import msgspec
 
 from airflow_provider_closeai.costs.accounting.earlier import Earlier
 from airflow_provider_closeai.costs.accounting.money import percent
-from airflow_provider_closeai.costs.accounting.report_model import (
-    AccountCosts,
-    Amounts,
-    OwnerCosts,
-    Report,
-    daily_of,
-)
+from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Report
 from airflow_provider_closeai.costs.render import charts
 from airflow_provider_closeai.costs.render.events import events_of
 from airflow_provider_closeai.costs.render.page import account_parts, common, template
@@ -26,10 +20,9 @@ _EVENTS = 200
 
 
 class Statement(msgspec.Struct, frozen=True):
-    """A team, its lines of the report, and its accounts."""
+    """A team, and its accounts."""
 
     team: Team
-    lines: list[OwnerCosts]
     accounts: list[AccountCosts]
 
 
@@ -42,8 +35,7 @@ def statements_of(report: Report, earlier: Earlier) -> Iterator[Statement]:
     for found in accounts.values():
         found.sort(key=lambda part: (-part.month_to_date, part.sub_account_id))
     for team in teams_of(report, earlier):
-        lines = [line for line in report.owners if line.owner.team == team.name]
-        yield Statement(team, lines, accounts[team.name])
+        yield Statement(team, accounts[team.name])
 
 
 def render(report: Report, earlier: Earlier, statement: Statement, *, account: str, back: str) -> str:
@@ -52,19 +44,16 @@ def render(report: Report, earlier: Earlier, statement: Statement, *, account: s
 
     :param back: the report's page, as seen from this one; empty: there is none.
     """
-    team, totals = statement.team, Amounts()
-    for line in statement.lines:
-        totals.add(line)
+    team, totals = statement.team, statement.team.costs
     shared = common(report, account)
-    daily = daily_of(statement.lines)
     events = events_of(report, statement.accounts, shared["money"])
     per_day = None if team.budget is None else team.budget / len(report.month.days)
     return template("statement").render(
         **shared | {"share": lambda amount: percent(amount, team.amount)},
         team=team,
         totals=totals,
-        daily=daily,
-        day_chart=charts.day_chart(daily, report.month, report.missed_days, shared["money"], per_day),
+        daily=totals.daily,
+        day_chart=charts.day_chart(totals.daily, report.month, report.missed_days, shared["money"], per_day),
         earlier=earlier,
         accounts=account_parts(statement.accounts, _ACCOUNTS_AT_MOST),
         events=events[:_EVENTS],

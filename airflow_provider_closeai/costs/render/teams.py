@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Sequence
 from decimal import Decimal, localcontext
 from hashlib import sha256
@@ -13,7 +12,7 @@ import msgspec
 from airflow_provider_closeai.costs.accounting.earlier import Earlier
 from airflow_provider_closeai.costs.accounting.money import EXACT, ZERO, percent, total, total_known
 from airflow_provider_closeai.costs.accounting.owners import UNALLOCATED
-from airflow_provider_closeai.costs.accounting.report_model import OwnerCosts, Report
+from airflow_provider_closeai.costs.accounting.report_model import Report, TeamCosts, together
 
 _NEARLY = 80
 _DIGEST = 6
@@ -32,6 +31,7 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
+    costs: TeamCosts
     cost_centers: list[str]
     accounts: int
     uncertain: int
@@ -103,31 +103,27 @@ def teams_of(report: Report, earlier: Earlier) -> list[Team]:
     """
     Return the teams, what needs attention first, then the largest; also those that have no costs this month.
     """
-    lines: defaultdict[str, list[OwnerCosts]] = defaultdict(list)
-    for line in report.owners:
-        lines[line.owner.team].append(line)
-    budgets = {line.team: line.budget for line in report.budgets}
     last = {} if earlier.last is None else earlier.last.by_team
-    names = dict.fromkeys([*lines, *budgets, *(team for team, amount in last.items() if amount)])
-    found = [_team(name, lines[name], budgets.get(name), report, earlier) for name in names]
-    return sorted(found, key=_severity)
+    names = dict.fromkeys([*report.teams, *(team for team, amount in last.items() if amount)])
+    return sorted((_team(name, report, earlier) for name in names), key=_severity)
 
 
-def _team(
-    name: str, lines: Sequence[OwnerCosts], budget: Decimal | None, report: Report, earlier: Earlier
-) -> Team:
-    amount, last = total(line.month_to_date for line in lines), earlier.last
-    forecast = None if report.forecast is None else total_known(line.forecast for line in lines) or ZERO
+def _team(name: str, report: Report, earlier: Earlier) -> Team:
+    costs, last = report.teams.get(name) or together(name, ()), earlier.last
+    amount, budget = costs.month_to_date, costs.budget or None
+    forecast = None if report.forecast is None else costs.forecast or ZERO
+    owners = [line.owner for line in report.owners]
     verdict, level = ("", "") if budget is None else _verdict(amount, forecast, budget)
-    if name == UNALLOCATED and amount and len(report.owners) > 1 and level in ("", "good"):
+    if name == UNALLOCATED and amount and len(owners) > 1 and level in ("", "good"):
         verdict, level = "no owner", "warn"
     return Team(
         name=name,
-        cost_centers=[line.owner.cost_center for line in lines if line.owner.cost_center],
-        accounts=sum(line.accounts for line in lines),
-        uncertain=sum(line.uncertain for line in lines),
+        costs=costs,
+        cost_centers=[own.cost_center for own in owners if own.team == name and own.cost_center],
+        accounts=costs.accounts,
+        uncertain=costs.uncertain,
         amount=amount,
-        lower_bound=total(line.lower_bound for line in lines),
+        lower_bound=costs.lower_bound,
         share=percent(amount, report.totals.month_to_date),
         forecast=forecast,
         budget=budget,
