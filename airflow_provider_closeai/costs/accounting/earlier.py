@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -81,39 +81,35 @@ class Earlier(msgspec.Struct, frozen=True):
         )
 
 
-def wanted_months(month: Month, known: Iterable[str]) -> list[Month]:
+def earlier_of(
+    month: Month, known: Collection[str], read: Callable[[Month], Report | None], began: datetime | None
+) -> Earlier:
     """
     Return the earlier months that a report is compared with: last month, and those of its year.
 
-    :param known: the names of those that the ledger has.
-    :returns: from the ledger's first one on, also those between that it does not have.
-    """
-    earliest = min(month.step(-1).name, f"{month.name[:4]}-01")
-    first = max(min(known, default=month.name), earliest)
-    back = (month.step(-number) for number in range(12, 0, -1))
-    return [one for one in back if first <= one.name]
-
-
-def earlier_of(
-    month: Month, found: Sequence[EarlierMonth], unusable: Sequence[str], began: datetime | None
-) -> Earlier:
-    """
-    Return what a report is compared with.
-
-    :param found: the earlier months, oldest first.
-    :param unusable: the names of those that cannot be computed, or are not there.
+    :param known: the names of the months that the ledger has; those after its first one are missed.
+    :param read: returns a month's report; ``None`` where it cannot be made.
     :param began: when the ledger's first snapshot was made.
     """
-    before, year = month.step(-1), month.name[:4]
-    last = next((one for one in found if one.month == before), None)
-    of_year = [one for one in found if one.month.name[:4] == year]
-    without = [name for name in unusable if name[:4] == year]
-    warnings = [f"No last month: the ledger has nothing usable of {before.name}."]
-    return Earlier(last, of_year, without, warnings if before.name in unusable else (), began)
+    last, year = month.step(-1).name, month.name[:4]
+    first = max(min(known, default=month.name), min(last, f"{year}-01"))
+    found: dict[str, EarlierMonth] = {}
+    unusable: list[str] = []
+    for one in (month.step(-number) for number in range(12, 0, -1)):
+        if one.name < first:
+            continue
+        report = read(one) if one.name in known else None
+        if report is None:
+            unusable.append(one.name)
+        else:
+            found[one.name] = _compared(report)
+    of_year = [one for name, one in found.items() if name.startswith(year)]
+    without = [name for name in unusable if name.startswith(year)]
+    warnings = [f"No last month: the ledger has nothing usable of {last}."] if last in unusable else []
+    return Earlier(found.get(last), of_year, without, warnings, began)
 
 
-def month_of_report(report: Report) -> EarlierMonth:
-    """Return a month as others are compared with it."""
+def _compared(report: Report) -> EarlierMonth:
     teams = dict.fromkeys(line.owner.team for line in report.owners)
     by_team = {team: report.teams[team].month_to_date for team in teams}
     uncertain = frozenset(team for team in teams if report.teams[team].uncertain)
