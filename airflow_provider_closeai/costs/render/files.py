@@ -12,7 +12,7 @@ from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs import tables
 from airflow_provider_closeai.costs.accounting.earlier import Earlier
 from airflow_provider_closeai.costs.inputs import short_repr
-from airflow_provider_closeai.costs.render import focus, focus_metadata, json_report, outputs
+from airflow_provider_closeai.costs.render import focus, json_report, outputs
 from airflow_provider_closeai.costs.render.focus import Dataset
 from airflow_provider_closeai.costs.tables import Column
 
@@ -86,14 +86,13 @@ def write_files(
                     _write_table(file, kind, table.columns, table.rows, codecs.BOM_UTF8)
     if not FOCUS_FORMATS.isdisjoint(formats):
         with open_file("focus-metadata", f"{stem}-focus-metadata.json") as file:
-            focus_metadata.write_metadata(file, dataset)
+            focus.write_metadata(file, dataset)
     if statements:
-        from airflow_provider_closeai.costs.render import statement
+        from airflow_provider_closeai.costs.render.page import render_statements
 
         back = f"../../{stem}.html" if "html" in formats else ""
-        for one in statement.statements_of(report, earlier):
-            html = statement.render(report, earlier, one, account=account, back=back)
-            with open_file(f"statement {one.team.name}", f"{pages}/{one.team.page}.html") as file:
+        for team, html in render_statements(report, earlier, account=account, back=back):
+            with open_file(f"statement {team.name}", f"{pages}/{team.page}.html") as file:
                 file.write(html.encode())
 
 

@@ -1,26 +1,35 @@
-"""The FOCUS column layout, 1.2 with the columns of 1.3 and 1.4 that can be filled: one row per movement.
+"""FOCUS: the column layout, 1.2 with the columns of 1.3 and 1.4 that can be filled, and the metadata.
 
-Not a claim of conformance: what each version wants and a monthly counter cannot give is in
-docs/focus.md.
+A row is a movement. Not a claim of conformance: what each version wants and a monthly counter
+cannot give is in docs/focus.md.
 """
 
 from __future__ import annotations
 
 import functools
+import json
+import uuid
 from collections.abc import Iterator, Sequence
+from typing import IO, Any
 
 import msgspec
 
+from airflow_provider_closeai import __version__
 from airflow_provider_closeai.costs.accounting.money import ZERO
-from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Movement, Report
+from airflow_provider_closeai.costs.accounting.report_model import OPEN, AccountCosts, Movement, Report
 from airflow_provider_closeai.costs.accounting.shares import Owner
-from airflow_provider_closeai.costs.tables import Column, Constant
+from airflow_provider_closeai.costs.tables import Column, Constant, utc_text
 
 #: ``BilledCost`` is the cost; or 0, for usage is paid from credit whose purchase is a row elsewhere.
 BILLED_COSTS = ("effective", "zero")
 _EMPTY = Constant(None)
 _PROVIDER = Constant("CloseAI")
 _USAGE = "usage (difference of a monthly counter)"
+FOCUS_VERSION = "1.2"
+_GENERATOR = "airflow-provider-closeai"
+_TYPES = {"text": "STRING", "amount": "DECIMAL", "time": "DATETIME", "integer": "INTEGER"}
+#: A schema's id is made of its columns: the same columns have the same one, in every deployment.
+_NAMESPACE = uuid.UUID("6f1a0f1e-6d3c-5f0e-9b7d-0c9b0f6a2d11")
 
 
 class Dataset(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,3 +147,53 @@ def columns_of(dataset: Dataset) -> tuple[Column, ...]:
 def _tags(owner: Owner) -> str:
     tags = {"team": owner.team, "cost_center": owner.cost_center}
     return msgspec.json.encode({key: value for key, value in tags.items() if value}).decode()
+
+
+def write_metadata(file: IO[bytes], dataset: Dataset) -> None:
+    """Write the metadata of a month's rows as JSON."""
+    file.write(json.dumps(metadata(dataset), indent=1).encode() + b"\n")
+
+
+def metadata(dataset: Dataset) -> dict[str, Any]:
+    """Return the metadata of a month's rows, in the collections of FOCUS 1.3."""
+    report = dataset.report
+    columns = [_definition(column) for column in columns_of(dataset)]
+    schema = uuid.uuid5(_NAMESPACE, json.dumps(columns))
+    instance = uuid.uuid5(_NAMESPACE, dataset.account)
+    updated = utc_text(report.generated_at)
+    return {
+        "DataGenerator": {"DataGenerator": _GENERATOR, "DataGeneratorVersion": __version__},
+        "DatasetInstance": {
+            "DatasetInstanceId": str(instance),
+            "DatasetInstanceName": f"CloseAI costs of {dataset.account}",
+            "FocusDatasetId": "CostAndUsage",
+        },
+        "Recency": {
+            "DatasetInstanceId": str(instance),
+            "DatasetInstanceLastUpdated": updated,
+            "TimeSectors": [
+                {
+                    "TimeSectorStart": utc_text(report.month.start),
+                    "TimeSectorEnd": utc_text(report.month.end),
+                    "TimeSectorComplete": report.status != OPEN,
+                    "TimeSectorLastUpdated": updated,
+                }
+            ],
+        },
+        "Schema": {
+            "SchemaId": str(schema),
+            "FocusVersion": FOCUS_VERSION,
+            "DataGeneratorVersion": __version__,
+            "DatasetInstanceId": str(instance),
+            "CreationDate": updated,
+            "ColumnDefinition": columns,
+        },
+    }
+
+
+def _definition(column: Column) -> dict[str, Any]:
+    found: dict[str, Any] = {"ColumnName": column.name}
+    found["DataType"] = "JSON" if column.name == "Tags" else _TYPES[column.kind]
+    if column.kind == "text":
+        found["StringEncoding"] = "UTF-8"
+    return found

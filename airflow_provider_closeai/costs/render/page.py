@@ -1,17 +1,19 @@
-"""The report as one HTML page: no script, nothing from elsewhere, every text escaped by Jinja."""
+"""The report as one HTML page, and one for each team: no script, and every text is escaped by Jinja."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 import jinja2
 
 from airflow_provider_closeai.costs.accounting.earlier import Earlier
 from airflow_provider_closeai.costs.accounting.money import ZERO, format_amount, percent, places_of, total
-from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Report
+from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Report, TeamCosts
 from airflow_provider_closeai.costs.render import charts, numbers
 from airflow_provider_closeai.costs.render.events import events_of
 from airflow_provider_closeai.costs.render.summary import headline, month_name, pace_of
@@ -20,9 +22,8 @@ from airflow_provider_closeai.costs.texts import shown, visible
 
 _TEAMS = 12  # of more only what needs attention is shown at once, and the largest, so that all fits a screen
 _TEAMS_FIRST = (6, 10)
-_ACCOUNTS = 20
-_ACCOUNTS_AT_MOST = 200
-_EVENTS = 50
+_ACCOUNTS = 20  # shown at once; the others are folded
+_PAGE, _STATEMENT = (200, 50), (2000, 200)  # how many accounts and events there are at most
 _WARNINGS = 3
 
 
@@ -41,14 +42,13 @@ def render(
     :param statements: the folder of the teams' pages, as seen from this one; empty: there are none.
     """
     earlier = earlier or Earlier()
-    teams, money = teams_of(report, earlier), numbers.money_for(report.totals.month_to_date)
+    teams = teams_of(report, earlier)
     first, folded = _folded(teams)
-    events = events_of(report, report.accounts, money)
     pace = pace_of(report, teams)
-    return template("page").render(
-        **common(report, account),
+    per_day = pace.per_day if pace else None
+    return _template("page").render(
+        **_shared(report, earlier, account, report.totals, report.accounts, _PAGE, per_day),
         headline=headline(report, earlier),
-        earlier=earlier,
         year_to_date=total([earlier.year_before(), report.totals.month_to_date]),
         year_since=(earlier.of_year[0].month if earlier.of_year else report.month).days[0],
         teams=teams,
@@ -58,47 +58,69 @@ def render(
         rest=sums_of(folded) if folded else None,
         largest=max([team.amount for team in teams], default=ZERO),
         pace=pace,
-        day_chart=charts.day_chart(
-            report.daily, report.month, report.missed_days, money, pace.per_day if pace else None
-        ),
-        daily=report.daily,
-        totals=report.totals,
         alerts=alerts,
         statements=statements,
-        accounts=account_parts(report.accounts, _ACCOUNTS_AT_MOST),
         counts=_counts(report),
-        events=events[:_EVENTS],
-        more_events=max(len(events) - _EVENTS, 0),
         warnings_shown=_WARNINGS,
     )
 
 
-def common(report: Report, account: str) -> dict[str, Any]:
-    """Return what every page of a report needs."""
+def render_statements(
+    report: Report, earlier: Earlier, *, account: str, back: str
+) -> Iterator[tuple[Team, str]]:
+    """
+    Yield each team with its own page: what it spent, on which accounts, and what happened to them.
+
+    :param back: the report's page, as seen from these; empty: there is none.
+    """
+    accounts: defaultdict[str, list[AccountCosts]] = defaultdict(list)
+    for line in report.accounts:
+        for part in line.parts or [line]:  # of a shared account a team sees its own part
+            accounts[part.owner.team].append(part)
+    for team in teams_of(report, earlier):
+        own = sorted(accounts[team.name], key=lambda part: (-part.month_to_date, part.sub_account_id))
+        per_day = None if team.budget is None else team.budget / len(report.month.days)
+        shared = _shared(report, earlier, account, team.costs, own, _STATEMENT, per_day)
+        yield team, _template("statement").render(**shared, team=team, back=back)
+
+
+def _shared(
+    report: Report,
+    earlier: Earlier,
+    account: str,
+    totals: TeamCosts,
+    accounts: Sequence[AccountCosts],
+    at_most: tuple[int, int],
+    per_day: Decimal | None,
+) -> dict[str, Any]:
+    """
+    Return what the pages of all and of a team have in common.
+
+    :param at_most: how many accounts and events are on the page.
+    :param per_day: the budget's share of a day.
+    """
+    money = numbers.money_for(report.totals.month_to_date)
+    events, (more, most) = events_of(report, accounts, money), at_most
     return {
         "account": account,
         "report": report,
+        "earlier": earlier,
         "month_name": month_name(report.month),
         "status": _status(report),
-        "money": numbers.money_for(report.totals.month_to_date),
+        "money": money,
         "local": functools.partial(_local, report),
-        "share": lambda amount: percent(amount, report.totals.month_to_date),
+        "share": lambda amount: percent(amount, totals.month_to_date),
+        "totals": totals,
+        "daily": totals.daily,
+        "day_chart": charts.day_chart(totals.daily, report.month, report.missed_days, money, per_day),
+        "accounts": (accounts[:_ACCOUNTS], accounts[_ACCOUNTS:more], accounts[more:]),
+        "events": events[:most],
+        "more_events": max(len(events) - most, 0),
     }
 
 
-def account_parts(
-    accounts: Sequence[AccountCosts], at_most: int
-) -> tuple[Sequence[AccountCosts], Sequence[AccountCosts], Sequence[AccountCosts]]:
-    """
-    Split accounts, the largest first, into those shown at once, those that are folded, and those left out.
-
-    :param at_most: how many are on the page.
-    """
-    return accounts[:_ACCOUNTS], accounts[_ACCOUNTS:at_most], accounts[at_most:]
-
-
 @functools.cache
-def template(name: str) -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     """Return a template."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(__package__ or ""),
