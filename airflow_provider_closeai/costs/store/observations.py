@@ -89,7 +89,7 @@ def as_in_last_records(
         if file.at >= began:
             rows = _as_in(ledger, file, rows)
         elif file.at > began - _LONGEST_LISTING:  # each deletion has a record of its own
-            rows = _not_below(ledger, file, rows)
+            rows = _as_in(ledger, file, rows, where_more=True)
     return rows
 
 
@@ -105,7 +105,7 @@ def as_in_snapshots(
     :returns: the time of the records, and the accounts as in the last of those snapshots.
     """
     files, at = ledger.files(SNAPSHOTS, month.name), listed_at
-    rows = _not_below(ledger, _last_before(files, listed_at), rows)
+    rows = _not_below_last(ledger, files, listed_at, rows)
     for file in files:
         if listed_at < file.at <= now:
             at, rows = file.at, _as_in(ledger, file, rows)
@@ -114,41 +114,37 @@ def as_in_snapshots(
 
 def is_below_last(ledger: Ledger, month: Month, listed_at: datetime, rows: Sequence[Observation]) -> bool:
     """Return whether a snapshot that was begun shortly before a listing shows more, perhaps of later."""
-    last = _last_before(ledger.files(SNAPSHOTS, month.name), listed_at)
-    return any(new is not old for new, old in zip(_not_below(ledger, last, rows), rows, strict=True))
+    files = ledger.files(SNAPSHOTS, month.name)
+    return list(_not_below_last(ledger, files, listed_at, rows)) != list(rows)
 
 
-def _last_before(files: Sequence[LedgerFile], began: datetime) -> LedgerFile | None:
-    """Return the last of the looks that were begun shortly before another one, and may overlap with it."""
-    return next((file for file in reversed(files) if began - _LONGEST_LISTING < file.at < began), None)
+def _not_below_last(
+    ledger: Ledger, files: Iterable[LedgerFile], began: datetime, rows: Sequence[Observation]
+) -> Sequence[Observation]:
+    """Return accounts, none below the last snapshot that was begun shortly before, and may overlap."""
+    near = [file for file in files if began - _LONGEST_LISTING < file.at < began]
+    return _as_in(ledger, near[-1], rows, where_more=True) if near else rows
 
 
-def _as_in(ledger: Ledger, file: LedgerFile, rows: Sequence[Observation]) -> Sequence[Observation]:
+def _as_in(
+    ledger: Ledger, file: LedgerFile, rows: Sequence[Observation], *, where_more: bool = False
+) -> Sequence[Observation]:
     """
     Return accounts as in another look, which may be older by the seconds in which the two overlap.
 
     Nobody knows which of the two saw an account later, so both have to say the same.
+
+    :param where_more: only those of which it shows more.
     """
     states = _states(ledger, file)
 
     def seen(row: Observation) -> Observation:
         cost, balance = states.get(row.sub_account_id, (None, None))
-        return row if cost is None else msgspec.structs.replace(row, monthly_cost=cost, balance=balance)
-
-    return [seen(row) for row in rows]
-
-
-def _not_below(ledger: Ledger, file: LedgerFile | None, rows: Sequence[Observation]) -> Sequence[Observation]:
-    """Return accounts, those as in another look of which that shows more."""
-    states = {} if file is None else _states(ledger, file)
-
-    def higher(row: Observation) -> Observation:
-        cost, balance = states.get(row.sub_account_id, (None, None))
-        if cost is None or row.monthly_cost is None or cost <= row.monthly_cost:
+        if cost is None or (where_more and (row.monthly_cost is None or cost <= row.monthly_cost)):
             return row
         return msgspec.structs.replace(row, monthly_cost=cost, balance=balance)
 
-    return [higher(row) for row in rows]
+    return [seen(row) for row in rows]
 
 
 def _states(ledger: Ledger, file: LedgerFile) -> dict[int, tuple[Decimal | None, Decimal | None]]:
