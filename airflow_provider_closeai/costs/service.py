@@ -287,9 +287,7 @@ def _compute(request: CloseRequest, month: Month, clock: Clock) -> Report:
     ledger, currency, now = request.ledger, request.currency, clock()
     history = aggregate(observations.read_month(ledger, month))
     lines, left_out = booked.read_adjustments(ledger, month.name, currency)
-    problems = booked.read_problems(ledger, month.name)
-    history.is_damaged = history.is_damaged or bool(problems)
-    history.warnings += problems + left_out + booked.read_unobserved(ledger)
+    history.warnings += left_out + booked.read_unobserved(ledger)
     return build_report(
         history,
         now=now,

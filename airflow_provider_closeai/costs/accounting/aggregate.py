@@ -43,13 +43,7 @@ def aggregate(observed: ObservedMonth) -> History:
     :raises NoObservation: where there is no usable snapshot of it.
     """
     month = observed.month
-    history = History(month=month)
-    for name in observed.unrecognized_files:
-        history.is_damaged = True
-        history.warnings.append(
-            f"Left out: {name} is not the name of a ledger file. Give it back the name that it was written "
-            "with, or move it out of the ledger."
-        )
+    history = History(month=month, is_damaged=bool(observed.problems), warnings=list(observed.problems))
     with decimal.localcontext(EXACT), _without_collector():
         aggregator = _Aggregator(history)
         for file in observed.earlier:

@@ -66,7 +66,7 @@ class ObservedMonth(msgspec.Struct, frozen=True):
     :param files: in the order of time; read while they are iterated, so that few are in memory.
     :param earlier: files of the month before: from the last snapshot that lies before all possible turns on.
     :param later: files of the months after, in the order of time.
-    :param unrecognized_files: tables whose names are not ledger names.
+    :param problems: what is wrong with names and closings of files, for a person.
     :param controls: the control totals, newest first.
     :param control_warnings: takes what is wrong with those that were read.
     """
@@ -75,7 +75,7 @@ class ObservedMonth(msgspec.Struct, frozen=True):
     ledger: str
     known_months: list[str]
     files: Iterable[ObservedFile]
-    unrecognized_files: list[str]
+    problems: list[str]
     controls: Iterable[ControlTotal]
     control_warnings: list[str]
     earlier: Iterable[ObservedFile] = ()

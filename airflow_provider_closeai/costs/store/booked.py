@@ -98,25 +98,18 @@ def read_adjustments(ledger: Ledger, month: str, currency: str) -> tuple[list[Ad
     return found, warnings
 
 
-def read_problems(ledger: Ledger, month: str) -> list[str]:
+def closed_twice(ledger: Ledger, month: str) -> list[str]:
     """
-    Name the closings and notes that no report of a month can have.
+    Name the closings of a month beside the first that say something else.
 
     :param month: ``YYYY-MM``.
-    :returns: what has no ledger name, and closings beside the first that say something else.
     """
     closings = [(file.name, list(_lines(ledger, file))) for file in ledger.files(CLOSED, month)]
-    found = [
+    return [
         f"{month} was closed twice, and {name} says something else than {closings[0][0]}, which counts. Two "
         "main accounts need two ledgers; else move the wrong one out of the ledger."
         for name, lines in closings[1:]
         if lines != closings[0][1]
-    ]
-    return found + [
-        f"Left out: {name} is not the name of a ledger file. Give it back the name that it was written "
-        "with, or move it out of the ledger."
-        for kind in (CLOSED, ADJUSTMENTS)
-        for name in ledger.unrecognized_files(kind, month)
     ]
 
 

@@ -19,7 +19,8 @@ from airflow_provider_closeai.costs.accounting.observations import (
 )
 from airflow_provider_closeai.costs.accounting.turns import Turn
 from airflow_provider_closeai.costs.errors import DamagedFile, NothingToDo, NotRead
-from airflow_provider_closeai.costs.store.kinds import CLOSED, CONTROL, DELETED, SNAPSHOTS
+from airflow_provider_closeai.costs.store.booked import closed_twice
+from airflow_provider_closeai.costs.store.kinds import ADJUSTMENTS, CLOSED, CONTROL, DELETED, SNAPSHOTS
 from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile
 
 _T = TypeVar("_T")
@@ -33,7 +34,6 @@ _LOOKED_AT = 3  # a listing need not say whose it is
 
 def read_month(ledger: Ledger, month: Month) -> ObservedMonth:
     """Read what a ledger has of a month. What is damaged is described, not raised."""
-    kinds = (SNAPSHOTS, DELETED)
     warnings: list[str] = []
     known = main_account(ledger)
     main = set() if known is None else {known}  # the first file that says it, where the newest do not
@@ -42,7 +42,13 @@ def read_month(ledger: Ledger, month: Month) -> ObservedMonth:
         ledger=str(ledger.root),
         known_months=ledger.months(SNAPSHOTS),
         files=_read_all(ledger, month, _files(ledger, month), main),
-        unrecognized_files=[name for kind in kinds for name in ledger.unrecognized_files(kind, month.name)],
+        problems=[
+            f"Left out: {name} is not the name of a ledger file. Give it back the name that it was written "
+            "with, or move it out of the ledger."
+            for kind in (SNAPSHOTS, DELETED, CLOSED, ADJUSTMENTS)
+            for name in ledger.unrecognized_files(kind, month.name)
+        ]
+        + closed_twice(ledger, month.name),
         controls=_controls(ledger, month, warnings),
         control_warnings=warnings,
         earlier=_earlier(ledger, month, main),
