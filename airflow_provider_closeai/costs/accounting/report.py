@@ -197,10 +197,8 @@ def _by_owner(accounts: Iterable[AccountCosts]) -> list[OwnerCosts]:
             line.accounts += 1
             line.uncertain += not part.is_certain
             line.forecast = total_known((line.forecast, part.forecast))
-            daily = line.daily
-            for span, amount, _ in part.history.movements() if part.history else ():
-                if span.day is not None:
-                    daily[span.day] += amount
+            for day, amount in part.daily().items():
+                line.daily[day] += amount
     for line in lines.values():
         line.daily = dict(sorted(line.daily.items()))
     return sorted(lines.values(), key=_rank)

@@ -8,11 +8,11 @@ from decimal import Decimal, localcontext
 import msgspec
 
 from airflow_provider_closeai.costs.accounting.earlier import Earlier, EarlierMonth
-from airflow_provider_closeai.costs.accounting.money import ESTIMATE, percent, total
+from airflow_provider_closeai.costs.accounting.money import ESTIMATE
 from airflow_provider_closeai.costs.accounting.months import Month
 from airflow_provider_closeai.costs.accounting.report_model import ESTIMATED, OPEN, Report
 from airflow_provider_closeai.costs.render.numbers import change_text, count_text, money_for, percent_text
-from airflow_provider_closeai.costs.render.teams import Team, teams_of
+from airflow_provider_closeai.costs.render.teams import Team, TeamSums, sums_of, teams_of
 from airflow_provider_closeai.costs.texts import shown
 
 _LISTED = 10
@@ -23,28 +23,27 @@ class Pace(msgspec.Struct, frozen=True):
     """
     How a month goes on beside its budgets.
 
-    :param budget: of all teams that have one.
-    :param actual: what these teams spent.
-    :param used: ``actual`` as a percentage of ``budget``.
+    :param sums: of all teams that have a budget.
     :param elapsed: how much of the month has passed at the last snapshot, in per cent.
     :param per_day: the budget by the month's days.
     :param covers_all: whether every team that spent something has a budget.
-    :param is_uncertain: whether ``actual`` is a lower bound.
     """
 
-    budget: Decimal
-    actual: Decimal
-    used: Decimal
+    sums: TeamSums
     elapsed: Decimal
     per_day: Decimal
     covers_all: bool
-    is_uncertain: bool
+
+    @property
+    def used(self) -> Decimal:
+        """What these teams spent, as a percentage of their budgets."""
+        return self.sums.used or Decimal(0)
 
     @property
     def text(self) -> str:
         """A sentence for a person."""
         whose = "the budget" if self.covers_all else "the budget of the teams that have one"
-        used = f"{percent_text(self.used)}{_uncertain(self.is_uncertain)}"
+        used = f"{percent_text(self.used)}{_uncertain(self.sums.uncertain)}"
         if self.elapsed >= 100:
             return f"{used} of {whose} was spent."
         ahead = self.used - self.elapsed
@@ -54,18 +53,15 @@ class Pace(msgspec.Struct, frozen=True):
 
 def pace_of(report: Report, teams: Sequence[Team]) -> Pace | None:
     """Return a month's pace; ``None`` without budgets."""
-    month, budgeted = report.month, [team for team in teams if team.budget is not None]
-    budget = total(team.budget for team in budgeted if team.budget is not None)
-    actual = total(team.amount for team in budgeted)
-    if not budgeted:
+    month, sums = report.month, sums_of([team for team in teams if team.budget is not None])
+    if not sums.budget:
         return None
     passed = month.end if report.status != OPEN else report.history.last_snapshot
     with localcontext(ESTIMATE):
         elapsed = Decimal((passed - month.start) * 1000 // (month.end - month.start)) / 10
-        per_day = budget / len(month.days)
+        per_day = sums.budget / len(month.days)
     covers_all = all(team.budget is not None for team in teams if team.amount)
-    used, is_uncertain = percent(actual, budget) or Decimal(0), any(team.uncertain for team in budgeted)
-    return Pace(budget, actual, used, elapsed, per_day, covers_all, is_uncertain)
+    return Pace(sums, elapsed, per_day, covers_all)
 
 
 def _uncertain(is_uncertain: object) -> str:
@@ -117,11 +113,10 @@ def digest(report: Report, earlier: Earlier, alerts: Sequence[str], url: str | N
 def _line(team: Team, report: Report) -> str:
     money = money_for(report.totals.month_to_date)
     said = f"{shown(team.name)}: {team.verdict}, {money(team.amount)}"
-    if team.budget is not None:
-        said += f" of {money(team.budget)}"
-    said += f" {report.currency}"
-    if team.used is not None:
-        said += f" ({percent_text(team.used)})"
+    if team.budget is None:
+        said += f" {report.currency}"
+    else:
+        said += f" of {money(team.budget)} {report.currency} ({percent_text(team.used)})"
     if not team.uncertain:
         return said
     return f"{said}, uncertain: {money(team.lower_bound)} or more"
