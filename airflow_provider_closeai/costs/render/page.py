@@ -10,12 +10,13 @@ from decimal import Decimal
 from typing import Any
 
 import jinja2
+import msgspec
 
 from airflow_provider_closeai.costs.accounting.earlier import Earlier
+from airflow_provider_closeai.costs.accounting.history import FALL
 from airflow_provider_closeai.costs.accounting.money import ZERO, format_amount, percent, places_of, total
 from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Report, TeamCosts
 from airflow_provider_closeai.costs.render import charts, numbers
-from airflow_provider_closeai.costs.render.events import events_of
 from airflow_provider_closeai.costs.render.summary import headline, month_name, pace_of
 from airflow_provider_closeai.costs.render.teams import Team, sums_of, teams_of
 from airflow_provider_closeai.costs.texts import shown, visible
@@ -25,6 +26,14 @@ _TEAMS_FIRST = (6, 10)
 _ACCOUNTS = 20  # shown at once; the others are folded
 _PAGE, _STATEMENT = (200, 50), (2000, 200)  # how many accounts and events there are at most
 _WARNINGS = 3
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened to an account."""
+
+    at: datetime
+    account: AccountCosts
+    message: str
 
 
 def render(
@@ -100,7 +109,8 @@ def _shared(
     :param per_day: the budget's share of a day.
     """
     money = numbers.money_for(report.totals.month_to_date)
-    events, (more, most) = events_of(report, accounts, money), at_most
+    found = [event for account in accounts for event in _events_of(report, account, money)]
+    events, (more, most) = sorted(found, key=lambda event: (event.at, event.account.sub_account_id)), at_most
     return {
         "account": account,
         "report": report,
@@ -117,6 +127,26 @@ def _shared(
         "events": events[:most],
         "more_events": max(len(events) - most, 0),
     }
+
+
+def _events_of(report: Report, line: AccountCosts, money: numbers.Money) -> Iterator[Event]:
+    """Yield what happened to an account."""
+    if line.created_at is not None and line.created_at >= report.month.start:
+        yield Event(line.created_at, line, "created")
+    if (seen := line.history) is not None:
+        if line.state == "deleted":
+            value = money(seen.cost)
+            yield Event(seen.last_seen, line, f"deleted; its last value of {value} was recorded just before")
+        if line.state == "vanished":
+            gap = f"up to {numbers.count_text(line.gap_minutes)} minutes of its spending are missing"
+            yield Event(seen.last_seen, line, f"not listed any more; {gap}")
+        for rename in seen.renames:
+            yield Event(rename.at, line, f"renamed from {shown(rename.old)} to {shown(rename.new)}")
+        for span, amount, kind in seen.movements() if line.falls else ():
+            if kind == FALL:
+                yield Event(span.end, line, f"corrected by {money(amount)}")
+    for item in line.appended:
+        yield Event(item.recorded_at, line, f"{money(item.amount)} appended ({item.source}): {item.reason}")
 
 
 @functools.cache
