@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from datetime import date, datetime
 from decimal import Decimal
@@ -19,15 +20,14 @@ from airflow_provider_closeai.costs.render.summary import headline
 
 def write_json(file: IO[bytes], report: Report, earlier: Earlier) -> None:
     """Write a complete report as JSON; amounts are strings. One account per line."""
-    head = json.dumps(_plain(summary(report, earlier)), ensure_ascii=False, indent=1)
+    dumps = functools.partial(json.dumps, default=_text, ensure_ascii=False)
+    head = dumps(summary(report, earlier), indent=1)
     file.write(head.removesuffix("\n}").encode() + b',\n "accounts": [')
-    mark = b"\n  "
+    mark = "\n  "
     for line, record in zip(report.accounts, records_of(report, "accounts"), strict=True):
-        daily = {str(day): format_amount(amount) for day, amount in line.daily().items()}
-        plain = {name: _plain(value) for name, value in record.items()}
-        plain |= {"former_aliases": line.former_aliases, "daily": daily}
-        file.write(mark + msgspec.json.encode(plain))
-        mark = b",\n  "
+        record |= {"former_aliases": line.former_aliases, "daily": _by_day(line.daily())}
+        file.write((mark + dumps(record, separators=(",", ":"))).encode())
+        mark = ",\n  "
     file.write(b"\n ]\n}\n")
 
 
@@ -52,9 +52,9 @@ def summary(report: Report, earlier: Earlier) -> dict[str, Any]:
         "uncertain_accounts": len(report.uncertain),
         "unseen_minutes": report.unseen_minutes,
         "forecast": report.forecast,
-        "daily": report.daily,
+        "daily": _by_day(report.daily),
         "owners": [
-            record | {"daily": line.daily}
+            record | {"daily": _by_day(line.daily)}
             for line, record in zip(report.owners, records_of(report, "owners"), strict=True)
         ],
         "budgets": list(records_of(report, "budgets")),
@@ -89,17 +89,12 @@ def summary(report: Report, earlier: Earlier) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
-    match value:
-        case Decimal():
-            return format_amount(value)
-        case datetime():
-            return tables.utc_text(value)
-        case date():
-            return value.isoformat()
-        case dict():
-            return {str(key): _plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case _:
-            return value
+def _by_day(daily: dict[date, Decimal]) -> dict[str, Decimal]:
+    return {str(day): amount for day, amount in daily.items()}
+
+
+def _text(value: Any) -> str:
+    """Write what JSON has no form of."""
+    if isinstance(value, Decimal):
+        return format_amount(value)
+    return tables.utc_text(value) if isinstance(value, datetime) else str(value)
