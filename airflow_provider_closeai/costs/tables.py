@@ -201,57 +201,35 @@ def _require(header: Sequence[str], wanted: Sequence[Column]) -> None:
         )
 
 
+def _parsed(parse: Callable[[str], Any], cells: Sequence[str]) -> list[Any]:
+    return list(map(parse, cells)) if all(cells) else [parse(cell) if cell else None for cell in cells]
+
+
 def _amounts(cells: Sequence[str]) -> list[Decimal | None]:
-    amounts: list[Decimal | None] = (
-        list(map(Decimal, cells)) if all(cells) else [Decimal(cell) if cell else None for cell in cells]
-    )
+    amounts = _parsed(Decimal, cells)
     if not all(map(Decimal.is_finite, filter(None, amounts))):
         raise ValueError("an amount is not a finite number")
     return amounts
 
 
-def _integers(cells: Sequence[str]) -> list[int | None]:
-    return list(map(int, cells)) if all(cells) else [int(cell) if cell else None for cell in cells]
-
-
-def _unguarded(cells: Sequence[str]) -> Sequence[str]:
-    return [plain_text(cell) for cell in cells]
-
-
-def _time_text(moment: datetime | None) -> str:
-    return "" if moment is None else utc_text(moment)
-
-
-def _amount_text(amount: Decimal | None) -> str:
-    return "" if amount is None else format_amount(amount)
-
-
-def _flag_text(flag: bool | None) -> str:
-    return "" if flag is None else str(flag).lower()
-
-
-def _plain_text(value: object) -> str:
-    return "" if value is None else str(value)
-
-
-@functools.lru_cache(4096)
-def _guarded_text(text: str | None) -> str:
-    return csv_text(text or "")
+def _text(write: Callable[[Any], str]) -> Callable[[Any], str]:
+    """Return what writes a cell, and ``None`` as an empty one."""
+    return lambda value: "" if value is None else write(value)
 
 
 _READ: dict[str, Callable[[Any], Sequence[Any]]] = {
     "amount": _amounts,
-    "integer": _integers,
-    "text": _unguarded,
+    "integer": functools.partial(_parsed, int),
+    "text": lambda cells: [plain_text(cell) for cell in cells],
 }
-# Cells of one column are often the same for many lines.
+_often_the_same = functools.lru_cache(4096)  # in many lines of a column
 _WRITE: dict[str, Callable[[Any], str]] = {
-    "text": _guarded_text,
-    "amount": _amount_text,
-    "integer": _plain_text,
-    "flag": _flag_text,
-    "time": functools.lru_cache(4096)(_time_text),
-    "day": functools.lru_cache(4096)(_plain_text),
+    "text": _often_the_same(_text(csv_text)),
+    "amount": _text(format_amount),
+    "integer": _text(str),
+    "flag": _text(lambda flag: str(flag).lower()),
+    "time": _often_the_same(_text(utc_text)),
+    "day": _often_the_same(_text(str)),
 }
 
 
