@@ -37,7 +37,6 @@ from airflow_provider_closeai.costs.requests import (
 )
 from airflow_provider_closeai.costs.results import ReportResult, SnapshotResult
 from airflow_provider_closeai.costs.store import booked, observations
-from airflow_provider_closeai.costs.store.earlier import read_earlier
 from airflow_provider_closeai.costs.store.files import atomic_write
 from airflow_provider_closeai.costs.store.kinds import CLOSED, CONTROL, DELETED, SNAPSHOTS
 from airflow_provider_closeai.costs.store.ledger import LedgerFile, run_key
@@ -149,7 +148,9 @@ def report(
         log.warning("%s", warning)
     if request.close and _close(asked, computed, run, clock()):
         computed = _compute(asked, month, clock)
-    earlier = read_earlier(ledger, month, asked.currency, lambda it: _compute(asked, it, clock), asked.owners)
+    earlier = booked.read_earlier(
+        ledger, month, asked.currency, lambda it: _compute(asked, it, clock), asked.owners
+    )
     computed.warnings += earlier.warnings
     reached = reached_alerts(computed, request.thresholds, _previous(request, month, clock))
     about_accounts = [alert.text for alert in reached if alert.sub_account_id is not None]

@@ -112,9 +112,7 @@ def _add_later(aggregator: _Aggregator, later: Iterable[ObservedFile], turn: Tur
     """Add what was seen after the month, until it can decide nothing more: mostly a day."""
     waiting: list[Trace] | None = None
     for file in later:
-        if file.observations is None:
-            continue  # its own month's report names it
-        aggregator.add(file)
+        aggregator.add(file)  # what is damaged is named by its own month's report
         if file.is_complete and file.at >= turn.closes:
             traces = aggregator.finish() if waiting is None else waiting
             waiting = [trace for trace in traces if judge(trace, turn).waits]
