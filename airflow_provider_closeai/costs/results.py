@@ -88,8 +88,8 @@ class ReportResult(msgspec.Struct, frozen=True):
         teams = [
             {
                 "team": team.name,
-                "sub_accounts": team.accounts,
-                "month_to_date": format_amount(team.amount),
+                "sub_accounts": team.costs.accounts,
+                "month_to_date": format_amount(team.costs.month_to_date),
                 "budget": None if team.budget is None else format_amount(team.budget),
                 "verdict": team.verdict,
                 "level": team.level,
@@ -100,7 +100,7 @@ class ReportResult(msgspec.Struct, frozen=True):
             **record,
             "alerts": record["alerts"][:_MOST],
             "more_alerts": len(record["alerts"][_MOST:]),
-            "sub_accounts": sum(team.accounts for team in self.teams),
+            "sub_accounts": sum(team.costs.accounts for team in self.teams),
             "teams": teams,
             "more_teams": len(self.teams) - len(teams),
         }

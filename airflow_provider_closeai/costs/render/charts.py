@@ -63,10 +63,10 @@ class TeamBar(msgspec.Struct, frozen=True):
 def team_bar(team: Team, largest: Decimal) -> TeamBar:
     """Lay out a team's cost against its budget, or beside the largest team."""
     if team.budget is None:
-        return TeamBar(_width(team.amount, largest), None, None)
-    longest = max(team.budget, team.amount, team.forecast or ZERO)
+        return TeamBar(_width(team.costs.month_to_date, largest), None, None)
+    longest = max(team.budget, team.costs.month_to_date, team.forecast or ZERO)
     forecast = None if team.forecast is None else _width(team.forecast, longest)
-    return TeamBar(_width(team.amount, longest), forecast, _width(team.budget, longest))
+    return TeamBar(_width(team.costs.month_to_date, longest), forecast, _width(team.budget, longest))
 
 
 def day_chart(

@@ -65,7 +65,7 @@ def render(
         folded_teams=folded,
         sums=sums_of(teams),
         rest=sums_of(folded) if folded else None,
-        largest=max([team.amount for team in teams], default=ZERO),
+        largest=max([team.costs.month_to_date for team in teams], default=ZERO),
         pace=pace,
         alerts=alerts,
         statements=statements,

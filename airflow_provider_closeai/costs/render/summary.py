@@ -43,7 +43,7 @@ class Pace(msgspec.Struct, frozen=True):
     def text(self) -> str:
         """A sentence for a person."""
         whose = "the budget" if self.covers_all else "the budget of the teams that have one"
-        used = f"{percent_text(self.used)}{_uncertain(self.sums.uncertain)}"
+        used = f"{percent_text(self.used)}{_uncertain(self.sums.costs.uncertain)}"
         if self.elapsed >= 100:
             return f"{used} of {whose} was spent."
         ahead = self.used - self.elapsed
@@ -60,7 +60,7 @@ def pace_of(report: Report, teams: Sequence[Team]) -> Pace | None:
     with localcontext(ESTIMATE):
         elapsed = Decimal((passed - month.start) * 1000 // (month.end - month.start)) / 10
         per_day = sums.budget / len(month.days)
-    covers_all = all(team.budget is not None for team in teams if team.amount)
+    covers_all = all(team.budget is not None for team in teams if team.costs.month_to_date)
     return Pace(sums, elapsed, per_day, covers_all)
 
 
@@ -112,14 +112,14 @@ def digest(report: Report, earlier: Earlier, alerts: Sequence[str], url: str | N
 
 def _line(team: Team, report: Report) -> str:
     money = money_for(report.totals.month_to_date)
-    said = f"{shown(team.name)}: {team.verdict}, {money(team.amount)}"
+    said = f"{shown(team.name)}: {team.verdict}, {money(team.costs.month_to_date)}"
     if team.budget is None:
         said += f" {report.currency}"
     else:
         said += f" of {money(team.budget)} {report.currency} ({percent_text(team.used)})"
-    if not team.uncertain:
+    if not team.costs.uncertain:
         return said
-    return f"{said}, uncertain: {money(team.lower_bound)} or more"
+    return f"{said}, uncertain: {money(team.costs.lower_bound)} or more"
 
 
 def _at_least(report: Report) -> str:
@@ -144,7 +144,7 @@ def _budgets(report: Report, teams: Sequence[Team]) -> list[str]:
     if not budgeted:
         return []
     if not over and not heading:
-        so_far = ", as far as is certain" if any(team.uncertain for team in budgeted) else ""
+        so_far = ", as far as is certain" if any(team.costs.uncertain for team in budgeted) else ""
         return [f"{'No team is' if report.status == OPEN else 'No team went'} over budget{so_far}."]
     said = []
     if over:

@@ -25,7 +25,6 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
 
     :param cost_centers: those that it has.
     :param used: its cost as a percentage of its budget; ``None`` without a budget. So is ``forecast_used``.
-    :param uncertain: of how many accounts the cost is a lower bound.
     :param verdict: what to know of its budget, or ``no owner`` where that is no concern; may be empty.
     :param level: ``bad``, ``warn``, ``good``, or empty.
     """
@@ -33,11 +32,6 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     costs: TeamCosts
     cost_centers: list[str]
-    accounts: int
-    uncertain: int
-    amount: Decimal
-    lower_bound: Decimal
-    share: Decimal | None
     forecast: Decimal | None
     budget: Decimal | None
     used: Decimal | None
@@ -66,18 +60,15 @@ class TeamSums(msgspec.Struct, frozen=True):
 
     :param used: of those with a budget.
     :param urgent: how many need attention.
-    :param uncertain: of how many accounts the cost is a lower bound.
     """
 
-    amount: Decimal
-    lower_bound: Decimal
+    costs: TeamCosts
     budget: Decimal
     used: Decimal | None
     forecast: Decimal
     last_month: Decimal
     is_last_uncertain: bool
     urgent: int
-    uncertain: int
 
 
 def sums_of(teams: Sequence[Team]) -> TeamSums:
@@ -87,15 +78,13 @@ def sums_of(teams: Sequence[Team]) -> TeamSums:
     budgeted = [team for team in teams if team.budget is not None]
     budget = total_known(team.budget for team in budgeted) or ZERO
     return TeamSums(
-        total(team.amount for team in teams),
-        total(team.lower_bound for team in teams),
+        together("", (team.costs for team in teams)),
         budget,
-        percent(total(team.amount for team in budgeted), budget),
+        percent(total(team.costs.month_to_date for team in budgeted), budget),
         total_known(team.forecast for team in teams) or ZERO,
         total_known(team.last_month for team in teams) or ZERO,
         any(team.is_last_uncertain for team in teams),
         sum(team.needs_attention for team in teams),
-        sum(team.uncertain for team in teams),
     )
 
 
@@ -120,11 +109,6 @@ def _team(name: str, report: Report, earlier: Earlier) -> Team:
         name=name,
         costs=costs,
         cost_centers=[own.cost_center for own in owners if own.team == name and own.cost_center],
-        accounts=costs.accounts,
-        uncertain=costs.uncertain,
-        amount=amount,
-        lower_bound=costs.lower_bound,
-        share=percent(amount, report.totals.month_to_date),
         forecast=forecast,
         budget=budget,
         used=percent(amount, budget),
@@ -152,5 +136,8 @@ def _severity(team: Team) -> tuple[int, int, Decimal, str]:
     """Order: over budget by how much, forecast over it, nearly used, without an owner, then by amount."""
     levels = {"over budget": 0, "forecast over budget": 1, "no owner": 3}
     rank = levels.get(team.verdict, 2) if team.needs_attention else 4
-    over = {0: team.amount - (team.budget or ZERO), 1: (team.forecast or ZERO) - (team.budget or ZERO)}
-    return rank, int(team.name == UNALLOCATED), -over.get(rank, team.amount), team.name
+    over = {
+        0: team.costs.month_to_date - (team.budget or ZERO),
+        1: (team.forecast or ZERO) - (team.budget or ZERO),
+    }
+    return rank, int(team.name == UNALLOCATED), -over.get(rank, team.costs.month_to_date), team.name
