@@ -37,11 +37,11 @@ def test_increases_by_day(book: Book) -> None:
     book.seen("11-03 23:55", {1: "0.30000001"})
     report = book.report()
     assert figures(line(report)) == ("0.30000001", "0", "0.30000001", "0", "0")
-    assert line(report).daily() == {
+    assert line(report).daily == {
         date(2026, 11, 1): Decimal("0.00000001"),
         date(2026, 11, 2): Decimal("0.3"),
     }
-    assert report.daily == line(report).daily()
+    assert report.daily == line(report).daily
     assert not report.warnings
 
 
@@ -50,7 +50,7 @@ def test_snapshots_just_after_midnight_belong_to_the_day_before(book: Book) -> N
     book.seen("11-01 00:05", {1: "0"})
     book.seen("11-02 00:05", {1: "2"})
     book.seen("11-03 00:05", {1: "5"})
-    assert line(book.report()).daily() == {date(2026, 11, 1): 2, date(2026, 11, 2): 3}
+    assert line(book.report()).daily == {date(2026, 11, 1): 2, date(2026, 11, 2): 3}
 
 
 def test_the_first_sight_of_an_older_account_is_an_opening_balance(book: Book) -> None:
@@ -59,7 +59,7 @@ def test_the_first_sight_of_an_older_account_is_an_opening_balance(book: Book) -
     report = book.report()
     assert figures(line(report, 1)) == ("6", "5", "1", "0", "0")
     assert figures(line(report, 2)) == ("3", "0", "3", "0", "0")
-    assert line(report, 2).daily() == {date(2026, 11, 10): 3}
+    assert line(report, 2).daily == {date(2026, 11, 10): 3}
     assert figures(line(report, 3)) == ("0.5", "0.5", "0", "0", "0")
     assert figures(report.totals) == ("9.5", "5.5", "4", "0", "0")
 
@@ -82,7 +82,7 @@ def test_a_drop_inside_the_month_is_a_fall(book: Book) -> None:
     book.seen("11-07 09:00", {1: "8", 2: "3"})
     report = book.report()
     assert figures(line(report)) == ("8", "0", "10.5", "-2.5", "0")
-    assert line(report).daily()[date(2026, 11, 5)] == Decimal("-2.5")
+    assert line(report).daily[date(2026, 11, 5)] == Decimal("-2.5")
     assert "fell" not in " ".join(report.warnings)
     assert not report.uncertain
 
@@ -92,7 +92,7 @@ def test_a_drop_at_the_turn_is_the_reset(book: Book) -> None:
     book.seen("11-01 00:05", {1: "0.5"})
     report = book.report()
     assert figures(line(report)) == ("0.5", "0", "0.5", "0", "0")
-    assert line(report).daily() == {date(2026, 11, 1): Decimal("0.5")}
+    assert line(report).daily == {date(2026, 11, 1): Decimal("0.5")}
     assert not report.warnings
 
 
@@ -191,7 +191,7 @@ def test_a_missed_day_is_booked_in_the_middle_and_named(book: Book) -> None:
     book.seen("11-06 09:00", {1: "11"})
     book.seen("11-08 09:00", {1: "17"})
     report = book.report()
-    assert line(report).daily() == {date(2026, 11, 5): 1, date(2026, 11, 7): 6}
+    assert line(report).daily == {date(2026, 11, 5): 1, date(2026, 11, 7): 6}
     assert report.missed_days == [date(2026, 11, 7)]
     assert report.warnings == [
         "No snapshot on 2026-11-07: the figure on it or beside it covers more than one day."
@@ -204,7 +204,7 @@ def test_an_account_without_a_figure_is_not_zero(book: Book) -> None:
     book.seen("11-07 09:00", {1: "11"})
     report = book.report()
     assert figures(line(report)) == ("11", "10", "1", "0", "0")
-    assert line(report).daily() == {date(2026, 11, 6): 1}
+    assert line(report).daily == {date(2026, 11, 6): 1}
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_observations_are_sorted_by_time(book: Book) -> None:
     book.seen("11-05 09:00", {1: "10"})
     book.seen("11-06 09:00", {1: "12"})
     report = book.report()
-    assert line(report).daily() == {date(2026, 11, 5): 2, date(2026, 11, 6): 1}
+    assert line(report).daily == {date(2026, 11, 5): 2, date(2026, 11, 6): 1}
     assert [at.astimezone(UTC).day for at in report.history.snapshots] == [5, 6, 7]
 
 
@@ -271,7 +271,7 @@ def test_two_snapshots_of_one_day_add_up(book: Book) -> None:
     book.seen("11-03 12:00", {1: "1.5"})
     book.seen("11-03 18:00", {1: "1.25"})
     report = book.report()
-    assert line(report).daily() == {date(2026, 11, 2): 1, date(2026, 11, 3): Decimal("0.25")}
+    assert line(report).daily == {date(2026, 11, 2): 1, date(2026, 11, 3): Decimal("0.25")}
     assert figures(line(report)) == ("1.25", "0", "1.5", "-0.25", "0")
 
 
@@ -317,7 +317,7 @@ def test_the_value_before_a_gap_counts_not_the_sight(book: Book, clock: Clock) -
     book.seen("11-01 23:55", {1: "1"})
     book.seen("11-10 23:55", {1: None})
     book.seen("11-20 23:55", {1: "5"})
-    assert line(book.report()).daily() == {date(2026, 11, 1): 1, date(2026, 11, 11): 4}
+    assert line(book.report()).daily == {date(2026, 11, 1): 1, date(2026, 11, 11): 4}
     book.seen("11-30 23:58", {1: None, 2: "0"})
     clock.at = local("12-01 09:00")
     report = book.report()

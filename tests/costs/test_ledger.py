@@ -189,7 +189,7 @@ def test_formats_may_be_mixed(book: Book) -> None:
     book.seen("11-06 09:00", {1: "10.000000000001"})
     book.extension = "csv"
     book.seen("11-07 09:00", {1: "11"})
-    assert [str(amount) for amount in book.report().accounts[0].daily().values()] == [
+    assert [str(amount) for amount in book.report().accounts[0].daily.values()] == [
         "1E-12",
         "0.999999999999",
     ]

@@ -230,7 +230,7 @@ def test_days_are_exact_however_long(book: Book) -> None:
         book.seen(f"11-0{day} 12:00", {1: Decimal(cost) + Decimal("1E-18")})
     with decimal.localcontext(decimal.Context(prec=60)):
         [line] = book.report().accounts
-        assert sum(line.daily().values()) == line.month_to_date
+        assert sum(line.daily.values()) == line.month_to_date
 
 
 def test_two_writers_of_one_file_leave_one_of_theirs(tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ def test_it_ties_out(world: World) -> None:
     ours: defaultdict[tuple[int, date], Decimal] = defaultdict(Decimal)
     for report in reports.values():
         for line in report.accounts:
-            for day, amount in line.daily().items():
+            for day, amount in line.daily.items():
                 ours[line.sub_account_id, day] += amount
     differing: defaultdict[date, Decimal] = defaultdict(Decimal)
     for key in {*ours, *truth.by_date}:

@@ -213,12 +213,12 @@ def _spikes(report: Report, previous: Report | None, threshold: Threshold) -> It
         return
     before = {line.sub_account_id: line for line in previous.accounts} if previous else {}
     for account in report.accounts:
-        own = account.daily()
+        own = account.daily
         amount = own.get(day)
         if amount is None or amount < threshold.floor or not _is_seen_as_one(account, day):
             continue
         earlier = before.get(account.sub_account_id)
-        days = {**(earlier.daily() if earlier else {}), **own}
+        days = {**(earlier.daily if earlier else {}), **own}
         first = max(_first_day(account, earlier, report), day - _WEEKS)
         if (day - first).days < _LEAST_DAYS:
             continue

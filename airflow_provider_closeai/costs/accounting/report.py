@@ -20,7 +20,7 @@ from airflow_provider_closeai.costs.accounting.booked import (
 )
 from airflow_provider_closeai.costs.accounting.doubts import doubts
 from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
-from airflow_provider_closeai.costs.accounting.money import ESTIMATE, EXACT, ZERO, total_known
+from airflow_provider_closeai.costs.accounting.money import ESTIMATE, EXACT, ZERO
 from airflow_provider_closeai.costs.accounting.months import Month, format_ids, minutes
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.accounting.owners import UNALLOCATED, Owners, Rule
@@ -85,9 +85,11 @@ def build_report(
             generated_at=now,
             gap_minutes=gap,
             history=history,
-            totals=together("", by_owner),
+            totals=together(Owner(""), by_owner),
             owners=by_owner,
-            teams={team: together(team, own, budgets.get(team, ZERO)) for team, own in of_team.items()},
+            teams={
+                team: together(Owner(team), own, budgets.get(team, ZERO)) for team, own in of_team.items()
+            },
             accounts=accounts,
             closing=closing,
             appended=list(adjustments),
@@ -187,21 +189,11 @@ def _accounts(
 
 
 def _by_owner(accounts: Iterable[AccountCosts]) -> list[OwnerCosts]:
-    lines: dict[Owner, OwnerCosts] = {}
+    parts: defaultdict[Owner, list[AccountCosts]] = defaultdict(list)
     for account in accounts:
         for part in account.parts or [account]:
-            line = lines.get(part.owner)
-            if line is None:
-                line = lines[part.owner] = OwnerCosts(owner=part.owner, daily=defaultdict(Decimal))
-            line.add(part)
-            line.accounts += 1
-            line.uncertain += not part.is_certain
-            line.forecast = total_known((line.forecast, part.forecast))
-            for day, amount in part.daily().items():
-                line.daily[day] += amount
-    for line in lines.values():
-        line.daily = dict(sorted(line.daily.items()))
-    return sorted(lines.values(), key=_rank)
+            parts[part.owner].append(part)
+    return sorted((together(owner, own) for owner, own in parts.items()), key=_rank)
 
 
 def _day_counter(history: History) -> Callable[[datetime, datetime], int]:

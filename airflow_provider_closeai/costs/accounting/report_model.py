@@ -133,6 +133,16 @@ class AccountCosts(Amounts, kw_only=True):
         return certainty_of(not self.is_certain)
 
     @property
+    def accounts(self) -> int:
+        """How many it is, among the sums of several."""
+        return 1
+
+    @property
+    def uncertain(self) -> int:
+        """1 where its cost is a lower bound, among the sums of several."""
+        return int(not self.is_certain)
+
+    @property
     def former_aliases(self) -> list[str]:
         """The aliases that it had earlier this month."""
         return [rename.old for rename in self.history.renames] if self.history else []
@@ -168,6 +178,7 @@ class AccountCosts(Amounts, kw_only=True):
         """What keeps a closed month as it was closed."""
         return total([self.adjustments], less=(item.amount for item in self.appended))
 
+    @property
     def daily(self) -> dict[date, Decimal]:
         """Its cost by day; without opening and adjustments, which are on no day."""
         days: dict[date, Decimal] = {}
@@ -180,9 +191,11 @@ class AccountCosts(Amounts, kw_only=True):
 
 class OwnerCosts(Amounts, kw_only=True):
     """
-    One team and cost centre: the sums of its accounts and shares, and its cost by day.
+    One team and cost centre, a team, or all: the sums of its accounts and shares, and its cost by day.
 
+    :param owner: of a team without a cost centre.
     :param uncertain: of how many accounts the costs are lower bounds.
+    :param budget: of a team, for the month; 0: it has none.
     """
 
     owner: Owner
@@ -190,22 +203,12 @@ class OwnerCosts(Amounts, kw_only=True):
     uncertain: int = 0
     forecast: Decimal | None = None
     daily: dict[date, Decimal] = {}
+    budget: Decimal = ZERO
 
     @property
     def certainty(self) -> str:
         """``certain`` or ``uncertain``."""
         return certainty_of(self.uncertain)
-
-
-class TeamCosts(OwnerCosts, kw_only=True):
-    """
-    A team, or all of them: the sums of its owners.
-
-    :param owner: the team, without a cost centre.
-    :param budget: of the month; 0: it has none.
-    """
-
-    budget: Decimal = ZERO
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -224,9 +227,9 @@ class Report(msgspec.Struct, kw_only=True):
     generated_at: datetime
     gap_minutes: int | None
     history: History
-    totals: TeamCosts
+    totals: OwnerCosts
     owners: list[OwnerCosts]
-    teams: dict[str, TeamCosts]
+    teams: dict[str, OwnerCosts]
     accounts: list[AccountCosts]
     closing: Closing | None
     appended: list[Adjustment]
@@ -260,7 +263,7 @@ class Report(msgspec.Struct, kw_only=True):
         return self.totals.forecast
 
     @property
-    def budgets(self) -> list[TeamCosts]:
+    def budgets(self) -> list[OwnerCosts]:
         """The teams that have a budget."""
         return [costs for costs in self.teams.values() if costs.budget]
 
@@ -282,9 +285,9 @@ class Report(msgspec.Struct, kw_only=True):
         return [day for day in self.month.days if first <= day < seen[-1] and day not in seen]
 
 
-def together(team: str, lines: Iterable[OwnerCosts], budget: Decimal = ZERO) -> TeamCosts:
-    """Add up the lines of some owners; days without a figure are absent."""
-    sums = TeamCosts(owner=Owner(team), budget=budget)
+def together(owner: Owner, lines: Iterable[OwnerCosts | AccountCosts], budget: Decimal = ZERO) -> OwnerCosts:
+    """Add up accounts, their parts, or lines of owners; days without a figure are absent."""
+    sums = OwnerCosts(owner=owner, budget=budget)
     days: dict[date, Decimal] = {}
     with decimal.localcontext(EXACT):
         for line in lines:

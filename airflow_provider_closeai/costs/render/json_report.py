@@ -25,7 +25,7 @@ def write_json(file: IO[bytes], report: Report, earlier: Earlier) -> None:
     file.write(head.removesuffix("\n}").encode() + b',\n "accounts": [')
     mark = "\n  "
     for line, record in zip(report.accounts, records_of(report, "accounts"), strict=True):
-        record |= {"former_aliases": line.former_aliases, "daily": _by_day(line.daily())}
+        record |= {"former_aliases": line.former_aliases, "daily": _by_day(line.daily)}
         file.write((mark + dumps(record, separators=(",", ":"))).encode())
         mark = ",\n  "
     file.write(b"\n ]\n}\n")

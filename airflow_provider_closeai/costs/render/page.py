@@ -15,7 +15,7 @@ import msgspec
 from airflow_provider_closeai.costs.accounting.earlier import Earlier
 from airflow_provider_closeai.costs.accounting.history import FALL
 from airflow_provider_closeai.costs.accounting.money import ZERO, format_amount, percent, places_of, total
-from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Report, TeamCosts
+from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, OwnerCosts, Report
 from airflow_provider_closeai.costs.render import charts, numbers
 from airflow_provider_closeai.costs.render.summary import headline, month_name, pace_of
 from airflow_provider_closeai.costs.render.teams import Team, sums_of, teams_of
@@ -97,7 +97,7 @@ def _shared(
     report: Report,
     earlier: Earlier,
     account: str,
-    totals: TeamCosts,
+    totals: OwnerCosts,
     accounts: Sequence[AccountCosts],
     at_most: tuple[int, int],
     per_day: Decimal | None,

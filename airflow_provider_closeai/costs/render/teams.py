@@ -12,7 +12,8 @@ import msgspec
 from airflow_provider_closeai.costs.accounting.earlier import Earlier
 from airflow_provider_closeai.costs.accounting.money import EXACT, ZERO, percent, total, total_known
 from airflow_provider_closeai.costs.accounting.owners import UNALLOCATED
-from airflow_provider_closeai.costs.accounting.report_model import Report, TeamCosts, together
+from airflow_provider_closeai.costs.accounting.report_model import OwnerCosts, Report, together
+from airflow_provider_closeai.costs.accounting.shares import Owner
 
 _NEARLY = 80
 _DIGEST = 6
@@ -30,7 +31,7 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    costs: TeamCosts
+    costs: OwnerCosts
     cost_centers: list[str]
     forecast: Decimal | None
     budget: Decimal | None
@@ -62,7 +63,7 @@ class TeamSums(msgspec.Struct, frozen=True):
     :param urgent: how many need attention.
     """
 
-    costs: TeamCosts
+    costs: OwnerCosts
     budget: Decimal
     used: Decimal | None
     forecast: Decimal
@@ -78,7 +79,7 @@ def sums_of(teams: Sequence[Team]) -> TeamSums:
     budgeted = [team for team in teams if team.budget is not None]
     budget = total_known(team.budget for team in budgeted) or ZERO
     return TeamSums(
-        together("", (team.costs for team in teams)),
+        together(Owner(""), (team.costs for team in teams)),
         budget,
         percent(total(team.costs.month_to_date for team in budgeted), budget),
         total_known(team.forecast for team in teams) or ZERO,
@@ -98,7 +99,7 @@ def teams_of(report: Report, earlier: Earlier) -> list[Team]:
 
 
 def _team(name: str, report: Report, earlier: Earlier) -> Team:
-    costs, last = report.teams.get(name) or together(name, ()), earlier.last
+    costs, last = report.teams.get(name) or together(Owner(name), ()), earlier.last
     amount, budget = costs.month_to_date, costs.budget or None
     forecast = None if report.forecast is None else costs.forecast or ZERO
     owners = [line.owner for line in report.owners]
