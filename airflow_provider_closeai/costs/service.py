@@ -17,6 +17,7 @@ from airflow_provider_closeai.client.models import Item, SubAccount
 from airflow_provider_closeai.costs.accounting import closing, listing
 from airflow_provider_closeai.costs.accounting.aggregate import aggregate
 from airflow_provider_closeai.costs.accounting.alerts import needs_previous_month, reached_alerts
+from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE
 from airflow_provider_closeai.costs.accounting.earlier import Earlier
 from airflow_provider_closeai.costs.accounting.late_runs import excuse_empty, require_in_time
 from airflow_provider_closeai.costs.accounting.money import is_bookable, total
@@ -92,7 +93,7 @@ def snapshot(
         last, left = observations.accounts_left(ledger, month)
         if last is not None:
             listing.refuse_empty(last.name, last.rows, left)
-    rows = observations.as_in_last_records(ledger, month, began, listing.observations_of(accounts))
+    rows = listing.observations_of(accounts)
     listing.require_main_account(rows, observations.main_account(ledger), ledger.root)
     without = [account.id for account in accounts if account.monthly_cost is None]
     if without:
@@ -214,9 +215,13 @@ def record_deleted(
     month, now = month_of(listed_at, request.time_zone), clock()
     listing.require_within(month, now)
     key = run_key((run or Run()).key, listed_at, *(account.id for account in accounts))
-    listed = listing.observations_of(listing.require_recordable(accounts))
-    listing.require_main_account(listed, observations.main_account(request.ledger), request.ledger.root)
-    at, rows = observations.as_in_snapshots(request.ledger, month, listed_at, now, listed)
+    rows = listing.observations_of(listing.require_recordable(accounts))
+    listing.require_main_account(rows, observations.main_account(request.ledger), request.ledger.root)
+    # Snapshots that were begun meanwhile list them still: their deletion comes after that.
+    meanwhile = (
+        file.at for file in request.ledger.files(SNAPSHOTS, month.name) if listed_at < file.at <= now
+    )
+    at = max(meanwhile, default=listed_at)
     file = request.ledger.write(DELETED, month.name, at, key, rows)
     log.info("%s: the last records of %d sub-accounts.", file.name, file.rows)
     return file
@@ -306,7 +311,8 @@ def _close(request: CloseRequest, computed: Report, run: Run, now: datetime) -> 
     ledger, month = request.ledger, computed.month.name
     if computed.closing is not None:
         lines = closing.differences(computed, now)
-        return booked.append_adjustments(ledger, month, lines, known=computed.appended)
+        before = [line for line in computed.appended if line.source == DIFFERENCE]
+        return booked.append_adjustments(ledger, month, lines, known=before)
     booked.require_ledger_currency(ledger, request.currency)
     file = ledger.write(CLOSED, month, now, run.key, closing.closed_costs(computed))
     log.info("%s is closed as %s: %s.", month, computed.status, file.name)

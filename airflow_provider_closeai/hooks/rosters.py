@@ -143,19 +143,15 @@ class LedgerBooks:
         """Record a whole listing as a snapshot, unless a newer one is there, or the month has turned."""
         from airflow_provider_closeai.client.errors import UnreadableAccount
         from airflow_provider_closeai.costs import SnapshotRefused, snapshot
-        from airflow_provider_closeai.costs.accounting.listing import observations_of
         from airflow_provider_closeai.costs.accounting.months import month_of
         from airflow_provider_closeai.costs.store.kinds import SNAPSHOTS
-        from airflow_provider_closeai.costs.store.observations import is_below_last
 
         zone, now = self._snapshot.time_zone, self._now()
         month = month_of(at, zone)
         if month != month_of(now, zone):
             log.warning("This listing is not recorded in the ledger: the month has turned since it began.")
             return
-        ledger, rows = self._snapshot.ledger, observations_of(accounts)
-        is_newer_there = any(at < file.at <= now for file in ledger.files(SNAPSHOTS, month.name))
-        if is_newer_there or is_below_last(ledger, month, at, rows):
+        if any(at < file.at <= now for file in self._snapshot.ledger.files(SNAPSHOTS, month.name)):
             log.info("This listing is not recorded in the ledger: a newer one is there, made meanwhile.")
             return
         try:

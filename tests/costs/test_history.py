@@ -350,7 +350,19 @@ def test_an_account_that_goes_after_the_months_last_look_has_minutes_that_nobody
         book.seen(at, {1: "50", 2: "1"})
     book.seen("12-01 12:00", {2: "1"})
     book.clock.at = local("12-02 12:00")
-    assert line(book.report()).unseen_minutes == 720
+    assert line(book.report()).unseen_minutes == 1440, (
+        "the platform's month may end later than it is assumed to"
+    )
+
+
+def test_an_account_that_goes_before_its_counter_may_have_started_again(book: Book) -> None:
+    for at in ("11-29 12:00", "11-30 23:58", "12-01 00:05"):
+        book.seen(at, {1: "50", 2: "1"})
+    for at in ("12-01 12:00", "12-02 12:00"):
+        book.seen(at, {2: "0"})
+    book.clock.at = local("12-03 12:00")
+    report = book.report()
+    assert (line(report).unseen_minutes, report.status) == (715, "estimated")
 
 
 def test_a_deletion_of_an_account_that_is_listed_later_is_none(book: Book) -> None:

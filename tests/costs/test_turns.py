@@ -17,7 +17,7 @@ from airflow_provider_closeai.costs import run_key
 from airflow_provider_closeai.costs.accounting.months import month_of
 from airflow_provider_closeai.costs.accounting.observations import Observation
 from airflow_provider_closeai.costs.errors import CloseRefused
-from airflow_provider_closeai.costs.store.kinds import SNAPSHOTS
+from airflow_provider_closeai.costs.store.kinds import DELETED, SNAPSHOTS
 
 NOVEMBER, DECEMBER = "2026-11", "2026-12"
 
@@ -272,14 +272,14 @@ def test_an_account_made_and_gone_around_the_turn(book: Book) -> None:
     assert figures(book, DECEMBER)[3] == ("0", "uncertain")
 
 
-def money(book: Book, at: str, rows: Mapping[int, tuple[str, str]]) -> None:
+def money(book: Book, at: str, rows: Mapping[int, tuple[str, str]], kind: str = SNAPSHOTS) -> None:
     """Record costs and balances."""
     moment = local(at)
     observations = [
         Observation(number, f"a-{number}", Decimal(cost), OLD, True, Decimal(balance))
         for number, (cost, balance) in rows.items()
     ]
-    book.ledger.write(SNAPSHOTS, month_of(moment).name, moment, run_key(moment), observations)
+    book.ledger.write(kind, month_of(moment).name, moment, run_key(moment), observations)
 
 
 @pytest.mark.parametrize(
@@ -352,6 +352,18 @@ def test_the_balance_tells_growth_from_a_hidden_reset(book: Book) -> None:
     money(book, "12-02 23:55", {1: ("8", "92")})
     assert figures(book)[1] == ("0", "certain")
     assert figures(book, DECEMBER)[1] == ("8", "certain")
+
+
+def test_an_account_that_was_deleted_on_the_last_evening_is_no_doubt_of_the_next_month(book: Book) -> None:
+    """Its balance moved with its costs, so no reset hides in its growth."""
+    for at, cost in (("11-10 12:00", 10), ("11-29 12:00", 10), ("11-30 12:00", 11)):
+        money(book, at, {1: (f"{cost}", f"{100 - cost}"), 2: ("3", "97")})
+    money(book, "11-30 22:00", {1: ("12", "88")}, kind=DELETED)
+    for at, used in (("11-30 23:58", "3"), ("12-01 00:05", "0"), ("12-02 12:00", "1"), ("12-31 23:00", "1")):
+        money(book, at, {2: (used, "96")})
+    book.clock.at = local("12-31 23:30")
+    assert figures(book)[1] == ("12", "certain")
+    assert figures(book, DECEMBER) == {2: ("1", "certain")}
 
 
 def test_growth_that_the_balance_does_not_explain_may_hide_a_reset(book: Book) -> None:

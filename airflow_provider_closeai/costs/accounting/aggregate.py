@@ -14,12 +14,12 @@ The rules, each of which a test holds:
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import decimal
 import gc
-import itertools
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from airflow_provider_closeai.costs.accounting.history import History
 from airflow_provider_closeai.costs.accounting.money import EXACT
@@ -30,7 +30,9 @@ from airflow_provider_closeai.costs.accounting.traces import Rename, Span, Trace
 from airflow_provider_closeai.costs.accounting.turns import Turn, judge
 from airflow_provider_closeai.costs.errors import NoObservation
 
-_CONTROLS = 5  # the newest; some may have been read near the turn
+#: A look shows an account as it was some time after the look was begun, and bases may lag: of a snapshot and
+#: the last record of a deletion, begun so shortly one after the other, nobody knows which is the later.
+OVERLAP = timedelta(minutes=5)
 
 
 def aggregate(observed: ObservedMonth) -> History:
@@ -81,8 +83,8 @@ def aggregate(observed: ObservedMonth) -> History:
         )
     history.warnings += _lost_at_the_turn(history, traces, known_before)
     # Without its snapshot nobody knows what the sub-accounts had cost at that moment.
-    known = (each for each in observed.controls if each.at in history.snapshots)
-    history.controls = list(itertools.islice(known, _CONTROLS))
+    at = set(history.snapshots)
+    history.controls = [each for each in observed.controls if each.at in at]
     history.warnings += observed.control_warnings
     return history
 
@@ -144,14 +146,14 @@ class _Aggregator:
         self._month = history.month
         self._start = history.month.start
         self._traces: dict[int, Trace] = {}
-        self._last_listing: datetime | None = None
+        self._listings: list[datetime] = []  # when the complete ones were begun
         self._is_in_month = self._is_later = False
         self.returned: set[int] = set()
 
     def begin_month(self) -> datetime | None:
         """Go on with the month's own files; return when the last complete listing before it was made."""
         self._is_in_month = True
-        return self._last_listing
+        return self._listings[-1] if self._listings else None
 
     def end_month(self) -> None:
         """Go on with later files: what was known at the month's end stays known."""
@@ -161,9 +163,12 @@ class _Aggregator:
 
     def finish(self) -> list[Trace]:
         """Return the traces, each with whether its account is gone."""
-        last = self._last_listing
+        listings = self._listings
         for trace in self._traces.values():
-            trace.is_gone = trace.deleted_at is not None or (last is not None and trace.listed_at != last)
+            later = bisect.bisect_right(listings, trace.listed_at) if trace.listed_at else len(listings)
+            is_missed = trace.deleted_at is None and later < len(listings)
+            trace.gone_by = listings[later] if is_missed else None
+            trace.is_gone = trace.deleted_at is not None or is_missed
         return list(self._traces.values())
 
     def add(self, file: ObservedFile) -> None:
@@ -172,7 +177,8 @@ class _Aggregator:
             return
         traces, at, is_complete = self._traces, file.at, file.is_complete
         is_in_month, is_later = self._is_in_month, self._is_later
-        without_cost, returned, last = self._history.without_cost, self.returned, self._last_listing
+        without_cost, returned = self._history.without_cost, self.returned
+        last = self._listings[-1] if self._listings else None
         spans: dict[int, Span] = {}
         for seen in file.observations:
             account_id, cost = seen.sub_account_id, seen.monthly_cost
@@ -191,6 +197,7 @@ class _Aggregator:
                 trace.last_seen = at
                 if is_in_month and not trace.is_in_month:
                     trace.is_in_month, trace.first = True, at
+            is_record = not is_complete or trace.deleted_at is not None
             trace.deleted_at = None if is_complete else at  # listed, it is there: the deletion did not happen
             if cost is None:
                 if is_in_month:
@@ -198,6 +205,8 @@ class _Aggregator:
                 continue
             if trace.valued_at is None:
                 self._first_value(trace, seen, at)
+            elif is_record and cost < trace.value and at - trace.valued_at < OVERLAP:
+                continue  # rather the older value of two looks that overlap than a fall
             elif cost != trace.value or _was_spent(trace, seen):
                 span = spans.get(id(trace.valued_at))
                 if span is None:
@@ -211,7 +220,7 @@ class _Aggregator:
             if is_later and trace.next_at is None:
                 trace.next_at = at
         if is_complete:
-            self._last_listing = at
+            self._listings.append(at)
 
     def _new_trace(self, seen: Observation, at: datetime) -> Trace:
         return Trace(

@@ -216,7 +216,7 @@ def _observed(
     elif account.last_seen < history.last_snapshot:
         absent = next(at for at in history.snapshots if at > account.last_seen)
         state, gap = "vanished", minutes(absent - account.last_seen)
-    if state != "vanished" and account.known_at != account.last_seen:
+    if state != "vanished" and account.is_in_month and account.known_at != account.last_seen:
         gap = minutes(account.last_seen - (account.known_at or history.month.start))
     doubtful = account.start_doubtful + (account.end_doubtful if is_over else ZERO)
     return AccountCosts(
@@ -243,21 +243,20 @@ def _observed(
 
 
 def _control(history: History, *, is_over: bool) -> ControlTotal | None:
-    """Return the newest control total but those read when counters may have shown another month."""
-    return next((each for each in history.controls if _is_of_month(history, each.at, is_over=is_over)), None)
-
-
-def _is_of_month(history: History, at: datetime, *, is_over: bool) -> bool:
-    """Whether all counters showed the month at a time, for certain."""
-    is_near_start = at < Turn(history.month.start).closes
-    is_near_end = is_over and at > Turn(history.month.end).opens
-    return not any(
-        (account.fell and account.fell[1] <= at)
-        or (account.started and at < account.started[1])
-        or (is_near_start and account.start_doubt)
-        or (is_near_end and account.end_doubt not in ("", WAITING))
-        for account in history.accounts.values()
+    """Return the newest control total that was read while all counters showed the month, for certain."""
+    accounts, start, end = history.accounts.values(), Turn(history.month.start), Turn(history.month.end)
+    begun = [account.started[1] for account in accounts if account.started]
+    begun += [start.closes] * any(account.start_doubt for account in accounts)
+    fallen = [account.fell[1] for account in accounts if account.fell]
+    is_doubtful = is_over and any(account.end_doubt not in ("", WAITING) for account in accounts)
+    usable = (
+        each
+        for each in history.controls
+        if each.at >= max(begun, default=each.at)
+        and (not fallen or each.at < min(fallen))
+        and (not is_doubtful or each.at <= end.opens)
     )
+    return next(usable, None)
 
 
 def _total_at(history: History, at: datetime) -> Decimal:

@@ -126,9 +126,12 @@ class _Splitter:
         """Return between which times around the month's end more may have been spent than was seen."""
         if end.unseen is not None:
             return end.unseen
-        known = trace.known_at or self._start.at
+        known, closes = trace.known_at or self._start.at, self._end.closes
+        if trace.gone_by is not None and trace.listed_at is not None:
+            if trace.listed_at < self._last_listing:
+                return None  # the report names what is missing
+            if (last := trace.valued_at or known) < closes:  # its own turn may have been later, too
+                return last, min(trace.gone_by, closes)
         if trace.is_gone and trace.next_at is None:
-            went_after = trace.deleted_at is None and trace.listed_at == self._last_listing
-            # The report names what is missing of one that vanished before.
-            return (known, max(self._end.at, known)) if went_after else None
-        return known, trace.next_at or max(self._end.at, known)
+            return None
+        return known, trace.next_at or self._end.at

@@ -50,6 +50,7 @@ class Trace(msgspec.Struct, kw_only=True):
     :param values: the value after each.
     :param spent: by how much the balance fell meanwhile, by place in ``spans``.
     :param is_gone: no complete listing has it any more.
+    :param gone_by: when a complete listing first had it no more, where no deletion was recorded.
     """
 
     id: int
@@ -67,6 +68,7 @@ class Trace(msgspec.Struct, kw_only=True):
     is_older: bool = False
     is_in_month: bool = False
     is_gone: bool = False
+    gone_by: datetime | None = None
     spans: list[Span] = []
     values: list[Decimal] = []
     spent: dict[int, Decimal] = {}

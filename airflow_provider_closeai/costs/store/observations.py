@@ -5,10 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import TypeVar
-
-import msgspec
 
 from airflow_provider_closeai.costs.accounting.months import Month, month_of
 from airflow_provider_closeai.costs.accounting.observations import (
@@ -28,7 +25,6 @@ _READ = ("billing_month", "sub_account_id", "alias", "monthly_cost", "created_at
 _COUNTERS = ("sub_account_id", "monthly_cost")
 _LOOKS = 3  # at a platform that others list all the time
 _LONGEST_DELETION = timedelta(minutes=3)  # after its record; until then the account may be listed
-_LONGEST_LISTING = timedelta(minutes=5)  # a look that was begun so long before may have seen more
 _LOOKED_AT = 3  # a listing need not say whose it is
 
 
@@ -77,89 +73,6 @@ def list_alone(
         f"Not recorded: other listings were recorded in {ledger.root} while this one was read, {_LOOKS} "
         "times. They have all that it has."
     )
-
-
-def as_in_last_records(
-    ledger: Ledger, month: Month, began: datetime, rows: Sequence[Observation]
-) -> Sequence[Observation]:
-    """
-    Return a listing's accounts as in the last records that were made while it was read.
-
-    The records come after it: what it saw later would be a fall there. No account is below one that was made
-    shortly before, either: then a lagging base showed it.
-
-    :param began: when the listing was begun.
-    :param rows: as they were listed.
-    """
-    for file in ledger.files(DELETED, month.name):
-        if file.at >= began:
-            rows = _as_in(ledger, file, rows)
-        elif file.at > began - _LONGEST_LISTING:  # each deletion has a record of its own
-            rows = _as_in(ledger, file, rows, where_more=True)
-    return rows
-
-
-def as_in_snapshots(
-    ledger: Ledger, month: Month, listed_at: datetime, now: datetime, rows: Sequence[Observation]
-) -> tuple[datetime, Sequence[Observation]]:
-    """
-    Put the last records of accounts after the snapshots that were begun meanwhile: there, they are not
-    deleted yet. One that was begun shortly before may have seen them later.
-
-    :param listed_at: when their listing was begun.
-    :param rows: as they were listed.
-    :returns: the time of the records, and the accounts as in the last of those snapshots.
-    """
-    files, at = ledger.files(SNAPSHOTS, month.name), listed_at
-    rows = _not_below_last(ledger, files, listed_at, rows)
-    for file in files:
-        if listed_at < file.at <= now:
-            at, rows = file.at, _as_in(ledger, file, rows)
-    return at, rows
-
-
-def is_below_last(ledger: Ledger, month: Month, listed_at: datetime, rows: Sequence[Observation]) -> bool:
-    """Return whether a snapshot that was begun shortly before a listing shows more, perhaps of later."""
-    files = ledger.files(SNAPSHOTS, month.name)
-    return list(_not_below_last(ledger, files, listed_at, rows)) != list(rows)
-
-
-def _not_below_last(
-    ledger: Ledger, files: Iterable[LedgerFile], began: datetime, rows: Sequence[Observation]
-) -> Sequence[Observation]:
-    """Return accounts, none below the last snapshot that was begun shortly before, and may overlap."""
-    near = [file for file in files if began - _LONGEST_LISTING < file.at < began]
-    return _as_in(ledger, near[-1], rows, where_more=True) if near else rows
-
-
-def _as_in(
-    ledger: Ledger, file: LedgerFile, rows: Sequence[Observation], *, where_more: bool = False
-) -> Sequence[Observation]:
-    """
-    Return accounts as in another look, which may be older by the seconds in which the two overlap.
-
-    Nobody knows which of the two saw an account later, so both have to say the same.
-
-    :param where_more: only those of which it shows more.
-    """
-    states = _states(ledger, file)
-
-    def seen(row: Observation) -> Observation:
-        cost, balance = states.get(row.sub_account_id, (None, None))
-        if cost is None or (where_more and (row.monthly_cost is None or cost <= row.monthly_cost)):
-            return row
-        return msgspec.structs.replace(row, monthly_cost=cost, balance=balance)
-
-    return [seen(row) for row in rows]
-
-
-def _states(ledger: Ledger, file: LedgerFile) -> dict[int, tuple[Decimal | None, Decimal | None]]:
-    """Return the counter and the balance of each account; none of a damaged file, which a report names."""
-    try:
-        ids, *cells = ledger.read(file, (*_COUNTERS, "balance"))
-    except DamagedFile:
-        return {}
-    return dict(zip(ids, zip(*cells, strict=True), strict=True))
 
 
 def is_empty_of(ledger: Ledger, month: str) -> bool:
@@ -238,6 +151,8 @@ def _read(ledger: Ledger, file: LedgerFile, month: Month, main: set[int]) -> Seq
 
 def _controls(ledger: Ledger, month: Month, warnings: list[str]) -> Iterator[ControlTotal]:
     """Read the control totals, newest first; ``warnings`` takes what is wrong with files."""
+    for name in ledger.unrecognized_files(CONTROL, month.name):
+        warnings.append(f"Left out: {name} is not the name of a ledger file.")
     for file in reversed(ledger.files(CONTROL, month.name)):
         try:
             [amounts] = ledger.read(file, ["total_used"])
