@@ -324,6 +324,20 @@ def test_counters_that_fall_in_parts_make_others_doubtful(book: Book) -> None:
     assert next(line for line in book.report().accounts if line.sub_account_id == 4).end_doubt == ""
 
 
+def test_use_between_the_turns_of_two_parts_is_in_doubt_although_the_balance_explains_it(book: Book) -> None:
+    """The part that was 0 started again before it was used, the other one after its last use."""
+    for at, parts, cost, balance in (
+        ("11-29 23:55", "9", "1", "99"),
+        ("11-30 20:00", "5", "1", "99"),
+        ("12-01 00:05", "1", "2", "98"),
+        ("12-01 23:55", "1", "1", "97"),
+    ):
+        money(book, at, {1: (cost, balance), 2: (parts, "0"), 3: (parts, "0")})
+    assert figures(book)[1] == ("2", "uncertain")
+    [line] = [line for line in book.report().accounts if line.sub_account_id == 1]
+    assert (line.end_doubt, line.lower_bound) == ("in parts", Decimal(1))
+
+
 def test_what_is_gone_before_all_parts_fell_is_in_doubt(book: Book) -> None:
     for at, cost in (("11-29 23:55", "9"), ("11-30 20:00", "5"), ("12-01 00:05", "1")):
         book.seen(at, {1: cost, 2: cost, 3: "7" if at < "11-30" else "0"})

@@ -177,11 +177,13 @@ def _fallen_once(trace: Trace, turn: Turn, fall: int, movements: range, *, is_in
     if use is not None:
         unseen = (spans[use].start, spans[fall].end)
         return Verdict(fall, fall, restarts=True, old_doubt=REFUND, unseen=unseen, sure=use)
-    hiding = [
-        place
-        for place in movements
-        if place != fall and (trace.is_more_spent(place) or (is_in_parts and not trace.is_exact(place)))
-    ]
+    shows_more = trace.values[fall] > ZERO  # perhaps what a part that started again before was used for
+
+    def may_hide(place: int) -> bool:
+        is_unclear = not trace.is_exact(place) or (place < fall and shows_more)
+        return trace.is_more_spent(place) or (is_in_parts and is_unclear)
+
+    hiding = [place for place in movements if place != fall and may_hide(place)]
     # What it shows may be of a part that has not started again yet.
     is_left = is_in_parts and trace.value > ZERO and (trace.valued_at or turn.at) < turn.closes
     if not hiding and not is_left:
