@@ -231,15 +231,20 @@ class PriceJournal:
         self._limits = limits
         self._clock = clock
         self._sent = _read(here, list[Sent]) or []
+        self._open = self._recent()
+
+    def look(self) -> None:
+        """Begin to read accounts: they are shown as they were then, however long that takes."""
+        self._open = self._recent()
 
     def behind(self, accounts: Iterable[SubAccount]) -> list[int]:
         """Return those of the accounts for which the listing may not show yet what was sent last."""
-        last = {account_id: sent.prices for sent in self._recent() for account_id in sent.ids}
+        last = {account_id: sent.prices for sent in self._open for account_id in sent.ids}
         return [each.id for each in accounts if last.get(each.id) not in (None, prices_digest(each.pricing))]
 
     def to_come(self) -> set[int]:
         """Return the accounts whose prices an earlier attempt may set once more."""
-        return {account_id for sent in self._recent() if sent.may_come for account_id in sent.ids}
+        return {account_id for sent in self._open if sent.may_come for account_id in sent.ids}
 
     def note(
         self, ids: tuple[int, ...], pricing: Mapping[str, Decimal], *, shown: bool, may_come: bool = False

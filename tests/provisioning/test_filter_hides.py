@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support import Asked, fixed_client, item, jumping_clock, platform
 
-from airflow_provider_closeai.client.errors import CloseAIError
+from airflow_provider_closeai.client.errors import CloseAIError, Declined
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RepriceRequest
 
@@ -132,6 +132,21 @@ def test_a_deletion_in_doubt_is_not_believed_of_another_bases_filter() -> None:
         client = fixed_client(one, two, clock=jumping_clock(), max_attempts=2)
         with pytest.raises(CloseAIError, match=r"\[1, 2\] are still listed"):
             runner.delete(client, DeleteRequest.parse(alias="Team-A"))
+
+
+def test_a_refused_deletion_of_accounts_that_the_filter_hides_is_told_as_refused() -> None:
+    there = Platform(item(1, "team"), finds=exactly, answer=(200, {"success": False, "message": "not today"}))
+
+    def answer(asked: Asked) -> tuple[int, Any]:
+        if asked.method == "DELETE":
+            there.finds = lambda wanted, each: False
+        return there(asked)
+
+    with platform(answer) as (origin, _), pytest.raises(Declined, match=r"\[1\] are still listed.*not today"):
+        runner.delete(
+            fixed_client(origin, clock=jumping_clock(), page_size=5),
+            DeleteRequest.parse(sub_accounts=[record(1)]),
+        )
 
 
 def test_prices_of_accounts_that_only_a_listing_of_all_shows() -> None:

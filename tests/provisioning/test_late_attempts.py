@@ -178,3 +178,37 @@ def test_a_reading_that_takes_long_shows_what_was_so_when_it_began() -> None:
     with platform(answer) as (origin, _):
         merge(fixed_client(origin, clock=clock), "m2")
         assert there.models() == {"gpt-4", "m2"}
+
+
+def test_a_merge_into_a_listing_that_was_begun_too_early_and_took_long() -> None:
+    clock = jumping_clock()
+    there = Platform(clock, [], lag=29)
+    is_slow = False
+
+    def answer(asked: Asked) -> Any:
+        answered = there(asked)
+        if asked.method == "GET" and is_slow:
+            clock.sleep(31)
+        return answered
+
+    with platform(answer) as (origin, _):
+        there.lag = 0
+        merge(fixed_client(origin, clock=clock), "m2")
+        there.shown[-1] = (clock.monotonic() + 29, there.items[1])  # other bases show it later
+        is_slow = True
+        merge(fixed_client(origin, clock=clock), "m3")
+        assert there.models() == {"gpt-4", "m2", "m3"}
+
+
+def test_a_base_that_hangs_longer_than_a_claim_lasts_costs_a_round_and_no_retry() -> None:
+    clock, names = jumping_clock(), Names()
+    there = Platform(clock, ["lost"])
+
+    def answer(asked: Asked) -> Any:
+        if asked.method == "POST" and there.answers:
+            clock.sleep(60)
+        return there(asked)
+
+    with platform(answer) as (one, _), platform(there) as (two, _):
+        merge(fixed_client(one, two, clock=clock, max_late=60), "m2", names)
+        assert there.models() == {"gpt-4", "m2"}

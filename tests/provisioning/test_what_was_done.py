@@ -28,12 +28,13 @@ class Platform:
     def __init__(self, *items: dict[str, Any]) -> None:
         self.items = list(items)
         self.answers: list[Callable[[Asked], Answer]] = []
-        self.is_listed = True
+        self.is_listed = self.hears_whole = True
 
     def __call__(self, asked: Asked) -> Answer:
         if asked.method == "GET":
             page = {"items": self.items, "total": len(self.items), "page": 1, "pageSize": 500}
-            return (200, page) if self.is_listed else (502, b"")
+            is_heard = self.hears_whole or "alias" in asked.query
+            return (200, page) if self.is_listed and is_heard else (502, b"")
         return self.answers.pop(0)(asked)
 
     def make(self, number: int) -> list[dict[str, Any]]:
@@ -79,6 +80,38 @@ def test_a_deletion_that_was_declined_and_done_in_part() -> None:
     assert "no money" in text
     assert "Then 'list' failed, too" in text
     assert "Nothing was changed" not in text
+
+
+def test_a_deletion_that_was_declined_and_done_and_then_nobody_could_look() -> None:
+    there = Platform(item(1), item(2))
+
+    def delete_all(asked: Asked) -> Answer:
+        there.items.clear()
+        there.hears_whole = False
+        return NO
+
+    there.answers = [delete_all]
+    text = told(
+        there,
+        lambda origin, clock: runner.delete(
+            fixed_client(origin, clock=clock), DeleteRequest.parse(alias="a")
+        ),
+    )
+    assert "no money" in text
+    assert "Nothing was changed" not in text
+
+
+def test_a_batch_that_was_refused_before_another_one_failed(caplog: pytest.LogCaptureFixture) -> None:
+    there = Platform(*map(item, (1, 2, 3, 4)))
+    there.answers = [
+        lambda asked: (400, {"message": "locked"}),
+        lambda asked: (400, {"message": "unknown"}) if there.items.pop(2) else None,  # 3 is gone by then
+        lambda asked: (429, {"message": "slow"}, {"Retry-After": "9999"}),
+    ]
+    request = DeleteRequest.parse(sub_accounts=[1, 2, 3, 4], batch_size=2)
+    text = told(there, lambda origin, clock: runner.delete(fixed_client(origin, clock=clock), request))
+    assert "Then 'delete' failed, too (RateLimited)" in text
+    assert "Sub-accounts [1, 2] are not deleted" in caplog.text
 
 
 @pytest.mark.parametrize("last", ["throttled", "silent"])

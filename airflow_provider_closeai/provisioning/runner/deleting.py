@@ -54,7 +54,7 @@ class SentDeletions(Sent):
     def __init__(self, client: CloseAIClient, accounts: Sequence[SubAccount], sending: _Sending) -> None:
         super().__init__(accounts, locking.CONFIRM_WITHIN, sending.accepted, sending.doubt)
         self._client = client
-        self._is_doubted = sending.is_doubted
+        self._is_doubted = sending.doubt is not None
         self._left: Sequence[SubAccount] = ()
 
     def _shows(self, items: Sequence[Item]) -> bool:
@@ -106,7 +106,9 @@ def send_deletions(
     try:
         sending.send(batches(accounts, request))
     except CloseAIError as error:
-        raise told(error, sending.accepted, sending.doubt) from None
+        sending.refused.append(told(error, sending.accepted, sending.doubt))
+    if sending.refused:
+        raise foremost(sending.refused)
     return SentDeletions(client, accounts, sending)
 
 
@@ -115,8 +117,10 @@ class _Sending:
 
     def __init__(self, client: CloseAIClient) -> None:
         self._client = client
-        self.doubt: CloseAIError | None = None  # it is open whether all were executed
-        self.is_doubted = False  # not all were simply accepted
+        #: Why it is open whether all were executed; what was refused may be done in part.
+        self.doubt: CloseAIError | None = None
+        #: Why accounts are not deleted.
+        self.refused: list[CloseAIError] = []
         self._done: list[SubAccount] = []
 
     @property
@@ -129,21 +133,17 @@ class _Sending:
         Delete batches. What a platform says of keys that are gone already is not known: where it refuses, the
         listing decides.
         """
-        problems: list[CloseAIError] = []
         while todo:
             refused = [(batch, error) for batch in todo if (error := self._refusal(batch)) is not None]
             left = self._left_of([batch for batch, _ in refused])
-            if not isinstance(self.doubt, OutcomeUnknown):
-                self.doubt = None
             todo = []
             for (batch, error), there in zip(refused, left, strict=True):
                 if len(there) == len(batch):
-                    problems.append(about(f"Sub-accounts {ids_of(batch)} are not deleted", error))
+                    what = f"Sub-accounts {ids_of(batch)} are not deleted"
+                    self.refused.append(told(about(what, error), self.accepted))
                 else:
                     log.info("%d of %d were gone already.", len(batch) - len(there), len(batch))
                     todo += [there] if there else []
-        if problems:
-            raise foremost(problems)
 
     def _refusal(self, batch: Sequence[SubAccount]) -> Rejected | Declined | None:
         """Delete one batch; returns why it was refused."""
@@ -151,11 +151,11 @@ class _Sending:
             self._client.delete(batch)
         except OutcomeUnknown as error:
             log.warning("%s Reading back shows whether it was.", error)
-            self.doubt, self.is_doubted = error, True
+            self.doubt = error
         except (Rejected, Declined) as error:
             if error.status in (401, 403):
                 raise about(f"Sub-accounts {ids_of(batch)} are not deleted", error) from None
-            self.doubt, self.is_doubted = self.doubt or error, True
+            self.doubt = self.doubt or error
             return error
         else:
             self._done += batch

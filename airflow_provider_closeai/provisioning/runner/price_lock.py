@@ -24,6 +24,12 @@ class PriceLock(DeploymentLock):
         self._first_seen: dict[str, float] = {}  # by name
         self._sent: dict[tuple[int, ...], list[Record]] = {}  # by the accounts of a batch
         self._number = 0
+        self._read_at = 0.0
+
+    def begin_reading(self) -> None:
+        """Begin to read accounts: they are shown as they were then, however long that takes."""
+        self.keep()
+        self._read_at = self._clock.monotonic()
 
     def look(self, aliases: Collection[str]) -> None:
         """Read what others sent."""
@@ -57,7 +63,7 @@ class PriceLock(DeploymentLock):
         return {account_id: record for account_id, record in last.items() if self._may_come(record)}
 
     def _may_come(self, record: Record) -> bool:
-        now = self._clock.monotonic()
+        now = self._read_at
         entry = Entry(self._first_seen[record.name], "")
         return now < over(entry, now=now, counter="", limits=self._limits, is_gone=self.is_held)
 

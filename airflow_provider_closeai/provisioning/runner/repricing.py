@@ -249,7 +249,9 @@ class _Repricing:
         looked: set[str] = set()
 
         def read() -> list[SubAccount]:
-            self.keep()
+            self._journal.look()
+            if self._lock is not None:
+                self._lock.begin_reading()
             return self._read()
 
         def is_current(accounts: list[SubAccount]) -> bool:
@@ -279,6 +281,8 @@ class _Repricing:
             except OutcomeUnknown as error:
                 log.warning("%s Reading back shows whether it was.", error)
                 self.outcome.doubt, may_come = error, True
+                if self._lock is not None and not self._lock.is_held:
+                    raise MustLookAgain from None
             except CloseAIError as error:
                 if not isinstance(error, Declined):  # it was not executed
                     self._journal.forget(batch.ids)
