@@ -17,7 +17,7 @@ from airflow_provider_closeai.client.answers import Outcome
 from airflow_provider_closeai.client.cache import Cache
 from airflow_provider_closeai.client.calls import BILLING, CREATE, DELETE, LIST, LIST_AT_ONCE, UPDATE, Caller
 from airflow_provider_closeai.client.config import ClientConfig
-from airflow_provider_closeai.client.listing import ReadPage, read_all
+from airflow_provider_closeai.client.listing import read_all
 from airflow_provider_closeai.client.models import (
     ApiBase,
     BaseHealth,
@@ -68,6 +68,8 @@ class CloseAIClient:
         self._total: int | None = None  # of the last listing of all
         #: The platform's time in its last answer to a listing (``Date``), in seconds since the epoch.
         self.platform_time: float | None = None
+        #: Called before each page of a listing: all pages may take longer than a claim lasts.
+        self.before_page: list[Callable[[], None]] = []
         self.cache = Cache(config, store, clock)
         self.pool = BasePool(config, transport, self.cache, clock)
         self._caller = Caller(config, transport, self.pool, clock)
@@ -88,9 +90,7 @@ class CloseAIClient:
         """Ask discovery now, however fresh its last answer is, and return the bases, best first."""
         return self.pool.refresh()
 
-    def iter_listing(
-        self, alias: str | None = None, *, before_page: Callable[[], None] | None = None
-    ) -> Iterator[Item]:
+    def iter_listing(self, alias: str | None = None) -> Iterator[Item]:
         """
         Stream the listing, page by page, with the entries that cannot be read.
 
@@ -98,21 +98,17 @@ class CloseAIClient:
         vanishes meanwhile. ``alias`` matches exactly, whatever the platform's own filter does.
 
         :param alias: only accounts with exactly this alias, and entries whose alias cannot be read.
-        :param before_page: called before each page is read.
         :raises ListingUnstable: where the listing never agrees with its own ``total``.
         """
         sent = alias if alias is not None and self._may_filter(alias) else None
         is_trusted = sent is None or self._is_trusted(sent)
-        pages = self._pages(before_page)
-        items = read_all(pages, self.config.page_size, sent, is_trusted=is_trusted)
+        items = read_all(self.page, self.config.page_size, sent, is_trusted=is_trusted)
         if alias is None:
             yield from items
             return
         yield from (item for item in items if _may_be_of(item, [alias]))
 
-    def iter_aliases(
-        self, aliases: Collection[str], *, before_page: Callable[[], None] | None = None
-    ) -> Iterator[Item]:
+    def iter_aliases(self, aliases: Collection[str]) -> Iterator[Item]:
         """
         Stream the accounts of several aliases, and (perhaps twice) entries whose alias cannot be read.
 
@@ -120,41 +116,29 @@ class CloseAIClient:
         one such listing finds what the filter cannot be trusted with.
 
         :param aliases: each matches exactly.
-        :param before_page: called before each page is read.
         """
         left = set(aliases)
         if len(left) == 1:
-            yield from self.iter_listing(left.pop(), before_page=before_page)
+            yield from self.iter_listing(left.pop())
             return
         silent = set()  # nothing is found of them; where all is listed anyway, that shows more
         if self._is_few(left):
             for alias in sorted(left):
-                found = self._find(alias, before_page)
+                found = self._find(alias)
                 if found:
                     left.discard(alias)
                     yield from found
                 elif found is not None:
                     silent.add(alias)
         if left - silent:
-            listed = self.iter_listing(before_page=before_page)
-            yield from (item for item in listed if _may_be_of(item, left))
+            yield from (item for item in self.iter_listing() if _may_be_of(item, left))
 
-    def _pages(self, before_page: Callable[[], None] | None) -> ReadPage:
-        if before_page is None:
-            return self.page
-
-        def read(number: int, size: int, alias: str | None) -> SubAccountPage:
-            before_page()
-            return self.page(number, size, alias)
-
-        return read
-
-    def _find(self, alias: str, before_page: Callable[[], None] | None = None) -> list[Item] | None:
+    def _find(self, alias: str) -> list[Item] | None:
         """Return what the platform's filter finds; ``None`` where it cannot be trusted to find all."""
         if not self._may_filter(alias):
             return None
         try:
-            listed = read_all(self._pages(before_page), self.config.page_size, alias)
+            listed = read_all(self.page, self.config.page_size, alias)
             items = [item for item in listed if _may_be_of(item, [alias])]
         except errors.CloseAIError:
             if self._is_trusted(alias):
@@ -215,6 +199,8 @@ class CloseAIClient:
         query = {"page": str(number), "page_size": str(size)}
         if alias is not None:
             query["alias"] = alias
+        for prepare in tuple(self.before_page):
+            prepare()
         call = LIST if 0 < size <= _PAGE else LIST_AT_ONCE
         executed = self._caller.send(call, query=query)[-1]
         self.platform_time = executed.date

@@ -150,7 +150,7 @@ def _advance(
                     other.give_up(each.cause)
     if lists or whole:
         # All of them: else each would list while the others wait, and nobody would sleep.
-        _list(listings, [each for each in creations if not each.is_over], whole, lock)
+        _list(listings, [each for each in creations if not each.is_over], whole)
     elif lock is not None and unclaimed:
         lock.acquire([each.request.alias for each in creations if not each.is_over])
         for each in creations:
@@ -160,16 +160,10 @@ def _advance(
     return any(not each.is_over for each in creations)
 
 
-def _list(
-    listings: Listings, creations: Sequence[Creation], whole: Collection[Creation], lock: CreateLock | None
-) -> None:
+def _list(listings: Listings, creations: Sequence[Creation], whole: Collection[Creation]) -> None:
     """List the aliases of creates; where some want all accounts listed, all."""
     try:
-        listing = listings.read(
-            [each.request.alias for each in creations],
-            is_whole=bool(whole),
-            before_page=None if lock is None else lock.keep,  # all pages may take longer than a claim lasts
-        )
+        listing = listings.read([each.request.alias for each in creations], is_whole=bool(whole))
     except CloseAIError as error:
         if whole:
             log.warning("Whether the platform's alias filter finds all accounts is not known: %s", error)

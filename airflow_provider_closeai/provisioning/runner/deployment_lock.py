@@ -42,6 +42,7 @@ class DeploymentLock:
         account = client.config.account
         self._account = account
         self._clock = client.clock
+        self._before_page = client.before_page
         self._names = names
         self._call = call
         self._claims = f"closeai_lock.{account}."
@@ -71,6 +72,7 @@ class DeploymentLock:
             try:
                 if claim.acquire(end - self._clock.monotonic()):
                     self._claim = claim
+                    self._before_page.append(self.keep)
                 break
             except ClaimLost:
                 self._lost += 1
@@ -106,6 +108,7 @@ class DeploymentLock:
         if self._claim is not None:
             self._claim.release()
             self._claim = None
+            self._before_page.remove(self.keep)
 
     def _drop(self) -> None:
         self._lost += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError
@@ -131,41 +131,25 @@ class Listings:
         if not sent.is_shown:
             self._sent.append(sent)
 
-    def read(
-        self,
-        aliases: Collection[str],
-        *,
-        is_whole: bool = False,
-        before_page: Callable[[], None] | None = None,
-    ) -> Listing:
+    def read(self, aliases: Collection[str], *, is_whole: bool = False) -> Listing:
         """
         Return a listing of aliases, of each a newer one than before.
 
         :param is_whole: read all accounts, without the platform's filter.
-        :param before_page: called before each page is read.
         """
         known = self._known
         is_first_look = not self._served & set(aliases)
         self._served |= set(aliases)
         if known is not None and is_first_look and self.is_known_good:
             return known
-        return self._list(aliases, is_whole=is_whole, before_page=before_page)
+        return self._list(aliases, is_whole=is_whole)
 
-    def _list(
-        self,
-        aliases: Collection[str],
-        *,
-        is_whole: bool = False,
-        before_page: Callable[[], None] | None = None,
-    ) -> Listing:
+    def _list(self, aliases: Collection[str], *, is_whole: bool = False) -> Listing:
         """List aliases, and with them what is looked for."""
         clock = self._client.clock
         began = clock.monotonic()
         wanted = {*aliases, *(each for sent in self._sent for each in sent.aliases)}
-        if is_whole:
-            found = self._client.iter_listing(before_page=before_page)
-        else:
-            found = self._client.iter_aliases(wanted, before_page=before_page)
+        found = self._client.iter_listing() if is_whole else self._client.iter_aliases(wanted)
         listing = Listing(found, began, clock.monotonic(), is_whole=is_whole)
         for item in listing.of(None)[1]:
             log.warning("A sub-account is left out: it cannot be read (%s).", item)

@@ -92,6 +92,7 @@ class PriceLock(DeploymentLock):
 
         :param is_final: no attempt of it can be executed any more.
         """
+        self.keep()
         sent = self._sent.pop(batch.ids, [])
         if not sent or not self.is_held:
             return

@@ -161,12 +161,10 @@ class SentPrices(Sent):
         self._round.release()
 
     def _shows(self, items: Sequence[Item]) -> bool:
-        self._round.keep()
         self._listed = [item for item in items if isinstance(item, SubAccount)]
         return self._refused.issuperset(self._plan.missing(self._listed))
 
     def _conclude(self) -> list[SubAccount]:
-        self._round.keep()
         missing = set(self._plan.missing(self._listed))
         listed = {account.id: account for account in self._listed}
         self.confirmed = [listed.get(each.id, each) for each in self._selected if each.id not in missing]
@@ -225,11 +223,6 @@ class _Repricing:
         except CloseAIError as error:
             raise told(error, self.outcome.done, self.doubt) from None
         return SentPrices(self, accounts, plan, is_last)
-
-    def keep(self) -> None:
-        """Say that this run lives."""
-        if self._lock is not None:
-            self._lock.keep()
 
     def release(self) -> None:
         """Let other hosts in."""
