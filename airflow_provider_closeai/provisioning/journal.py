@@ -17,7 +17,6 @@ from typing import TypeVar
 
 import msgspec
 
-from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.local_state.clock import Clock
 from airflow_provider_closeai.local_state.stores import Store
 from airflow_provider_closeai.provisioning.errors import not_noted
@@ -237,14 +236,9 @@ class PriceJournal:
         """Begin to read accounts: they are shown as they were then, however long that takes."""
         self._open = self._recent()
 
-    def behind(self, accounts: Iterable[SubAccount]) -> list[int]:
-        """Return those of the accounts for which the listing may not show yet what was sent last."""
-        last = {account_id: sent.prices for sent in self._open for account_id in sent.ids}
-        return [each.id for each in accounts if last.get(each.id) not in (None, prices_digest(each.pricing))]
-
-    def to_come(self) -> set[int]:
-        """Return the accounts whose prices an earlier attempt may set once more."""
-        return {account_id for sent in self._open if sent.may_come for account_id in sent.ids}
+    def last(self) -> dict[int, Sent]:
+        """Return what was sent last, by account, as far as it may still be on its way."""
+        return {account_id: sent for sent in self._open for account_id in sent.ids}
 
     def note(
         self, ids: tuple[int, ...], pricing: Mapping[str, Decimal], *, shown: bool, may_come: bool = False

@@ -40,7 +40,7 @@ class Record(msgspec.Struct, frozen=True):
     :param epoch: the same, in seconds since the epoch.
     :param prices: a digest of the prices sent.
     :param ids: the accounts that got them.
-    :param repeated: an earlier attempt may be executed after the listing has shown a later one.
+    :param may_come: an earlier attempt may be executed after the listing has shown a later one.
     """
 
     alias: str
@@ -52,12 +52,12 @@ class Record(msgspec.Struct, frozen=True):
     epoch: float
     prices: str = ""
     ids: tuple[int, ...] = ()
-    repeated: bool = False
+    may_come: bool = False
 
     @property
     def name(self) -> str:
         """The record as a name, without its prefix."""
-        state = "s" if self.settled else "r" if self.repeated else "u"
+        state = "s" if self.settled else "r" if self.may_come else "u"
         times = f"{max(self.at, 0) * 1000:.0f}.{max(self.epoch, 0):.0f}"
         name = f"{self.alias}.{self.sender}.{self.number}.{state}.{self.counter}.{times}"
         return f"{name}.{self.prices}.{'_'.join(map(str, self.ids))}" if self.ids else name

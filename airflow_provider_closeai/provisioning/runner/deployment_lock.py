@@ -143,19 +143,10 @@ class DeploymentLock:
             raise MustLookAgain
         return until
 
-    def _record(
-        self,
-        alias: str,
-        number: int,
-        *,
-        settled: bool = False,
-        prices: str = "",
-        ids: tuple[int, ...] = (),
-        repeated: bool = False,
-    ) -> Record:
+    def _record(self, alias: str, number: int, *, settled: bool = False) -> Record:
         at, epoch = self._clock.monotonic(), self._clock.now()
-        counter, alias_hash = short_hash(self._clock.counter), self._hash(alias)
-        return Record(alias_hash, self._sender, number, settled, counter, at, epoch, prices, ids, repeated)
+        counter = short_hash(self._clock.counter)
+        return Record(self._hash(alias), self._sender, number, settled, counter, at, epoch)
 
     def _read(self, aliases: Collection[str]) -> dict[str, list[Record]]:
         """Return what others sent under each of the aliases; removes what is old."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
+
+import msgspec
 
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.local_state.claims import NameStore, StoreFailed, add_name, remove_names
 from airflow_provider_closeai.provisioning.journal import Entry, Limits, over, prices_digest
 from airflow_provider_closeai.provisioning.records import Record, pieces, short_hash
@@ -41,22 +42,11 @@ class PriceLock(DeploymentLock):
             at = min(each.at, now) if each.counter == counter else now
             self._first_seen.setdefault(each.name, at)
 
-    def behind(self, accounts: Iterable[SubAccount]) -> list[int]:
+    def last(self) -> dict[int, Record]:
         """
-        Return those of the accounts for which the listing may not show yet what others sent last.
-
-        :param accounts: as they are listed, of aliases that were looked at.
+        Return what others sent last, by account of an alias that was looked at, as far as it may still be on
+        its way.
         """
-        last = self._last()
-        there = [each for each in accounts if each.id in last]
-        return [each.id for each in there if last[each.id].prices != prices_digest(each.pricing)]
-
-    def to_come(self) -> set[int]:
-        """Return the accounts whose prices an earlier attempt may set once more."""
-        return {account_id for account_id, record in self._last().items() if record.repeated}
-
-    def _last(self) -> dict[int, Record]:
-        """Return what was sent last, by account, as far as it may still be on its way."""
         last: dict[int, Record] = {}
         for each in sorted((r for records in self._known.values() for r in records), key=lambda r: r.number):
             last |= dict.fromkeys(each.ids, each)
@@ -77,7 +67,7 @@ class PriceLock(DeploymentLock):
         """
         before, leaves_by = self._sent.get(batch.ids, []), self._clock.monotonic() + self._limits.leave_within
         self._number += 1
-        new = self._sent[batch.ids] = self._records_of(batch, self._number, repeated=bool(before))
+        new = self._sent[batch.ids] = self._records_of(batch, self._number, may_come=bool(before))
         old = [self._full_name(each) for each in before]
         until = min(leaves_by, self._fence(batch.alias or "", new, old))
         return lambda: self._clock.monotonic() < until
@@ -97,18 +87,16 @@ class PriceLock(DeploymentLock):
         if not sent or not self.is_held:
             return
         old = [each for each in self._known.get(batch.alias or "", ()) if set(each.ids) <= set(batch.ids)]
-        if is_final and sent[0].repeated:
+        if is_final and sent[0].may_come:
             old += sent
             try:
-                for record in self._records_of(batch, sent[0].number, repeated=False):
+                for record in self._records_of(batch, sent[0].number, may_come=False):
                     add_name(self._names, self._full_name(record))
             except StoreFailed:
                 return  # others wait longer than they must
         remove_names(self._names, map(self._full_name, old))
 
-    def _records_of(self, batch: Batch, number: int, *, repeated: bool) -> list[Record]:
-        alias, prices = batch.alias or "", prices_digest(batch.pricing)
-        return [
-            self._record(alias, number, prices=prices, ids=piece, repeated=repeated)
-            for piece in pieces(batch.ids)
-        ]
+    def _records_of(self, batch: Batch, number: int, *, may_come: bool) -> list[Record]:
+        record = self._record(batch.alias or "", number)
+        sent = msgspec.structs.replace(record, prices=prices_digest(batch.pricing), may_come=may_come)
+        return [msgspec.structs.replace(sent, ids=piece) for piece in pieces(batch.ids)]

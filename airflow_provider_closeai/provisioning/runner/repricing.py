@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -17,8 +17,10 @@ from airflow_provider_closeai.local_state.claims import NameStore
 from airflow_provider_closeai.local_state.clock import Clock
 from airflow_provider_closeai.local_state.stores import FileStore
 from airflow_provider_closeai.provisioning.errors import NotConfirmed, about, foremost, told
-from airflow_provider_closeai.provisioning.journal import Limits, PriceJournal
+from airflow_provider_closeai.provisioning.journal import Limits, PriceJournal, prices_digest
+from airflow_provider_closeai.provisioning.journal import Sent as Noted
 from airflow_provider_closeai.provisioning.reading import read_until, select
+from airflow_provider_closeai.provisioning.records import Record
 from airflow_provider_closeai.provisioning.reprice import (
     Batch,
     RepricePlan,
@@ -248,14 +250,16 @@ class _Repricing:
             return self._read()
 
         def is_current(accounts: list[SubAccount]) -> bool:
-            behind, to_come = self._journal.behind(accounts), self._journal.to_come()
+            lasts: list[Mapping[int, Noted | Record]] = [self._journal.last()]
             if self._lock is not None:
                 self._lock.look(_aliases(accounts) - looked)
                 looked.update(_aliases(accounts))
-                behind, to_come = [*behind, *self._lock.behind(accounts)], to_come | self._lock.to_come()
-            if behind or not to_come:
-                return not behind
-            return to_come.isdisjoint(each.id for each in self._decide(accounts).changing)
+                lasts.append(self._lock.last())
+            sent = [(last[each.id], each) for last in lasts for each in accounts if each.id in last]
+            if any(each.prices != prices_digest(account.pricing) for each, account in sent):
+                return False  # it may not be listed yet
+            to_come = {account.id for each, account in sent if each.may_come}
+            return not to_come or to_come.isdisjoint(each.id for each in self._decide(accounts).changing)
 
         config = self._client.config
         longest = locking.CONFIRM_WITHIN + config.deadline + config.max_late
