@@ -100,13 +100,14 @@ class CloseAIClient:
         :param alias: only accounts with exactly this alias, and entries whose alias cannot be read.
         :raises ListingUnstable: where the listing never agrees with its own ``total``.
         """
-        sent = alias if alias is not None and self._may_filter(alias) else None
-        is_trusted = sent is None or self._is_trusted(sent)
-        items = read_all(self.page, self.config.page_size, sent, is_trusted=is_trusted)
         if alias is None:
-            yield from items
-            return
-        yield from (item for item in items if _may_be_of(item, [alias]))
+            yield from read_all(self.page, self.config.page_size)
+        elif self.believes_absent(alias):
+            yield from self._filtered(alias)
+        elif (found := self._find(alias)) is not None:
+            yield from found
+        else:
+            yield from (item for item in self.iter_listing() if _may_be_of(item, [alias]))
 
     def iter_aliases(self, aliases: Collection[str]) -> Iterator[Item]:
         """
@@ -133,13 +134,17 @@ class CloseAIClient:
         if left - silent:
             yield from (item for item in self.iter_listing() if _may_be_of(item, left))
 
+    def _filtered(self, alias: str) -> Iterator[Item]:
+        """Stream what the filter finds of an alias; where that is not whole, what a listing of all does."""
+        listed = read_all(self.page, self.config.page_size, alias)
+        return (item for item in listed if _may_be_of(item, [alias]))
+
     def _find(self, alias: str) -> list[Item] | None:
         """Return what the platform's filter finds; ``None`` where it cannot be trusted to find all."""
         if not self._may_filter(alias):
             return None
         try:
-            listed = read_all(self.page, self.config.page_size, alias)
-            items = [item for item in listed if _may_be_of(item, [alias])]
+            items = list(self._filtered(alias))
         except errors.CloseAIError:
             if self._is_trusted(alias):
                 raise

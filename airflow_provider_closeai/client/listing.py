@@ -25,7 +25,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from airflow_provider_closeai.client.errors import CloseAIError, ListingUnstable
+from airflow_provider_closeai.client.errors import ListingUnstable
 from airflow_provider_closeai.client.models import Item, SubAccountPage
 
 #: Returns a page: its number from 1, accounts per page (-1: all), the platform's alias filter.
@@ -33,15 +33,12 @@ ReadPage = Callable[[int, int, str | None], SubAccountPage]
 _MOST_ID = 2**63  # of an array's 8 bytes
 
 
-def read_all(
-    read_page: ReadPage, size: int, alias: str | None = None, *, is_trusted: bool = True
-) -> Iterator[Item]:
+def read_all(read_page: ReadPage, size: int, alias: str | None = None) -> Iterator[Item]:
     """
     Stream the listing, each account once, until it is proven whole.
 
     :param alias: the platform's own filter: a short cut, believed when its answer is proven whole.
         Otherwise accounts of other aliases come too.
-    :param is_trusted: whether the filter is believed, too, where it finds no account of the alias.
     :raises ListingUnstable: where no reading agrees with its own total and with the next.
     """
     seen: list[_Ids] = []
@@ -50,25 +47,15 @@ def read_all(
     readings += [_Reading(read_page, each) for each in (size, size, -1, -1)]
     previous: _Ids | None = None
     for reading in readings:
-        is_believed = reading.alias is None or is_trusted
         seen_nameless = frozenset(nameless)
-        try:
-            for item in reading:
-                is_believed = is_believed or item.alias == alias
-                if item.id is not None:
-                    is_known = bool(seen) and any(item.id in ids for ids in seen)
-                else:
-                    is_known = item.digest in seen_nameless
-                    nameless.add(item.digest)
-                if not is_known:
-                    yield item
-        except CloseAIError:
-            if is_believed:
-                raise
-            continue  # the filter cannot take such an alias
-        if not is_believed:
-            seen.append(reading.ids)
-            continue
+        for item in reading:
+            if item.id is not None:
+                is_known = bool(seen) and any(item.id in ids for ids in seen)
+            else:
+                is_known = item.digest in seen_nameless
+                nameless.add(item.digest)
+            if not is_known:
+                yield item
         if reading.is_whole or (reading.adds_up and previous is not None and reading.ids == previous):
             return
         seen.append(reading.ids)
