@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from airflow_provider_closeai.client import failures
@@ -19,12 +19,42 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
+class Listing:
+    """
+    Accounts as they were listed.
+
+    :param items: them, and entries that cannot be read.
+    :param began: when the listing was begun, by the client's clock.
+    :param ended: when it was whole.
+    :param is_whole: the platform's filter had no part in it.
+    """
+
+    def __init__(self, items: Iterable[Item], began: float, ended: float, *, is_whole: bool = False) -> None:
+        self.items = tuple(items)
+        self.began, self.ended, self.is_whole = began, ended, is_whole
+        self._by_alias: dict[str | None, tuple[list[SubAccount], list[UnreadableItem]]] = {}
+        for item in self.items:
+            accounts, unreadable = self._by_alias.setdefault(item.alias, ([], []))
+            if isinstance(item, SubAccount):
+                accounts.append(item)
+            else:
+                unreadable.append(item)
+
+    def of(self, alias: str | None) -> tuple[list[SubAccount], list[UnreadableItem]]:
+        """
+        Return the accounts with exactly this alias, and the entries of it that cannot be read.
+
+        :param alias: ``None``: what has none, or none that can be read.
+        """
+        return self._by_alias.get(alias, ([], []))
+
+
 def select(client: CloseAIClient, selection: Selection, missing: str) -> list[SubAccount]:
     """Find the accounts that are meant; one that is not listed is an error where ``missing`` is ``fail``."""
     if selection.alias is not None:
-        [(found, unreadable)] = read_aliases(client, [selection.alias]).values()
+        found, unreadable = read_aliases(client, [selection.alias]).of(selection.alias)
         if not found and not unreadable and client.believes_absent(selection.alias):
-            [(found, unreadable)] = read_aliases(client, [selection.alias], is_whole=True).values()
+            found, unreadable = read_aliases(client, [], is_whole=True).of(selection.alias)
         if unreadable:
             raise failures.unreadable(unreadable)
         absent = "" if found else f"No sub-account has exactly the alias {selection.alias!r}."
@@ -69,24 +99,18 @@ def _select_each(client: CloseAIClient, selection: Selection) -> tuple[list[SubA
     return found, what if absent else ""
 
 
-def read_aliases(
-    client: CloseAIClient, aliases: Collection[str], *, is_whole: bool = False
-) -> dict[str, tuple[list[SubAccount], list[UnreadableItem]]]:
+def read_aliases(client: CloseAIClient, aliases: Collection[str], *, is_whole: bool = False) -> Listing:
     """
-    Read the accounts with exactly these aliases, and the entries of them that cannot be read.
+    Read the accounts with exactly these aliases, and perhaps others.
 
     :param is_whole: read all accounts, without the platform's filter, which may miss some.
     """
-    read: dict[str, tuple[list[SubAccount], list[UnreadableItem]]] = {alias: ([], []) for alias in aliases}
-    for item in client.iter_listing() if is_whole else client.iter_aliases(aliases):
-        if isinstance(item, SubAccount):
-            if (item.alias or "") in read:
-                read[item.alias or ""][0].append(item)
-        elif item.alias in read:
-            read[item.alias][1].append(item)
-        elif item.alias is None:
-            log.warning("A sub-account is left out: it cannot be read (%s).", item)
-    return read
+    began = client.clock.monotonic()
+    found = client.iter_listing() if is_whole else client.iter_aliases(aliases)
+    listing = Listing(found, began, client.clock.monotonic(), is_whole=is_whole)
+    for item in listing.of(None)[1]:
+        log.warning("A sub-account is left out: it cannot be read (%s).", item)
+    return listing
 
 
 def listed_again(client: CloseAIClient, accounts: Sequence[SubAccount]) -> list[SubAccount]:

@@ -17,13 +17,13 @@ from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.failures import require_keys
 from airflow_provider_closeai.client.models import SubAccount, same_pricing
 from airflow_provider_closeai.provisioning.errors import about, foremost
-from airflow_provider_closeai.provisioning.reading import listed_again
+from airflow_provider_closeai.provisioning.reading import Listing, listed_again
 from airflow_provider_closeai.provisioning.reprice import RepricePlan, plan_targets
 from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest
 from airflow_provider_closeai.provisioning.rotate import decide as decide_rotation
 from airflow_provider_closeai.provisioning.runner.creating import create_all
 from airflow_provider_closeai.provisioning.runner.deleting import SentDeletions, send_deletions
-from airflow_provider_closeai.provisioning.runner.listings import Listing, Listings
+from airflow_provider_closeai.provisioning.runner.listings import Listings
 from airflow_provider_closeai.provisioning.runner.locking import CONFIRM_WITHIN, alias_lock
 from airflow_provider_closeai.provisioning.runner.repricing import SentPrices, sent_prices
 from airflow_provider_closeai.provisioning.runner.rotating import Keys

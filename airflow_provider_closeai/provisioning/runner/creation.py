@@ -19,11 +19,10 @@ from airflow_provider_closeai.local_state.stores import Store
 from airflow_provider_closeai.provisioning.create import CreateDecision
 from airflow_provider_closeai.provisioning.errors import MissingAccounts, supervisor_gone, told
 from airflow_provider_closeai.provisioning.journal import CreateJournal, Limits
-from airflow_provider_closeai.provisioning.reading import listed_again, read_until
+from airflow_provider_closeai.provisioning.reading import Listing, listed_again, read_until
 from airflow_provider_closeai.provisioning.requests import CreateRequest, RepriceRequest
 from airflow_provider_closeai.provisioning.runner.create_lock import CreateLock
 from airflow_provider_closeai.provisioning.runner.deployment_lock import MustLookAgain
-from airflow_provider_closeai.provisioning.runner.listings import Listing
 from airflow_provider_closeai.provisioning.runner.repricing import reprice_listed
 from airflow_provider_closeai.provisioning.runner.tries import Try
 from airflow_provider_closeai.provisioning.selection import Selection

@@ -3,47 +3,14 @@
 from __future__ import annotations
 
 import abc
-import logging
+import operator
 from collections.abc import Collection, Iterable, Sequence
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError
-from airflow_provider_closeai.client.models import Item, SubAccount, UnreadableItem
+from airflow_provider_closeai.client.models import Item, SubAccount
 from airflow_provider_closeai.provisioning.errors import told
-
-log = logging.getLogger(__name__)
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
-
-
-class Listing:
-    """
-    Accounts as they were listed.
-
-    :param items: them, and entries that cannot be read.
-    :param began: when the listing was begun, by the client's clock.
-    :param ended: when it was whole.
-    :param is_whole: the platform's filter had no part in it.
-    """
-
-    def __init__(self, items: Iterable[Item], began: float, ended: float, *, is_whole: bool = False) -> None:
-        self.items = tuple(items)
-        self.began, self.ended, self.is_whole = began, ended, is_whole
-        self._by_alias: dict[str | None, tuple[list[SubAccount], list[UnreadableItem]]] = {}
-        for item in self.items:
-            accounts, unreadable = self._by_alias.setdefault(item.alias, ([], []))
-            if isinstance(item, SubAccount):
-                accounts.append(item)
-            else:
-                unreadable.append(item)
-
-    def of(self, alias: str | None) -> tuple[list[SubAccount], list[UnreadableItem]]:
-        """
-        Return the accounts with exactly this alias, and the entries of it that cannot be read.
-
-        :param alias: ``None``: what has none, or none that can be read.
-        """
-        return self._by_alias.get(alias, ([], []))
+from airflow_provider_closeai.provisioning.reading import Listing, read_aliases, read_until
 
 
 class Sent(abc.ABC):
@@ -146,13 +113,8 @@ class Listings:
 
     def _list(self, aliases: Collection[str], *, is_whole: bool = False) -> Listing:
         """List aliases, and with them what is looked for."""
-        clock = self._client.clock
-        began = clock.monotonic()
         wanted = {*aliases, *(each for sent in self._sent for each in sent.aliases)}
-        found = self._client.iter_listing() if is_whole else self._client.iter_aliases(wanted)
-        listing = Listing(found, began, clock.monotonic(), is_whole=is_whole)
-        for item in listing.of(None)[1]:
-            log.warning("A sub-account is left out: it cannot be read (%s).", item)
+        listing = read_aliases(self._client, wanted, is_whole=is_whole)
         for sent in self._sent:
             sent.look(listing.items)
         self._sent = [sent for sent in self._sent if not sent.is_shown]
@@ -160,21 +122,21 @@ class Listings:
 
     def read_back(self) -> None:
         """Read until each change that was sent is shown, or its time is over."""
-        clock = self._client.clock
-        first, pause = clock.monotonic(), _FIRST_PAUSE
-        while self._sent:
-            try:
-                listing = self._list(())
-            except CloseAIError as error:
-                for sent in self._sent:
-                    sent.give_up(error)
-                return
+        if not self._sent:
+            return
+        first = self._client.clock.monotonic()
+
+        def not_shown() -> list[Sent]:
             # A listing shows no later state than that of its beginning, however long it takes.
-            self._sent = [sent for sent in self._sent if listing.began < first + sent.seconds]
-            if self._sent:
-                left = first + max(sent.seconds for sent in self._sent) - clock.monotonic()
-                clock.sleep(min(pause, max(left, 0.0)))
-                pause = min(pause * 2, _LONGEST_PAUSE)
+            began = self._list(()).began
+            self._sent = [sent for sent in self._sent if began < first + sent.seconds]
+            return self._sent
+
+        try:
+            read_until(self._client, not_shown, operator.not_, max(sent.seconds for sent in self._sent))
+        except CloseAIError as error:
+            for sent in self._sent:
+                sent.give_up(error)
 
 
 def read_back(client: CloseAIClient, sent: Sent) -> list[SubAccount]:

@@ -115,7 +115,7 @@ def rotate(
     alias, clock = request.wanted.alias, client.clock
     what = f"rotate:{alias}"
     with alias_lock(client, what):
-        listed, unreadable = read_aliases(client, [alias])[alias]
+        listed, unreadable = read_aliases(client, [alias]).of(alias)
         accounts = [account for account in listed if not account.is_other]
         if unreadable:
             raise failures.unreadable(unreadable)
