@@ -54,14 +54,13 @@ class CreateDecision:
         #: The time from which absence may be believed, where something may still come.
         self.believe_from = believe_from
         self._needs_keys = needs_keys
-        #: Ids that were there before the task's first post; ``None`` before the first listing.
-        self.before = None if before is None else frozenset(before)
+        #: Ids that were there before the task's first post; none before the first listing.
+        self.before = frozenset(before or ())
         self._at_first: frozenset[int] = frozenset()
         self._listed: Accounts | None = None
         self._listed_at = 0.0
         self._unchanged_since = 0.0
         self._made: dict[int, SubAccount] = {}
-        self._has_posted = False
         self._posted_before = before is not None  # an earlier try did
         self._may_have_made_more = False  # a post of this try had no clear answer
         self._fruitless = 0  # posts in a row after which nothing new was there
@@ -102,13 +101,13 @@ class CreateDecision:
         """
         besides = self._request.besides
         there = {each.id: each for each in accounts if not each.is_other and each.id not in besides}
-        if self._listed is None or (self._is_resumed and not self._has_posted):
+        if self._listed is None or (self._is_resumed and self.posted_nothing):
             self._at_first |= there.keys()
-            if self.before is None or not self._posted_before:
+            if not self._posted_before:
                 self.before = self._at_first
             if self._request.if_exists == "fail":
                 self._failure = refusals.existing(self._request, self._at_first & self.before)
-        elif self._request.if_exists == "fail" and not self._has_posted:  # others made it meanwhile
+        elif self._request.if_exists == "fail" and self.posted_nothing:  # others made it meanwhile
             self._failure = refusals.existing(self._request, there.keys())
         if self._listed is None or there.keys() != self._listed.keys():
             self._unchanged_since = ended
@@ -120,13 +119,12 @@ class CreateDecision:
         if is_whole and (self.believe_from is None or began >= self.believe_from):
             self._must_read_all = self._posted_lately = False
         if unreadable:
-            self._failure = refusals.unreadable(self._request, unreadable, more=self._has_posted)
+            self._failure = refusals.unreadable(self._request, unreadable, more=not self.posted_nothing)
         elif renamed:
             self._failure = refusals.other_alias(self._request, {each.id: each for each in renamed})
 
     def answered(self, accounts: Sequence[SubAccount], asked: int, at: float) -> None:
         """Record the answer of a post."""
-        self._has_posted = True
         new = {account.id: account for account in accounts}
         grown = len(new.keys() - self._known.keys())
         self._made |= new
@@ -143,7 +141,6 @@ class CreateDecision:
 
         :param at: when; it was sent before.
         """
-        self._has_posted = True
         self._doubt(at)
         self._fruitless += 1
         self._last_failure = error
@@ -152,7 +149,6 @@ class CreateDecision:
         """
         Record that the platform said no to a post. It may have done a part, so the listing is read once.
         """
-        self._has_posted = True
         self._doubt(at)
         self._last_failure = error
 
@@ -166,7 +162,7 @@ class CreateDecision:
         """Say what to do next."""
         if self._failure is not None:
             return Fail(self._failure)
-        if self._listed is None or self._must_list:
+        if self._must_list:
             return List(is_whole=self.doubts_filter)
         present = self._known
         if self._is_surplus_of_others(present):
@@ -233,7 +229,7 @@ class CreateDecision:
 
     def is_listed_since(self, moment: float) -> bool:
         """Whether the last listing was begun at ``moment`` or later, and still counts."""
-        return self._listed is not None and not self._must_list and self._listed_at >= moment
+        return not self._must_list and self._listed_at >= moment
 
     @property
     def doubt(self) -> CloseAIError | None:
@@ -312,7 +308,7 @@ class CreateDecision:
     def _is_surplus_of_others(self, present: Accounts) -> bool:
         """Whether others made too many while this task looked; what was there at first is refused."""
         at_first = len(self._at_first) <= self._request.count < len(present)
-        return at_first and not self._has_posted and not self._is_resumed
+        return at_first and self.posted_nothing and not self._is_resumed
 
     def _refusal(self, present: Accounts) -> CloseAIError | None:
         if self._may_have_made_more and self._confirm_until is None:
@@ -325,7 +321,7 @@ class CreateDecision:
         kept = {key: each for key, each in present.items() if key not in self._made}
         if refusal is None and self._request.if_exists == "match":
             refusal = refusals.prices_to_match(self._request, kept)
-        if refusal is None and not self._has_posted:  # keys in an answer must get out, whatever is hidden
+        if refusal is None and self.posted_nothing:  # keys in an answer must get out, whatever is hidden
             refusal = refusals.hidden_keys(self._request, kept, self._needs_keys)
         return refusal
 

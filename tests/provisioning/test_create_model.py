@@ -75,11 +75,11 @@ class Model:
                 self.now += 0.1
                 made.listed(self.listing(base), [], self.now, self.now, is_whole=step.is_whole)
             elif isinstance(step, Post):
-                journal.begin_post(made.before or ())
+                journal.begin_post(made.before)
                 self._post(made, journal, step.count, troubles)
             elif isinstance(step, Done):
                 if made.is_settled:
-                    journal.settled(made.before or ())
+                    journal.settled(made.before)
                 return step.accounts
             else:
                 raise step.error
@@ -89,7 +89,7 @@ class Model:
         kind, late = troubles.next_post()
         if kind == "refused":
             if made.posted_nothing:
-                journal.not_posted(made.before or ())
+                journal.not_posted(made.before)
             made.not_executed(RateLimited("later", call="create"))
             return
         if kind == "waits":

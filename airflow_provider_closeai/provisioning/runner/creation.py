@@ -116,7 +116,7 @@ class Creation:
             elif isinstance(step, Done):
                 self._accounts = step.accounts
                 if self.decision.is_settled and not self.decision.doubts_filter:
-                    self._journal.settled(self._before)
+                    self._journal.settled(self.decision.before)
                     if self._lock is not None:
                         self._lock.settled(self.request.alias)
             elif isinstance(step, Fail):
@@ -195,16 +195,12 @@ class Creation:
                 log.warning("Whether the platform's alias filter finds all accounts is not known: %s", error)
                 self.decision.doubts_filter = True
 
-    @property
-    def _before(self) -> frozenset[int]:
-        return self.decision.before or frozenset()
-
     def renew(self) -> Callable[[], bool]:
         """Note that a post may leave now, and see that it may. See :class:`~.client.retry.Permit`."""
         if self._is_supervised is not None and not self._is_supervised():
             raise supervisor_gone()
         until = self._now() + self._limits.leave_within
-        self._journal.begin_post(self._before)
+        self._journal.begin_post(self.decision.before)
         if self._lock is not None:
             until = min(until, self._lock.allow(self.request.alias))
         return lambda: self._now() < until
@@ -218,7 +214,7 @@ class Creation:
 
     def _not_posted(self) -> None:
         if self.decision.posted_nothing:
-            self._journal.not_posted(self._before)
+            self._journal.not_posted(self.decision.before)
             if self._lock is not None:
                 self._lock.not_posted(self.request.alias)
 
