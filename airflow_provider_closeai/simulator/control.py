@@ -38,26 +38,27 @@ class Simulator(Protocol):
     def spoil(self, account_id: int, field: str, raw: str | None) -> None: ...
 
 
-class _Fields:
-    """The fields of a body, taken one by one."""
+Fields = dict[str, Any]
 
-    def __init__(self, body: bytes) -> None:
-        try:
-            found = json.loads(body or b"{}")
-        except (ValueError, RecursionError):
-            raise ValueError("the body is not JSON") from None
-        if not isinstance(found, dict):
-            raise ValueError("the body must be a JSON object")  # noqa: TRY004
-        self.left: dict[str, Any] = found
 
-    def take(self, name: str, check: Check) -> Any:
-        if name not in self.left:
+def _read(body: bytes) -> Fields:
+    try:
+        found = json.loads(body or b"{}")
+    except (ValueError, RecursionError):
+        raise ValueError("the body is not JSON") from None
+    if not isinstance(found, dict):
+        raise ValueError("the body must be a JSON object")  # noqa: TRY004
+    return found
+
+
+def _taken(fields: Fields, **checks: Check) -> list[Any]:
+    """Return the values of all fields, in the order of their checks."""
+    for name in checks:
+        if name not in fields:
             raise ValueError(f"{name} is missing")
-        return checked(name, check, self.left.pop(name))
-
-    def end(self) -> None:
-        if self.left:
-            raise ValueError(f"there is no field {', '.join(self.left)}")
+    if unknown := [name for name in fields if name not in checks]:
+        raise ValueError(f"there is no field {', '.join(unknown)}")
+    return [checked(name, check, fields[name]) for name, check in checks.items()]
 
 
 class Control:
@@ -81,13 +82,14 @@ class Control:
             refusal = Refusal(405, "method_not_allowed", f"use {allowed} here", {"Allow": allowed})
             return refusal.answer()
         try:
-            fields = _Fields(body)
+            fields = _read(body)
+            if not action.body:
+                _taken(fields)
             result = action.do(self._simulator, fields)
-            fields.end()
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             message = f"{str(error.args[0]).rstrip('.')}. {action}"
             return Refusal(400, "invalid_control", hide(message)).answer()
-        return Answer(200, encode(hide(dumps(result))))
+        return Answer(200, encode(hide(dumps(_DONE if result is None else result))))
 
 
 @dataclass(frozen=True)
@@ -98,81 +100,67 @@ class Action:
     path: str
     body: str
     does: str
-    do: Callable[[Simulator, _Fields], Any]
+    do: Callable[[Simulator, Fields], Any]
 
     def __str__(self) -> str:
         return f"{self.method} {self.path} takes {self.body or 'no body'}"
 
 
-def _help(simulator: Simulator, fields: _Fields) -> Any:
+def _help(simulator: Simulator, fields: Fields) -> Any:
     return [
         {name: getattr(action, name) for name in ("method", "path", "body", "does")} for action in ACTIONS
     ]
 
 
-def _state(simulator: Simulator, fields: _Fields) -> Any:
+def _state(simulator: Simulator, fields: Fields) -> Any:
     accounts = simulator.accounts()
     for account in accounts:
         del account["token"]
     return {"accounts": accounts, "counts": simulator.counts(), "clock": stamp(simulator.clock.now())}
 
 
-def _requests(simulator: Simulator, fields: _Fields) -> Any:
+def _requests(simulator: Simulator, fields: Fields) -> Any:
     return [dataclasses.asdict(request) for request in simulator.requests]
 
 
-def _fault(simulator: Simulator, fields: _Fields) -> Any:
-    call, kind = fields.take("call", text), fields.take("kind", text)
-    rest, fields.left = fields.left, {}
-    simulator.fault(call, kind, **rest)
-    return _DONE
+def _fault(simulator: Simulator, fields: Fields) -> None:
+    named: Fields = {name: fields.pop(name) for name in ("call", "kind") if name in fields}
+    call, kind = _taken(named, call=text, kind=text)
+    simulator.fault(call, kind, **fields)
 
 
-def _clear(simulator: Simulator, fields: _Fields) -> Any:
-    fields.end()
+def _clear(simulator: Simulator, fields: Fields) -> None:
     simulator.clear_faults()
-    return _DONE
 
 
-def _clock(simulator: Simulator, fields: _Fields) -> Any:
-    seconds = fields.take("advance_seconds", span)
-    fields.end()
+def _clock(simulator: Simulator, fields: Fields) -> Any:
+    [seconds] = _taken(fields, advance_seconds=span)
     simulator.clock.advance(seconds=seconds)
     return {"clock": stamp(simulator.clock.now())}
 
 
-def _bases(simulator: Simulator, fields: _Fields) -> Any:
-    if "move" in fields.left:
-        fields.take("move", _true)
-        fields.end()
+def _bases(simulator: Simulator, fields: Fields) -> None:
+    if "move" in fields:
+        _taken(fields, move=_true)
         simulator.move_bases()
-        return _DONE
-    index = fields.take("index", whole(0))
-    if "swallow" in fields.left:
-        fields.take("swallow", _true)
-        change = simulator.swallow_base
+    elif "swallow" in fields:
+        index, _ = _taken(fields, index=whole(0), swallow=_true)
+        simulator.swallow_base(index)
     else:
-        change = simulator.start_base if fields.take("up", flag) else simulator.stop_base
-    fields.end()
-    change(index)
-    return _DONE
+        index, up = _taken(fields, index=whole(0), up=flag)
+        (simulator.start_base if up else simulator.stop_base)(index)
 
 
-def _spoil(simulator: Simulator, fields: _Fields) -> Any:
-    account_id, field = fields.take("account_id", whole()), fields.take("field", text)
-    raw = fields.take("raw", maybe(text))
-    fields.end()
+def _spoil(simulator: Simulator, fields: Fields) -> None:
+    account_id, field, raw = _taken(fields, account_id=whole(), field=text, raw=maybe(text))
     simulator.spoil(account_id, field, raw)
-    return _DONE
 
 
-def _settings(simulator: Simulator, fields: _Fields) -> Any:
+def _settings(simulator: Simulator, fields: Fields) -> None:
     trial = dataclasses.replace(simulator.settings)
-    wanted, fields.left = fields.left, {}
     for target in (trial, simulator.settings):  # all or nothing
-        for name, value in wanted.items():
+        for name, value in fields.items():
             setattr(target, name, value)
-    return _DONE
 
 
 def _true(value: Any) -> bool:
