@@ -49,17 +49,31 @@ def delete(client: CloseAIClient, request: DeleteRequest, record: Record | None 
 
 
 class SentDeletions(Sent):
-    """Accounts that a listing must not show any more."""
+    """
+    Accounts that a listing must not show any more.
 
-    def __init__(self, client: CloseAIClient, accounts: Sequence[SubAccount], sending: _Sending) -> None:
-        super().__init__(accounts, locking.CONFIRM_WITHIN, sending.accepted, sending.doubt)
+    What the platform refuses of one batch does not stop the others.
+    """
+
+    def __init__(self, client: CloseAIClient, accounts: Sequence[SubAccount]) -> None:
+        super().__init__(accounts, locking.CONFIRM_WITHIN)
         self._client = client
-        self._is_doubted = sending.doubt is not None
+        self._doubt: CloseAIError | None = None  # it is open whether all were executed, or a part
+        self._is_doubted = False  # the platform's filter alone is no proof
+        self._accepted: list[SubAccount] = []
         self._left: Sequence[SubAccount] = ()
+
+    def told(self, error: CloseAIError) -> CloseAIError:
+        return told(error, self._done, self._doubt)
+
+    @property
+    def _done(self) -> str:
+        ids = ids_of(self._accepted)
+        return f"the platform accepted the deletion of ids {ids}" if self._accepted else ""
 
     def _shows(self, items: Sequence[Item]) -> bool:
         self._left = self._listed(items)
-        if not self._left and self._is_doubted:  # the platform's filter alone is no proof then
+        if not self._left and self._is_doubted:
             self._is_doubted = False
             self._left = self._listed(self._client.iter_listing())
             self._client.doubt_filter(self._left)
@@ -82,6 +96,64 @@ class SentDeletions(Sent):
         log.info("%s", closing_line(self.accounts, dry_run=False))
         return self.accounts
 
+    def send(self, todo: Sequence[Sequence[SubAccount]]) -> None:
+        """
+        Delete batches. What a platform says of keys that are gone already is not known: where it refuses, the
+        listing decides.
+
+        :raises CloseAIError: why accounts are not deleted, first what a retry may mend; the rest is logged.
+        """
+        problems: list[CloseAIError] = []
+        try:
+            while todo:
+                refused = [(batch, error) for batch in todo if (error := self._refusal(batch)) is not None]
+                left = self._left_of([batch for batch, _ in refused])
+                todo = []
+                for (batch, error), there in zip(refused, left, strict=True):
+                    if len(there) == len(batch):
+                        what = f"Sub-accounts {ids_of(batch)} are not deleted"
+                        problems.append(told(about(what, error), self._done))
+                    else:
+                        log.info("%d of %d were gone already.", len(batch) - len(there), len(batch))
+                        todo += [there] if there else []
+        except CloseAIError as stopped:
+            problems.append(self.told(stopped))
+        if problems:
+            raise foremost(problems)
+        self._is_doubted = self._doubt is not None
+
+    def _refusal(self, batch: Sequence[SubAccount]) -> Rejected | Declined | None:
+        """Delete one batch; returns why it was refused."""
+        try:
+            self._client.delete(batch)
+        except OutcomeUnknown as error:
+            log.warning("%s Reading back shows whether it was.", error)
+            self._doubt = error
+        except (Rejected, Declined) as error:
+            if error.status in (401, 403):
+                raise about(f"Sub-accounts {ids_of(batch)} are not deleted", error) from None
+            self._doubt = self._doubt or error
+            return error
+        else:
+            self._accepted += batch
+        return None
+
+    def _left_of(self, batches: Sequence[Sequence[SubAccount]]) -> list[Sequence[SubAccount]]:
+        """Return what of each batch is still listed, once each is smaller or the time is over."""
+        if not batches:
+            return []
+
+        def still_listed() -> list[Sequence[SubAccount]]:
+            listed = {
+                item.id for item in entries_of(self._client, [each for batch in batches for each in batch])
+            }
+            return [[account for account in batch if account.id in listed] for batch in batches]
+
+        def are_smaller(left: list[Sequence[SubAccount]]) -> bool:
+            return all(len(there) < len(batch) for there, batch in zip(left, batches, strict=True))
+
+        return read_until(self._client, still_listed, are_smaller, locking.CONFIRM_WITHIN)[0]
+
 
 def send_deletions(
     client: CloseAIClient,
@@ -102,77 +174,6 @@ def send_deletions(
         log.info("%s", last_state(account, dry_run=False))
     if record is not None:
         record(accounts, listed_at)
-    sending = _Sending(client)
-    try:
-        sending.send(batches(accounts, request))
-    except CloseAIError as error:
-        sending.refused.append(told(error, sending.accepted, sending.doubt))
-    if sending.refused:
-        raise foremost(sending.refused)
-    return SentDeletions(client, accounts, sending)
-
-
-class _Sending:
-    """Sends deletions. What the platform refuses of one batch does not stop the others."""
-
-    def __init__(self, client: CloseAIClient) -> None:
-        self._client = client
-        #: Why it is open whether all were executed; what was refused may be done in part.
-        self.doubt: CloseAIError | None = None
-        #: Why accounts are not deleted.
-        self.refused: list[CloseAIError] = []
-        self._done: list[SubAccount] = []
-
-    @property
-    def accepted(self) -> str:
-        """What the platform accepted, for a person."""
-        return f"the platform accepted the deletion of ids {ids_of(self._done)}" if self._done else ""
-
-    def send(self, todo: Sequence[Sequence[SubAccount]]) -> None:
-        """
-        Delete batches. What a platform says of keys that are gone already is not known: where it refuses, the
-        listing decides.
-        """
-        while todo:
-            refused = [(batch, error) for batch in todo if (error := self._refusal(batch)) is not None]
-            left = self._left_of([batch for batch, _ in refused])
-            todo = []
-            for (batch, error), there in zip(refused, left, strict=True):
-                if len(there) == len(batch):
-                    what = f"Sub-accounts {ids_of(batch)} are not deleted"
-                    self.refused.append(told(about(what, error), self.accepted))
-                else:
-                    log.info("%d of %d were gone already.", len(batch) - len(there), len(batch))
-                    todo += [there] if there else []
-
-    def _refusal(self, batch: Sequence[SubAccount]) -> Rejected | Declined | None:
-        """Delete one batch; returns why it was refused."""
-        try:
-            self._client.delete(batch)
-        except OutcomeUnknown as error:
-            log.warning("%s Reading back shows whether it was.", error)
-            self.doubt = error
-        except (Rejected, Declined) as error:
-            if error.status in (401, 403):
-                raise about(f"Sub-accounts {ids_of(batch)} are not deleted", error) from None
-            self.doubt = self.doubt or error
-            return error
-        else:
-            self._done += batch
-        return None
-
-    def _left_of(self, batches: Sequence[Sequence[SubAccount]]) -> list[Sequence[SubAccount]]:
-        """Return what of each batch is still listed, once each is smaller or the time is over."""
-        if not batches:
-            return []
-
-        def still_listed() -> list[Sequence[SubAccount]]:
-            listed = {
-                item.id for item in entries_of(self._client, [each for batch in batches for each in batch])
-            }
-            return [[account for account in batch if account.id in listed] for batch in batches]
-
-        def are_smaller(left: list[Sequence[SubAccount]]) -> bool:
-            return all(len(there) < len(batch) for there, batch in zip(left, batches, strict=True))
-
-        return read_until(self._client, still_listed, are_smaller, locking.CONFIRM_WITHIN)[0]
+    sent = SentDeletions(client, accounts)
+    sent.send(batches(accounts, request))
+    return sent

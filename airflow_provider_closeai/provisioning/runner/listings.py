@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable, Sequence
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import Item, SubAccount
-from airflow_provider_closeai.provisioning.errors import told
 from airflow_provider_closeai.provisioning.reading import Listing, read_aliases, read_until
 
 
@@ -18,18 +17,10 @@ class Sent(abc.ABC):
     A change that was sent, until a listing shows it.
 
     :param seconds: for how long a listing may not show it yet.
-    :param done: what was accepted, for instance ``the deletion of ids [1, 2] was accepted``.
-    :param doubt: why it is not known whether it was executed, where that is so.
     """
 
-    def __init__(
-        self,
-        accounts: Sequence[SubAccount],
-        seconds: float,
-        done: str = "",
-        doubt: CloseAIError | None = None,
-    ) -> None:
-        self.accounts, self.seconds, self._done, self._doubt = list(accounts), seconds, done, doubt
+    def __init__(self, accounts: Sequence[SubAccount], seconds: float) -> None:
+        self.accounts, self.seconds = list(accounts), seconds
         self.is_shown = not accounts
         self._error: CloseAIError | None = None
 
@@ -49,7 +40,7 @@ class Sent(abc.ABC):
 
     def give_up(self, error: CloseAIError) -> None:
         """Stop looking: :meth:`conclude` raises the error."""
-        self._error = told(error, self._done, self._doubt)
+        self._error = self.told(error)
 
     def conclude(self) -> list[SubAccount]:
         """
@@ -60,6 +51,10 @@ class Sent(abc.ABC):
         if self._error is not None:
             raise self._error
         return self._conclude()
+
+    @abc.abstractmethod
+    def told(self, error: CloseAIError) -> CloseAIError:
+        """Return an error with what was accepted before it: see :func:`~.errors.told`."""
 
     @abc.abstractmethod
     def _shows(self, items: Sequence[Item]) -> bool: ...

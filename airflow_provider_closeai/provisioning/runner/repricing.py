@@ -152,7 +152,7 @@ class SentPrices(Sent):
         seconds = locking.CONFIRM_WITHIN + (0.0 if outcome.doubt is None else round_of.max_late)
         self._refused = {each for batch, _ in round_of.refused for each in batch.ids}
         is_refused = self._refused.issuperset(each.id for each in plan.changing)  # a no is looked into once
-        super().__init__(plan.changing, 0.0 if is_refused else seconds, outcome.done, round_of.doubt)
+        super().__init__(plan.changing, 0.0 if is_refused else seconds)
         self._round, self._selected, self._plan, self.is_last = round_of, selected, plan, is_last
         self._listed: list[SubAccount] = []
         #: The accounts that have the right prices, as they were listed last.
@@ -161,6 +161,9 @@ class SentPrices(Sent):
     def release(self) -> None:
         """Let other hosts in before a listing shows the prices: the records say what was sent."""
         self._round.release()
+
+    def told(self, error: CloseAIError) -> CloseAIError:
+        return self._round.told(error)
 
     def _shows(self, items: Sequence[Item]) -> bool:
         self._listed = [item for item in items if isinstance(item, SubAccount)]
@@ -199,11 +202,10 @@ class _Repricing:
         self.max_late = client.config.max_late
         self._may_come: set[int] = set()  # whose prices a late attempt may set once more
 
-    @property
-    def doubt(self) -> CloseAIError | None:
-        """Why it is open whether all were set; what was declined may be done in part."""
-        declined = (error for _, error in self.refused if isinstance(error, Declined))
-        return self.outcome.doubt or next(declined, None)
+    def told(self, error: CloseAIError) -> CloseAIError:
+        """Return an error with what was accepted before it; what was declined may be done in part."""
+        declined = (each for _, each in self.refused if isinstance(each, Declined))
+        return told(error, self.outcome.done, self.outcome.doubt or next(declined, None))
 
     def plan(self) -> tuple[list[SubAccount], RepricePlan]:
         """Read the accounts, and decide what to change."""
@@ -223,7 +225,7 @@ class _Repricing:
             log_changes(plan, dry_run=False)
             self._send(plan)
         except CloseAIError as error:
-            raise told(error, self.outcome.done, self.doubt) from None
+            raise self.told(error) from None
         return SentPrices(self, accounts, plan, is_last)
 
     def release(self) -> None:
