@@ -6,8 +6,7 @@ A call goes to the best base and, where its outcome allows, on to the next (:mod
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -18,35 +17,10 @@ from airflow_provider_closeai.client.connections import LONGEST
 from airflow_provider_closeai.client.decoding import decode_create, decode_page, decoder
 from airflow_provider_closeai.client.models import CreditGrants, SuccessAnswer
 from airflow_provider_closeai.client.pool import BasePool
-from airflow_provider_closeai.client.transport import Transport
+from airflow_provider_closeai.client.transport import Call, Transport
 from airflow_provider_closeai.local_state.clock import Clock
 
 _ACCOUNTS = "/api/v1/account/sub-account"
-
-
-class Call(msgspec.Struct, frozen=True):
-    """
-    One kind of call.
-
-    :param name: for people.
-    :param method: HTTP method.
-    :param path: below the base.
-    :param decode: makes the value of a success; raises where the answer says no.
-    :param repeatable: whether it may be sent again once it may have been executed.
-    :param writes: whether it changes anything.
-    :param longest: bytes of an answer that are read.
-    :param may_miss: whether it names keys, so that a 404 can be the platform's word on one of them.
-    """
-
-    name: str
-    method: str
-    path: str
-    decode: Callable[[bytes], Any]
-    repeatable: bool = True
-    writes: bool = True
-    longest: int = LONGEST
-    may_miss: bool = False
-
 
 LIST = Call("list", "GET", f"{_ACCOUNTS}/list", decode_page, writes=False)
 LIST_AT_ONCE = msgspec.structs.replace(LIST, longest=8 * LONGEST)
@@ -114,17 +88,7 @@ class Caller:
                 attempt = Attempt(base=base, outcome=Outcome.NOT_SENT, detail=detail, is_late=True)
             else:
                 attempt = self._transport.attempt(
-                    call.method,
-                    base,
-                    call.path,
-                    decode=call.decode,
-                    seconds=left,
-                    query=query,
-                    body=body,
-                    fresh=fresh,
-                    longest=call.longest,
-                    may_miss=call.may_miss,
-                    may_leave=may_leave,
+                    call, base, seconds=left, query=query, body=body, fresh=fresh, may_leave=may_leave
                 )
             progress.attempts.append(attempt)
             # What had hardly any time left says nothing about the base, nor does a kept connection that died.

@@ -30,15 +30,16 @@ from airflow_provider_closeai.client.bases import (
 from airflow_provider_closeai.client.cache import STALE_FOR, Cache, HealthCheckResult, PoolState
 from airflow_provider_closeai.client.config import ClientConfig
 from airflow_provider_closeai.client.models import ApiBase, BaseHealth
-from airflow_provider_closeai.client.transport import Transport
+from airflow_provider_closeai.client.transport import Call, Transport
 from airflow_provider_closeai.local_state.clock import SYSTEM_CLOCK, Clock
 
 log = logging.getLogger(__name__)
 
-LINKS_PATH = "/api/v1/links"
-HEALTH_PATH = "/api/v1/healthy"
+LINKS = Call("links", "GET", "/api/v1/links", decode_links, writes=False, longest=2**20)
+HEALTHY = Call(
+    "healthy", "GET", "/api/v1/healthy", decode_healthy, writes=False, longest=64 * 2**10, auth=False
+)
 _PROBE_SECONDS = 10.0
-_LONGEST_HEALTHY, _LONGEST_LINKS = 64 * 2**10, 2**20
 _POLL_EVERY = 0.05
 _NOT_PROBED = HealthCheckResult(healthy=False, at=0.0, detail="not probed yet", is_proof=False)
 
@@ -270,15 +271,11 @@ class BasePool:
 
     def _ask_discovery(self, seconds: float) -> Attempt:
         config = self._config
-        return self._transport.attempt(
-            "GET",
-            config.origin,
-            LINKS_PATH,
-            decode=lambda content: decode_links(content, config.key.reveal()),
-            seconds=min(seconds, config.connect_timeout + config.read_timeout),
-            fresh=True,
-            longest=_LONGEST_LINKS,
+        links = msgspec.structs.replace(
+            LINKS, decode=lambda content: decode_links(content, config.key.reveal())
         )
+        seconds = min(seconds, config.connect_timeout + config.read_timeout)
+        return self._transport.attempt(links, config.origin, seconds=seconds, fresh=True)
 
     def _probe(self, bases: Sequence[ApiBase], wait: float) -> PoolState:
         """
@@ -310,16 +307,9 @@ class BasePool:
         return HealthCheckResult(healthy, self._now(), detail, probe.reached_platform, is_proof, misses)
 
     def _ask_health(self, base: str, seconds: float = _PROBE_SECONDS) -> Attempt:
-        probe = self._transport.attempt(
-            "GET",
-            base,
-            HEALTH_PATH,
-            decode=decode_healthy,
-            seconds=min(seconds, _PROBE_SECONDS, self._config.deadline / 2),
-            auth=False,
-            longest=_LONGEST_HEALTHY,
-            fresh=True,  # a kept connection that dies proves nothing
-        )
+        seconds = min(seconds, _PROBE_SECONDS, self._config.deadline / 2)
+        # A kept connection that dies proves nothing.
+        probe = self._transport.attempt(HEALTHY, base, seconds=seconds, fresh=True)
         if probe.outcome is Outcome.EXECUTED and probe.status != 200:
             detail = f"status {probe.status}, where a healthy base answers 200"
             return msgspec.structs.replace(probe, outcome=Outcome.UNKNOWN, detail=detail)

@@ -42,6 +42,32 @@ _ODD = "its answer is not HTTP"
 _NOT_HTTP = {"BadStatusLine", "InvalidChunkLength", "InvalidHeader", "LineTooLong", "UnknownProtocol"}
 
 
+class Call(msgspec.Struct, frozen=True):
+    """
+    One kind of call.
+
+    :param name: for people.
+    :param method: HTTP method.
+    :param path: below the base.
+    :param decode: makes the value of a success; raises where the answer says no.
+    :param repeatable: whether it may be sent again once it may have been executed.
+    :param writes: whether it changes anything.
+    :param longest: bytes of an answer; a longer one is not the platform's.
+    :param may_miss: whether it names keys, so that a 404 can be the platform's word on one of them.
+    :param auth: whether the main key goes with it.
+    """
+
+    name: str
+    method: str
+    path: str
+    decode: Callable[[bytes], Any]
+    repeatable: bool = True
+    writes: bool = True
+    longest: int = LONGEST
+    may_miss: bool = False
+    auth: bool = True
+
+
 class Transport:
     """Sends one request at a time. Follows no redirect, retries nothing."""
 
@@ -64,7 +90,7 @@ class Transport:
         return self._adapters[key]
 
     def _request(
-        self, method: str, base: str, path: str, query: Mapping[str, str] | None, body: object, *, auth: bool
+        self, call: Call, base: str, query: Mapping[str, str] | None, body: object
     ) -> requests.PreparedRequest:
         """
         Write a request. A session's merges, redirects, cookies and netrc would cost more than urllib3 does.
@@ -73,10 +99,10 @@ class Transport:
         if base not in self._urls:
             request.prepare_url(base, None)
             self._urls[base] = (request.url or "").rstrip("/")
-        request.method = method
-        request.url = self._urls[base] + path + (f"?{urlencode(query)}" if query else "")
+        request.method = call.method
+        request.url = self._urls[base] + call.path + (f"?{urlencode(query)}" if query else "")
         request.headers = requests.structures.CaseInsensitiveDict(self._headers)
-        if auth:
+        if call.auth:
             request.headers["Authorization"] = f"Bearer {self._config.key.reveal()}"
         if body is not None:
             request.body = _ENCODER.encode(body)
@@ -85,18 +111,13 @@ class Transport:
 
     def attempt(
         self,
-        method: str,
+        call: Call,
         base: str,
-        path: str,
         *,
-        decode: Callable[[bytes], Any],
         seconds: float,
         query: Mapping[str, str] | None = None,
         body: object = None,
-        auth: bool = True,
         fresh: bool = False,
-        longest: int = LONGEST,
-        may_miss: bool = False,
         may_leave: Callable[[], bool] | None = None,
     ) -> Attempt:
         """
@@ -104,10 +125,8 @@ class Transport:
 
         :param seconds: bound of the whole attempt, slow answers included.
         :param query: query parameters. Never a key: addresses end up in logs.
-        :param auth: whether the main key goes with it.
         :param fresh: use a new connection, of this attempt alone; on an idle one that died, a lost answer
             and a request that was never read look the same.
-        :param longest: bytes of the answer; a longer one is not the platform's.
         :param may_leave: asked once there is a connection, directly before the first byte: False, and nothing
             is sent.
         """
@@ -116,7 +135,7 @@ class Transport:
         verify = verify_by(self._config) if base.startswith("https") else True
         limit = Limit(time.monotonic() + seconds, wire.__dict__)
         wire.sent, wire.connected, wire.sock, wire.is_refused = False, False, None, False
-        wire.longest = longest
+        wire.longest = call.longest
         wire.may_leave = lambda: not limit.is_over and (may_leave is None or may_leave())
         status: int | None = None
         timeouts = (min(self._config.connect_timeout, seconds), min(self._config.read_timeout, seconds))
@@ -124,7 +143,7 @@ class Transport:
             with (
                 ends(limit),
                 self._adapter(fresh=fresh).send(
-                    self._request(method, base, path, query, body, auth=auth),
+                    self._request(call, base, query, body),
                     proxies=self._proxies[base],
                     timeout=timeouts,
                     verify=verify,
@@ -132,7 +151,7 @@ class Transport:
                 ) as response,
             ):
                 status = response.status_code
-                content, headers = _content(response, longest), response.headers
+                content, headers = _content(response, call.longest), response.headers
         except (requests.RequestException, HTTPError, ValueError) as error:
             failure = _network_failure(error, limit.is_over, timeouts, verify)
         except OSError:  # what Python raises for a CA bundle that it may not read
@@ -140,9 +159,10 @@ class Transport:
         else:
             wait = parse_retry_after(headers.get("Retry-After"), time.time())
             keys = [self._config.key.reveal(), *_keys_in(body)]
+            decode = call.decode
             if isinstance(content, ValueError):
                 decode, content = functools.partial(_refuse, content), b""
-            attempt = judge(base, status, content, wait, decode, keys=keys, may_miss=may_miss)
+            attempt = judge(base, status, content, wait, decode, keys=keys, may_miss=call.may_miss)
             return msgspec.structs.replace(attempt, date=parse_date(headers.get("Date") or ""))
         outcome = Outcome.UNKNOWN if wire.sent else Outcome.NOT_SENT
         return Attempt(

@@ -27,7 +27,7 @@ BODY = {"alias": "a", "model_pricing": [], "balance": 1, "count": 1}
 
 def attempt(base: str, seconds: float = 10, fresh: bool = False, **extra: Any) -> Attempt:
     transport = Transport(config_from(password=KEY, extra=extra))
-    return transport.attempt("GET", base, LIST.path, decode=LIST.decode, seconds=seconds, fresh=fresh)
+    return transport.attempt(LIST, base, seconds=seconds, fresh=fresh)
 
 
 def reset(connection: socket.socket) -> None:
@@ -208,9 +208,7 @@ def test_what_each_fault_proves(
     transport = Transport(config_of(sim, read_timeout=0.3 if kind in ("hang", "slow") else 30))
     kinds = {"list": (LIST, None), "create": (CREATE, BODY)}
     asked, body = kinds[call]
-    seen = transport.attempt(
-        asked.method, sim.base_urls[0], asked.path, decode=asked.decode, seconds=10, body=body
-    )
+    seen = transport.attempt(asked, sim.base_urls[0], seconds=10, body=body)
     assert seen.outcome is outcome
     assert seen.retry_after == options.get("retry_after")
     assert sim.count(call) == 1
@@ -286,7 +284,7 @@ def test_a_kept_connection_that_dies_under_a_request_leaves_it_unknown() -> None
 
         def go(fresh: bool) -> Attempt:
             origin = f"http://127.0.0.1:{port}"
-            return transport.attempt("GET", origin, "/", decode=LIST.decode, seconds=10, fresh=fresh)
+            return transport.attempt(LIST, origin, seconds=10, fresh=fresh)
 
         assert go(fresh=False).outcome is Outcome.EXECUTED
         cut = go(fresh=False)
@@ -316,10 +314,7 @@ def test_only_a_kept_connection_can_be_stale() -> None:
 
     with raw_server(serve) as (port, connections):
         transport = Transport(config_from(password=KEY))
-        seen = [
-            transport.attempt("GET", f"http://127.0.0.1:{port}", "/", decode=LIST.decode, seconds=10)
-            for _ in range(3)
-        ]
+        seen = [transport.attempt(LIST, f"http://127.0.0.1:{port}", seconds=10) for _ in range(3)]
         assert [each.is_stale for each in seen] == [False, True, False]
         assert connections == [0, 1]
 
@@ -337,7 +332,7 @@ def test_a_connection_that_was_closed_while_idle_costs_nothing() -> None:
         transport = Transport(config_from(password=KEY))
         for _ in range(3):
             closed.clear()
-            seen = transport.attempt("GET", f"http://127.0.0.1:{port}", "/", decode=LIST.decode, seconds=10)
+            seen = transport.attempt(LIST, f"http://127.0.0.1:{port}", seconds=10)
             assert seen.outcome is Outcome.EXECUTED
             assert closed.wait(HANG)
         assert connections == [0, 1, 2]

@@ -26,7 +26,7 @@ EMPTY = {"items": [], "total": 0}
 
 def attempt(base: str, **extra: Any) -> Attempt:
     transport = Transport(config_from(password=KEY, extra=extra))
-    return transport.attempt("GET", base, "/x", decode=LIST.decode, seconds=10)
+    return transport.attempt(LIST, base, seconds=10)
 
 
 # --- SOCKS --------------------------------------------------------------------------------------------------

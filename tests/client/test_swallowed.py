@@ -26,7 +26,7 @@ from airflow_provider_closeai.client.cache import Cache, PoolState
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import AuthenticationFailed, CloseAIError, OutcomeUnknown
 from airflow_provider_closeai.client.models import ApiBase
-from airflow_provider_closeai.client.pool import BasePool
+from airflow_provider_closeai.client.pool import HEALTHY, BasePool
 from airflow_provider_closeai.client.retry import Progress
 from airflow_provider_closeai.client.transport import Transport
 from airflow_provider_closeai.simulator import Simulator
@@ -39,9 +39,7 @@ def test_only_one_process_at_a_time_risks_a_base_of_which_nothing_is_known(sim: 
     with pools[0].choose(Progress(end=math.inf)) as first, pools[1].choose(Progress(end=0)) as second:
         assert [first, second] == sim.base_urls
         client = CloseAIClient(config)
-        client.pool.report(
-            client.pool._transport.attempt("GET", second, "/api/v1/healthy", decode=bytes, seconds=5)
-        )
+        client.pool.report(client.pool._transport.attempt(HEALTHY, second, seconds=5))
         with pools[2].choose(Progress(end=math.inf)) as third:
             assert third == second
     with pools[2].choose(Progress(end=math.inf)) as fourth:
@@ -55,7 +53,7 @@ def pool_of(sim: Simulator, **how: Any) -> BasePool:
 
 
 def ask(pool: BasePool, base: str) -> None:
-    pool.report(pool._transport.attempt("GET", base, "/api/v1/healthy", decode=bytes, seconds=5))
+    pool.report(pool._transport.attempt(HEALTHY, base, seconds=5))
 
 
 def test_who_waits_takes_no_base_that_was_found_ill_meanwhile(sim: Simulator) -> None:

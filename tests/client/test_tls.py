@@ -31,7 +31,7 @@ OK = b'{"items":[],"total":0}'
 
 def attempt(base: str, **extra: Any) -> Attempt:
     transport = Transport(config_from(password=KEY, extra=extra))
-    return transport.attempt("GET", base, LIST.path, decode=LIST.decode, seconds=10)
+    return transport.attempt(LIST, base, seconds=10)
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_behind_a_proxy_that_speaks_tls_the_deadline_holds_too(
         try:
             [seen] = in_threads(
                 1,
-                lambda _: transport.attempt("GET", origin, LIST.path, decode=LIST.decode, seconds=2),
+                lambda _: transport.attempt(LIST, origin, seconds=2),
             )
         finally:
             over.set()
@@ -185,7 +185,7 @@ def test_what_is_connected_only_after_the_deadline_carries_nothing(
     with platform(lambda asked: (200, OK), tls) as (origin, asked), raw_server(carry) as (port, _):
         extra = {"verify": str(certificate), "proxies": {"https": f"http://127.0.0.1:{port}"}}
         transport = Transport(config_from(password=KEY, extra=extra))
-        seen = transport.attempt("GET", origin, LIST.path, decode=LIST.decode, seconds=1)
+        seen = transport.attempt(LIST, origin, seconds=1)
         assert asked == []
     assert seen.outcome is Outcome.NOT_SENT
     assert "within the deadline" in seen.detail

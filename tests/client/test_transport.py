@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from support import (
     KEY,
@@ -38,7 +39,7 @@ EMPTY = {"items": [], "total": 0}
 
 def attempt(base: str, auth: bool = True, **extra: Any) -> Attempt:
     transport = Transport(config_from(password=KEY, extra=extra))
-    return transport.attempt("GET", base, "/x", decode=LIST.decode, seconds=10, auth=auth)
+    return transport.attempt(msgspec.structs.replace(LIST, auth=auth), base, seconds=10)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -47,7 +48,9 @@ def test_redirects_are_never_followed(status: int, method: str) -> None:
     with platform(lambda asked: (200, EMPTY)) as (target, stolen):
         with platform(lambda asked: (status, b"", {"Location": f"{target}/steal"})) as (origin, asked):
             transport = Transport(config_from(password=KEY))
-            seen = transport.attempt(method, origin, "/x", decode=LIST.decode, seconds=10, body={})
+            seen = transport.attempt(
+                msgspec.structs.replace(LIST, method=method), origin, seconds=10, body={}
+            )
             assert len(asked) == 1
         assert stolen == []
     assert seen.outcome is Outcome.UNKNOWN
@@ -189,7 +192,7 @@ def test_a_fork_takes_no_connection_along() -> None:
         transport = Transport(config_from(password=KEY))
 
         def ask() -> Attempt:
-            return transport.attempt("GET", f"http://127.0.0.1:{port}", "/", decode=LIST.decode, seconds=10)
+            return transport.attempt(LIST, f"http://127.0.0.1:{port}", seconds=10)
 
         assert ask().outcome is Outcome.EXECUTED
         assert in_a_fork(lambda: ask().outcome is Outcome.EXECUTED)

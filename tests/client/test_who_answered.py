@@ -12,7 +12,7 @@ from support import Clock, Sleeps, client_of, clock_with, config_of, fixed_clien
 from airflow_provider_closeai.client import errors
 from airflow_provider_closeai.client.cache import Cache
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.pool import BasePool
+from airflow_provider_closeai.client.pool import HEALTHY, BasePool
 from airflow_provider_closeai.client.transport import Transport
 from airflow_provider_closeai.simulator import Simulator
 
@@ -219,7 +219,7 @@ def pool_of(sim: Simulator, clock: Clock, **extra: Any) -> BasePool:
 def fail_everywhere(pool: BasePool, sim: Simulator) -> None:
     """A call that finds no base."""
     for base in pool.known():
-        pool.report(pool._transport.attempt("GET", base.api, "/x", decode=lambda content: 1, seconds=5))
+        pool.report(pool._transport.attempt(HEALTHY, base.api, seconds=5))
 
 
 def test_bases_that_all_went_away_are_asked_for_again_whatever_the_ttl(sim: Simulator, clock: Clock) -> None:

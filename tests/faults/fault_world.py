@@ -28,7 +28,7 @@ from airflow_provider_closeai.client import cache, retry
 from airflow_provider_closeai.client.answers import Attempt
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
-from airflow_provider_closeai.client.transport import Transport
+from airflow_provider_closeai.client.transport import Call, Transport
 from airflow_provider_closeai.local_state import Clock as ClientClock
 from airflow_provider_closeai.local_state import folder
 from airflow_provider_closeai.simulator import Simulator
@@ -37,15 +37,6 @@ from airflow_provider_closeai.simulator import state as simulator_state
 HANG = 60  # real seconds after which something counts as hanging
 _MOMENT = 0.1  # real seconds for which it is waited where nothing will come
 _EPOCH = 1_800_000_000.0
-_ACCOUNT = "/api/v1/account/sub-account"
-NAMES = {
-    ("GET", "/api/v1/links"): "links",
-    ("GET", "/api/v1/healthy"): "healthy",
-    ("GET", f"{_ACCOUNT}/list"): "list",
-    ("POST", f"{_ACCOUNT}/token"): "create",
-    ("POST", f"{_ACCOUNT}/token/info"): "update",
-    ("DELETE", f"{_ACCOUNT}/token"): "delete",
-}
 
 
 class Killed(BaseException):
@@ -277,15 +268,15 @@ class World(contextlib.ExitStack):
     def _take_the_wire(self) -> None:
         real = Transport.attempt
 
-        def attempt(transport: Transport, method: str, base: str, path: str, **options: Any) -> Attempt:
-            call = NAMES[method, path]
+        def attempt(transport: Transport, asked: Call, base: str, **options: Any) -> Attempt:
+            call = asked.name
             self.clock.event()
             if self.before:
                 self.before(call, base)
             config = transport._config
             if self.impatient(call, base):
                 transport._config = replace(config, connect_timeout=_MOMENT, read_timeout=_MOMENT)
-            answer = real(transport, method, base, path, **options)
+            answer = real(transport, asked, base, **options)
             transport._config = config
             self.wire.append(Sent(call, base, answer))
             if self.after:

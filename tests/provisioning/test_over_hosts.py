@@ -12,6 +12,7 @@ from shared_names import Names, SlowNames, lagging_after
 from support import GPT4, Asked, client_of, config_of, fixed_client, in_threads, item, jumping_clock, platform
 
 from airflow_provider_closeai.client.answers import Outcome
+from airflow_provider_closeai.client.calls import CREATE
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import ConfigError, NotSent
@@ -278,14 +279,7 @@ def test_a_connection_that_took_longer_than_the_note_allows_carries_nothing(sim:
         return False
 
     attempt = Transport(config_of(sim)).attempt(
-        "POST",
-        sim.base_urls[0],
-        "/api/v1/account/sub-account/token",
-        decode=bytes,
-        seconds=5,
-        body={},
-        fresh=True,
-        may_leave=too_late,
+        CREATE, sim.base_urls[0], seconds=5, body={}, fresh=True, may_leave=too_late
     )
     assert attempt.outcome is Outcome.NOT_SENT
     assert "could not be sent in time" in attempt.detail
