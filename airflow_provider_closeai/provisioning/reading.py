@@ -106,7 +106,7 @@ def read_aliases(client: CloseAIClient, aliases: Collection[str], *, is_whole: b
     :param is_whole: read all accounts, without the platform's filter, which may miss some.
     """
     began = client.clock.monotonic()
-    found = client.iter_listing() if is_whole else client.iter_aliases(aliases)
+    found = list(client.iter_listing() if is_whole else client.iter_aliases(aliases))
     listing = Listing(found, began, client.clock.monotonic(), is_whole=is_whole)
     for item in listing.of(None)[1]:
         log.warning("A sub-account is left out: it cannot be read (%s).", item)
