@@ -13,11 +13,11 @@ import logging
 from collections.abc import Collection, Sequence
 
 from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown
-from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
+from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.provisioning import refusals
 from airflow_provider_closeai.provisioning.refusals import Accounts
 from airflow_provider_closeai.provisioning.requests import CreateRequest
-from airflow_provider_closeai.provisioning.steps import Done, Fail, List, Post, Step, Wait
+from airflow_provider_closeai.provisioning.steps import Done, Fail, List, Listing, Post, Step, Wait
 
 log = logging.getLogger(__name__)
 
@@ -81,25 +81,13 @@ class CreateDecision:
 
     # --- What came of a step ---------------------------------------------------------------------------
 
-    def listed(
-        self,
-        accounts: Sequence[SubAccount],
-        unreadable: Sequence[UnreadableItem],
-        began: float,
-        ended: float,
-        renamed: Sequence[SubAccount] = (),
-        *,
-        is_whole: bool = False,
-    ) -> None:
-        """
-        Record a listing of the alias.
-
-        :param accounts: with exactly this alias.
-        :param unreadable: entries of this alias that cannot be read.
-        :param renamed: accounts that this try made, listed under another alias.
-        :param is_whole: the platform's filter had no part in it.
-        """
-        besides = self._request.besides
+    def listed(self, listing: Listing) -> None:
+        """Record a listing of the alias, and perhaps of others."""
+        alias, besides, unseen = self._request.alias, self._request.besides, self.unseen
+        accounts, unreadable = listing.of(alias)
+        elsewhere = [item for item in listing.items if item.id in unseen and item.alias != alias]
+        renamed = [item for item in elsewhere if isinstance(item, SubAccount)]
+        unreadable = [*unreadable, *(item for item in elsewhere if not isinstance(item, SubAccount))]
         there = {each.id: each for each in accounts if not each.is_other and each.id not in besides}
         if self._listed is None or (self._is_resumed and self.posted_nothing):
             self._at_first |= there.keys()
@@ -110,13 +98,13 @@ class CreateDecision:
         elif self._request.if_exists == "fail" and self.posted_nothing:  # others made it meanwhile
             self._failure = refusals.existing(self._request, there.keys())
         if self._listed is None or there.keys() != self._listed.keys():
-            self._unchanged_since = ended
+            self._unchanged_since = listing.ended
         if there.keys() - self._known.keys():
             self._fruitless = 0
-        if not is_whole and self._listed is not None and self._listed.keys() - there.keys():
+        if not listing.is_whole and self._listed is not None and self._listed.keys() - there.keys():
             self.doubts_filter = self._must_read_all = True  # deleted, or hidden by another base's filter
-        self._listed, self._listed_at, self._must_list = there, began, False
-        if is_whole and (self.believe_from is None or began >= self.believe_from):
+        self._listed, self._listed_at, self._must_list = there, listing.began, False
+        if listing.is_whole and (self.believe_from is None or listing.began >= self.believe_from):
             self._must_read_all = self._posted_lately = False
         if unreadable:
             self._failure = refusals.unreadable(self._request, unreadable, more=not self.posted_nothing)

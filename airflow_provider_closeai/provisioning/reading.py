@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TypeVar
 
 from airflow_provider_closeai.client import failures
@@ -12,41 +12,12 @@ from airflow_provider_closeai.client.models import Item, SubAccount, UnreadableI
 from airflow_provider_closeai.provisioning.errors import MissingAccounts
 from airflow_provider_closeai.provisioning.inputs import refuse_none
 from airflow_provider_closeai.provisioning.selection import Selection
+from airflow_provider_closeai.provisioning.steps import Listing
 from airflow_provider_closeai.provisioning.texts import format_ids
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-
-
-class Listing:
-    """
-    Accounts as they were listed.
-
-    :param items: them, and entries that cannot be read.
-    :param began: when the listing was begun, by the client's clock.
-    :param ended: when it was whole.
-    :param is_whole: the platform's filter had no part in it.
-    """
-
-    def __init__(self, items: Iterable[Item], began: float, ended: float, *, is_whole: bool = False) -> None:
-        self.items = tuple(items)
-        self.began, self.ended, self.is_whole = began, ended, is_whole
-        self._by_alias: dict[str | None, tuple[list[SubAccount], list[UnreadableItem]]] = {}
-        for item in self.items:
-            accounts, unreadable = self._by_alias.setdefault(item.alias, ([], []))
-            if isinstance(item, SubAccount):
-                accounts.append(item)
-            else:
-                unreadable.append(item)
-
-    def of(self, alias: str | None) -> tuple[list[SubAccount], list[UnreadableItem]]:
-        """
-        Return the accounts with exactly this alias, and the entries of it that cannot be read.
-
-        :param alias: ``None``: what has none, or none that can be read.
-        """
-        return self._by_alias.get(alias, ([], []))
 
 
 def select(client: CloseAIClient, selection: Selection, missing: str) -> list[SubAccount]:

@@ -1,11 +1,43 @@
-"""What a create does next: what its decision says, and its runner does."""
+"""What a create sees, and what it does next: what its decision says, and its runner does."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import msgspec
 
 from airflow_provider_closeai.client.errors import CloseAIError
-from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.client.models import Item, SubAccount, UnreadableItem
+
+
+class Listing:
+    """
+    Accounts as they were listed.
+
+    :param items: them, and entries that cannot be read.
+    :param began: when the listing was begun, by the client's clock.
+    :param ended: when it was whole.
+    :param is_whole: the platform's filter had no part in it.
+    """
+
+    def __init__(self, items: Iterable[Item], began: float, ended: float, *, is_whole: bool = False) -> None:
+        self.items = tuple(items)
+        self.began, self.ended, self.is_whole = began, ended, is_whole
+        self._by_alias: dict[str | None, tuple[list[SubAccount], list[UnreadableItem]]] = {}
+        for item in self.items:
+            accounts, unreadable = self._by_alias.setdefault(item.alias, ([], []))
+            if isinstance(item, SubAccount):
+                accounts.append(item)
+            else:
+                unreadable.append(item)
+
+    def of(self, alias: str | None) -> tuple[list[SubAccount], list[UnreadableItem]]:
+        """
+        Return the accounts with exactly this alias, and the entries of it that cannot be read.
+
+        :param alias: ``None``: what has none, or none that can be read.
+        """
+        return self._by_alias.get(alias, ([], []))
 
 
 class List(msgspec.Struct, frozen=True):

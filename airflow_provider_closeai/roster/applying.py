@@ -17,7 +17,7 @@ from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.failures import require_keys
 from airflow_provider_closeai.client.models import SubAccount, same_pricing
 from airflow_provider_closeai.provisioning.errors import about, foremost
-from airflow_provider_closeai.provisioning.reading import Listing, listed_again
+from airflow_provider_closeai.provisioning.reading import listed_again
 from airflow_provider_closeai.provisioning.reprice import RepricePlan, plan_targets
 from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest
 from airflow_provider_closeai.provisioning.rotate import decide as decide_rotation
@@ -29,6 +29,7 @@ from airflow_provider_closeai.provisioning.runner.repricing import SentPrices, s
 from airflow_provider_closeai.provisioning.runner.rotating import Keys
 from airflow_provider_closeai.provisioning.runner.tries import FIRST_TRY, Try
 from airflow_provider_closeai.provisioning.selection import Selection
+from airflow_provider_closeai.provisioning.steps import Listing
 from airflow_provider_closeai.provisioning.texts import format_ids
 from airflow_provider_closeai.roster import checks
 from airflow_provider_closeai.roster.applied import Applied, changes_in, closing_line

@@ -13,7 +13,7 @@ from airflow_provider_closeai.provisioning.create import CreateDecision
 from airflow_provider_closeai.provisioning.errors import NotConfirmed, TooManyAccounts, UnexpectedAnswer
 from airflow_provider_closeai.provisioning.journal import Entry, Limits, believe_from
 from airflow_provider_closeai.provisioning.requests import CreateRequest
-from airflow_provider_closeai.provisioning.steps import Done, Fail, List, Post, Wait
+from airflow_provider_closeai.provisioning.steps import Done, Fail, List, Listing, Post, Wait
 
 SETTLE, MAX_LATE, DEADLINE = 30.0, 60.0, 120.0
 LIMITS = Limits(SETTLE, MAX_LATE, DEADLINE)
@@ -40,7 +40,7 @@ def decision(count: int = 2, **options: Any) -> CreateDecision:
 
 
 def look(made: CreateDecision, at: float, *numbers: int) -> Any:
-    made.listed(accounts(*numbers), [], at, at)
+    made.listed(Listing(accounts(*numbers), at, at))
     return made.next_step(at)
 
 
@@ -78,7 +78,7 @@ def wait_out(made: CreateDecision, at: float, *numbers: int) -> float:
             assert step.seconds > 0
             at += step.seconds
         elif isinstance(step, List):
-            made.listed(accounts(*numbers), [], at, at, is_whole=step.is_whole)
+            made.listed(Listing(accounts(*numbers), at, at, is_whole=step.is_whole))
         else:
             return at
 

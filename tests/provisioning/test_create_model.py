@@ -17,7 +17,7 @@ from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning.create import CreateDecision
 from airflow_provider_closeai.provisioning.errors import NotConfirmed, UnexpectedAnswer
 from airflow_provider_closeai.provisioning.journal import CreateJournal
-from airflow_provider_closeai.provisioning.steps import Done, List, Post, Wait
+from airflow_provider_closeai.provisioning.steps import Done, List, Listing, Post, Wait
 
 
 class Text:
@@ -73,7 +73,7 @@ class Model:
             elif isinstance(step, List):
                 base = troubles.bases[number % len(troubles.bases)]
                 self.now += 0.1
-                made.listed(self.listing(base), [], self.now, self.now, is_whole=step.is_whole)
+                made.listed(Listing(self.listing(base), self.now, self.now, is_whole=step.is_whole))
             elif isinstance(step, Post):
                 journal.begin_post(made.before)
                 self._post(made, journal, step.count, troubles)

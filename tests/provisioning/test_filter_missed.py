@@ -15,7 +15,7 @@ from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.create import CreateDecision
 from airflow_provider_closeai.provisioning.errors import AliasExists, NotConfirmed, TooManyAccounts
 from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RepriceRequest
-from airflow_provider_closeai.provisioning.steps import List, Post, Wait
+from airflow_provider_closeai.provisioning.steps import List, Listing, Post, Wait
 
 
 class Platform:
@@ -426,14 +426,14 @@ def test_a_look_at_everything_from_before_a_late_post_is_no_proof() -> None:
     decision = CreateDecision(
         CreateRequest.parse("a", {"m": 1}, 1, 2, settle=5), max_late=60, believe_from=65.0
     )
-    decision.listed([], [], 0.0, 1.0, is_whole=True)
+    decision.listed(Listing([], 0.0, 1.0, is_whole=True))
     at = 1.0
     while not isinstance(step := decision.next_step(at), Post):
         if isinstance(step, Wait):
             at += step.seconds
             continue
         assert isinstance(step, List)
-        decision.listed([], [], at, at, is_whole=step.is_whole)
+        decision.listed(Listing([], at, at, is_whole=step.is_whole))
         has_seen_all = step.is_whole
     assert has_seen_all
     assert at >= 65

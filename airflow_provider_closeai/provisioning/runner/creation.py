@@ -19,14 +19,14 @@ from airflow_provider_closeai.local_state.stores import Store
 from airflow_provider_closeai.provisioning.create import CreateDecision
 from airflow_provider_closeai.provisioning.errors import MissingAccounts, supervisor_gone, told
 from airflow_provider_closeai.provisioning.journal import CreateJournal, Limits
-from airflow_provider_closeai.provisioning.reading import Listing, listed_again, read_until
+from airflow_provider_closeai.provisioning.reading import listed_again, read_until
 from airflow_provider_closeai.provisioning.requests import CreateRequest, RepriceRequest
 from airflow_provider_closeai.provisioning.runner.create_lock import CreateLock
 from airflow_provider_closeai.provisioning.runner.deployment_lock import MustLookAgain
 from airflow_provider_closeai.provisioning.runner.repricing import reprice_listed
 from airflow_provider_closeai.provisioning.runner.tries import Try
 from airflow_provider_closeai.provisioning.selection import Selection
-from airflow_provider_closeai.provisioning.steps import Done, Fail, List, Post, Wait
+from airflow_provider_closeai.provisioning.steps import Done, Fail, List, Listing, Post, Wait
 from airflow_provider_closeai.provisioning.texts import count_of, format_ids, ids_of, prices_of, pricing_text
 
 log = logging.getLogger(__name__)
@@ -178,16 +178,10 @@ class Creation:
 
     def listed(self, listing: Listing) -> None:
         """Take a listing that was asked for."""
-        alias, shown, unseen = self.request.alias, self.decision.shown, self.decision.unseen
-        accounts, unreadable = listing.of(alias)
-        elsewhere = [item for item in listing.items if item.id in unseen and item.alias != alias]
-        renamed = [item for item in elsewhere if isinstance(item, SubAccount)]
-        unreadable = [*unreadable, *(item for item in elsewhere if not isinstance(item, SubAccount))]
-        self.decision.listed(
-            accounts, unreadable, listing.began, listing.ended, renamed, is_whole=listing.is_whole
-        )
+        alias, shown = self.request.alias, self.decision.shown
+        self.decision.listed(listing)
         new = (self.decision.shown or frozenset()) - (shown or frozenset())
-        missed = [each for each in accounts if each.id in new]
+        missed = [each for each in listing.of(alias)[0] if each.id in new]
         if listing.is_whole and shown is not None and missed:
             try:
                 self._client.check_filter(alias, missed, self.request.settle)

@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterable, Sequence
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import Item, SubAccount
-from airflow_provider_closeai.provisioning.reading import Listing, read_aliases, read_until
+from airflow_provider_closeai.provisioning.reading import read_aliases, read_until
+from airflow_provider_closeai.provisioning.steps import Listing
 
 
 class Sent(abc.ABC):
