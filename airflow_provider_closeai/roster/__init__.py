@@ -14,8 +14,9 @@ from airflow_provider_closeai._lazy import import_on_use
 if TYPE_CHECKING:
     from airflow_provider_closeai.roster.applied import Applied
     from airflow_provider_closeai.roster.applying import apply
+    from airflow_provider_closeai.roster.decide import Options
     from airflow_provider_closeai.roster.errors import DriftFound, PlanRefused, RosterConflict
-    from airflow_provider_closeai.roster.look import Books, Options, make_plan
+    from airflow_provider_closeai.roster.look import Books, make_plan
     from airflow_provider_closeai.roster.models import Entry, Roster
     from airflow_provider_closeai.roster.owners import budgets_of, owners_of
     from airflow_provider_closeai.roster.plan import Action, Plan

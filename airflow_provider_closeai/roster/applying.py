@@ -33,7 +33,8 @@ from airflow_provider_closeai.provisioning.steps import Listing
 from airflow_provider_closeai.provisioning.texts import format_ids
 from airflow_provider_closeai.roster import checks
 from airflow_provider_closeai.roster.applied import Applied, changes_in, closing_line
-from airflow_provider_closeai.roster.look import LOCK, Books, Look, Options
+from airflow_provider_closeai.roster.decide import Options
+from airflow_provider_closeai.roster.look import LOCK, Books, Look
 from airflow_provider_closeai.roster.matching import Matched, check_age, match
 from airflow_provider_closeai.roster.models import Roster
 from airflow_provider_closeai.roster.plan import CREATE, DELETE, KINDS, REPRICE, ROTATED_OUT, Action, Plan

@@ -47,21 +47,26 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     now: datetime
 
 
-def make_plan(
-    roster: Roster,
-    seen: Seen,
-    *,
-    prune: bool = False,
-    max_create: int | None = None,
-    max_delete: int | str | None = None,
-) -> Plan:
+class Options(msgspec.Struct, frozen=True, kw_only=True):
     """
-    Decide what to change.
+    How a roster is planned and applied.
 
-    :param prune: delete the accounts of owned aliases that are not in the roster.
-    :param max_create: see :func:`~.checks.refusal`.
-    :param max_delete: see :func:`~.checks.refusal`.
+    :param prune: delete accounts of owned aliases that are not in the roster.
+    :param max_create: how many to create at most: see :func:`~.checks.refusal`.
+    :param max_delete: how many to delete at most, or which share of the owned accounts.
+    :param settle: see CreateSubAccountsOperator.
+    :param batch_size: accounts per call.
     """
+
+    prune: bool = False
+    max_create: int | None = None
+    max_delete: int | str | None = None
+    settle: float = 30.0
+    batch_size: int = 100
+
+
+def make_plan(roster: Roster, seen: Seen, options: Options) -> Plan:
+    """Decide what to change."""
     by_alias: dict[str, list[SubAccount]] = {}
     for account in sorted(seen.accounts, key=lambda account: account.id):
         if not account.is_other:
@@ -77,7 +82,7 @@ def make_plan(
         for alias, group in by_alias.items()
         if alias and alias not in roster.entries and is_owned(alias)
     }
-    if prune:
+    if options.prune:
         for alias, group in omitted.items():
             changes.delete(alias, group, plans.PRUNED)
     elif omitted:
@@ -91,7 +96,7 @@ def make_plan(
         _Alias(entry, by_alias.get(entry.alias, []), seen, changes) for entry in roster.entries.values()
     ]
     wanted = [each for each in aliases if each.is_wanted(broken.get(each.entry.alias, []))]
-    _keep_within_bounds(wanted, changes, owned, max_create, max_delete)
+    _keep_within_bounds(wanted, changes, owned, options)
     for each in wanted:
         each.decide()
     changes.note_poorer()
@@ -109,9 +114,9 @@ def make_plan(
         main_account=main_account_of(seen.accounts, roster.main_account),
         owns=roster.owns,
         entries=tuple(roster.entries[alias] for alias in sorted(roster.entries)),
-        prune=prune,
-        max_create=max_create,
-        max_delete=max_delete,
+        prune=options.prune,
+        max_create=options.max_create,
+        max_delete=options.max_delete,
         listed=len(seen.accounts),
         owned=owned,
         actions=tuple(sorted(changes.actions, key=lambda action: action.order)),
@@ -120,19 +125,14 @@ def make_plan(
     )
 
 
-def _keep_within_bounds(
-    aliases: Sequence[_Alias],
-    changes: Changes,
-    owned: int,
-    max_create: int | None,
-    max_delete: int | str | None,
-) -> None:
+def _keep_within_bounds(aliases: Sequence[_Alias], changes: Changes, owned: int, options: Options) -> None:
     """
     Let rotation do what the bounds leave it after what the roster asks for; the rest is for later runs.
 
     What goes makes room for successors. Where a sink cannot say since when it has keys, none goes in a run
     that makes successors for its alias: so what goes is shared anew once it is known who gets some.
     """
+    max_create, max_delete = options.max_create, options.max_delete
     rotating = [each for each in aliases if each.rotation and not each.rotation.is_idle]
     room = plans.most_deletions(max_delete, owned) - sum(each.kind == DELETE for each in changes.actions)
     _share_deletions(rotating, room)

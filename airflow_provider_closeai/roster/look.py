@@ -8,15 +8,13 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
-import msgspec
-
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
 from airflow_provider_closeai.provisioning.runner.locking import alias_lock
 from airflow_provider_closeai.provisioning.runner.rotating import DeliveryJournal, Keys
 from airflow_provider_closeai.roster import checks, decide
-from airflow_provider_closeai.roster.decide import Seen
+from airflow_provider_closeai.roster.decide import Options, Seen
 from airflow_provider_closeai.roster.models import Roster
 from airflow_provider_closeai.roster.plan import Plan
 from airflow_provider_closeai.roster.render import log_lines
@@ -38,24 +36,6 @@ class Books(Protocol):
 
     def record_deleted(self, accounts: Sequence[SubAccount], at: datetime) -> None:
         """Record accounts that are about to be deleted."""
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    How a roster is planned and applied.
-
-    :param prune: delete accounts of owned aliases that are not in the roster.
-    :param max_create: how many to create at most.
-    :param max_delete: how many to delete at most, or which share of the owned accounts.
-    :param settle: see CreateSubAccountsOperator.
-    :param batch_size: accounts per call.
-    """
-
-    prune: bool = False
-    max_create: int | None = None
-    max_delete: int | str | None = None
-    settle: float = 30.0
-    batch_size: int = 100
 
 
 def make_plan(
@@ -121,10 +101,4 @@ class Look:
 
     def plan(self, options: Options) -> Plan:
         """Decide what to change."""
-        return decide.make_plan(
-            self.roster,
-            self.seen,
-            prune=options.prune,
-            max_create=options.max_create,
-            max_delete=options.max_delete,
-        )
+        return decide.make_plan(self.roster, self.seen, options)

@@ -23,7 +23,7 @@ from airflow_provider_closeai.provisioning.requests import (
     RepriceRequest,
     RotateRequest,
 )
-from airflow_provider_closeai.roster.look import Options
+from airflow_provider_closeai.roster.decide import Options
 from airflow_provider_closeai.simulator import Simulator
 
 Create, Update = CreateSubAccountsOperator, UpdatePricingOperator

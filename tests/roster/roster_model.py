@@ -12,7 +12,7 @@ from typing import Any
 from airflow_provider_closeai.client.models import ModelPricing, SecretToken, SubAccount
 from airflow_provider_closeai.provisioning.rotate import decide as decide_rotation
 from airflow_provider_closeai.roster import Plan, Roster, read_roster
-from airflow_provider_closeai.roster.decide import Seen, make_plan
+from airflow_provider_closeai.roster.decide import Options, Seen, make_plan
 from airflow_provider_closeai.roster.plan import CREATE, DELETE, REPRICE, Action
 
 START = datetime(2027, 1, 1, tzinfo=UTC)
@@ -94,7 +94,7 @@ class Model:
         )
 
     def plan(self, base: int = 0) -> Plan:
-        return make_plan(self.roster, self.look(base), **self.options)
+        return make_plan(self.roster, self.look(base), Options(**self.options))
 
     def settle(self) -> None:
         self.now += max(self.lags) + MOMENT
@@ -102,7 +102,7 @@ class Model:
     def run(self, base: int = 0, dies_after: int = STEPS) -> Plan:
         """Plan, and apply as the runner does, up to a step; each takes a minute."""
         seen = self.look(base)
-        plan = make_plan(self.roster, seen, **self.options)
+        plan = make_plan(self.roster, seen, Options(**self.options))
         going = {action.id for action in plan.actions if action.kind == DELETE}
         for step in range(dies_after):
             self.now += MOMENT

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.roster import Plan, read_roster
-from airflow_provider_closeai.roster.decide import Seen, make_plan
+from airflow_provider_closeai.roster.decide import Options, Seen, make_plan
 from airflow_provider_closeai.roster.reading import ENTRY_FIELDS, ROTATE_FIELDS
 
 HALF = "\ud83d"
@@ -85,7 +85,7 @@ def test_a_key_of_yaml_that_is_no_scalar_is_refused(tmp_path: Path) -> None:
 )
 def test_a_plans_record_that_was_changed_is_refused(change: dict[str, Any]) -> None:
     roster = read_roster({"version": 1, "accounts": [ENTRY]})
-    record = make_plan(roster, Seen(accounts=(), now=datetime.now(UTC))).record()
+    record = make_plan(roster, Seen(accounts=(), now=datetime.now(UTC)), Options()).record()
     assert Plan.parse(record).digest == record["digest"]
     with pytest.raises(InvalidParameter, match="plan: it ") as caught:
         Plan.parse({**record, **change})

@@ -19,7 +19,7 @@ from roster_model import MOMENT, START, STEPS, Model, roster_of, shuffled
 from airflow_provider_closeai.provisioning.errors import ClockDisagrees
 from airflow_provider_closeai.roster import Plan, markdown
 from airflow_provider_closeai.roster.checks import check_time
-from airflow_provider_closeai.roster.decide import make_plan
+from airflow_provider_closeai.roster.decide import Options, make_plan
 from airflow_provider_closeai.roster.matching import match
 from airflow_provider_closeai.roster.plan import DELETE, EXPIRED, ROTATED_OUT
 from airflow_provider_closeai.roster.render import log_lines
@@ -88,7 +88,9 @@ def stand_still(model: Model, base: int) -> Plan:
 def check_applying_and_planning_again(model: Model, base: int) -> None:
     before = {each.id: (each.alias, each.prices[-1][1]) for each in model.there()}
     first = model.plan(base)
-    assert make_plan(model.roster, shuffled(model.look(base), 1), **model.options) == first, "an order counts"
+    assert make_plan(model.roster, shuffled(model.look(base), 1), Options(**model.options)) == first, (
+        "an order counts"
+    )
     again = stand_still(model, base)
     assert again.actions == (), "applied, and not as wanted"
     assert again.deliver == ()
@@ -230,7 +232,7 @@ def test_a_successor_from_before_the_plan_is_not_the_plans_own(skew: int) -> Non
     model.spent = {"team-a": Decimal(70)}
     assert skipped(approved, model) == ["not wanted any more"]
     silent = msgspec.structs.replace(model.look(), held=None, silence="The sink is down.")
-    wanted = make_plan(model.roster, silent, **model.options)
+    wanted = make_plan(model.roster, silent, Options(**model.options))
     assert [each.because for each in match(approved, wanted, silent).skipped] == ["it waits for the sink"]
     model.spent = {}
     model.run()
