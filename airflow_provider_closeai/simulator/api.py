@@ -24,6 +24,7 @@ from airflow_provider_closeai.simulator.checks import (
     read_sks,
     read_text,
 )
+from airflow_provider_closeai.simulator.log import Request
 from airflow_provider_closeai.simulator.settings import Settings
 from airflow_provider_closeai.simulator.state import State
 from airflow_provider_closeai.simulator.values import to_decimal, to_units
@@ -31,21 +32,14 @@ from airflow_provider_closeai.simulator.values import to_decimal, to_units
 
 @dataclass(frozen=True)
 class Incoming:
-    """A request as it came; ``who`` is main, sub, none or other, ``at_most`` cuts a create's count.
+    """A request as it came; ``key`` is the API key that it carries, ``at_most`` cuts a create's count."""
 
-    ``key`` is the API key that it carries, which nothing shows.
-    """
-
-    host: str
-    call: str
-    method: str
-    path: str
+    request: Request
     pairs: list[tuple[str, str]]
     body: bytes
     content_type: str
-    who: str
+    key: str | None = field(repr=False)
     at_most: int | None = None
-    key: str | None = field(default=None, repr=False)
 
 
 class Api:
@@ -80,17 +74,18 @@ class Api:
 
     def _admit(self, incoming: Incoming) -> Route:
         """Return where a request is served, unless it is refused."""
-        routes = {route.method: route for route in _routes(incoming.host, incoming.path)}
+        request = incoming.request
+        routes = {route.method: route for route in _routes(request.host, request.path)}
         if not routes:
             raise Refusal(404, "not_found", "there is nothing at this path")
-        route = routes.get(incoming.method)
+        route = routes.get(request.method)
         if route is None:
             use = ", ".join(routes)
             raise Refusal(405, "method_not_allowed", f"use {use} here", {"Allow": use})
-        self._limit(incoming.host, incoming.call)
-        if not route.allowed or incoming.who in route.allowed:
+        self._limit(request.host, request.call)
+        if not route.allowed or request.authorization in route.allowed:
             return route
-        if incoming.who == "sub":
+        if request.authorization == "sub":
             raise Refusal(403, "permission_denied", "a sub-account's API key may not use this interface")
         raise Refusal(401, "invalid_api_key", "the API key is missing or not valid")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -35,10 +36,10 @@ class Request:
     body: Any
     authorization: str
     headers_seen: dict[str, str]
-    status: int | None
-    executed: bool
-    fault: str | None
-    at: float
+    status: int | None = None
+    executed: bool = False
+    fault: str | None = None
+    at: float = field(default_factory=time.monotonic)
 
 
 class RequestLog:

@@ -133,22 +133,25 @@ class _Handler(BaseHTTPRequestHandler):
             backend.keep()
             return self.send(answer)
         pairs = parse_qsl(parts.query, keep_blank_values=True)
-        incoming = Incoming(
+        authorization = self.headers.get("Authorization")
+        request = Request(
             host=self.server.name,
             call=call_of(self.server.name, self.command, parts.path),
             method=self.command,
             path=parts.path,
-            pairs=pairs,
-            body=body,
-            content_type=self.headers.get("Content-Type", ""),
-            who=backend.api.who(self.headers.get("Authorization")),
-            key=key_of(self.headers.get("Authorization")),
+            query=dict(pairs),
+            body=_json(body),
+            authorization=backend.api.who(authorization),
+            headers_seen={
+                name.lower(): value for name, value in self.headers.items() if name.lower() != "authorization"
+            },
         )
-        request = self._request(incoming)
+        content_type = self.headers.get("Content-Type", "")
+        incoming = Incoming(request, pairs, body, content_type, key_of(authorization))
         number = backend.log.add(request)
         try:
             self._call_hook(request)
-            fault = backend.faults.take(incoming.call, incoming.host, reused)
+            fault = backend.faults.take(request.call, request.host, reused)
             exchange = _Exchange(self, incoming, number)
             if fault:
                 backend.log.change(number, fault=fault.kind)
@@ -172,28 +175,6 @@ class _Handler(BaseHTTPRequestHandler):
                 hook(request)
             except OSError as error:  # not to be taken for one of this connection
                 raise RuntimeError("on_request failed") from error
-
-    def _request(self, incoming: Incoming) -> Request:
-        try:
-            body = json.loads(incoming.body)
-        except (ValueError, RecursionError):
-            body = None
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        headers.pop("authorization", None)
-        return Request(
-            host=incoming.host,
-            call=incoming.call,
-            method=incoming.method,
-            path=incoming.path,
-            query=dict(incoming.pairs),
-            body=body,
-            authorization=incoming.who,
-            headers_seen=headers,
-            status=None,
-            executed=False,
-            fault=None,
-            at=time.monotonic(),
-        )
 
     def _read(self) -> bytes | None:
         length = self.headers.get("Content-Length", "0")
@@ -262,6 +243,13 @@ class _Handler(BaseHTTPRequestHandler):
         """End the connection by a reset."""
         self.close_connection = True
         self.server.abort(self.connection)
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
 class _Exchange:

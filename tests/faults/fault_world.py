@@ -316,8 +316,8 @@ class World(contextlib.ExitStack):
         answer = api.answer
 
         def answered(incoming: Any) -> Any:
-            if incoming.call == "list" and self.lags:
-                self.sim.settings.list_lag = self.lags[incoming.host]
+            if incoming.request.call == "list" and self.lags:
+                self.sim.settings.list_lag = self.lags[incoming.request.host]
             return answer(incoming)
 
         self.enter_context(mock.patch.object(api, "answer", answered))
