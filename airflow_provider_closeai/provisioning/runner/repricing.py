@@ -76,10 +76,11 @@ def reprice_listed(
     shared = names_to_lock_with(client, names)
     with _pricing(client) as journal:
         lock = None if shared is None else PriceLock(client, shared)
-        accounts, plan = _Repricing(client, read, decide, journal, lock, Outcome()).plan()
-    log_changes(plan, dry_run=True)
-    log.info("%s", closing_line(accounts, len(plan.changing), dry_run=True))
-    return plan.as_planned(accounts)
+        planned = SentPrices(client, read, decide, journal, lock, Outcome())
+        planned.decide()
+    log_changes(planned.plan, dry_run=True)
+    log.info("%s", closing_line(planned.selected, len(planned.plan.changing), dry_run=True))
+    return planned.plan.as_planned(planned.selected)
 
 
 @contextlib.contextmanager
@@ -93,9 +94,9 @@ def sent_prices(
         while lost < MOST_LOST:
             # A lock of its own for each round: what this run sent in the last one may come late, too.
             lock = None if shared is None else PriceLock(client, shared)
-            repricing = _Repricing(client, read, decide, journal, lock, outcome)
+            sent = SentPrices(client, read, decide, journal, lock, outcome)
             try:
-                sent = repricing.send()
+                sent.send()
                 if sent.is_last:
                     yield sent
                     return
@@ -104,7 +105,7 @@ def sent_prices(
                 lost += 1
                 log.info("Another host may have changed prices meanwhile: reading them again.")
             finally:
-                repricing.release()
+                sent.release()
         raise told(too_busy("update"), outcome.done, outcome.doubt)
 
 
@@ -137,51 +138,11 @@ class Outcome(msgspec.Struct):
 
 class SentPrices(Sent):
     """
-    Prices that a listing must show.
+    One round of a repricing: prices that are sent, and that a listing must show then.
 
-    :param round_of: the round in which they were sent.
-    :param selected: all accounts that were read.
-    :param plan: what was sent of them.
-    :param is_last: whether that was all.
+    :param decide: decides what to change of the accounts that ``read`` returns.
+    :param outcome: of all rounds.
     """
-
-    def __init__(
-        self, round_of: _Repricing, selected: Sequence[SubAccount], plan: RepricePlan, is_last: bool
-    ) -> None:
-        outcome = round_of.outcome
-        seconds = locking.CONFIRM_WITHIN + (0.0 if outcome.doubt is None else round_of.max_late)
-        self._refused = {each for batch, _ in round_of.refused for each in batch.ids}
-        is_refused = self._refused.issuperset(each.id for each in plan.changing)  # a no is looked into once
-        super().__init__(plan.changing, 0.0 if is_refused else seconds)
-        self._round, self._selected, self._plan, self.is_last = round_of, selected, plan, is_last
-        self._listed: list[SubAccount] = []
-        #: The accounts that have the right prices, as they were listed last.
-        self.confirmed: list[SubAccount] = []
-
-    def release(self) -> None:
-        """Let other hosts in before a listing shows the prices: the records say what was sent."""
-        self._round.release()
-
-    def told(self, error: CloseAIError) -> CloseAIError:
-        return self._round.told(error)
-
-    def _shows(self, items: Sequence[Item]) -> bool:
-        self._listed = [item for item in items if isinstance(item, SubAccount)]
-        return self._refused.issuperset(self._plan.missing(self._listed))
-
-    def _conclude(self) -> list[SubAccount]:
-        missing = set(self._plan.missing(self._listed))
-        listed = {account.id: account for account in self._listed}
-        self.confirmed = [listed.get(each.id, each) for each in self._selected if each.id not in missing]
-        self._round.conclude(self._plan, missing)
-        if self.is_last:
-            changed = len(set(self._round.outcome.accepted))
-            log.info("%s", closing_line(self.confirmed, changed, dry_run=False))
-        return self.confirmed
-
-
-class _Repricing:
-    """One round of a repricing."""
 
     def __init__(
         self,
@@ -192,54 +153,79 @@ class _Repricing:
         lock: PriceLock | None,
         outcome: Outcome,
     ) -> None:
-        self._client = client
-        self._read = read
-        self._decide = decide
-        self._journal = journal
-        self._lock = lock
-        self.outcome = outcome
-        self.refused: list[tuple[Batch, CloseAIError]] = []
-        self.max_late = client.config.max_late
+        super().__init__((), 0.0)
+        self._client, self._read, self._decide = client, read, decide
+        self._journal, self._lock, self._outcome = journal, lock, outcome
+        #: All accounts that were read.
+        self.selected: list[SubAccount] = []
+        #: What is sent of them.
+        self.plan = RepricePlan({}, [], [])
+        #: Whether that is all.
+        self.is_last = True
+        self._refused: list[tuple[Batch, CloseAIError]] = []
         self._may_come: set[int] = set()  # whose prices a late attempt may set once more
+        self._listed: list[SubAccount] = []
+        #: The accounts that have the right prices, as they were listed last.
+        self.confirmed: list[SubAccount] = []
 
-    def told(self, error: CloseAIError) -> CloseAIError:
-        """Return an error with what was accepted before it; what was declined may be done in part."""
-        declined = (each for _, each in self.refused if isinstance(each, Declined))
-        return told(error, self.outcome.done, self.outcome.doubt or next(declined, None))
-
-    def plan(self) -> tuple[list[SubAccount], RepricePlan]:
+    def decide(self) -> None:
         """Read the accounts, and decide what to change."""
-        accounts = self._read_current()
-        return accounts, self._decide(accounts)
+        self.selected = self._read_current()
+        self.plan = self._decide(self.selected)
 
-    def send(self) -> SentPrices:
+    def send(self) -> None:
         """Send what is different, as far as it can be claimed at a time."""
         try:
-            accounts, plan = self.plan()
-            is_last = True
-            failures.require_keys(plan.changing)
-            if plan.changing and self._lock is not None:
-                accounts, plan, is_last = self._claimed(self._lock, plan)
-            self._client.prove_filter(plan.changing)
-            self.outcome.doubt = None  # of an earlier round: the listing has answered it
-            log_changes(plan, dry_run=False)
-            self._send(plan)
+            self.decide()
+            failures.require_keys(self.plan.changing)
+            if self.plan.changing and self._lock is not None:
+                self._claim(self._lock)
+            self._client.prove_filter(self.plan.changing)
+            self._outcome.doubt = None  # of an earlier round: the listing has answered it
+            log_changes(self.plan, dry_run=False)
+            self._send()
         except CloseAIError as error:
             raise self.told(error) from None
-        return SentPrices(self, accounts, plan, is_last)
+        self.accounts, self.is_shown = self.plan.changing, not self.plan.changing
+        if not self._refused_ids.issuperset(each.id for each in self.accounts):  # a no is looked into once
+            may_come_late = self._outcome.doubt is not None
+            self.seconds = locking.CONFIRM_WITHIN + may_come_late * self._client.config.max_late
 
     def release(self) -> None:
-        """Let other hosts in."""
+        """Let other hosts in before a listing shows the prices: the records say what was sent."""
         if self._lock is not None:
             self._lock.release()
 
-    def _claimed(self, lock: PriceLock, plan: RepricePlan) -> tuple[list[SubAccount], RepricePlan, bool]:
+    def told(self, error: CloseAIError) -> CloseAIError:
+        declined = (each for _, each in self._refused if isinstance(each, Declined))
+        # What was declined may be done in part.
+        return told(error, self._outcome.done, self._outcome.doubt or next(declined, None))
+
+    @property
+    def _refused_ids(self) -> set[int]:
+        return {each for batch, _ in self._refused for each in batch.ids}
+
+    def _shows(self, items: Sequence[Item]) -> bool:
+        self._listed = [item for item in items if isinstance(item, SubAccount)]
+        return self._refused_ids.issuperset(self.plan.missing(self._listed))
+
+    def _conclude(self) -> list[SubAccount]:
+        missing = set(self.plan.missing(self._listed))
+        listed = {account.id: account for account in self._listed}
+        self.confirmed = [listed.get(each.id, each) for each in self.selected if each.id not in missing]
+        self._note_shown(missing)
+        if self.is_last:
+            changed = len(set(self._outcome.accepted))
+            log.info("%s", closing_line(self.confirmed, changed, dry_run=False))
+        return self.confirmed
+
+    def _claim(self, lock: PriceLock) -> None:
         """Claim what must change, and look again: others may have changed it since."""
-        aliases = set(sorted(_aliases(plan.changing))[:_ALIASES])
+        aliases = set(sorted(_aliases(self.plan.changing))[:_ALIASES])
         lock.acquire(aliases)
-        accounts = self._read_current()
-        plan = self._decide(accounts)
-        return accounts, plan.within(aliases), _aliases(plan.changing) <= aliases
+        self.decide()
+        self.is_last = _aliases(self.plan.changing) <= aliases
+        self.plan = self.plan.within(aliases)
 
     def _read_current(self) -> list[SubAccount]:
         """Read the accounts, until the listing shows what was sent last, by whomever."""
@@ -267,19 +253,19 @@ class _Repricing:
         longest = locking.CONFIRM_WITHIN + config.deadline + config.max_late
         return read_until(self._client, read, is_current, longest)[0]
 
-    def _send(self, plan: RepricePlan) -> None:
+    def _send(self) -> None:
         """
         Send the changes. An outcome that stays unknown is left to the reading back; what the platform refuses
         of one batch does not stop the others.
         """
-        for batch in plan.batches:
+        for batch in self.plan.batches:
             permit = _Permit(self._journal, batch, self._lock, self._client.clock)
             try:
                 may_come = self._client.update(batch.accounts, batch.alias, batch.pricing, permit)
-                self.outcome.accepted += batch.ids
+                self._outcome.accepted += batch.ids
             except OutcomeUnknown as error:
                 log.warning("%s Reading back shows whether it was.", error)
-                self.outcome.doubt, may_come = error, True
+                self._outcome.doubt, may_come = error, True
                 if self._lock is not None and not self._lock.is_held:
                     raise MustLookAgain from None
             except CloseAIError as error:
@@ -289,39 +275,39 @@ class _Repricing:
                         self._lock.not_sent(batch)
                     if type(error) is not Rejected:  # it would go wrong for the others, too
                         raise
-                self.refused.append((batch, error))
+                self._refused.append((batch, error))
                 continue
             if may_come:
                 self._may_come.update(batch.ids)
 
-    def conclude(self, plan: RepricePlan, missing: set[int]) -> None:
+    def _note_shown(self, missing: set[int]) -> None:
         """
         Note what a listing has shown.
 
         :param missing: whose prices it does not show.
         :raises CloseAIError: what went wrong, first what a retry may mend; the rest is logged.
         """
-        for batch in plan.batches:
+        for batch in self.plan.batches:
             if missing.isdisjoint(batch.ids):
                 may_come = not self._may_come.isdisjoint(batch.ids)
                 self._journal.note(batch.ids, batch.pricing, shown=True, may_come=may_come)
                 if self._lock is not None:
                     self._lock.shown(batch, is_final=not may_come)
-        known = {*self.outcome.accepted, *missing}
-        self.outcome.accepted += [each.id for each in plan.changing if each.id not in known]
+        known = {*self._outcome.accepted, *missing}
+        self._outcome.accepted += [each.id for each in self.plan.changing if each.id not in known]
         if not missing:
             return
         # What was not seen for so long is not on its way; where all was answered it was not waited for.
-        self._journal.forget(missing if self.outcome.doubt is not None else missing - self._may_come)
-        refused = [(batch, error) for batch, error in self.refused if not missing.isdisjoint(batch.ids)]
+        self._journal.forget(missing if self._outcome.doubt is not None else missing - self._may_come)
+        refused = [(batch, error) for batch, error in self._refused if not missing.isdisjoint(batch.ids)]
         unseen = sorted(missing.difference(*(batch.ids for batch, _ in refused)))
         problems = [
-            told(about(f"Alias {batch.alias!r}, ids {format_ids(batch.ids)}", error), self.outcome.done)
+            told(about(f"Alias {batch.alias!r}, ids {format_ids(batch.ids)}", error), self._outcome.done)
             for batch, error in refused
         ]
-        if unseen and self.outcome.doubt is not None:
+        if unseen and self._outcome.doubt is not None:
             what = f"The listing does not show the new prices for the sub-accounts {format_ids(unseen)}"
-            problems.append(about(what, self.outcome.doubt))
+            problems.append(about(what, self._outcome.doubt))
         elif unseen:
             problems.append(
                 NotConfirmed(
