@@ -143,15 +143,19 @@ class LedgerBooks:
         """Record a whole listing as a snapshot, unless a newer one is there, or the month has turned."""
         from airflow_provider_closeai.client.errors import UnreadableAccount
         from airflow_provider_closeai.costs import SnapshotRefused, snapshot
+        from airflow_provider_closeai.costs.accounting.aggregate import OVERLAP
         from airflow_provider_closeai.costs.accounting.months import month_of
         from airflow_provider_closeai.costs.store.kinds import SNAPSHOTS
+        from airflow_provider_closeai.costs.store.observations import shows_more
 
         zone, now = self._snapshot.time_zone, self._now()
         month = month_of(at, zone)
         if month != month_of(now, zone):
             log.warning("This listing is not recorded in the ledger: the month has turned since it began.")
             return
-        if any(at < file.at <= now for file in self._snapshot.ledger.files(SNAPSHOTS, month.name)):
+        files = self._snapshot.ledger.files(SNAPSHOTS, month.name)
+        near = [file for file in files if at - OVERLAP < file.at <= now]
+        if any(file.at > at or shows_more(self._snapshot.ledger, file, accounts) for file in near):
             log.info("This listing is not recorded in the ledger: a newer one is there, made meanwhile.")
             return
         try:

@@ -254,7 +254,7 @@ def alias_text(value: object) -> str:
             "the template, as in '\"{{ params.alias }}\"'",
         )
     if _KEY.fullmatch(value):  # an alias stands in addresses, logs and results
-        raise bad("alias", "has the form of a key", "give the accounts' exact alias, or select by sks")
+        raise bad("alias", "has the form of a key", "give the accounts' exact alias, or select by ids")
     return encodable("alias", str.__str__(value), "give the accounts' exact alias")
 
 
@@ -300,7 +300,7 @@ def new_alias(value: object) -> str:
 
 def readable(name: str, text: str, cure: str) -> None:
     """Refuse text that holds what a reader cannot see, or takes for another space, or for plain quotes."""
-    if {text[:1], text[-1:]} <= _QUOTES:
+    if {text[:1], text[-1:]} <= _QUOTES and _QUOTES.isdisjoint(text[1:-1]):
         raise bad(name, f"is {text!r}, in typographic quotes", "write plain quotes around it, or none")
     for character in _JOINED.sub("", text):
         category = unicodedata.category(character)

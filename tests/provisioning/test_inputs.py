@@ -402,7 +402,7 @@ def test_new_aliases_that_people_read_are_taken(alias: str) -> None:
         ({"alias": "\u201ca\u201d"}, "in typographic quotes: write plain quotes around it, or none"),
         (
             {"alias": "sk-" + "aB3" * 8},
-            "has the form of a key: give the accounts' exact alias, or select by sks",
+            "has the form of a key: give the accounts' exact alias, or select by ids",
         ),
         ({"model_pricing": '{"a": 1, "a": 2}'}, "'a' is there twice in one object"),
         ({"model_pricing": {"gpt-4\u200b": 1}}, "with U+200B (ZERO WIDTH SPACE) inside"),

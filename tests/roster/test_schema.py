@@ -182,6 +182,7 @@ VALUES: dict[str, list[Any]] = {
         "\u00e9\u200d\u00e9",
         "\u00e9\u200d",
         "\u201ca\u201d",
+        "\u201ca\u201d \u201cb\u201d",
         "\u2018a b\u2019",
         "a\u201d",
         "\u201c",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.costs.accounting.months import Month, month_of
 from airflow_provider_closeai.costs.accounting.observations import (
     ControlTotal,
@@ -73,6 +74,16 @@ def list_alone(
         f"Not recorded: other listings were recorded in {ledger.root} while this one was read, {_LOOKS} "
         "times. They have all that it has."
     )
+
+
+def shows_more(ledger: Ledger, file: LedgerFile, accounts: Iterable[SubAccount]) -> bool:
+    """Return whether a snapshot has a counter above what a listing shows: it may have seen a later one."""
+    try:
+        before = dict(zip(*ledger.read(file, _COUNTERS), strict=True))
+    except DamagedFile:
+        return False
+    known = ((before.get(account.id), account.monthly_cost) for account in accounts)
+    return any(old is not None and new is not None and old > new for old, new in known)
 
 
 def is_empty_of(ledger: Ledger, month: str) -> bool:

@@ -123,11 +123,18 @@ class Outcome(msgspec.Struct):
     What came of a repricing by now.
 
     :param accepted: ids whose new prices the platform accepted.
+    :param doubted: ids of calls whose outcome is unknown.
     :param doubt: why it is open whether all were set.
     """
 
     accepted: list[int] = []
+    doubted: list[int] = []
     doubt: OutcomeUnknown | None = None
+
+    def settle_doubt(self, changing: set[int]) -> None:
+        """Take what an earlier round left open as a listing has answered it: it has the prices, or must change."""
+        self.accepted += [each for each in self.doubted if each not in changing]
+        self.doubt, self.doubted = None, []
 
     @property
     def done(self) -> str:
@@ -177,11 +184,11 @@ class SentPrices(Sent):
         """Send what is different, as far as it can be claimed at a time."""
         try:
             self.decide()
+            self._outcome.settle_doubt({each.id for each in self.plan.changing})
             failures.require_keys(self.plan.changing)
             if self.plan.changing and self._lock is not None:
                 self._claim(self._lock)
             self._client.prove_filter(self.plan.changing)
-            self._outcome.doubt = None  # of an earlier round: the listing has answered it
             log_changes(self.plan, dry_run=False)
             self._send()
         except CloseAIError as error:
@@ -266,6 +273,7 @@ class SentPrices(Sent):
             except OutcomeUnknown as error:
                 log.warning("%s Reading back shows whether it was.", error)
                 self._outcome.doubt, may_come = error, True
+                self._outcome.doubted += batch.ids
                 if self._lock is not None and not self._lock.is_held:
                     raise MustLookAgain from None
             except CloseAIError as error:
