@@ -19,14 +19,18 @@ taken for full unless it is shorter than the size that the platform itself says 
 
 from __future__ import annotations
 
+import operator
+from array import array
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from airflow_provider_closeai.client.errors import ListingUnstable
 from airflow_provider_closeai.client.models import Item, SubAccountPage
 
 #: Returns a page: its number from 1, accounts per page (-1: all), the platform's alias filter.
 ReadPage = Callable[[int, int, str | None], SubAccountPage]
+_MOST_ID = 2**63  # of an array's 8 bytes
 
 
 def read_all(read_page: ReadPage, size: int, alias: str | None = None) -> Iterator[Item]:
@@ -37,16 +41,16 @@ def read_all(read_page: ReadPage, size: int, alias: str | None = None) -> Iterat
         Otherwise accounts of other aliases come too.
     :raises ListingUnstable: where no reading agrees with its own total and with the next.
     """
-    seen: list[set[int]] = []
+    seen: list[_Ids] = []
     nameless: set[str] = set()
     readings = [_Reading(read_page, size, alias)] if alias is not None else []
     readings += [_Reading(read_page, each) for each in (size, size, -1, -1)]
-    previous: set[int] | None = None
+    previous: _Ids | None = None
     for reading in readings:
         seen_nameless = frozenset(nameless)
         for item in reading:
             if item.id is not None:
-                is_known = any(item.id in ids for ids in seen)
+                is_known = bool(seen) and any(item.id in ids for ids in seen)
             else:
                 is_known = item.digest in seen_nameless
                 nameless.add(item.digest)
@@ -64,6 +68,68 @@ def read_all(read_page: ReadPage, size: int, alias: str | None = None) -> Iterat
     )
 
 
+class _Ids:
+    """Ids that were read, in 8 bytes each as long as they only rise or only fall."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self._ordered = array("q")
+        self._others: set[int] | None = None
+
+    def add(self, number: int) -> bool:
+        """Add an id; says whether it is new."""
+        if self.extend([number]):
+            return True
+        if self._others is None:
+            self._others = set(self._ordered)
+        if number in self._others:
+            return False
+        self._others.add(number)
+        return True
+
+    def extend(self, numbers: Sequence[int]) -> bool:
+        """Add ids that go on rising, or falling; ``False``: they do not, and none was added."""
+        line = [*self._ordered[-1:], *numbers]
+        rises, falls = (all(map(compare, line, line[1:])) for compare in (operator.lt, operator.gt))
+        goes_on = {1: rises, -1: falls, 0: rises or falls}[self.step]
+        is_short = all(-_MOST_ID < number < _MOST_ID for number in (*line[:1], *line[-1:]))
+        if self._others is not None or not goes_on or not is_short:
+            return False
+        if rises != falls:
+            self.step = 1 if rises else -1
+        self._ordered.extend(numbers)
+        return True
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether they only rise, or only fall."""
+        return self._others is None
+
+    def __len__(self) -> int:
+        return len(self._ordered if self._others is None else self._others)
+
+    def __contains__(self, number: int) -> bool:
+        if self._others is not None:
+            return number in self._others
+        if self.step < 0:
+            at = bisect_left(self._ordered, -number, key=int.__neg__)
+        else:
+            at = bisect_left(self._ordered, number)
+        return at < len(self._ordered) and self._ordered[at] == number
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Ids):
+            return NotImplemented
+        if self._others is None and other._others is None:
+            return self._ordered == other._ordered
+        return set(self) == set(other)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._ordered if self._others is None else self._others)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class _Reading:
     """One reading of the whole listing, page by page."""
 
@@ -71,10 +137,7 @@ class _Reading:
         self._read_page = read_page
         self._size = size
         self.alias = alias
-        self.ids: set[int] = set()
-        self._last_id: int | None = None
-        self._step = 0  # 1: ids rise, -1: they fall
-        self._is_ordered = True  # they only rise, or only fall
+        self.ids = _Ids()
         self.total: int | None = None
         self._nameless: set[str] = set()
         self._last_total: int | None = None  # of the empty page after the others
@@ -96,15 +159,15 @@ class _Reading:
         first = page = self._page(1)
         yield from self._news(first)
         last = self._number_of_last(first)
-        ahead = self._page(last) if last > 2 and self._step >= 0 else None
+        ahead = self._page(last) if last > 2 and self.ids.step >= 0 else None
         while not self._is_end(page):
             page = self._page(self._pages + 1)
             news = self._news(page)
             yield from news
             if not news:
                 break
-        if last > 1 and self.adds_up and self._is_ordered and self._dates_follow_ids:
-            self._is_proven = self._step < 0 or (
+        if last > 1 and self.adds_up and self.ids.is_ordered and self._dates_follow_ids:
+            self._is_proven = self.ids.step < 0 or (
                 (ahead is None or _ids_of(ahead) == _ids_of(page)) and self._is_unchanged(first)
             )
 
@@ -118,7 +181,10 @@ class _Reading:
     def _news(self, page: SubAccountPage) -> list[Item]:
         """Return what is new on the next page, and note what the page says of the whole."""
         self._pages += 1
-        news: list[Item] = [item for item in page.items or () if self._is_new(item.id)]
+        items = page.items or ()
+        news: list[Item] = list(items)
+        if not self.ids.extend([item.id for item in items]):
+            news = [item for item in items if self.ids.add(item.id)]
         alike: Counter[str] = Counter()
         for odd in page.unreadable:
             alike[odd.digest] += 1
@@ -126,22 +192,10 @@ class _Reading:
             if odd.id is None and name not in self._nameless:
                 self._nameless.add(name)
                 news.append(odd)
-            elif odd.id is not None and self._is_new(odd.id):
+            elif odd.id is not None and self.ids.add(odd.id):
                 news.append(odd)
         self._note(page, len(news))
         return news
-
-    def _is_new(self, number: int) -> bool:
-        """Note an id, and whether ids go on rising, or falling."""
-        if self._last_id is not None and self._is_ordered:
-            step = (number > self._last_id) - (number < self._last_id)
-            self._is_ordered = step != 0 and self._step in (0, step)
-            if self._is_ordered:
-                self._step = step
-        self._last_id = number
-        is_new = number not in self.ids
-        self.ids.add(number)
-        return is_new
 
     def _note(self, page: SubAccountPage, new: int) -> None:
         length = _length(page)
@@ -158,7 +212,7 @@ class _Reading:
         for account in (page.items or ())[:: max(len(page.items or ()) - 1, 1)]:
             then, now = self._last_date, account.created_at or ""
             self._dates_follow_ids &= bool(now) and (
-                not then or now == then or (now > then) == (self._step > 0)
+                not then or now == then or (now > then) == (self.ids.step > 0)
             )
             self._last_date = now
 
