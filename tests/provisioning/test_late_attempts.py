@@ -200,9 +200,13 @@ def test_a_merge_into_a_listing_that_was_begun_too_early_and_took_long() -> None
         assert there.models() == {"gpt-4", "m2", "m3"}
 
 
-def test_a_base_that_hangs_longer_than_a_claim_lasts_costs_a_round_and_no_retry() -> None:
+@pytest.mark.parametrize("answer_of", ["lost", "done"])
+def test_a_base_that_hangs_longer_than_a_claim_lasts_costs_a_round_and_no_retry(
+    answer_of: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     clock, names = jumping_clock(), Names()
-    there = Platform(clock, ["lost"])
+    there = Platform(clock, [answer_of])
 
     def answer(asked: Asked) -> Any:
         if asked.method == "POST" and there.answers:
@@ -212,3 +216,4 @@ def test_a_base_that_hangs_longer_than_a_claim_lasts_costs_a_round_and_no_retry(
     with platform(answer) as (one, _), platform(there) as (two, _):
         merge(fixed_client(one, two, clock=clock, max_late=60), "m2", names)
         assert there.models() == {"gpt-4", "m2"}
+    assert "(1 changed now)" in caplog.text

@@ -132,8 +132,9 @@ class Outcome(msgspec.Struct):
     doubt: OutcomeUnknown | None = None
 
     def settle_doubt(self, changing: set[int]) -> None:
-        """Take what an earlier round left open as a listing has answered it: it has the prices, or must change."""
-        self.accepted += [each for each in self.doubted if each not in changing]
+        """Take what an earlier round left open as a listing has answered it: what must not change was set."""
+        known = {*changing, *self.accepted}
+        self.accepted += [each for each in self.doubted if each not in known]
         self.doubt, self.doubted = None, []
 
     @property
