@@ -160,7 +160,9 @@ class CloseAIClient:
         pages = 1.0 if total is None or self.config.page_size < 1 else total / self.config.page_size
         return len(aliases) <= pages
 
-    def iter_sub_accounts(self, alias: str | None = None, sk: str | None = None) -> Iterator[SubAccount]:
+    def iter_sub_accounts(
+        self, alias: str | None = None, sk: str | SecretToken | None = None
+    ) -> Iterator[SubAccount]:
         """
         Stream the sub-accounts, as :meth:`iter_listing`; an entry that cannot be read costs a warning.
 
@@ -171,7 +173,7 @@ class CloseAIClient:
         :raises ListingUnstable: where the listing never agrees with its own ``total``.
         :raises MaskedKeys: ``sk`` is given, and the listing hides the keys.
         """
-        token = SecretToken(sk.strip()) if sk is not None else None
+        token = SecretToken(sk.strip()) if isinstance(sk, str) else sk
         for item in self.iter_listing(alias):
             if isinstance(item, UnreadableItem):
                 log.warning("A sub-account is left out: it cannot be read (%s).", item)

@@ -70,7 +70,8 @@ def _check(proxy: str, where: str) -> None:
     scheme = host = None
     with contextlib.suppress(ValueError):
         url = parse_url(proxy if "://" in proxy else f"http://{proxy}")
-        scheme, host = url.scheme, url.host
+        is_cut = (url.path or "/") != "/" or url.query or url.fragment  # a password with / ? or # in it
+        scheme, host = url.scheme, None if is_cut else url.host
     if scheme not in _SCHEMES or not host:
         raise ConfigError(
             f"The address of the proxy in {where} cannot be used: it must be like http://proxy.example:3128 "

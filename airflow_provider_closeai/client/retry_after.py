@@ -9,7 +9,8 @@ import re
 from datetime import UTC, datetime
 
 LONGEST = 24 * 3600.0
-_NEAR = 7 * 24 * 3600.0  # a number this near to now is a time since 1970, as some gateways send it
+_NEAR = 7 * 24 * 3600.0  # a number this near to now is a time since 1970 in seconds, or milliseconds
+_LATEST = 1e11  # seconds since 1970, in the year 5138: a number above it counts milliseconds
 
 # Also with the fraction, sign or unit that RFC 9110 does not have; of several headers the first counts.
 _SECONDS = re.compile(
@@ -20,7 +21,7 @@ _LONGEST_TEXT = 100  # characters of a date
 
 def parse_retry_after(value: str | None, now: float) -> float | None:
     """
-    Read a ``Retry-After`` header (RFC 9110, 10.2.3): seconds, or a date; also one of ISO 8601 or since 1970.
+    Read a ``Retry-After`` header (RFC 9110, 10.2.3): seconds, or a date; also one of ISO 8601, or since 1970.
 
     A date is in UTC unless it says otherwise, whatever this host's time zone.
     """
@@ -29,6 +30,8 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     at = float(seconds[1]) if seconds else parse_date(text)
     if at is None:
         return None
+    if at > _LATEST:
+        at /= 1000
     is_time = not seconds or abs(at - now) <= _NEAR
     wait = at - now if is_time else at
     return min(max(0.0, wait), LONGEST)

@@ -47,15 +47,19 @@ def cell_text(name: str, value: object) -> str:
     """
     Return one value of a rule or note as text; ``None`` as empty text, a number as it is written.
 
+    In rows of a data frame what is missing is NaN, and then whole numbers of its column are floats.
+
     :param name: what it is, for the error.
-    :raises InvalidParameter: it is a list or a mapping, or text that no file can hold.
+    :raises InvalidParameter: it is a list, a mapping or a truth value, or text that no file can hold.
     """
-    if isinstance(value, Iterable) and not isinstance(value, str):
+    if isinstance(value, bool) or (isinstance(value, Iterable) and not isinstance(value, str)):
         raise InvalidParameter(f"{name}: {short_repr(value)} is not text: give a single one.")
     if isinstance(value, int) and _is_long(value):
         raise InvalidParameter(f"{name}: a number of {value.bit_length()} bits is none that anybody wrote.")
-    if value is None:  # and 0 is a cost centre
+    if value is None or value != value:  # and 0 is a cost centre
         return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return require_encodable(name, str.__str__(value) if isinstance(value, str) else str(value))
 
 

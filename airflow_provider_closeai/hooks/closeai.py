@@ -11,8 +11,8 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_provider_closeai import get_provider_info
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
-from airflow_provider_closeai.client.errors import CloseAIError
-from airflow_provider_closeai.client.models import ApiBase, BaseHealth, SubAccount
+from airflow_provider_closeai.client.errors import CloseAIError, ConfigError
+from airflow_provider_closeai.client.models import ApiBase, BaseHealth, SecretToken, SubAccount
 from airflow_provider_closeai.hooks.keys import openai_client, sink_keys
 from airflow_provider_closeai.hooks.stores import VariableStore
 from airflow_provider_closeai.hooks.tries import this_try
@@ -63,7 +63,11 @@ class CloseAIHook(BaseHook):
 
     def __init__(self, closeai_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.closeai_conn_id = closeai_conn_id
+        given: object = closeai_conn_id
+        if not isinstance(given, str) or not given.strip():  # a connection would be shown with its key
+            kind = type(given).__name__
+            raise ConfigError(f"closeai_conn_id: give the id of a connection, not a {kind} or an empty text.")
+        self.closeai_conn_id = given.strip()
         self._client: CloseAIClient | None = None
 
     @classmethod
@@ -137,7 +141,9 @@ class CloseAIHook(BaseHook):
         """Return what is known of every base's health; probes only what is older than ``health_ttl``."""
         return self.get_conn().check_health()
 
-    def iter_sub_accounts(self, alias: str | None = None, sk: str | None = None) -> Iterator[SubAccount]:
+    def iter_sub_accounts(
+        self, alias: str | None = None, sk: str | SecretToken | None = None
+    ) -> Iterator[SubAccount]:
         """
         Stream sub-accounts, page by page, each once; ``alias`` and ``sk`` match exactly.
 

@@ -52,7 +52,7 @@ def plan_roster(client: Callable[[], CloseAIClient], roster: Any, options: PlanO
     :param client: returns the API; not called where a parameter is wrong.
     """
     found = load_roster(roster)
-    settings, keys, books = _parsed(client, options, found)
+    settings, keys, books = _parsed(client, found, **options)
     return make_plan(client(), found, settings, keys=keys, books=books)
 
 
@@ -72,8 +72,9 @@ def apply_roster(
     is_plan = isinstance(wanted, Plan) or (isinstance(wanted, Mapping) and "digest" in wanted)
     found = Plan.parse(wanted) if is_plan else load_roster(wanted)
     roster = found.as_roster() if isinstance(found, Plan) else found
-    settings, keys, books = _parsed(client, options, roster, run)
-    dry_run = inputs.flag("dry_run", options.get("dry_run", False))
+    rest: dict[str, Any] = {**options}
+    dry_run = inputs.flag("dry_run", rest.pop("dry_run", False))
+    settings, keys, books = _parsed(client, roster, run, **rest)
     if not dry_run:
         register(client(), roster, this_try.task)
     return apply(client(), found, settings, keys=keys, books=books, this_try=this_try, dry_run=dry_run)
@@ -87,30 +88,37 @@ def load_roster(source: Any) -> Roster:
     """
     if isinstance(source, Roster):
         return source
-    is_address = isinstance(source, str) and "://" in source and not source.lstrip().startswith("{")
+    is_address = isinstance(source, str) and "://" in source and not source.lstrip().startswith(("{", "["))
     return read_roster(folder("roster", source) if is_address else source)
 
 
 def _parsed(
     client: Callable[[], CloseAIClient],
-    options: PlanOptions | ApplyOptions,
     roster: Roster,
     run: Run | None = None,
+    *,
+    prune: bool | str = False,
+    max_create: int | str | None = None,
+    max_delete: int | str | None = None,
+    deliver_to: TokenSink | None = None,
+    ledger: str | os.PathLike[str] | None = None,
+    time_zone: str | tzinfo = defaults.TIME_ZONE,
+    settle: float = 30,
+    batch_size: int = 100,
 ) -> tuple[Options, SinkKeys | None, LedgerBooks | None]:
-    given: Mapping[str, Any] = options
-    prune, most = inputs.flag("prune", given.get("prune", False)), given.get("max_create")
+    is_pruned = inputs.flag("prune", prune)
     settings = Options(
-        prune=prune,
-        max_create=None if most is None else inputs.whole("max_create", most, 0),
-        max_delete=parse_max_delete(given.get("max_delete"), prune=prune),
-        settle=float(inputs.amount("settle", given.get("settle", 30))),
-        batch_size=inputs.whole("batch_size", given.get("batch_size", 100), 1),
+        prune=is_pruned,
+        max_create=None if max_create is None else inputs.whole("max_create", max_create, 0),
+        max_delete=parse_max_delete(max_delete, prune=is_pruned),
+        settle=float(inputs.amount("settle", settle)),
+        batch_size=inputs.whole("batch_size", batch_size, 1),
     )
-    sink, ledger = given.get("deliver_to"), given.get("ledger")
     counts = {alias: entry.count for alias, entry in roster.entries.items()}
-    keys = None if sink is None else sink_keys(client, sink, counts)
-    zone = given.get("time_zone", defaults.TIME_ZONE)
-    books = None if ledger is None else LedgerBooks(ledger, zone, run, lambda: client().clock.utc_now())
+    keys = None if deliver_to is None else sink_keys(client, deliver_to, counts)
+    books = None
+    if ledger is not None:
+        books = LedgerBooks(ledger, time_zone, run, lambda: client().clock.utc_now())
     return settings, keys, books
 
 

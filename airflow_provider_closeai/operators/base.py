@@ -10,8 +10,9 @@ import itertools
 import logging
 import re
 import textwrap
-from collections.abc import Collection, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Collection, Iterable, Iterator, KeysView, Mapping, ValuesView
 from datetime import timedelta
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_CONN_ID = "closeai_conn_id"
 _BOUNDS = ("ledger", "max_create", "max_delete", "rotate_from")
 _LONGEST_WAIT = 24 * 3600.0
 _LINE = 100  # characters of a line that Airflow's log view shows whole
@@ -130,7 +132,16 @@ class PlainFields:
     template_fields: Collection[str]
     _became_none: tuple[str, ...] = ()
 
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Map the operator; see Airflow's documentation."""
+        found: Any = super().partial(**kwargs)  # type: ignore[misc]
+        _require_id(found.kwargs.get(_CONN_ID))
+        return found
+
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == _CONN_ID:
+            _require_id(value)
         if name in self.template_fields:
             value = _plain(value)
             old = vars(self).get(name)
@@ -157,11 +168,21 @@ class PlainFields:
             )
 
 
+def _require_id(value: Any) -> None:
+    """Refuse a connection itself: Airflow would store it, password included, in the serialized DAG."""
+    if not (value is None or isinstance(value, str) or hasattr(value, "iter_references")):
+        raise TypeError(f"{_CONN_ID}: give the connection's id as text, not a {type(value).__name__}.")
+
+
 def _mapped_to_none(operator: object) -> list[str]:
     """Return what bounds a task, and is ``None`` in what it is mapped over: a bound must not become none."""
     given = getattr(operator, "_BaseOperator__init_kwargs", {})
-    is_mapped = getattr(operator, "_BaseOperator__from_mapped", False)
-    return [name for name in _BOUNDS if is_mapped and name in given and given[name] is None]
+    return [name for name in _BOUNDS if is_mapped(operator) and name in given and given[name] is None]
+
+
+def is_mapped(operator: object) -> bool:
+    """Return whether an operator is one of those that a mapped operator is made into when it runs."""
+    return bool(getattr(operator, "_BaseOperator__from_mapped", False))
 
 
 def _has_lost(given: Any, rendered: Any) -> bool:
@@ -174,13 +195,28 @@ def _has_lost(given: Any, rendered: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
+    """
+    Return a value in plain form: the very same object, unless something in it must change.
+
+    Airflow knows by its identity that what came from another task is rendered already: of a copy it would
+    render what others wrote as a template.
+    """
     if isinstance(value, str):
         return str.__str__(value)
-    if isinstance(value, Iterator | KeysView | ValuesView) or type(value) is list:
-        return [_plain(each) for each in value]
-    if type(value) is dict:
-        return {_plain(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, Iterator | KeysView | ValuesView):
+        return list(map(_plain, value))
+    if isinstance(value, dict):
+        pairs = [(_plain(key), _plain(each)) for key, each in value.items()]
+        return value if _are_same(itertools.chain(*pairs), itertools.chain(*value.items())) else dict(pairs)
+    for kind in (list, tuple, set, frozenset):
+        if isinstance(value, kind) and not hasattr(value, "_fields"):  # Airflow knows how to make a named one
+            parts = list(map(_plain, value))
+            return value if _are_same(parts, value) else kind(parts)
     return value
+
+
+def _are_same(parts: Iterable[Any], others: Iterable[Any]) -> bool:
+    return all(map(is_, parts, others))
 
 
 class CloseAIOperator(PlainFields, BaseOperator):
@@ -220,7 +256,12 @@ class CloseAIOperator(PlainFields, BaseOperator):
 
     def _map_label(self) -> str | None:
         """Return the template of a mapped task's label: its alias, where it has one."""
-        return None if getattr(self, "alias", None) is None else "{{ (task.alias | string)[:100] }}"
+        return None if getattr(self, "alias", None) is None else self._as_text("(task.alias | string)[:100]")
+
+    def _as_text(self, expression: str) -> str:
+        """Return a template of text: where Airflow keeps values native, that of ``7`` would be a number."""
+        is_native = self.dag.render_template_as_native_obj
+        return f"{{{{ {expression} | pprint }}}}" if is_native else f"{{{{ {expression} }}}}"
 
     @contextlib.contextmanager
     def hook(self) -> Iterator[CloseAIHook]:

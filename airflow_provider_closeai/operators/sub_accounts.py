@@ -15,7 +15,7 @@ from airflow_provider_closeai.operators._mapping import (
     is_from_task,
     refuse_keys,
 )
-from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink
+from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink, is_mapped
 from airflow_provider_closeai.operators.rotate import RotateSubAccountsOperator
 from airflow_provider_closeai.paths import path_text
 
@@ -128,7 +128,7 @@ class _Selects(CloseAIOperator):
         self, *, sub_accounts: Any = None, alias: str | None = None, sks: Any = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if is_from_task(sks):
+        if is_from_task(sks) or (sks is not None and is_mapped(self)):
             raise ValueError(
                 "sks must not come from another task: XCom keeps it in plain text. Pass the records: "
                 "sub_accounts=task.output."
@@ -143,9 +143,10 @@ class _Selects(CloseAIOperator):
         return CheckedPartial(super().partial(**refuse_keys(kwargs)), refuse_keys)
 
     def _map_label(self) -> str | None:
-        given = self.sub_accounts
-        if isinstance(given, list) and given and all(isinstance(item, Mapping) for item in given):
-            return "{{ (task.sub_accounts | map(attribute='alias') | unique | join(', '))[:100] }}"
+        given = self.sub_accounts if isinstance(self.sub_accounts, list) else []
+        aliases = [item.get("alias") if isinstance(item, Mapping) else None for item in given]
+        if aliases and all(isinstance(alias, str) for alias in aliases):
+            return self._as_text("(task.sub_accounts | map(attribute='alias') | unique | join(', '))[:100]")
         return super()._map_label()
 
     def _selection(self, context: Context) -> dict[str, Any]:

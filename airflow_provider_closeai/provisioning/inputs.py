@@ -52,7 +52,7 @@ _JOINED = re.compile(
     r"|(?<=[0-9#*\u00a9\u00ae\u203c-\u3299\U0001F000-\U0001FAFF])[\ufe0e\ufe0f]"
     r"|(?<=[\u1800-\u18af\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])[\u180b-\u180d\u180f\ufe00-\ufe0d]"
 )
-_TEXT_CURE = (
+TEXT_CURE = (
     'a template renders a list or an object as Python text. Write "{{ params.x | tojson }}", or give a '
     "mapping or list whose values are templates, or set render_template_as_native_obj=True on the DAG"
 )
@@ -316,7 +316,7 @@ def from_json(name: str, value: object) -> object:
     try:
         return load_json(value)
     except json.JSONDecodeError:
-        raise bad(name, "is text that is not JSON", _TEXT_CURE) from None
+        raise bad(name, "is text that is not JSON", TEXT_CURE) from None
     except ValueError as error:
         raise bad(name, f"is JSON, and {error}", "say each thing once") from None
 

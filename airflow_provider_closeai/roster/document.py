@@ -15,8 +15,11 @@ from typing import Any
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.provisioning.inputs import (
-    load_json as load_json,
+    TEXT_CURE,
 )  # of this room's readers, and of costs
+from airflow_provider_closeai.provisioning.inputs import (
+    load_json as load_json,
+)
 
 #: Where a value stands: names of fields and numbers of entries, from the top.
 Path = tuple[str | int, ...]
@@ -91,10 +94,10 @@ def parse_text(name: str, text: str, *, is_json: bool) -> Document:
     return _parse_json(name, text) if is_json else _parse_yaml(name, text)
 
 
-def _unreadable(name: str, line: int | None, problem: str) -> InvalidParameter:
+def _unreadable(name: str, line: int | None, problem: str, cure: str = "Correct it") -> InvalidParameter:
     where = f"{name}, line {line}" if line else name
     return InvalidParameter(
-        f"{where}: {problem}. Nothing was changed: a roster counts as a whole or not at all. Correct it."
+        f"{where}: {problem}. Nothing was changed: a roster counts as a whole or not at all. {cure}."
     )
 
 
@@ -102,7 +105,9 @@ def _parse_json(name: str, text: str) -> Document:
     try:
         tree = load_json(text)
     except json.JSONDecodeError as error:
-        raise _unreadable(name, error.lineno, f"it is no JSON ({error.msg})") from None
+        # What is no file was perhaps rendered.
+        cure = "Correct it" if name != "roster" else f"Where it comes from a template: {TEXT_CURE}"
+        raise _unreadable(name, error.lineno, f"it is no JSON ({error.msg})", cure) from None
     except ValueError as error:
         raise _unreadable(name, None, str(error)) from None
 

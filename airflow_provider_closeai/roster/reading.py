@@ -60,7 +60,7 @@ def _document(source: Any) -> Document:
         return source
     if isinstance(source, Mapping):
         return Document("roster", source)
-    if isinstance(source, str) and source.lstrip().startswith("{"):
+    if isinstance(source, str) and source.lstrip().startswith(("{", "[")):
         return parse_text("roster", source, is_json=True)
     name = writable(f"roster {source}")
     text = _text_of(name, source)

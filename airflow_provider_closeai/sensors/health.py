@@ -84,8 +84,9 @@ class HealthSensor(PlainFields, BaseSensorOperator):
         from airflow_provider_closeai.hooks.closeai import CloseAIHook
         from airflow_provider_closeai.provisioning.health import check_bases
 
-        hook = CloseAIHook(self.closeai_conn_id)
         with translate_errors():
+            self.require_given()
+            hook = CloseAIHook(self.closeai_conn_id)
             found = check_bases(hook.get_conn, self.require)
         self._publish(context, hook, found.seen)
         return PokeReturnValue(is_done=found.base is not None, xcom_value=found.base)

@@ -308,3 +308,24 @@ def test_get_base_url_with_nothing_up(sim: Simulator) -> None:
     sim.stop_base(1)
     with pytest.raises(NoHealthyBase, match="HealthSensor waits until one is"):
         CloseAIHook().get_base_url()
+
+
+def test_a_mistyped_option_of_a_roster_changes_nothing(sim: Simulator) -> None:
+    """It may be the one that guards."""
+    sim.add_account("a")
+    roster = {
+        "version": 1,
+        "owns": ["*"],
+        "accounts": [{"alias": "b", "balance": 1, "model_pricing": {"m": 1}}],
+    }
+    for method, typo in (("apply", "dryrun"), ("plan", "max_creat"), ("plan", "dry_run")):
+        with pytest.raises(TypeError, match=typo):
+            getattr(CloseAIHook(), method)(roster, prune=True, max_delete=5, **{typo: True})
+    assert [account["alias"] for account in sim.accounts()] == ["a"]
+
+
+def test_an_account_is_found_by_its_token(sim: Simulator) -> None:
+    sim.add_account("a")
+    hook = CloseAIHook()
+    [account] = hook.iter_sub_accounts()
+    assert [found.id for found in hook.iter_sub_accounts(sk=account.token)] == [account.id]

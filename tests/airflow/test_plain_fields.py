@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import enum
 import json
 from typing import Any
@@ -208,6 +209,22 @@ def test_a_report_without_the_budgets_that_were_given_is_none(dag: Any, tmp_path
             budgets="{{ var.value.get('budgets', None) }}",
         )
     assert run(dag).task("t") == "failed 1"
+
+
+def test_members_of_an_enum_in_any_kind_of_list_or_mapping(sim: Simulator, dag: Any) -> None:
+    ordered = collections.OrderedDict
+    entry = ordered(alias=Text.TEAM, balance=1, model_pricing={"gpt-4": 1})
+    with dag:
+        CreateSubAccountsOperator(
+            task_id="create",
+            alias="a",
+            model_pricing=(ordered(model=Text.MODEL, pricing_factor=1),),  # type: ignore[arg-type]
+            balance=1,
+        )
+        SyncSubAccountsOperator(task_id="sync", max_create=1, roster=ordered(version=1, accounts=(entry,)))
+    assert run(dag).state == "success"
+    assert {account["alias"] for account in sim.accounts()} == {"a", "team-search"}
+    assert {price["model"] for account in sim.accounts() for price in account["model_pricing"]} == {"gpt-4"}
 
 
 def test_an_author_may_change_a_field(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,3 +241,15 @@ def test_no_proxy_alone_leaves_the_environments_proxies(monkeypatch: pytest.Monk
         assert (len(asked), len(proxied)) == (0, 1)
         assert attempt(origin, proxies={"no_proxy": "127.0.0.1"}).outcome is Outcome.EXECUTED
         assert (len(asked), len(proxied)) == (1, 1)
+
+
+@pytest.mark.parametrize("where", ["proxies", "HTTP_PROXY"])
+@pytest.mark.parametrize("password", ["p@ss#w", "1234/x", "12#x", "12?x"])
+def test_a_password_with_signs_of_an_address_is_not_looked_up_as_a_host(
+    monkeypatch: pytest.MonkeyPatch, password: str, where: str
+) -> None:
+    proxy = f"http://user:{password}@127.0.0.1:9"
+    if where == "HTTP_PROXY":
+        monkeypatch.setenv(where, proxy)
+    with pytest.raises(ConfigError, match="special characters of a password as %xx"):
+        proxies_for("http://api.example", {"http": proxy} if where == "proxies" else None)

@@ -40,6 +40,25 @@ def test_who_pays() -> None:
     assert owners.rule_of(9, "c-1").owner == Owner("Unallocated")
 
 
+def test_rows_of_a_data_frame() -> None:
+    """What is missing is NaN there, and then whole numbers are floats."""
+    nan = float("nan")
+    rules = parse_owners(
+        [
+            {"id": 7.0, "alias": nan, "team": "Search", "cost_center": 100.0},
+            {"id": nan, "alias": "a", "team": "Ads", "cost_center": nan},
+        ]
+    )
+    assert [(rule.id, rule.alias, rule.owner) for rule in rules] == [
+        (7, None, Owner("Search", "100")),
+        (None, "a", Owner("Ads")),
+    ]
+    assert [rule.id for rule in parse_owners({7.0: "Search"})] == [7]
+    for team in (nan, True):
+        with pytest.raises(InvalidParameter, match="team"):
+            parse_owners([{"alias": "a", "team": team}])
+
+
 def test_rules_that_match_nothing_or_overlap_are_named() -> None:
     rules = {"search.*": "Search", "*.web": "Web", "old-*": "Nobody", "search.a*": "Search"}
     owners = Owners(parse_owners(rules))

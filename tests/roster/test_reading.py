@@ -207,6 +207,12 @@ def test_a_file_that_is_wrong(tmp_path: Path, text: str | bytes, message: str) -
     assert message in problem(tmp_path, text)
 
 
+@pytest.mark.parametrize("text", ["{'version': 1}", "[{'version': 1}]"])
+def test_a_roster_that_a_template_rendered_as_python_text(text: str) -> None:
+    with pytest.raises(InvalidParameter, match=r"no JSON.*tojson"):
+        read_roster(text)
+
+
 def test_json_says_lines_too(tmp_path: Path) -> None:
     tree = {"version": 1, "accounts": [{"alias": "a", "balance": -1, "model_pricing": {"m": 1}}]}
     found = problem(tmp_path, json.dumps(tree, indent=1), "roster.json")

@@ -125,7 +125,7 @@ def parse_owners(source: object) -> list[Rule]:
     rules = []
     if isinstance(source, Mapping):
         for number, (key, value) in enumerate(source.items(), 1):
-            by = {"id": key} if isinstance(key, int) else {"alias": key}
+            by = {"id": key} if isinstance(key, int | float) else {"alias": key}
             if isinstance(key, str) and key.startswith("id:"):
                 by = {"id": key[3:]}
             rest = value if isinstance(value, Mapping) else {"team": value}

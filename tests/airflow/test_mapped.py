@@ -1,0 +1,120 @@
+"""Mapped tasks: what other tasks give is data, labels are text, and no key is stored."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from airflow_cell import connect, everything_stored, run
+
+from airflow_provider_closeai.client.errors import ConfigError
+from airflow_provider_closeai.hooks.closeai import CloseAIHook
+from airflow_provider_closeai.operators.roster import SyncSubAccountsOperator
+from airflow_provider_closeai.operators.sub_accounts import (
+    CreateSubAccountsOperator,
+    DeleteSubAccountsOperator,
+    ListSubAccountsOperator,
+    UpdatePricingOperator,
+)
+from airflow_provider_closeai.sensors.health import HealthSensor
+from airflow_provider_closeai.simulator import Simulator
+
+PRICES = {"gpt-4": 1}
+KEY = "{{ conn.closeai_default.password }}"
+
+
+def of_a_task(value: Any) -> Any:
+    """Return another task's result: data, whatever it looks like."""
+    from airflow.providers.common.compat.sdk import task
+
+    @task
+    def given() -> Any:
+        return value
+
+    return given()
+
+
+@pytest.fixture(autouse=True)
+def connection(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, sim, "closeai_default")
+
+
+def test_what_another_task_gives_is_no_template(sim: Simulator, dag: Any) -> None:
+    """Airflow renders copies of it: then a form's text would send the main key, and store it."""
+    entry = {"alias": "{{ 7 * 7 }}", "balance": 1, "model_pricing": PRICES}
+    with dag:
+        CreateSubAccountsOperator.partial(task_id="create", alias="a", balance=1).expand(
+            model_pricing=of_a_task([[{"model": KEY, "pricing_factor": 1}]])
+        )
+        SyncSubAccountsOperator.partial(task_id="sync", max_create=1).expand(
+            roster=of_a_task([{"version": 1, "accounts": [entry]}])
+        )
+    done = run(dag)
+    assert done.states("sync") == ["success"]
+    assert [account["alias"] for account in sim.accounts()] == ["{{ 7 * 7 }}"]
+    assert sim.key not in json.dumps(sim.accounts())
+    assert sim.key not in everything_stored()
+
+
+def test_an_alias_that_is_half_a_template_is_repriced(sim: Simulator, dag: Any) -> None:
+    sim.add_account("a{% b")
+    with dag:
+        listed = ListSubAccountsOperator(task_id="listed")
+        UpdatePricingOperator.partial(task_id="reprice", model_pricing={"gpt-4": 2}).expand(
+            sub_accounts=listed.output
+        )
+    assert run(dag).states("reprice") == ["success"]
+
+
+@pytest.mark.parametrize("alias", ["7", "1.5", "True", "[1]", "a b", "团队"])
+@pytest.mark.parametrize("is_native", [False, True], ids=["text", "native"])
+def test_a_label_is_text(sim: Simulator, dag: Any, alias: str, is_native: bool) -> None:
+    dag.render_template_as_native_obj = is_native
+    with dag:
+        CreateSubAccountsOperator.partial(task_id="create", model_pricing=PRICES, balance=1).expand(
+            alias=of_a_task([alias])
+        )
+    done = run(dag)
+    assert (done.states("create"), done.labels("create")) == (["success"], [alias])
+    assert [account["alias"] for account in sim.accounts()] == [alias]
+
+
+def test_records_without_an_alias_have_no_label(sim: Simulator, dag: Any) -> None:
+    number = sim.add_account("a")["id"]
+    with dag:
+        DeleteSubAccountsOperator.partial(task_id="delete").expand(sub_accounts=[[{"id": number}]])
+    done = run(dag)
+    assert done.states("delete") == ["success"]
+    assert [[record["id"] for record in records] for records in done.results("delete")] == [[number]]
+
+
+def test_keys_of_another_task_are_refused_wherever_they_come_in(sim: Simulator, dag: Any) -> None:
+    account = sim.add_account("a")
+    with dag:
+        DeleteSubAccountsOperator.partial(task_id="delete").expand_kwargs(
+            of_a_task([{"sks": [account["token"]]}])
+        )
+    assert run(dag).states("delete") != ["success"]
+    assert len(sim.accounts()) == 1
+
+
+@pytest.mark.parametrize("how", ["plain", "default_args", "mapped"])
+@pytest.mark.parametrize("kind", [ListSubAccountsOperator, HealthSensor])
+def test_a_connection_itself_is_no_id(sim: Simulator, dag: Any, kind: Any, how: str) -> None:
+    """Airflow would store it, with its key, in the serialized DAG."""
+    connection = CloseAIHook().get_connection("closeai_default")
+    if how == "default_args":
+        dag.default_args = {"closeai_conn_id": connection}
+    made = kind.partial if how == "mapped" else kind
+    given = {} if how == "default_args" else {"closeai_conn_id": connection}
+    with dag, pytest.raises(TypeError, match="give the connection's id as text, not a Connection") as raised:
+        made(task_id="t", **given)
+    assert sim.key not in str(raised.value)
+
+
+@pytest.mark.parametrize("given", [None, "", " ", 7])
+def test_a_hook_needs_an_id(given: Any) -> None:
+    with pytest.raises(ConfigError, match="closeai_conn_id: give the id of a connection"):
+        CloseAIHook(given)
+    assert CloseAIHook(" closeai_default ").closeai_conn_id == "closeai_default"
