@@ -187,9 +187,10 @@ class BasePool:
 
     def _current(self, left: float | None = None) -> PoolState:
         """Return what is known. Discovery may take half of the seconds left; ``None``: of a call's."""
-        known = self._with_fixed(self._cache.read())
-        if self._config.api_bases:
-            return known
+        known = self._cache.read()
+        if fixed := self._config.api_bases:
+            bases = tuple(ApiBase(api, priority=len(fixed) - rank) for rank, api in enumerate(fixed))
+            return msgspec.structs.replace(known, bases=bases)
         if self._is_due(known):
             wait = 0.0 if self._is_usable(known) else self._config.deadline
             with self._cache.try_lock("discovery", wait=wait) as mine:
@@ -199,13 +200,6 @@ class BasePool:
         if self._is_usable(known):
             return known
         raise failures.no_bases(self._config.origin, known, self._now())
-
-    def _with_fixed(self, known: PoolState) -> PoolState:
-        fixed = self._config.api_bases
-        if not fixed:
-            return known
-        bases = tuple(ApiBase(api, priority=len(fixed) - rank) for rank, api in enumerate(fixed))
-        return msgspec.structs.replace(known, bases=bases)
 
     def _is_due(self, known: PoolState) -> bool:
         now = self._now()
@@ -290,7 +284,7 @@ class BasePool:
                 learned = self._learn({base.api: self._verdict(base, known) for base in old})
                 # Not its bases: the shared cache may have been emptied since they were read.
                 known = msgspec.structs.replace(known, verdicts={**known.verdicts, **learned.verdicts})
-        return self._with_fixed(known)
+        return known
 
     def _verdict(self, base: ApiBase, known: PoolState) -> HealthCheckResult:
         probe = self._ask_health(base.api)
