@@ -17,14 +17,10 @@ from airflow_provider_closeai.local_state.locks import try_path
 KEEP = 7 * 24 * 3600.0
 _EVERY = 3600.0
 _MARK = ".cleaned"
-_next_look: dict[Path, float] = {}
 
 
 def clean_now_and_then(directory: Path) -> None:
     """Clean the folder, at most once an hour over all processes. Whatever goes wrong stops nothing."""
-    if time.monotonic() < _next_look.get(directory, 0.0):
-        return
-    _next_look[directory] = time.monotonic() + _EVERY
     mark = directory / _MARK
     with contextlib.suppress(OSError):
         if mark.exists() and abs(time.time() - mark.stat().st_mtime) < _EVERY:
