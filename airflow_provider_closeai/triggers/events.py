@@ -13,7 +13,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from datetime import timedelta
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, Variable
 from airflow.providers.common.compat.triggers import BaseEventTrigger
@@ -47,6 +47,8 @@ class _Watch(BaseEventTrigger):
     is reported twice where the watch stops in between.
     """
 
+    _parameters: ClassVar[tuple[str, ...]]
+
     def __init__(self, poke_interval: float | timedelta) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if isinstance(poke_interval, timedelta):
@@ -57,10 +59,8 @@ class _Watch(BaseEventTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class and its arguments."""
-        return f"{type(self).__module__}.{type(self).__qualname__}", self._arguments()
-
-    def _arguments(self) -> dict[str, Any]:
-        raise NotImplementedError
+        arguments = {name: getattr(self, name) for name in self._parameters}
+        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     @classmethod
     async def _look(cls, arguments: dict[str, Any]) -> Any:
@@ -145,6 +145,8 @@ class ApiBaseChangedTrigger(_Watch):
     :param looks: how many looks in a row must agree, >= 1, before a change is told.
     """
 
+    _parameters = ("closeai_conn_id", "poke_interval", "looks")
+
     def __init__(
         self, closeai_conn_id: str = "closeai_default", poke_interval: float | timedelta = 300, looks: int = 2
     ) -> None:
@@ -155,13 +157,6 @@ class ApiBaseChangedTrigger(_Watch):
             raise InvalidParameter(f"looks: {looks!r}. Give a whole number, at least 1.")
         self._candidate: str | None = None
         self._agreed = 0  # looks in a row that saw the candidate
-
-    def _arguments(self) -> dict[str, Any]:
-        return {
-            "closeai_conn_id": self.closeai_conn_id,
-            "poke_interval": self.poke_interval,
-            "looks": self.looks,
-        }
 
     def shared_stream_key(self) -> Hashable:
         """Look together with all watchers of the connection that look as often."""
@@ -208,6 +203,8 @@ class CostAlertTrigger(_Watch):
     :param poke_interval: seconds between looks.
     """
 
+    _parameters = ("ledger", "poke_interval")
+
     def __init__(self, ledger: str | os.PathLike[str], poke_interval: float | timedelta = 300) -> None:
         super().__init__(poke_interval)
         self.ledger = path_text(ledger)
@@ -216,9 +213,6 @@ class CostAlertTrigger(_Watch):
                 f"ledger: {self.ledger!r} is not a folder. Give the folder itself, as text or a path: "
                 "Airflow renders no templates for a watcher."
             )
-
-    def _arguments(self) -> dict[str, Any]:
-        return {"ledger": self.ledger, "poke_interval": self.poke_interval}
 
     def shared_stream_key(self) -> Hashable:
         """Look together with all watchers of the ledger that look as often."""
