@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,9 +17,9 @@ from airflow_provider_closeai.client.models import (
     SubAccount,
     SubAccountPage,
     UnreadableItem,
-    encode,
 )
 
+T = TypeVar("T")
 _MOST_NAMELESS = 1000  # more entries without an id cannot be accounts; each would be kept and logged
 _MANY = 100_000  # values; Python keeps each in a hundred times the bytes that it can be written in
 _LONGEST_INTEGER = 40  # digits; Python refuses thousands of them, and the whole answer with them
@@ -38,11 +38,11 @@ def says_no(success: object, error: object) -> bool:
     return str(success).lower() in ("false", "0", "0.0", "no") or bool(error)
 
 
-def decoder(kind: Any) -> Callable[[bytes], Any]:
+def decoder(kind: type[T]) -> Callable[[bytes], T]:
     """Make a decoder of answers of one kind. Its errors name the field, never the content."""
     decode = msgspec.json.Decoder(kind, dec_hook=_decode_token).decode
 
-    def decode_success(content: bytes) -> Any:
+    def decode_success(content: bytes) -> T:
         value = decode(content)
         refusal = _decode_refusal(content)
         if says_no(refusal.success, refusal.error):
@@ -61,6 +61,7 @@ def _decode_token(kind: type, value: object) -> SecretToken:
 _decode_page = decoder(SubAccountPage)
 _decode_create = decoder(CreateAnswer)
 _decode_account = msgspec.json.Decoder(SubAccount, dec_hook=_decode_token).decode
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 def decode_page(content: bytes) -> SubAccountPage:
@@ -70,22 +71,20 @@ def decode_page(content: bytes) -> SubAccountPage:
     Ids, times and ``enabled`` of another JSON type than usual are read all the same.
     """
     try:
-        page: SubAccountPage = _decode_page(content)
+        return _decode_page(content)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        page = _decode_item_by_item(content)
-    return page
+        return _decode_item_by_item(content)
 
 
 def decode_create(content: bytes) -> CreateAnswer:
     """Decode the answer of a create, whose accounts must all be readable."""
     try:
-        answer: CreateAnswer = _decode_create(content)
+        return _decode_create(content)
     except (msgspec.DecodeError, UnicodeDecodeError):
         page = _decode_item_by_item(content)
-        if page.unreadable:
-            raise msgspec.ValidationError(page.unreadable[0].problem) from None
-        answer = CreateAnswer(page.items)
-    return answer
+    if page.unreadable:
+        raise msgspec.ValidationError(page.unreadable[0].problem)
+    return CreateAnswer(page.items)
 
 
 def _decode_item_by_item(content: bytes) -> SubAccountPage:
@@ -116,7 +115,7 @@ def _decode_item_by_item(content: bytes) -> SubAccountPage:
 
 def _decode_item(entry: Any) -> SubAccount:
     try:
-        return _decode_account(encode(entry))
+        return _decode_account(_encode(entry))
     except msgspec.DecodeError:
         if not isinstance(entry, dict):
             raise
@@ -124,7 +123,7 @@ def _decode_item(entry: Any) -> SubAccount:
     for name, read in _LENIENT.items():
         if name in fields:
             fields[name] = read(fields[name])
-    return _decode_account(encode(fields))
+    return _decode_account(_encode(fields))
 
 
 def _whole_number(value: object) -> int | None:

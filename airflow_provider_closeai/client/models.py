@@ -316,7 +316,3 @@ def _require_amount(name: str, amount: Decimal | None) -> None:
         raise ValueError(f"{name} is not a finite number")
     if max(amount.adjusted(), -int(amount.as_tuple().exponent)) > MOST_DIGITS:
         raise ValueError(f"{name} has more than {MOST_DIGITS} digits before or after the point")
-
-
-#: Writes request bodies: a ``Decimal`` becomes the same JSON number, digit by digit.
-encode = msgspec.json.Encoder(decimal_format="number").encode

@@ -15,10 +15,10 @@ from airflow_provider_closeai.client.models import (
     ModelPricing,
     SubAccount,
     amount_text,
-    encode,
     factor_json,
     pricing_body,
 )
+from airflow_provider_closeai.client.transport import _ENCODER
 from airflow_provider_closeai.simulator import Simulator
 
 
@@ -92,7 +92,9 @@ def test_what_is_sent_reads_back_the_same(sim: Simulator, text: str) -> None:
 
 
 def test_bodies_hold_numbers_digit_by_digit() -> None:
-    body = encode({"balance": Decimal("1.5"), "model_pricing": pricing_body({"m": Decimal("0.44000013")})})
+    body = _ENCODER.encode(
+        {"balance": Decimal("1.5"), "model_pricing": pricing_body({"m": Decimal("0.44000013")})}
+    )
     assert body == b'{"balance":1.5,"model_pricing":[{"model":"m","pricing_factor":0.44000013}]}'
 
 
