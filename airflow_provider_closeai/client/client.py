@@ -216,7 +216,8 @@ class CloseAIClient:
             self._total = answer.total
         elif found := {(alias, each.id) for each in answer.items or () if each.alias == alias and each.id}:
             self._found |= found
-            self._note_found(alias)
+            if not self._is_trusted(alias) and len(self._found_shapes) < _MOST_SHAPES:
+                self._note_shape(tuple(sorted(alias_filter.shape_of(alias))))
         return answer
 
     def check_filter(self, alias: str, accounts: Iterable[SubAccount], settle: float) -> None:
@@ -282,10 +283,6 @@ class CloseAIClient:
             self._found_shapes |= set(self.cache.read().found_shapes)
             self._has_read_shapes = True
         return alias_filter.is_trusted(alias, self._found_shapes)
-
-    def _note_found(self, alias: str) -> None:
-        if not self._is_trusted(alias) and len(self._found_shapes) < _MOST_SHAPES:
-            self._note_shape(tuple(sorted(alias_filter.shape_of(alias))))
 
     def _note_shape(self, shape: tuple[str, ...]) -> None:
         if shape not in self._found_shapes:
