@@ -72,9 +72,8 @@ class Simulator:
         self._links: list[dict[str, Any]] | None = None
         self._statuses = ["ok"] * bases
         api = Api(self._state, self._links_now)
-        self._backend = Backend(api, self._faults, self._log, Control(self), self.clock.now)
-        if self._keeper:
-            self._backend.keep = self._keeper.keep
+        keep = self._keeper.keep if self._keeper else lambda: None
+        self._backend = Backend(api, self._faults, self._log, Control(self), self.clock.now, keep)
         names = ["discovery", *(f"base-{index}" for index in range(bases))]
         self._discovery, *self._bases = (
             Host(name, self._backend, number, lasting=state is not None)

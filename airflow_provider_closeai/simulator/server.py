@@ -32,21 +32,18 @@ ADDRESS = "127.0.0.1"
 _ABORT = struct.pack("ii", 1, 0)
 
 
+@dataclasses.dataclass
 class Backend:
     """What a host works with; ``now`` is the platform's time: that of the ``Date`` header, too."""
 
-    def __init__(
-        self,
-        api: Api,
-        faults: Faults,
-        log: RequestLog,
-        controls: control.Control,
-        now: Callable[[], datetime],
-    ) -> None:
-        self.api, self.faults, self.log, self.controls, self.now = api, faults, log, controls, now
-        self.later = Later()
-        self.keep: Callable[[], None] = lambda: None
-        self.on_request: Callable[[Request], None] | None = None
+    api: Api
+    faults: Faults
+    log: RequestLog
+    controls: control.Control
+    now: Callable[[], datetime]
+    keep: Callable[[], None]
+    later: Later = dataclasses.field(default_factory=Later)
+    on_request: Callable[[Request], None] | None = None
 
 
 class Server(ThreadingHTTPServer):
