@@ -14,13 +14,13 @@ from airflow_provider_closeai.simulator import models
 from airflow_provider_closeai.simulator.accounts import Account
 from airflow_provider_closeai.simulator.answers import TEXT, Answer, Refusal, done, encode
 from airflow_provider_closeai.simulator.checks import (
+    check_query,
     invalid,
     number_in_query,
     read_amount,
     read_body,
     read_count,
     read_pricing,
-    read_query,
     read_sks,
     read_text,
 )
@@ -68,7 +68,9 @@ class Api:
     def answer(self, incoming: Incoming) -> Answer:
         """Do what a request asks, or refuse it."""
         try:
-            return self._admit(incoming).do(self, incoming)
+            route = self._admit(incoming)
+            check_query(incoming.pairs, route.query)
+            return route.do(self, incoming)
         except Refusal as refusal:
             return refusal.answer()
 
@@ -105,15 +107,12 @@ class Api:
             seen.append(now)
 
     def _links(self, incoming: Incoming) -> Answer:
-        read_query(incoming.pairs, ())
         return done(self._links_now())
 
     def _healthy(self, incoming: Incoming) -> Answer:
-        read_query(incoming.pairs, ())
         return Answer(200, b"healthy", TEXT, executed=True)
 
     def _billing(self, incoming: Incoming) -> Answer:
-        read_query(incoming.pairs, ())
         with self._state.lock:
             used = self._state.used() + to_units(self._settings.main_usage)
         granted = to_units(self._settings.main_granted)
@@ -127,7 +126,7 @@ class Api:
         )
 
     def _list(self, incoming: Incoming) -> Answer:
-        query = read_query(incoming.pairs, ("alias", "sk", "page", "page_size"))
+        query = incoming.request.query
         page = number_in_query(query, "page", 1)
         size = number_in_query(query, "page_size", 10)
         if page < 1:
@@ -205,7 +204,6 @@ class Api:
         return done({"success": True})
 
     def _models(self, incoming: Incoming) -> Answer:
-        read_query(incoming.pairs, ())
         with self._state.lock:
             return done(models.listed(self._state, self._user(incoming)))
 
@@ -219,7 +217,6 @@ class Api:
         return self._state.tokens.get(incoming.key or "")
 
     def _fields(self, incoming: Incoming, known: tuple[str, ...], needed: tuple[str, ...]) -> dict[str, Any]:
-        read_query(incoming.pairs, ())
         return read_body(incoming.body, incoming.content_type, known, needed)
 
     def _find(self, sks: list[str], *, missing_ok: bool) -> list[Account]:
@@ -241,7 +238,7 @@ class Api:
 
 @dataclass(frozen=True)
 class Route:
-    """Where a call is served, what does it, and whose key it takes; ``place`` is discovery or base."""
+    """Where a call is served, what does it, whose key and query it takes; ``place`` is discovery or base."""
 
     call: str
     place: str
@@ -249,13 +246,15 @@ class Route:
     path: str
     do: Callable[[Api, Incoming], Answer]
     allowed: tuple[str, ...] = ("main",)
+    query: tuple[str, ...] = ()
 
 
 _SUB_ACCOUNT = "/api/v1/account/sub-account"
+_LIST_QUERY = ("alias", "sk", "page", "page_size")
 ROUTES = (
     Route("links", "discovery", "GET", "/api/v1/links", Api._links),
     Route("healthy", "base", "GET", "/api/v1/healthy", Api._healthy, allowed=()),
-    Route("list", "base", "GET", f"{_SUB_ACCOUNT}/list", Api._list),
+    Route("list", "base", "GET", f"{_SUB_ACCOUNT}/list", Api._list, query=_LIST_QUERY),
     Route("create", "base", "POST", f"{_SUB_ACCOUNT}/token", Api._create),
     Route("update", "base", "POST", f"{_SUB_ACCOUNT}/token/info", Api._update),
     Route("delete", "base", "DELETE", f"{_SUB_ACCOUNT}/token", Api._delete),

@@ -22,11 +22,9 @@ def invalid(message: str) -> Refusal:
     return Refusal(400, "invalid_parameter", message)
 
 
-def read_query(pairs: list[tuple[str, str]], known: Collection[str]) -> dict[str, str]:
-    """Read a query string."""
-    query = _object(pairs)
-    _known(query, known, "query parameter")
-    return query
+def check_query(pairs: list[tuple[str, str]], known: Collection[str]) -> None:
+    """Refuse a query with a parameter that is unknown, or given twice."""
+    _known(_object(pairs), known, "query parameter")
 
 
 def read_body(
