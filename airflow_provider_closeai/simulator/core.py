@@ -246,7 +246,7 @@ class Simulator:
         """Plan a fault; faults are tried in the order in which they were planned.
 
         :param call: A call's name, or ``*`` for every call.
-        :param kind: One of ``faults.KINDS``.
+        :param kind: One of ``fault_kinds.KINDS``.
         :param base: Only on this base; None is any host.
         :param times: How many requests meet it; None is all.
         :param skip: How many fitting requests pass first.

@@ -11,8 +11,6 @@ from airflow_provider_closeai.simulator.api import CALLS
 from airflow_provider_closeai.simulator.fault_kinds import KINDS, Kind
 from airflow_provider_closeai.simulator.options import checked, maybe, whole
 
-__all__ = ["KINDS", "Fault", "Faults"]
-
 
 @dataclass
 class Fault:

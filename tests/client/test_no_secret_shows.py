@@ -24,7 +24,7 @@ from airflow_provider_closeai.client.errors import CloseAIError, safe_text
 from airflow_provider_closeai.client.models import SecretToken
 from airflow_provider_closeai.provisioning.health import check_bases
 from airflow_provider_closeai.simulator import Simulator
-from airflow_provider_closeai.simulator.faults import KINDS
+from airflow_provider_closeai.simulator.fault_kinds import KINDS
 from airflow_provider_closeai.sinks.base import SinkKeys
 
 VALUE = "sk-" + 2 * "verysecret" + "1234"  # made up, and not written as a key is
