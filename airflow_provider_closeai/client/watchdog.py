@@ -39,6 +39,10 @@ class _Watchdog:
     """Ends the attempts whose time is over: one thread for all of a process."""
 
     def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew: a fork takes no threads along, and perhaps a lock that is taken."""
         # Callers take the lock itself: in a Condition's own "with", a signal's handler could leave it taken.
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
@@ -48,7 +52,7 @@ class _Watchdog:
 
     @contextlib.contextmanager
     def ends(self, limit: Limit) -> Iterator[None]:
-        """See :func:`ends`."""
+        """Cut an attempt once its time is over."""
         with self._lock:
             self._limits.add(limit)
             if self._thread is None:
@@ -75,16 +79,5 @@ class _Watchdog:
 
 
 _watchdog = _Watchdog()
-
-
-def _renew() -> None:
-    global _watchdog
-    _watchdog = _Watchdog()  # a fork takes no threads along, and perhaps a lock that is taken
-
-
-os.register_at_fork(after_in_child=_renew)
-
-
-def ends(limit: Limit) -> contextlib.AbstractContextManager[None]:
-    """Cut an attempt once its time is over."""
-    return _watchdog.ends(limit)
+os.register_at_fork(after_in_child=_watchdog.renew)
+ends = _watchdog.ends
