@@ -42,7 +42,7 @@ def ledger_asset(ledger: str | os.PathLike[str]) -> Asset:
             f"ledger_asset: {text!r} is not a folder. Give the folder itself, as text or as a path: an asset "
             "must be known when the DAG file is parsed."
         )
-    plain = _plain(plain_path(text))
+    plain = _plain(text)
     uri = _uri(plain)
     if len(uri) > _LONGEST_URI:
         uri = f"{uri[: _LONGEST_URI - 65]}~{hashlib.sha256(uri.encode()).hexdigest()}"
@@ -88,7 +88,7 @@ def _dataset(folder: str) -> Dataset:
     """Name a folder as OpenLineage's rules do: ``s3://bucket`` and ``path``; ``file`` and ``/path``."""
     from airflow.providers.common.compat.openlineage.facet import Dataset
 
-    plain = _plain(plain_path(folder))
+    plain = _plain(folder)
     address = _ADDRESS.fullmatch(plain)
     if address is None:
         return Dataset(namespace="file", name=os.path.abspath(os.path.expanduser(plain)))
@@ -137,6 +137,7 @@ def _asset(name: str, uri: str) -> Asset:
 
 def _plain(text: str) -> str:
     """Write a folder's address in its one spelling: ``/data/x``, ``data/x``, ``s3://bucket/x``."""
+    text = plain_path(text)
     address = _ADDRESS.fullmatch(text)
     scheme, host, path = address.groups() if address else ("file", "", text)
     if not address and text.lower().startswith("file:/"):
