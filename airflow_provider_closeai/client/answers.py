@@ -20,7 +20,8 @@ from airflow_provider_closeai.client.errors import safe_text
 
 #: Bytes of an answer that is no success; of a longer one no message is read.
 LONGEST_MESSAGE = 2**20
-_THROTTLED = (408, 429)
+#: Statuses that ask to wait, whoever says so.
+THROTTLED = (408, 429)
 _UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 
 
@@ -92,7 +93,7 @@ def judge(
     is_foreign = False
     outcome = Outcome.UNKNOWN
     if 400 <= status < 500:
-        is_foreign = status not in _THROTTLED and (
+        is_foreign = status not in THROTTLED and (
             message is None or status == 405 or (status == 404 and not may_miss)
         )
         if is_foreign:

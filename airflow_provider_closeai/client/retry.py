@@ -20,12 +20,11 @@ from typing import Protocol
 import msgspec
 import tenacity
 
-from airflow_provider_closeai.client.answers import Attempt, Outcome
+from airflow_provider_closeai.client.answers import THROTTLED, Attempt, Outcome
 from airflow_provider_closeai.local_state.clock import Clock
 
 FIRST_BACKOFF = 0.5
 MAX_BACKOFF = 30.0
-_WAIT_AND_REPEAT = (408, 429)
 
 
 class Permit(Protocol):
@@ -112,7 +111,7 @@ def preferred(candidates: Sequence[str], attempts: Sequence[Attempt]) -> list[st
 
 
 def _asks_to_wait(attempt: Attempt) -> bool:
-    return attempt.outcome is Outcome.REJECTED and attempt.status in _WAIT_AND_REPEAT
+    return attempt.outcome is Outcome.REJECTED and attempt.status in THROTTLED
 
 
 def retrying(progress: Progress, clock: Clock) -> tenacity.Retrying:
