@@ -67,13 +67,17 @@ class Simulator:
         self.restored = kept is not None
         if kept and not port:
             ports = [*kept, *ports][: len(ports)]
+        #: A hook, called before each request is worked on, in the request's thread, without any lock.
+        self.on_request: Callable[[Request], None] | None = None
         self._faults = Faults()
         self._log = RequestLog()
         self._links: list[dict[str, Any]] | None = None
         self._statuses = ["ok"] * bases
         api = Api(self._state, self._links_now)
         keep = self._keeper.keep if self._keeper else lambda: None
-        self._backend = Backend(api, self._faults, self._log, Control(self), self.clock.now, keep)
+        self._backend = Backend(
+            api, self._faults, self._log, Control(self), self.clock.now, keep, self._call_hook
+        )
         names = ["discovery", *(f"base-{index}" for index in range(bases))]
         self._discovery, *self._bases = (
             Host(name, self._backend, number, lasting=state is not None)
@@ -133,15 +137,6 @@ class Simulator:
         """The true costs up to now, deleted accounts' too."""
         with self._state.lock:
             return self._state.truth()
-
-    @property
-    def on_request(self) -> Callable[[Request], None] | None:
-        """A hook, called before each request is worked on, in the request's thread, without any lock."""
-        return self._backend.on_request
-
-    @on_request.setter
-    def on_request(self, hook: Callable[[Request], None] | None) -> None:
-        self._backend.on_request = hook
 
     def connection(self) -> dict[str, Any]:
         """Give an Airflow connection, ready for ``json.dumps``."""
@@ -304,6 +299,14 @@ class Simulator:
     @property
     def _hosts(self) -> list[Host]:
         return [self._discovery, *self._bases]
+
+    def _call_hook(self, request: Request) -> None:
+        hook = self.on_request
+        if hook:
+            try:
+                hook(request)
+            except OSError as error:  # not to be taken for one of the request's connection
+                raise RuntimeError("on_request failed") from error
 
     def _base(self, index: int) -> Host:
         if type(index) is not int or index not in range(len(self._bases)):

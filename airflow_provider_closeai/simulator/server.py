@@ -42,8 +42,8 @@ class Backend:
     controls: control.Control
     now: Callable[[], datetime]
     keep: Callable[[], None]
+    call_hook: Callable[[Request], None]
     later: Later = dataclasses.field(default_factory=Later)
-    on_request: Callable[[Request], None] | None = None
 
 
 class Server(ThreadingHTTPServer):
@@ -147,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
         incoming = Incoming(request, pairs, body, content_type, key_of(authorization))
         number = backend.log.add(request)
         try:
-            self._call_hook(request)
+            backend.call_hook(request)
             fault = backend.faults.take(request.call, request.host, reused)
             exchange = _Exchange(self, incoming, number)
             if fault:
@@ -164,14 +164,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.send(broken(500))
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _serve
-
-    def _call_hook(self, request: Request) -> None:
-        hook = self.server.backend.on_request
-        if hook:
-            try:
-                hook(request)
-            except OSError as error:  # not to be taken for one of this connection
-                raise RuntimeError("on_request failed") from error
 
     def _read(self) -> bytes | None:
         length = self.headers.get("Content-Length", "0")
