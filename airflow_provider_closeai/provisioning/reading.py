@@ -98,8 +98,8 @@ def entries_of(client: CloseAIClient, accounts: Sequence[SubAccount]) -> Iterato
 
 def read_until(
     client: CloseAIClient, read: Callable[[], _T], is_right: Callable[[_T], bool], seconds: float
-) -> tuple[_T, bool]:
-    """Read until what is read is right, or the time is over: return it, and whether it is right."""
+) -> _T:
+    """Read until what is read is right, or the time is over: return what was read last."""
     clock = client.clock
     end = clock.monotonic() + seconds
     pause = 0.2
@@ -107,6 +107,6 @@ def read_until(
         began = clock.monotonic()  # a reading shows no later state, however long it takes
         seen = read()
         if is_right(seen) or began >= end:
-            return seen, is_right(seen)
+            return seen
         clock.sleep(min(pause, max(end - clock.monotonic(), 0.0)))
         pause = min(pause * 2, 5.0)

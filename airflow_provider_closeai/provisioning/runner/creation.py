@@ -243,11 +243,9 @@ class Creation:
             return listed_again(self._client, kept)
 
         def read() -> list[SubAccount]:
-            seen, is_whole = read_until(
-                self._client, listed, lambda seen: len(seen) == len(kept), request.settle
-            )
-            if not is_whole:
-                gone = sorted({each.id for each in kept} - {account.id for account in seen})
+            seen = read_until(self._client, listed, lambda seen: len(seen) == len(kept), request.settle)
+            gone = sorted({each.id for each in kept} - {account.id for account in seen})
+            if gone:
                 raise MissingAccounts(
                     f"Sub-accounts {format_ids(gone)} of alias {request.alias!r} are not listed any more, "
                     "and their prices were not updated. Does another task delete them? A retry looks again.",

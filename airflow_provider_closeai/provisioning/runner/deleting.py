@@ -152,7 +152,7 @@ class SentDeletions(Sent):
         def are_smaller(left: list[Sequence[SubAccount]]) -> bool:
             return all(len(there) < len(batch) for there, batch in zip(left, batches, strict=True))
 
-        return read_until(self._client, still_listed, are_smaller, locking.CONFIRM_WITHIN)[0]
+        return read_until(self._client, still_listed, are_smaller, locking.CONFIRM_WITHIN)
 
 
 def send_deletions(

@@ -259,7 +259,7 @@ class SentPrices(Sent):
 
         config = self._client.config
         longest = locking.CONFIRM_WITHIN + config.deadline + config.max_late
-        return read_until(self._client, read, is_current, longest)[0]
+        return read_until(self._client, read, is_current, longest)
 
     def _send(self) -> None:
         """
