@@ -144,10 +144,10 @@ def _advance(
             waits.append(step.seconds)
         elif isinstance(step, Post):
             unclaimed.append(each)
-        elif each.cause is not None and each.is_hopeless:
+        elif each.hopeless is not None:
             for other in creations:
                 if not other.decision.is_confirming:  # the keys that were made may be in no listing
-                    other.give_up(each.cause)
+                    other.give_up(each.hopeless)
     if lists or whole:
         # All of them: else each would list while the others wait, and nobody would sleep.
         _list(listings, [each for each in creations if not each.is_over], whole)

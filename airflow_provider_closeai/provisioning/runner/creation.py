@@ -78,15 +78,16 @@ class Creation:
             posted_lately=self._journal.has_posted,
             needs_keys=needs_keys,
         )
-        self._accounts: tuple[SubAccount, ...] | None = None
-        self.error: CloseAIError | None = None
-        self.cause: CloseAIError | None = None  # the error before anything was added about this alias
-        self.is_hopeless = False  # what went wrong here would go wrong for every alias
+        self._accounts: tuple[SubAccount, ...] = ()
+        self._error: CloseAIError | None = None
+        self.hopeless: CloseAIError | None = None  # what would go wrong for every alias
+        #: Waits between two attempts of a post.
+        self.wait = client.clock.sleep if lock is None else lock.wait
 
     @property
     def is_over(self) -> bool:
         """Whether there is a result."""
-        return self._accounts is not None or self.error is not None
+        return bool(self._accounts) or self._error is not None
 
     def claimed(self) -> None:
         """
@@ -128,8 +129,7 @@ class Creation:
     def give_up(self, error: CloseAIError) -> None:
         """End with an error, unless it is over."""
         if not self.is_over:
-            self.cause = error
-            self.error = told(error, self._done, self.decision.doubt)
+            self._error = told(error, self._done, self.decision.doubt)
 
     @property
     def _done(self) -> str:
@@ -139,8 +139,8 @@ class Creation:
 
     def result(self) -> list[SubAccount] | CloseAIError:
         """Return the accounts, repriced where that is asked for, or what went wrong."""
-        if self._accounts is None or self.error is not None:
-            return self.error or CloseAIError("The create was not begun.", call="create")
+        if self._error is not None:
+            return self._error
         accounts = {account.id: account for account in self._accounts}
         repriced = len(self._differing(self._accounts))
         try:
@@ -199,13 +199,6 @@ class Creation:
             until = min(until, self._lock.allow(self.request.alias))
         return lambda: self._now() < until
 
-    def wait(self, seconds: float) -> None:
-        """Wait between two attempts of a post."""
-        if self._lock is None:
-            self._client.clock.sleep(seconds)
-        else:
-            self._lock.wait(seconds)
-
     def _not_posted(self) -> None:
         if self.decision.posted_nothing:
             self._journal.not_posted(self.decision.before)
@@ -228,7 +221,8 @@ class Creation:
             self._not_posted()
             decision.not_executed(error)
             is_about_the_key = isinstance(error, AuthenticationFailed | PermissionDenied)
-            self.is_hopeless = is_about_the_key or not isinstance(error, Rejected)
+            if is_about_the_key or not isinstance(error, Rejected):
+                self.hopeless = error
         else:
             decision.answered(answer, count, self._now())
             log.info("Created %s of alias %r: ids %s.", count_of(answer), request.alias, ids_of(answer))
