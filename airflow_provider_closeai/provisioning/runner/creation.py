@@ -20,12 +20,13 @@ from airflow_provider_closeai.provisioning.create import CreateDecision
 from airflow_provider_closeai.provisioning.errors import MissingAccounts, supervisor_gone, told
 from airflow_provider_closeai.provisioning.journal import CreateJournal, Limits
 from airflow_provider_closeai.provisioning.reading import listed_again, read_until
-from airflow_provider_closeai.provisioning.requests import CreateRequest, RepriceRequest
+from airflow_provider_closeai.provisioning.reprice import RepricePlan, plan_targets
+from airflow_provider_closeai.provisioning.requests import CreateRequest
 from airflow_provider_closeai.provisioning.runner.create_lock import CreateLock
 from airflow_provider_closeai.provisioning.runner.deployment_lock import MustLookAgain
-from airflow_provider_closeai.provisioning.runner.repricing import reprice_listed
+from airflow_provider_closeai.provisioning.runner.listings import read_back
+from airflow_provider_closeai.provisioning.runner.repricing import sent_prices
 from airflow_provider_closeai.provisioning.runner.tries import Try
-from airflow_provider_closeai.provisioning.selection import Selection
 from airflow_provider_closeai.provisioning.steps import Done, Fail, List, Listing, Post, Wait
 from airflow_provider_closeai.provisioning.texts import count_of, format_ids, ids_of, prices_of, pricing_text
 
@@ -247,11 +248,8 @@ class Creation:
                 )
             return seen
 
-        wanted = RepriceRequest(
-            accounts=Selection(alias=request.alias),
-            pricing=request.pricing,
-            mode="replace",
-            batch_size=request.batch_size,
-            dry_run=False,
-        )
-        return reprice_listed(self._client, read, wanted, self._names)
+        def decide(seen: Sequence[SubAccount]) -> RepricePlan:
+            return plan_targets(seen, {each.id: request.pricing for each in seen}, request.batch_size)
+
+        with sent_prices(self._client, read, decide, self._names) as sent:
+            return read_back(self._client, sent)

@@ -62,13 +62,7 @@ def reprice(
     :raises NotConfirmed: the listing does not show the change 30 seconds later.
     :raises NotNoted: ``names`` does not work.
     """
-    return reprice_listed(client, lambda: select(client, request.accounts, missing="fail"), request, names)
-
-
-def reprice_listed(
-    client: CloseAIClient, read: Read, request: RepriceRequest, names: NameStore | None
-) -> list[SubAccount]:
-    """Set the prices of accounts that are read in a way of its own; see :func:`reprice`."""
+    read = functools.partial(select, client, request.accounts, missing="fail")
     decide = functools.partial(plan_repricing, request=request)
     if not request.dry_run:
         with sent_prices(client, read, decide, names) as sent:
