@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from airflow_provider_closeai.client.models import SubAccount, amount_text
 from airflow_provider_closeai.provisioning.errors import NotASubAccount, TooManySelected
-from airflow_provider_closeai.provisioning.requests import DeleteRequest
 from airflow_provider_closeai.provisioning.texts import count_of, ids_of
 
 _SHOWN = 20
@@ -31,9 +30,8 @@ def refuse(accounts: Sequence[SubAccount], max_delete: int | None) -> None:
         )
 
 
-def batches(accounts: Sequence[SubAccount], request: DeleteRequest) -> list[Sequence[SubAccount]]:
+def batches(accounts: Sequence[SubAccount], size: int) -> list[Sequence[SubAccount]]:
     """Divide accounts into calls."""
-    size = request.batch_size
     return [accounts[start : start + size] for start in range(0, len(accounts), size)]
 
 

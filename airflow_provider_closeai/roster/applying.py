@@ -16,10 +16,11 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.failures import require_keys
 from airflow_provider_closeai.client.models import SubAccount, same_pricing
+from airflow_provider_closeai.provisioning.delete import refuse
 from airflow_provider_closeai.provisioning.errors import about, foremost
 from airflow_provider_closeai.provisioning.reading import listed_again
 from airflow_provider_closeai.provisioning.reprice import RepricePlan, plan_targets
-from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest
+from airflow_provider_closeai.provisioning.requests import CreateRequest
 from airflow_provider_closeai.provisioning.rotate import decide as decide_rotation
 from airflow_provider_closeai.provisioning.runner.creating import create_all
 from airflow_provider_closeai.provisioning.runner.deleting import SentDeletions, send_deletions
@@ -28,7 +29,6 @@ from airflow_provider_closeai.provisioning.runner.locking import CONFIRM_WITHIN,
 from airflow_provider_closeai.provisioning.runner.repricing import SentPrices, sent_prices
 from airflow_provider_closeai.provisioning.runner.rotating import Keys
 from airflow_provider_closeai.provisioning.runner.tries import FIRST_TRY, Try
-from airflow_provider_closeai.provisioning.selection import Selection
 from airflow_provider_closeai.provisioning.steps import Listing
 from airflow_provider_closeai.provisioning.texts import format_ids
 from airflow_provider_closeai.roster import checks
@@ -284,16 +284,11 @@ class _Execution:
             accounts = there
         if not accounts:
             return
-        request = DeleteRequest(
-            accounts=Selection(ids=tuple(account.id for account in accounts)),
-            missing="ignore",
-            max_delete=len(accounts),
-            batch_size=self._options.batch_size,
-            dry_run=False,
-        )
+        refuse(accounts, max_delete=None)
         books = self._look.books
         record = None if books is None else books.record_deleted
-        self._sent_deletions = send_deletions(self._client, accounts, at, request, record)
+        size = self._options.batch_size
+        self._sent_deletions = send_deletions(self._client, accounts, at, size, record)
         self._listings.watch(self._sent_deletions)
 
     def _conclude_deletions(self) -> None:

@@ -9,7 +9,6 @@ import pytest
 from airflow_provider_closeai.client.models import SecretToken, SubAccount
 from airflow_provider_closeai.provisioning.delete import batches, closing_line, last_state, refuse
 from airflow_provider_closeai.provisioning.errors import NotASubAccount, TooManySelected
-from airflow_provider_closeai.provisioning.requests import DeleteRequest
 
 
 def account(number: int, kind: str = "slave") -> SubAccount:
@@ -47,7 +46,7 @@ def test_what_is_refused(kinds: list[str], max_delete: int | None, error: type[E
 @pytest.mark.parametrize(("number", "size", "parts"), [(0, 2, []), (5, 2, [2, 2, 1]), (2, 2, [2])])
 def test_the_parts(number: int, size: int, parts: list[int]) -> None:
     accounts = [account(each) for each in range(number)]
-    sent = batches(accounts, DeleteRequest.parse(alias="a", batch_size=size))
+    sent = batches(accounts, size)
     assert [len(part) for part in sent] == parts
     assert [each for part in sent for each in part] == accounts
 

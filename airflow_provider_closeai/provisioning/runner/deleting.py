@@ -39,9 +39,9 @@ def delete(client: CloseAIClient, request: DeleteRequest, record: Record | None 
     """
     listed_at = client.clock.utc_now()
     accounts = select(client, request.accounts, missing=request.missing)
-    if accounts and not request.dry_run:
-        return read_back(client, send_deletions(client, accounts, listed_at, request, record))
     refuse(accounts, request.max_delete)
+    if accounts and not request.dry_run:
+        return read_back(client, send_deletions(client, accounts, listed_at, request.batch_size, record))
     for account in accounts:
         log.info("%s", last_state(account, request.dry_run))
     log.info("%s", closing_line(accounts, request.dry_run))
@@ -159,15 +159,14 @@ def send_deletions(
     client: CloseAIClient,
     accounts: Sequence[SubAccount],
     listed_at: datetime,
-    request: DeleteRequest,
-    record: Record | None = None,
+    batch_size: int,
+    record: Record | None,
 ) -> SentDeletions:
     """
-    Check, record and delete accounts; a listing must show then that they are gone. See :func:`delete`.
+    Record and delete accounts that are not refused; a listing must show then that they are gone.
 
     :param listed_at: when their listing was begun.
     """
-    refuse(accounts, request.max_delete)
     failures.require_keys(accounts)
     client.prove_filter(accounts)
     for account in accounts:
@@ -175,5 +174,5 @@ def send_deletions(
     if record is not None:
         record(accounts, listed_at)
     sent = SentDeletions(client, accounts)
-    sent.send(batches(accounts, request))
+    sent.send(batches(accounts, batch_size))
     return sent
