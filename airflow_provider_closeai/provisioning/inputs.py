@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
 import operator
 import re
 import unicodedata
@@ -136,9 +135,9 @@ def amount(name: str, value: object) -> Decimal:
         )
     if not number.is_finite() or number < 0:
         raise bad(name, f"is {shown(number)}", cure)
-    as_double = float(number) if number < Decimal("1e300") else math.inf
+    as_double = float(number)
     short = Decimal(repr(as_double))
-    if not math.isfinite(as_double) or number not in (short, Decimal(as_double)):
+    if number not in (short, Decimal(as_double)):
         problem = f"is {shown(number)}, more digits than a JSON number carries"
         raise bad(name, problem, "round it to 15 digits")
     found = (number if number == short else short) or Decimal(0)
@@ -211,11 +210,9 @@ def moment(name: str, value: object) -> datetime:
         equal moments are written alike.
     """
     found = value
-    if isinstance(value, str):
-        try:
-            found = datetime.fromisoformat(value.strip()) if _MOMENT.fullmatch(value.strip()) else None
-        except ValueError:  # 2027-02-30
-            found = None
+    if isinstance(value, str) and _MOMENT.fullmatch(value.strip()):
+        with contextlib.suppress(ValueError):  # 2027-02-30
+            found = datetime.fromisoformat(value.strip())
     if not isinstance(found, datetime) or found.utcoffset() is None:
         cure = "give a datetime with a time zone, such as '2027-01-01T00:00:00+08:00'"
         raise bad(name, f"is {shown(value)}, which is not a moment", cure)
@@ -258,12 +255,10 @@ def alias_text(value: object) -> str:
     return encodable("alias", str.__str__(value), "give the accounts' exact alias")
 
 
-def refuse_none(alias: str) -> None:
+def refuse_none(alias: str, cure: str = "give the accounts' exact alias") -> None:
     """Refuse an alias that no account has where a template wrote what is not there."""
     if alias == "None":
-        raise bad(
-            "alias", "is 'None', as a template writes what is not there", "give the accounts' exact alias"
-        )
+        raise bad("alias", "is 'None', as a template writes what is not there", cure)
 
 
 def encodable(name: str, text: str, cure: str) -> str:
@@ -288,8 +283,7 @@ def new_alias(value: object) -> str:
         "choose one that people can read and type. Accounts that have such an alias already can be listed, "
         "repriced and deleted"
     )
-    if alias == "None":
-        raise bad("alias", "is 'None', as a template writes what is not there", cure)
+    refuse_none(alias, cure)
     if alias != alias.strip():
         raise bad("alias", f"is {alias!r}, with spaces around it", cure)
     readable("alias", alias, cure)
