@@ -121,20 +121,19 @@ class Outcome(msgspec.Struct):
     :param doubt: why it is open whether all were set.
     """
 
-    accepted: list[int] = []
-    doubted: list[int] = []
+    accepted: set[int] = set()
+    doubted: set[int] = set()
     doubt: OutcomeUnknown | None = None
 
     def settle_doubt(self, changing: set[int]) -> None:
         """Take what an earlier round left open as a listing has answered it: what must not change was set."""
-        known = {*changing, *self.accepted}
-        self.accepted += [each for each in self.doubted if each not in known]
-        self.doubt, self.doubted = None, []
+        self.accepted |= self.doubted - changing
+        self.doubt, self.doubted = None, set()
 
     @property
     def done(self) -> str:
         """What was accepted, for a person."""
-        ids = format_ids(self.accepted)
+        ids = format_ids(sorted(self.accepted))
         return f"the platform accepted new prices for ids {ids}" if self.accepted else ""
 
 
@@ -217,8 +216,7 @@ class SentPrices(Sent):
         self.confirmed = [listed.get(each.id, each) for each in self.selected if each.id not in missing]
         self._note_shown(missing)
         if self.is_last:
-            changed = len(set(self._outcome.accepted))
-            log.info("%s", closing_line(self.confirmed, changed, dry_run=False))
+            log.info("%s", closing_line(self.confirmed, len(self._outcome.accepted), dry_run=False))
         return self.confirmed
 
     def _claim(self, lock: PriceLock) -> None:
@@ -264,11 +262,11 @@ class SentPrices(Sent):
             permit = _Permit(self._journal, batch, self._lock, self._client.clock)
             try:
                 may_come = self._client.update(batch.accounts, batch.alias, batch.pricing, permit)
-                self._outcome.accepted += batch.ids
+                self._outcome.accepted.update(batch.ids)
             except OutcomeUnknown as error:
                 log.warning("%s Reading back shows whether it was.", error)
                 self._outcome.doubt, may_come = error, True
-                self._outcome.doubted += batch.ids
+                self._outcome.doubted.update(batch.ids)
                 if self._lock is not None and not self._lock.is_held:
                     raise MustLookAgain from None
             except CloseAIError as error:
@@ -296,8 +294,7 @@ class SentPrices(Sent):
                 self._journal.note(batch.ids, batch.pricing, shown=True, may_come=may_come)
                 if self._lock is not None:
                     self._lock.shown(batch, is_final=not may_come)
-        known = {*self._outcome.accepted, *missing}
-        self._outcome.accepted += [each.id for each in self.plan.changing if each.id not in known]
+        self._outcome.accepted |= {each.id for each in self.plan.changing} - missing
         if not missing:
             return
         # What was not seen for so long is not on its way; where all was answered it was not waited for.
