@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import textwrap
 from collections.abc import Iterable
 
 import msgspec
@@ -102,15 +103,8 @@ def parse_record(name: str) -> Record | None:
 
 def pieces(ids: Iterable[int]) -> list[tuple[int, ...]]:
     """Divide ids, so that those of each piece fit into a name."""
-    found: list[list[int]] = []
-    length = 0
-    for each in ids:
-        length += len(str(each)) + 1
-        if not found or length > _LONGEST_IDS:
-            found.append([])
-            length = len(str(each)) + 1
-        found[-1].append(each)
-    return [tuple(piece) for piece in found]
+    lines = textwrap.wrap(" ".join(map(str, ids)), _LONGEST_IDS)
+    return [tuple(map(int, line.split())) for line in lines]
 
 
 def short_hash(text: str) -> str:
