@@ -202,12 +202,13 @@ def parse_max_delete(value: object, *, prune: bool) -> int | str | None:
         if prune:
             raise inputs.bad("max_delete", "is not given, and prune=True needs it", cure)
         return None
-    if isinstance(value, str) and value.strip().endswith("%"):
-        percent = inputs.percentage(value)
-        if percent is None:
-            raise inputs.bad("max_delete", f"is {inputs.shown(value)}", cure)
+    percent = inputs.percentage(value)
+    if percent is not None:
         return f"{percent.normalize():f}%"
-    return inputs.whole("max_delete", value, 0)
+    number = inputs.integer(value)
+    if number is None or number < 0:
+        raise inputs.bad("max_delete", f"is {inputs.shown(value)}", cure)
+    return number
 
 
 def most_deletions(limit: int | str | None, owned: int) -> float:
