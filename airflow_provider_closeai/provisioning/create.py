@@ -10,7 +10,7 @@ some. No I/O and no clock here: times come in as values, in seconds of one monot
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown
 from airflow_provider_closeai.client.models import SubAccount
@@ -161,9 +161,10 @@ class CreateDecision:
                 len(present),
                 self._request.count,
             )
-            oldest = {key: present[key] for key in sorted(present)[: self._request.count]}
-            refusal = refusals.prices_to_match(self._request, oldest)
-            return _done(oldest) if refusal is None or self._request.if_exists != "match" else Fail(refusal)
+            oldest = tuple(present[key] for key in sorted(present)[: self._request.count])
+            is_match = self._request.if_exists == "match"
+            refusal = refusals.prices_to_match(self._request, oldest) if is_match else None
+            return Done(oldest) if refusal is None else Fail(refusal)
         refusal = self._refusal(present)
         if refusal is not None:
             return Fail(refusal)
@@ -262,7 +263,7 @@ class CreateDecision:
     def _known(self) -> dict[int, SubAccount]:
         return {**(self._listed or {}), **self._made}
 
-    def kept(self, accounts: Sequence[SubAccount]) -> list[SubAccount]:
+    def kept(self, accounts: Iterable[SubAccount]) -> list[SubAccount]:
         """Return the accounts that no answer of this try named: those whose prices may differ."""
         return [account for account in accounts if account.id not in self._made]
 
@@ -306,7 +307,7 @@ class CreateDecision:
             if refusal is not None:
                 return refusal
         refusal = refusals.surplus(self._request, present, self._made)
-        kept = {key: each for key, each in present.items() if key not in self._made}
+        kept = self.kept(present.values())
         if refusal is None and self._request.if_exists == "match":
             refusal = refusals.prices_to_match(self._request, kept)
         if refusal is None and self.posted_nothing:  # keys in an answer must get out, whatever is hidden

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from airflow_provider_closeai.client import failures
 from airflow_provider_closeai.client.errors import CloseAIError, Declined, UnreadableAccount
-from airflow_provider_closeai.client.models import SubAccount, UnreadableItem, same_pricing
+from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
 from airflow_provider_closeai.provisioning.errors import (
     AliasExists,
     NotConfirmed,
@@ -46,9 +46,9 @@ def surplus(request: CreateRequest, present: Accounts, made: Collection[int]) ->
     )
 
 
-def prices_to_match(request: CreateRequest, kept: Accounts) -> CloseAIError | None:
+def prices_to_match(request: CreateRequest, kept: Sequence[SubAccount]) -> CloseAIError | None:
     """Refuse accounts with other prices than asked for (``if_exists="match"``)."""
-    differing = _differing(request, kept)
+    differing = request.differing(kept)
     if not differing:
         return None
     return PricingDiffers(
@@ -59,16 +59,16 @@ def prices_to_match(request: CreateRequest, kept: Accounts) -> CloseAIError | No
     )
 
 
-def hidden_keys(request: CreateRequest, kept: Accounts, needs_keys: bool) -> CloseAIError | None:
+def hidden_keys(request: CreateRequest, kept: Sequence[SubAccount], needs_keys: bool) -> CloseAIError | None:
     """Refuse accounts whose keys the listing hides, where they are needed."""
-    needed = list(kept.values()) if needs_keys else []
-    needed += _differing(request, kept) if request.if_exists == "update" else []
+    needed = list(kept) if needs_keys else []
+    needed += request.differing(kept) if request.if_exists == "update" else []
     return failures.masked_keys(needed)
 
 
 def other_prices(request: CreateRequest, new: Accounts) -> CloseAIError | None:
     """Refuse new accounts with other prices than asked for."""
-    differing = _differing(request, new)
+    differing = request.differing(new.values())
     if not differing:
         return None
     return UnexpectedAnswer(
@@ -131,7 +131,3 @@ def still_missing(request: CreateRequest, error: Declined, present: Accounts) ->
         status=error.status,
         retry_after=error.retry_after,
     )
-
-
-def _differing(request: CreateRequest, accounts: Accounts) -> list[SubAccount]:
-    return [each for each in accounts.values() if not same_pricing(each.pricing, request.pricing)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypedDict
@@ -71,12 +72,15 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
             settle=float(inputs.amount("settle", settle)),
         )
 
+    def differing(self, accounts: Iterable[SubAccount]) -> list[SubAccount]:
+        """Return the accounts whose prices are not those asked for."""
+        return [each for each in accounts if not same_pricing(each.pricing, self.pricing)]
+
     def record(self, account: SubAccount) -> dict[str, Any]:
         """
         Return an account's record, with ``pricing_differs: true`` where its prices are not those asked for.
         """
-        differs = not same_pricing(account.pricing, self.pricing)
-        return account.record() | ({"pricing_differs": True} if differs else {})
+        return account.record() | ({"pricing_differs": True} if self.differing([account]) else {})
 
 
 class RepriceOptions(TypedDict, total=False):

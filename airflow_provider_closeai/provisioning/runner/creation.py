@@ -14,7 +14,7 @@ from airflow_provider_closeai.client.errors import (
     PermissionDenied,
     Rejected,
 )
-from airflow_provider_closeai.client.models import SubAccount, same_pricing
+from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.local_state.stores import Store
 from airflow_provider_closeai.provisioning.create import CreateDecision
 from airflow_provider_closeai.provisioning.errors import MissingAccounts, supervisor_gone, told
@@ -143,7 +143,7 @@ class Creation:
         if self._error is not None:
             return self._error
         accounts = {account.id: account for account in self._accounts}
-        repriced = len(self._differing(self._accounts))
+        repriced = len(self.request.differing(self._accounts))
         try:
             if self.request.if_exists == "update":
                 accounts |= {each.id: each for each in self._update(self.decision.kept(self._accounts))}
@@ -153,13 +153,10 @@ class Creation:
         self._log_result(done, repriced)
         return done
 
-    def _differing(self, accounts: Sequence[SubAccount]) -> list[SubAccount]:
-        return [each for each in accounts if not same_pricing(each.pricing, self.request.pricing)]
-
     def _log_result(self, accounts: Sequence[SubAccount], repriced: int) -> None:
         """Say what is so now; ``besides`` are ids of the alias that are not what was asked for."""
         request, decision = self.request, self.decision
-        if differing := self._differing(accounts):
+        if differing := request.differing(accounts):
             log.info(
                 "Other prices than asked for (%s) are left as they are, since if_exists is %r: %s.",
                 pricing_text(request.pricing),
