@@ -89,7 +89,7 @@ def believe_from(
     Return the time from which absence may be believed; ``None`` where nothing was ever sent, or long ago.
 
     :param here: this host's entry. Whoever noted it held a lock that is held here now.
-    :param own: the task's own, where one can be read. Its earlier try may live on, on another host.
+    :param own: a retry's own, where it can be read. Its earlier try may live on, on another host.
     :param is_retry: an earlier try of the task may have posted, perhaps on another host.
     :param since: when the listing was begun that absence is read from; ``None``: not before now.
     """
@@ -99,7 +99,7 @@ def believe_from(
         times.append(ends(here, is_gone=True))
     if is_retry and own is None:
         times.append(now + limits.leave_within + limits.max_late + limits.settle)
-    elif is_retry and own is not None and own.posted:
+    elif own is not None and own.posted:
         times.append(ends(own, is_gone=own == here))
     seen = now if since is None else since
     return max((time for time in times if time > seen), default=None)
@@ -142,14 +142,15 @@ class CreateJournal:
             counter=clock.counter,
             since=since,
         )
+        posted = [each for each in (there, mine) if each is not None and each.posted]
         #: Whether no listing has shown yet what an earlier post made, however long ago it was.
-        self.is_open = any(each is not None and each.posted and not each.settled for each in (there, mine))
+        self.is_open = any(not each.settled for each in posted)
         #: Whether something was posted under the alias lately.
-        self.has_posted = any(each is not None and each.posted for each in (there, mine))
+        self.has_posted = bool(posted)
         #: Ids that were there before the task's first post; ``None`` where that is not known.
         self.before: tuple[int, ...] | None = None
-        for entry in (there, mine):
-            if is_retry and entry is not None and entry.posted and entry.task == task != "":
+        for entry in posted:
+            if is_retry and entry.task == task != "":
                 self.before = entry.before
         if not is_retry:
             self._mine = self._entry((), posted=False)
