@@ -29,7 +29,6 @@ from airflow_provider_closeai.provisioning.runner.locking import CONFIRM_WITHIN,
 from airflow_provider_closeai.provisioning.runner.repricing import SentPrices, sent_prices
 from airflow_provider_closeai.provisioning.runner.rotating import Keys
 from airflow_provider_closeai.provisioning.runner.tries import FIRST_TRY, Try
-from airflow_provider_closeai.provisioning.steps import Listing
 from airflow_provider_closeai.provisioning.texts import format_ids
 from airflow_provider_closeai.roster import checks
 from airflow_provider_closeai.roster.applied import Applied, changes_in, closing_line
@@ -125,9 +124,8 @@ class _Execution:
         self._of = {kind: [each for each in matched.todo if each.kind == kind] for kind in KINDS}
         self._going = {action.id for action in self._of[DELETE]}
         self._there = {account.id: account for account in look.seen.accounts}
-        self._known = Listing(look.seen.accounts, look.began, look.ended, is_whole=True)
         # However long bases may lag: prices, and the costs of what is deleted, are not to be old.
-        self._listings = Listings(client, self._known, good_for=min(options.settle, CONFIRM_WITHIN))
+        self._listings = Listings(client, look.listing, good_for=min(options.settle, CONFIRM_WITHIN))
         self._sent_prices: SentPrices | None = None
         self._sent_deletions: SentDeletions | None = None
         self._created: list[SubAccount] = []
@@ -302,13 +300,12 @@ class _Execution:
             return
         if self._sent_prices is not None:
             self._sent_prices.release()  # creates claim the same aliases
-        has_sink = self._look.keys is not None
         made: set[int] = set()
         results = create_all(
             self._client,
             requests,
             self._this_try,
-            needs_keys=has_sink,
+            needs_keys=self._look.keys is not None,
             listings=self._listings,
             made=made.update,
         )
@@ -327,7 +324,7 @@ class _Execution:
     def _creation(self, action: Action) -> CreateRequest | None:
         """Return an exact create, whatever an earlier try left behind."""
         entry = self._look.roster.entries[action.alias]
-        accounts = [each for each in self._known.of(action.alias)[0] if not each.is_other]
+        accounts = [each for each in self._look.listing.of(action.alias)[0] if not each.is_other]
         going = set() if self._sent_deletions is None else self._going
         staying = [each for each in accounts if each.id not in going]
         options = self._options

@@ -13,6 +13,7 @@ from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
 from airflow_provider_closeai.provisioning.runner.locking import alias_lock
 from airflow_provider_closeai.provisioning.runner.rotating import DeliveryJournal, Keys
+from airflow_provider_closeai.provisioning.steps import Listing
 from airflow_provider_closeai.roster import checks, decide
 from airflow_provider_closeai.roster.decide import Options, Seen
 from airflow_provider_closeai.roster.models import Roster
@@ -67,10 +68,10 @@ class Look:
 
     def __init__(self, client: CloseAIClient, roster: Roster, keys: Keys | None, books: Books | None) -> None:
         self.roster, self.keys, self.books = roster, keys, books
-        self.began, self.at = client.clock.monotonic(), client.clock.utc_now()
+        began, self.at = client.clock.monotonic(), client.clock.utc_now()
         items = list(client.iter_listing())
-        self.ended = client.clock.monotonic()
         accounts = tuple(item for item in items if isinstance(item, SubAccount))
+        self.listing = Listing(accounts, began, client.clock.monotonic(), is_whole=True)
         now = client.clock.utc_now()
         checks.check_time(roster, accounts, client.platform_time, now)
         checks.main_account_of(accounts, roster.main_account)
