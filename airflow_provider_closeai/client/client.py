@@ -68,6 +68,8 @@ class CloseAIClient:
         self._total: int | None = None  # of the last listing of all
         #: The platform's time in its last answer to a listing (``Date``), in seconds since the epoch.
         self.platform_time: float | None = None
+        #: The base that gave it.
+        self.listed_by = ""
         #: Called before each page of a listing: all pages may take longer than a claim lasts.
         self.before_page: list[Callable[[], None]] = []
         self.cache = Cache(config, store, clock)
@@ -210,7 +212,7 @@ class CloseAIClient:
             prepare()
         call = LIST if 0 < size <= _PAGE else LIST_AT_ONCE
         executed = self._caller.send(call, query=query)[-1]
-        self.platform_time = executed.date
+        self.platform_time, self.listed_by = executed.date, executed.base
         answer: SubAccountPage = executed.value
         if alias is None:
             self._total = answer.total
@@ -227,7 +229,7 @@ class CloseAIClient:
 
         :param settle: seconds in which an account comes to all bases: a younger one proves nothing.
         """
-        known = {each.id for each in accounts if not self._is_younger(each, settle)}
+        known = {each.id for each in accounts if not self.is_younger(each, settle)}
         found = self._find(alias) if known and self._may_filter(alias) else None
         if found is None:
             return
@@ -265,7 +267,7 @@ class CloseAIClient:
         """Whether that an alias has no accounts may be the platform's filter's word alone."""
         return self._may_filter(alias) and self._is_trusted(alias)
 
-    def _is_younger(self, account: SubAccount, seconds: float) -> bool:
+    def is_younger(self, account: SubAccount, seconds: float) -> bool:
         """Whether an account is known to be younger, by the platform's clock."""
         if account.created is None or self.platform_time is None:
             return False

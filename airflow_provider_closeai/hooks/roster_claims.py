@@ -7,11 +7,14 @@ import json
 import logging
 import os
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import Variable, conf
 
 from airflow_provider_closeai.hooks.stores import read_variable
+from airflow_provider_closeai.local_state.claims import LEASE, Claim, ClaimLost, NameStore, StoreFailed
+from airflow_provider_closeai.provisioning.runner.deployment_lock import names_to_lock_with
 from airflow_provider_closeai.roster.errors import RosterConflict
 from airflow_provider_closeai.roster.models import owner_pattern
 
@@ -44,7 +47,7 @@ _MOVING = re.compile(
 _IN_BUNDLE = r"/([^/]+)/(?:versions/[^/]+|tracking(?:_repo)?)(?=/)"
 
 
-def register(client: CloseAIClient, roster: Roster, task: str = "") -> None:
+def register(client: CloseAIClient, roster: Roster, task: str = "", names: NameStore | None = None) -> None:
     """
     Note that a roster speaks for its aliases, and refuse one that speaks for another's.
 
@@ -53,30 +56,61 @@ def register(client: CloseAIClient, roster: Roster, task: str = "") -> None:
     has run, too.
 
     :param task: names the task over all its tries; without one, a mapping is not compared.
+    :param names: that all hosts of the deployment share, where there is such a store.
     :raises RosterConflict: naming the other roster. Nothing was changed.
     """
     name = _name_of(roster, task)
     if not name:
         return
-    key, now = f"closeai_rosters_{client.cache.name}", client.clock.now()
-    known = _read(key)
+    key = f"closeai_rosters_{client.cache.name}"
+    news, conflict = _compare(client, roster, name, key)
+    if news is not None:
+        with _alone(
+            client, names_to_lock_with(client, names)
+        ):  # of two that register at once neither would see the other
+            news, conflict = _compare(client, roster, name, key)
+            if news is not None:
+                _write(key, news)
+    if conflict is not None:
+        raise conflict
+
+
+def _compare(
+    client: CloseAIClient, roster: Roster, name: str, key: str
+) -> tuple[dict[str, Any] | None, RosterConflict | None]:
+    """Compare a roster with all others; return what is to be written, if anything, and the conflict."""
+    known, now = _read(key), client.clock.now()
     if known is None:
         log.debug("It is not known which rosters there are.")
-        return
+        return None, None
     others = {each: one for each, one in known.items() if each != name and now - one["at"] < _KEPT}
     mine = {"owns": list(roster.owns), "aliases": sorted(roster.entries), "digest": roster.digest}
-    before = known.get(name)
+    before: dict[str, Any] = known.get(name, {})
     try:
         for other, one in others.items():
             held = {field: one[field] for field in mine}
             if mine not in (held, one.get("wants")):  # the same roster may be in several places
                 _check(roster, name, other, tuple(one["owns"]), one["aliases"], key)
-    except RosterConflict:
-        if before is not None and before.get("wants") != mine:
-            _write(key, {**others, name: {**before, "wants": mine}})
-        raise
-    if before is None or before != {**mine, "at": before["at"]} or now - before["at"] > _RENEWED:
-        _write(key, {**others, name: {**mine, "at": now}})
+    except RosterConflict as conflict:
+        is_known = not before or before.get("wants") == mine
+        return (None if is_known else {**others, name: {**before, "wants": mine}}), conflict
+    is_known = before == {**mine, "at": before.get("at")} and now - before["at"] <= _RENEWED
+    return (None if is_known else {**others, name: {**mine, "at": now}}), None
+
+
+@contextlib.contextmanager
+def _alone(client: CloseAIClient, names: NameStore | None) -> Iterator[None]:
+    """Be the only one of the deployment, as far as that can be had."""
+    if names is None:
+        yield
+        return
+    claim = Claim(names, f"closeai_rosters_lock.{client.config.account}.", ["0"], client.clock)
+    try:
+        with contextlib.suppress(ClaimLost, StoreFailed):
+            claim.acquire(LEASE)
+        yield
+    finally:
+        claim.release()
 
 
 def _name_of(roster: Roster, task: str) -> str:

@@ -76,7 +76,7 @@ def apply_roster(
     dry_run = inputs.flag("dry_run", rest.pop("dry_run", False))
     settings, keys, books = _parsed(client, roster, run, **rest)
     if not dry_run:
-        register(client(), roster, this_try.task)
+        register(client(), roster, this_try.task, this_try.names)
     return apply(client(), found, settings, keys=keys, books=books, this_try=this_try, dry_run=dry_run)
 
 

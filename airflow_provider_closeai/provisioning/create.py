@@ -296,8 +296,10 @@ class CreateDecision:
 
     def _is_surplus_of_others(self, present: Accounts) -> bool:
         """Whether others made too many while this task looked; what was there at first is refused."""
-        at_first = len(self._at_first) <= self._request.count < len(present)
-        return at_first and self.posted_nothing and not self._is_resumed
+        # A rotation was decided by an older look than the first one here.
+        is_later = len(self._at_first) <= self._request.count or bool(self._request.besides)
+        is_surplus = is_later and len(present) > self._request.count
+        return is_surplus and self.posted_nothing and not self._is_resumed
 
     def _refusal(self, present: Accounts) -> CloseAIError | None:
         if self._may_have_made_more and self._confirm_until is None:

@@ -90,6 +90,7 @@ OF_A_CALL = (
     Declined,
     DiscoveryError,
     ListingUnstable,
+    MissingAccounts,
     NoHealthyBase,
     NotNoted,
     NotSent,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TypeVar
@@ -35,7 +36,7 @@ def select(client: CloseAIClient, selection: Selection, missing: str) -> list[Su
         found, absent = _select_each(client, selection)
     if absent and missing == "fail":
         raise MissingAccounts(
-            f"{absent} Nothing was changed. If they were created moments ago, a retry finds them.",
+            f"{absent} Nothing more was done. If they were created moments ago, a retry finds them.",
             call="list",
         )
     return found
@@ -94,6 +95,27 @@ def entries_of(client: CloseAIClient, accounts: Sequence[SubAccount]) -> Iterato
     """Stream the accounts as they are listed now; an entry that cannot be read may come twice."""
     ids = {account.id for account in accounts}
     return (item for item in client.iter_aliases({each.alias or "" for each in accounts}) if item.id in ids)
+
+
+def still_listed(
+    client: CloseAIClient, batches: Sequence[Sequence[SubAccount]], seconds: float
+) -> list[Sequence[SubAccount]]:
+    """
+    Return what of each batch is still listed, once each is smaller or the time is over.
+
+    What a platform says of keys that are gone already is not known: where it refuses, the listing decides.
+    """
+    if not batches:
+        return []
+
+    def listed() -> list[Sequence[SubAccount]]:
+        ids = {item.id for item in entries_of(client, list(itertools.chain(*batches)))}
+        return [[account for account in batch if account.id in ids] for batch in batches]
+
+    def are_smaller(left: list[Sequence[SubAccount]]) -> bool:
+        return all(len(there) < len(batch) for there, batch in zip(left, batches, strict=True))
+
+    return read_until(client, listed, are_smaller, seconds)
 
 
 def read_until(

@@ -325,7 +325,9 @@ class _Execution:
         """Return an exact create, whatever an earlier try left behind."""
         entry = self._look.roster.entries[action.alias]
         accounts = [each for each in self._look.listing.of(action.alias)[0] if not each.is_other]
-        going = set() if self._sent_deletions is None else self._going
+        sent = self._sent_deletions
+        # One that may not be gone has no successor yet: there are never more than twice as many as wanted.
+        going = set() if sent is None else self._going - sent.doubted
         staying = [each for each in accounts if each.id not in going]
         options = self._options
         wanted = entry.creation(

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, task, timezone
+from airflow.providers.common.compat.sdk import DAG, Variable, task, timezone
 from airflow_cell import AIRFLOW, run
+from shared_names import Names
+from support import client_of, in_threads
 
+from airflow_provider_closeai.hooks import roster_claims
 from airflow_provider_closeai.hooks.closeai import CloseAIHook
 from airflow_provider_closeai.operators.roster import SyncSubAccountsOperator
-from airflow_provider_closeai.roster import RosterConflict
+from airflow_provider_closeai.roster import RosterConflict, read_roster
 from airflow_provider_closeai.simulator import Simulator
 
 
@@ -252,3 +256,37 @@ def test_in_an_outage_no_claims_of_other_rosters_are_written_over(
     monkeypatch.setattr(Variable, "keys", lambda prefix: [])
     CloseAIHook().apply(str(roster))
     assert len(written) == 1
+
+
+def test_two_rosters_that_register_at_once_see_each_other(
+    sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on two workers: both have read what is known before either writes."""
+    known: dict[str, str] = {}
+    both, here = threading.Barrier(2), threading.local()
+
+    def read(key: str) -> str | None:
+        text = known.get(key)
+        if not hasattr(here, "has_read"):
+            here.has_read = True
+            both.wait(30)
+        return text
+
+    monkeypatch.setattr(roster_claims, "read_variable", read)
+    monkeypatch.setattr(Variable, "set", known.__setitem__)
+    names, entry = Names(), {"balance": 1, "model_pricing": {"m": 1}}
+
+    def register(number: int) -> str:
+        path = tmp_path / f"{number}.json"
+        accounts = [{"alias": f"team-{number}", **entry}]
+        path.write_text(json.dumps({"version": 1, "owns": ["team-*"], "accounts": accounts}))
+        try:
+            roster_claims.register(client_of(sim), read_roster(path), names=names)
+        except RosterConflict:
+            return "refused"
+        return "noted"
+
+    assert sorted(in_threads(2, register)) == ["noted", "refused"]
+    [text] = known.values()
+    assert len(json.loads(text)) == 1
+    assert names.names == set()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from support import Asked, fixed_client, item, jumping_clock, platform, run_create
 
 from airflow_provider_closeai import local_state
-from airflow_provider_closeai.client.errors import Declined, MaskedKeys, UnreadableAccount
+from airflow_provider_closeai.client.errors import Declined, MaskedKeys, OutcomeUnknown, UnreadableAccount
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.errors import MissingAccounts
@@ -384,3 +385,28 @@ def test_any_alias_that_exists_is_repriced_and_deleted_by_its_name(alias: str) -
         assert [each["id"] for each in there.items] == [2, 3]
         with pytest.raises(MissingAccounts):
             runner.reprice(client, RepriceRequest.parse({"gpt-4": 5}, alias=alias))
+
+
+def test_a_base_that_does_not_know_young_accounts_yet_is_no_proof_of_their_deletion() -> None:
+    """The base that listed them is down, and the other one, whose listing lags, says no."""
+    clock, created = jumping_clock(), datetime.now(UTC).isoformat()
+    items, begun = [item(number, created_at=created) for number in (1, 2)], clock.monotonic()
+    is_down: list[bool] = []
+
+    def page(found: list[dict[str, Any]]) -> tuple[int, Any]:
+        return 200, {"items": found, "total": len(found), "page": 1, "pageSize": 500}
+
+    def first(asked: Asked) -> tuple[int, Any]:
+        if asked.method == "DELETE":
+            is_down.append(True)
+        return (502, b"") if is_down else page(items)
+
+    def second(asked: Asked) -> tuple[int, Any]:
+        if asked.method == "DELETE":
+            return 404, {"message": "unknown sk"}
+        return page(items if clock.monotonic() - begun > 20 else [])
+
+    with platform(first) as (one, _), platform(second) as (other, _):
+        client = fixed_client(one, other, clock=clock)
+        with pytest.raises(OutcomeUnknown, match=r"Sub-accounts \[1, 2\] are still listed"):
+            runner.delete(client, DeleteRequest.parse(alias="a"))

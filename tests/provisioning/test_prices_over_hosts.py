@@ -12,8 +12,10 @@ from support import client_of, clock_with, config_of, jumping_clock
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
+from airflow_provider_closeai.client.errors import Rejected
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.local_state import Clock
+from airflow_provider_closeai.local_state.claims import LEASE
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.errors import NotNoted, SupervisorGone
 from airflow_provider_closeai.provisioning.records import parse_record, pieces
@@ -99,6 +101,33 @@ def test_more_aliases_than_are_claimed_at_a_time(sim: Simulator, monkeypatch: py
     assert [account.id for account in after] == ids
     assert all(set(account.pricing) == {"gpt-4", "new"} for account in after)
     assert sim.count("update") == 10
+
+
+def test_a_refused_alias_stops_no_alias_that_is_claimed_later(
+    sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repricing, "_ALIASES", 2)
+    ids = [sim.add_account(f"team-{number}", PRICING)["id"] for number in range(6)]
+    sim.fault("update", "status", status=400, body={"error": {"message": "this account is frozen"}})
+    with pytest.raises(Rejected, match="this account is frozen"):
+        merge(client_of(sim), Names(), "new", alias=None, sub_accounts=ids)
+    assert [len(account["model_pricing"]) for account in sim.accounts()] == [1, 2, 2, 2, 2, 2]
+
+
+def test_a_claim_that_is_lost_before_anything_was_sent_leaves_nothing_to_wait_for(sim: Simulator) -> None:
+    sim.add_account("a", PRICING)
+    sim.fault("update", "rate_limit", retry_after=40)
+    names, clock = Names(), jumping_clock()
+    begun = clock.monotonic()
+
+    def sleep(seconds: float) -> None:
+        clock.sleep(seconds)
+        names.problem = OSError() if 2 < clock.monotonic() - begun < 37 else None
+
+    merge(client_of(sim, clock=Clock(now=clock.now, monotonic=clock.monotonic, sleep=sleep)), names, "new")
+    assert models_of(sim) == {"gpt-4", "new"}
+    # The leases that it left, and not what a late price takes.
+    assert clock.monotonic() - begun < 40 + 3 * LEASE + 10
 
 
 def test_a_rosters_reprice_is_one_claim(sim: Simulator) -> None:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from support import Asked, Sleeps, client_of, fixed_client, in_processes, item, platform
+from support import Asked, Sleeps, client_of, fixed_client, in_processes, item, jumping_clock, platform
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
@@ -248,3 +248,31 @@ class Waited(Exception):
 
 def _stop(seconds: float) -> None:
     raise Waited
+
+
+@pytest.mark.parametrize("by", ["alias", "sub_accounts"])
+def test_one_key_that_is_gone_does_not_stop_the_others_of_its_call(by: str) -> None:
+    """The listing still shows it for a while, and the platform refuses the whole call."""
+    clock, items = jumping_clock(), {number: item(number) for number in (1, 2, 3)}
+    begun = clock.monotonic()
+
+    def answer(asked: Asked) -> Any:
+        if asked.method == "GET":
+            if clock.monotonic() - begun > 20:
+                items.pop(2, None)
+            return 200, {"items": [*items.values()], "total": len(items), "page": 1, "pageSize": 500}
+        if item(2)["token"] in asked.body["sks"]:
+            return 404, {"message": "unknown sk"}
+        for number, each in items.items():
+            items[number] = each | {"model_pricing": asked.body["model_pricing"]}
+        return 200, {"success": True}
+
+    given = {"alias": "a"} if by == "alias" else {"sub_accounts": [1, 2, 3]}
+    with platform(answer) as (origin, _):
+        client = fixed_client(origin, clock=clock)
+        if by == "alias":
+            assert [account.id for account in update(client, {"new": 1}, mode="replace", **given)] == [1, 3]
+            assert {each["model_pricing"][0]["model"] for each in items.values()} == {"new"}
+        else:
+            with pytest.raises(MissingAccounts, match=r"not listed: \[2\]. Nothing more was done"):
+                update(client, {"new": 1}, mode="replace", **given)

@@ -358,6 +358,33 @@ def test_where_a_sink_says_nothing_another_host_begins_anew(
     assert [account.id for account in turn(8, Sink, count=1).deleted] == [1]
 
 
+def test_a_rotation_that_another_hosts_overtakes(
+    sim: Simulator, tmp_path: Path, host: Callable[[str], Clock]
+) -> None:
+    """A second key becomes old between their looks: what the other one made is no surplus."""
+    now, config = START.timestamp(), config_of(sim)
+    others: list[Rotation] = []
+
+    class Overtaken(DatedSink):
+        def held(self, accounts: Any) -> dict[int, datetime | None]:
+            said = super().held(accounts)
+            if not others:
+                host("b")
+                others.append(rotate(config, now + 120, DatedSink(self.path, lambda: now), max_rotate="100%"))
+                host("a")
+            return said
+
+    keys = {}
+    for minutes in (5, -1):
+        account = sim.add_account("a", created_at=START - timedelta(days=90, minutes=minutes))
+        keys[account["id"]] = [account["token"], now - 90 * 86400]
+    (tmp_path / "keys").write_text(json.dumps(keys))
+    host("a")
+    rotate(config, now, Overtaken(tmp_path / "keys", lambda: now), max_rotate="100%")
+    assert others[0].created == (3, 4)
+    assert ids(sim) == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("days", [-30, 3])
 def test_a_moment_of_pendulum_is_as_any_other(
     sim: Simulator, turn: Callable[..., Rotation], days: int

@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 from shared_names import Names
-from support import Asked, client_of, config_of, fixed_client, item, platform
+from support import Asked, client_of, config_of, fixed_client, item, jumping_clock, platform
 
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import CloseAIError, ListingUnstable, MaskedKeys
+from airflow_provider_closeai.client.errors import CloseAIError, ListingUnstable, MaskedKeys, OutcomeUnknown
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning.errors import ClockDisagrees
@@ -37,6 +37,7 @@ class Sink:
         self.deleted_before: dict[int, int] = {}
         self.trouble: Exception | None = None
         self.is_silent = False
+        self.since: datetime | None = None
 
     def deliver(self, account: SubAccount) -> str:
         if self.trouble:
@@ -48,7 +49,7 @@ class Sink:
     def held(self, accounts: Sequence[SubAccount]) -> dict[int, datetime | None]:
         if self.is_silent:
             raise RuntimeError
-        return {each.id: None for each in accounts if self.keys.get(each.id) == each.token.reveal()}
+        return {each.id: self.since for each in accounts if self.keys.get(each.id) == each.token.reveal()}
 
 
 def tree(*entries: dict[str, Any], **fields: Any) -> dict[str, Any]:
@@ -299,6 +300,25 @@ def test_what_another_host_made_at_the_same_time_is_not_counted(
     assert not done["a"].has_changed
     assert "0 created, 0 repriced" in caplog.text
     assert "Alias 'team-b' has 1 sub-account (0 created now)" in caplog.text
+
+
+def test_a_key_that_may_not_be_gone_gets_no_successor(sim: Simulator) -> None:
+    """Never more than twice as many as wanted, however often the deletion fails."""
+    now, jumping, sink = sim.clock.now(), jumping_clock(), Sink(sim)
+    sink.since = now - timedelta(days=80)
+    clock = Clock(now=now.timestamp, monotonic=jumping.monotonic, sleep=jumping.sleep)
+    for days in (200, 190, 100, 95):
+        account = sim.add_account("team-a", created_at=now - timedelta(days=days))
+        sink.keys[account["id"]] = account["token"]
+    sim.fault("delete", "cut_before", times=None)
+    for _ in range(2):
+        with pytest.raises(OutcomeUnknown, match="still listed"):
+            sync(
+                client_of(sim, clock=clock),
+                {"alias": "team-a", "count": 2, "rotate": {"every": "90d", "grace": "7d"}},
+                sink=sink,
+            )
+        assert len(sim.accounts("team-a")) == 4
 
 
 def test_what_goes_wrong_with_one_alias_does_not_stop_the_others(sim: Simulator) -> None:

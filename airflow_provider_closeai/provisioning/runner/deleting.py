@@ -12,7 +12,7 @@ from airflow_provider_closeai.client.errors import CloseAIError, Declined, Outco
 from airflow_provider_closeai.client.models import Item, SubAccount
 from airflow_provider_closeai.provisioning.delete import batches, closing_line, last_state, refuse
 from airflow_provider_closeai.provisioning.errors import NotConfirmed, about, foremost, told
-from airflow_provider_closeai.provisioning.reading import entries_of, read_until, select
+from airflow_provider_closeai.provisioning.reading import select, still_listed
 from airflow_provider_closeai.provisioning.requests import DeleteRequest
 from airflow_provider_closeai.provisioning.runner import locking
 from airflow_provider_closeai.provisioning.runner.listings import Sent, read_back
@@ -59,7 +59,11 @@ class SentDeletions(Sent):
         super().__init__(accounts, locking.CONFIRM_WITHIN)
         self._client = client
         self._doubt: CloseAIError | None = None  # it is open whether all were executed, or a part
+        #: Ids of those whose deletion nobody has answered.
+        self.doubted: set[int] = set()
         self._is_doubted = False  # the platform's filter alone is no proof
+        self._listed_by = client.listed_by
+        self._known_everywhere = client.clock.monotonic() + locking.CONFIRM_WITHIN
         self._accepted: list[SubAccount] = []
         self._left: Sequence[SubAccount] = ()
 
@@ -74,10 +78,19 @@ class SentDeletions(Sent):
     def _shows(self, items: Sequence[Item]) -> bool:
         self._left = self._listed(items)
         if not self._left and self._is_doubted:
+            self._left = self._too_young()
+        if not self._left and self._is_doubted:
             self._is_doubted = False
             self._left = self._listed(self._client.iter_listing())
             self._client.doubt_filter(self._left)
         return not self._left
+
+    def _too_young(self) -> list[SubAccount]:
+        """Return those that this base may not know yet, where another one listed them."""
+        is_known = self._client.listed_by == self._listed_by
+        if is_known or self._client.clock.monotonic() >= self._known_everywhere:
+            return []
+        return [each for each in self.accounts if self._client.is_younger(each, locking.CONFIRM_WITHIN)]
 
     def _listed(self, items: Iterable[Item]) -> list[SubAccount]:
         listed = {item.id for item in items}
@@ -98,8 +111,7 @@ class SentDeletions(Sent):
 
     def send(self, todo: Sequence[Sequence[SubAccount]]) -> None:
         """
-        Delete batches. What a platform says of keys that are gone already is not known: where it refuses, the
-        listing decides.
+        Delete batches. Where the platform refuses one, the listing decides.
 
         :raises CloseAIError: why accounts are not deleted, first what a retry may mend; the rest is logged.
         """
@@ -107,7 +119,7 @@ class SentDeletions(Sent):
         try:
             while todo:
                 refused = [(batch, error) for batch in todo if (error := self._refusal(batch)) is not None]
-                left = self._left_of([batch for batch, _ in refused])
+                left = still_listed(self._client, [batch for batch, _ in refused], locking.CONFIRM_WITHIN)
                 todo = []
                 for (batch, error), there in zip(refused, left, strict=True):
                     if len(there) == len(batch):
@@ -129,6 +141,7 @@ class SentDeletions(Sent):
         except OutcomeUnknown as error:
             log.warning("%s Reading back shows whether it was.", error)
             self._doubt = error
+            self.doubted.update(account.id for account in batch)
         except (Rejected, Declined) as error:
             if error.status in (401, 403):
                 raise about(f"Sub-accounts {ids_of(batch)} are not deleted", error) from None
@@ -137,22 +150,6 @@ class SentDeletions(Sent):
         else:
             self._accepted += batch
         return None
-
-    def _left_of(self, batches: Sequence[Sequence[SubAccount]]) -> list[Sequence[SubAccount]]:
-        """Return what of each batch is still listed, once each is smaller or the time is over."""
-        if not batches:
-            return []
-
-        def still_listed() -> list[Sequence[SubAccount]]:
-            listed = {
-                item.id for item in entries_of(self._client, [each for batch in batches for each in batch])
-            }
-            return [[account for account in batch if account.id in listed] for batch in batches]
-
-        def are_smaller(left: list[Sequence[SubAccount]]) -> bool:
-            return all(len(there) < len(batch) for there, batch in zip(left, batches, strict=True))
-
-        return read_until(self._client, still_listed, are_smaller, locking.CONFIRM_WITHIN)
 
 
 def send_deletions(

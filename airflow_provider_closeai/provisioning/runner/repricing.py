@@ -19,7 +19,7 @@ from airflow_provider_closeai.local_state.stores import FileStore
 from airflow_provider_closeai.provisioning.errors import NotConfirmed, about, foremost, told
 from airflow_provider_closeai.provisioning.journal import Limits, PriceJournal, prices_digest
 from airflow_provider_closeai.provisioning.journal import Sent as Noted
-from airflow_provider_closeai.provisioning.reading import read_until, select
+from airflow_provider_closeai.provisioning.reading import read_until, select, still_listed
 from airflow_provider_closeai.provisioning.records import Record
 from airflow_provider_closeai.provisioning.reprice import (
     Batch,
@@ -97,7 +97,7 @@ def sent_prices(
                 read_back(client, sent)
             except MustLookAgain:
                 lost += 1
-                log.info("Another host may have changed prices meanwhile: reading them again.")
+                log.info("Others may have changed these accounts meanwhile: reading them again.")
             finally:
                 sent.release()
         raise told(too_busy("update"), outcome.done, outcome.doubt)
@@ -119,11 +119,14 @@ class Outcome(msgspec.Struct):
     :param accepted: ids whose new prices the platform accepted.
     :param doubted: ids of calls whose outcome is unknown.
     :param doubt: why it is open whether all were set.
+    :param left: ids whose prices were not set, as ``problems`` say: later rounds leave them alone.
     """
 
     accepted: set[int] = set()
     doubted: set[int] = set()
     doubt: OutcomeUnknown | None = None
+    left: set[int] = set()
+    problems: list[CloseAIError] = []
 
     def settle_doubt(self, changing: set[int]) -> None:
         """Take what an earlier round left open as a listing has answered it: what must not change was set."""
@@ -171,7 +174,7 @@ class SentPrices(Sent):
 
     def decide(self) -> None:
         """Read the accounts, and decide what to change."""
-        self.selected = self._read_current()
+        self.selected = [each for each in self._read_current() if each.id not in self._outcome.left]
         self.plan = self._decide(self.selected)
 
     def send(self) -> None:
@@ -216,6 +219,8 @@ class SentPrices(Sent):
         self.confirmed = [listed.get(each.id, each) for each in self.selected if each.id not in missing]
         self._note_shown(missing)
         if self.is_last:
+            if self._outcome.problems:
+                raise foremost(self._outcome.problems)
             log.info("%s", closing_line(self.confirmed, len(self._outcome.accepted), dry_run=False))
         return self.confirmed
 
@@ -269,24 +274,35 @@ class SentPrices(Sent):
                 self._outcome.doubted.update(batch.ids)
                 if self._lock is not None and not self._lock.is_held:
                     raise MustLookAgain from None
+            except MustLookAgain:
+                self._forget(batch)
+                raise
             except CloseAIError as error:
-                if not isinstance(error, Declined):  # it was not executed
-                    self._journal.forget(batch.ids)
-                    if self._lock is not None:
-                        self._lock.not_sent(batch)
+                if not isinstance(error, Declined):
+                    self._forget(batch)
                     if type(error) is not Rejected:  # it would go wrong for the others, too
                         raise
                 self._refused.append((batch, error))
                 continue
             if may_come:
                 self._may_come.update(batch.ids)
+        refused = [batch.accounts for batch, error in self._refused if not isinstance(error, Declined)]
+        several = [accounts for accounts in refused if len(accounts) > 1]
+        left = still_listed(self._client, several, locking.CONFIRM_WITHIN)
+        if any(len(there) < len(before) for there, before in zip(left, several, strict=True)):
+            raise MustLookAgain  # for one key that is gone all of its call were refused
+
+    def _forget(self, batch: Batch) -> None:
+        """Note that a batch was not executed."""
+        self._journal.forget(batch.ids)
+        if self._lock is not None:
+            self._lock.not_sent(batch)
 
     def _note_shown(self, missing: set[int]) -> None:
         """
         Note what a listing has shown.
 
         :param missing: whose prices it does not show.
-        :raises CloseAIError: what went wrong, first what a retry may mend; the rest is logged.
         """
         for batch in self.plan.batches:
             if missing.isdisjoint(batch.ids):
@@ -317,7 +333,8 @@ class SentPrices(Sent):
                     call="update",
                 )
             )
-        raise foremost(problems)
+        self._outcome.problems += problems
+        self._outcome.left |= missing
 
 
 class _Permit:
