@@ -310,7 +310,8 @@ def _close(request: CloseRequest, computed: Report, run: Run, now: datetime) -> 
     closing.require_closable(computed, now, even_if_uncertain=request.even_if_uncertain)
     ledger, month = request.ledger, computed.month.name
     if computed.closing is not None:
-        lines = closing.differences(computed, now)
+        # By a clock that is behind they would be older than the closing, and left out.
+        lines = closing.differences(computed, max(now, computed.closing.at))
         before = [line for line in computed.appended if line.source == DIFFERENCE]
         return booked.append_adjustments(ledger, month, lines, known=before)
     booked.require_ledger_currency(ledger, request.currency)

@@ -50,7 +50,7 @@ where kind = 'closed'
 qualify filename = min(filename) over (partition by billing_month) and sub_account_id <> '';
 
 -- Lines appended to months: notes, and the differences of later closings. Of one task run only its newest file counts,
--- and of a note that was copied one.
+-- of a note that was copied one, and a difference only from the time on at which the closing was made that counts.
 create or replace view appended as
 select * exclude (filename)
 from (
@@ -62,6 +62,10 @@ from (
     qualify filename = max(filename) over (
         partition by billing_month, regexp_extract(filename, '-([0-9a-f]+)-[0-9a-f]+\.csv$', 1)
     )
+) as booked
+where source <> 'evidence' or left(split_part(filename, '/', -1), 23) >= (
+    select left(split_part(min(filename), '/', -1), 23) from ledger_lines as closing
+    where closing.kind = 'closed' and closing.billing_month = booked.billing_month
 )
 qualify source <> 'manual' or filename = min(filename) over (
     partition by billing_month, source, sub_account_id, reason, amount

@@ -1,5 +1,8 @@
 """The documented SQL views: an oracle that shares no code with the package, over random ledgers."""
 
+# A Decimal equals an int, which mypy does not know.
+# mypy: disable-error-code="comparison-overlap"
+
 from __future__ import annotations
 
 import re
@@ -201,6 +204,37 @@ def test_a_month_that_was_closed_without_accounts_is_nothing(book: Book, clock: 
     book.ledger.write(CLOSED, "2026-11", local("12-02 00:05"), "d" * 12, [line])
     assert book.report().totals.month_to_date == 0
     assert months_of(book) == []
+
+
+def figures_of(book: Book, file: str) -> tuple[Decimal, tuple[Any, ...], bool]:
+    """Return November's cost by the report and by SQL, and whether a file of differences was left out."""
+    report = book.report()
+    left_out = any(f"Left out: the differences in {file}" in warning for warning in report.warnings)
+    return report.totals.month_to_date, months_of(book)[1], left_out
+
+
+def test_differences_count_with_their_closing_only(book: Book, clock: Clock) -> None:
+    """Without it the observations have them already; a closing that is made anew has them too."""
+    book.seen("10-31 23:55", {1: "7"})
+    book.turn("11", [1])
+    book.seen("11-30 23:50", {1: "20"})
+    book.turn("12", [1])
+    clock.at = local("12-01 00:06")
+    closing = book.close()
+    assert closing is not None
+    book.seen("11-30 23:55", {1: "25"})
+    clock.at = local("12-01 01:00")
+    difference = book.close()
+    assert difference is not None
+    assert figures_of(book, difference.name) == (25, ("2026-11", 25), False)
+    (book.ledger.root / closing.name).rename(book.ledger.root.parent / "quarantine")
+    assert figures_of(book, difference.name) == (25, ("2026-11", 25), True)
+    clock.at = local("12-01 02:00")
+    book.close(run="d" * 12)
+    assert figures_of(book, difference.name) == (25, ("2026-11", 25), True)
+    book.seen("11-30 23:57", {1: "26"})
+    book.close()
+    assert figures_of(book, difference.name)[:2] == (26, ("2026-11", 26))
 
 
 def test_an_alias_with_any_white_space_comes_back(book: Book, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_closeai.costs.accounting.alerts import Alert
-from airflow_provider_closeai.costs.accounting.booked import NOTE, Adjustment, ClosedCost, Closing
+from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE, NOTE, Adjustment, ClosedCost, Closing
 from airflow_provider_closeai.costs.accounting.earlier import Earlier, earlier_of
 from airflow_provider_closeai.costs.accounting.money import format_amount, is_bookable
 from airflow_provider_closeai.costs.accounting.months import Month, month_of
@@ -62,16 +62,22 @@ def read_adjustments(ledger: Ledger, month: str, currency: str) -> tuple[list[Ad
 
     :param month: ``YYYY-MM``.
     :returns: the lines, and warnings: what was left out, for it is in another currency, of a size that no
-        money has or a copy; and notes of one reason with several amounts, booked at the same moment.
+        money has, a copy, or a difference to a closing that is not there; and notes of one reason with
+        several amounts, booked at the same moment.
     :raises DamagedFile: naming the file.
     """
     found: list[Adjustment] = []
     warnings: list[str] = []
     notes: defaultdict[tuple[int, str], dict[Decimal, str]] = defaultdict(dict)
+    closed_at = next((file.at for file in ledger.files(CLOSED, month)), None)
+    without_closing: dict[str, None] = {}
     of_key = {file.run: file for file in ledger.files(ADJUSTMENTS, month)}
     for file in of_key.values():
         for cells in _lines(ledger, file):
             line = Adjustment(file.at, month, *cells)
+            if line.source == DIFFERENCE and (closed_at is None or file.at < closed_at):
+                without_closing[file.name] = None  # the observations, or a later closing, have it already
+                continue
             problem, known = "", notes[line.sub_account_id, line.reason] if line.source == NOTE else {}
             if line.currency != currency:
                 problem = f"it is in {line.currency}, and the report is in {currency}"
@@ -89,6 +95,11 @@ def read_adjustments(ledger: Ledger, month: str, currency: str) -> tuple[list[Ad
                 f"Left out: the note {shown(line.reason)!r} of {month} for account {line.sub_account_id} "
                 f"({file.name}): {problem}."
             )
+    warnings += [
+        f"Left out: the differences in {name}: the closing of {month} that they were booked to is not there. "
+        "Restore it from a backup; or close the month again, and move this file out of the ledger."
+        for name in without_closing
+    ]
     for (number, reason), files in notes.items():
         if len(files) > 1:
             each = ", ".join(f"{format_amount(amount)} ({name})" for amount, name in files.items())
