@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +14,9 @@ from books import Book, Clock, local
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.accounting.booked import Adjustment
+from airflow_provider_closeai.costs.accounting.closing import differences
 from airflow_provider_closeai.costs.errors import CloseRefused, CurrencyConflict, DamagedFile
+from airflow_provider_closeai.costs.store.booked import append_adjustments
 from airflow_provider_closeai.costs.store.kinds import ADJUSTMENTS, CLOSED
 
 
@@ -78,6 +81,20 @@ def test_late_evidence_changes_nothing_until_it_is_appended(november: Book, cloc
     ]
     assert not any("closed" in warning for warning in report.warnings)
     assert len(november.ledger.files(CLOSED, "2026-11")) == 1
+
+
+def test_two_closes_at_once_of_which_one_saw_more_book_nothing_twice(november: Book, clock: Clock) -> None:
+    november.close()
+    november.seen("11-30 23:56", {1: "20", 2: "3"})
+    before = november.report()
+    november.seen("11-30 23:57", {1: "20", 2: "5"})
+    november.close()
+    lines = differences(before, clock.at + timedelta(seconds=1))
+    append_adjustments(november.ledger, "2026-11", lines, known=before.appended)
+    assert november.report().totals.month_to_date == 23
+    november.close()
+    assert november.report().totals.month_to_date == 25
+    assert november.close() is None
 
 
 def test_a_file_damaged_after_the_closing_takes_nothing_away(november: Book) -> None:

@@ -241,9 +241,13 @@ def append_adjustments(
     """
     if not lines:
         return None
-    # Two tasks that find the same differences at once write one file's worth: of one key only one is read.
     before = (line.recorded_at.isoformat() for line in known)
-    key = run_key(*before, *((line.sub_account_id, line.amount, line.reason) for line in lines))
+    if all(line.source == DIFFERENCE for line in lines):
+        # Of one key only one file is read. Two closes at once may have read different snapshots, but each
+        # books all that is missing over the same lines: both files would book that twice.
+        key = run_key(month, *before)
+    else:
+        key = run_key(*before, *((line.sub_account_id, line.amount, line.reason) for line in lines))
     file = ledger.write(ADJUSTMENTS, month, lines[0].recorded_at, key, lines)
     log.warning("%s: %d lines appended to %s.", file.name, file.rows, month)
     return file
