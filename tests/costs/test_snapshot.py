@@ -530,6 +530,18 @@ def test_the_first_look_after_a_turn_stays_whatever_its_retry_shows(
     assert ledger.files(SNAPSHOTS, "2026-11") == [first, again]
 
 
+def test_the_last_look_before_a_reset_stays_whatever_its_retry_shows(
+    recorder: Recorder, ledger: Ledger, clock: Clock
+) -> None:
+    """The platform turns at 22:05, which another run has seen; then the account spends more than before."""
+    looks = [("11-30 20:01", "0", "a"), ("11-30 22:01", "8", "b"), ("11-30 22:16", "1", "c")]
+    for at, cost, run in [*looks, ("11-30 23:40", "9", "b")]:
+        clock.at = local(at)
+        recorder.take(Platform(account(1, cost)), run=run * 12, control_total=False)
+    assert [file.at for file in ledger.files(SNAPSHOTS, "2026-11")][1] == local("11-30 22:01")
+    assert Book(ledger.root, clock).report().totals.month_to_date == 8
+
+
 def test_a_control_total_counts_with_its_snapshot_only(
     recorder: Recorder, ledger: Ledger, clock: Clock
 ) -> None:

@@ -217,12 +217,13 @@ def superseded(ledger: Ledger, month: Month, file: LedgerFile) -> list[LedgerFil
     Return the earlier snapshots of a file's run that show nothing which it does not show.
 
     One with an account that is gone since, or with a counter that has started again since, is not among them;
-    nor one that may be the first after a turn.
+    nor one beside a turn: it may be the first after that, or the last before a reset that another run
+    has seen.
     """
     same_run = (other for other in ledger.files(file.kind, file.month) if other.run == file.run)
     earlier = [other for other in same_run if other.at <= file.at and other.name != file.name]
-    has_turned = Turn(month.start).closes
-    return [other for other in earlier if other.at > has_turned and _shows_all_of(ledger, file, other)]
+    since, until = Turn(month.start).closes, Turn(month.end).opens
+    return [other for other in earlier if since < other.at < until and _shows_all_of(ledger, file, other)]
 
 
 def _shows_all_of(ledger: Ledger, file: LedgerFile, earlier: LedgerFile) -> bool:
