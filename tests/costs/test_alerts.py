@@ -18,7 +18,6 @@ from airflow_provider_closeai.costs import (
     record_control_difference,
 )
 from airflow_provider_closeai.costs.accounting.alerts import parse_thresholds, reached_alerts
-from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.store.kinds import ALERTS
 
 
@@ -268,18 +267,37 @@ def test_a_control_difference_can_be_booked(book: Book) -> None:
         assert book.report().totals.month_to_date == 65
 
 
-def test_a_control_difference_where_the_month_begins_first(tmp_path: Path, clock: Clock) -> None:
+def test_a_note_where_the_month_begins_first(tmp_path: Path, clock: Clock) -> None:
     book = Book(tmp_path, clock, zone="Pacific/Kiritimati")
     book.seen("11-30 17:55", {1: "5"})
     book.seen("11-30 18:05", {1: "0"})
-    book.seen("11-30 19:05", {1: "1"})
-    moment = local("11-30 19:05")
-    book.ledger.write("control", "2026-12", moment, "c" * 12, [ControlTotal(moment, Decimal(3))])
-    request = CloseRequest.parse(
-        ledger=book.ledger.root, month="current", currency="CNY", time_zone="Pacific/Kiritimati"
-    )
     clock.at = local("11-30 20:00")
+    assert book.note("2026-12", sub_account_id=1, amount="3")
+
+
+@pytest.mark.parametrize(
+    "controls",
+    [
+        {"11-15 12:00": "58", "11-30 21:55": "110", "11-30 23:55": "1.2"},  # before them
+        {"11-01 00:05": "210", "11-01 03:05": "0", "11-15 12:00": "58", "11-30 21:55": "110"},  # after
+    ],
+)
+def test_the_main_account_s_own_counter_turns_by_itself(
+    book: Book, clock: Clock, controls: dict[str, str]
+) -> None:
+    book.seen("10-31 23:55", {1: "7"})
+    costs = {"11-01 00:05": "0", "11-01 03:05": "0", "11-15 12:00": "50"}
+    for at, cost in {**costs, "11-30 21:55": "100", "11-30 23:55": "101"}.items():
+        book.seen(at, {1: cost})
+        if at in controls:
+            book.control(at, controls[at])
+        report = book.report()
+        assert report.main_difference == (None if at < "11-15" else 8 if at < "11-30" else 10), at
+    request = CloseRequest.parse(ledger=book.ledger.root, month="2026-11", currency="CNY")
+    book.turn("12", [1])
+    clock.at = local("12-01 00:06")
     assert record_control_difference(request, clock=clock)
+    assert book.report().totals.month_to_date == 111
 
 
 def test_a_control_total_of_another_month_is_left_out_and_booked_by_nobody(book: Book) -> None:
@@ -294,8 +312,8 @@ def test_a_control_total_of_another_month_is_left_out_and_booked_by_nobody(book:
         request = CloseRequest.parse(ledger=book.ledger.root, month="2026-11", currency="CNY")
         with pytest.raises(NothingToDo):
             record_control_difference(request, clock=book.clock)
-    book.seen("11-01 12:05", {1: "1", 2: "2"})
-    book.control("11-01 12:05", "4")
+    book.seen("11-02 00:05", {1: "1", 2: "2"})
+    book.control("11-02 00:05", "4")
     assert book.report().main_difference == 1
 
 

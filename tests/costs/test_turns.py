@@ -451,5 +451,6 @@ def test_a_control_total_that_was_read_in_another_month_s_counters_is_left_out(b
     report = book.report()
     assert report.control is not None
     assert (report.control.used, report.main_difference) == (9, 1), "the one before it"
-    book.control("12-01 00:05", "4")
+    book.seen("12-02 00:05", {1: "1"})
+    book.control("12-02 00:05", "4")
     assert book.report(DECEMBER).main_difference == 3

@@ -245,16 +245,17 @@ def _observed(
 def _control(history: History, *, is_over: bool) -> ControlTotal | None:
     """Return the newest control total that was read while all counters showed the month, for certain."""
     accounts, start, end = history.accounts.values(), Turn(history.month.start), Turn(history.month.end)
-    begun = [account.started[1] for account in accounts if account.started]
-    begun += [start.closes] * any(account.start_doubt for account in accounts)
+    begun = max([start.closes, *(account.started[1] for account in accounts if account.started)])
     fallen = [account.fell[1] for account in accounts if account.fell]
     is_doubtful = is_over and any(account.end_doubt not in ("", WAITING) for account in accounts)
+    # The main account's own counter starts again by itself, which no sub-account's shows.
+    series = [each for each in history.controls if each.at >= begun]
     usable = (
         each
-        for each in history.controls
-        if each.at >= max(begun, default=each.at)
-        and (not fallen or each.at < min(fallen))
-        and (not is_doubtful or each.at <= end.opens)
+        for place, each in enumerate(series)
+        if each.at < end.opens or each.used >= max(other.used for other in series[place:])
+        if not fallen or each.at < min(fallen)
+        if not is_doubtful or each.at <= end.opens
     )
     return next(usable, None)
 
