@@ -267,6 +267,38 @@ def test_a_control_difference_can_be_booked(book: Book) -> None:
         assert book.report().totals.month_to_date == 65
 
 
+def test_what_is_booked_of_an_account_that_nobody_saw_is_no_control_difference(
+    book: Book, clock: Clock
+) -> None:
+    """Of account 9 there is a note, of 2 and 3 a closing; the credit note of 1 says nothing of its use."""
+    book.seen("10-31 23:55", {1: "7", 3: "1"})
+    book.turn("11", [1, 3])
+    book.seen("11-10 12:00", {1: "50", 3: "20"})
+    records = [book.deleted("11-20 12:00", {2: ("30", "b", "2026-11-19T12:00:00+08:00")})]
+    records.append(book.deleted("11-21 12:00", {3: "40"}))
+    book.seen("11-30 23:55", {1: "100"})
+    book.control("11-30 23:55", "175")
+    book.turn("12", [1])
+    clock.at = local("12-01 00:06")
+    assert book.report().main_difference == 5
+    book.note(sub_account_id=9, amount="5", reason="came and went", alias="c")
+    book.note(sub_account_id=1, amount="-1", reason="credit note")
+    book.close()
+    for record in records:
+        assert book.report().main_difference == 0
+        (book.ledger.root / record.name).unlink()
+    assert book.report().main_difference == 0
+    assert book.report().totals.month_to_date == 174
+    request = CloseRequest.parse(ledger=book.ledger.root, month="2026-11", currency="CNY")
+    with pytest.raises(NothingToDo, match="is booked already"):
+        record_control_difference(request, clock=clock)
+    book.close()  # now the observations count: what the records had is in no sub-account
+    assert book.report().totals.month_to_date == 124
+    assert book.report().main_difference == 50
+    assert record_control_difference(request, clock=clock)
+    assert book.report().totals.month_to_date == 174
+
+
 def test_a_note_where_the_month_begins_first(tmp_path: Path, clock: Clock) -> None:
     book = Book(tmp_path, clock, zone="Pacific/Kiritimati")
     book.seen("11-30 17:55", {1: "5"})
@@ -291,8 +323,8 @@ def test_the_main_account_s_own_counter_turns_by_itself(
         book.seen(at, {1: cost})
         if at in controls:
             book.control(at, controls[at])
-        report = book.report()
-        assert report.main_difference == (None if at < "11-15" else 8 if at < "11-30" else 10), at
+        expected = None if at < "11-15" else Decimal(8 if at < "11-30" else 10)
+        assert book.report().main_difference == expected, at
     request = CloseRequest.parse(ledger=book.ledger.root, month="2026-11", currency="CNY")
     book.turn("12", [1])
     clock.at = local("12-01 00:06")

@@ -77,7 +77,7 @@ def build_report(
             of_team.setdefault(line.owner.team, []).append(line)
         control, difference = _control(history, is_over=is_over), None
         if control is not None:
-            difference = control.used - _total_at(history, control.at)
+            difference = control.used - _total_at(history, control.at) - _unseen_at(accounts, control.at)
         report = Report(
             month=month,
             currency=currency,
@@ -264,6 +264,19 @@ def _total_at(history: History, at: datetime) -> Decimal:
     sums = ZERO
     for account in history.accounts.values():
         sums += account.cost - sum((amount for span, amount, _ in account.movements() if span.end > at), ZERO)
+    return sums
+
+
+def _unseen_at(accounts: Iterable[AccountCosts], at: datetime) -> Decimal:
+    """Return what was booked, by a closing or by hand, of sub-accounts that were not seen then or later."""
+    sums = ZERO
+    for account in accounts:
+        seen = account.history
+        if account.sub_account_id == MAIN_ACCOUNT or (seen and seen.last_seen >= at):
+            continue
+        # A note on an account that was observed changes what it is charged, not what it used.
+        lines = (item.amount for item in account.appended if not seen or item.source == DIFFERENCE)
+        sums += account.kept + sum(lines, ZERO)
     return sums
 
 

@@ -218,7 +218,8 @@ class Report(msgspec.Struct, kw_only=True):
     :param gap_minutes: from the last snapshot to the month's end, as it is assumed.
         ``None`` while the month is open.
     :param teams: by name: those that have costs or a budget.
-    :param main_difference: what the main account used and no sub-account shows, at the same moment.
+    :param main_difference: what the main account used and no sub-account shows, at the same moment, less what
+        was booked of accounts that no snapshot had any more.
     """
 
     month: Month
