@@ -100,7 +100,7 @@ class ReportResult(msgspec.Struct, frozen=True):
             **record,
             "alerts": record["alerts"][:_MOST],
             "more_alerts": len(record["alerts"][_MOST:]),
-            "sub_accounts": sum(team.costs.accounts for team in self.teams),
+            "sub_accounts": len(self.report.accounts),
             "teams": teams,
             "more_teams": len(self.teams) - len(teams),
         }

@@ -381,3 +381,16 @@ def test_shares_that_are_wrong(split: Any, told: str) -> None:
 def test_a_part_of_an_account_is_never_all_that_is_paid() -> None:
     with pytest.raises(InvalidParameter, match="the shares are 50 % together, not 100"):
         parse_owners({"a": {"team": "A", "percent": 50}})
+
+
+def test_a_shared_account_is_one_account_of_each_who_pays_and_of_all(book: Book, tmp_path: Path) -> None:
+    book.seen("11-05 09:00", {1: ("7", "lab"), 2: ("1", "x")})
+    shares = [("Search", "1", 50), ("Search", "2", 30), ("Ads", "", 20)]
+    split = [{"team": team, "cost_center": center, "percent": part} for team, center, part in shares]
+    result = book.publish(tmp_path, ["json"], owners={"lab": {"split": split}, "*": "Search"})
+    published = result.published()
+    counts = {team["team"]: team["sub_accounts"] for team in published["teams"]}
+    assert (published["sub_accounts"], counts) == (2, {"Search": 2, "Ads": 1})
+    totals = result.report.totals
+    assert (totals.accounts, totals.uncertain) == (2, 2)  # the ledger begins with them
+    assert [line.accounts for line in result.report.owners] == [1, 1, 1, 1]

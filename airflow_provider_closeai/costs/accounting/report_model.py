@@ -133,14 +133,14 @@ class AccountCosts(Amounts, kw_only=True):
         return certainty_of(not self.is_certain)
 
     @property
-    def accounts(self) -> int:
-        """How many it is, among the sums of several."""
-        return 1
+    def ids(self) -> set[int]:
+        """Which account it is, among the sums of several."""
+        return {self.sub_account_id}
 
     @property
-    def uncertain(self) -> int:
-        """1 where its cost is a lower bound, among the sums of several."""
-        return int(not self.is_certain)
+    def uncertain_ids(self) -> set[int]:
+        """The same where its cost is a lower bound."""
+        return set() if self.is_certain else self.ids
 
     @property
     def former_aliases(self) -> list[str]:
@@ -194,16 +194,27 @@ class OwnerCosts(Amounts, kw_only=True):
     One team and cost centre, a team, or all: the sums of its accounts and shares, and its cost by day.
 
     :param owner: of a team without a cost centre.
-    :param uncertain: of how many accounts the costs are lower bounds.
+    :param ids: of its accounts; one that is shared is the account of each that pays for it.
+    :param uncertain_ids: of those of which the costs are lower bounds.
     :param budget: of a team, for the month; 0: it has none.
     """
 
     owner: Owner
-    accounts: int = 0
-    uncertain: int = 0
+    ids: set[int] = set()
+    uncertain_ids: set[int] = set()
     forecast: Decimal | None = None
     daily: dict[date, Decimal] = {}
     budget: Decimal = ZERO
+
+    @property
+    def accounts(self) -> int:
+        """How many accounts it has."""
+        return len(self.ids)
+
+    @property
+    def uncertain(self) -> int:
+        """Of how many accounts the costs are lower bounds."""
+        return len(self.uncertain_ids)
 
     @property
     def certainty(self) -> str:
@@ -293,8 +304,8 @@ def together(owner: Owner, lines: Iterable[OwnerCosts | AccountCosts], budget: D
     with decimal.localcontext(EXACT):
         for line in lines:
             sums.add(line)
-            sums.accounts += line.accounts
-            sums.uncertain += line.uncertain
+            sums.ids |= line.ids
+            sums.uncertain_ids |= line.uncertain_ids
             sums.forecast = total_known((sums.forecast, line.forecast))
             for day, amount in line.daily.items():
                 days[day] = days.get(day, ZERO) + amount
