@@ -11,6 +11,7 @@ import msgspec
 
 from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.costs.accounting.aggregate import OVERLAP
 from airflow_provider_closeai.costs.accounting.money import ZERO, total
 from airflow_provider_closeai.costs.accounting.months import Month, month_of, zone_name
 from airflow_provider_closeai.costs.accounting.turns import Turn
@@ -53,11 +54,17 @@ def month_to_date(
     month = month_of(at, zone_name(time_zone))
     before = _costs_before(ledger, month)
     latest: dict[int, tuple[str, Decimal]] = {}
+    looks: dict[int, tuple[Decimal, datetime, bool]] = {}
     moved: set[int] = set()
 
-    def note(row: _Row, old: Decimal = ZERO) -> None:
+    def note(row: _Row, seen_at: datetime, *, is_record: bool = False, old: Decimal = ZERO) -> None:
         if row.cost is None:
             return
+        if row.id in looks:
+            before_it, began, was_record = looks[row.id]
+            if row.cost < before_it and (is_record or was_record) and seen_at - began < OVERLAP:
+                return  # as in a report: rather the older value of two looks that overlap than a fall
+        looks[row.id] = (row.cost, seen_at, is_record)
         latest[row.id] = (row.alias, total([row.cost], less=[old]))
         if row.id in before and _has_moved(before[row.id], row):
             moved.add(row.id)
@@ -66,10 +73,10 @@ def month_to_date(
         is_near = file.kind == DELETED and file.at < Turn(month.start).closes
         old = _not_reset(ledger, month, file, before) if is_near else {}
         for row in _rows(ledger, file):
-            note(row, old.get(row.id, ZERO))
+            note(row, file.at, is_record=file.kind == DELETED, old=old.get(row.id, ZERO))
     for account in accounts:
         if not account.is_other:
-            note(_Row(account.id, account.alias or "", account.monthly_cost, account.balance))
+            note(_Row(account.id, account.alias or "", account.monthly_cost, account.balance), at)
     still = {number for number, (_, cost) in latest.items() if cost} & before.keys() - moved
     stuck: set[int] = set()
     if at >= month.start + STUCK_AFTER:

@@ -71,14 +71,25 @@ qualify source <> 'manual' or filename = min(filename) over (
     partition by billing_month, source, sub_account_id, reason, amount
 );
 
--- A counter's last value in a month is what the month cost.
+-- A counter's last value in a month is what the month cost. Of one moment, what was deleted had been listed. Of a
+-- snapshot and a deletion's record that were begun within 5 minutes nobody knows which is the later: a lower value
+-- is no fall then.
 create or replace view counted as
-select
-    billing_month, sub_account_id, arg_max(alias, observed_at) as alias,
-    arg_max(monthly_cost, observed_at) as amount
-from observations
-where monthly_cost is not null
-group by billing_month, sub_account_id;
+select billing_month, sub_account_id, alias, monthly_cost as amount
+from (
+    from observations
+    where monthly_cost is not null
+    window seen as (partition by billing_month, sub_account_id order by observed_at, kind = 'deleted')
+    qualify not coalesce(
+        monthly_cost < lag(monthly_cost) over seen
+        and observed_at < lag(observed_at) over seen + interval 5 minutes
+        and 'deleted' in (kind, lag(kind) over seen),
+        false
+    )
+)
+qualify row_number() over (
+    partition by billing_month, sub_account_id order by observed_at desc, kind = 'deleted' desc
+) = 1;
 
 -- An account's month: as it was closed, else as it was counted, and what was appended to it. Its certainty is that of
 -- the closing; SQL does not judge the turn of a month that is not closed. One that was closed without accounts is 0.

@@ -34,7 +34,11 @@ AMOUNTS = st.integers(1, 10**12).map(lambda units: Decimal(units).scaleb(-8))
 
 
 class Life(NamedTuple):
-    """An account: on which of the days it begins and ends, what it spends on each, and one refund."""
+    """
+    An account: on which of the days it begins and ends, what it spends on each, and one refund.
+
+    ``overlap``: so many minutes before its end a snapshot shows it with more than its last record.
+    """
 
     alias: str
     first: int
@@ -42,6 +46,7 @@ class Life(NamedTuple):
     spends: list[Decimal]
     refund: int
     note: Decimal | None
+    overlap: int | None
 
 
 @st.composite
@@ -54,7 +59,8 @@ def stories(draw: st.DrawFn) -> tuple[list[tuple[str, int]], list[Life], set[str
     places = st.integers(0, len(days) - 1)
     every = st.lists(AMOUNTS, min_size=len(days), max_size=len(days))
     note = st.one_of(st.none(), AMOUNTS)
-    life = st.builds(Life, st.sampled_from(ALIASES), places, places, every, places, note)
+    overlap = st.sampled_from([None, 0, 4, 5])
+    life = st.builds(Life, st.sampled_from(ALIASES), places, places, every, places, note, overlap)
     return days, draw(st.lists(life, min_size=1, max_size=5)), draw(st.sets(st.sampled_from(sorted(MONTHS))))
 
 
@@ -77,7 +83,11 @@ def live(book: Book, clock: Clock, days: list[tuple[str, int]], lives: list[Life
             if place == life.refund and number in counters and 3 < day < MONTHS[month] - 2:
                 counters[number] /= 2
             if place == life.last and number in counters:
-                seen(f"{month}-{day:02} 12:00", [number], "deleted")
+                if life.overlap is not None:
+                    counters[number] += 1
+                    seen(f"{month}-{day:02} 12:{10 * number - life.overlap:02}", counters)
+                    counters[number] -= 1
+                seen(f"{month}-{day:02} 12:{10 * number:02}", [number], "deleted")
                 del counters[number]
         seen(f"{month}-{day:02} 23:55", counters)
     clock.at = local("12-01 00:06")

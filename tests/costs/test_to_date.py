@@ -104,3 +104,26 @@ def test_the_main_accounts_own_entry_counts_for_nobody(book: Book) -> None:
         id=9, token=SecretToken("sk-x"), alias="a-1", monthly_cost=Decimal(1000), token_type="master"
     )
     assert month_to_date(book.ledger, [main], local("11-20 12:00")) == {}
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "record", "listed", "counts"),
+    [
+        ("12:00", "12:01", {}, "30"),
+        ("12:00", "12:00", {}, "30"),
+        ("12:00", "12:05", {}, "28"),  # a fall
+        (None, "12:58", {1: "27"}, "28"),
+        (None, "12:50", {1: "27"}, "27"),
+    ],
+)
+def test_of_two_looks_that_overlap_the_higher_value_counts_as_in_a_report(
+    book: Book, snapshot: str | None, record: str, listed: dict[int, str], counts: str
+) -> None:
+    book.seen("10-31 23:55", {1: "7"})
+    book.turn("11", [1])
+    if snapshot:
+        book.seen(f"11-20 {snapshot}", {1: "30"})
+    book.deleted(f"11-20 {record}", {1: "28"})
+    assert spent(book, "11-20 13:00", listed) == {"a-1": counts}
+    book.seen("11-20 13:00", listed)
+    assert str(book.report().totals.month_to_date) == counts
