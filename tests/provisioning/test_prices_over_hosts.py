@@ -12,7 +12,7 @@ from support import client_of, clock_with, config_of, jumping_clock
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
-from airflow_provider_closeai.client.errors import Rejected
+from airflow_provider_closeai.client.errors import CloseAIError, Rejected
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.local_state.claims import LEASE
@@ -112,6 +112,26 @@ def test_a_refused_alias_stops_no_alias_that_is_claimed_later(
     with pytest.raises(Rejected, match="this account is frozen"):
         merge(client_of(sim), Names(), "new", alias=None, sub_accounts=ids)
     assert [len(account["model_pricing"]) for account in sim.accounts()] == [1, 2, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("kind", ["status", "cut_before"])
+def test_what_came_of_an_earlier_claim_is_told_where_a_later_one_fails(
+    sim: Simulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    monkeypatch.setattr(repricing, "_ALIASES", 1)
+    ids = [sim.add_account(alias, PRICING)["id"] for alias in ("a", "b")]
+    if kind == "status":
+        sim.fault("update", kind, status=400, body={"error": {"message": "this account is frozen"}})
+    else:
+        sim.fault("update", kind, times=2)
+    sim.fault("update", "rate_limit", times=None, retry_after=4000)
+    client = client_of(sim, clock=jumping_clock(), max_attempts=2)
+    with pytest.raises(CloseAIError) as caught:
+        merge(client, Names(), "new", alias=None, sub_accounts=ids)
+    told = f"{caught.value} {caplog.text}"
+    assert ("this account is frozen" if kind == "status" else "does not show the new prices") in told
+    assert "asks to wait longer" in told
+    assert "accepted" not in told
 
 
 def test_a_claim_that_is_lost_before_anything_was_sent_leaves_nothing_to_wait_for(sim: Simulator) -> None:

@@ -100,7 +100,7 @@ def sent_prices(
                 log.info("Others may have changed these accounts meanwhile: reading them again.")
             finally:
                 sent.release()
-        raise told(too_busy("update"), outcome.done, outcome.doubt)
+        raise foremost([*outcome.problems, told(too_busy("update"), outcome.done, outcome.doubt)])
 
 
 @contextlib.contextmanager
@@ -189,7 +189,7 @@ class SentPrices(Sent):
             log_changes(self.plan, dry_run=False)
             self._send()
         except CloseAIError as error:
-            raise self.told(error) from None
+            raise foremost([*self._outcome.problems, self.told(error)]) from None
         self.accounts, self.is_shown = self.plan.changing, not self.plan.changing
         if not self._refused_ids.issuperset(each.id for each in self.accounts):  # a no is looked into once
             may_come_late = self._outcome.doubt is not None
@@ -335,6 +335,7 @@ class SentPrices(Sent):
             )
         self._outcome.problems += problems
         self._outcome.left |= missing
+        self._outcome.doubted -= missing
 
 
 class _Permit:
