@@ -68,8 +68,8 @@ class CloseAIClient:
         self._total: int | None = None  # of the last listing of all
         #: The platform's time in its last answer to a listing (``Date``), in seconds since the epoch.
         self.platform_time: float | None = None
-        #: The base that gave it.
-        self.listed_by = ""
+        #: The bases that have answered listings.
+        self.listed_by: set[str] = set()
         #: Called before each page of a listing: all pages may take longer than a claim lasts.
         self.before_page: list[Callable[[], None]] = []
         self.cache = Cache(config, store, clock)
@@ -212,7 +212,8 @@ class CloseAIClient:
             prepare()
         call = LIST if 0 < size <= _PAGE else LIST_AT_ONCE
         executed = self._caller.send(call, query=query)[-1]
-        self.platform_time, self.listed_by = executed.date, executed.base
+        self.platform_time = executed.date
+        self.listed_by.add(executed.base)
         answer: SubAccountPage = executed.value
         if alias is None:
             self._total = answer.total

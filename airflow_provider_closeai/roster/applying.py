@@ -295,6 +295,8 @@ class _Execution:
             self._there = {key: each for key, each in self._there.items() if key not in self._going}
 
     def _create(self) -> None:
+        if self._of[CREATE] and self._sent_deletions is not None and self._sent_deletions.may_be_there:
+            self._listings.read_back()  # only what is gone gets a successor
         requests = [each for each in map(self._creation, self._of[CREATE]) if each is not None]
         if not requests:
             return
@@ -326,8 +328,7 @@ class _Execution:
         entry = self._look.roster.entries[action.alias]
         accounts = [each for each in self._look.listing.of(action.alias)[0] if not each.is_other]
         sent = self._sent_deletions
-        # One that may not be gone has no successor yet: there are never more than twice as many as wanted.
-        going = set() if sent is None else self._going - sent.doubted
+        going = set() if sent is None else self._going - sent.may_be_there
         staying = [each for each in accounts if each.id not in going]
         options = self._options
         wanted = entry.creation(

@@ -59,10 +59,8 @@ class SentDeletions(Sent):
         super().__init__(accounts, locking.CONFIRM_WITHIN)
         self._client = client
         self._doubt: CloseAIError | None = None  # it is open whether all were executed, or a part
-        #: Ids of those whose deletion nobody has answered.
-        self.doubted: set[int] = set()
+        self._doubted: set[int] = set()  # ids of those whose deletion nobody has answered
         self._is_doubted = False  # the platform's filter alone is no proof
-        self._listed_by = client.listed_by
         self._known_everywhere = client.clock.monotonic() + locking.CONFIRM_WITHIN
         self._accepted: list[SubAccount] = []
         self._left: Sequence[SubAccount] = ()
@@ -75,6 +73,11 @@ class SentDeletions(Sent):
         ids = ids_of(self._accepted)
         return f"the platform accepted the deletion of ids {ids}" if self._accepted else ""
 
+    @property
+    def may_be_there(self) -> set[int]:
+        """The ids of those that nobody knows to be gone, by an answer or a listing."""
+        return set() if self.is_shown else self._doubted
+
     def _shows(self, items: Sequence[Item]) -> bool:
         self._left = self._listed(items)
         if not self._left and self._is_doubted:
@@ -86,9 +89,8 @@ class SentDeletions(Sent):
         return not self._left
 
     def _too_young(self) -> list[SubAccount]:
-        """Return those that this base may not know yet, where another one listed them."""
-        is_known = self._client.listed_by == self._listed_by
-        if is_known or self._client.clock.monotonic() >= self._known_everywhere:
+        """Return those that this base may not know yet, where perhaps another one listed them."""
+        if len(self._client.listed_by) == 1 or self._client.clock.monotonic() >= self._known_everywhere:
             return []
         return [each for each in self.accounts if self._client.is_younger(each, locking.CONFIRM_WITHIN)]
 
@@ -141,7 +143,7 @@ class SentDeletions(Sent):
         except OutcomeUnknown as error:
             log.warning("%s Reading back shows whether it was.", error)
             self._doubt = error
-            self.doubted.update(account.id for account in batch)
+            self._doubted.update(account.id for account in batch)
         except (Rejected, Declined) as error:
             if error.status in (401, 403):
                 raise about(f"Sub-accounts {ids_of(batch)} are not deleted", error) from None

@@ -100,7 +100,7 @@ def sent_prices(
                 log.info("Others may have changed these accounts meanwhile: reading them again.")
             finally:
                 sent.release()
-        raise foremost([*outcome.problems, told(too_busy("update"), outcome.done, outcome.doubt)])
+        raise outcome.foremost(told(too_busy("update"), outcome.done, outcome.doubt))
 
 
 @contextlib.contextmanager
@@ -132,6 +132,10 @@ class Outcome(msgspec.Struct):
         """Take what an earlier round left open as a listing has answered it: what must not change was set."""
         self.accepted |= self.doubted - changing
         self.doubt, self.doubted = None, set()
+
+    def foremost(self, *last: CloseAIError) -> CloseAIError:
+        """Return which of the problems of all rounds to raise, with what was done; the others are logged."""
+        return foremost([*(told(each, self.done) for each in self.problems), *last])
 
     @property
     def done(self) -> str:
@@ -189,7 +193,7 @@ class SentPrices(Sent):
             log_changes(self.plan, dry_run=False)
             self._send()
         except CloseAIError as error:
-            raise foremost([*self._outcome.problems, self.told(error)]) from None
+            raise self._outcome.foremost(self.told(error)) from None
         self.accounts, self.is_shown = self.plan.changing, not self.plan.changing
         if not self._refused_ids.issuperset(each.id for each in self.accounts):  # a no is looked into once
             may_come_late = self._outcome.doubt is not None
@@ -220,7 +224,7 @@ class SentPrices(Sent):
         self._note_shown(missing)
         if self.is_last:
             if self._outcome.problems:
-                raise foremost(self._outcome.problems)
+                raise self._outcome.foremost()
             log.info("%s", closing_line(self.confirmed, len(self._outcome.accepted), dry_run=False))
         return self.confirmed
 
@@ -318,8 +322,7 @@ class SentPrices(Sent):
         refused = [(batch, error) for batch, error in self._refused if not missing.isdisjoint(batch.ids)]
         unseen = sorted(missing.difference(*(batch.ids for batch, _ in refused)))
         problems = [
-            told(about(f"Alias {batch.alias!r}, ids {format_ids(batch.ids)}", error), self._outcome.done)
-            for batch, error in refused
+            about(f"Alias {batch.alias!r}, ids {format_ids(batch.ids)}", error) for batch, error in refused
         ]
         if unseen and self._outcome.doubt is not None:
             what = f"The listing does not show the new prices for the sub-accounts {format_ids(unseen)}"
