@@ -1,4 +1,4 @@
-"""Decides what a repricing sends: no account is renamed, no model is lost by merging. No I/O here."""
+"""Decides what a repricing sends, and keeps what came of it: no account is renamed, no model is lost."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import cast
 
 import msgspec
 
+from airflow_provider_closeai.client.errors import CloseAIError, OutcomeUnknown
 from airflow_provider_closeai.client.models import (
     ModelPricing,
     SubAccount,
@@ -16,9 +17,9 @@ from airflow_provider_closeai.client.models import (
     same_factor,
     same_pricing,
 )
-from airflow_provider_closeai.provisioning.errors import UnconvertedPricing
+from airflow_provider_closeai.provisioning.errors import UnconvertedPricing, foremost, told
 from airflow_provider_closeai.provisioning.requests import RepriceRequest
-from airflow_provider_closeai.provisioning.texts import count_of, ids_of
+from airflow_provider_closeai.provisioning.texts import count_of, format_ids, ids_of
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,38 @@ class RepricePlan(msgspec.Struct, frozen=True):
             )
             for each in accounts
         ]
+
+
+class Outcome(msgspec.Struct):
+    """
+    What came of a repricing by now.
+
+    :param accepted: ids whose new prices the platform accepted.
+    :param doubted: ids of calls whose outcome is unknown.
+    :param doubt: why it is open whether all were set.
+    :param left: ids whose prices were not set, as ``problems`` say: later rounds leave them alone.
+    """
+
+    accepted: set[int] = set()
+    doubted: set[int] = set()
+    doubt: OutcomeUnknown | None = None
+    left: set[int] = set()
+    problems: list[CloseAIError] = []
+
+    def settle_doubt(self, changing: set[int]) -> None:
+        """Take what an earlier round left open as a listing has answered it: what must not change was set."""
+        self.accepted |= self.doubted - changing
+        self.doubt, self.doubted = None, set()
+
+    def foremost(self, *last: CloseAIError) -> CloseAIError:
+        """Return which of the problems of all rounds to raise, with what was done; the others are logged."""
+        return foremost([*(told(each, self.done) for each in self.problems), *last])
+
+    @property
+    def done(self) -> str:
+        """What was accepted, for a person."""
+        ids = format_ids(sorted(self.accepted))
+        return f"the platform accepted new prices for ids {ids}" if self.accepted else ""
 
 
 def plan_repricing(accounts: Sequence[SubAccount], request: RepriceRequest) -> RepricePlan:

@@ -27,7 +27,7 @@ MOST_LOST = 5
 
 
 class MustLookAgain(Exception):
-    """What was listed says too little by now: others may have sent something since. Nothing was sent."""
+    """What was listed says too little by now: others may have changed something since."""
 
 
 class DeploymentLock:

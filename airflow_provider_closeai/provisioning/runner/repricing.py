@@ -7,8 +7,6 @@ import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import msgspec
-
 from airflow_provider_closeai.client import failures
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown, Rejected
@@ -16,13 +14,14 @@ from airflow_provider_closeai.client.models import Item, SubAccount
 from airflow_provider_closeai.local_state.claims import NameStore
 from airflow_provider_closeai.local_state.clock import Clock
 from airflow_provider_closeai.local_state.stores import FileStore
-from airflow_provider_closeai.provisioning.errors import NotConfirmed, about, foremost, told
+from airflow_provider_closeai.provisioning.errors import NotConfirmed, about, told
 from airflow_provider_closeai.provisioning.journal import Limits, PriceJournal, prices_digest
 from airflow_provider_closeai.provisioning.journal import Sent as Noted
 from airflow_provider_closeai.provisioning.reading import read_until, select, still_listed
 from airflow_provider_closeai.provisioning.records import Record
 from airflow_provider_closeai.provisioning.reprice import (
     Batch,
+    Outcome,
     RepricePlan,
     closing_line,
     log_changes,
@@ -110,38 +109,6 @@ def _pricing(client: CloseAIClient) -> Iterator[PriceJournal]:
     with alias_lock(client, "pricing") as note:
         limits = Limits(locking.CONFIRM_WITHIN, config.max_late, leave_within=config.deadline)
         yield PriceJournal(FileStore(note), limits, client.clock)
-
-
-class Outcome(msgspec.Struct):
-    """
-    What came of a repricing by now.
-
-    :param accepted: ids whose new prices the platform accepted.
-    :param doubted: ids of calls whose outcome is unknown.
-    :param doubt: why it is open whether all were set.
-    :param left: ids whose prices were not set, as ``problems`` say: later rounds leave them alone.
-    """
-
-    accepted: set[int] = set()
-    doubted: set[int] = set()
-    doubt: OutcomeUnknown | None = None
-    left: set[int] = set()
-    problems: list[CloseAIError] = []
-
-    def settle_doubt(self, changing: set[int]) -> None:
-        """Take what an earlier round left open as a listing has answered it: what must not change was set."""
-        self.accepted |= self.doubted - changing
-        self.doubt, self.doubted = None, set()
-
-    def foremost(self, *last: CloseAIError) -> CloseAIError:
-        """Return which of the problems of all rounds to raise, with what was done; the others are logged."""
-        return foremost([*(told(each, self.done) for each in self.problems), *last])
-
-    @property
-    def done(self) -> str:
-        """What was accepted, for a person."""
-        ids = format_ids(sorted(self.accepted))
-        return f"the platform accepted new prices for ids {ids}" if self.accepted else ""
 
 
 class SentPrices(Sent):
