@@ -196,7 +196,7 @@ class CreateJournal:
                 self._own.write(_text(entry))
 
 
-class Sent(msgspec.Struct, frozen=True):
+class NotedPrices(msgspec.Struct, frozen=True):
     """
     Prices that were sent.
 
@@ -230,14 +230,14 @@ class PriceJournal:
         self._here = here
         self._limits = limits
         self._clock = clock
-        self._sent = _read(here, list[Sent]) or []
+        self._sent = _read(here, list[NotedPrices]) or []
         self._open = self._recent()
 
     def look(self) -> None:
         """Begin to read accounts: they are shown as they were then, however long that takes."""
         self._open = self._recent()
 
-    def last(self) -> dict[int, Sent]:
+    def last(self) -> dict[int, NotedPrices]:
         """Return what was sent last, by account, as far as it may still be on its way."""
         return {account_id: sent for sent in self._open for account_id in sent.ids}
 
@@ -250,13 +250,13 @@ class PriceJournal:
         :param may_come: whether an earlier attempt may still be executed.
         """
         now, uptime, counter = self._clock.now(), self._clock.monotonic(), self._clock.counter
-        self._replace(ids, [Sent(now, prices_digest(pricing), ids, shown, may_come, uptime, counter)])
+        self._replace(ids, [NotedPrices(now, prices_digest(pricing), ids, shown, may_come, uptime, counter)])
 
     def forget(self, account_ids: Iterable[int]) -> None:
         """Take back what was noted: it was not executed."""
         self._replace(account_ids, [])
 
-    def _replace(self, account_ids: Iterable[int], sent: list[Sent]) -> None:
+    def _replace(self, account_ids: Iterable[int], sent: list[NotedPrices]) -> None:
         gone = set(account_ids)
         left = [
             msgspec.structs.replace(old, ids=tuple(each for each in old.ids if each not in gone))
@@ -265,15 +265,15 @@ class PriceJournal:
         self._sent = [old for old in left if old.ids] + sent
         _write(self._here, self._sent)
 
-    def _recent(self) -> list[Sent]:
+    def _recent(self) -> list[NotedPrices]:
         return [each for each in self._sent if self._age(each) < self._lasts(each)]
 
-    def _age(self, sent: Sent) -> float:
+    def _age(self, sent: NotedPrices) -> float:
         if sent.counter == self._clock.counter:
             return self._clock.monotonic() - sent.uptime
         return abs(self._clock.now() - sent.at)
 
-    def _lasts(self, sent: Sent) -> float:
+    def _lasts(self, sent: NotedPrices) -> float:
         limits = self._limits
         if not sent.shown:
             return limits.settle + limits.leave_within + limits.max_late

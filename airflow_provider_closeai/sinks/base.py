@@ -200,7 +200,9 @@ class SinkKeys:
                 else:
                     kept = ((account.id, sink.deliver(account)) for account in accounts)
                 for account_id, reference in kept:
-                    if not isinstance(reference, str) or tokens[account_id].reveal() in reference:
+                    if not isinstance(reference, str) or not reference.strip():
+                        break
+                    if tokens[account_id].reveal().removeprefix("sk-") in reference:
                         break
                     references[account_id] = reference
             except SecretRefused as error:

@@ -179,18 +179,20 @@ class Kept:
         return f"kept-{account.id}"
 
 
-@pytest.mark.parametrize("reference", [None, 5, "the key is {}"], ids=str)
+@pytest.mark.parametrize("reference", [None, 5, " ", "the key is {key}", "team/{bare}"], ids=repr)
 def test_a_reference_that_is_no_text_or_shows_the_key_is_refused(
     closeai_connection: Simulator, create: Create, reference: Any
 ) -> None:
     class Careless:
         def deliver(self, account: Any) -> Any:
-            return reference.format(account.token.reveal()) if isinstance(reference, str) else reference
+            key = account.token.reveal()
+            is_text = isinstance(reference, str)
+            return reference.format(key=key, bare=key.removeprefix("sk-")) if is_text else reference
 
     with pytest.raises(DeliveryFailed, match="no text that may be shown") as failure:
         create(Careless())
     for token in tokens(closeai_connection).values():
-        assert token not in str(failure.value)
+        assert token.removeprefix("sk-") not in str(failure.value)
 
 
 class Masking:

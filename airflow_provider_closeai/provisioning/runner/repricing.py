@@ -15,8 +15,7 @@ from airflow_provider_closeai.local_state.claims import NameStore
 from airflow_provider_closeai.local_state.clock import Clock
 from airflow_provider_closeai.local_state.stores import FileStore
 from airflow_provider_closeai.provisioning.errors import NotConfirmed, about, told
-from airflow_provider_closeai.provisioning.journal import Limits, PriceJournal, prices_digest
-from airflow_provider_closeai.provisioning.journal import Sent as Noted
+from airflow_provider_closeai.provisioning.journal import Limits, NotedPrices, PriceJournal, prices_digest
 from airflow_provider_closeai.provisioning.reading import read_until, select, still_listed
 from airflow_provider_closeai.provisioning.records import Record
 from airflow_provider_closeai.provisioning.reprice import (
@@ -214,7 +213,7 @@ class SentPrices(Sent):
             return self._read()
 
         def is_current(accounts: list[SubAccount]) -> bool:
-            lasts: list[Mapping[int, Noted | Record]] = [self._journal.last()]
+            lasts: list[Mapping[int, NotedPrices | Record]] = [self._journal.last()]
             if self._lock is not None:
                 self._lock.look(_aliases(accounts) - looked)
                 looked.update(_aliases(accounts))
