@@ -144,7 +144,7 @@ class _Aggregator:
     def __init__(self, history: History) -> None:
         self._history = history
         self._month = history.month
-        self._start = history.month.start
+        self._turn = Turn(history.month.start)
         self._traces: dict[int, Trace] = {}
         self._listings: list[datetime] = []  # when the complete ones were begun
         self._is_in_month = self._is_later = False
@@ -236,9 +236,9 @@ class _Aggregator:
         cost, created = seen.monthly_cost, trace.created_at
         if not cost:
             return
-        if created is None or created < Turn(self._start).opens:
+        if created is None or created < self._turn.opens:
             trace.is_older = True
-            span = Span(min(self._start, at), at, None)
+            span = Span(min(self._turn.at, at), at, None)
         else:
             span = self._span(min(created, at), at)
         trace.spans.append(span)

@@ -8,6 +8,7 @@ what comes next where these show nothing. Rules: docs/costs.md.
 from __future__ import annotations
 
 import bisect
+import functools
 import operator
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -32,7 +33,7 @@ CLOSED = "closed"
 _PARTS_SEEN = 2
 
 
-class Turn(msgspec.Struct, frozen=True):
+class Turn(msgspec.Struct, frozen=True, dict=True):
     """
     The turn of a month, as it is assumed.
 
@@ -41,22 +42,22 @@ class Turn(msgspec.Struct, frozen=True):
 
     at: datetime
 
-    @property
+    @functools.cached_property  # each account of a month asks for them
     def opens(self) -> datetime:
         """The earliest time at which a counter can start again."""
         return self._in_utc - _FIRST_ZONE - _EITHER_WAY
 
-    @property
+    @functools.cached_property
     def closes(self) -> datetime:
         """The latest time, but for counters that start again at their first use."""
         return self._in_utc - _LAST_ZONE + _EITHER_WAY
 
-    @property
+    @functools.cached_property
     def next_opens(self) -> datetime:
         """A time at which no counter has started again for the turn after this one."""
         return self.opens + _SHORTEST
 
-    @property
+    @functools.cached_property
     def _in_utc(self) -> datetime:
         """The first moment of the month in UTC, whatever the zone of ``at``."""
         return (self.at + _FIRST_ZONE).replace(day=1, hour=0, minute=0)
