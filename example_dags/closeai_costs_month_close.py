@@ -37,6 +37,7 @@ with DAG(
         output=f"{COSTS}/reports",
         currency="CNY",  # of the platform's amounts; it names none itself
         formats=["html", "csv", "json", "focus"],
+        # Who pays is closed for good: give the same as in the report DAG; with a roster, owners=ROSTER.
         owners={
             "search.*": {"team": "Search", "cost_center": "CC-100"},
             "ads.*": {"team": "Ads", "cost_center": "CC-200"},
