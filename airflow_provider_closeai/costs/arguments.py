@@ -155,7 +155,8 @@ def load_rules(name: str, source: Any, open_path: OpenPath) -> Any:
         except ValueError as error:
             raise InvalidParameter(
                 f"{name}: it is text that is not JSON ({error}). In a template write "
-                f"{{{{ params.{name} | tojson }}}}, or give a mapping whose values are templates."
+                f"{{{{ params.{name} | tojson }}}}, or give a mapping whose values are templates. "
+                "tojson sorts a mapping's keys: rules whose order counts go into a list."
             ) from None
     if not text.strip():
         raise InvalidParameter(f"{name}: it is empty. Give a mapping, the path of a file, or None.")
@@ -163,7 +164,10 @@ def load_rules(name: str, source: Any, open_path: OpenPath) -> Any:
     try:
         data = path.read_bytes()
     except Exception as error:  # an OSError, or whatever the library of a store says
-        raise InvalidParameter(f"{name}: the file {text} cannot be read: {error}.") from error
+        raise InvalidParameter(
+            f"{name}: the file {text} cannot be read: {error}. Is it there for this worker, and may it "
+            "read it?"
+        ) from error
     return read_rules(name, text.strip(), data)
 
 
