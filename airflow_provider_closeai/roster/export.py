@@ -17,6 +17,7 @@ from airflow_provider_closeai.roster.checks import main_account_of
 _HEADER = """\
 # A roster of the sub-accounts that were there when this was written: it changes nothing as it is.
 # Without `owns` it speaks for the aliases that it names. More: docs/roster.md.
+# Each balance is what was left: make it what a new account of the alias shall get.
 """
 
 
