@@ -53,9 +53,10 @@ minor = $(patsubst py3%,%,$(word 3,$(subst -, ,$(1))))
 # PYTHON chooses the main cell and serves it; the cells of other versions look for theirs.
 cell-python = $(if $(filter $(MAIN_MINOR),$(1)),'$(MAIN_PYTHON)',"$$(scripts/find-python 3.$(1))")
 
-# uv does not read where pip finds its certificates.
+# uv does not read where pip finds its certificates, nor pip's files: a mirror is often written only there.
 CA := $(or $(SSL_CERT_FILE),$(PIP_CERT),$(REQUESTS_CA_BUNDLE))
-UV := $(if $(CA),SSL_CERT_FILE='$(CA)' ).venv/tools/bin/uv
+PIP_INDEX = $$(.venv/tools/bin/python -m pip config get global.index-url 2>/dev/null)
+UV := $(if $(CA),SSL_CERT_FILE='$(CA)' )$(if $(UV_DEFAULT_INDEX),,UV_DEFAULT_INDEX="$(PIP_INDEX)" ).venv/tools/bin/uv
 
 .venv/tools/.stamp: requirements/uv.txt
 	'$(MAIN_PYTHON)' -m venv --clear .venv/tools

@@ -1,4 +1,7 @@
-"""Report the month so far whenever the ledger has a new snapshot, and say once when a budget runs out."""
+"""Report the month so far whenever the ledger has a new snapshot, and say once when a budget runs out.
+
+Where a roster says who pays, unpause `closeai_roster_report` instead: both write the same files.
+"""
 
 from __future__ import annotations
 

@@ -120,10 +120,10 @@ class PlanSubAccountsOperator(_Rosters):
         with self.hook() as hook:
             must_not_change = inputs.flag("fail_on_changes", self.fail_on_changes)
             plan: Any = hook.plan(self.roster, **self._options())
-            log.info("Plan %s of the roster %s: %s.", plan.digest, plan.roster, summary(plan).lower())
+            log.info("Plan %s of %s: %s.", plan.digest, plan.title, summary(plan).lower())
             if must_not_change and plan.actions:
                 raise DriftFound(
-                    f"What is there is not what the roster {plan.roster} says: {summary(plan)}. Nothing was "
+                    f"What is there is not what {plan.title} says: {summary(plan)}. Nothing was "
                     "changed. This log names each difference. Apply the roster, or correct it."
                 )
             is_only = plans.add(plan.digest)

@@ -30,10 +30,11 @@ class Changes:
             return
         aliases = sorted({each.alias or "" for each in self.poorer})
         more = f" and {len(aliases) - FEW} more aliases" if len(aliases) > FEW else ""
+        have = "has" if len(self.poorer) == 1 else "have"
         self.note(
             aliases[0] if len(aliases) == 1 else "",
-            f"{count_of(self.poorer)} of {', '.join(map(repr, aliases[:FEW]))}{more} have a lower balance "
-            f"than is wanted: ids {ids_of(self.poorer)}. They spent it in earlier months, or the roster's "
+            f"{count_of(self.poorer)} of {', '.join(map(repr, aliases[:FEW]))}{more} {have} a lower balance "
+            f"than is wanted: ids {ids_of(self.poorer)}. It was spent in earlier months, or the roster's "
             "balance was raised since. The API cannot change it.",
         )
 

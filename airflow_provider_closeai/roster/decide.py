@@ -309,8 +309,7 @@ class _Alias:
         self._changes.poorer += [
             each
             for each in kept
-            if each.balance is not None
-            and each.balance < entry.balance != each.balance + (each.monthly_cost or _ZERO)
+            if each.balance is not None and each.balance + (each.monthly_cost or _ZERO) < entry.balance
         ]
         disabled = [each for each in kept if each.enabled is False]
         if disabled:

@@ -132,6 +132,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return hashlib.sha256(msgspec.json.encode(what, order="deterministic")).hexdigest()[:_DIGITS]
 
     @property
+    def title(self) -> str:
+        """Its roster, for a person: one that is a mapping has no name."""
+        return "the roster" if self.roster == "roster" else f"the roster {self.roster}"
+
+    @property
     def counts(self) -> dict[str, int]:
         """How many accounts are created, repriced and deleted."""
         return {

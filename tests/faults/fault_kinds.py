@@ -22,7 +22,7 @@ class Proof(enum.Enum):
     MOVED = "all bases have moved"
     UNREADABLE = "an account that cannot be read"
     MASKED = "a listing that hides keys"
-    HARMLESS = "what costs nothing"
+    HARMLESS = "what fails nothing"
 
 
 CALLS = ("list", "list in a create", "create", "delivery", "update", "delete", "discovery", "health")
