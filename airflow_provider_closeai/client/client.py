@@ -230,7 +230,8 @@ class CloseAIClient:
 
         :param settle: seconds in which an account comes to all bases: a younger one proves nothing.
         """
-        known = {each.id for each in accounts if not self.is_younger(each, settle)}
+        ages = {each.id: self._age_of(each) for each in accounts}
+        known = {number for number, age in ages.items() if age is None or age >= settle - _TICK}
         found = self._find(alias) if known and self._may_filter(alias) else None
         if found is None:
             return
@@ -268,11 +269,25 @@ class CloseAIClient:
         """Whether that an alias has no accounts may be the platform's filter's word alone."""
         return self._may_filter(alias) and self._is_trusted(alias)
 
-    def is_younger(self, account: SubAccount, seconds: float) -> bool:
-        """Whether an account is known to be younger, by the platform's clock."""
+    def may_be_unlisted(
+        self, accounts: Iterable[SubAccount], since: float, settle: float
+    ) -> list[SubAccount]:
+        """
+        Return those accounts that one base may not list yet although another one did.
+
+        :param since: when they were listed, by the clock's counter.
+        :param settle: seconds in which an account comes to all bases.
+        """
+        if len(self.listed_by) == 1 or self.clock.monotonic() >= since + settle:
+            return []
+        ages = ((each, self._age_of(each)) for each in accounts)
+        return [each for each, age in ages if age is None or age < settle]
+
+    def _age_of(self, account: SubAccount) -> float | None:
+        """Return an account's age in seconds, by the platform's clock; ``None``: nobody knows."""
         if account.created is None or self.platform_time is None:
-            return False
-        return self.platform_time - account.created.timestamp() < seconds - _TICK
+            return None
+        return self.platform_time - account.created.timestamp()
 
     def _may_filter(self, alias: str) -> bool:
         """Whether the platform's filter may be asked: it was never seen to miss an account."""

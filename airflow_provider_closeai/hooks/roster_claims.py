@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import Variable, conf
 
 from airflow_provider_closeai.hooks.stores import read_variable
-from airflow_provider_closeai.local_state.claims import LEASE, Claim, ClaimLost, NameStore, StoreFailed
-from airflow_provider_closeai.provisioning.runner.deployment_lock import names_to_lock_with
+from airflow_provider_closeai.local_state.claims import NameStore
+from airflow_provider_closeai.provisioning.errors import NotNoted
+from airflow_provider_closeai.provisioning.runner.deployment_lock import DeploymentLock, names_to_lock_with
 from airflow_provider_closeai.roster.errors import RosterConflict
 from airflow_provider_closeai.roster.models import owner_pattern
 
@@ -104,13 +105,13 @@ def _alone(client: CloseAIClient, names: NameStore | None) -> Iterator[None]:
     if names is None:
         yield
         return
-    claim = Claim(names, f"closeai_rosters_lock.{client.config.account}.", ["0"], client.clock)
+    lock = DeploymentLock(client, names, "update", "closeai_rosters")
     try:
-        with contextlib.suppress(ClaimLost, StoreFailed):
-            claim.acquire(LEASE)
+        with contextlib.suppress(NotNoted):
+            lock.acquire(["all rosters"])
         yield
     finally:
-        claim.release()
+        lock.release()
 
 
 def _name_of(roster: Roster, task: str) -> str:

@@ -77,21 +77,27 @@ class Outcome(msgspec.Struct):
     """
     What came of a repricing by now.
 
+    :param began: when the first round did, by the clock's counter.
+    :param seen: all accounts that were read, by id.
+    :param gone: ids of those for which calls were refused, and that were not listed any more then.
     :param accepted: ids whose new prices the platform accepted.
     :param doubted: ids of calls whose outcome is unknown.
     :param doubt: why it is open whether all were set.
     :param left: ids whose prices were not set, as ``problems`` say: later rounds leave them alone.
     """
 
+    began: float
+    seen: dict[int, SubAccount] = {}
+    gone: set[int] = set()
     accepted: set[int] = set()
     doubted: set[int] = set()
     doubt: OutcomeUnknown | None = None
     left: set[int] = set()
     problems: list[CloseAIError] = []
 
-    def settle_doubt(self, changing: set[int]) -> None:
+    def settle_doubt(self, listed: set[int], changing: set[int]) -> None:
         """Take what an earlier round left open as a listing has answered it: what must not change was set."""
-        self.accepted |= self.doubted - changing
+        self.accepted |= (self.doubted & listed) - changing
         self.doubt, self.doubted = None, set()
 
     def foremost(self, *last: CloseAIError) -> CloseAIError:

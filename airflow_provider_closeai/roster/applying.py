@@ -40,6 +40,8 @@ from airflow_provider_closeai.roster.plan import CREATE, DELETE, KINDS, REPRICE,
 
 log = logging.getLogger(__name__)
 
+_AT_ONCE = 2.0  # seconds in which nobody has waited for another
+
 
 def apply(
     client: CloseAIClient,
@@ -235,11 +237,12 @@ class _Execution:
         if not targets:
             return
         accounts = [self._there[each] for each in targets]
-        # Of the lock over hosts it is read again: it waits out itself what others sent since.
-        known = iter([accounts, accounts])
+        # With the lock over hosts it is read twice; whoever waited for that looks again: people edit, too.
+        known, now = iter([accounts, accounts]), self._client.clock.monotonic
+        end = now() + _AT_ONCE
 
         def read() -> list[SubAccount]:
-            first = next(known, None) if self._listings.is_known_good else None
+            first = next(known, None) if self._listings.is_known_good and now() < end else None
             return first or listed_again(self._client, accounts)
 
         def decide(seen: list[SubAccount]) -> RepricePlan:

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from support import Asked, client_of, fixed_client, item, platform, process, run_and_kill
+from support import Asked, client_of, fixed_client, item, jumping_clock, platform, process, run_and_kill
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
@@ -27,6 +27,8 @@ from airflow_provider_closeai.provisioning.errors import (
 )
 from airflow_provider_closeai.provisioning.requests import DeleteRequest
 from airflow_provider_closeai.provisioning.runner import locking
+from airflow_provider_closeai.provisioning.runner.deleting import send_deletions
+from airflow_provider_closeai.provisioning.runner.listings import Listings
 from airflow_provider_closeai.simulator import Request, Simulator
 
 
@@ -307,3 +309,19 @@ def test_no_error_and_no_log_shows_a_token(
     delete(client_of(sim), alias="a")
     for secret in (sim.key, *tokens, "unknown-secret"):
         assert secret not in told + caplog.text
+
+
+def test_what_a_later_listing_shows_was_deleted_although_nobody_could_look_before(sim: Simulator) -> None:
+    """As in a roster, which lists again after it created."""
+    fill(sim, 2)
+    client = client_of(sim, clock=jumping_clock())
+    sent = send_deletions(client, list(client.iter_sub_accounts("a")), client.clock.utc_now(), 100, None)
+    listings = Listings(client)
+    listings.watch(sent)
+    sim.fault("list", "error_before", times=None)
+    listings.read_back()
+    with pytest.raises(OutcomeUnknown):
+        sent.conclude()
+    sim.clear_faults()
+    listings.read(["a"])
+    assert len(sent.conclude()) == 2

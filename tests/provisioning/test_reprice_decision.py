@@ -12,7 +12,7 @@ from support import examples
 
 from airflow_provider_closeai.client.models import ModelPricing, SecretToken, SubAccount
 from airflow_provider_closeai.provisioning.errors import UnconvertedPricing
-from airflow_provider_closeai.provisioning.reprice import plan_repricing
+from airflow_provider_closeai.provisioning.reprice import Outcome, plan_repricing
 from airflow_provider_closeai.provisioning.requests import RepriceRequest
 
 MODELS = st.dictionaries(st.sampled_from("abc"), st.integers(0, 3), max_size=3)
@@ -77,3 +77,9 @@ def test_no_account_is_renamed_and_no_model_is_lost(there: Any, asked: Any, mode
     assert plan.missing(accounts) == [each.id for each in plan.changing]
     assert plan.missing([]) == [each.id for each in plan.changing]
     assert [each.pricing for each in plan.as_planned(accounts)] == [each.pricing for each in after]
+
+
+def test_of_what_is_open_only_what_is_listed_and_right_was_set() -> None:
+    outcome = Outcome(0.0, doubted={1, 2, 3})
+    outcome.settle_doubt(listed={2, 3}, changing={3})
+    assert outcome.accepted == {2}, "1 may be gone without it, and 3 has other prices"

@@ -61,7 +61,7 @@ class SentDeletions(Sent):
         self._doubt: CloseAIError | None = None  # it is open whether all were executed, or a part
         self._doubted: set[int] = set()  # ids of those whose deletion nobody has answered
         self._is_doubted = False  # the platform's filter alone is no proof
-        self._known_everywhere = client.clock.monotonic() + locking.CONFIRM_WITHIN
+        self._since = client.clock.monotonic()
         self._accepted: list[SubAccount] = []
         self._left: Sequence[SubAccount] = ()
 
@@ -80,19 +80,13 @@ class SentDeletions(Sent):
 
     def _shows(self, items: Sequence[Item]) -> bool:
         self._left = self._listed(items)
-        if not self._left and self._is_doubted:
-            self._left = self._too_young()
+        if not self._left:
+            self._left = self._client.may_be_unlisted(self.accounts, self._since, locking.CONFIRM_WITHIN)
         if not self._left and self._is_doubted:
             self._is_doubted = False
             self._left = self._listed(self._client.iter_listing())
             self._client.doubt_filter(self._left)
         return not self._left
-
-    def _too_young(self) -> list[SubAccount]:
-        """Return those that this base may not know yet, where perhaps another one listed them."""
-        if len(self._client.listed_by) == 1 or self._client.clock.monotonic() >= self._known_everywhere:
-            return []
-        return [each for each in self.accounts if self._client.is_younger(each, locking.CONFIRM_WITHIN)]
 
     def _listed(self, items: Iterable[Item]) -> list[SubAccount]:
         listed = {item.id for item in items}

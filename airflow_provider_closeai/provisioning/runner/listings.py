@@ -40,8 +40,8 @@ class Sent(abc.ABC):
         self.is_shown = self._shows([item for item in items if item.id in ids])
 
     def give_up(self, error: CloseAIError) -> None:
-        """Stop looking: :meth:`conclude` raises the error."""
-        self._error = self.told(error)
+        """Stop looking: :meth:`conclude` raises the error, unless a later listing shows the change."""
+        self._error = error
 
     def conclude(self) -> list[SubAccount]:
         """
@@ -49,8 +49,8 @@ class Sent(abc.ABC):
 
         :raises CloseAIError: no listing shows the change.
         """
-        if self._error is not None:
-            raise self._error
+        if self._error is not None and not self.is_shown:
+            raise self.told(self._error)
         return self._conclude()
 
     @abc.abstractmethod

@@ -68,7 +68,7 @@ def reprice(
     shared = names_to_lock_with(client, names)
     with _pricing(client) as journal:
         lock = None if shared is None else PriceLock(client, shared)
-        planned = SentPrices(client, read, decide, journal, lock, Outcome())
+        planned = SentPrices(client, read, decide, journal, lock, Outcome(client.clock.monotonic()))
         planned.decide()
     log_changes(planned.plan, dry_run=True)
     log.info("%s", closing_line(planned.selected, len(planned.plan.changing), dry_run=True))
@@ -82,8 +82,9 @@ def sent_prices(
     """Send prices. No other task changes any, as long as a listing may not show these yet."""
     shared = names_to_lock_with(client, names)
     with _pricing(client) as journal:
-        lost, outcome = 0, Outcome()
+        lost, outcome = 0, Outcome(client.clock.monotonic())
         while lost < MOST_LOST:
+            gone = len(outcome.gone)
             # A lock of its own for each round: what this run sent in the last one may come late, too.
             lock = None if shared is None else PriceLock(client, shared)
             sent = SentPrices(client, read, decide, journal, lock, outcome)
@@ -94,7 +95,7 @@ def sent_prices(
                     return
                 read_back(client, sent)
             except MustLookAgain:
-                lost += 1
+                lost += len(outcome.gone) == gone  # each key is gone once
                 log.info("Others may have changed these accounts meanwhile: reading them again.")
             finally:
                 sent.release()
@@ -144,14 +145,17 @@ class SentPrices(Sent):
 
     def decide(self) -> None:
         """Read the accounts, and decide what to change."""
-        self.selected = [each for each in self._read_current() if each.id not in self._outcome.left]
+        accounts = self._read_current()
+        self._outcome.seen |= {each.id: each for each in accounts}
+        self.selected = [each for each in accounts if each.id not in self._outcome.left]
         self.plan = self._decide(self.selected)
 
     def send(self) -> None:
         """Send what is different, as far as it can be claimed at a time."""
         try:
             self.decide()
-            self._outcome.settle_doubt({each.id for each in self.plan.changing})
+            listed, changing = ({each.id for each in some} for some in (self.selected, self.plan.changing))
+            self._outcome.settle_doubt(listed, changing)
             failures.require_keys(self.plan.changing)
             if self.plan.changing and self._lock is not None:
                 self._claim(self._lock)
@@ -159,7 +163,7 @@ class SentPrices(Sent):
             log_changes(self.plan, dry_run=False)
             self._send()
         except CloseAIError as error:
-            raise self._outcome.foremost(self.told(error)) from None
+            raise self.told(error) from None
         self.accounts, self.is_shown = self.plan.changing, not self.plan.changing
         if not self._refused_ids.issuperset(each.id for each in self.accounts):  # a no is looked into once
             may_come_late = self._outcome.doubt is not None
@@ -172,8 +176,17 @@ class SentPrices(Sent):
 
     def told(self, error: CloseAIError) -> CloseAIError:
         declined = (each for _, each in self._refused if isinstance(each, Declined))
+        self._outcome.problems += self._refusals()
         # What was declined may be done in part.
-        return told(error, self._outcome.done, self._outcome.doubt or next(declined, None))
+        return self._outcome.foremost(
+            told(error, self._outcome.done, self._outcome.doubt or next(declined, None))
+        )
+
+    def _refusals(self) -> list[CloseAIError]:
+        return [
+            about(f"Alias {batch.alias!r}, ids {format_ids(batch.ids)}", error)
+            for batch, error in self._refused
+        ]
 
     @property
     def _refused_ids(self) -> set[int]:
@@ -221,6 +234,10 @@ class SentPrices(Sent):
             sent = [(last[each.id], each) for last in lasts for each in accounts if each.id in last]
             if any(each.prices != prices_digest(account.pricing) for each, account in sent):
                 return False  # it may not be listed yet
+            unseen = self._outcome.seen.keys() - {account.id for account in accounts}
+            were_seen = [self._outcome.seen[each] for each in unseen]
+            if self._client.may_be_unlisted(were_seen, self._outcome.began, locking.CONFIRM_WITHIN):
+                return False
             to_come = {account.id for each, account in sent if each.may_come}
             return not to_come or to_come.isdisjoint(each.id for each in self._decide(accounts).changing)
 
@@ -257,10 +274,13 @@ class SentPrices(Sent):
             if may_come:
                 self._may_come.update(batch.ids)
         refused = [batch.accounts for batch, error in self._refused if not isinstance(error, Declined)]
-        several = [accounts for accounts in refused if len(accounts) > 1]
-        left = still_listed(self._client, several, locking.CONFIRM_WITHIN)
-        if any(len(there) < len(before) for there, before in zip(left, several, strict=True)):
-            raise MustLookAgain  # for one key that is gone all of its call were refused
+        # For one key that is gone all of its call are refused. One that was alone is looked for once.
+        seconds = locking.CONFIRM_WITHIN if any(len(accounts) > 1 for accounts in refused) else 0.0
+        left = still_listed(self._client, refused, seconds)
+        before, there = ({each.id for batch in some for each in batch} for some in (refused, left))
+        if gone := before - there:
+            self._outcome.gone |= gone
+            raise MustLookAgain
 
     def _forget(self, batch: Batch) -> None:
         """Note that a batch was not executed."""
@@ -285,11 +305,8 @@ class SentPrices(Sent):
             return
         # What was not seen for so long is not on its way; where all was answered it was not waited for.
         self._journal.forget(missing if self._outcome.doubt is not None else missing - self._may_come)
-        refused = [(batch, error) for batch, error in self._refused if not missing.isdisjoint(batch.ids)]
-        unseen = sorted(missing.difference(*(batch.ids for batch, _ in refused)))
-        problems = [
-            about(f"Alias {batch.alias!r}, ids {format_ids(batch.ids)}", error) for batch, error in refused
-        ]
+        self._refused = [(batch, no) for batch, no in self._refused if not missing.isdisjoint(batch.ids)]
+        unseen, problems = sorted(missing - self._refused_ids), self._refusals()
         if unseen and self._outcome.doubt is not None:
             what = f"The listing does not show the new prices for the sub-accounts {format_ids(unseen)}"
             problems.append(about(what, self._outcome.doubt))
