@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -17,7 +18,7 @@ from airflow_provider_closeai.simulator.clock import Clock
 from airflow_provider_closeai.simulator.control import Control
 from airflow_provider_closeai.simulator.faults import Fault, Faults
 from airflow_provider_closeai.simulator.hosts import Host
-from airflow_provider_closeai.simulator.log import Request, RequestLog
+from airflow_provider_closeai.simulator.log import Request
 from airflow_provider_closeai.simulator.server import Backend
 from airflow_provider_closeai.simulator.settings import Settings
 from airflow_provider_closeai.simulator.state import State, units_of
@@ -70,14 +71,11 @@ class Simulator:
         #: A hook, called before each request is worked on, in the request's thread, without any lock.
         self.on_request: Callable[[Request], None] | None = None
         self._faults = Faults()
-        self._log = RequestLog()
         self._links: list[dict[str, Any]] | None = None
         self._statuses = ["ok"] * bases
         api = Api(self._state, self._links_now)
         keep = self._keeper.keep if self._keeper else lambda: None
-        self._backend = Backend(
-            api, self._faults, self._log, Control(self), self.clock.now, keep, self._call_hook
-        )
+        self._backend = Backend(api, self._faults, Control(self), self.clock.now, keep, self._call_hook)
         names = ["discovery", *(f"base-{index}" for index in range(bases))]
         self._discovery, *self._bases = (
             Host(name, self._backend, number, lasting=state is not None)
@@ -130,7 +128,7 @@ class Simulator:
     @property
     def requests(self) -> list[Request]:
         """All requests so far, in the order in which they came; control requests are not among them."""
-        return self._log.all()
+        return list(self._backend.requests)
 
     @property
     def truth(self) -> Truth:
@@ -227,7 +225,7 @@ class Simulator:
 
     def counts(self) -> dict[str, int]:
         """Count the requests by call."""
-        return self._log.counts()
+        return dict(Counter(request.call for request in self.requests))
 
     def fault(
         self,

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import threading
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclass(frozen=True)
+@dataclass
 class Request:
-    """One request.
+    """One request, and what became of it so far.
 
     :param host: ``discovery``, ``base-0`` ...
     :param call: Its name, as docs/simulator.md lists them, or unknown.
@@ -40,34 +37,3 @@ class Request:
     executed: bool = False
     fault: str | None = None
     at: float = field(default_factory=time.monotonic)
-
-
-class RequestLog:
-    """All requests, in the order in which they came."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._requests: list[Request] = []
-
-    def add(self, request: Request) -> int:
-        """Note a request, and give the number under which it is changed."""
-        with self._lock:
-            self._requests.append(request)
-            return len(self._requests) - 1
-
-    def change(self, number: int, **changes: Any) -> None:
-        """Note what became of a request.
-
-        :param changes: Fields of ``Request``.
-        """
-        with self._lock:
-            self._requests[number] = dataclasses.replace(self._requests[number], **changes)
-
-    def all(self) -> list[Request]:
-        """Give all requests so far."""
-        with self._lock:
-            return list(self._requests)
-
-    def counts(self) -> dict[str, int]:
-        """Count the requests by call."""
-        return dict(Counter(request.call for request in self.all()))

@@ -26,7 +26,7 @@ from airflow_provider_closeai.simulator.api import Api, Incoming, call_of, key_o
 from airflow_provider_closeai.simulator.fault_kinds import broken
 from airflow_provider_closeai.simulator.faults import Faults
 from airflow_provider_closeai.simulator.later import Later
-from airflow_provider_closeai.simulator.log import Request, RequestLog
+from airflow_provider_closeai.simulator.log import Request
 
 ADDRESS = "127.0.0.1"
 _ABORT = struct.pack("ii", 1, 0)
@@ -34,15 +34,18 @@ _ABORT = struct.pack("ii", 1, 0)
 
 @dataclasses.dataclass
 class Backend:
-    """What a host works with; ``now`` is the platform's time: that of the ``Date`` header, too."""
+    """What a host works with; ``now`` is the platform's time: that of the ``Date`` header, too.
+
+    ``requests`` are all that came, in that order.
+    """
 
     api: Api
     faults: Faults
-    log: RequestLog
     controls: control.Control
     now: Callable[[], datetime]
     keep: Callable[[], None]
     call_hook: Callable[[Request], None]
+    requests: list[Request] = dataclasses.field(default_factory=list)
     later: Later = dataclasses.field(default_factory=Later)
 
 
@@ -145,22 +148,22 @@ class _Handler(BaseHTTPRequestHandler):
         )
         content_type = self.headers.get("Content-Type", "")
         incoming = Incoming(request, pairs, body, content_type, key_of(authorization))
-        number = backend.log.add(request)
+        backend.requests.append(request)
         try:
             backend.call_hook(request)
             fault = backend.faults.take(request.call, request.host, reused)
-            exchange = _Exchange(self, incoming, number)
+            exchange = _Exchange(self, incoming)
             if fault:
-                backend.log.change(number, fault=fault.kind)
+                request.fault = fault.kind
                 fault.how.meet(exchange)
             else:
                 exchange.send(exchange.work())
         except OSError:
-            backend.log.change(number, status=None)
+            request.status = None
             self.cut()
         except Exception:  # show it, and answer as a broken server does
             traceback.print_exc()
-            backend.log.change(number, status=500)
+            request.status = 500
             self.send(broken(500))
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _serve
@@ -244,20 +247,20 @@ def _json(body: bytes) -> Any:
 class _Exchange:
     """One request on its way through the platform, and what is noted of it."""
 
-    def __init__(self, handler: _Handler, incoming: Incoming, number: int) -> None:
-        self._handler, self._incoming, self._number = handler, incoming, number
+    def __init__(self, handler: _Handler, incoming: Incoming) -> None:
+        self._handler, self._incoming = handler, incoming
         self._backend = handler.server.backend
         self.cut, self.wait = handler.cut, handler.wait
 
     def work(self, at_most: int | None = None) -> Answer:
         incoming = dataclasses.replace(self._incoming, at_most=at_most)
         answer = self._backend.api.answer(incoming)
-        self._backend.log.change(self._number, executed=answer.executed)
+        self._incoming.request.executed = answer.executed
         self._backend.keep()
         return answer
 
     def send(self, answer: Answer, pause: float | None = None) -> None:
-        self._backend.log.change(self._number, status=answer.status)
+        self._incoming.request.status = answer.status
         self._handler.send(answer, pause)
 
     def later(self, seconds: float) -> None:
