@@ -95,10 +95,14 @@ class Simulator:
         return self
 
     def stop(self) -> None:
-        """Close all hosts and cut all connections."""
+        """Close all hosts and cut all connections; work that was to come later is never done."""
         with ThreadPoolExecutor(len(self._hosts)) as pool:
             list(pool.map(lambda host: host.stop(reserve=False), self._hosts))
-        self._backend.later.stop()
+        timers = list(self._backend.timers)
+        for timer in timers:
+            timer.cancel()
+        for timer in timers:
+            timer.join()
         if self._keeper:
             self._keeper.stop()
 

@@ -25,7 +25,6 @@ from airflow_provider_closeai.simulator.answers import Answer, Refusal
 from airflow_provider_closeai.simulator.api import Api, Incoming, call_of, key_of
 from airflow_provider_closeai.simulator.fault_kinds import broken
 from airflow_provider_closeai.simulator.faults import Faults
-from airflow_provider_closeai.simulator.later import Later
 from airflow_provider_closeai.simulator.log import Request
 
 ADDRESS = "127.0.0.1"
@@ -36,7 +35,7 @@ _ABORT = struct.pack("ii", 1, 0)
 class Backend:
     """What a host works with; ``now`` is the platform's time: that of the ``Date`` header, too.
 
-    ``requests`` are all that came, in that order.
+    ``requests`` are all that came, in that order; ``timers`` hold the work that comes after its request.
     """
 
     api: Api
@@ -46,7 +45,14 @@ class Backend:
     keep: Callable[[], None]
     call_hook: Callable[[Request], None]
     requests: list[Request] = dataclasses.field(default_factory=list)
-    later: Later = dataclasses.field(default_factory=Later)
+    timers: list[threading.Timer] = dataclasses.field(default_factory=list)
+
+    def later(self, seconds: float, work: Callable[[], object]) -> None:
+        """Do some work so many real seconds later."""
+        timer = threading.Timer(seconds, work)
+        timer.daemon = True
+        timer.start()
+        self.timers.append(timer)
 
 
 class Server(ThreadingHTTPServer):
@@ -264,4 +270,4 @@ class _Exchange:
         self._handler.send(answer, pause)
 
     def later(self, seconds: float) -> None:
-        self._backend.later.plan(seconds, self.work)
+        self._backend.later(seconds, self.work)

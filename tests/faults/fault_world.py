@@ -321,4 +321,4 @@ class World(contextlib.ExitStack):
             return answer(incoming)
 
         self.enter_context(mock.patch.object(api, "answer", answered))
-        self.enter_context(mock.patch.object(self.sim._backend.later, "plan", self.clock.later))
+        self.enter_context(mock.patch.object(self.sim._backend, "later", self.clock.later))

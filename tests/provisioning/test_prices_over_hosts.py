@@ -243,7 +243,7 @@ def test_an_attempt_that_is_executed_late_takes_back_nothing(host: Host, impatie
         merge(CloseAIClient(config, clock=host("a")), names, "theirs")
         assert sim.count("update") == 2
         merge(CloseAIClient(config, clock=host("a" if lock == "host" else "b")), names, "mine")
-        for timer in sim._backend.later._timers:
+        for timer in sim._backend.timers:
             timer.join()
         assert models_of(sim) == {"gpt-4", "theirs", "mine"}
 
