@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 from airflow_provider_closeai.simulator.clock import local
 from airflow_provider_closeai.simulator.options import whole
@@ -24,82 +22,16 @@ _LEASE = 10.0
 """Real seconds for which a written clock holds. A killed simulator goes on after them: no cost ever falls."""
 
 
-class StateFile:
-    """One file that only one simulator uses at a time; readable by its owner only."""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(os.path.realpath(os.path.expanduser(path)))
-        self._locked: int | None = None
-
-    def lock(self) -> None:
-        """Keep other simulators away from the file; nothing to do when it is done already."""
-        if self._locked is not None:
-            return
-        if self.path.is_dir():
-            raise IsADirectoryError(f"the state file {self.path} is a directory")
-        if not self.path.parent.is_dir():
-            raise FileNotFoundError(f"the folder of the state file {self.path} does not exist")
-        locked = os.open(self.path.with_name(f".{self.path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(locked)
-            raise ValueError(
-                f"the state file {self.path} is used by another simulator: end that one, or name another file"
-            ) from None
-        self._locked = locked
-
-    def unlock(self) -> None:
-        """Let others use the file."""
-        if self._locked is not None:
-            os.close(self._locked)
-            self._locked = None
-
-    def read(self) -> dict[str, Any] | None:
-        """Lock the file and give what is in it; None where there is no file yet."""
-        self.lock()
-        with self.checked():
-            try:
-                found = json.loads(self.path.read_bytes().decode(), parse_float=Decimal)
-            except FileNotFoundError:
-                return None
-            if not isinstance(found, dict) or found.get("format") != _FORMAT:
-                raise ValueError("it is not a state file of this version")
-            return found
-
-    @contextlib.contextmanager
-    def checked(self) -> Iterator[None]:
-        """Take whatever goes wrong inside for damage of the file, and say so."""
-        try:
-            yield
-        except OSError:
-            self.unlock()
-            raise
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-            self.unlock()
-            why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise ValueError(
-                f"the state file {self.path} is damaged: {why}. It was left as it is: "
-                "mend it, or move it away to begin anew"
-            ) from None
-
-    def write(self, text: str) -> None:
-        """Replace the file, wholly or not at all."""
-        new = self.path.with_name(f".{self.path.name}.new")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-        with open(os.open(new, flags, 0o600), "wb") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(text.encode("utf-8", "backslashreplace"))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, self.path)
-
-
 class Keeper:
-    """Keeps a state in its file: after each change, and every few seconds while the clock runs."""
+    """Keeps a state in one file: after each change, and every few seconds while the clock runs.
+
+    Only one simulator uses the file at a time, and only its owner can read it.
+    """
 
     def __init__(self, path: str | os.PathLike[str], state: State, ports: Callable[[], list[int]]) -> None:
-        self._file, self._state, self._ports = StateFile(path), state, ports
+        self._path = Path(os.path.realpath(os.path.expanduser(path)))
+        self._state, self._ports = state, ports
+        self._locked: int | None = None
         self._lock = threading.Lock()
         self._written: tuple[int, list[int]] | None = None
         self._until = state.clock.now()
@@ -109,20 +41,33 @@ class Keeper:
 
     def restore(self) -> list[int] | None:
         """Take over what is in the file, and give the ports of then; None where there is no file yet."""
-        kept = self._file.read()
-        if kept is None:
-            return None
-        with self._file.checked():
+        self._lock_file()
+        try:
+            kept = json.loads(self._path.read_bytes().decode(), parse_float=Decimal)
+            if not isinstance(kept, dict) or kept.get("format") != _FORMAT:
+                raise ValueError("it is not a state file of this version")  # noqa: TRY301  # as all damage
             self._state.restore(kept)
             ports = [whole(1, 65535)(port) for port in taken(kept, "ports", list)]
             moment = local(datetime.fromisoformat(taken(kept, "clock", str)))
             if moment > self._state.clock.now():
                 self._state.clock.set(moment)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            self._unlock_file()
+            raise
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+            self._unlock_file()
+            why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise ValueError(
+                f"the state file {self._path} is damaged: {why}. It was left as it is: "
+                "mend it, or move it away to begin anew"
+            ) from None
         return ports
 
     def start(self) -> None:
         """Write the file, and go on doing so."""
-        self._file.lock()
+        self._lock_file()
         with self._lock:
             self._write()
         self._ended.clear()
@@ -136,7 +81,7 @@ class Keeper:
             self._thread.join()
             self._thread = None
             self._write_or_say(lease=0)
-        self._file.unlock()
+        self._unlock_file()
 
     def keep(self) -> None:
         """Write the file if it does not say what is so now; not before the start."""
@@ -148,6 +93,30 @@ class Keeper:
             if written != self._written or renew_at < self._state.clock.now():
                 self._write_or_say()
 
+    def _lock_file(self) -> None:
+        """Keep other simulators away from the file; nothing to do when it is done already."""
+        if self._locked is not None:
+            return
+        if self._path.is_dir():
+            raise IsADirectoryError(f"the state file {self._path} is a directory")
+        if not self._path.parent.is_dir():
+            raise FileNotFoundError(f"the folder of the state file {self._path} does not exist")
+        locked = os.open(self._path.with_name(f".{self._path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(locked)
+            raise ValueError(
+                f"the state file {self._path} is used by another simulator: end that one, or name another "
+                "file"
+            ) from None
+        self._locked = locked
+
+    def _unlock_file(self) -> None:
+        if self._locked is not None:
+            os.close(self._locked)
+            self._locked = None
+
     def _run(self) -> None:
         while not self._ended.wait(_LEASE / 10):
             self.keep()
@@ -158,7 +127,7 @@ class Keeper:
             self._failed = False
         except OSError as error:
             if not self._failed:
-                print(f"cannot write the state file {self._file.path}: {error.strerror}", file=sys.stderr)
+                print(f"cannot write the state file {self._path}: {error.strerror}", file=sys.stderr)
             self._failed = True
 
     def _write(self, lease: float = _LEASE) -> None:
@@ -166,5 +135,17 @@ class Keeper:
             written = (self._state.changes, self._ports())
             until = self._state.clock.now() + timedelta(seconds=lease * self._state.clock.speed)
             kept = {"format": _FORMAT, "clock": stamp(until), "ports": written[1], **self._state.dump()}
-        self._file.write(dumps(kept))
+        _replace(self._path, dumps(kept))
         self._written, self._until = written, until
+
+
+def _replace(path: Path, text: str) -> None:
+    """Replace a file, wholly or not at all."""
+    new = path.with_name(f".{path.name}.new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    with open(os.open(new, flags, 0o600), "wb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(text.encode("utf-8", "backslashreplace"))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)
