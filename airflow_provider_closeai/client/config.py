@@ -12,7 +12,7 @@ import json
 import math
 import os.path
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,9 +26,6 @@ DEFAULT_ORIGIN = "https://api.shadowai.xyz"  # the platform's page: the dedicate
 
 #: Extra key -> label in the connection form.
 EXTRA_LABELS: dict[str, str] = {name: field["label"] for name, field in CONNECTION_FIELDS.items()}
-_CHOICES: dict[str, list[str]] = {
-    name: field["schema"]["enum"] for name, field in CONNECTION_FIELDS.items() if "enum" in field["schema"]
-}
 # Libraries disagree on where a host ends that holds a backslash, and allowed_hosts would be passed by.
 _HOST = re.compile(r"[\w.-]+|[0-9a-fA-F:.]+")
 _DEFAULT_PORTS = {"https": 443, "http": 80}
@@ -131,31 +128,7 @@ def config_from(
 
             near = difflib.get_close_matches(name, EXTRA_LABELS, n=1, cutoff=0)
             raise ConfigError(f"Connection extra {name!r} is unknown; did you mean {near[0]!r}?")
-    settings: dict[str, Any] = {}
-    for name in ("discovery_ttl", "health_ttl", "connect_timeout", "read_timeout", "deadline", "max_late"):
-        if name in given:
-            settings[name] = _seconds(name, given[name])
-    for name, allowed in (
-        ("max_attempts", "a whole number >= 1"),
-        ("page_size", "a whole number >= 1, or -1"),
-    ):
-        if name in given:
-            settings[name] = _whole(name, given[name], allowed)
-    if "api_bases" in given:
-        bases = [_origin(value, _label("api_bases")) for value in _texts("api_bases", given["api_bases"])]
-        settings["api_bases"] = tuple(dict.fromkeys(bases))
-    if "allowed_hosts" in given:
-        settings["allowed_hosts"] = tuple(_texts("allowed_hosts", given["allowed_hosts"]))
-    for name, choices in _CHOICES.items():
-        if name in given:
-            if given[name] not in choices:
-                *others, last = (repr(choice) for choice in choices)
-                raise _bad(name, f"must be {', '.join(others)} or {last}")
-            settings[name] = given[name]
-    if "verify" in given:
-        settings["verify"] = _verify(given["verify"])
-    if "proxies" in given:
-        settings["proxies"] = _proxies(given["proxies"])
+    settings = {name: _CHECKS[name](name, value) for name, value in given.items()}
     return ClientConfig(key=key, origin=_connection_origin(host, schema, port), **settings)
 
 
@@ -266,7 +239,8 @@ def _seconds(name: str, value: object) -> float:
     return min(seconds, LONGEST_SECONDS)  # longer waits overflow in sockets, and in threads
 
 
-def _whole(name: str, value: object, allowed: str) -> int:
+def _whole(name: str, value: object) -> int:
+    allowed = "a whole number >= 1" + (", or -1" if name == "page_size" else "")
     number = _number(name, value, allowed)
     everything = name == "page_size" and number == -1
     if not everything and not (number >= 1 and number.is_integer()):
@@ -274,36 +248,48 @@ def _whole(name: str, value: object, allowed: str) -> int:
     return int(number)
 
 
-def _texts(name: str, value: object) -> list[str]:
+def _choice(name: str, value: object) -> object:
+    choices = CONNECTION_FIELDS[name]["schema"]["enum"]
+    if value not in choices:
+        *others, last = map(repr, choices)
+        raise _bad(name, f"must be {', '.join(others)} or {last}")
+    return value
+
+
+def _texts(name: str, value: object) -> tuple[str, ...]:
     """Take a list, or text as the form gives it: a JSON list, or separated by commas or lines."""
     if isinstance(value, str):
         value = _json(name, value) if value.lstrip().startswith("[") else value.replace(",", "\n").split("\n")
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
         raise _bad(name, "must be a list of texts")
-    texts = [item.strip() for item in value if item.strip()]
+    texts = tuple(item.strip() for item in value if item.strip())
     if not texts:
         raise _bad(name, "is an empty list: leave it out instead")
     return texts
 
 
-def _verify(value: object) -> bool | str:
+def _bases(name: str, value: object) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_origin(each, _label(name)) for each in _texts(name, value)))
+
+
+def _verify(name: str, value: object) -> bool | str:
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
         return {"true": True, "false": False}.get(value.strip().lower(), os.path.expanduser(value.strip()))
-    raise _bad("verify", "must be true, false or the path of a CA bundle")
+    raise _bad(name, "must be true, false or the path of a CA bundle")
 
 
-def _proxies(value: object) -> dict[str, str]:
+def _proxies(name: str, value: object) -> dict[str, str]:
     if isinstance(value, str):
-        value = _json("proxies", value)
+        value = _json(name, value)
     if not isinstance(value, dict) or not all(
         isinstance(scheme, str) and isinstance(url, str) for scheme, url in value.items()
     ):
-        raise _bad("proxies", 'must be an object such as {"https": "http://proxy.example:3128"}')
+        raise _bad(name, 'must be an object such as {"https": "http://proxy.example:3128"}')
     for scheme in value:
         if not re.fullmatch(r"http|https|all|no_proxy|(http|https|all)://.+", scheme):
-            raise _bad("proxies", f"has the key {scheme!r}, which is not one of http, https, all, no_proxy")
+            raise _bad(name, f"has the key {scheme!r}, which is not one of http, https, all, no_proxy")
     return value
 
 
@@ -312,3 +298,15 @@ def _json(name: str, text: str) -> object:
         return json.loads(text)
     except (ValueError, RecursionError):
         raise _bad(name, "is not valid JSON") from None
+
+
+_SECONDS = ("discovery_ttl", "health_ttl", "connect_timeout", "read_timeout", "deadline", "max_late")
+_CHECKS: dict[str, Callable[[str, object], Any]] = {
+    "api_bases": _bases,
+    "allowed_hosts": _texts,
+    "verify": _verify,
+    "proxies": _proxies,
+    **dict.fromkeys(("cache", "lock"), _choice),
+    **dict.fromkeys(("max_attempts", "page_size"), _whole),
+    **dict.fromkeys(_SECONDS, _seconds),
+}
