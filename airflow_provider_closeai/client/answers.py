@@ -87,7 +87,11 @@ def judge(
     """
     body = content.removeprefix(codecs.BOM_UTF8)
     if 200 <= status < 300:
-        return _judge_success(base, status, body, decode, keys)
+        outcome, detail, value = _judge_success(status, body, decode, keys)
+        is_foreign = outcome is Outcome.UNKNOWN
+        return Attempt(
+            base=base, outcome=outcome, detail=detail, status=status, value=value, is_foreign=is_foreign
+        )
     message = platform_message(body, keys)
     detail = f"status {status}{f': {message}' if message else ''}"
     is_foreign = False
@@ -114,10 +118,11 @@ def judge(
 
 
 def _judge_success(
-    base: str, status: int, body: bytes, decode: Callable[[bytes], Any], keys: Iterable[str]
-) -> Attempt:
+    status: int, body: bytes, decode: Callable[[bytes], Any], keys: Iterable[str]
+) -> tuple[Outcome, str, Any]:
+    """Return what a 2xx proves, what happened, and its value."""
     try:
-        value = decode(body)
+        return Outcome.EXECUTED, "served", decode(body)
     except _UNREADABLE as error:
         answer = _json_object(body)
         message = platform_message(body, keys)
@@ -125,21 +130,10 @@ def _judge_success(
             said = answer.get("error")  # that it says no is known: its words may stand anywhere then
             of_error = said.get("msg") if isinstance(said, dict) else said
             message = message or _first_text((of_error, answer.get("msg")), keys)
-            return Attempt(
-                base=base,
-                outcome=Outcome.DECLINED,
-                detail=f"status {status}, but it says no: {message or 'without a message'}",
-                status=status,
-            )
+            no = f"status {status}, but it says no: {message or 'without a message'}"
+            return Outcome.DECLINED, no, None
         kind = "a web page" if _is_page(body) else f"not what the API answers ({message or error})"
-        return Attempt(
-            base=base,
-            outcome=Outcome.UNKNOWN,
-            detail=f"status {status}, but {kind}",
-            status=status,
-            is_foreign=True,
-        )
-    return Attempt(base=base, outcome=Outcome.EXECUTED, detail="served", status=status, value=value)
+        return Outcome.UNKNOWN, f"status {status}, but {kind}", None
 
 
 def platform_message(body: bytes, keys: Iterable[str] = ()) -> str | None:
