@@ -83,12 +83,12 @@ class CutBefore(Kind, name="cut_before"):
         exchange.cut()
 
 
-class CutAfter(Kind, name="cut_after"):
+class CutAfter(CutBefore, name="cut_after"):
     """The work is done, the connection is cut."""
 
     def meet(self, exchange: Exchange) -> None:
         exchange.work()
-        exchange.cut()
+        super().meet(exchange)
 
 
 class CutReused(CutBefore, name="cut_reused"):
@@ -118,15 +118,12 @@ class ErrorBefore(Kind, name="error_before"):
         exchange.send(broken(self.status))
 
 
-@dataclass
-class ErrorAfter(Kind, name="error_after"):
+class ErrorAfter(ErrorBefore, name="error_after"):
     """The work is done, the answer is a 5xx."""
-
-    status: int = option(whole(500, 599), 500)
 
     def meet(self, exchange: Exchange) -> None:
         exchange.work()
-        exchange.send(broken(self.status))
+        super().meet(exchange)
 
 
 @dataclass
