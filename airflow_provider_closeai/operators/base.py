@@ -54,11 +54,6 @@ else:
     _WAIT_AS_ASKED = _WaitAsAsked()
 
 
-def docs_url(page: str) -> str:
-    """Return the address of a page of the documentation."""
-    return DOCS_URL.format(page=page)
-
-
 @contextlib.contextmanager
 def translate_errors() -> Iterator[None]:
     """
@@ -77,7 +72,7 @@ def translate_errors() -> Iterator[None]:
         for sentence in sentences:
             for line in textwrap.wrap(sentence, _LINE, break_on_hyphens=False):
                 log.error("%s", line)  # noqa: TRY400  # a traceback would bury the message
-        log.error("Documentation: docs/troubleshooting.md, %s", docs_url("troubleshooting.md"))  # noqa: TRY400
+        log.error("Documentation: docs/troubleshooting.md, %s", DOCS_URL.format(page="troubleshooting.md"))  # noqa: TRY400
         if not isinstance(error, ValueError):
             error.args = (_first(sentences),)
         raise (AirflowFailException(str(error)) if error.permanent else error) from None
@@ -102,7 +97,7 @@ class DocsLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
         """Return the page's address."""
-        return docs_url(self.page)
+        return DOCS_URL.format(page=self.page)
 
 
 @attrs.define

@@ -72,7 +72,7 @@ def test_pages_that_the_code_names_exist() -> None:
             assert (ROOT / file).exists(), f"{path.relative_to(ROOT)} names {page}"
             headings = re.findall(r"^#+ (.*)$", (ROOT / file).read_text(), re.MULTILINE)
             assert not fragment or fragment in map(anchor, headings), f"{path.relative_to(ROOT)} names {page}"
-        for page in re.findall(r"(?:DocsLink|docs_url)\(\"([^\"]+)\"\)", path.read_text()):
+        for page in re.findall(r"(?:DocsLink\(|DOCS_URL\.format\(page=)\"([^\"]+)\"\)", path.read_text()):
             assert (DOCS / page).exists(), f"{path.relative_to(ROOT)} links to {page}"
     assert count > 50
 
