@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections import Counter
@@ -9,7 +10,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from decimal import Decimal
-from types import TracebackType
 from typing import Any
 
 from airflow_provider_closeai.simulator.accounts import Account, Truth
@@ -24,8 +24,6 @@ from airflow_provider_closeai.simulator.settings import Settings
 from airflow_provider_closeai.simulator.state import State, units_of
 from airflow_provider_closeai.simulator.statefile import Keeper
 
-_PRIORITIES = (10, 5, 1)
-_DESCRIPTIONS = ("主API", "紧急备用API,随时替换,请勿过渡依赖")
 _PRICING = [{"model": "gpt-3.5-turbo", "pricing_factor": 1}]
 
 
@@ -109,9 +107,7 @@ class Simulator:
     def __enter__(self) -> Simulator:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     @property
@@ -324,13 +320,10 @@ class Simulator:
     def _links_now(self) -> list[dict[str, Any]]:
         if self._links is not None:
             return self._links
-        last = len(_PRIORITIES) - 1
+        descriptions = itertools.chain(("主API",), itertools.repeat("紧急备用API,随时替换,请勿过渡依赖"))
+        priorities = itertools.chain((10, 5), itertools.count(1, -1))
+        rows = zip(self._bases, descriptions, priorities, self._statuses, strict=False)
         return [
-            {
-                "api": host.url,
-                "desc": _DESCRIPTIONS[min(index, 1)],
-                "priority": _PRIORITIES[index] if index <= last else 1 - (index - last),
-                "status": self._statuses[index],
-            }
-            for index, host in enumerate(self._bases)
+            {"api": host.url, "desc": description, "priority": priority, "status": status}
+            for host, description, priority, status in rows
         ]

@@ -14,7 +14,6 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import datetime
-from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
@@ -193,7 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
         """
         if self.server.swallowing:
             return self.swallow()
-        phrase = HTTPStatus(answer.status).phrase if answer.status in set(HTTPStatus) else "Status"
+        phrase, _ = self.responses.get(answer.status, ("Status", ""))
         lines = [
             f"HTTP/1.1 {answer.status} {phrase}",
             f"Date: {self.date_time_string(self.server.backend.now().timestamp())}",
