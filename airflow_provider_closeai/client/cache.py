@@ -213,7 +213,7 @@ class Cache:
             known = self._verified(shared.read())
         except Exception as problem:
             with lock(self.name, 2.0, self._clock):
-                self._leave_alone(self._read_here(), problem)
+                self._leave_alone(problem)
             return None
         return known and self._dated(known, _MAX_SKEW)
 
@@ -221,14 +221,15 @@ class Cache:
         known = msgspec.structs.replace(here, verdicts=verdicts, leave_alone_until=0.0)
         try:
             shared.write(self._signed(known))
-        except Exception as problem:  # which may have taken long: others may have written meanwhile
-            self._leave_alone(self._read_here(), problem)
+        except Exception as problem:
+            self._leave_alone(problem)
 
-    def _leave_alone(self, here: PoolState, problem: Exception) -> None:
+    def _leave_alone(self, problem: Exception) -> None:
         warn_once(
             f"The deployment's cache of bases (a Variable) does not work ({reason(problem)}): it is left "
             f"alone for {LEAVE_ALONE / 60:.0f} minutes, and this host's processes share what they learn."
         )
+        here = self._read_here()  # that it failed may have taken long: others may have written meanwhile
         self._write_here(msgspec.structs.replace(here, leave_alone_until=self._clock.now() + LEAVE_ALONE))
 
     def _signed(self, known: PoolState) -> str:
