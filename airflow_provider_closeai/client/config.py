@@ -24,8 +24,6 @@ from airflow_provider_closeai.get_provider_info import CONNECTION_FIELDS
 
 DEFAULT_ORIGIN = "https://api.shadowai.xyz"  # the platform's page: the dedicated discovery domain
 
-#: Extra key -> label in the connection form.
-EXTRA_LABELS: dict[str, str] = {name: field["label"] for name, field in CONNECTION_FIELDS.items()}
 # Libraries disagree on where a host ends that holds a backslash, and allowed_hosts would be passed by.
 _HOST = re.compile(r"[\w.-]+|[0-9a-fA-F:.]+")
 _DEFAULT_PORTS = {"https": 443, "http": 80}
@@ -123,10 +121,10 @@ def config_from(
         )
     given = {name: value for name, value in _settings(extra).items() if value is not None and value != ""}
     for name in given:
-        if name not in EXTRA_LABELS:
+        if name not in CONNECTION_FIELDS:
             import difflib  # not before: it is only for errors
 
-            near = difflib.get_close_matches(name, EXTRA_LABELS, n=1, cutoff=0)
+            near = difflib.get_close_matches(name, CONNECTION_FIELDS, n=1, cutoff=0)
             raise ConfigError(f"Connection extra {name!r} is unknown; did you mean {near[0]!r}?")
     settings = {name: _CHECKS[name](name, value) for name, value in given.items()}
     return ClientConfig(key=key, origin=_connection_origin(host, schema, port), **settings)
@@ -217,7 +215,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _label(name: str) -> str:
-    return f"{EXTRA_LABELS[name]} ({name})"
+    return f"{CONNECTION_FIELDS[name]['label']} ({name})"
 
 
 def _bad(name: str, problem: str) -> ConfigError:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from airflow_cell import AIRFLOW, ON_3, airflow_command, python
 
-from airflow_provider_closeai.client.config import EXTRA_LABELS, ClientConfig
+from airflow_provider_closeai.client.config import ClientConfig
 from airflow_provider_closeai.get_provider_info import CONNECTION_FIELDS, get_provider_info
 
 DECLARATIVE = AIRFLOW >= (3, 2)
@@ -179,7 +179,7 @@ def test_airflow_2_renders_and_checks_the_form() -> None:
         form = made()
         assert [field.name for field in form] == list(CONNECTION_FIELDS)
         for field in form:
-            assert str(field.label.text) == EXTRA_LABELS[field.name]
+            assert str(field.label.text) == CONNECTION_FIELDS[field.name]["label"]
             assert field.description == CONNECTION_FIELDS[field.name]["description"]
             assert f'name="{field.name}"' in field()
         assert 'type="password"' in form.proxies()

@@ -6,14 +6,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_closeai.client.config import (
-    DEFAULT_ORIGIN,
-    EXTRA_LABELS,
-    ClientConfig,
-    clean_origin,
-    config_from,
-)
+from airflow_provider_closeai.client.config import DEFAULT_ORIGIN, ClientConfig, clean_origin, config_from
 from airflow_provider_closeai.client.errors import CloseAIError, ConfigError
+from airflow_provider_closeai.get_provider_info import CONNECTION_FIELDS
 
 KEY = "sk-0123456789abcdef"
 
@@ -29,7 +24,7 @@ def setting(name: str, value: Any) -> Any:
 def test_defaults_are_those_of_the_documentation() -> None:
     made = config()
     assert made.origin == DEFAULT_ORIGIN == "https://api.shadowai.xyz"
-    assert {name: getattr(made, name) for name in EXTRA_LABELS} == {
+    assert {name: getattr(made, name) for name in CONNECTION_FIELDS} == {
         "api_bases": (),
         "allowed_hosts": (),
         "cache": "file",
@@ -119,13 +114,13 @@ BAD = [(name, value) for name, values in BAD_VALUES.items() for value in values]
 def test_bad_values_are_named_by_the_forms_label(name: str, value: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         setting(name, value)
-    assert EXTRA_LABELS[name] in str(caught.value)
+    assert CONNECTION_FIELDS[name]["label"] in str(caught.value)
     assert name in str(caught.value)
     assert caught.value.permanent
     assert isinstance(caught.value, CloseAIError)
 
 
-@pytest.mark.parametrize("name", EXTRA_LABELS)
+@pytest.mark.parametrize("name", CONNECTION_FIELDS)
 @pytest.mark.parametrize("value", [None, ""])
 def test_a_field_that_was_left_empty_is_not_given(name: str, value: Any) -> None:
     assert setting(name, value) == getattr(config(), name)
