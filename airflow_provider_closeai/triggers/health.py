@@ -44,14 +44,8 @@ class HealthTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class and its arguments."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "closeai_conn_id": self.closeai_conn_id,
-                "require": self.require,
-                "poke_interval": self.poke_interval,
-            },
-        )
+        arguments = {name: getattr(self, name) for name in ("closeai_conn_id", "require", "poke_interval")}
+        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Check until it is decided."""
