@@ -109,11 +109,9 @@ class StoredSink(abc.ABC):
         refusal: SecretRefused | None = None
         for name, group in groups.items():
             old = stored[name][0] if name in stored else None
-            if isinstance(old, SecretRefused):  # the others are kept all the same
-                refusal = refusal or old
-                continue
-            if hidden := self._hidden(group, old):
-                refusal = refusal or hidden
+            refused = old if isinstance(old, SecretRefused) else self._hidden(group, old)
+            if refused is not None:  # the others are kept all the same
+                refusal = refusal or refused
                 continue
             value = self._connection(group[0], old) if self.as_connection else self._keys_of(group, counts)
             if value != old:
