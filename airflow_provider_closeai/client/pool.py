@@ -100,10 +100,8 @@ class BasePool:
                         return base
                     continue
                 name = hashlib.sha256(base.encode()).hexdigest()[:8]
-                with contextlib.ExitStack() as mine:
-                    if mine.enter_context(self._cache.try_lock(f"risk-{name}")):
-                        risk.push(mine.pop_all())
-                        return base
+                if risk.enter_context(self._cache.try_lock(f"risk-{name}")):
+                    return base
             if not untried or self._monotonic() >= end:
                 break
             self._sleep(_POLL_EVERY)  # others are finding out about each of them
