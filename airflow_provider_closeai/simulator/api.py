@@ -208,9 +208,9 @@ class Api:
             return done(models.listed(self._state, self._user(incoming)))
 
     def _chat(self, incoming: Incoming) -> Answer:
-        chat = models.read_chat(self._fields(incoming, models.CHAT_FIELDS, ("model", "messages")))
+        fields = self._fields(incoming, models.CHAT_FIELDS, ("model", "messages"))
         with self._state.lock:
-            return done(models.complete(self._state, self._user(incoming), chat))
+            return done(models.complete(self._state, self._user(incoming), fields))
 
     def _user(self, incoming: Incoming) -> Account | None:
         """Return the sub-account whose key it is; None is the main account itself."""

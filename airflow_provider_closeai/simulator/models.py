@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -19,52 +18,29 @@ CHAT_FIELDS = ("model", "messages", "max_tokens", "max_completion_tokens", "n", 
 """Fields of a chat completion; those that tune it are taken and change nothing."""
 
 
-@dataclass(frozen=True)
-class Chat:
-    """A chat completion that is asked for; ``most`` cuts the answer, in tokens."""
-
-    model: str
-    texts: list[str]
-    most: int | None
-
-
-def read_chat(fields: dict[str, Any]) -> Chat:
-    """Read what is asked for."""
-    if fields.get("stream"):
-        raise invalid("stream must be false: answers come in one piece here")
-    if fields.get("n", 1) != 1:
-        raise invalid("n must be 1")
-    messages = fields["messages"]
-    if not isinstance(messages, list) or not messages:
-        raise invalid("messages must be a list of at least one message")
-    texts = [_text(message, f"messages[{index}]") for index, message in enumerate(messages)]
-    most = fields.get("max_completion_tokens", fields.get("max_tokens"))
-    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
-        raise invalid("max_tokens must be a whole number of at least 1")
-    return Chat(read_text(fields["model"], "model"), texts, most)
-
-
-def complete(state: State, account: Account | None, chat: Chat) -> dict[str, Any]:
+def complete(state: State, account: Account | None, fields: dict[str, Any]) -> dict[str, Any]:
     """Answer, and let the account pay for it.
 
     :param account: Whose key was used; None is the main account.
+    :param fields: What is asked for.
     """
-    factor = _factor(state, account, chat.model)
-    answer = chat.texts[-1]
-    if chat.most is not None:
-        answer = answer.encode()[: 4 * chat.most].decode(errors="ignore")
-    asked, answered = sum(map(_tokens, chat.texts)), _tokens(answer)
+    model, texts, most = _read(fields)
+    factor = _factor(state, account, model)
+    answer = texts[-1]
+    if most is not None:
+        answer = answer.encode()[: 4 * most].decode(errors="ignore")
+    asked, answered = sum(map(_tokens, texts)), _tokens(answer)
     cost = math.ceil(factor * (asked + answered) * to_units(state.settings.token_price))
     if account is None:
         state.settings.main_usage += Decimal(cost).scaleb(-8)
     else:
         state.spend(account, cost)
-    is_cut = answer != chat.texts[-1]
+    is_cut = answer != texts[-1]
     return {
         "id": f"chatcmpl-{state.changes}",
         "object": "chat.completion",
         "created": int(state.clock.now().timestamp()),
-        "model": chat.model,
+        "model": model,
         "choices": [
             {
                 "index": 0,
@@ -90,6 +66,22 @@ def listed(state: State, account: Account | None) -> dict[str, Any]:
     names = sorted({name for each in accounts for name in _prices(state, each)})
     data = [{"id": name, "object": "model", "created": 0, "owned_by": "simulator"} for name in names]
     return {"object": "list", "data": data}
+
+
+def _read(fields: dict[str, Any]) -> tuple[str, list[str], int | None]:
+    """Read a model, texts, and how many tokens the answer may have."""
+    if fields.get("stream"):
+        raise invalid("stream must be false: answers come in one piece here")
+    if fields.get("n", 1) != 1:
+        raise invalid("n must be 1")
+    messages = fields["messages"]
+    if not isinstance(messages, list) or not messages:
+        raise invalid("messages must be a list of at least one message")
+    texts = [_text(message, f"messages[{index}]") for index, message in enumerate(messages)]
+    most = fields.get("max_completion_tokens", fields.get("max_tokens"))
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+        raise invalid("max_tokens must be a whole number of at least 1")
+    return read_text(fields["model"], "model"), texts, most
 
 
 def _factor(state: State, account: Account | None, model: str) -> Decimal:
