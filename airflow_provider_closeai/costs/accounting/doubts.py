@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
 
 from airflow_provider_closeai.costs.accounting.money import format_amount, total
 from airflow_provider_closeai.costs.accounting.months import format_ids, format_local
@@ -52,7 +51,7 @@ def doubts(report: Report, *, of_start: bool = True) -> list[str]:
                 f"In doubt at the turn to {name}: {format_ids(numbers)}: {_WHY[kind]}. {_least(lines)}"
                 f"{_settles(report, kind, is_start=is_start)}"
             )
-    return found + _suggestions(report)
+    return [*found, *_suggestions(report)]
 
 
 def _least(lines: Sequence[AccountCosts]) -> str:
@@ -73,32 +72,21 @@ def _settles(report: Report, kind: str, *, is_start: bool) -> str:
     return f" A snapshot after {closes} settles it; where the counter stands still until then, its next use."
 
 
-def _suggestions(report: Report) -> list[str]:
+def _suggestions(report: Report) -> Iterator[str]:
     """Name the time at which other counters started again, where that is not the assumed turn."""
-    month = report.month
+    month, zone = report.month, report.month.zone
     histories = [line.history for line in report.accounts if line.history]
-    starts = Counter(one.started for one in histories if one.started)
-    ends = Counter(one.fell for one in histories if one.fell)
-    found = []
-    for turn, name, fell in ((month.start, month.name, starts), (month.end, month.step(1).name, ends)):
+    starts, ends = [one.started for one in histories], [one.fell for one in histories]
+    for turn, name, spans in ((month.start, month.name, starts), (month.end, month.step(1).name, ends)):
+        fell = [span for span in spans if span]
         closes = Turn(turn).closes  # later it was a first use, which says nothing of a zone
-        elsewhere = {
-            span: number
-            for span, number in fell.items()
-            if not span[0] <= turn <= span[1] and span[0] < closes
-        }
+        elsewhere = [span for span in fell if not span[0] <= turn <= span[1] and span[0] < closes]
         if elsewhere:
-            found.append(_suggestion(report, name, elsewhere, sum(fell.values())))
-    return found
-
-
-def _suggestion(
-    report: Report, name: str, elsewhere: dict[tuple[datetime, datetime], int], known: int
-) -> str:
-    zone = report.month.zone
-    first, last = (format_local(at, zone) for at in max(elsewhere, key=lambda span: elsewhere[span]))
-    return (
-        f"At the turn to {name} {sum(elsewhere.values())} of {known} counters started again at another time "
-        f"than midnight in {zone}, most of them between {first} and {last}. If the platform's month turns "
-        f"elsewhere, begin a ledger with that zone as time_zone: this one's months are those of {zone}."
-    )
+            [(most, _)] = Counter(elsewhere).most_common(1)
+            first, last = (format_local(at, zone) for at in most)
+            yield (
+                f"At the turn to {name} {len(elsewhere)} of {len(fell)} counters started again at another "
+                f"time than midnight in {zone}, most of them between {first} and {last}. If the platform's "
+                "month turns elsewhere, begin a ledger with that zone as time_zone: this one's months are "
+                f"those of {zone}."
+            )
