@@ -18,13 +18,14 @@ from airflow_provider_closeai.costs.accounting import closing, listing
 from airflow_provider_closeai.costs.accounting.aggregate import aggregate
 from airflow_provider_closeai.costs.accounting.alerts import needs_previous_month, reached_alerts
 from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE
-from airflow_provider_closeai.costs.accounting.earlier import Earlier
+from airflow_provider_closeai.costs.accounting.earlier import Earlier, earlier_of
 from airflow_provider_closeai.costs.accounting.late_runs import excuse_empty, require_in_time
 from airflow_provider_closeai.costs.accounting.money import is_bookable, total
 from airflow_provider_closeai.costs.accounting.months import Month, month_of, parse_month
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
-from airflow_provider_closeai.costs.accounting.report import build_report
+from airflow_provider_closeai.costs.accounting.report import build_report, report_as_closed
 from airflow_provider_closeai.costs.accounting.report_model import Movement, Report
+from airflow_provider_closeai.costs.errors import CurrencyConflict, DamagedFile, NoObservation
 from airflow_provider_closeai.costs.render.files import FOCUS_FORMATS, write_files
 from airflow_provider_closeai.costs.render.focus import Dataset
 from airflow_provider_closeai.costs.render.summary import digest, headline
@@ -149,9 +150,7 @@ def report(
         log.warning("%s", warning)
     if request.close and _close(asked, computed, run, clock()):
         computed = _compute(asked, month, clock)
-    earlier = booked.read_earlier(
-        ledger, month, asked.currency, lambda it: _compute(asked, it, clock), asked.owners
-    )
+    earlier = _earlier(asked, month, clock)
     computed.warnings += earlier.warnings
     reached = reached_alerts(computed, request.thresholds, _previous(request, month, clock))
     about_accounts = [alert.text for alert in reached if alert.sub_account_id is not None]
@@ -225,6 +224,26 @@ def record_deleted(
     file = request.ledger.write(DELETED, month.name, at, key, rows)
     log.info("%s: the last records of %d sub-accounts.", file.name, file.rows)
     return file
+
+
+def _earlier(request: CloseRequest, month: Month, clock: Clock) -> Earlier:
+    """Return the months that a report is compared with. Of a closed one only its figures are read."""
+    ledger, currency = request.ledger, request.currency
+
+    def read(one: Month) -> Report | None:
+        try:
+            closed = booked.read_closing(ledger, one.name, currency)
+            if closed is None:
+                return _compute(request, one, clock)
+            lines, _ = booked.read_adjustments(ledger, one.name, currency)
+            return report_as_closed(one, closed, lines, request.owners, currency)
+        except (CurrencyConflict, DamagedFile, NoObservation) as error:
+            log.warning("%s is in no comparison: %s", one.name, error)
+            return None
+
+    files = (ledger.files(SNAPSHOTS, name) for name in ledger.months(SNAPSHOTS))
+    began = next((found[0].at for found in files if found), None)
+    return earlier_of(month, {*ledger.months(SNAPSHOTS), *ledger.months(CLOSED)}, read, began)
 
 
 def _previous(request: ReportRequest, month: Month, clock: Clock) -> Report | None:

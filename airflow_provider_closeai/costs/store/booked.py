@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -13,13 +13,12 @@ import msgspec
 
 from airflow_provider_closeai.costs.accounting.alerts import Alert
 from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE, NOTE, Adjustment, ClosedCost, Closing
-from airflow_provider_closeai.costs.accounting.earlier import Earlier, earlier_of
 from airflow_provider_closeai.costs.accounting.money import format_amount, is_bookable
 from airflow_provider_closeai.costs.accounting.months import Month, month_of
 from airflow_provider_closeai.costs.accounting.owners import Rule
 from airflow_provider_closeai.costs.accounting.report import report_as_closed
 from airflow_provider_closeai.costs.accounting.report_model import Movement, Report
-from airflow_provider_closeai.costs.errors import CurrencyConflict, DamagedFile, NoObservation
+from airflow_provider_closeai.costs.errors import CurrencyConflict, DamagedFile
 from airflow_provider_closeai.costs.store.kinds import ADJUSTMENTS, ALERTS, CLOSED, SNAPSHOTS
 from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile, run_key
 from airflow_provider_closeai.costs.texts import shown
@@ -195,37 +194,6 @@ def read_late_adjustments(
             if movement.recorded_at in late and (movement.amount or not account.shares)
         ]
     return sorted(found, key=lambda line: (line.start, line.recorded_at, line.sub_account_id)), warnings
-
-
-def read_earlier(
-    ledger: Ledger,
-    month: Month,
-    currency: str,
-    compute: Callable[[Month], Report],
-    owners: Sequence[Rule] = (),
-) -> Earlier:
-    """
-    Read the months that a report is compared with.
-
-    Of a closed month only its figures are read; one that was left open is computed again.
-
-    :param owners: who pays for an account that was not there when its month was closed.
-    """
-
-    def read(one: Month) -> Report | None:
-        try:
-            closing = read_closing(ledger, one.name, currency)
-            if closing is None:
-                return compute(one)
-            lines, _ = read_adjustments(ledger, one.name, currency)
-            return report_as_closed(one, closing, lines, owners, currency)
-        except (CurrencyConflict, DamagedFile, NoObservation) as error:
-            log.warning("%s is in no comparison: %s", one.name, error)
-            return None
-
-    files = (ledger.files(SNAPSHOTS, name) for name in ledger.months(SNAPSHOTS))
-    began = next((found[0].at for found in files if found), None)
-    return earlier_of(month, {*ledger.months(SNAPSHOTS), *ledger.months(CLOSED)}, read, began)
 
 
 def append_adjustments(
