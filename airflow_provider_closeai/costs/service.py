@@ -16,7 +16,7 @@ from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import Item, SubAccount
 from airflow_provider_closeai.costs.accounting import closing, listing
 from airflow_provider_closeai.costs.accounting.aggregate import aggregate
-from airflow_provider_closeai.costs.accounting.alerts import needs_previous_month, reached_alerts
+from airflow_provider_closeai.costs.accounting.alerts import SPIKE, reached_alerts
 from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE
 from airflow_provider_closeai.costs.accounting.earlier import Earlier, earlier_of
 from airflow_provider_closeai.costs.accounting.late_runs import excuse_empty, require_in_time
@@ -248,7 +248,7 @@ def _earlier(request: CloseRequest, month: Month, clock: Clock) -> Earlier:
 
 def _previous(request: ReportRequest, month: Month, clock: Clock) -> Report | None:
     """Compute the month before, where an alert compares with it."""
-    if not needs_previous_month(request.thresholds):
+    if not any(threshold.kind == SPIKE for threshold in request.thresholds):
         return None
     try:
         return _compute(request.month, month.step(-1), clock)

@@ -160,11 +160,6 @@ def _threshold(value: object) -> Threshold:
     )
 
 
-def needs_previous_month(thresholds: Iterable[Threshold]) -> bool:
-    """Return whether any threshold compares with the month before."""
-    return any(threshold.kind == SPIKE for threshold in thresholds)
-
-
 def reached_alerts(
     report: Report, thresholds: Iterable[Threshold], previous: Report | None = None
 ) -> list[Alert]:
