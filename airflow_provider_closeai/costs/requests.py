@@ -6,9 +6,7 @@ import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
-from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
@@ -224,16 +222,6 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True):
             output=open_path("output", output),
             month=CloseRequest.parse(open_path=open_path, even_if_uncertain=even_if_uncertain, **month),
         )
-
-    def url_of(self, page: str | None) -> str | None:
-        """
-        Return the address of a page, where a public one is known.
-
-        :param page: its path in the output folder; ``None``: there is no page.
-        """
-        if self.public_url is None or page is None:
-            return None
-        return f"{self.public_url}/{quote(PurePosixPath(page).name)}"
 
 
 class NoteRequest(msgspec.Struct, frozen=True, kw_only=True):

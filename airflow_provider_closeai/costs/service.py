@@ -10,7 +10,9 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import PurePosixPath
 from typing import IO, Any, Protocol
+from urllib.parse import quote
 
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.models import Item, SubAccount
@@ -156,7 +158,9 @@ def report(
     about_accounts = [alert.text for alert in reached if alert.sub_account_id is not None]
     files = _write(computed, earlier, request, about_accounts)
     new = booked.unreported(ledger, month.name, reached, run=run.key)
-    url = request.url_of(files.get("html"))
+    page, url = files.get("html"), None
+    if request.public_url is not None and page is not None:
+        url = f"{request.public_url}/{quote(PurePosixPath(page).name)}"
     result = ReportResult(
         report=computed,
         files=files,
