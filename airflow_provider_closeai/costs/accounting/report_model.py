@@ -75,15 +75,6 @@ class Amounts(msgspec.Struct, kw_only=True):
         """The least that the month cost."""
         return total([self.month_to_date], less=[self.doubtful])
 
-    def add(self, other: Amounts) -> None:
-        """Add another's amounts to these."""
-        self.month_to_date += other.month_to_date
-        self.opening += other.opening
-        self.increases += other.increases
-        self.falls += other.falls
-        self.adjustments += other.adjustments
-        self.doubtful += other.doubtful
-
 
 class AccountCosts(Amounts, kw_only=True):
     """
@@ -303,7 +294,8 @@ def together(owner: Owner, lines: Iterable[OwnerCosts | AccountCosts], budget: D
     days: dict[date, Decimal] = {}
     with decimal.localcontext(EXACT):
         for line in lines:
-            sums.add(line)
+            for name in Amounts.__struct_fields__:
+                setattr(sums, name, getattr(sums, name) + getattr(line, name))
             sums.ids |= line.ids
             sums.uncertain_ids |= line.uncertain_ids
             sums.forecast = total_known((sums.forecast, line.forecast))
