@@ -150,18 +150,13 @@ def _tags(owner: Owner) -> str:
 
 
 def write_metadata(file: IO[bytes], dataset: Dataset) -> None:
-    """Write the metadata of a month's rows as JSON."""
-    file.write(json.dumps(metadata(dataset), indent=1).encode() + b"\n")
-
-
-def metadata(dataset: Dataset) -> dict[str, Any]:
-    """Return the metadata of a month's rows, in the collections of FOCUS 1.3."""
+    """Write the metadata of a month's rows as JSON, in the collections of FOCUS 1.3."""
     report = dataset.report
     columns = [_definition(column) for column in columns_of(dataset)]
     schema = uuid.uuid5(_NAMESPACE, json.dumps(columns))
     instance = uuid.uuid5(_NAMESPACE, dataset.account)
     updated = utc_text(report.generated_at)
-    return {
+    metadata = {
         "DataGenerator": {"DataGenerator": _GENERATOR, "DataGeneratorVersion": __version__},
         "DatasetInstance": {
             "DatasetInstanceId": str(instance),
@@ -189,6 +184,7 @@ def metadata(dataset: Dataset) -> dict[str, Any]:
             "ColumnDefinition": columns,
         },
     }
+    file.write(json.dumps(metadata, indent=1).encode() + b"\n")
 
 
 def _definition(column: Column) -> dict[str, Any]:
