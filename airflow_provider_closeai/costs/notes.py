@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from airflow_provider_closeai.costs.accounting import closing
+from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.accounting.booked import MAIN_ACCOUNT, NOTE, Adjustment
 from airflow_provider_closeai.costs.accounting.money import total
 from airflow_provider_closeai.costs.accounting.months import parse_month
@@ -43,7 +43,14 @@ def record_note(request: NoteRequest, *, clock: Clock = utc_now) -> LedgerFile |
     )
     booked.require_ledger_currency(ledger, currency)
     lines, _ = booked.read_adjustments(ledger, month, currency)
-    if closing.is_booked(note, lines):
+    about = (NOTE, request.sub_account_id, request.reason)
+    same = next((each for each in lines if (each.source, each.sub_account_id, each.reason) == about), None)
+    if same is not None:
+        if same.amount != note.amount:
+            raise InvalidParameter(
+                f"reason: {note.reason!r} is booked already for this account and month, with {same.amount}. "
+                "Give this line a reason of its own."
+            )
         log.info("The note %r of %s is booked already.", note.reason, month)
         return None
     if month not in ledger.months(SNAPSHOTS):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
-from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE, NOTE, Adjustment, ClosedCost
+from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE, Adjustment, ClosedCost
 from airflow_provider_closeai.costs.accounting.doubts import doubts
 from airflow_provider_closeai.costs.accounting.money import ZERO, format_amount, total
 from airflow_provider_closeai.costs.accounting.report_model import Report, certainty_of
@@ -102,21 +100,3 @@ def differences(report: Report, now: datetime) -> list[Adjustment]:
                 )
             )
     return found
-
-
-def is_booked(note: Adjustment, appended: Sequence[Adjustment]) -> bool:
-    """
-    Return whether a note was booked already: its reason names it.
-
-    :raises InvalidParameter: with another amount.
-    """
-    for line in appended:
-        if (line.source, line.sub_account_id, line.reason) != (NOTE, note.sub_account_id, note.reason):
-            continue
-        if line.amount != note.amount:
-            raise InvalidParameter(
-                f"reason: {note.reason!r} is booked already for this account and month, with {line.amount}. "
-                "Give this line a reason of its own."
-            )
-        return True
-    return False
