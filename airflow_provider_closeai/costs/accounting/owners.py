@@ -12,16 +12,9 @@ from typing import Any
 import msgspec
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.accounting.money import parse_amount
+from airflow_provider_closeai.costs.accounting.money import format_amount, parse_amount, total
 from airflow_provider_closeai.costs.accounting.months import format_ids
-from airflow_provider_closeai.costs.accounting.shares import (
-    Owner,
-    Share,
-    owner_of,
-    parse_shares,
-    payers_of,
-    split_entry,
-)
+from airflow_provider_closeai.costs.accounting.shares import Owner, Share, owner_of, payers_of
 from airflow_provider_closeai.costs.errors import CurrencyConflict
 from airflow_provider_closeai.costs.inputs import cell_text, short_repr
 from airflow_provider_closeai.costs.texts import shown
@@ -187,7 +180,7 @@ def _rule(entry: Mapping[Any, Any], place: str) -> Rule:
     if entry.get("split") is not None:
         if cell["team"] or cell["cost_center"] or cell["percent"]:
             raise InvalidParameter(f"{place}: give either team, or split.")
-        shares = parse_shares(split_entry(entry["split"], place), place)
+        shares = _shares(_split_entries(entry["split"], place), place)
         owner = owner_of(shares)
     else:
         owner = Owner(_text(entry, "team", place), cell["cost_center"].strip())
@@ -212,9 +205,45 @@ def _joined(rules: Sequence[Rule]) -> list[Rule]:
         if len(rule.shares) != 1:
             found.append(rule)
         elif lines := joined.pop((rule.id, rule.alias), None):
-            shares = parse_shares([(share.owner, share.percent) for share in lines], rule.place)
+            shares = _shares([(share.owner, share.percent) for share in lines], rule.place)
             found.append(Rule(owner_of(shares), rule.place, rule.id, rule.alias, shares))
     return found
+
+
+def _split_entries(source: object, place: str) -> list[tuple[Owner, Any]]:
+    """Read the ``split`` of a rule: ``{"Search": 60, "Ads": "40%"}``, or a list of mappings."""
+    known = {"team", "cost_center", "percent"}
+    if isinstance(source, Mapping):
+        source = [{"team": team, "percent": percent} for team, percent in source.items()]
+    found = []
+    for entry in source if isinstance(source, Sequence) and not isinstance(source, str) else [source]:
+        if not isinstance(entry, Mapping) or not {"team", "percent"} <= entry.keys() <= known:
+            raise InvalidParameter(
+                f"{place}: split: give a mapping such as {{'Search': 60, 'Ads': 40}}, or a list of mappings "
+                "with team, cost_center and percent."
+            )
+        names = (cell_text(f"{place}: split", entry.get(key)).strip() for key in ("team", "cost_center"))
+        found.append((Owner(*names), entry["percent"]))
+    return found
+
+
+def _shares(entries: Sequence[tuple[Owner, Any]], place: str) -> tuple[Share, ...]:
+    """Read who pays how many per cent of one account: together 100, each a number or text such as ``60%``."""
+    shares = []
+    for owner, value in entries:
+        if not owner.team:
+            raise InvalidParameter(f"{place}: split: a team is missing or empty.")
+        text = value.strip().removesuffix("%").strip() if isinstance(value, str) else value
+        percent = parse_amount(f"{place} ({owner.team!r}): percent", text)
+        if percent <= 0:
+            raise InvalidParameter(f"{place} ({owner.team!r}): a share is above 0 %, not {percent}.")
+        shares.append(Share(owner, percent))
+    if len({share.owner for share in shares}) < len(shares):
+        raise InvalidParameter(f"{place}: a team and cost centre has two shares.")
+    whole = total(share.percent for share in shares)
+    if whole != 100:
+        raise InvalidParameter(f"{place}: the shares are {format_amount(whole)} % together, not 100.")
+    return tuple(shares)
 
 
 def _text(entry: Mapping[Any, Any], key: str, place: str) -> str:

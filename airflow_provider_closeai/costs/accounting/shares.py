@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import decimal
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
 
 import msgspec
 
-from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.accounting.money import EXACT, ZERO, format_amount, parse_amount, total
-from airflow_provider_closeai.costs.inputs import cell_text
+from airflow_provider_closeai.costs.accounting.money import EXACT, ZERO, format_amount
 
 _PLACES = 8
 
@@ -33,31 +30,6 @@ class Share(msgspec.Struct, frozen=True):
 
     owner: Owner
     percent: Decimal
-
-
-def parse_shares(entries: Sequence[tuple[Owner, Any]], place: str) -> tuple[Share, ...]:
-    """
-    Read the shares of one account.
-
-    :param entries: who pays, and how many per cent: a number or text such as ``60%``.
-    :param place: where they stand, for the error.
-    :raises InvalidParameter: a share is not above 0, a team has two or no name, or they are not 100 %.
-    """
-    shares = []
-    for owner, value in entries:
-        if not owner.team:
-            raise InvalidParameter(f"{place}: split: a team is missing or empty.")
-        text = value.strip().removesuffix("%").strip() if isinstance(value, str) else value
-        percent = parse_amount(f"{place} ({owner.team!r}): percent", text)
-        if percent <= 0:
-            raise InvalidParameter(f"{place} ({owner.team!r}): a share is above 0 %, not {percent}.")
-        shares.append(Share(owner, percent))
-    if len({share.owner for share in shares}) < len(shares):
-        raise InvalidParameter(f"{place}: a team and cost centre has two shares.")
-    whole = total(share.percent for share in shares)
-    if whole != 100:
-        raise InvalidParameter(f"{place}: the shares are {format_amount(whole)} % together, not 100.")
-    return tuple(shares)
 
 
 def owner_of(shares: Sequence[Share]) -> Owner:
@@ -121,34 +93,3 @@ def shares_from(text: str | None) -> tuple[Share, ...]:
     """Read what :func:`shares_text` wrote."""
     rows = json.loads(text) if text else []
     return tuple(Share(Owner(team, cost_center), Decimal(percent)) for team, cost_center, percent in rows)
-
-
-def split_entry(source: object, place: str) -> list[tuple[Owner, Any]]:
-    """
-    Read the ``split`` of a rule.
-
-    :param source: ``{"Search": 60, "Ads": "40%"}``, or a list of mappings with ``team``, ``cost_center`` and
-        ``percent``.
-    :param place: where it stands, for the error.
-    :raises InvalidParameter: neither.
-    """
-    if isinstance(source, Mapping):
-        return [(Owner(_name(team, place)), percent) for team, percent in source.items()]
-    found = []
-    for entry in source if isinstance(source, Sequence) and not isinstance(source, str) else [source]:
-        if not isinstance(entry, Mapping) or not {"team", "percent"} <= entry.keys() <= {
-            "team",
-            "cost_center",
-            "percent",
-        }:
-            raise InvalidParameter(
-                f"{place}: split: give a mapping such as {{'Search': 60, 'Ads': 40}}, or a list of mappings "
-                "with team, cost_center and percent."
-            )
-        owner = Owner(_name(entry["team"], place), _name(entry.get("cost_center"), place))
-        found.append((owner, entry["percent"]))
-    return found
-
-
-def _name(value: object, place: str) -> str:
-    return cell_text(f"{place}: split", value).strip()
