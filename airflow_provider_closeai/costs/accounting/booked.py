@@ -37,21 +37,6 @@ class Adjustment(msgspec.Struct, frozen=True):
     certainty: str | None = ""
 
 
-def aliases_of(lines: Iterable[Adjustment]) -> dict[int, str]:
-    """
-    Return the aliases of the accounts of some lines: the first one that is not empty.
-
-    By it the rules say who pays all lines of an account that the month's closing does not have: a later line
-    moves no earlier one to somebody else.
-
-    :param lines: of one month, oldest first.
-    """
-    found: dict[int, str] = {}
-    for line in lines:
-        found[line.sub_account_id] = found.get(line.sub_account_id) or line.alias
-    return found
-
-
 class ClosedCost(msgspec.Struct, frozen=True):
     """
     An account's cost in a closed month, as its counter said, and who pays it.

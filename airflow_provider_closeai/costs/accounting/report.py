@@ -11,13 +11,7 @@ from decimal import Decimal
 from types import MappingProxyType
 
 from airflow_provider_closeai import cost_defaults as defaults
-from airflow_provider_closeai.costs.accounting.booked import (
-    DIFFERENCE,
-    MAIN_ACCOUNT,
-    Adjustment,
-    Closing,
-    aliases_of,
-)
+from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE, MAIN_ACCOUNT, Adjustment, Closing
 from airflow_provider_closeai.costs.accounting.doubts import doubts
 from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
 from airflow_provider_closeai.costs.accounting.money import ESTIMATE, EXACT, ZERO
@@ -136,10 +130,13 @@ def _accounts(
 ) -> tuple[list[AccountCosts], list[int]]:
     """Return the accounts, and those that the rules now give to somebody else than when it was closed."""
     appended: defaultdict[int, list[Adjustment]] = defaultdict(list)
+    aliases: dict[int, str] = {}
     for item in adjustments:
         appended[item.sub_account_id].append(item)
+        # The first one that is not empty: a later line moves no earlier one to somebody else.
+        aliases[item.sub_account_id] = aliases.get(item.sub_account_id) or item.alias
     closed = closing.accounts if closing else {}
-    aliases = aliases_of(adjustments) | {number: one.alias for number, one in closed.items()}
+    aliases |= {number: one.alias for number, one in closed.items()}
     booked = aliases if closing else {}  # who pays a closed month, goes by what was booked
     count_days = _day_counter(history)
     accounts = [
