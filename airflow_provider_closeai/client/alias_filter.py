@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+
+import msgspec
+
+from airflow_provider_closeai.client.cache import Cache
 
 _PLAIN = re.compile(r"[A-Za-z0-9 _.:/@-]")
 _MAX_LENGTH = 255  # of an alias in an address
+_MOST_SHAPES = 50
 #: Stands among the shapes that were found once the filter was seen to miss an account that is listed.
 MISSED = ("missed",)
 
@@ -43,3 +48,56 @@ def is_trusted(alias: str, found: Iterable[Iterable[str]]) -> bool:
     """Whether the filter is believed where it finds no account; ``found``: shapes that it has found."""
     shape, shapes = shape_of(alias), list(found)
     return MISSED not in shapes and (not shape or any(shape <= set(other) for other in shapes))
+
+
+class AliasFilter:
+    """
+    What is known of the platform's filter: by this client, and by all that share its cache.
+
+    :param cache: asked once, and again where it may know more.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._shapes: set[tuple[str, ...]] = set()
+        self._has_read_shapes = False
+        self._found: set[tuple[str, int]] = set()
+        self._unproven: set[str] = set()  # only a listing of all has shown them
+
+    def may_ask(self, alias: str) -> bool:
+        """Whether it may be asked: it was never seen to miss an account."""
+        is_askable = is_sendable(alias) and alias not in self._unproven
+        return is_askable and (self.is_trusted(alias) or MISSED not in self._shapes)
+
+    def is_trusted(self, alias: str) -> bool:
+        """Whether it is believed where it finds no account."""
+        is_known = self._has_read_shapes and is_trusted(alias, self._shapes)
+        if not is_known and MISSED not in self._shapes:
+            self._shapes |= set(self._cache.read().found_shapes)
+            self._has_read_shapes = True
+        return is_trusted(alias, self._shapes)
+
+    def has_found(self, alias: str, account_id: int) -> bool:
+        """Whether it has found an account."""
+        return (alias, account_id) in self._found
+
+    def note_found(self, alias: str, ids: Collection[int]) -> None:
+        """Note the accounts that it has found."""
+        self._found |= {(alias, each) for each in ids}
+        if ids and not self.is_trusted(alias) and len(self._shapes) < _MOST_SHAPES:
+            self._note(tuple(sorted(shape_of(alias))))
+
+    def note_missed(self) -> None:
+        """Note that it misses an account that is listed: it is used no more."""
+        self._note(MISSED)
+
+    def doubt(self, aliases: Iterable[str]) -> None:
+        """Do not use it for these aliases any more."""
+        self._unproven |= set(aliases)
+
+    def _note(self, shape: tuple[str, ...]) -> None:
+        if shape not in self._shapes:
+            self._shapes.add(shape)
+            self._cache.change(
+                lambda old: msgspec.structs.replace(old, found_shapes=(*old.found_shapes, shape))
+            )

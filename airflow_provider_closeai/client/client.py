@@ -10,9 +10,8 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 
-import msgspec
-
-from airflow_provider_closeai.client import alias_filter, errors, failures, retry
+from airflow_provider_closeai.client import errors, failures, retry
+from airflow_provider_closeai.client.alias_filter import AliasFilter
 from airflow_provider_closeai.client.answers import Outcome
 from airflow_provider_closeai.client.cache import Cache
 from airflow_provider_closeai.client.calls import BILLING, CREATE, DELETE, LIST, LIST_AT_ONCE, UPDATE, Caller
@@ -37,7 +36,6 @@ from airflow_provider_closeai.local_state.stores import Store
 
 log = logging.getLogger(__name__)
 
-_MOST_SHAPES = 50
 _PAGE = 5000  # accounts whose page is an answer of usual length, however long their prices
 _TICK = 2.0  # seconds by which the platform's Date may be behind its other times
 _FEW = 20  # aliases that are asked for one by one, where nobody knows how many accounts there are
@@ -61,10 +59,6 @@ class CloseAIClient:
         self.config = config
         self.clock = clock
         transport = Transport(config)
-        self._found_shapes: set[tuple[str, ...]] = set()
-        self._has_read_shapes = False
-        self._found: set[tuple[str, int]] = set()  # aliases and ids that the filter has found
-        self._unproven_aliases: set[str] = set()  # only a listing of all has shown them
         self._total: int | None = None  # of the last listing of all
         #: The platform's time in its last answer to a listing (``Date``), in seconds since the epoch.
         self.platform_time: float | None = None
@@ -73,6 +67,7 @@ class CloseAIClient:
         #: Called before each page of a listing: all pages may take longer than a claim lasts.
         self.before_page: list[Callable[[], None]] = []
         self.cache = Cache(config, store, clock)
+        self._filter = AliasFilter(self.cache)
         self.pool = BasePool(config, transport, self.cache, clock)
         self._caller = Caller(config, transport, self.pool, clock)
 
@@ -143,16 +138,16 @@ class CloseAIClient:
 
     def _find(self, alias: str) -> list[Item] | None:
         """Return what the platform's filter finds; ``None`` where it cannot be trusted to find all."""
-        if not self._may_filter(alias):
+        if not self._filter.may_ask(alias):
             return None
         try:
             items = list(self._filtered(alias))
         except errors.CloseAIError:
-            if self._is_trusted(alias):
+            if self._filter.is_trusted(alias):
                 raise
             return None  # the filter cannot take such an alias
         is_found = any(item.alias == alias for item in items)
-        return items if is_found or self._is_trusted(alias) else None
+        return items if is_found or self._filter.is_trusted(alias) else None
 
     def _is_few(self, aliases: Collection[str]) -> bool:
         """Whether to ask the filter for each takes no more calls than a listing of all."""
@@ -217,10 +212,9 @@ class CloseAIClient:
         answer: SubAccountPage = executed.value
         if alias is None:
             self._total = answer.total
-        elif found := {(alias, each.id) for each in answer.items or () if each.alias == alias and each.id}:
-            self._found |= found
-            if not self._is_trusted(alias) and len(self._found_shapes) < _MOST_SHAPES:
-                self._note_shape(tuple(sorted(alias_filter.shape_of(alias))))
+        else:
+            found = {each.id for each in answer.items or () if each.alias == alias and each.id}
+            self._filter.note_found(alias, found)
         return answer
 
     def check_filter(self, alias: str, accounts: Iterable[SubAccount], settle: float) -> None:
@@ -232,7 +226,7 @@ class CloseAIClient:
         """
         ages = {each.id: self._age_of(each) for each in accounts}
         known = {number for number, age in ages.items() if age is None or age >= settle - _TICK}
-        found = self._find(alias) if known and self._may_filter(alias) else None
+        found = self._find(alias) if known and self._filter.may_ask(alias) else None
         if found is None:
             return
         missed = known - {item.id for item in found}
@@ -242,7 +236,7 @@ class CloseAIClient:
                 "used no more: all accounts are listed instead.",
                 alias,
             )
-            self._note_shape(alias_filter.MISSED)
+            self._filter.note_missed()
 
     def prove_filter(self, accounts: Iterable[SubAccount]) -> None:
         """
@@ -251,23 +245,23 @@ class CloseAIClient:
         """
         by_alias: dict[str, set[int]] = {}
         for account in accounts:
-            if account.alias and (account.alias, account.id) not in self._found:
+            if account.alias and not self._filter.has_found(account.alias, account.id):
                 by_alias.setdefault(account.alias, set()).add(account.id)
         if not self._is_few(by_alias):
-            self._unproven_aliases |= by_alias.keys()
+            self._filter.doubt(by_alias)
             return
-        for alias in filter(self._may_filter, by_alias):
+        for alias in filter(self._filter.may_ask, by_alias):
             found = self._find(alias)
             if found is None or not by_alias[alias] <= {item.id for item in found}:
-                self._unproven_aliases.add(alias)  # deleted meanwhile, listed late, or missed
+                self._filter.doubt([alias])  # deleted meanwhile, listed late, or missed
 
     def doubt_filter(self, accounts: Iterable[SubAccount]) -> None:
         """Of the aliases of accounts that the platform's filter hides, list all from now on."""
-        self._unproven_aliases |= {account.alias for account in accounts if account.alias}
+        self._filter.doubt(account.alias for account in accounts if account.alias)
 
     def believes_absent(self, alias: str) -> bool:
         """Whether that an alias has no accounts may be the platform's filter's word alone."""
-        return self._may_filter(alias) and self._is_trusted(alias)
+        return self._filter.may_ask(alias) and self._filter.is_trusted(alias)
 
     def may_be_unlisted(
         self, accounts: Iterable[SubAccount], since: float, settle: float
@@ -288,26 +282,6 @@ class CloseAIClient:
         if account.created is None or self.platform_time is None:
             return None
         return self.platform_time - account.created.timestamp()
-
-    def _may_filter(self, alias: str) -> bool:
-        """Whether the platform's filter may be asked: it was never seen to miss an account."""
-        is_askable = alias_filter.is_sendable(alias) and alias not in self._unproven_aliases
-        return is_askable and (self._is_trusted(alias) or alias_filter.MISSED not in self._found_shapes)
-
-    def _is_trusted(self, alias: str) -> bool:
-        """Whether the filter is believed; asks the shared cache once, and again where it may know more."""
-        is_known = self._has_read_shapes and alias_filter.is_trusted(alias, self._found_shapes)
-        if not is_known and alias_filter.MISSED not in self._found_shapes:
-            self._found_shapes |= set(self.cache.read().found_shapes)
-            self._has_read_shapes = True
-        return alias_filter.is_trusted(alias, self._found_shapes)
-
-    def _note_shape(self, shape: tuple[str, ...]) -> None:
-        if shape not in self._found_shapes:
-            self._found_shapes.add(shape)
-            self.cache.change(
-                lambda old: msgspec.structs.replace(old, found_shapes=(*old.found_shapes, shape))
-            )
 
     def create(
         self,
