@@ -95,13 +95,14 @@ def test_what_was_refused_is_told_where_something_else_ends_the_task(
     assert "frozen" in caplog.text + str(caught.value)
 
 
-@pytest.mark.parametrize("created_at", [datetime.now(UTC).isoformat(), None], ids=["young", "of unknown age"])
+@pytest.mark.parametrize("is_young", [True, False], ids=["young", "of unknown age"])
 @pytest.mark.parametrize("goes_with", ["closeai_lock", "closeai_prices"])
 def test_a_base_that_does_not_list_an_account_yet_is_no_proof_that_it_is_gone(
-    created_at: str | None, goes_with: str
+    is_young: bool, goes_with: str
 ) -> None:
     """The base that listed it goes down before the alias is claimed, or before the call; the other lags."""
     clock, names = jumping_clock(), Names()
+    created_at = datetime.now(UTC).isoformat() if is_young else None
     items, begun = [item(1), item(2, created_at=created_at)], clock.monotonic()
 
     def second(asked: Asked) -> tuple[int, Any]:
