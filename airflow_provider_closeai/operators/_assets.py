@@ -103,8 +103,9 @@ def connection_asset(closeai_conn_id: str, what: str, title: str) -> Asset:
     :param what: one of :mod:`airflow_provider_closeai.asset_names`.
     :param title: begins its name, for a person.
     """
-    uri = CONNECTION_URI.format(closeai_conn_id=quote(closeai_conn_id, safe=""), what=what)
-    return _asset(f"{title} of {closeai_conn_id}", uri)
+    plain = closeai_conn_id.strip()
+    uri = CONNECTION_URI.format(closeai_conn_id=quote(plain, safe=""), what=what)
+    return _asset(f"{title} of {plain}", uri)
 
 
 def set_alias(operator: BaseOperator, alias: str, kwargs: dict[str, Any]) -> None:

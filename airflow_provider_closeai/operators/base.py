@@ -21,6 +21,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 from airflow_provider_closeai import DOCS_URL
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_closeai.hooks.closeai import CloseAIHook
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _CONN_ID = "closeai_conn_id"
-_BOUNDS = ("ledger", "max_create", "max_delete", "rotate_from")
 _LONGEST_WAIT = 24 * 3600.0
 _LINE = 100  # characters of a line that Airflow's log view shows whole
 _SHORT = 200  # characters of an exception
@@ -127,21 +128,31 @@ class PlainFields:
     template_fields: Collection[str]
     _became_none: tuple[str, ...] = ()
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Make an operator; one that a task is mapped to may be given what another task left out."""
+        made = super().__new__(cls)
+        if kwargs.get("_airflow_from_mapped"):
+            left_out = (name for name, value in kwargs.items() if value is None and _is_own(cls, name))
+            vars(made)["_became_none"] = tuple(left_out)
+        return made
+
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
-        """Map the operator; see Airflow's documentation."""
+        """Map the operator; see Airflow's documentation. What is ``None`` here is not given."""
         found: Any = super().partial(**kwargs)  # type: ignore[misc]
-        _require_id(found.kwargs.get(_CONN_ID))
+        connection_id(found.kwargs.get(_CONN_ID))
+        for name in [name for name in found.kwargs if found.kwargs[name] is None and _is_own(cls, name)]:
+            del found.kwargs[name]
         return found
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == _CONN_ID:
-            _require_id(value)
+            value = connection_id(value)
         if name in self.template_fields:
             value = _plain(value)
             old = vars(self).get(name)
             is_lost = _has_lost(old, value) or (name in self._became_none and value == old)
-            lost = {name} if is_lost else set()
+            lost = {name} if is_lost and _is_own(type(self), name) else set()
             if lost or name in self._became_none:
                 super().__setattr__("_became_none", tuple(sorted({*self._became_none} - {name} | lost)))
         super().__setattr__(name, value)
@@ -154,8 +165,8 @@ class PlainFields:
         """
         from airflow_provider_closeai.client.errors import InvalidParameter
 
-        if lost := [*self._became_none, *_mapped_to_none(self)]:
-            names = ", ".join(name.removeprefix("is_") for name in lost)
+        if self._became_none:
+            names = ", ".join(name.removeprefix("is_") for name in self._became_none)
             raise InvalidParameter(
                 f"{names}: what was given, or a part of it, is None now that the task runs. Was the task "
                 "that gives it skipped, or marked success by hand, or is a variable not there? Give a "
@@ -163,16 +174,24 @@ class PlainFields:
             )
 
 
-def _require_id(value: Any) -> None:
-    """Refuse a connection itself: Airflow would store it, password included, in the serialized DAG."""
-    if not (value is None or isinstance(value, str) or hasattr(value, "iter_references")):
+def connection_id(value: Any) -> Any:
+    """
+    Return a connection's id without white space around it; another task's result, or none, as it is.
+
+    :raises TypeError: it is a connection itself: Airflow would store that, password included, in the
+        serialized DAG.
+    """
+    if value is None or hasattr(value, "iter_references"):
+        return value
+    if not isinstance(value, str):
         raise TypeError(f"{_CONN_ID}: give the connection's id as text, not a {type(value).__name__}.")
+    return value.strip()
 
 
-def _mapped_to_none(operator: object) -> list[str]:
-    """Return what bounds a task, and is ``None`` in what it is mapped over: a bound must not become none."""
-    given = getattr(operator, "_BaseOperator__init_kwargs", {})
-    return [name for name in _BOUNDS if is_mapped(operator) and name in given and given[name] is None]
+def _is_own(kind: type, name: str) -> bool:
+    """Return whether a name is a template field of this package, and not of somebody's subclass."""
+    ours = (each for each in kind.__mro__ if each.__module__.startswith(f"{__package__.partition('.')[0]}."))
+    return any(name in vars(each).get("template_fields", ()) for each in ours)
 
 
 def is_mapped(operator: object) -> bool:
@@ -233,13 +252,6 @@ class CloseAIOperator(PlainFields, BaseOperator):
         self.closeai_conn_id = closeai_conn_id
         if _WAIT_AS_ASKED is not None and self.retry_policy is None:
             self.retry_policy = _WAIT_AS_ASKED
-
-    @classmethod
-    def partial(cls, **kwargs: Any) -> Any:
-        """Map the operator; see Airflow's documentation. A bound that is ``None`` here is none."""
-        return super().partial(
-            **{name: value for name, value in kwargs.items() if value is not None or name not in _BOUNDS}
-        )
 
     def pre_execute(self, context: Context) -> None:
         """Label a mapped task; Airflow ignores a default that is set in ``__init__``."""

@@ -69,8 +69,8 @@ class HealthSensor(PlainFields, BaseSensorOperator):
             if self.never_fail:  # as in a worker
                 raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
             raise
-        if checked.is_done:
-            return checked.xcom_value
+        if checked:  # a subclass may return a bool, as Airflow has it
+            return getattr(checked, "xcom_value", None)
         from airflow_provider_closeai.triggers.health import HealthTrigger
 
         self.defer(

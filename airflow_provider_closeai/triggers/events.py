@@ -22,7 +22,9 @@ from airflow.triggers.base import TriggerEvent
 from airflow_provider_closeai.client.errors import CloseAIError, InvalidParameter
 from airflow_provider_closeai.hooks.stores import read_variable
 from airflow_provider_closeai.local_state.folder import reason, warn_once
+from airflow_provider_closeai.operators.base import connection_id
 from airflow_provider_closeai.paths import folder, is_template, path_text
+from airflow_provider_closeai.provisioning import inputs
 from airflow_provider_closeai.triggers.health import check_together, in_thread
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class _Watch(BaseEventTrigger):
         super().__init__()  # type: ignore[no-untyped-call]
         if isinstance(poke_interval, timedelta):
             poke_interval = poke_interval.total_seconds()
-        self.poke_interval = float(poke_interval)
+        self.poke_interval = float(inputs.amount("poke_interval", poke_interval))
         if not 0 < self.poke_interval < math.inf:
             raise InvalidParameter(f"poke_interval: {poke_interval!r}. Give seconds, more than 0.")
 
@@ -151,10 +153,13 @@ class ApiBaseChangedTrigger(_Watch):
         self, closeai_conn_id: str = "closeai_default", poke_interval: float | timedelta = 300, looks: int = 2
     ) -> None:
         super().__init__(poke_interval)
-        self.closeai_conn_id = closeai_conn_id
-        self.looks = int(looks)
-        if self.looks < 1:
-            raise InvalidParameter(f"looks: {looks!r}. Give a whole number, at least 1.")
+        self.closeai_conn_id = connection_id(closeai_conn_id)
+        if not self.closeai_conn_id or is_template(self.closeai_conn_id):
+            raise InvalidParameter(
+                f"closeai_conn_id: {closeai_conn_id!r} is not the id of a connection. Airflow renders no "
+                "templates for a watcher."
+            )
+        self.looks = inputs.whole("looks", looks, 1)
         self._candidate: str | None = None
         self._agreed = 0  # looks in a row that saw the candidate
 

@@ -13,6 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_provider_closeai.client.errors import CloseAIError
+from airflow_provider_closeai.operators.base import connection_id
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -38,7 +39,7 @@ class HealthTrigger(BaseTrigger):
         self, closeai_conn_id: str = "closeai_default", require: str = "any", poke_interval: float = 300
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.closeai_conn_id = closeai_conn_id
+        self.closeai_conn_id = connection_id(closeai_conn_id)
         self.require = require
         self.poke_interval = poke_interval
 

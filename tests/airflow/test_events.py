@@ -42,7 +42,7 @@ def test_it_survives_being_stored(trigger: Any) -> None:
 
 
 def test_an_interval_that_is_no_number_fails_while_the_dag_is_parsed() -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(InvalidParameter, match="poke_interval"):
         ApiBaseChangedTrigger(poke_interval=datetime.now(UTC))  # type: ignore[arg-type]
     assert ApiBaseChangedTrigger(poke_interval=timedelta(minutes=2)).poke_interval == 120
 
@@ -52,9 +52,13 @@ def test_an_interval_that_is_no_number_fails_while_the_dag_is_parsed() -> None:
     [
         *[
             (ApiBaseChangedTrigger, {"poke_interval": each}, "poke_interval")
-            for each in (0, -1, NAN, INFINITE)
+            for each in (0, -1, NAN, INFINITE, None, "5m")
         ],
-        (ApiBaseChangedTrigger, {"looks": 0}, "looks"),
+        *[(ApiBaseChangedTrigger, {"looks": each}, "looks") for each in (0, 2.9, None, "x")],
+        *[
+            (ApiBaseChangedTrigger, {"closeai_conn_id": each}, "closeai_conn_id")
+            for each in (None, "", "{{ a }}")
+        ],
         *[
             (CostAlertTrigger, {"ledger": each}, "ledger")
             for each in ("{{ var.value.ledger }}", " ", None, 5)
@@ -321,3 +325,11 @@ def test_the_example_tells_a_channel(database: None, caplog: pytest.LogCaptureFi
         "Search has reached 100% in 2026-11.",
     ]
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"][-3:] == texts
+
+
+def test_a_connection_itself_is_no_id_for_a_watcher() -> None:
+    """Airflow would store it, with its key, in the serialized DAG."""
+    connection = SimpleNamespace(conn_id="closeai_default", password="sk-main")
+    with pytest.raises(TypeError, match="give the connection's id as text") as raised:
+        ApiBaseChangedTrigger(connection)  # type: ignore[arg-type]
+    assert "sk-main" not in str(raised.value)

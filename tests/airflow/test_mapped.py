@@ -10,7 +10,7 @@ from airflow_cell import connect, everything_stored, run
 
 from airflow_provider_closeai.client.errors import ConfigError
 from airflow_provider_closeai.hooks.closeai import CloseAIHook
-from airflow_provider_closeai.operators.roster import SyncSubAccountsOperator
+from airflow_provider_closeai.operators.roster import SyncSubAccountsOperator, accounts_asset
 from airflow_provider_closeai.operators.sub_accounts import (
     CreateSubAccountsOperator,
     DeleteSubAccountsOperator,
@@ -19,6 +19,7 @@ from airflow_provider_closeai.operators.sub_accounts import (
 )
 from airflow_provider_closeai.sensors.health import HealthSensor
 from airflow_provider_closeai.simulator import Simulator
+from airflow_provider_closeai.triggers.health import HealthTrigger
 
 PRICES = {"gpt-4": 1}
 KEY = "{{ conn.closeai_default.password }}"
@@ -118,3 +119,52 @@ def test_a_hook_needs_an_id(given: Any) -> None:
     with pytest.raises(ConfigError, match="closeai_conn_id: give the id of a connection"):
         CloseAIHook(given)
     assert CloseAIHook(" closeai_default ").closeai_conn_id == "closeai_default"
+
+
+@pytest.mark.parametrize("how", ["expand", "expand_kwargs"])
+def test_none_among_what_a_task_is_mapped_over_never_means_all(sim: Simulator, dag: Any, how: str) -> None:
+    for number in range(3):
+        sim.add_account(f"team-{number}")
+    with dag:
+        partial = ListSubAccountsOperator.partial(task_id="listed")
+        if how == "expand":
+            listed = partial.expand(alias=of_a_task(["team-0", None]))
+        else:
+            listed = partial.expand_kwargs(of_a_task([{"alias": "team-0"}, {"alias": None}]))
+        DeleteSubAccountsOperator(task_id="delete", sub_accounts=listed.output)
+    done = run(dag)
+    assert done.states("delete") == ["upstream_failed"]
+    assert len(sim.accounts()) == 3
+
+
+def test_none_among_a_dags_defaults_is_a_default(sim: Simulator, dag: Any) -> None:
+    sim.add_account("a")
+    dag.default_args = {"max_delete": None, "ledger": None}
+    with dag:
+        DeleteSubAccountsOperator.partial(task_id="delete").expand(alias=["a"])
+    assert run(dag).states("delete") == ["success"]
+    assert sim.accounts() == []
+
+
+def test_a_field_of_a_subclass_may_be_none(sim: Simulator, dag: Any) -> None:
+    class Mine(ListSubAccountsOperator):
+        template_fields = (*ListSubAccountsOperator.template_fields, "region")
+
+        def __init__(self, *, region: Any = None, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.region = region
+
+    dag.render_template_as_native_obj = True
+    with dag:
+        Mine(task_id="plain", region="{{ none }}")
+        Mine.partial(task_id="mapped").expand(region=of_a_task([None]))
+    done = run(dag)
+    assert done.states("plain") + done.states("mapped") == ["success", "success"]
+
+
+def test_an_id_with_white_space_is_the_same_connection_everywhere(dag: Any) -> None:
+    with dag:
+        listed = ListSubAccountsOperator(task_id="list", closeai_conn_id="closeai_default\n")
+    assert listed.closeai_conn_id == "closeai_default"
+    assert HealthTrigger(" closeai_default").serialize()[1]["closeai_conn_id"] == "closeai_default"
+    assert accounts_asset("closeai_default ") == accounts_asset("closeai_default")
