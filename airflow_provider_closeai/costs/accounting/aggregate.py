@@ -197,7 +197,6 @@ class _Aggregator:
                 trace.last_seen = at
                 if is_in_month and not trace.is_in_month:
                     trace.is_in_month, trace.first = True, at
-            is_record = not is_complete or trace.deleted_at is not None
             trace.deleted_at = None if is_complete else at  # listed, it is there: the deletion did not happen
             if cost is None:
                 if is_in_month:
@@ -205,7 +204,12 @@ class _Aggregator:
                 continue
             if trace.valued_at is None:
                 self._first_value(trace, seen, at)
-            elif is_record and cost < trace.value and at - trace.valued_at < OVERLAP:
+            elif (
+                cost < trace.value
+                and at - trace.valued_at < OVERLAP
+                and (trace.is_recorded or not is_complete)
+            ):
+                trace.is_recorded = True
                 continue  # rather the older value of two looks that overlap than a fall
             elif cost != trace.value or _was_spent(trace, seen):
                 span = spans.get(id(trace.valued_at))
@@ -216,7 +220,7 @@ class _Aggregator:
                 trace.spans.append(span)
                 trace.values.append(cost)
                 trace.value = cost
-            trace.valued_at, trace.balance = at, seen.balance
+            trace.valued_at, trace.balance, trace.is_recorded = at, seen.balance, not is_complete
             if is_later and trace.next_at is None:
                 trace.next_at = at
         if is_complete:

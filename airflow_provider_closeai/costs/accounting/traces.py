@@ -45,6 +45,7 @@ class Trace(msgspec.Struct, kw_only=True):
     :param next_at: when it first had a cost after the month's end.
     :param value: its last cost.
     :param balance: its last balance.
+    :param is_recorded: a deletion's record showed its last cost, or has shown less since.
     :param is_older: its first value is above 0, and nobody knows what it showed before.
     :param spans: where its value moved; a first value that is not 0 is a movement too.
     :param values: the value after each.
@@ -65,6 +66,7 @@ class Trace(msgspec.Struct, kw_only=True):
     value: Decimal = ZERO
     balance: Decimal | None = None
     known_balance: Decimal | None = None
+    is_recorded: bool = False
     is_older: bool = False
     is_in_month: bool = False
     is_gone: bool = False

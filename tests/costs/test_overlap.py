@@ -1,0 +1,39 @@
+"""Looks that were begun within minutes of each other: reports, SQL and budgets come to the same figure."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from books import Book
+
+#: Snapshots and deletions' records at some minutes, what each shows, and what the account cost by them.
+LOOKS = [
+    ("snapshot 0 12, record 1 10", 12),
+    ("record 0 12, snapshot 1 10, snapshot 2 10", 12),
+    ("record 0 12, snapshot 1 10, snapshot 6 10", 10),  # a fall
+    ("record 0 12, snapshot 1 12, snapshot 2 10", 10),  # of two snapshots the later one is believed
+]
+
+
+@pytest.fixture
+def book(book: Book) -> Book:
+    book.seen("10-31 23:55", {1: "7", 2: "0"})
+    book.turn("11", [1, 2])
+    return book
+
+
+def look(book: Book, looks: str) -> None:
+    """Write down some looks at account 1, and that it is not there an hour later."""
+    for kind, minute, cost in (one.split() for one in looks.split(", ")):
+        if kind == "record":
+            book.deleted(f"11-20 12:{minute:0>2}", {1: cost})
+        else:
+            book.seen(f"11-20 12:{minute:0>2}", {1: cost, 2: "0"})
+    book.seen("11-20 13:00", {2: "0"})
+
+
+@pytest.mark.parametrize(("looks", "cost"), LOOKS)
+def test_a_report_believes_no_fall_beside_a_deletion_s_record(book: Book, looks: str, cost: int) -> None:
+    look(book, looks)
+    assert book.report().totals.month_to_date == Decimal(cost)
