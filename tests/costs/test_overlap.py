@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from books import Book
+from books import Book, Clock, local
 
 #: Snapshots and deletions' records at some minutes, what each shows, and what the account cost by them.
 LOOKS = [
@@ -37,3 +37,17 @@ def look(book: Book, looks: str) -> None:
 def test_a_report_believes_no_fall_beside_a_deletion_s_record(book: Book, looks: str, cost: int) -> None:
     look(book, looks)
     assert book.report().totals.month_to_date == Decimal(cost)
+
+
+@pytest.mark.parametrize(("last", "first"), [("snapshots", "deleted"), ("deleted", "snapshots")])
+@pytest.mark.parametrize(("later", "cost"), [({}, "0.5"), ({1: "13"}, "13")], ids=["gone", "not gone"])
+def test_across_the_turn_a_fall_is_the_reset(
+    book: Book, clock: Clock, last: str, first: str, later: dict[int, str], cost: str
+) -> None:
+    book.seen("11-30 23:58", {1: "12"}, kind=last)
+    book.seen("12-01 00:01", {1: "0.5"}, kind=first)
+    book.seen("12-03 00:10", later)
+    clock.at = local("12-03 12:00")
+    for month, expected in (("2026-11", "12"), ("2026-12", cost)):
+        [line] = [line for line in book.report(month).accounts if line.sub_account_id == 1]
+        assert (line.month_to_date, line.certainty) == (Decimal(expected), "certain")

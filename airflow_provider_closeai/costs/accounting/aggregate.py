@@ -23,7 +23,7 @@ from datetime import UTC, datetime, timedelta
 
 from airflow_provider_closeai.costs.accounting.history import History
 from airflow_provider_closeai.costs.accounting.money import EXACT
-from airflow_provider_closeai.costs.accounting.months import format_ids, format_local
+from airflow_provider_closeai.costs.accounting.months import format_ids, format_local, month_of
 from airflow_provider_closeai.costs.accounting.observations import Observation, ObservedFile, ObservedMonth
 from airflow_provider_closeai.costs.accounting.split import split_month
 from airflow_provider_closeai.costs.accounting.traces import Rename, Span, Trace
@@ -31,7 +31,8 @@ from airflow_provider_closeai.costs.accounting.turns import Turn, judge
 from airflow_provider_closeai.costs.errors import NoObservation
 
 #: A look shows an account as it was some time after the look was begun, and bases may lag: of a snapshot and
-#: the last record of a deletion, begun so shortly one after the other, nobody knows which is the later.
+#: the last record of a deletion, begun so shortly one after the other in one month, nobody knows which is the
+#: later.
 OVERLAP = timedelta(minutes=5)
 
 
@@ -179,6 +180,7 @@ class _Aggregator:
         is_in_month, is_later = self._is_in_month, self._is_later
         without_cost, returned = self._history.without_cost, self.returned
         last = self._listings[-1] if self._listings else None
+        turned = month_of(at, self._month.zone).start  # a fall across it is the reset
         spans: dict[int, Span] = {}
         for seen in file.observations:
             account_id, cost = seen.sub_account_id, seen.monthly_cost
@@ -207,6 +209,7 @@ class _Aggregator:
             elif (
                 cost < trace.value
                 and at - trace.valued_at < OVERLAP
+                and turned <= trace.valued_at
                 and (trace.is_recorded or not is_complete)
             ):
                 trace.is_recorded = True
