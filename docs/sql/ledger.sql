@@ -73,23 +73,27 @@ qualify source <> 'manual' or filename = min(filename) over (
 
 -- A counter's last value in a month is what the month cost. Of one moment, what was deleted had been listed. Of a
 -- snapshot and a deletion's record that were begun within 5 minutes nobody knows which is the later: a lower value
--- is no fall then.
+-- is no fall then, and what comes next is compared with the higher one.
 create or replace view counted as
-select billing_month, sub_account_id, alias, monthly_cost as amount
+select billing_month, sub_account_id, last.alias as alias, last.monthly_cost as amount
 from (
+    select
+        billing_month, sub_account_id,
+        list_reduce(
+            list(
+                {'at': observed_at, 'alias': alias, 'monthly_cost': monthly_cost, 'is_recorded': kind = 'deleted'}
+                order by observed_at, kind = 'deleted'
+            ),
+            lambda held, seen: case
+                when seen.monthly_cost >= held.monthly_cost or seen.at >= held.at + interval 5 minutes
+                    or not (held.is_recorded or seen.is_recorded) then seen
+                else {'at': held.at, 'alias': held.alias, 'monthly_cost': held.monthly_cost, 'is_recorded': true}
+            end
+        ) as last
     from observations
     where monthly_cost is not null
-    window seen as (partition by billing_month, sub_account_id order by observed_at, kind = 'deleted')
-    qualify not coalesce(
-        monthly_cost < lag(monthly_cost) over seen
-        and observed_at < lag(observed_at) over seen + interval 5 minutes
-        and 'deleted' in (kind, lag(kind) over seen),
-        false
-    )
-)
-qualify row_number() over (
-    partition by billing_month, sub_account_id order by observed_at desc, kind = 'deleted' desc
-) = 1;
+    group by all
+);
 
 -- An account's month: as it was closed, else as it was counted, and what was appended to it. Its certainty is that of
 -- the closing; SQL does not judge the turn of a month that is not closed. One that was closed without accounts is 0.

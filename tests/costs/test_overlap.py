@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from books import Book, Clock, local
 
+duckdb = pytest.importorskip("duckdb")
+
 #: Snapshots and deletions' records at some minutes, what each shows, and what the account cost by them.
 LOOKS = [
     ("snapshot 0 12, record 1 10", 12),
+    ("snapshot 0 12, record 1 10, record 2 10", 12),
+    ("snapshot 0 12, record 1 10, snapshot 2 11", 12),
+    ("snapshot 0 12, record 1 10, snapshot 2 11, record 3 11", 12),
+    ("snapshot 0 12, record 1 10, record 6 10", 10),  # a fall
     ("record 0 12, snapshot 1 10, snapshot 2 10", 12),
-    ("record 0 12, snapshot 1 10, snapshot 6 10", 10),  # a fall
+    ("record 0 12, snapshot 1 10, snapshot 6 10", 10),
     ("record 0 12, snapshot 1 12, snapshot 2 10", 10),  # of two snapshots the later one is believed
 ]
 
@@ -37,6 +44,16 @@ def look(book: Book, looks: str) -> None:
 def test_a_report_believes_no_fall_beside_a_deletion_s_record(book: Book, looks: str, cost: int) -> None:
     look(book, looks)
     assert book.report().totals.month_to_date == Decimal(cost)
+
+
+@pytest.mark.parametrize(("looks", "cost"), LOOKS)
+def test_so_does_sql(book: Book, looks: str, cost: int) -> None:
+    look(book, looks)
+    database = duckdb.connect()
+    database.execute(f"set variable ledger = '{book.ledger.root}'")
+    database.execute((Path(__file__).parents[2] / "docs/sql/ledger.sql").read_text("utf-8"))
+    found = database.execute("select sum(month_to_date) from account_months where billing_month = '2026-11'")
+    assert found.fetchone() == (Decimal(cost),)
 
 
 @pytest.mark.parametrize(("last", "first"), [("snapshots", "deleted"), ("deleted", "snapshots")])
