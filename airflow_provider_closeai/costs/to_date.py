@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -63,6 +64,7 @@ def month_to_date(
         if row.id in looks:
             before_it, began, was_record = looks[row.id]
             if row.cost < before_it and (is_record or was_record) and seen_at - began < OVERLAP:
+                looks[row.id] = (before_it, began, True)
                 return  # as in a report: rather the older value of two looks that overlap than a fall
         looks[row.id] = (row.cost, seen_at, is_record)
         latest[row.id] = (row.alias, total([row.cost], less=[old]))
@@ -129,9 +131,16 @@ def _not_reset(
 
 
 def _files(ledger: Ledger, month: Month) -> list[LedgerFile]:
-    """Return the month's last snapshot of each day and all deletions, oldest first."""
-    daily = {month.local(file.at).date(): file for file in ledger.files(SNAPSHOTS, month.name)}
-    return sorted([*daily.values(), *ledger.files(DELETED, month.name)], key=lambda file: file.order)
+    """Return all deletions, the snapshots beside them, and the last one of each day, oldest first."""
+    snapshots, deletions = ledger.files(SNAPSHOTS, month.name), ledger.files(DELETED, month.name)
+    times = [file.at for file in deletions]
+
+    def is_beside(at: datetime) -> bool:
+        return bisect.bisect_right(times, at - OVERLAP) < bisect.bisect_left(times, at + OVERLAP)
+
+    daily = {month.local(file.at).date(): file for file in snapshots}
+    found = {*daily.values(), *deletions, *(file for file in snapshots if is_beside(file.at))}
+    return sorted(found, key=lambda file: file.order)
 
 
 def _rows(ledger: Ledger, file: LedgerFile) -> list[_Row]:

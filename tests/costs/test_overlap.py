@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from books import Book, Clock, local
 
+from airflow_provider_closeai.costs import month_to_date
+
 duckdb = pytest.importorskip("duckdb")
 
 #: Snapshots and deletions' records at some minutes, what each shows, and what the account cost by them.
@@ -18,7 +20,7 @@ LOOKS = [
     ("snapshot 0 12, record 1 10, snapshot 2 11, record 3 11", 12),
     ("snapshot 0 12, record 1 10, record 6 10", 10),  # a fall
     ("record 0 12, snapshot 1 10, snapshot 2 10", 12),
-    ("record 0 12, snapshot 1 10, snapshot 6 10", 10),
+    ("record 0 12, snapshot 1 10, record 6 10", 10),
     ("record 0 12, snapshot 1 12, snapshot 2 10", 10),  # of two snapshots the later one is believed
 ]
 
@@ -54,6 +56,13 @@ def test_so_does_sql(book: Book, looks: str, cost: int) -> None:
     database.execute((Path(__file__).parents[2] / "docs/sql/ledger.sql").read_text("utf-8"))
     found = database.execute("select sum(month_to_date) from account_months where billing_month = '2026-11'")
     assert found.fetchone() == (Decimal(cost),)
+
+
+@pytest.mark.parametrize(("looks", "cost"), LOOKS)
+def test_so_do_budgets(book: Book, looks: str, cost: int) -> None:
+    """They read few snapshots: not only the last one of the day, which has the account no more."""
+    look(book, looks)
+    assert month_to_date(book.ledger, [], local("11-20 13:00"))["a-1"] == cost
 
 
 @pytest.mark.parametrize(("last", "first"), [("snapshots", "deleted"), ("deleted", "snapshots")])
