@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from datetime import datetime
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.accounting.booked import MAIN_ACCOUNT, NOTE, Adjustment
@@ -35,7 +37,18 @@ def record_note(request: NoteRequest, *, clock: Clock = utc_now) -> LedgerFile |
     :raises CurrencyConflict: the month was closed, or has lines, in another currency.
     :returns: the file; ``None`` where this reason was booked already.
     """
-    ledger, currency, now = request.ledger, request.currency, clock()
+    return _book(request, clock())
+
+
+def _book(
+    request: NoteRequest, now: datetime, *, before: Sequence[Adjustment] | None = None
+) -> LedgerFile | None:
+    """
+    Book a note, or a control difference.
+
+    :param before: the main account's lines that a control difference was computed with.
+    """
+    ledger, currency = request.ledger, request.currency
     month = parse_month(request.month, _FIRST_ZONE, now=now).name
     booked.read_closing(ledger, month, currency)  # closed in another currency: an error
     note = Adjustment(
@@ -55,7 +68,9 @@ def record_note(request: NoteRequest, *, clock: Clock = utc_now) -> LedgerFile |
         return None
     if month not in ledger.months(SNAPSHOTS):
         log.warning("The ledger has no snapshot of %s: the note %r is in no report.", month, note.reason)
-    return booked.append_adjustments(ledger, month, [note], known=lines)
+    is_control = before is not None
+    known = lines if before is None else before
+    return booked.append_adjustments(ledger, month, [note], known=known, is_control=is_control)
 
 
 def record_control_difference(request: CloseRequest, *, clock: Clock = utc_now) -> LedgerFile | None:
@@ -96,4 +111,4 @@ def record_control_difference(request: CloseRequest, *, clock: Clock = utc_now) 
         currency=request.currency,
         alias="(main account)",
     )
-    return record_note(note, clock=clock)
+    return _book(note, clock(), before=before)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -265,6 +265,29 @@ def test_a_control_difference_can_be_booked(book: Book) -> None:
         book.deleted("11-12 00:05", {number: (amount, f"a-{number}", "2026-11-11T12:00:00+08:00")})
         assert record_control_difference(request, clock=book.clock)
         assert book.report().totals.month_to_date == 65
+
+
+def test_two_control_differences_at_once_of_which_one_saw_more_count_once(book: Book) -> None:
+    book.seen("10-31 23:58", {1: "9"})
+    book.turn("11", [1])
+    book.seen("11-11 00:05", {1: "5"})
+    book.control("11-11 00:05", "15")
+    request = CloseRequest.parse(ledger=book.ledger.root, month="2026-11", currency="CNY")
+    times = iter([local("11-12 12:00"), local("11-12 12:00"), local("11-12 12:02")])
+
+    def clock() -> datetime:
+        """Between a run's look and its booking another one sees more, and books it."""
+        at = next(times)
+        if at == local("11-12 12:02"):
+            book.seen("11-12 00:05", {1: "6"})
+            book.control("11-12 00:05", "18")
+            record_control_difference(request, clock=lambda: local("11-12 12:01"))
+        return at
+
+    record_control_difference(request, clock=clock)
+    assert book.report().totals.month_to_date == 16  # 6, and the 10 that were missing at first
+    record_control_difference(request, clock=book.clock)
+    assert book.report().totals.month_to_date == 18
 
 
 def test_what_is_booked_of_an_account_that_nobody_saw_is_no_control_difference(

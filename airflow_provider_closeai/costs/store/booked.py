@@ -197,7 +197,12 @@ def read_late_adjustments(
 
 
 def append_adjustments(
-    ledger: Ledger, month: str, lines: Sequence[Adjustment], *, known: Iterable[Adjustment]
+    ledger: Ledger,
+    month: str,
+    lines: Sequence[Adjustment],
+    *,
+    known: Iterable[Adjustment],
+    is_control: bool = False,
 ) -> LedgerFile | None:
     """
     Append lines to a month.
@@ -205,12 +210,15 @@ def append_adjustments(
     :param month: ``YYYY-MM``.
     :param lines: the lines, recorded at one time.
     :param known: the lines that the month had when these were decided.
+    :param is_control: they are all that was missing of the main account, of which ``known`` are.
     :returns: the file; ``None`` without lines.
     """
     if not lines:
         return None
     before = (line.recorded_at.isoformat() for line in known)
-    if all(line.source == DIFFERENCE for line in lines):
+    if is_control:
+        key = run_key(month, "control", *before)  # as of two closes at once
+    elif all(line.source == DIFFERENCE for line in lines):
         # Of one key only one file is read. Two closes at once may have read different snapshots, but each
         # books all that is missing over the same lines: both files would book that twice.
         key = run_key(month, *before)
