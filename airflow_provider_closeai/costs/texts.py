@@ -48,6 +48,15 @@ def plain_text(text: str) -> str:
     return _GUARDED.sub(r"\1\2", text.removeprefix("'"))
 
 
+def json_text(text: str) -> str:
+    """
+    Make a JSON object harmless in a spreadsheet, as :func:`csv_text` does, which then leaves it as it is.
+
+    What a line may be split on is written as its escape: whoever reads the JSON gets the same values.
+    """
+    return _INSIDE.sub(lambda found: _escape(found[0][0]) + found[0][1:], text)
+
+
 def _is_hidden(char: str) -> bool:
     return unicodedata.category(char) in _HIDDEN and char not in _JOINERS
 

@@ -259,6 +259,18 @@ def test_an_alias_with_any_white_space_comes_back(book: Book, tmp_path: Path) ->
     assert dict(database.execute("select sub_account_id, alias from account_charges").fetchall()) == aliases
 
 
+@pytest.mark.parametrize("team", ["Ops; -EU", "Search | +Ads", "R&D;@home", "a;\u2003='b\\", "=A"])
+def test_a_team_has_one_name_in_all_files(book: Book, tmp_path: Path, team: str) -> None:
+    book.seen("11-05 09:00", {1: "1"})
+    owners = {"*": {"team": team, "cost_center": team}}
+    book.publish(tmp_path, ["focus-csv", "focus-parquet"], owners=owners)
+    database = views("focus", reports=tmp_path)
+    assert database.execute("select team, cost_center from team_months").fetchall() == [(team, team)]
+    parquet = [f"{tmp_path}/focus-parquet/*/*.parquet"]
+    found = database.execute("select Tags ->> '$.team' from read_parquet(?)", parquet)
+    assert found.fetchall() == [(team,)]
+
+
 def test_the_month_before_is_the_calendar_s(book: Book, clock: Clock, tmp_path: Path) -> None:
     for month, last, cost in (("08", 31, "10"), ("09", 30, "20"), ("11", 30, "40")):
         book.turn(month, [1])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_closeai.costs.texts import csv_text, plain_text, shown
+from airflow_provider_closeai.costs.texts import csv_text, json_text, plain_text, shown
 
 
 @pytest.mark.parametrize(
@@ -21,6 +24,13 @@ def test_no_cell_of_any_split_is_a_formula(text: str) -> None:
 @given(st.text(alphabet="'=+-@;|\t\r\n x＝", max_size=12))  # noqa: RUF001
 def test_it_is_read_back(text: str) -> None:
     assert plain_text(csv_text(text)) == text
+
+
+@given(st.text(alphabet="'=+-@;|\t\r\n\\\" x＝\u2003", max_size=12))  # noqa: RUF001
+def test_json_needs_no_apostrophe_and_says_the_same(text: str) -> None:
+    found = json_text(msgspec.json.encode({"team": text}).decode())
+    assert csv_text(found) == found
+    assert json.loads(found) == {"team": text}
 
 
 def test_what_a_person_sees() -> None:

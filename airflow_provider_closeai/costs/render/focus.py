@@ -19,6 +19,7 @@ from airflow_provider_closeai.costs.accounting.money import ZERO
 from airflow_provider_closeai.costs.accounting.report_model import OPEN, AccountCosts, Movement, Report
 from airflow_provider_closeai.costs.accounting.shares import Owner
 from airflow_provider_closeai.costs.tables import Column, Constant, utc_text
+from airflow_provider_closeai.costs.texts import json_text
 
 #: ``BilledCost`` is the cost; or 0, for usage is paid from credit whose purchase is a row elsewhere.
 BILLED_COSTS = ("effective", "zero")
@@ -146,7 +147,7 @@ def columns_of(dataset: Dataset) -> tuple[Column, ...]:
 @functools.lru_cache(4096)
 def _tags(owner: Owner) -> str:
     tags = {"team": owner.team, "cost_center": owner.cost_center}
-    return msgspec.json.encode({key: value for key, value in tags.items() if value}).decode()
+    return json_text(msgspec.json.encode({key: value for key, value in tags.items() if value}).decode())
 
 
 def write_metadata(file: IO[bytes], dataset: Dataset) -> None:
