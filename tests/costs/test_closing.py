@@ -270,6 +270,40 @@ def test_a_close_refuses_doubt(november: Book, clock: Clock) -> None:
     }
 
 
+GROWN = {"11-30 23:30": "13", "12-01 12:00": "15"}  # a reset may hide in that
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [GROWN, {"11-30 12:00": "13", "12-01 00:05": "4", "12-01 12:00": "2"}],
+    ids=["grown", "fell twice"],
+)
+def test_a_close_says_which_doubt_no_later_snapshot_settles(
+    book: Book, clock: Clock, looks: dict[str, str]
+) -> None:
+    book.turn("11", [1])
+    for at, cost in {**looks, "12-02 12:00": "16", "12-03 12:00": "17"}.items():
+        book.seen(at, {1: cost})
+    clock.at = local("12-03 13:00")
+    with pytest.raises(CloseRefused) as caught:
+        book.close()
+    assert "No later snapshot settles it. To close it all the same, close with close=" in str(caught.value)
+    assert "Run the close again" not in str(caught.value)
+    assert book.close(even_if_uncertain=True)
+
+
+def test_growth_may_be_settled_until_the_next_use(book: Book, clock: Clock) -> None:
+    book.turn("11", [1])
+    for at, cost in GROWN.items():
+        book.seen(at, {1: cost})
+    clock.at = local("12-01 13:00")
+    with pytest.raises(CloseRefused, match=r"A later snapshot may settle it\. Run the close again when"):
+        book.close()
+    book.seen("12-01 18:00", {1: "1"})  # its platform turns then
+    clock.at = local("12-01 19:00")
+    assert book.close()
+
+
 def test_a_damaged_closing_is_an_error(november: Book) -> None:
     file = november.close()
     assert file is not None

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE, Adjustment, ClosedCost
-from airflow_provider_closeai.costs.accounting.doubts import doubts
+from airflow_provider_closeai.costs.accounting.doubts import doubts, lasting_doubts
 from airflow_provider_closeai.costs.accounting.money import ZERO, format_amount, total
 from airflow_provider_closeai.costs.accounting.report_model import Report, certainty_of
 from airflow_provider_closeai.costs.accounting.shares import shares_text
@@ -32,9 +32,10 @@ def require_closable(report: Report, now: datetime, *, even_if_uncertain: bool =
             "Restore them from a backup; or move them out of the ledger, and close without them."
         )
     if report.closing is None and not even_if_uncertain and any(line.end_doubt for line in report.accounts):
+        again = "" if lasting_doubts(report) else "Run the close again when that is settled; or "
         raise CloseRefused(
             f"{month.name} is not closed, because its end is in doubt. "
-            f"{' '.join(doubts(report, of_start=False))} Run the close again when that is settled; or close "
+            f"{' '.join(doubts(report, of_start=False))} {again or 'To close it all the same, '}close "
             "with close='even if uncertain': the month then counts as estimated."
         )
 

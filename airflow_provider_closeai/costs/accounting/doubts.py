@@ -29,6 +29,8 @@ _WHY = {
     REFUND: "its counter fell, and its balance does not show that this was its start from 0, or it was below "
     "0: that may be a refund",
 }
+#: They stay, once what was seen around the turn, and the next use, are known.
+_LASTING = (HIDDEN, AGAIN, PARTS, REFUND)
 
 
 def doubts(report: Report, *, of_start: bool = True) -> list[str]:
@@ -38,20 +40,30 @@ def doubts(report: Report, *, of_start: bool = True) -> list[str]:
     :param of_start: also about its first turn.
     """
     found = []
+    lasting = lasting_doubts(report)
     for is_start in (True, False) if of_start else (False,):
-        by_kind: defaultdict[str, list[AccountCosts]] = defaultdict(list)
+        by_kind: defaultdict[tuple[str, bool], list[AccountCosts]] = defaultdict(list)
         for line in report.accounts:
             kind = line.start_doubt if is_start else line.end_doubt
             if kind and (kind != UNSEEN or report.status != OPEN):  # an opening balance says it meanwhile
-                by_kind[kind].append(line)
+                by_kind[kind, not is_start and line.sub_account_id in lasting].append(line)
         name = report.month.name if is_start else report.month.step(1).name
-        for kind, lines in by_kind.items():
+        for (kind, is_lasting), lines in by_kind.items():
             numbers = [line.sub_account_id for line in lines]
             found.append(
                 f"In doubt at the turn to {name}: {format_ids(numbers)}: {_WHY[kind]}. {_least(lines)}"
-                f"{_settles(report, kind, is_start=is_start)}"
+                f"{_settles(report, kind, is_start=is_start, is_lasting=is_lasting)}"
             )
     return [*found, *_suggestions(report)]
+
+
+def lasting_doubts(report: Report) -> set[int]:
+    """Return the accounts whose end of the month no later value of their counters can settle."""
+    return {
+        line.sub_account_id
+        for line in report.accounts
+        if line.end_doubt in _LASTING and line.history and not line.history.end_waits
+    }
 
 
 def _least(lines: Sequence[AccountCosts]) -> str:
@@ -61,9 +73,11 @@ def _least(lines: Sequence[AccountCosts]) -> str:
     return f"Of what is reported {format_amount(doubtful)} may be another month's; the rest is a lower bound."
 
 
-def _settles(report: Report, kind: str, *, is_start: bool) -> str:
+def _settles(report: Report, kind: str, *, is_start: bool, is_lasting: bool) -> str:
     if kind == CLOSED:
         return " Closing the month again books the difference."
+    if kind in _LASTING and not is_start:
+        return f" {'No later snapshot settles' if is_lasting else 'A later snapshot may settle'} it."
     if kind != WAITING:
         return ""
     if is_start:

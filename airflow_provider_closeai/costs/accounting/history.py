@@ -34,6 +34,7 @@ class AccountHistory(msgspec.Struct, kw_only=True):
     :param deleted_at: when it was recorded just before its deletion.
     :param start_doubt: why it is in doubt what of its values is this month's (:mod:`.turns`); empty: certain.
     :param end_doubt: the same at the month's end.
+    :param end_waits: whether a later value may still decide that.
     :param unseen: between which times around its end more may have been spent.
     :param is_in_month: it was seen in this month.
     :param fell: between which two values the counter started again at the month's end.
@@ -61,6 +62,7 @@ class AccountHistory(msgspec.Struct, kw_only=True):
     deleted_at: datetime | None = None
     start_doubt: str = ""
     end_doubt: str = ""
+    end_waits: bool = False
     unseen: tuple[datetime, datetime] | None = None
     is_in_month: bool = True
     fell: tuple[datetime, datetime] | None = None

@@ -69,6 +69,7 @@ class _Splitter:
             deleted_at=None if trace.deleted_at and trace.deleted_at >= self._end.at else trace.deleted_at,
             start_doubt=start.new_doubt,
             end_doubt=end.old_doubt,
+            end_waits=end.waits,
             is_in_month=trace.is_in_month,
             started=start.unseen if start.restarts and not start.old_doubt else None,
             fell=end.unseen if end.restarts and not end.old_doubt else None,

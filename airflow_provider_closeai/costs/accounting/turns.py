@@ -177,7 +177,9 @@ def _fallen_once(trace: Trace, turn: Turn, fall: int, movements: range, *, is_in
     spans, use = trace.spans, _use_since(trace, turn, fall, movements)
     if use is not None:
         unseen = (spans[use].start, spans[fall].end)
-        return Verdict(fall, fall, restarts=True, old_doubt=REFUND, unseen=unseen, sure=use)
+        # Its balance stood still, and may yet be seen to move with the costs.
+        waits = fall in trace.spent and not trace.is_gone and (trace.valued_at or turn.at) < turn.closes
+        return Verdict(fall, fall, restarts=True, old_doubt=REFUND, unseen=unseen, sure=use, waits=waits)
     shows_more = trace.values[fall] > ZERO  # perhaps what a part that started again before was used for
 
     def may_hide(place: int) -> bool:
