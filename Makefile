@@ -56,7 +56,7 @@ cell-python = $(if $(filter $(MAIN_MINOR),$(1)),'$(MAIN_PYTHON)',"$$(scripts/fin
 # uv does not read where pip finds its certificates, nor pip's files: a mirror is often written only there.
 CA := $(or $(SSL_CERT_FILE),$(PIP_CERT),$(REQUESTS_CA_BUNDLE))
 PIP_INDEX = $$(.venv/tools/bin/python -m pip config get global.index-url 2>/dev/null)
-UV := $(if $(CA),SSL_CERT_FILE='$(CA)' )$(if $(UV_DEFAULT_INDEX),,UV_DEFAULT_INDEX="$(PIP_INDEX)" ).venv/tools/bin/uv
+UV := $(if $(CA),SSL_CERT_FILE='$(CA)' )$(if $(UV_DEFAULT_INDEX)$(UV_INDEX_URL),,UV_DEFAULT_INDEX="$(PIP_INDEX)" ).venv/tools/bin/uv
 
 .venv/tools/.stamp: requirements/uv.txt
 	'$(MAIN_PYTHON)' -m venv --clear .venv/tools

@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import Variable, conf
 
 from airflow_provider_closeai.hooks.stores import read_variable
 from airflow_provider_closeai.local_state.claims import NameStore
-from airflow_provider_closeai.provisioning.errors import NotNoted
+from airflow_provider_closeai.provisioning.errors import AliasBusy, NotNoted
 from airflow_provider_closeai.provisioning.runner.deployment_lock import DeploymentLock, names_to_lock_with
 from airflow_provider_closeai.roster.errors import RosterConflict
 from airflow_provider_closeai.roster.models import owner_pattern
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 #: Seconds for which a roster is remembered after its last run.
 _KEPT = 7 * 24 * 3600.0
 _RENEWED = 3600.0
+_ALL = "all rosters\n"  # that are claimed like an alias; no alias has a line break
 _DATE = r"(?:19|20)\d\d(?P<dash>[-_]?)(?:0[1-9]|1[0-2])(?P=dash)(?:0[1-9]|[12]\d|3[01])"
 _HOUR, _SIXTIETH = r"(?:[01]\d|2[0-3])", r"[0-5]\d"
 #: A time of day behind a date: with all its digits at once, else apart from it.
@@ -107,8 +108,8 @@ def _alone(client: CloseAIClient, names: NameStore | None) -> Iterator[None]:
         return
     lock = DeploymentLock(client, names, "update", "closeai_rosters")
     try:
-        with contextlib.suppress(NotNoted):
-            lock.acquire(["all rosters"])
+        with contextlib.suppress(AliasBusy, NotNoted):
+            lock.acquire([_ALL])
         yield
     finally:
         lock.release()

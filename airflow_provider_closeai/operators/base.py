@@ -6,6 +6,7 @@ DAG files are parsed every few seconds, so nothing here imports the client, requ
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 import logging
 import re
@@ -138,11 +139,14 @@ class PlainFields:
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
-        """Map the operator; see Airflow's documentation. What is ``None`` here is not given."""
-        found: Any = super().partial(**kwargs)  # type: ignore[misc]
+        """Map the operator; see Airflow's documentation. ``None`` as by default is not given."""
+        given = {
+            name: value
+            for name, value in kwargs.items()
+            if value is not None or not _is_none_by_default(cls, name)
+        }
+        found: Any = super().partial(**given)  # type: ignore[misc]
         connection_id(found.kwargs.get(_CONN_ID))
-        for name in [name for name in found.kwargs if found.kwargs[name] is None and _is_own(cls, name)]:
-            del found.kwargs[name]
         return found
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -192,6 +196,14 @@ def _is_own(kind: type, name: str) -> bool:
     """Return whether a name is a template field of this package, and not of somebody's subclass."""
     ours = (each for each in kind.__mro__ if each.__module__.startswith(f"{__package__.partition('.')[0]}."))
     return any(name in vars(each).get("template_fields", ()) for each in ours)
+
+
+def _is_none_by_default(kind: type, name: str) -> bool:
+    signatures = (
+        inspect.signature(vars(each)["__init__"]) for each in kind.__mro__ if "__init__" in vars(each)
+    )
+    found = next((each.parameters[name] for each in signatures if name in each.parameters), None)
+    return found is not None and found.default is None and _is_own(kind, name)
 
 
 def is_mapped(operator: object) -> bool:

@@ -113,7 +113,6 @@ class CreateSubAccountsOperator(DeliversKeys):
             keys = None
             if self.deliver_to is not None:
                 keys = sink_keys(hook.get_conn, self.deliver_to, {request.alias: request.count})
-                keys.held(())  # whether it works at all, before there are accounts
             accounts = runner.create(hook.get_conn(), request, this_try(context), needs_keys=keys is not None)
             records = [request.record(account) for account in accounts]
             if keys is not None:

@@ -24,6 +24,7 @@ from airflow_provider_closeai.provisioning.requests import CreateRequest
 from airflow_provider_closeai.provisioning.rotate import decide as decide_rotation
 from airflow_provider_closeai.provisioning.runner.creating import create_all
 from airflow_provider_closeai.provisioning.runner.deleting import SentDeletions, send_deletions
+from airflow_provider_closeai.provisioning.runner.deployment_lock import names_to_lock_with
 from airflow_provider_closeai.provisioning.runner.listings import Listings
 from airflow_provider_closeai.provisioning.runner.locking import CONFIRM_WITHIN, alias_lock
 from airflow_provider_closeai.provisioning.runner.repricing import SentPrices, sent_prices
@@ -238,7 +239,8 @@ class _Execution:
             return
         accounts = [self._there[each] for each in targets]
         # With the lock over hosts it is read twice; whoever waited for that looks again: people edit, too.
-        known, now = iter([accounts, accounts]), self._client.clock.monotonic
+        looks = 1 if names_to_lock_with(self._client, self._this_try.names) is None else 2
+        known, now = iter([accounts] * looks), self._client.clock.monotonic
         end = now() + _AT_ONCE
 
         def read() -> list[SubAccount]:
@@ -273,6 +275,9 @@ class _Execution:
             finally:
                 self._repriced = [each for each in self._sent_prices.confirmed if each.id not in self._left]
                 self._there |= {each.id: each for each in self._repriced}
+                if gone := self._sent_prices.vanished:
+                    log.warning("Not repriced, since not listed any more: ids %s.", format_ids(sorted(gone)))
+                    self._there = {key: each for key, each in self._there.items() if key not in gone}
 
     def _delete(self) -> None:
         accounts = [self._there[action.id or 0] for action in self._of[DELETE]]

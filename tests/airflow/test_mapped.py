@@ -146,6 +146,16 @@ def test_none_among_a_dags_defaults_is_a_default(sim: Simulator, dag: Any) -> No
     assert sim.accounts() == []
 
 
+@pytest.mark.parametrize("given", [{"closeai_conn_id": None}, {"missing": None}], ids=repr)
+def test_none_in_place_of_something_is_no_default(sim: Simulator, dag: Any, given: dict[str, Any]) -> None:
+    """As of a variable that is not there: what it stands for would be another connection, or another way."""
+    sim.add_account("a")
+    with dag:
+        DeleteSubAccountsOperator.partial(task_id="delete", **given).expand(alias=["a"])
+    assert run(dag).states("delete") == ["failed"]
+    assert len(sim.accounts()) == 1
+
+
 def test_a_field_of_a_subclass_may_be_none(sim: Simulator, dag: Any) -> None:
     class Mine(ListSubAccountsOperator):
         template_fields = (*ListSubAccountsOperator.template_fields, "region")

@@ -46,7 +46,7 @@ class Claims:
 
     def leave_a_claim(self) -> None:
         lock = DeploymentLock(self.client(), self._names.of(Process(0)), "update", "closeai_rosters")
-        lock.acquire(["all rosters"])
+        lock.acquire(["all rosters\n"])
 
     def register(self, number: int) -> Callable[[], None]:
         def run() -> None:

@@ -22,7 +22,7 @@ from airflow_provider_closeai.provisioning.errors import ClockDisagrees
 from airflow_provider_closeai.provisioning.runner import Try
 from airflow_provider_closeai.roster import Applied, Options, Plan, PlanRefused, apply, make_plan, read_roster
 from airflow_provider_closeai.roster.checks import check_time
-from airflow_provider_closeai.simulator import Simulator
+from airflow_provider_closeai.simulator import Request, Simulator
 from airflow_provider_closeai.sinks.base import DeliveryFailed, SinkKeys
 
 PRUNE = Options(prune=True, max_delete="100%")
@@ -343,3 +343,21 @@ def test_clocks_that_differ_by_days_stop_a_budget_only_where_the_month_differs(m
     now, theirs = datetime(2026, 11, 15, tzinfo=UTC), datetime(2026, month, 20, tzinfo=UTC)
     with contextlib.nullcontext() if month == 11 else pytest.raises(ClockDisagrees):
         check_time(roster, [], theirs.timestamp(), now)
+
+
+def test_an_account_that_vanishes_while_its_price_is_set_is_not_called_there(
+    sim: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    sim.settings.delete_missing = "error"
+    for _ in range(2):
+        sim.add_account("team-a", [{"model": "gpt-4", "pricing_factor": 9}])
+
+    def delete(request: Request) -> None:
+        if request.call == "update" and len(sim.accounts()) == 2:
+            sim.delete_account(1)
+
+    sim.on_request = delete
+    done = sync(client_of(sim), {"alias": "team-a", "count": 2})
+    assert [account.id for account in done.accounts] == [2]
+    assert [account.id for account in done.repriced] == [2]
+    assert "Not repriced, since not listed any more: ids [1]" in caplog.text

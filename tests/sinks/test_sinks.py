@@ -179,16 +179,6 @@ class Kept:
         return f"kept-{account.id}"
 
 
-def test_a_sink_that_does_not_work_at_all_is_found_out_before_there_are_accounts(
-    closeai_connection: Simulator, create: Create, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_SINK_KEY", json.dumps({"conn_type": "generic", "password": "no key"}))
-    for connection, kind in (("sink_key", "ValueError"), ("nowhere", "AirflowNotFoundException")):
-        with pytest.raises(DeliveryFailed, match=rf"\({kind}\)\. No account was created"):
-            create(EncryptedFileSink(tmp_path, connection))
-    assert closeai_connection.count("create") == 0
-
-
 @pytest.mark.parametrize("reference", [None, 5, " ", "the key is {key}", "team/{bare}"], ids=repr)
 def test_a_reference_that_is_no_text_or_shows_the_key_is_refused(
     closeai_connection: Simulator, create: Create, reference: Any

@@ -189,6 +189,11 @@ class SentPrices(Sent):
         ]
 
     @property
+    def vanished(self) -> set[int]:
+        """The ids of accounts that were read in an earlier round, and are not there any more."""
+        return self._outcome.seen.keys() - {each.id for each in self.selected} - self._outcome.left
+
+    @property
     def _refused_ids(self) -> set[int]:
         return {each for batch, _ in self._refused for each in batch.ids}
 
