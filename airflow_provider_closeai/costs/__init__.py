@@ -2,7 +2,7 @@
 
 The names here are the public ones; all modules beneath are internal (docs/stability.md). ``store``
 has the ledger's files, ``accounting`` makes a report of observations, ``render`` makes files of a report,
-``service`` joins them, ``notes`` books by hand.
+``recording`` and ``service`` join them, ``notes`` books by hand.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         TooManyDigits,
     )
     from airflow_provider_closeai.costs.notes import record_control_difference, record_note
+    from airflow_provider_closeai.costs.recording import record_deleted, snapshot
     from airflow_provider_closeai.costs.requests import (
         CloseRequest,
         DeletionRequest,
@@ -37,13 +38,7 @@ if TYPE_CHECKING:
         SnapshotRequest,
     )
     from airflow_provider_closeai.costs.results import ReportResult, SnapshotResult
-    from airflow_provider_closeai.costs.service import (
-        close,
-        compute,
-        record_deleted,
-        report,
-        snapshot,
-    )
+    from airflow_provider_closeai.costs.service import close, compute, report
     from airflow_provider_closeai.costs.store.ledger import Ledger, run_key
     from airflow_provider_closeai.costs.to_date import month_to_date
 
@@ -90,6 +85,7 @@ if not TYPE_CHECKING:
         "results",
         "store.ledger",
         "accounting.report_model",
+        "recording",
         "service",
         "notes",
         "to_date",

@@ -11,9 +11,10 @@ from airflow_provider_closeai.costs.accounting.booked import MAIN_ACCOUNT, NOTE,
 from airflow_provider_closeai.costs.accounting.money import total
 from airflow_provider_closeai.costs.accounting.months import parse_month
 from airflow_provider_closeai.costs.accounting.turns import UNSEEN, WAITING
+from airflow_provider_closeai.costs.clock import Clock, utc_now
 from airflow_provider_closeai.costs.errors import CloseRefused, NothingToDo
 from airflow_provider_closeai.costs.requests import CloseRequest, NoteRequest
-from airflow_provider_closeai.costs.service import Clock, compute, utc_now
+from airflow_provider_closeai.costs.service import compute
 from airflow_provider_closeai.costs.store import booked
 from airflow_provider_closeai.costs.store.kinds import SNAPSHOTS
 from airflow_provider_closeai.costs.store.ledger import LedgerFile
