@@ -87,14 +87,14 @@ def changes_in(matched: Matched, plan: Plan) -> Iterator[str]:
 
 def closing_line(applied: Applied, dry_run: bool) -> str:
     """Say what is so now."""
-    counts = applied.counts
+    counts, title = applied.counts, applied.plan.title
     what = ", ".join(f"{counts[name]} {name}" for name in ("created", "repriced", "deleted", "delivered"))
     if dry_run:
         todo = msgspec.structs.replace(applied.plan, actions=applied.matched.todo)
         what = f"{render.summary(todo)} (dry run, nothing was changed)"
     left = len(applied.matched.unapproved)
     return (
-        f"Roster {applied.plan.roster}: {counts['aliases']} aliases have "
+        f"{title[0].upper()}{title[1:]}: {counts['aliases']} aliases have "
         f"{counts['sub_accounts']} sub-accounts; "
         f"{what}{f'; {left} changes are not approved' if left else ''}."
     )
