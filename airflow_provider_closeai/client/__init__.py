@@ -1,6 +1,6 @@
-"""The platform's API as it is: finds a healthy base, repeats what may be repeated, says what failed.
+"""The platform's API as it is: finds a healthy base, repeats what may be repeated, explains failures.
 
-The names here are the public ones; all modules beneath are internal (docs/stability.md).
+Only the names here are public; all modules of this package are internal (docs/stability.md).
 """
 
 from __future__ import annotations

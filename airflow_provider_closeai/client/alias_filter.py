@@ -1,9 +1,9 @@
-"""Which aliases the platform's own filter can be trusted with, where it finds none.
+"""For which aliases the platform's own filter is trusted when it finds no account.
 
 What the filter does is not documented: it may be exact, match parts, know wildcards, trim, or read another
-encoding. Plain aliases survive all of that. Of any other alias an account that it finds is proof enough,
-since accounts of one alias are all alike to a filter; that it finds none is believed once it has found an
-alias of the same characters. Once it was seen to miss an account that is listed, it is used no more.
+encoding. Plain aliases survive all of that. For any other alias, one account found is proof enough, since a
+filter treats all accounts of an alias alike; an empty result is believed once it has found an alias with the
+same kinds of characters. Once it has missed an account that is listed, it is not used again.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ import msgspec
 from airflow_provider_closeai.client.cache import Cache
 
 _PLAIN = re.compile(r"[A-Za-z0-9 _.:/@-]")
-_MAX_LENGTH = 255  # of an alias in an address
+_MAX_LENGTH = 255  # of an alias in a URL
 _MOST_SHAPES = 50
-#: Stands among the shapes that were found once the filter was seen to miss an account that is listed.
+#: Added to the found shapes once the filter has missed an account that is listed.
 MISSED = ("missed",)
 
 
 def is_sendable(alias: str) -> bool:
-    """Whether an alias can be part of an address."""
+    """Return whether an alias can be part of a URL."""
     return 0 < len(alias) <= _MAX_LENGTH and not any(unicodedata.category(char)[0] == "C" for char in alias)
 
 
 def shape_of(alias: str) -> frozenset[str]:
-    """Return what is not plain in an alias: letters and digits by their kind, all else as it is."""
+    """Return an alias's characters that are not plain: letters and digits by kind, others as they are."""
     shape = set()
     for char in set(alias):
         if not _PLAIN.fullmatch(char):
             kind = unicodedata.category(char)
             is_word = kind[0] in "LMN"
-            # Beyond the first 65,536 characters some databases compare otherwise.
+            # Some databases compare characters beyond U+FFFF differently.
             shape.add(f"{kind}{'+' * (ord(char) > 0xFFFF)}" if is_word else char)
     if alias != alias.strip():
         shape.add("space at an end")
@@ -45,16 +45,16 @@ def shape_of(alias: str) -> frozenset[str]:
 
 
 def is_trusted(alias: str, found: Iterable[Iterable[str]]) -> bool:
-    """Whether the filter is believed where it finds no account; ``found``: shapes that it has found."""
+    """Return whether an empty result is believed; ``found``: shapes that the filter has found."""
     shape, shapes = shape_of(alias), list(found)
     return MISSED not in shapes and (not shape or any(shape <= set(other) for other in shapes))
 
 
 class AliasFilter:
     """
-    What is known of the platform's filter: by this client, and by all that share its cache.
+    What this client, and all that share its cache, know of the platform's filter.
 
-    :param cache: asked once, and again where it may know more.
+    :param cache: read again as long as an alias is not trusted.
     """
 
     def __init__(self, cache: Cache) -> None:
@@ -62,15 +62,15 @@ class AliasFilter:
         self._shapes: set[tuple[str, ...]] = set()
         self._has_read_shapes = False
         self._found: set[tuple[str, int]] = set()
-        self._unproven: set[str] = set()  # only a listing of all has shown them
+        self._unproven: set[str] = set()  # aliases that only a full listing has shown
 
     def may_ask(self, alias: str) -> bool:
-        """Whether it may be asked: it was never seen to miss an account."""
+        """Return whether the filter may be asked: it has never missed an account."""
         is_askable = is_sendable(alias) and alias not in self._unproven
         return is_askable and (self.is_trusted(alias) or MISSED not in self._shapes)
 
     def is_trusted(self, alias: str) -> bool:
-        """Whether it is believed where it finds no account."""
+        """Return whether an empty result is believed."""
         is_known = self._has_read_shapes and is_trusted(alias, self._shapes)
         if not is_known and MISSED not in self._shapes:
             self._shapes |= set(self._cache.read().found_shapes)
@@ -78,21 +78,21 @@ class AliasFilter:
         return is_trusted(alias, self._shapes)
 
     def has_found(self, alias: str, account_id: int) -> bool:
-        """Whether it has found an account."""
+        """Return whether the filter has found an account."""
         return (alias, account_id) in self._found
 
     def note_found(self, alias: str, ids: Collection[int]) -> None:
-        """Note the accounts that it has found."""
+        """Note the accounts that the filter has found."""
         self._found |= {(alias, each) for each in ids}
         if ids and not self.is_trusted(alias) and len(self._shapes) < _MOST_SHAPES:
             self._note(tuple(sorted(shape_of(alias))))
 
     def note_missed(self) -> None:
-        """Note that it misses an account that is listed: it is used no more."""
+        """Note that the filter missed a listed account: it is not used again."""
         self._note(MISSED)
 
     def doubt(self, aliases: Iterable[str]) -> None:
-        """Do not use it for these aliases any more."""
+        """Stop using the filter for these aliases."""
         self._unproven |= set(aliases)
 
     def _note(self, shape: tuple[str, ...]) -> None:

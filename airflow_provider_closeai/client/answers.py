@@ -1,8 +1,8 @@
-"""Who answered, and what the answer proves: a pure reading of a status and a body.
+"""Decides who answered and what the answer proves, from status and body alone.
 
-The platform speaks JSON with a message for a person. A 4xx in that form is its word; in any other form
-somebody else answered for it (a CDN, a block page, a gateway that has no such path), and the request may have
-been executed, or not. 429 and 408 are throttling, whoever says so.
+The platform's errors are JSON with a message for people. A 4xx in that form comes from the platform; in any
+other form an intermediary answered (a CDN, a block page, a gateway without that path), and the request may or
+may not have been executed. 429 and 408 are throttling, whoever sends them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import msgspec
 from airflow_provider_closeai.client.decoding import says_no
 from airflow_provider_closeai.client.errors import safe_text
 
-#: Bytes of an answer that is no success; of a longer one no message is read.
+#: The most bytes of an error answer; no message is read from a longer one.
 LONGEST_MESSAGE = 2**20
-#: Statuses that ask to wait, whoever says so.
+#: Statuses that ask to wait, whoever sends them.
 THROTTLED = (408, 429)
 _UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 
@@ -29,10 +29,10 @@ class Outcome(enum.Enum):
     """What one attempt proves about the request."""
 
     NOT_SENT = "not sent"  # DNS, refused, connect timeout, TLS: never reached the platform
-    REJECTED = "rejected"  # 4xx of the platform, or throttled: reached it, and was never executed
-    DECLINED = "declined"  # 2xx that says no: the platform's word; a create may be done in part
+    REJECTED = "rejected"  # the platform's 4xx, or throttling: arrived and was not executed
+    DECLINED = "declined"  # the platform's 2xx that says no; a create may be done in part
     EXECUTED = "executed"  # a success that could be decoded
-    UNKNOWN = "unknown"  # cut, read timeout, 3xx, 5xx, somebody else's answer: executed, or not
+    UNKNOWN = "unknown"  # cut, read timeout, 3xx, 5xx, an intermediary's answer: executed or not
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,14 +41,14 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
     :param base: origin that was asked.
     :param outcome: what it proves.
-    :param detail: what happened, for a person; no key, no header, no body but its message.
-    :param status: HTTP status, where an answer began.
-    :param retry_after: seconds that the platform asked to wait, where it did.
+    :param detail: what happened, for people; without keys, headers or any of the body but its message.
+    :param status: HTTP status, if an answer began.
+    :param retry_after: seconds that the platform asked to wait, if it did.
     :param value: the decoded answer of an executed attempt.
-    :param is_foreign: whether somebody else answered for the platform.
-    :param is_stale: whether a kept connection was cut before the answer began, which proves no ill.
-    :param is_late: whether it was not sent since it might not leave any more, which proves no ill either.
-    :param date: the answer's own time (its ``Date``), in seconds since the epoch, where it has one.
+    :param is_foreign: whether an intermediary answered in place of the platform.
+    :param is_stale: whether a kept connection was cut before the answer began; says nothing of the base.
+    :param is_late: whether it was too late to send it; says nothing of the base either.
+    :param date: the answer's ``Date``, in seconds since the epoch, if it has one.
     """
 
     base: str
@@ -64,7 +64,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reached_platform(self) -> bool:
-        """Whether the platform's own server answered, well or not."""
+        """Whether the platform's own server answered, with success or not."""
         return self.status is not None and not self.is_foreign
 
 
@@ -79,11 +79,11 @@ def judge(
     may_miss: bool = False,
 ) -> Attempt:
     """
-    Say what a whole answer proves.
+    Judge what a complete answer proves.
 
-    :param decode: makes the value of a success; what it raises means that this is not a success.
-    :param keys: that were sent: in no text.
-    :param may_miss: whether the request names what may be missing, so that a 404 can be the platform's word.
+    :param decode: decodes the body of a success; if it raises, the answer is not a success.
+    :param keys: the keys that were sent; they are removed from all texts.
+    :param may_miss: whether the request names things that may not exist: the platform may answer 404.
     """
     body = content.removeprefix(codecs.BOM_UTF8)
     if 200 <= status < 300:
@@ -120,14 +120,14 @@ def judge(
 def _judge_success(
     status: int, body: bytes, decode: Callable[[bytes], Any], keys: Iterable[str]
 ) -> tuple[Outcome, str, Any]:
-    """Return what a 2xx proves, what happened, and its value."""
+    """Return what a 2xx proves, what happened, and the decoded value."""
     try:
         return Outcome.EXECUTED, "served", decode(body)
     except _UNREADABLE as error:
         answer = _json_object(body)
         message = platform_message(body, keys)
         if says_no(answer.get("success"), answer.get("error")):
-            said = answer.get("error")  # that it says no is known: its words may stand anywhere then
+            said = answer.get("error")  # a refusal for certain: any field may hold its message
             of_error = said.get("msg") if isinstance(said, dict) else said
             message = message or _first_text((of_error, answer.get("msg")), keys)
             no = f"status {status}, but it says no: {message or 'without a message'}"
@@ -138,7 +138,7 @@ def _judge_success(
 
 def platform_message(body: bytes, keys: Iterable[str] = ()) -> str | None:
     """
-    Return the platform's message for a person, fit for a log; ``None`` where the body is not in its form.
+    Return the platform's message, safe to log; ``None`` if the body is not in the platform's form.
     """
     answer = _json_object(body)
     error, detail = answer.get("error"), answer.get("detail")
@@ -151,7 +151,7 @@ def _first_text(values: Iterable[Any], keys: Iterable[str]) -> str | None:
 
 
 def _validation(detail: Any) -> str:
-    """Return what FastAPI says in a 422 of the fields that it does not take."""
+    """Return the field errors of a FastAPI 422 as one text."""
     found = []
     for each in detail if isinstance(detail, list) else ():
         if isinstance(each, dict) and isinstance(each.get("msg"), str):
@@ -164,7 +164,7 @@ def _json_object(body: bytes) -> dict[str, Any]:
     if len(body) > LONGEST_MESSAGE:
         return {}
     try:
-        answer = json.loads(body.decode("utf-8", "replace"))  # takes half an emoji, which msgspec does not
+        answer = json.loads(body.decode("utf-8", "replace"))  # accepts half an emoji, unlike msgspec
     except (ValueError, RecursionError):
         return {}
     return answer if isinstance(answer, dict) else {}

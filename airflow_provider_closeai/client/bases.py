@@ -26,7 +26,7 @@ Require = Literal["any", "primary", "all"]
 FIRST_WAIT = 60.0
 MAX_WAIT = 15 * 60.0
 _MOST_DOUBLINGS = 4
-_MOST = 10**9  # of a priority
+_MOST = 10**9  # largest priority
 _MOST_BASES, _LONGEST_ADDRESS, _LONGEST_TEXT = 100, 250, 80  # more would not fit into the cache
 _MOST_WARNINGS = 10
 _MOST_QUOTINGS = 5
@@ -44,11 +44,10 @@ def ordered(bases: Iterable[ApiBase], verdicts: dict[str, HealthCheckResult]) ->
 
 def discovery_wait(failures: int, retry_after: float | None) -> float:
     """
-    Seconds until discovery may be asked again after it failed.
+    Return the seconds until discovery may be asked again after a failure.
 
-    :param failures: how often in a row, this time included.
-    :param retry_after: what the platform asked for, which counts, up to a day; no wait at all does
-        not.
+    :param failures: failures in a row, this one included.
+    :param retry_after: seconds that the platform asked for, obeyed up to a day; 0 is ignored.
     """
     if retry_after:
         return min(retry_after, MAX_PUT_OFF)
@@ -56,7 +55,7 @@ def discovery_wait(failures: int, retry_after: float | None) -> float:
 
 
 def is_lost(known: PoolState) -> bool:
-    """Whether no base can be reached: each failed by transport, or somebody else answered for it."""
+    """Return whether no base can be reached: each failed in transport, or an intermediary answered."""
     seen = [known.verdicts.get(base.api) for base in known.bases]
     return bool(seen) and all(verdict and not verdict.healthy and not verdict.reached for verdict in seen)
 
@@ -67,7 +66,7 @@ def base_to_use(healths: Sequence[BaseHealth], require: Require) -> str | None:
 
     :param healths: best-ranked base first.
     :param require: ``any``: one of them; ``primary``: the best-ranked one; ``all``: each of them.
-    :returns: the best healthy base, or ``None`` where the requirement is not met.
+    :returns: the best healthy base, or ``None`` if the requirement is not met.
     """
     required = {"any": (), "primary": healths[:1], "all": healths}[require]
     is_met = all(health.healthy for health in required)
@@ -76,7 +75,7 @@ def base_to_use(healths: Sequence[BaseHealth], require: Require) -> str | None:
 
 def usable(links: Iterable[ApiBase], allowed_hosts: Sequence[str]) -> tuple[ApiBase, ...]:
     """
-    Keep the bases that the main key may be sent to, their addresses normalised; warn of the others.
+    Keep the bases that the main key may be sent to, with normalised addresses; warn of the others.
 
     :param allowed_hosts: globs; empty: any host.
     """
@@ -103,20 +102,20 @@ def usable(links: Iterable[ApiBase], allowed_hosts: Sequence[str]) -> tuple[ApiB
 
 
 def is_bad(verdict: HealthCheckResult | None) -> bool:
-    """Whether a base is known to be ill."""
+    """Return whether a base is known to be unhealthy."""
     return verdict is not None and not verdict.healthy and verdict.is_proof
 
 
 def missed(healthy: bool, last: HealthCheckResult | None) -> int:
-    """Count how often in a row a base did not serve."""
+    """Return how many times in a row a base has failed."""
     return 0 if healthy else 1 + (last.misses if last is not None and not last.healthy else 0)
 
 
 def is_due_again(verdict: HealthCheckResult | None, now: float, health_ttl: float) -> bool:
     """
-    Say whether a base that did not serve is probed again while others do: each time twice as late.
+    Return whether to probe a failed base again; with each failure the wait doubles, up to a limit.
 
-    :param health_ttl: seconds after which it is probed the first time.
+    :param health_ttl: the first wait, in seconds.
     """
     doublings = 0 if verdict is None else min(max(verdict.misses - 1, 0), _MOST_DOUBLINGS)
     return verdict is None or now - verdict.at >= health_ttl * 2**doublings
@@ -124,10 +123,10 @@ def is_due_again(verdict: HealthCheckResult | None, now: float, health_ttl: floa
 
 def decode_links(content: bytes, key: str = "") -> tuple[ApiBase, ...]:
     """
-    Decode discovery's answer entry by entry: one without an address costs only itself, and a field that
-    cannot be read costs no base.
+    Decode discovery's answer entry by entry: only an entry without an address, or with the key, is dropped;
+    a field that cannot be read gets a default.
 
-    :param key: the key that was sent: a base that shows it would be logged, cached and handed on.
+    :param key: the key that was sent: a base that contains it would be logged, cached and passed on.
     """
     links: list[ApiBase] = []
     dropped: list[str] = []
@@ -163,16 +162,16 @@ def _warn_of(dropped: Sequence[str]) -> None:
 
 
 def _shows(key: str, text: str) -> bool:
-    """Say whether a text shows the key, quoted or not, and with what addresses lose."""
+    """Return whether a text contains the key, even URL-quoted or split by characters that URLs drop."""
     for _ in range(_MOST_QUOTINGS):
         text = unquote(text)
     if unquote(text) != text:
-        return True  # quoted so often, it is there to hide something
+        return True  # quoted so often that it hides something
     return key.lower() in re.sub(r"[\t\r\n]", "", text).lower()
 
 
 def _priority(value: object) -> int:
-    """Read a priority, whatever JSON type it has: one that cannot be read is the last of all."""
+    """Read a priority of any JSON type; one that cannot be read ranks last."""
     try:
         return int(max(Decimal(-_MOST), min(Decimal(_MOST), Decimal(str(value)))))
     except ArithmeticError:
@@ -183,7 +182,7 @@ def decode_healthy(content: bytes) -> Any:
     """
     Decode the answer of a probe.
 
-    :raises ValueError: where it is not the text ``healthy``.
+    :raises ValueError: it is not the text ``healthy``.
     """
     if content.strip(codecs.BOM_UTF8 + string.whitespace.encode()) != b"healthy":
         raise ValueError("it does not say 'healthy'")

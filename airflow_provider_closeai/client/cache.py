@@ -1,12 +1,11 @@
 """What is known about the bases, shared by every process that uses the same key.
 
 The cache tells a process where to send the main key. So it is private (directory 0700, file 0600, ours,
-no link) and signed with a key derived from the sk: what cannot be verified is as if it were not there.
-Nothing in it is secret, and nothing that goes wrong with it fails a task.
+no link) and signed with a key derived from the sk: text that cannot be verified is ignored.
+Nothing in it is secret, and no problem with it fails a task.
 
-It is a file of this host; where that is asked for, a store of the whole deployment besides. What the
-deployment knows of a base orders it, what this host saw of it decides: a base may be out of reach from one
-host alone.
+It is a file on this host and, if configured, also a store of the whole deployment. This host's own verdict on
+a base counts while it is bad or fresh, else the deployment's: a base may be out of reach from one host only.
 """
 
 from __future__ import annotations
@@ -28,22 +27,22 @@ from airflow_provider_closeai.local_state.stores import MAX_BYTES, FileStore, St
 
 STALE_FOR = LONGEST_SECONDS
 MAX_PUT_OFF = 24 * 3600.0
-#: Seconds for which this host's processes leave the shared store alone once it has failed.
+#: Seconds for which this host's processes do not use the shared store after it failed.
 LEAVE_ALONE = 300.0
 _SKEW = 60.0
-_MAX_SKEW = 1800.0  # between the clocks of two hosts: what is further ahead is not believed
+_MAX_SKEW = 1800.0  # seconds between the clocks of two hosts; times further ahead are not believed
 
 
 class HealthCheckResult(msgspec.Struct, frozen=True):
     """
-    What was last seen of a base.
+    The last known health of a base.
 
     :param healthy: whether it served.
-    :param at: when (epoch seconds).
-    :param detail: how that was seen, for a person.
-    :param reached: whether the platform's own server answered there, well or not.
-    :param is_proof: whether it proves anything: that a probe was refused, as 429 does, does not.
-    :param misses: how often in a row it did not serve.
+    :param at: when that was seen (epoch seconds).
+    :param detail: how that was seen, for people.
+    :param reached: whether the platform's own server answered, with success or not.
+    :param is_proof: whether this proves anything: a probe that was throttled (429) does not.
+    :param misses: failures in a row.
     """
 
     healthy: bool
@@ -56,24 +55,24 @@ class HealthCheckResult(msgspec.Struct, frozen=True):
 
 class PoolState(msgspec.Struct, frozen=True):
     """
-    All that the processes share.
+    All that processes share.
 
     :param bases: discovery's last good answer.
     :param discovered_at: when it came (epoch seconds); 0: never.
     :param failures: discoveries that failed since then.
     :param unchanged: discoveries in a row, asked because no base could be reached, that listed the same.
-    :param asked_at: when discovery was last asked in vain: a put-off is as good as the clock that set it.
-    :param ask_again_at: not before then may discovery be asked again.
-    :param why: what the last failed discovery met, for a person.
-    :param refused: whether it was the key that discovery refused (401, 403).
-    :param verdicts: by base.
-    :param found_shapes: of aliases that the platform's filter has found (:mod:`.alias_filter`).
+    :param asked_at: when discovery was last asked in vain; dates ``ask_again_at``, for clocks that differ.
+    :param ask_again_at: discovery is not asked again before then.
+    :param why: why the last discovery failed, for people.
+    :param refused: whether discovery refused the key (401, 403).
+    :param verdicts: the last health of each base.
+    :param found_shapes: shapes of aliases that the platform's filter has found (:mod:`.alias_filter`).
     :param key_asked_at: with fixed bases: when the platform was last asked about the key.
     :param ask_key_again_at: with fixed bases: until then it is known whether the key is refused.
     :param key_refused: what the platform said when it refused the key; empty: it did not.
     :param published: the bases' health as a task last published it.
-    :param published_at: when (epoch seconds).
-    :param leave_alone_until: until then this host's processes leave the shared store alone.
+    :param published_at: when that was (epoch seconds).
+    :param leave_alone_until: until then this host's processes do not use the shared store.
     """
 
     bases: tuple[ApiBase, ...] = ()
@@ -96,7 +95,7 @@ class PoolState(msgspec.Struct, frozen=True):
 
 def merged(here: PoolState, theirs: PoolState, now: float, health_ttl: float) -> PoolState:
     """
-    Return what this host and the deployment know together.
+    Merge what this host and the deployment know.
 
     :param here: what this host knows; the verdicts are its own.
     :param theirs: what the deployment knows.
@@ -125,16 +124,16 @@ def _deciding(
     if own is None or other is None:
         return own or other
     if not own.healthy or now - own.at < health_ttl or now - other.at >= health_ttl:
-        return own  # what is bad from here stays so until it is good from here
+        return own  # bad from this host until this host sees it good
     return other
 
 
 class Cache:
     """
-    Reads and writes what is known, verified.
+    Reads, verifies and writes what is known.
 
-    :param config: the key and what the knowledge is about (origin, fixed bases, allowed hosts).
-    :param store: makes the store of the whole deployment for a name; default: there is none.
+    :param config: gives the key, and what the cache is about (origin, fixed bases, allowed hosts).
+    :param store: makes the deployment's store from a name; default: there is none.
     """
 
     _unshared: ClassVar[dict[str, str]] = {}  # per process, for when the file cannot be written
@@ -155,20 +154,20 @@ class Cache:
         self._last: tuple[str, PoolState] | None = None
 
     def read(self) -> PoolState:
-        """Return what is known; nothing known, where the stores' texts cannot be verified."""
+        """Return what is known: an empty state if no store's text can be verified."""
         here = self._read_here()
         theirs = self._read_shared(here)
         return here if theirs is None else merged(here, theirs, self._clock.now(), self._health_ttl)
 
     def change(self, edit: Callable[[PoolState], PoolState]) -> PoolState:
         """
-        Change what is known, one process of the host at a time.
+        Change what is known, in one process of the host at a time.
 
-        :param edit: makes the new knowledge from the newest.
+        :param edit: makes the new state from the newest one.
         """
         with lock(self.name, 2.0, self._clock):
             theirs = self._read_shared(self._read_here())
-            here = self._read_here()  # where that failed, it says that the store is left alone
+            here = self._read_here()  # read again: a failure was noted in it
             before = here if theirs is None else merged(here, theirs, self._clock.now(), self._health_ttl)
             after = edit(before)
             news = {base: seen for base, seen in after.verdicts.items() if seen != before.verdicts.get(base)}
@@ -229,7 +228,7 @@ class Cache:
             f"The deployment's cache of bases (a Variable) does not work ({reason(problem)}): it is left "
             f"alone for {LEAVE_ALONE / 60:.0f} minutes, and this host's processes share what they learn."
         )
-        here = self._read_here()  # that it failed may have taken long: others may have written meanwhile
+        here = self._read_here()  # the failure may have taken long: others may have written meanwhile
         self._write_here(msgspec.structs.replace(here, leave_alone_until=self._clock.now() + LEAVE_ALONE))
 
     def _signed(self, known: PoolState) -> str:
@@ -238,7 +237,7 @@ class Cache:
 
     def try_lock(self, what: str, wait: float = 0.0) -> AbstractContextManager[bool]:
         """
-        Let one process of the host do something; yields whether it is this one.
+        Let one process of the host at a time do something; yield whether this one may.
 
         :param wait: seconds to wait for the others.
         """
@@ -265,15 +264,15 @@ class Cache:
 
     def _dated(self, known: PoolState, tolerance: float) -> PoolState | None:
         """
-        Take what a clock dated in the future as seen now; what is further ahead is as if not known.
+        Date future times within the tolerance as now; drop what is further ahead.
 
-        A wait is never taken for longer than it was meant: where it began in the future, there is none.
+        A wait never lasts longer than intended; one that began in the future is dropped.
 
-        :param tolerance: seconds that the clock may have been ahead.
+        :param tolerance: seconds by which a clock may be ahead.
         """
         now = self._clock.now()
         if known.discovered_at > now + tolerance:
-            return None  # then nothing of it can be dated
+            return None  # none of its times can be trusted
         if known.asked_at > now + _SKEW:
             known = msgspec.structs.replace(known, failures=0, asked_at=0.0, why="", refused=False)
         if known.key_asked_at > now + _SKEW:

@@ -1,4 +1,4 @@
-"""The calls of the API as the platform's page has them, and how one is carried out.
+"""The API's calls as on the platform's page, and how one is carried out.
 
 A call goes to the best base and, where its outcome allows, on to the next (:mod:`.retry`).
 """
@@ -48,10 +48,10 @@ class Caller:
         permit: retry.Permit | None = None,
     ) -> list[Attempt]:
         """
-        Attempt a call until it is executed; return the attempts.
+        Attempt a call until it is executed, and return the attempts.
 
-        :param body: what is sent as JSON.
-        :raises CloseAIError: what all attempts together prove (:mod:`.failures`).
+        :param body: sent as JSON.
+        :raises CloseAIError: the call failed; says what all attempts together prove (:mod:`.failures`).
         """
         progress = retry.Progress(
             end=self._clock.monotonic() + self._config.deadline,
@@ -63,7 +63,7 @@ class Caller:
         try:
             for step in retry.retrying(progress, self._clock):
                 step.retry_state.set_result(self._attempt(call, progress, query, body))
-        except Exception as problem:  # of the permit, or of choosing a base: what was sent may still come
+        except Exception as problem:  # the permit's or the pool's: an earlier attempt may still be executed
             if not call.writes or not _may_be_executed(attempts):
                 raise
             detail = f"not sent again ({type(problem).__name__})"
@@ -91,7 +91,7 @@ class Caller:
                     call, base, seconds=left, query=query, body=body, fresh=fresh, may_leave=may_leave
                 )
             progress.attempts.append(attempt)
-            # What had hardly any time left says nothing about the base, nor does a kept connection that died.
+            # With hardly any time left it says nothing of the base, nor does a kept connection that died.
             is_fair = left >= min(self._config.connect_timeout, self._config.deadline / 2)
             proves_ill = is_fair and not attempt.is_stale and not attempt.is_late
             if attempt.outcome is Outcome.EXECUTED or proves_ill:
@@ -104,7 +104,7 @@ class Caller:
             return send(base, fresh=True) if attempt.is_stale else attempt
 
     def _is_shut_out(self, progress: retry.Progress) -> bool:
-        """Whether every base is healthy and refuses the key, in a form that is not the platform's."""
+        """Return whether every base is healthy and refuses the key, in a form that is not the platform's."""
         tried = {attempt.base for attempt in progress.attempts}
         refusals = (each for each in progress.attempts if each.is_foreign and each.status in (401, 403))
         refusing = dict.fromkeys(attempt.base for attempt in refusals)

@@ -1,6 +1,6 @@
-"""The API of one main account: each call of the platform's page, and a listing that is whole.
+"""The API of one main account: every call on the platform's page, and listings proven complete.
 
-What users mean by "create", "reprice" and "delete" is one floor up, in
+What users mean by "create", "reprice" and "delete" is one layer up, in
 :mod:`airflow_provider_closeai.provisioning`.
 """
 
@@ -36,9 +36,9 @@ from airflow_provider_closeai.local_state.stores import Store
 
 log = logging.getLogger(__name__)
 
-_PAGE = 5000  # accounts whose page is an answer of usual length, however long their prices
-_TICK = 2.0  # seconds by which the platform's Date may be behind its other times
-_FEW = 20  # aliases that are asked for one by one, where nobody knows how many accounts there are
+_PAGE = 5000  # accounts that fit into an answer of usual length, however long their prices
+_TICK = 2.0  # seconds by which the platform's Date may lag behind its other times
+_FEW = 20  # aliases that are asked for one by one while the number of accounts is unknown
 
 
 class CloseAIClient:
@@ -46,7 +46,7 @@ class CloseAIClient:
     The API of one main account.
 
     :param config: the connection, from :func:`~airflow_provider_closeai.client.config.config_from`.
-    :param store: where the knowledge of bases is shared; default: a file of this host's user.
+    :param store: makes the store that shares what is known of bases; default: only a file of this host.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class CloseAIClient:
         self.config = config
         self.clock = clock
         transport = Transport(config)
-        self._total: int | None = None  # of the last listing of all
-        #: The platform's time in its last answer to a listing (``Date``), in seconds since the epoch.
+        self._total: int | None = None  # of the last full listing
+        #: The ``Date`` of the last listing's answer, in seconds since the epoch.
         self.platform_time: float | None = None
         #: The bases that have answered listings.
         self.listed_by: set[str] = set()
-        #: Called before each page of a listing: all pages may take longer than a claim lasts.
+        #: Called before each page of a listing: the whole may take longer than a claim lasts.
         self.before_page: list[Callable[[], None]] = []
         self.cache = Cache(config, store, clock)
         self._filter = AliasFilter(self.cache)
@@ -80,7 +80,7 @@ class CloseAIClient:
         return self.pool.to_use()
 
     def check_health(self) -> list[BaseHealth]:
-        """Return what is known of every base's health; probes only what is older than ``health_ttl``."""
+        """Return every base's health; probe only where it is older than ``health_ttl``."""
         return self.pool.check_health()
 
     def refresh_bases(self) -> list[ApiBase]:
@@ -89,10 +89,10 @@ class CloseAIClient:
 
     def iter_listing(self, alias: str | None = None) -> Iterator[Item]:
         """
-        Stream the listing, page by page, with the entries that cannot be read.
+        Stream the listing, page by page, including the entries that cannot be read.
 
-        Each account comes once, and every account that was there throughout comes, whatever appears or
-        vanishes meanwhile. ``alias`` matches exactly, whatever the platform's own filter does.
+        Each account comes once, and none that exists throughout is missed, whatever appears or vanishes
+        meanwhile. ``alias`` matches exactly, whatever the platform's own filter does.
 
         :param alias: only accounts with exactly this alias, and entries whose alias cannot be read.
         :raises ListingUnstable: where the listing never agrees with its own ``total``.
@@ -110,8 +110,8 @@ class CloseAIClient:
         """
         Stream the accounts of several aliases, and (perhaps twice) entries whose alias cannot be read.
 
-        The platform's filter is asked for each alias, where that takes no more calls than one listing of all;
-        one such listing finds what the filter cannot be trusted with.
+        The platform's filter is asked for each alias if that takes no more calls than one full listing;
+        aliases for which it cannot be trusted come from one full listing.
 
         :param aliases: each matches exactly.
         """
@@ -119,7 +119,7 @@ class CloseAIClient:
         if len(left) == 1:
             yield from self.iter_listing(left.pop())
             return
-        silent = set()  # nothing is found of them; where all is listed anyway, that shows more
+        silent = set()  # the filter finds none; a full listing, if made anyway, looks for them too
         if self._is_few(left):
             for alias in sorted(left):
                 found = self._find(alias)
@@ -132,12 +132,12 @@ class CloseAIClient:
             yield from (item for item in self.iter_listing() if _may_be_of(item, left))
 
     def _filtered(self, alias: str) -> Iterator[Item]:
-        """Stream what the filter finds of an alias; where that is not whole, what a listing of all does."""
+        """Stream what the filter finds of an alias, or a full listing if that is not proven complete."""
         listed = read_all(self.page, self.config.page_size, alias)
         return (item for item in listed if _may_be_of(item, [alias]))
 
     def _find(self, alias: str) -> list[Item] | None:
-        """Return what the platform's filter finds; ``None`` where it cannot be trusted to find all."""
+        """Return what the platform's filter finds; ``None`` if it cannot be trusted to find all."""
         if not self._filter.may_ask(alias):
             return None
         try:
@@ -150,7 +150,7 @@ class CloseAIClient:
         return items if is_found or self._filter.is_trusted(alias) else None
 
     def _is_few(self, aliases: Collection[str]) -> bool:
-        """Whether to ask the filter for each takes no more calls than a listing of all."""
+        """Return whether asking the filter for each takes no more calls than a full listing."""
         if self._total is None and len(aliases) <= _FEW:
             return True
         total = self.page(1, 1).total if self._total is None else self._total
@@ -161,9 +161,9 @@ class CloseAIClient:
         self, alias: str | None = None, sk: str | SecretToken | None = None
     ) -> Iterator[SubAccount]:
         """
-        Stream the sub-accounts, as :meth:`iter_listing`; an entry that cannot be read costs a warning.
+        Stream the sub-accounts, as :meth:`iter_listing` does; warn of entries that cannot be read.
 
-        A key is never part of an address, where logs would keep it: it is matched here.
+        A key is matched here and never sent in a URL, which logs would keep.
 
         :param alias: only accounts with exactly this alias.
         :param sk: only the account with exactly this key.
@@ -185,7 +185,7 @@ class CloseAIClient:
         """
         Return one sub-account, ``None`` where there is none.
 
-        :raises UnreadableAccount: it is listed, and cannot be read.
+        :raises UnreadableAccount: it is listed but cannot be read.
         """
         found = next((item for item in self.iter_listing() if item.id == account_id), None)
         if isinstance(found, UnreadableItem):
@@ -219,10 +219,10 @@ class CloseAIClient:
 
     def check_filter(self, alias: str, accounts: Iterable[SubAccount], settle: float) -> None:
         """
-        Ask the platform's filter for accounts that a listing of all shows; where it misses one, it is used no
-        more. What is gone since nobody can find.
+        Check that the platform's filter finds accounts from a full listing; stop using it if it misses one
+        that is still listed.
 
-        :param settle: seconds in which an account comes to all bases: a younger one proves nothing.
+        :param settle: seconds until all bases list an account: a younger one proves nothing.
         """
         ages = {each.id: self._age_of(each) for each in accounts}
         known = {number for number, age in ages.items() if age is None or age >= settle - _TICK}
@@ -240,8 +240,8 @@ class CloseAIClient:
 
     def prove_filter(self, accounts: Iterable[SubAccount]) -> None:
         """
-        Before accounts are changed: see that the platform's filter finds them, or what it does not find would
-        be taken for deleted. Of aliases that it does not find, this client lists all from now on.
+        Check, before accounts are changed, that the platform's filter finds them: one that it misses would be
+        taken for deleted. Aliases that it misses are read from full listings from now on.
         """
         by_alias: dict[str, set[int]] = {}
         for account in accounts:
@@ -256,21 +256,21 @@ class CloseAIClient:
                 self._filter.doubt([alias])  # deleted meanwhile, listed late, or missed
 
     def doubt_filter(self, accounts: Iterable[SubAccount]) -> None:
-        """Of the aliases of accounts that the platform's filter hides, list all from now on."""
+        """Read the aliases of accounts that the platform's filter hides from full listings from now on."""
         self._filter.doubt(account.alias for account in accounts if account.alias)
 
     def believes_absent(self, alias: str) -> bool:
-        """Whether that an alias has no accounts may be the platform's filter's word alone."""
+        """Return whether the platform's filter alone may say that an alias has no accounts."""
         return self._filter.may_ask(alias) and self._filter.is_trusted(alias)
 
     def may_be_unlisted(
         self, accounts: Iterable[SubAccount], since: float, settle: float
     ) -> list[SubAccount]:
         """
-        Return those accounts that one base may not list yet although another one did.
+        Return the accounts that one base lists and another may not list yet.
 
-        :param since: when they were listed, by the clock's counter.
-        :param settle: seconds in which an account comes to all bases.
+        :param since: when they were listed, in monotonic seconds.
+        :param settle: seconds until all bases list an account.
         """
         if len(self.listed_by) == 1 or self.clock.monotonic() >= since + settle:
             return []
@@ -278,7 +278,7 @@ class CloseAIClient:
         return [each for each, age in ages if age is None or age < settle]
 
     def _age_of(self, account: SubAccount) -> float | None:
-        """Return an account's age in seconds, by the platform's clock; ``None``: nobody knows."""
+        """Return an account's age in seconds, by the platform's clock; ``None``: unknown."""
         if account.created is None or self.platform_time is None:
             return None
         return self.platform_time - account.created.timestamp()
@@ -292,10 +292,10 @@ class CloseAIClient:
         permit: retry.Permit | None = None,
     ) -> tuple[SubAccount, ...]:
         """
-        Send one create. Never sent again once it may have been executed.
+        Send one create, and never again once it may have been executed.
 
-        :param permit: is asked before each attempt.
-        :raises OutcomeUnknown: it may have been executed: find out by listing.
+        :param permit: asked before each attempt.
+        :raises OutcomeUnknown: it may have been executed: list to find out.
         """
         body = {
             "alias": alias,
@@ -314,12 +314,12 @@ class CloseAIClient:
         permit: retry.Permit | None = None,
     ) -> bool:
         """
-        Replace the whole price list of accounts.
+        Replace the entire price list of accounts.
 
-        :param alias: the alias they have: the call sets it.
-        :param model_pricing: factor by model; a model that is not in it loses permission.
-        :param permit: is asked before each attempt.
-        :returns: whether an earlier attempt may be executed after this one.
+        :param alias: the alias that they have already: the call sets it.
+        :param model_pricing: factor by model; any other model loses permission.
+        :param permit: asked before each attempt.
+        :returns: whether an earlier attempt may still be executed after this one.
         """
         body = {"sks": _sks(accounts), "alias": alias or "", "model_pricing": pricing_body(model_pricing)}
         attempts = self._caller.send(UPDATE, body=body, permit=permit)
@@ -330,13 +330,13 @@ class CloseAIClient:
         self._caller.send(DELETE, body={"sks": _sks(accounts)})
 
     def main_usage(self) -> Decimal:
-        """Return what the main account consumed this month, by the platform's own count. Rate limited."""
+        """Return the main account's consumption this month, as the platform counts it. Rate limited."""
         grants: CreditGrants = self._caller.send(BILLING)[-1].value
         return grants.total_used
 
 
 def _may_be_of(item: Item, aliases: Collection[str]) -> bool:
-    """Whether an entry has one of the aliases; of one that cannot be read the alias may not be known."""
+    """Return whether an entry has one of the aliases, or cannot be read and may have it."""
     return (item.alias or "") in aliases or (item.alias is None and isinstance(item, UnreadableItem))
 
 

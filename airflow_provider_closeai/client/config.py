@@ -24,10 +24,10 @@ from airflow_provider_closeai.get_provider_info import CONNECTION_FIELDS
 
 DEFAULT_ORIGIN = "https://api.shadowai.xyz"  # the platform's page: the dedicated discovery domain
 
-# Libraries disagree on where a host ends that holds a backslash, and allowed_hosts would be passed by.
+# Libraries disagree on where a host with a backslash ends, which would bypass allowed_hosts.
 _HOST = re.compile(r"[\w.-]+|[0-9a-fA-F:.]+")
 _DEFAULT_PORTS = {"https": 443, "http": 80}
-#: Longer times count as this one; discovery's answer is used no longer either.
+#: Longer times are cut to this; discovery's answer is used no longer either.
 LONGEST_SECONDS = 7 * 24 * 3600.0
 _CORRECT_EXTRA = (
     'correct it to an object such as {"allowed_hosts": "*.example.com"}, or empty it (docs/connection.md).'
@@ -51,16 +51,15 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     :param api_bases: a fixed list of bases, best first; empty: ask discovery.
     :param allowed_hosts: globs that a discovered base's host must match; empty: any host.
     :param cache: ``file`` (shared by one host's processes) or ``variable`` (by the deployment).
-    :param lock: among whom a create is alone: ``host``, ``deployment``, or ``auto``: the deployment where
-        Airflow has what that takes.
+    :param lock: where a create excludes others: ``host``, ``deployment``, or ``auto``: the deployment if
+        this Airflow supports it.
     :param discovery_ttl: seconds for which discovery's answer is used before it is asked again.
     :param health_ttl: seconds for which a health verdict is used.
     :param connect_timeout: seconds to connect, per attempt.
     :param read_timeout: seconds to wait for bytes, per attempt.
     :param max_attempts: attempts per call, over all bases.
     :param deadline: seconds per call, over all attempts and waits.
-    :param max_late: longest time, in seconds, after a request was sent in which the platform may still
-        execute it.
+    :param max_late: seconds after sending a request in which the platform may still execute it.
     :param page_size: accounts per page of a listing; -1: everything in one answer.
     :param verify: as requests takes it: True, False, or the path of a CA bundle.
     :param proxies: as requests takes it; ``None``: the environment's.
@@ -85,7 +84,7 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def account(self) -> str:
-        """Name the main account, whatever else the connection says: a keyed hash, which reveals nothing."""
+        """The main account's name, a keyed hash that reveals nothing; other settings do not change it."""
         return hmac.digest(self.key.reveal().encode(), b"closeai account 1", "sha256").hex()[:24]
 
     def __repr__(self) -> str:  # proxies may hold a password
@@ -106,10 +105,10 @@ def config_from(
     :param password: the main account's sk.
     :param host: the discovery host, or a whole origin such as ``https://h:8443``.
     :param schema: ``https`` (default), or ``http`` for a loopback host.
-    :param port: its port; 0 counts as not given.
+    :param port: its port; 0 means not given.
     :param extra: the settings, as Airflow stores them (a JSON object as text) or as a mapping; empty values
-        count as not given.
-    :raises ConfigError: naming the form's label, the problem and the cure.
+        mean not given.
+    :raises ConfigError: a setting is wrong; names the form's label, the problem and the cure.
     """
     key, password = SecretToken((password or "").strip()), None  # tracebacks show locals
     if not key.reveal():
@@ -122,7 +121,7 @@ def config_from(
     given = {name: value for name, value in _settings(extra).items() if value is not None and value != ""}
     for name in given:
         if name not in CONNECTION_FIELDS:
-            import difflib  # not before: it is only for errors
+            import difflib  # here, as only errors need it
 
             near = difflib.get_close_matches(name, CONNECTION_FIELDS, n=1, cutoff=0)
             raise ConfigError(f"Connection extra {name!r} is unknown; did you mean {near[0]!r}?")
@@ -131,7 +130,7 @@ def config_from(
 
 
 def _settings(extra: object) -> Mapping[str, Any]:
-    """Read an extra. Airflow reads anything but a JSON object as empty, and loses allowed_hosts."""
+    """Read an extra. Airflow would read all but a JSON object as empty, losing allowed_hosts."""
     if extra is None:
         return {}
     if isinstance(extra, str):
@@ -153,12 +152,12 @@ def _settings(extra: object) -> Mapping[str, Any]:
 
 
 def without_v1(origin: str) -> str:
-    """Take ``/v1``, and what follows it, off a base: people know it from OpenAI clients."""
+    """Remove ``/v1`` and what follows from a base: users of OpenAI clients add it."""
     return re.sub(r"(/api)?/v1(/.*)?$", "", origin, flags=re.IGNORECASE)
 
 
 def clean_origin(text: str) -> str:
-    """Normalise the origin of a base, with its path if it has one."""
+    """Normalise the origin of a base, including its path, if any."""
     parts = urlsplit(text.strip())
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
         raise ValueError("is not of the form https://host")
@@ -255,7 +254,7 @@ def _choice(name: str, value: object) -> object:
 
 
 def _texts(name: str, value: object) -> tuple[str, ...]:
-    """Take a list, or text as the form gives it: a JSON list, or separated by commas or lines."""
+    """Read a list, or the form's text: a JSON list, or separated by commas or lines."""
     if isinstance(value, str):
         value = _json(name, value) if value.lstrip().startswith("[") else value.replace(",", "\n").split("\n")
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):

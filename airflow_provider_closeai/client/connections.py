@@ -1,4 +1,4 @@
-"""Connections that note what was sent, read no more than an answer may have, and connect in their time."""
+"""Connections that note what was sent, limit what is read, and connect within their time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import requests  # before parts of it, here and elsewhere: a thread that imports it now would see half of it
+import requests  # before its submodules, here and elsewhere: else a thread could see it half imported
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HeaderParsingError, NewConnectionError
@@ -21,13 +21,13 @@ from urllib3.util.connection import allowed_gai_family
 
 from airflow_provider_closeai.client.proxies import is_socks
 
-#: Bytes of an answer, unpacked, that are read at most.
+#: The most bytes of an answer that are read, unpacked.
 LONGEST = 64 * 2**20
-_LEAST_TO_CONNECT = 1.0  # seconds that an address has before the next one is tried
-_HEAD = 16 * 2**10  # bytes of headers; their readers take minutes for more
-_BESIDE = 2**20  # bytes of the lengths of chunks
+_LEAST_TO_CONNECT = 1.0  # seconds for an address before the next one is tried
+_HEAD = 16 * 2**10  # bytes of headers; parsing more takes minutes
+_BESIDE = 2**20  # extra bytes for the lengths of chunks
 
-#: Defects of headers; the other kinds are of a mail's body, which is not there.
+#: Defects of headers; all other kinds concern the body of a mail, and there is none.
 _UNREAD = (
     email.errors.FirstHeaderLineIsContinuationDefect,
     email.errors.InvalidHeaderDefect,
@@ -47,26 +47,26 @@ class Wire(threading.local):
 
 
 class _TooLate(OSError):
-    """The request may not be sent any more."""
+    """It is too late to send the request."""
 
 
-#: Of this thread.
+#: This thread's.
 wire = Wire()
 
 
 class TooLong(OSError):
-    """More came than an answer may have; its text says of what."""
+    """An answer is too long; the text says which part."""
 
 
 class _Counted(io.RawIOBase):
-    """Reads no more than a bound: of some broken chunks http.client reads whatever comes, at once."""
+    """Limits the bytes read: on some broken chunks http.client reads all that comes, at once."""
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
         self.allow("its headers are", _HEAD)
 
     def allow(self, what: str, most: int) -> None:
-        """Let so many bytes more be read."""
+        """Allow this many more bytes."""
         self._left, self._problem = most, f"{what} longer than {most // 2**10} KiB"
 
     def readable(self) -> bool:
@@ -86,7 +86,7 @@ class _Counted(io.RawIOBase):
 
 class _Response(http.client.HTTPResponse):
     """
-    Reads an answer, and no more than it may have.
+    Reads an answer up to its allowed length.
 
     Interim answers such as 103 are skipped: left on a kept connection, they would shift all later answers.
     """
@@ -101,12 +101,12 @@ class _Response(http.client.HTTPResponse):
             self._read_head()
         except (OSError, http.client.HTTPException):
             raise
-        except Exception:  # the email package reads a Content-Type as a mail's
+        except Exception:  # the email package parses a Content-Type as a mail's
             raise HeaderParsingError([], None) from None
         rest = self.headers.get_payload()
         has_rest = isinstance(rest, str) and rest != ""
         if has_rest or any(isinstance(defect, _UNREAD) for defect in self.headers.defects):
-            raise HeaderParsingError([], None)  # else urllib3 logs what it cannot read, keys and all
+            raise HeaderParsingError([], None)  # else urllib3 logs what it cannot read, keys included
         self._counted.allow("its answer is", wire.longest + _BESIDE)
 
     def _read_head(self) -> None:
@@ -119,7 +119,7 @@ class _Response(http.client.HTTPResponse):
 
 
 class _NotesSending:
-    """Connection mix-in: notes the moment from which a request may have been executed."""
+    """Connection mix-in: notes from which moment a request may have been executed."""
 
     response_class: Any = _Response
     sock: socket.socket | None
@@ -128,7 +128,7 @@ class _NotesSending:
         try:
             super().connect()  # type: ignore[misc]
         finally:
-            # Bytes of a proxy's CONNECT are not bytes of the request.
+            # The bytes of a proxy's CONNECT do not belong to the request.
             wire.sent, wire.connected = False, True
 
     def send(self, data: Any) -> None:
@@ -143,12 +143,12 @@ class _NotesSending:
 
 
 class _SharesTime:
-    """Connection mix-in: a name's addresses share the time to connect; urllib3 gives all of it to each."""
+    """Connection mix-in: divides the connect timeout among a name's addresses; urllib3 gives it to each."""
 
     host: str
     port: int
     timeout: float
-    _dns_host: str  # ``host`` with the dot at its end, which keeps search domains away
+    _dns_host: str  # ``host`` with its final dot, which rules out search domains
 
     def _new_conn(self) -> socket.socket:
         host, whole = self._dns_host, self.timeout
@@ -156,7 +156,7 @@ class _SharesTime:
             found = socket.getaddrinfo(host, self.port, allowed_gai_family(), socket.SOCK_STREAM)
         except UnicodeError:
             raise socket.gaierror(socket.EAI_NONAME, "a part of the name is empty or too long") from None
-        end = time.monotonic() + whole  # to look the name up took its own time
+        end = time.monotonic() + whole  # the lookup has a time of its own
         try:
             for left, (*_, address) in zip(range(len(found), 0, -1), found, strict=True):
                 rest = max(end - time.monotonic(), 0.001)
@@ -175,7 +175,7 @@ class _SharesTime:
 
 
 class _KeepsNone:
-    """Pool mix-in: closes each connection once its answer is read, so that no request rides on an old one."""
+    """Pool mix-in: closes each connection once its answer is read, so that none is reused."""
 
     def _put_conn(self, conn: HTTPConnection | None) -> None:
         if conn is not None:
@@ -184,7 +184,7 @@ class _KeepsNone:
 
 @functools.cache
 def _pools(*, fresh: bool, socks: bool) -> dict[str, type[HTTPConnectionPool]]:
-    """Return the pool for each scheme; a fresh one keeps no connection."""
+    """Return the pool class for each scheme; a fresh one keeps no connection."""
     plain: type[HTTPConnection] = HTTPConnection
     secure: type[HTTPConnection] = HTTPSConnection
     if socks:
@@ -205,7 +205,7 @@ class Adapter(requests.adapters.HTTPAdapter):
     """
     requests' adapter with these connections.
 
-    :param fresh: it keeps none.
+    :param fresh: keep no connection.
     """
 
     def __init__(self, *, fresh: bool) -> None:

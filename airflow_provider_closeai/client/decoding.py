@@ -1,4 +1,4 @@
-"""Reading answers: a broken entry of a list costs only itself, and a 2xx that says no is no success."""
+"""Decodes answers: a broken entry does not spoil its list, and a 2xx that says no is not a success."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from airflow_provider_closeai.client.models import (
 )
 
 T = TypeVar("T")
-_MOST_NAMELESS = 1000  # more entries without an id cannot be accounts; each would be kept and logged
-_MANY = 100_000  # values; Python keeps each in a hundred times the bytes that it can be written in
-_LONGEST_INTEGER = 40  # digits; Python refuses thousands of them, and the whole answer with them
+_MOST_NAMELESS = 1000  # with more entries without an id these are not accounts; each would be kept and logged
+_MANY = 100_000  # values; in Python each may take a hundred times the bytes of its text
+_LONGEST_INTEGER = 40  # digits; Python refuses thousands, and with them the entire answer
 
 
 class _Refusal(msgspec.Struct, frozen=True):
@@ -34,12 +34,12 @@ _decode_refusal = msgspec.json.Decoder(_Refusal).decode
 
 
 def says_no(success: object, error: object) -> bool:
-    """Whether an answer is a refusal, whatever its status."""
+    """Return whether an answer is a refusal, whatever its status."""
     return str(success).lower() in ("false", "0", "0.0", "no") or bool(error)
 
 
 def decoder(kind: type[T]) -> Callable[[bytes], T]:
-    """Make a decoder of answers of one kind. Its errors name the field, never the content."""
+    """Make a decoder for one kind of answer. Its errors name the field, never the content."""
     decode = msgspec.json.Decoder(kind, dec_hook=_decode_token).decode
 
     def decode_success(content: bytes) -> T:
@@ -66,9 +66,9 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 def decode_page(content: bytes) -> SubAccountPage:
     """
-    Decode a page of a listing. An entry that cannot be read costs only itself.
+    Decode a page of a listing. An entry that cannot be read does not affect the others.
 
-    Ids, times and ``enabled`` of another JSON type than usual are read all the same.
+    Ids, aliases, times and ``enabled`` may have an unusual JSON type.
     """
     try:
         return _decode_page(content)
@@ -77,7 +77,7 @@ def decode_page(content: bytes) -> SubAccountPage:
 
 
 def decode_create(content: bytes) -> CreateAnswer:
-    """Decode the answer of a create, whose accounts must all be readable."""
+    """Decode a create's answer, whose accounts must all be readable."""
     try:
         return _decode_create(content)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -127,7 +127,7 @@ def _decode_item(entry: Any) -> SubAccount:
 
 
 def _whole_number(value: object) -> int | None:
-    """Read a whole number, whatever JSON type it has."""
+    """Read an integer of any JSON type."""
     if isinstance(value, Decimal) and value.adjusted() < _LONGEST_INTEGER and value == value.to_integral():
         return int(value)
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= _LONGEST_INTEGER:
@@ -144,7 +144,7 @@ def _text(value: object) -> str | None:
 
 
 def _alias(value: object) -> object:
-    """Read what somebody made a number or a boolean of that looks like one; anything else stays as it is."""
+    """Return as text an alias that was sent as a number or a boolean; anything else as it is."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, int | Decimal) else value
@@ -163,7 +163,7 @@ _LENIENT: dict[str, Callable[[object], object]] = {
 
 def loads(content: bytes) -> Any:
     """
-    Read JSON that msgspec refuses as a whole for one value: half an emoji, bytes that are not text, NaN.
+    Read JSON that msgspec refuses for one bad value: half an emoji, bytes that are not text, NaN.
     """
     return json.loads(
         content.decode("utf-8", "surrogateescape"),
@@ -176,7 +176,7 @@ def loads(content: bytes) -> Any:
 def _exact(digits: str) -> Decimal | str:
     try:
         return Decimal(digits)
-    except decimal.InvalidOperation:  # an exponent beyond all bounds
+    except decimal.InvalidOperation:  # the exponent is too large
         return digits
 
 
@@ -184,7 +184,7 @@ def _integer(value: object) -> int | None:
     try:
         return msgspec.convert(value, int | None, strict=False)
     except (msgspec.ValidationError, UnicodeError):
-        return None  # as if it did not say
+        return None  # as if it were not given
 
 
 def _unreadable(entry: Any, error: Exception) -> UnreadableItem:

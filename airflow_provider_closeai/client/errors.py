@@ -1,7 +1,7 @@
-"""Errors of the client. Each says what was tried, where, what it proves and what to do next.
+"""The client's errors. Each says what was tried, where, what it proves and what to do next.
 
-No error carries a key, a header or a response body; of an error answer only its ``error.message`` is
-kept, with everything that looks like a key taken out (:func:`safe_text`).
+No error carries a key, a header or a response body; only the platform's message is kept, without anything
+that looks like a key (:func:`safe_text`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 _HIDDEN = "sk-…"
-#: A key behind a letter or digit may follow an escape, such as ``%22`` or ``\\n``: then its length tells it.
+#: A key right after a letter or digit may follow an escape, such as ``%22`` or ``\\n``: its length shows it.
 _KEY_LIKE = re.compile(
     r"(?<![A-Za-z0-9])(?:sk|Bearer)(?:[-_ ]|%2D)[^\s\"',;<>]+|sk(?:[-_]|%2D)[\w-]{16,}", re.IGNORECASE
 )
@@ -21,9 +21,9 @@ _MAX_TEXT = 300
 
 def safe_text(text: str, keys: Iterable[str] = ()) -> str:
     """
-    Make text from outside fit for a log: one line, short, printable, nothing that looks like a key.
+    Make text from outside safe to log: one short printable line, without anything that looks like a key.
 
-    :param keys: the keys that were sent, which a platform may quote, whatever they look like.
+    :param keys: keys that were sent: the answer may quote them, whatever they look like.
     """
     keyless = text
     for key in filter(None, keys):
@@ -39,11 +39,11 @@ class CloseAIError(Exception):
     """
     Base of all errors of this package.
 
-    :param message: the whole sentence for a person.
+    :param message: the complete message for people.
     :param call: the API call, for instance ``create``.
     :param base: the base that answered last.
-    :param status: its HTTP status, where there was one.
-    :param retry_after: seconds that the platform asked to wait, where it did.
+    :param status: its HTTP status, if any.
+    :param retry_after: seconds that the platform asked to wait, if it did.
     """
 
     #: True when trying again later cannot help: Airflow must not retry.
@@ -66,7 +66,7 @@ class CloseAIError(Exception):
 
 
 class ConfigError(CloseAIError, ValueError):
-    """A setting of the connection is missing, unknown or of a wrong kind."""
+    """A setting of the connection is missing, unknown or invalid."""
 
     permanent = True
 
@@ -78,19 +78,19 @@ class InvalidParameter(CloseAIError, ValueError):
 
 
 class DiscoveryError(CloseAIError):
-    """No base is known, and discovery does not answer."""
+    """No base is known, and discovery failed."""
 
 
 class NoHealthyBase(CloseAIError):
-    """Bases are known, and none of them is healthy now."""
+    """Bases are known, but none is healthy now."""
 
 
 class NotSent(CloseAIError):
-    """No base could be reached: the request was never sent, nothing was changed."""
+    """No base could be reached: the request was not sent, and nothing was changed."""
 
 
 class OutcomeUnknown(CloseAIError):
-    """The request was sent and no usable answer came: it may have been executed, or not."""
+    """The request was sent but no usable answer came: it may or may not have been executed."""
 
 
 class RateLimited(CloseAIError):
@@ -112,17 +112,17 @@ class PermissionDenied(Rejected):
 
 
 class Declined(CloseAIError):
-    """The platform answered 2xx and said no. A create that was declined may have been done in part."""
+    """The platform answered 2xx but said no. A declined create may have been done in part."""
 
 
 class MaskedKeys(CloseAIError):
-    """The listing hides the keys, and the call needs them. Nothing was sent."""
+    """The listing hides the keys that the call needs. Nothing was sent."""
 
     permanent = True
 
 
 class UnreadableAccount(CloseAIError):
-    """A selected account is listed in a form that cannot be read. Nothing was changed."""
+    """A selected account is listed but cannot be read. Nothing was changed."""
 
 
 class RequestTimedOut(CloseAIError):

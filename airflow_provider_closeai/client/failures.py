@@ -1,4 +1,4 @@
-"""The errors of calls that failed: what was tried, where, what it proves, what to do."""
+"""Makes the errors of failed calls: what was tried, where, what it proves, what to do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
 
 
 def masked_keys(accounts: Iterable[SubAccount]) -> errors.MaskedKeys | None:
-    """Make the error of accounts whose keys are needed and hidden by the listing; ``None``: none is."""
+    """Return the error for accounts whose keys the listing hides; ``None`` if there are none."""
     masked = [str(account.id) for account in accounts if account.token.is_masked]
     if not masked:
         return None
@@ -24,14 +24,14 @@ def masked_keys(accounts: Iterable[SubAccount]) -> errors.MaskedKeys | None:
 
 
 def require_keys(accounts: Iterable[SubAccount]) -> None:
-    """Refuse accounts whose keys the listing hides."""
+    """Raise if the listing hides the keys of some accounts."""
     hidden = masked_keys(accounts)
     if hidden is not None:
         raise hidden
 
 
 def unreadable(items: Sequence[UnreadableItem]) -> errors.UnreadableAccount:
-    """Make the error of selected accounts that cannot be read."""
+    """Return the error for selected accounts that cannot be read."""
     shown = "; ".join(str(item) for item in items[:20])
     is_or_are = "is" if len(items) == 1 else "are"
     return errors.UnreadableAccount(
@@ -43,7 +43,7 @@ def unreadable(items: Sequence[UnreadableItem]) -> errors.UnreadableAccount:
 
 
 def shut_out(call: str, attempts: Sequence[Attempt]) -> errors.AuthenticationFailed:
-    """Make the error of a key that every healthy base refuses, in a form that is not the platform's."""
+    """Return the error for a key that all bases, healthy, refuse in a form that is not the platform's."""
     last = attempts[-1]
     return errors.AuthenticationFailed(
         f"{_tried(call, attempts)} Every base is healthy and refuses this key, but not in the platform's "
@@ -57,7 +57,7 @@ def shut_out(call: str, attempts: Sequence[Attempt]) -> errors.AuthenticationFai
 
 
 def no_bases(origin: str, known: PoolState, now: float) -> errors.CloseAIError:
-    """Make the error of discovery that refuses the key, or of bases of which none is known."""
+    """Return the error for a discovery that refuses the key or leaves no base known."""
     why = known.why or "another process is still asking"
     if known.refused:
         return errors.AuthenticationFailed(
@@ -78,11 +78,11 @@ def no_bases(origin: str, known: PoolState, now: float) -> errors.CloseAIError:
 
 
 def failed_call(call: str, attempts: Sequence[Attempt], *, writes: bool) -> errors.CloseAIError:
-    """Make the error of a call from its attempts."""
+    """Return the error for a call, from its attempts."""
     last = attempts[-1]
     sent = [attempt for attempt in attempts if attempt.outcome is Outcome.UNKNOWN]
     kind: type[errors.CloseAIError]
-    if sent and writes:  # whatever the last attempt says, an earlier one may have changed something
+    if sent and writes:  # whatever came last, an earlier attempt may have changed something
         kind = errors.OutcomeUnknown
         next_step = "It was sent and may have been executed: list before you send it again."
     elif last.outcome is Outcome.DECLINED:

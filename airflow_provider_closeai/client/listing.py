@@ -1,20 +1,20 @@
-"""Reading the listing so that it is whole, whatever appears or vanishes while its pages are read.
+"""Reads the complete listing, whatever appears or vanishes while its pages are read.
 
-Pages shift while they are read when accounts appear or vanish: an account on a page's edge is then missed.
-What proves that none was missed, from the cheapest to the dearest:
+When accounts appear or vanish, pages shift, and an account at a page's edge can be missed.
+What proves that none was missed, cheapest first:
 
 - one page: it cannot shift;
 - ids fall from the first to the last account, and all pages have the same ``total``: a deletion that moves
-  accounts to a page that was read already must then have been made up for by a creation, which is in front of
-  them and moves them back;
-- ids rise, all pages have the same ``total``, and the first and the last page are the same in the end as in
-  the beginning: nothing was created, since it would be last, so that nothing was deleted either;
-- otherwise: two readings in a row that agree with their own ``total`` bring the same accounts;
+  accounts to a page already read must then have been balanced by a creation, which comes before them and
+  moves them back;
+- ids rise, all pages have the same ``total``, and the first and the last page are the same at the end as at
+  the beginning: nothing was created, since it would be last, so nothing was deleted either;
+- otherwise: two readings in a row agree with their own ``total`` and give the same accounts;
 - or everything in one answer.
 
-A total that is no more than a full page may count that page only: then the next page is asked. A page is
-taken for full unless it is shorter than the size that the platform itself says it used; 0 says nothing, and
--1 nothing where fewer came than the total says, or where there is none.
+A total no larger than a full page may count that page only, so the next page is read too. A page counts as
+full unless it is shorter than the page size that the platform reports; a reported 0 says nothing, and -1 says
+nothing if fewer accounts came than the total says, or if there is no total.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from airflow_provider_closeai.client.models import Item, SubAccountPage
 
 #: Returns a page: its number from 1, accounts per page (-1: all), the platform's alias filter.
 ReadPage = Callable[[int, int, str | None], SubAccountPage]
-_MOST_ID = 2**63  # of an array's 8 bytes
+_MOST_ID = 2**63  # of 8 bytes in an array
 
 
 def read_all(read_page: ReadPage, size: int, alias: str | None = None) -> Iterator[Item]:
     """
-    Stream the listing, each account once, until it is proven whole.
+    Stream the listing, each account once, until it is proven complete.
 
-    :param alias: the platform's own filter: a short cut, believed when its answer is proven whole.
+    :param alias: for the platform's own filter: a shortcut, used if its answer is proven complete.
         Otherwise accounts of other aliases come too.
-    :raises ListingUnstable: where no reading agrees with its own total and with the next.
+    :raises ListingUnstable: no reading could be proven complete.
     """
     seen: list[_Ids] = []
     nameless: set[str] = set()
@@ -69,7 +69,7 @@ def read_all(read_page: ReadPage, size: int, alias: str | None = None) -> Iterat
 
 
 class _Ids:
-    """Ids that were read, in 8 bytes each as long as they only rise or only fall."""
+    """The ids read, in 8 bytes each while they only rise or only fall."""
 
     def __init__(self) -> None:
         self.step = 0
@@ -77,7 +77,7 @@ class _Ids:
         self._others: set[int] | None = None
 
     def add(self, number: int) -> bool:
-        """Add an id; says whether it is new."""
+        """Add an id; return whether it is new."""
         if self.extend([number]):
             return True
         if self._others is None:
@@ -88,7 +88,7 @@ class _Ids:
         return True
 
     def extend(self, numbers: Sequence[int]) -> bool:
-        """Add ids that go on rising, or falling; ``False``: they do not, and none was added."""
+        """Add ids that continue to rise or fall; ``False``: they do not, and none was added."""
         line = [*self._ordered[-1:], *numbers]
         rises, falls = (all(map(compare, line, line[1:])) for compare in (operator.lt, operator.gt))
         goes_on = {1: rises, -1: falls, 0: rises or falls}[self.step]
@@ -179,7 +179,7 @@ class _Reading:
         return self._read_page(number, self._size, self.alias)
 
     def _news(self, page: SubAccountPage) -> list[Item]:
-        """Return what is new on the next page, and note what the page says of the whole."""
+        """Return what is new on a page, and note what it says of the entire listing."""
         self._pages += 1
         items = page.items or ()
         news: list[Item] = list(items)
@@ -217,7 +217,7 @@ class _Reading:
             self._last_date = now
 
     def _number_of_last(self, first: SubAccountPage) -> int:
-        """Return the number of the last page; 1 where the total does not say that there are more."""
+        """Return the number of the last page; 1 unless the total says that there are more."""
         length, total = _length(first), first.total
         if self._size == -1 or total is None or not 0 < length < total:
             return 1
@@ -230,24 +230,24 @@ class _Reading:
         if not length or (self._size == -1 and not is_full and has_all):
             return True
         if page.total is None or (is_full and page.total <= length):
-            return False  # goes on until a page brings nothing new
+            return False  # read on until a page has nothing new
         return self.count >= page.total
 
     @property
     def adds_up(self) -> bool:
-        """Whether as many accounts came as ``total`` said; true where no total counts them all."""
+        """Whether as many accounts came as ``total`` says; true if no total counts them all."""
         if self._totals_count_pages and self._pages_with_news > 1:
             return self._is_steady
         return self._is_steady and self._totals_agree and self.total in (None, self.count)
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is proven complete by itself."""
+        """Whether this reading alone is proven complete."""
         if not self.adds_up:
             return False
         if self._pages_with_news > 1:
             return self._is_proven
-        if self._pages > 1:  # a total that counts one page did not see what shifted into the page before
+        if self._pages > 1:  # a total that counts one page misses what shifted to an earlier page
             return self.total is not None and self.total == self._last_total
         return self._size == -1 or self.total is not None
 

@@ -1,7 +1,7 @@
-"""What the API speaks of: sub-accounts, prices, bases, keys.
+"""The API's data types: sub-accounts, prices, bases, keys.
 
 Shapes are those of the platform's page (docs/platform-api.md). Unknown fields of an answer are
-ignored; amounts are accepted as the page's strings or as JSON numbers and kept exact.
+ignored; amounts may be strings, as on the page, or JSON numbers, and are kept exact.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any, NoReturn
 
 import msgspec
 
-#: The page's ``token_type`` of a sub-account.
+#: A sub-account's ``token_type`` on the platform's page.
 SUB_ACCOUNT_TOKEN_TYPE = "slave"  # noqa: S105
-#: Before or after the point, of an amount or a factor: costs are summed exactly, and "1e400" is none.
+#: Before or after an amount's or factor's point: costs are summed exactly, and "1e400" is not one.
 MOST_DIGITS = 60
-_HINT_FROM = len("sk-") + 8  # shorter keys would be half shown by their last four characters
-# What no key holds, what consoles put in place of its middle ("sk-abc****wxyz", "sk-abc…", "sk-xxxxxxxx",
-# "sk-abc----wxyz"), or in place of the whole.
+_HINT_FROM = len("sk-") + 8  # the last four characters would show half of a shorter key
+# Characters that no key has, and what consoles show in place of its middle ("sk-abc****wxyz", "sk-abc…",
+# "sk-xxxxxxxx", "sk-abc----wxyz") or of all of it.
 _MASK = re.compile(
     r"[^A-Za-z0-9_.~+/=:-]|\.\.|[xX]{8}|[_-]{4}|^(sk-)?(hidden|masked|redacted|secret|none|null)$",
     re.IGNORECASE,
@@ -29,7 +29,7 @@ _MASK = re.compile(
 
 
 class SecretToken:
-    """A key that does not show itself: not in ``repr``, ``str``, a format, JSON or a pickle."""
+    """A key that stays hidden in ``repr``, ``str``, formats, JSON and pickles."""
 
     __slots__ = ("__value",)
 
@@ -37,7 +37,7 @@ class SecretToken:
         self.__value = value
 
     def reveal(self) -> str:
-        """Return the key itself: for a request, or to hand it to its owner."""
+        """Return the key itself, to send it or to hand it to its owner."""
         return self.__value
 
     @property
@@ -47,7 +47,7 @@ class SecretToken:
 
     @property
     def is_masked(self) -> bool:
-        """Whether it looks like a key whose characters were replaced for show: useless as a key."""
+        """Whether characters of the key seem to be replaced for display, so that it is useless."""
         return _MASK.search(self.__value) is not None
 
     def __repr__(self) -> str:
@@ -82,9 +82,9 @@ class ModelPricing(msgspec.Struct, frozen=True, gc=False):
     One model that a sub-account may use, and its price factor.
 
     :param model: the model's name.
-    :param pricing_factor: a factor >= 0. ``None`` in a listing: the account still has the dead prices
-        that the platform never converted, and the entry cannot be sent back as it is.
-    :param auto_following: of the dead parameters; the platform made it factor 1.
+    :param pricing_factor: a factor >= 0. ``None`` in a listing: the account still has obsolete prices that
+        the platform never converted, and the entry cannot be sent back as it is.
+    :param auto_following: an obsolete parameter, which the platform turned into factor 1.
     """
 
     model: str
@@ -98,7 +98,7 @@ class ModelPricing(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def factor(self) -> Decimal | None:
-        """The factor in force, ``None`` when the platform never converted this entry."""
+        """The factor in force; ``None`` if the platform never converted this entry."""
         if self.pricing_factor is None and self.auto_following:
             return Decimal(1)
         return self.pricing_factor
@@ -106,10 +106,10 @@ class ModelPricing(msgspec.Struct, frozen=True, gc=False):
 
 class SubAccount(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
-    A sub-account as a listing or a create answers it. ``token`` is its secret key.
+    A sub-account as a listing or a create returns it. ``token`` is its secret key.
 
-    ``created_at`` and ``updated_at`` are the platform's own text (``+08:00``, microseconds), or its number as
-    text, which is no time here.
+    ``created_at`` and ``updated_at`` are the platform's own text (``+08:00``, microseconds); a number is kept
+    as text and is not read as a time.
     """
 
     id: int
@@ -130,17 +130,17 @@ class SubAccount(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def is_sub_account(self) -> bool:
-        """False for anything that must never be deleted here, such as the main account's own key."""
+        """False for anything that must never be deleted, such as the main account's own key."""
         return self.token_type == SUB_ACCOUNT_TOKEN_TYPE
 
     @property
     def is_other(self) -> bool:
-        """True for what is known to be no sub-account; not for an entry that does not say what it is."""
+        """True if the entry says that it is not a sub-account; false if it does not say what it is."""
         return bool(self.token_type) and not self.is_sub_account
 
     @property
     def created(self) -> datetime | None:
-        """When it was created; ``None`` where its time cannot be read."""
+        """When it was created; ``None`` if the time cannot be read."""
         try:
             created = datetime.fromisoformat(self.created_at or "")
             return None if created.utcoffset() is None else created.astimezone(UTC)
@@ -149,12 +149,12 @@ class SubAccount(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def pricing(self) -> dict[str, Decimal | None]:
-        """Factor by model; ``None`` where the platform never converted the dead prices."""
+        """Factor by model; ``None`` if the platform never converted the obsolete prices."""
         return {entry.model: entry.factor for entry in self.model_pricing or ()}
 
     def record(self) -> dict[str, Any]:
         """
-        Return the account as plain JSON, without its token: fit for XCom and logs.
+        Return the account as plain JSON without its token, safe for XCom and logs.
 
         Amounts are strings, exactly as the platform gave them.
         """
@@ -175,10 +175,10 @@ class UnreadableItem(msgspec.Struct, frozen=True):
     """
     An entry of a listing that cannot be read.
 
-    :param id: its id; ``None`` where even that cannot be read.
-    :param alias: its alias; ``None`` where that cannot be read.
-    :param problem: what is wrong with it, naming the field, never its content.
-    :param digest: of its content: tells entries without an id apart.
+    :param id: its id; ``None`` if even that cannot be read.
+    :param alias: its alias; ``None`` if that cannot be read.
+    :param problem: what is wrong, by the name of the field, never its content.
+    :param digest: hash of its content: tells entries without an id apart.
     """
 
     id: int | None
@@ -199,9 +199,9 @@ class SubAccountPage(msgspec.Struct, frozen=True):
     One page of a listing.
 
     :param items: its accounts, in the platform's order.
-    :param total: how many accounts the platform says there are, in all or on this page.
-    :param page_size: accounts per page, as the platform really used it.
-    :param unreadable: entries that cannot be read, beside the items.
+    :param total: number of accounts that the platform reports, in all or on this page.
+    :param page_size: accounts per page that the platform reports to have used.
+    :param unreadable: its entries that cannot be read; they are not in ``items``.
     """
 
     items: tuple[SubAccount, ...] | None
@@ -227,7 +227,7 @@ class CreateAnswer(msgspec.Struct, frozen=True):
 
 
 class CreditGrants(msgspec.Struct, frozen=True):
-    """The main account's billing: ``total_used`` is what it consumed this month."""
+    """The main account's billing; ``total_used`` is its consumption this month."""
 
     total_used: Decimal
 
@@ -240,7 +240,7 @@ class ApiBase(msgspec.Struct, frozen=True):
     A base that serves the API, as discovery lists it.
 
     :param api: its origin, for instance ``https://api.example.org``; no trailing slash.
-    :param priority: the larger, the better; low ones are for emergencies only.
+    :param priority: larger is better; low ones are for emergencies only.
     :param status: ``ok`` when the platform recommends it.
     """
 
@@ -255,9 +255,9 @@ class BaseHealth(msgspec.Struct, frozen=True):
     What is known of a base's health.
 
     :param healthy: whether it answered 200 with exactly ``healthy``, or served a real call.
-    :param checked_at: when, in seconds since the epoch.
-    :param detail: how that was seen, for a person.
-    :param is_proof: False where it may be healthy all the same: not probed yet, or the probe was throttled.
+    :param checked_at: when that was, in seconds since the epoch.
+    :param detail: how that was seen, for people.
+    :param is_proof: False if ``healthy`` proves nothing: not probed yet, or the probe was throttled.
     """
 
     base: ApiBase
@@ -273,7 +273,7 @@ def amount_text(amount: Decimal | None) -> str | None:
 
 
 def factor_json(factor: Decimal | None) -> int | float | str | None:
-    """Write a factor as the JSON number that reads back the same; as text where no double does."""
+    """Write a factor as the JSON number that reads back the same, or as text if no double does."""
     if factor is None:
         return None
     if factor == factor.to_integral_value():
@@ -282,24 +282,24 @@ def factor_json(factor: Decimal | None) -> int | float | str | None:
 
 
 def same_factor(one: Decimal | None, other: Decimal | None) -> bool:
-    """Whether two factors are the same JSON double: they travel as such."""
+    """Return whether two factors are the same JSON double, as which they are sent."""
     if one is None or other is None:
         return one is other
     return float(one) == float(other)
 
 
 def same_pricing(one: Mapping[str, Decimal | None], other: Mapping[str, Decimal | None]) -> bool:
-    """Whether two price lists name the same models with the same factors."""
+    """Return whether two price lists have the same models with the same factors."""
     return one.keys() == other.keys() and all(same_factor(one[model], other[model]) for model in one)
 
 
 def pricing_record(pricing: dict[str, Decimal | None]) -> list[dict[str, Any]]:
-    """Write prices as the API's own list of dicts."""
+    """Write prices as the API's list of dicts."""
     return [{"model": model, "pricing_factor": factor_json(factor)} for model, factor in pricing.items()]
 
 
 def pricing_body(pricing: Mapping[str, Decimal]) -> list[dict[str, Any]]:
-    """Write prices for a request: exact numbers, whole ones without a fraction."""
+    """Write prices for a request: exact numbers, integers without a fraction."""
     return [
         {"model": model, "pricing_factor": int(factor) if factor == factor.to_integral_value() else factor}
         for model, factor in pricing.items()
@@ -311,7 +311,7 @@ def _require_amount(name: str, amount: Decimal | None) -> None:
         return
     text = str(amount)
     if len(text) < MOST_DIGITS and "E" not in text and amount.is_finite():
-        return  # nearly every amount: seen at a fifth of the cost of its digits as a tuple
+        return  # nearly every amount, at a fifth of the cost of ``as_tuple``
     if not amount.is_finite():
         raise ValueError(f"{name} is not a finite number")
     if max(amount.adjusted(), -int(amount.as_tuple().exponent)) > MOST_DIGITS:

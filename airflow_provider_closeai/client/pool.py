@@ -55,16 +55,16 @@ class BasePool:
         self._cache = cache
         self._now, self._monotonic = clock.now, clock.monotonic
         self._sleep = clock.sleep
-        self._seen: dict[str, HealthCheckResult | None] = {}  # of the bases that calls are under way to
+        self._seen: dict[str, HealthCheckResult | None] = {}  # for the bases of calls under way
 
     def known(self) -> list[ApiBase]:
-        """Return the bases in the order of use; asks discovery only when its answer is too old."""
+        """Return the bases in the order of use; ask discovery only if its answer is too old."""
         known = self._current()
         return ordered(known.bases, known.verdicts)
 
     def refresh(self) -> list[ApiBase]:
         """
-        Ask discovery now, however fresh its last answer is; return the bases in the order of use.
+        Ask discovery now, however fresh its last answer is, and return the bases in the order of use.
 
         Raises as :meth:`known`. A fixed list of bases is returned as it is.
         """
@@ -78,8 +78,8 @@ class BasePool:
         """
         Yield the base of a call's next attempt. Raises as :meth:`known`.
 
-        A base of which nothing fresh is known is risked by one process at a time, while the others take the
-        next one: what swallows connections costs one connect timeout, not one for every task.
+        A base without a fresh verdict is risked by one process at a time, while the others take the next one:
+        one that swallows connections costs one connect timeout, not one per task.
         """
         known = self._known_for_a_call(progress.end)
         candidates = [base.api for base in ordered(known.bases, known.verdicts)]
@@ -91,7 +91,7 @@ class BasePool:
             yield base
 
     def _risked(self, bases: Sequence[str], known: PoolState, risk: contextlib.ExitStack, end: float) -> str:
-        end = min(end, self._monotonic() + self._config.connect_timeout)  # a look may take long itself
+        end = min(end, self._monotonic() + self._config.connect_timeout)  # reading the cache may take long
         for _ in range(max(1, round(self._config.connect_timeout / _POLL_EVERY))):
             untried = [base for base in bases if self._is_old(known.verdicts.get(base))]
             for base in bases:
@@ -104,7 +104,7 @@ class BasePool:
                     return base
             if not untried or self._monotonic() >= end:
                 break
-            self._sleep(_POLL_EVERY)  # others are finding out about each of them
+            self._sleep(_POLL_EVERY)  # other processes are trying each of them
             known = self._cache.read()
         return min(bases, key=lambda base: is_bad(known.verdicts.get(base)))
 
@@ -113,7 +113,7 @@ class BasePool:
         Return what is known; raises as :meth:`known`.
 
         A better base that was bad some time ago is probed first, by one process: no call is risked on it. Of
-        several each call probes the one asked longest ago; none, where discovery took half of its time.
+        several, each call probes the one probed longest ago, or none if discovery took half of its time.
         """
         known = self._current(end - self._monotonic())
         best = ordered(known.bases, known.verdicts)[0]
@@ -128,14 +128,14 @@ class BasePool:
         return self._probe([min(doubted, key=lambda base: known.verdicts[base.api].at)], wait=0.0)
 
     def is_healthy_now(self, base: str, end: float) -> bool:
-        """Probe one base until then at the latest, whatever is known of it, and share nothing of it."""
+        """Probe one base, until ``end`` (monotonic seconds) at the latest; do not share the result."""
         left = end - self._monotonic()
         return left > 0 and self._ask_health(base, left).outcome is Outcome.EXECUTED
 
     def report(self, attempt: Attempt) -> None:
-        """Learn from a real call: one that was served is a health check."""
+        """Learn from a real call: one that was served counts as a health check."""
         if attempt.outcome in (Outcome.REJECTED, Outcome.DECLINED):
-            return  # it answered, and this says nothing about the next call
+            return  # it answered, which says nothing about the next call
         healthy = attempt.outcome is Outcome.EXECUTED
         last = self._seen.pop(attempt.base, None) or self._cache.read().verdicts.get(attempt.base)
         reached = attempt.reached_platform
@@ -149,14 +149,14 @@ class BasePool:
 
     def check_health(self) -> list[BaseHealth]:
         """
-        Return what is known of every base, best-ranked first; probes only verdicts that are too old.
+        Return every base's health, best-ranked first; probe only where the verdict is too old.
 
-        One process of the host probes, the others wait for what it finds. Raises as :meth:`known`, and where
+        One process of the host probes, the others wait for its results. Raises as :meth:`known`, and if
         discovery refuses the key, whatever it listed before.
         """
         known = self._probe_all()
         if not self._config.api_bases and self._is_due(known):
-            known = self._probe_all()  # none of them is there any more: of those that discovery lists now
+            known = self._probe_all()  # no base can be reached: discovery may list others now
         verdicts = [(base, known.verdicts.get(base.api, _NOT_PROBED)) for base in ranked(known.bases)]
         return [
             BaseHealth(base, seen.healthy, seen.at, seen.detail, seen.is_proof) for base, seen in verdicts
@@ -171,7 +171,7 @@ class BasePool:
         return known
 
     def to_use(self) -> str:
-        """Return the base to use now: the best one that is healthy. Probes as :meth:`check_health`."""
+        """Return the best healthy base. Probes as :meth:`check_health`."""
         healths = self.check_health()
         base = base_to_use(healths, "any")
         if base is None:
@@ -184,7 +184,7 @@ class BasePool:
         return base
 
     def _current(self, left: float | None = None) -> PoolState:
-        """Return what is known. Discovery may take half of the seconds left; ``None``: of a call's."""
+        """Return what is known. Discovery may take half of ``left`` (seconds; ``None``: the deadline)."""
         known = self._cache.read()
         if fixed := self._config.api_bases:
             bases = tuple(ApiBase(api, priority=len(fixed) - rank) for rank, api in enumerate(fixed))
@@ -209,13 +209,13 @@ class BasePool:
         return bool(known.bases) and self._now() - known.discovered_at < STALE_FOR
 
     def _discover(self, known: PoolState, left: float | None = None) -> PoolState:
-        """Ask discovery once, and share the answer or the failure with every process."""
+        """Ask discovery, and share the answer or the failure with every process."""
         half = max(self._config.deadline if left is None else left, 0.001) / 2
         end = self._monotonic() + half
         asked = self._ask_discovery(half)
         wait = asked.retry_after
         if wait and self._monotonic() + wait < end and not self._is_usable(known):
-            self._sleep(wait)  # there is nothing else to go on with
+            self._sleep(wait)  # no base to use meanwhile
             asked = self._ask_discovery(half / 2)
         bases = usable(asked.value, self._config.allowed_hosts) if asked.value else ()
         now = self._now()
@@ -271,16 +271,16 @@ class BasePool:
 
     def _probe(self, bases: Sequence[ApiBase], wait: float) -> PoolState:
         """
-        Probe those of the bases whose verdict is too old, if no other process is doing it.
+        Probe the bases whose verdict is too old, unless another process is doing so.
 
-        :param wait: seconds to wait for that process; one that takes longer is stuck, and not waited for.
+        :param wait: seconds to wait for that process; if it takes longer, it is stuck, and this one probes.
         """
         with self._cache.try_lock("health", wait=wait) as mine:
             known = self._current()
             old = [base for base in bases if self._is_old(known.verdicts.get(base.api))]
             if old and (mine or wait):
                 learned = self._learn({base.api: self._verdict(base, known) for base in old})
-                # Not its bases: the shared cache may have been emptied since they were read.
+                # Take the verdicts only: the shared cache may have been emptied since the bases were read.
                 known = msgspec.structs.replace(known, verdicts={**known.verdicts, **learned.verdicts})
         return known
 
@@ -289,7 +289,7 @@ class BasePool:
         last = known.verdicts.get(base.api)
         is_proof = probe.status != 429
         if not is_proof and last is not None and (last.is_proof or not last.healthy):
-            # Asked too often, and no news: what was healthy counts as that once more, and no longer.
+            # Throttled, so nothing new: a healthy verdict is extended once only.
             return msgspec.structs.replace(last, at=self._now(), is_proof=last.is_proof and not last.healthy)
         healthy = probe.outcome is Outcome.EXECUTED
         detail = "answered 'healthy'" if healthy else probe.detail

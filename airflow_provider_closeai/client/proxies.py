@@ -1,4 +1,4 @@
-"""Which proxy serves a base. No address of a proxy is ever shown: it may hold a password."""
+"""Chooses a base's proxy. A proxy's address is never shown: it may contain a password."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib3.util import parse_url
 
 from airflow_provider_closeai.client.errors import ConfigError
 
-#: Names of what PySocks raises.
+#: Names of PySocks's exceptions.
 SOCKS_ERRORS = frozenset(
     {"ProxyConnectionError", "GeneralProxyError", "SOCKS4Error", "SOCKS5AuthError", "SOCKS5Error"}
 )
@@ -22,7 +22,7 @@ _SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 
 
 def is_socks(proxy: str) -> bool:
-    """Return whether a proxy's address is that of a SOCKS proxy."""
+    """Return whether an address is a SOCKS proxy's."""
     return proxy.lower().startswith("socks")
 
 
@@ -30,7 +30,7 @@ def proxies_for(base: str, configured: Mapping[str, str] | None) -> dict[str, st
     """
     Return the proxies for a request, as requests takes them.
 
-    What is configured replaces the environment's, unless it holds nothing but ``no_proxy``.
+    Configured proxies replace the environment's, unless they are nothing but ``no_proxy``.
     """
     own = dict(configured or {})
     no_proxy = own.pop("no_proxy", "")
@@ -45,7 +45,7 @@ def proxies_for(base: str, configured: Mapping[str, str] | None) -> dict[str, st
 
 
 def _is_exempt(base: str, no_proxy: str) -> bool:
-    """Return whether ``no_proxy`` names a base: by host, parent domain, address, network, or ``*``."""
+    """Return whether ``no_proxy`` covers a base: by host, parent domain, address, network, or ``*``."""
     parts = urlsplit(base)
     host = parts.hostname or ""
     with_port = f"{host}:{parts.port or {'http': 80}.get(parts.scheme, 443)}"

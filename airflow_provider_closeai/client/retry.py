@@ -1,4 +1,4 @@
-"""When to send again, and when to stop: pure decisions, then tenacity to carry them out.
+"""Decides when to send again and when to stop; tenacity carries the decisions out.
 
 ========== ======================= ==========================================================
 outcome    a create                anything else (reads; updates and deletes repeat safely)
@@ -28,14 +28,14 @@ MAX_BACKOFF = 30.0
 
 
 class Permit(Protocol):
-    """Says whether a call may be sent, as long as that takes."""
+    """Says whether a call may be sent, for as long as its attempts take."""
 
     def renew(self) -> Callable[[], bool]:
         """
-        Note that the call may be sent now, directly before each attempt.
+        Note, directly before an attempt, that the call may be sent now.
 
-        :returns: says, directly before the first byte, whether it still may.
-        :raises Exception: it may not: nothing is sent.
+        :returns: a function to ask directly before the first byte: whether it may still be sent.
+        :raises Exception: the call may not be sent, and is not.
         """
 
     def wait(self, seconds: float) -> None:
@@ -44,14 +44,14 @@ class Permit(Protocol):
 
 class Progress(msgspec.Struct, kw_only=True):
     """
-    The bounds of one call, and how far it has come.
+    The limits of one call, and how far it has come.
 
-    :param end: when its time is over, in monotonic seconds.
-    :param max_attempts: attempts over all bases.
+    :param end: its deadline, in monotonic seconds.
+    :param max_attempts: the most attempts, over all bases.
     :param repeatable: whether the call may be sent again after an unknown outcome.
-    :param attempts: what was tried, the newest last.
-    :param bases: how many bases there are.
-    :param permit: is asked before each attempt.
+    :param attempts: the attempts made, newest last.
+    :param bases: number of bases.
+    :param permit: asked before each attempt.
     """
 
     end: float
@@ -63,28 +63,28 @@ class Progress(msgspec.Struct, kw_only=True):
 
 
 def may_help(attempt: Attempt, repeatable: bool) -> bool:
-    """Say whether sending again is allowed, and could end otherwise."""
+    """Return whether sending again is allowed and may succeed."""
     if attempt.outcome is Outcome.NOT_SENT:
         return True
     return _asks_to_wait(attempt) or (attempt.outcome is Outcome.UNKNOWN and repeatable)
 
 
 def is_missed(attempt: Attempt) -> bool:
-    """Say whether an attempt met a 404 that may be the platform's word on what the call names."""
+    """Return whether an attempt met a 404 by which the platform may say that a key does not exist."""
     return attempt.outcome is Outcome.REJECTED and attempt.status == 404
 
 
 def is_doubted(attempts: Sequence[Attempt], bases: int) -> bool:
-    """Say whether a 404 may be a gateway's, for not every base has said so."""
+    """Return whether a 404 may be a gateway's, because not every base has answered it."""
     return 0 < len({attempt.base for attempt in attempts if is_missed(attempt)}) < bases
 
 
 def wait_before_next(attempts: Sequence[Attempt], bases: int, jitter: Callable[[], float]) -> float:
     """
-    Seconds to wait before the next attempt.
+    Return the seconds to wait before the next attempt.
 
-    A base that has not failed in this call is asked at once. When every base has failed, or the platform
-    asks to wait, its Retry-After counts; without one the wait doubles with each round, jittered.
+    A base that has not been tried in this call is asked at once. When every base has, or the platform asks to
+    wait, its Retry-After counts; without one the wait doubles with each round, with jitter.
     """
     newest = attempts[-1]
     asked_to_wait = _asks_to_wait(newest)
@@ -100,8 +100,8 @@ def preferred(candidates: Sequence[str], attempts: Sequence[Attempt]) -> list[st
     """
     Order bases for the next attempt: those that failed least often in this call first.
 
-    After a wait that the platform asked for, the same base is asked again. One that answered 404 has said all
-    that it can say, while there are others.
+    After a wait that the platform asked for, the same base is asked again. A base that answered 404 is not
+    asked again while there are others.
     """
     if attempts and _asks_to_wait(attempts[-1]):
         return [attempts[-1].base]
@@ -116,13 +116,13 @@ def _asks_to_wait(attempt: Attempt) -> bool:
 
 def retrying(progress: Progress, clock: Clock) -> tenacity.Retrying:
     """
-    Return the loop of one call's attempts: until an outcome is final, attempts or the time run out.
+    Return the loop over one call's attempts, until an outcome is final, or attempts or time run out.
 
-    Its body adds each attempt to the progress. The clock's sleep lets a signal through.
+    The loop's body must add each attempt to the progress. The clock's sleep can be interrupted by a signal.
     """
 
     def is_over(state: tenacity.RetryCallState) -> bool:
-        # A kept connection that died was tried once more on the same base: both are one attempt.
+        # A kept connection that died was retried at once on the same base: both count as one attempt.
         stale = any(attempt.is_stale for attempt in progress.attempts)
         enough = len(progress.attempts) - stale >= progress.max_attempts
         return enough or clock.monotonic() + state.upcoming_sleep >= progress.end

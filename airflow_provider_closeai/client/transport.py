@@ -3,8 +3,8 @@
 A create has no idempotency key, so everything turns on one question: may the request have been executed?
 ``Outcome`` is the answer, and it is proof, not a guess: the connection itself notes whether a byte of the
 request was handed to an established connection. A TLS handshake that is reset, as happens to a blocked
-domain, is therefore *not sent*, while the same reset a moment later is *unknown*. What a whole answer proves
-is judged in :mod:`.answers`.
+domain, is therefore *not sent*, while the same reset a moment later is *unknown*. :mod:`.answers` judges
+complete answers.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from airflow_provider_closeai.client.proxies import SOCKS_ERRORS, proxies_for
 from airflow_provider_closeai.client.retry_after import parse_date, parse_retry_after
 from airflow_provider_closeai.client.watchdog import Limit, ends
 
-# The one place where keys leave their box: what holds a body shows none in a traceback with locals.
+# A body's keys are revealed only while it is encoded, so that tracebacks with locals do not show them.
 _ENCODER = msgspec.json.Encoder(decimal_format="number", enc_hook=SecretToken.reveal)
-_PIECE = 10 * 2**10  # as read from the wire: a packed one is a thousand times as long
+_PIECE = 10 * 2**10  # bytes on the wire: unpacked they may be a thousand times as many
 _CUT = "the connection was cut before a whole answer came"
 _ODD = "its answer is not HTTP"
 _NOT_HTTP = {"BadStatusLine", "InvalidChunkLength", "InvalidHeader", "LineTooLong", "UnknownProtocol"}
@@ -46,15 +46,15 @@ class Call(msgspec.Struct, frozen=True):
     """
     One kind of call.
 
-    :param name: for people.
+    :param name: its name in messages.
     :param method: HTTP method.
     :param path: below the base.
-    :param decode: makes the value of a success; raises where the answer says no.
+    :param decode: decodes a success; raises if the answer says no.
     :param repeatable: whether it may be sent again once it may have been executed.
     :param writes: whether it changes anything.
-    :param longest: bytes of an answer; a longer one is not the platform's.
-    :param may_miss: whether it names keys, so that a 404 can be the platform's word on one of them.
-    :param auth: whether the main key goes with it.
+    :param longest: the most bytes of an answer; a longer one is not the platform's.
+    :param may_miss: whether it names keys: the platform may answer 404 for one that does not exist.
+    :param auth: whether the main key is sent with it.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Transport:
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
         self._proxies: dict[str, dict[str, str]] = {}
-        self._urls: dict[str, str] = {}  # bases as requests writes them
+        self._urls: dict[str, str] = {}  # bases as requests normalises them
         self._adapters: dict[tuple[int, bool], Adapter] = {}
         self._headers = {
             **requests.utils.default_headers(),
@@ -83,9 +83,9 @@ class Transport:
         }
 
     def _adapter(self, *, fresh: bool) -> Adapter:
-        """Return connections of this process's own: forks that share them would read each other's answers."""
+        """Return this process's own connections: forks that shared them would read each other's answers."""
         key = os.getpid(), fresh
-        if key not in self._adapters:  # made when needed: most looks of a sensor send nothing
+        if key not in self._adapters:  # made when needed: most pokes of a sensor send nothing
             self._adapters[key] = Adapter(fresh=fresh)
         return self._adapters[key]
 
@@ -93,7 +93,7 @@ class Transport:
         self, call: Call, base: str, query: Mapping[str, str] | None, body: object
     ) -> requests.PreparedRequest:
         """
-        Write a request. A session's merges, redirects, cookies and netrc would cost more than urllib3 does.
+        Build a request. A session's merges, redirects, cookies and netrc would cost more than urllib3 does.
         """
         request = requests.PreparedRequest()
         if base not in self._urls:
@@ -121,14 +121,14 @@ class Transport:
         may_leave: Callable[[], bool] | None = None,
     ) -> Attempt:
         """
-        Send one request and say what its outcome proves. Raises nothing for what the network does.
+        Send one request and return what its outcome proves. Never raises for a network failure.
 
-        :param seconds: bound of the whole attempt, slow answers included.
-        :param query: query parameters. Never a key: addresses end up in logs.
-        :param fresh: use a new connection, of this attempt alone; on an idle one that died, a lost answer
+        :param seconds: limit of the entire attempt, slow answers included.
+        :param query: query parameters. Never a key: URLs end up in logs.
+        :param fresh: use a new connection for this attempt only; on an idle one that died, a lost answer
             and a request that was never read look the same.
-        :param may_leave: asked once there is a connection, directly before the first byte: False, and nothing
-            is sent.
+        :param may_leave: asked directly before the first byte, once connected; if it returns False,
+            nothing is sent.
         """
         if base not in self._proxies:
             self._proxies[base] = proxies_for(base, self._config.proxies)
@@ -154,7 +154,7 @@ class Transport:
                 content, headers = _content(response, call.longest), response.headers
         except (requests.RequestException, HTTPError, ValueError) as error:
             failure = _network_failure(error, limit.is_over, timeouts, verify)
-        except OSError:  # what Python raises for a CA bundle that it may not read
+        except OSError:  # from Python, for a CA bundle that it may not read
             failure = "no connection; may the CA bundle be read?"
         else:
             wait = parse_retry_after(headers.get("Retry-After"), time.time())
@@ -182,9 +182,9 @@ def _keys_in(body: object) -> list[str]:
 
 
 def _content(response: requests.Response, longest: int) -> bytes | ValueError:
-    """Read an answer, or say why it is none."""
+    """Return an answer's body, or why it cannot be accepted."""
     if "," in response.headers.get("Content-Encoding", ""):
-        return ValueError("packed twice")  # a few KiB can take minutes to unpack
+        return ValueError("packed twice")  # unpacking a few KiB can take minutes
     pieces, length = [], 0
     if not response.ok:
         longest = min(longest, LONGEST_MESSAGE)
@@ -201,7 +201,7 @@ def _refuse(problem: ValueError, content: bytes) -> NoReturn:
 
 
 def _network_failure(error: Exception, late: bool, timeouts: tuple[float, float], verify: bool | str) -> str:
-    """Say in a few words what broke. The library's own text would show addresses and queries."""
+    """Return in a few words what broke. The library's own text would show URLs."""
     if late:
         return "no whole answer within the deadline"
     if isinstance(error, requests.ConnectTimeout):
@@ -241,7 +241,7 @@ def _network_failure(error: Exception, late: bool, timeouts: tuple[float, float]
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
-    """Everything that an error wraps: urllib3 nests in arguments, ``reason``, and causes."""
+    """Return all errors that an error wraps: urllib3 nests them in arguments, ``reason``, and causes."""
     found: list[BaseException] = []
     queue: list[object] = [error]
     while queue:
@@ -254,9 +254,9 @@ def _causes(error: BaseException | None) -> list[BaseException]:
 
 def verify_by(config: ClientConfig) -> bool | str:
     """
-    Return how servers are verified: as the connection says, else by the environment's CA bundle.
+    Return how to verify servers: as the connection says, else by the environment's CA bundle.
 
-    :raises ConfigError: there is no such bundle. That proves nothing about a base.
+    :raises ConfigError: the bundle does not exist. That says nothing of a base.
     """
     verify, source = config.verify, "the connection's 'verify'"
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
@@ -275,7 +275,7 @@ def user_agent() -> str:
     """Name this package, Airflow (where it is installed) and Python, with their versions."""
     parts = [f"airflow-provider-closeai/{__version__}"]
     with contextlib.suppress(PackageNotFoundError):
-        # A distribution's metadata takes ten milliseconds to read: not where Airflow is loaded.
+        # Reading a distribution's metadata takes ten milliseconds: avoided if Airflow is loaded.
         airflow = getattr(sys.modules.get("airflow"), "__version__", None) or version("apache-airflow")
         parts.append(f"apache-airflow/{airflow}")
     return " ".join([*parts, f"python/{platform.python_version()}"])

@@ -1,4 +1,4 @@
-"""Ends attempts whose time is over, whatever they are waiting for: a slow answer resets no other timeout."""
+"""Ends attempts at their deadline, whatever they are waiting for: no trickle of bytes extends it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Limit:
     """
     When an attempt must have ended.
 
-    :param at: when, in monotonic seconds.
-    :param wire: under ``sock`` the socket that it uses, once it has one.
+    :param at: monotonic seconds.
+    :param wire: holds under ``sock`` the attempt's socket, once it has one.
     """
 
     def __init__(self, at: float, wire: Mapping[str, Any]) -> None:
@@ -31,19 +31,19 @@ class Limit:
         sock = self._wire.get("sock")
         sock = getattr(sock, "socket", sock)  # urllib3's wrapper for TLS inside a proxy's TLS
         if sock is not None:
-            with contextlib.suppress(OSError):  # already closed: the attempt has ended by itself
+            with contextlib.suppress(OSError):  # already closed: the attempt has ended
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class _Watchdog:
-    """Ends the attempts whose time is over: one thread for all of a process."""
+    """Ends attempts at their deadline, with one thread per process."""
 
     def __init__(self) -> None:
         self.renew()
 
     def renew(self) -> None:
-        """Begin anew: a fork takes no threads along, and perhaps a lock that is taken."""
-        # Callers take the lock itself: in a Condition's own "with", a signal's handler could leave it taken.
+        """Start afresh: a fork inherits no threads, but perhaps a lock that is taken."""
+        # Callers take the lock itself: within the Condition's ``with`` a signal handler could leave it taken.
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
         self._limits: set[Limit] = set()
@@ -52,7 +52,7 @@ class _Watchdog:
 
     @contextlib.contextmanager
     def ends(self, limit: Limit) -> Iterator[None]:
-        """Cut an attempt once its time is over."""
+        """Cut an attempt once its deadline has passed."""
         with self._lock:
             self._limits.add(limit)
             if self._thread is None:
