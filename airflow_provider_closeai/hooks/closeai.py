@@ -1,4 +1,4 @@
-"""The hook: an Airflow connection made into a client, and what users mean made into calls."""
+"""The hook: makes a client from an Airflow connection, and API calls from what users want."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class CloseAIHook(BaseHook):
     Talk to the CloseAI platform through an Airflow connection of type ``closeai``.
 
     Its methods are those of the platform's open API, made safe: discovery is asked once per host and TTL (per
-    deployment with ``"cache": "variable"``), a base that dies is left out, a create is exact, a delete is
+    deployment with ``"cache": "variable"``), dead bases are avoided, creates are exact, and deletes are
     guarded. See docs/connection.md.
 
     :param closeai_conn_id: the connection; its password is the main account's sk.
@@ -64,7 +64,7 @@ class CloseAIHook(BaseHook):
     def __init__(self, closeai_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         given: object = closeai_conn_id
-        if not isinstance(given, str) or not given.strip():  # a connection would be shown with its key
+        if not isinstance(given, str) or not given.strip():  # a connection object would show its key
             kind = type(given).__name__
             raise ConfigError(f"closeai_conn_id: give the id of a connection, not a {kind} or an empty text.")
         self.closeai_conn_id = given.strip()
@@ -104,9 +104,9 @@ class CloseAIHook(BaseHook):
 
     def get_conn(self) -> CloseAIClient:
         """
-        Return the client of the connection; made once per hook.
+        Return the connection's client, made once per hook.
 
-        :raises ConfigError: naming the form's field that is wrong.
+        :raises ConfigError: a setting is wrong; names the form's field.
         """
         if self._client is None:
             self._client = client_from(self.get_connection(self.closeai_conn_id))
@@ -133,12 +133,12 @@ class CloseAIHook(BaseHook):
 
         For a model, see :meth:`get_openai_client`.
 
-        :raises NoHealthyBase: where none is healthy.
+        :raises NoHealthyBase: none is healthy.
         """
         return self.get_conn().get_base_url()
 
     def check_health(self) -> list[BaseHealth]:
-        """Return what is known of every base's health; probes only what is older than ``health_ttl``."""
+        """Return every base's health; probe only where it is older than ``health_ttl``."""
         return self.get_conn().check_health()
 
     def iter_sub_accounts(
@@ -147,7 +147,7 @@ class CloseAIHook(BaseHook):
         """
         Stream sub-accounts, page by page, each once; ``alias`` and ``sk`` match exactly.
 
-        An entry that cannot be read is left out with a warning that names its id.
+        An entry that cannot be read is skipped with a warning that names its id.
 
         :param alias: only accounts with exactly this alias.
         :param sk: only the account with exactly this key.
@@ -157,7 +157,7 @@ class CloseAIHook(BaseHook):
 
     def find_sub_accounts(self, sub_accounts: Any) -> list[SubAccount]:
         """
-        Return sub-accounts as they are now, in the order of the listing; those that are gone are left out.
+        Return sub-accounts as they are now, in the order of the listing; skip those that are gone.
 
         :param sub_accounts: ids, or the records that other tasks returned.
         """
@@ -166,7 +166,7 @@ class CloseAIHook(BaseHook):
         )
 
     def get_sub_account(self, account_id: int) -> SubAccount | None:
-        """Return one sub-account, ``None`` where there is none."""
+        """Return one sub-account; ``None`` if it does not exist."""
         return self.get_conn().get_sub_account(whole("account_id", account_id, 0))
 
     def create_sub_accounts(
@@ -180,14 +180,14 @@ class CloseAIHook(BaseHook):
         **options: Unpack[CreateOptions],
     ) -> list[SubAccount]:
         """
-        Make it so that exactly ``count`` accounts of the alias exist; see docs/operators/create.md.
+        Ensure that exactly ``count`` accounts of the alias exist; see docs/operators/create.md.
 
         :param alias: the accounts' alias.
-        :param model_pricing: models and factors; a model that is not in it has no permission.
+        :param model_pricing: models and factors; any other model has no permission.
         :param balance: virtual balance of each new account; existing ones keep theirs.
-        :param count: how many shall exist.
-        :param context: the task's context; default: that of the task under way, if there is one. A try
-            after the first waits before it believes that nothing is there.
+        :param count: how many accounts must exist.
+        :param context: the task's context; default: the running task's, if there is one. A try after the
+            first waits before it believes that no account exists.
         :param options: ``if_exists``, ``batch_size``, ``settle``.
         :returns: the accounts, keys included: ``account.token.reveal()``.
         """
@@ -203,7 +203,7 @@ class CloseAIHook(BaseHook):
         :param wanted: for each alias the parameters of :meth:`create_sub_accounts`.
         :param context: as there.
         :returns: the accounts of each alias, in the order of ``wanted``.
-        :raises CloseAIError: the first that went wrong, once all others are made; the rest is logged.
+        :raises CloseAIError: the first error, once all other aliases are done; further errors are logged.
         """
         requests = [CreateRequest.parse(**each) for each in wanted]
         results = runner.create_all(self.get_conn(), requests, this_try(context))
@@ -225,7 +225,7 @@ class CloseAIHook(BaseHook):
         **options: Unpack[RepriceOptions],
     ) -> list[SubAccount]:
         """
-        Set prices without renaming an account or losing a model; see docs/operators/pricing.md.
+        Set prices without renaming accounts or losing models; see docs/operators/pricing.md.
 
         :param model_pricing: models and factors.
         :param sub_accounts: ids or records. Give exactly one of ``sub_accounts``, ``alias`` and ``sks``.
@@ -253,7 +253,7 @@ class CloseAIHook(BaseHook):
         :param sub_accounts: ids or records. Give exactly one of ``sub_accounts``, ``alias`` and ``sks``.
         :param alias: all accounts with exactly this alias.
         :param sks: keys.
-        :param record: is given the accounts just before they are deleted, and when their listing was begun.
+        :param record: called just before the deletion, with the accounts and when their listing began.
         :param options: ``missing``, ``max_delete``, ``batch_size``, ``dry_run``.
         :returns: the accounts as they were just before.
         """
@@ -273,14 +273,14 @@ class CloseAIHook(BaseHook):
         **options: Unpack[RotateOptions],
     ) -> runner.Rotation:
         """
-        Replace old keys, without an hour in which none works; see docs/operators/rotate.md.
+        Replace old keys without an interruption; see docs/operators/rotate.md.
 
         :param alias: the accounts' alias.
         :param model_pricing: models and factors of new accounts.
         :param balance: virtual balance of each new account.
         :param deliver_to: the sink that gets the keys.
-        :param count: how many accounts that are not old shall exist.
-        :param record: is given the accounts just before they are deleted, and when their listing was begun.
+        :param count: how many accounts that are not old must exist.
+        :param record: called just before a deletion, with the accounts and when their listing began.
         :param context: as in :meth:`create_sub_accounts`.
         :param options: ``every``, ``grace``, ``max_rotate``, ``rotate_from``, ``batch_size``, ``settle``.
         """
@@ -292,11 +292,11 @@ class CloseAIHook(BaseHook):
         """
         Return an ``openai.OpenAI`` on the base that is healthy now, with a sub-account's key.
 
-        Make it in the task that uses it: later another base may be better, and the key another.
+        Make it in the task that uses it: later, base and key may differ.
 
-        :param alias: whose key. Of several accounts the newest that is enabled and has prices.
-        :param account: or this account's: an id, a record or an account. Give exactly one of the two.
-        :param options: of ``openai.OpenAI``, such as ``timeout`` and ``max_retries``.
+        :param alias: use the key of its newest account that is enabled and has prices.
+        :param account: use this account's key: an id, a record or an account. Give exactly one of the two.
+        :param options: for ``openai.OpenAI``, such as ``timeout`` and ``max_retries``.
         :raises MissingAccounts: there is no such account.
         :raises MaskedKeys: the listing hides the key.
         :raises NoHealthyBase: no base is healthy.
@@ -305,7 +305,7 @@ class CloseAIHook(BaseHook):
 
     def plan(self, roster: Any, **options: Unpack[PlanOptions]) -> Plan:
         """
-        Plan what a roster changes; changes nothing. See docs/operators/plan.md.
+        Plan what a roster would change, and change nothing. See docs/operators/plan.md.
 
         :param roster: a path, a mapping, or a roster.
         :param options: ``prune``, ``max_create``, ``max_delete``, ``deliver_to``, ``ledger``, ``time_zone``.
@@ -323,11 +323,11 @@ class CloseAIHook(BaseHook):
         **options: Unpack[ApplyOptions],
     ) -> Applied:
         """
-        Do what is planned and still wanted, or make a roster so. See docs/operators/sync.md.
+        Apply a roster, or what of a plan is still wanted. See docs/operators/sync.md.
 
         :param plan: a plan, its record, or what :meth:`plan` takes.
         :param context: as in :meth:`create_sub_accounts`.
-        :param run: of the task, for the ledger.
+        :param run: the task's run, for the ledger.
         :param options: those of :meth:`plan`, ``settle``, ``batch_size``, ``dry_run``.
         """
         from airflow_provider_closeai.hooks.rosters import apply_roster
@@ -337,18 +337,18 @@ class CloseAIHook(BaseHook):
 
 def client_from(connection: Connection, longest: float | None = None) -> CloseAIClient:
     """
-    Make a client of a connection that was read already. Does no I/O.
+    Make a client from a connection that was already read. Does no I/O.
 
     :param connection: of type ``closeai``.
-    :param longest: seconds that a call may take at the most, whatever the connection's deadline.
-    :raises ConfigError: naming the form's field that is wrong.
+    :param longest: the most seconds for a call, whatever the connection's deadline.
+    :raises ConfigError: a setting is wrong; names the form's field.
     """
     config = config_from(
         password=connection.password,
         host=connection.host,
         schema=connection.schema,
         port=connection.port,
-        extra=connection.extra,  # not extra_dejson: Airflow makes {} of what it cannot read
+        extra=connection.extra,  # not extra_dejson: Airflow turns what it cannot read into {}
     )
     if longest is not None:
         config = msgspec.structs.replace(config, deadline=min(config.deadline, longest))

@@ -1,4 +1,4 @@
-"""Keys on their way to those who use them: into a sink, or into an OpenAI client."""
+"""Hands keys to their users: through a sink, or in an OpenAI client."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 def sink_keys(client: Callable[[], CloseAIClient], sink: Any, counts: Mapping[str, int]) -> SinkKeys:
     """
-    Return a sink as writes take it.
+    Return a sink in the form that writes take.
 
-    :param client: returns the API; asked for its best base where connections are delivered.
-    :param sink: what ``deliver_to`` is given.
-    :param counts: how many accounts each alias shall have.
-    :raises InvalidParameter: it is no sink, or cannot keep these keys.
+    :param client: returns the API client; asked for the best base when connections are delivered.
+    :param sink: the value of ``deliver_to``.
+    :param counts: how many accounts each alias will have.
+    :raises InvalidParameter: it is not a sink, or cannot hold these keys.
     """
     return SinkKeys(require_sink(sink, counts), counts, lambda: _model_url(client().get_base_url()))
 
@@ -42,7 +42,7 @@ def openai_client(
     client: CloseAIClient, alias: object, account: object, options: Mapping[str, Any]
 ) -> OpenAI:
     """
-    Make an OpenAI client: see :meth:`.closeai.CloseAIHook.get_openai_client`.
+    Make an OpenAI client; see :meth:`.closeai.CloseAIHook.get_openai_client`.
 
     :raises InvalidParameter: not exactly one of the two is given.
     :raises ConfigError: the package ``openai`` is not installed.
@@ -84,7 +84,7 @@ def _choose(client: CloseAIClient, alias: object, account: object) -> SubAccount
 
 
 def _one(account: object) -> Selection:
-    """Read which account is meant."""
+    """Select the account that is meant."""
     found, alias = account, None
     if isinstance(account, SubAccount):
         found, alias = account.id, account.alias
@@ -98,7 +98,7 @@ def _one(account: object) -> Selection:
 
 
 def _http_client(config: ClientConfig, base: str) -> Any:
-    """Return an HTTP client with the connection's TLS and proxy; ``None``: OpenAI's own does."""
+    """Return an HTTP client with the connection's TLS and proxy; ``None``: OpenAI's default will do."""
     import openai
 
     verify = verify_by(config)

@@ -1,4 +1,4 @@
-"""Which roster of this deployment speaks for which aliases: no two of them may own the same one."""
+"""Registers which roster of this deployment owns which aliases: no two may own the same one."""
 
 from __future__ import annotations
 
@@ -25,41 +25,40 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which a roster is remembered after its last run.
+#: Seconds after its last run until a roster is forgotten.
 _KEPT = 7 * 24 * 3600.0
 _RENEWED = 3600.0
-_ALL = "all rosters\n"  # that are claimed like an alias; no alias has a line break
+_ALL = "all rosters\n"  # locked as if it were an alias; no alias has a line break
 _DATE = r"(?:19|20)\d\d(?P<dash>[-_]?)(?:0[1-9]|1[0-2])(?P=dash)(?:0[1-9]|[12]\d|3[01])"
 _HOUR, _SIXTIETH = r"(?:[01]\d|2[0-3])", r"[0-5]\d"
-#: A time of day behind a date: with all its digits at once, else apart from it.
+#: A time of day after a date: six digits directly behind it, or separated from it.
 _TIME = (
     rf"(?:{_HOUR}{_SIXTIETH}{_SIXTIETH}|"
     rf"[-_.T]{_HOUR}(?P<colon>[-_.:]?){_SIXTIETH}(?:(?P=colon){_SIXTIETH}(?:[.,]\d+)?)?)"
     rf"(?:Z|[-+]{_HOUR}:?{_SIXTIETH})?"
 )
-#: A folder whose name is another with each edit, and only that: a commit's whole id (git-sync 2 writes
-#: ``rev-`` before it), a date, with a time of day or without, also a ConfigMap's in Kubernetes. What may be a
-#: name or a number of somebody's stays: of two rosters that are taken for one, each could delete the other's
-#: accounts.
+#: A folder whose name surely changes with each edit: a full commit id (after git-sync 2's ``rev-``), a date
+#: with or without a time of day, also as a ConfigMap in Kubernetes. Whatever may be somebody's name or number
+#: is kept: if two rosters were taken for one, each could delete the other's accounts.
 _MOVING = re.compile(
     r"(?<!/)/(?:rev-[0-9a-f]{7,64}|(?!\d+/)(?:[0-9a-f]{40}|[0-9a-f]{64})|"
     rf"(?:\.\.)?{_DATE}(?:{_TIME})?)(?=/)"
 )
-#: Where Airflow keeps a DAG bundle: one folder for each version, and one of the newest.
+#: Where Airflow keeps a DAG bundle: a folder for each version, and one for the newest.
 _IN_BUNDLE = r"/([^/]+)/(?:versions/[^/]+|tracking(?:_repo)?)(?=/)"
 
 
 def register(client: CloseAIClient, roster: Roster, task: str = "", names: NameStore | None = None) -> None:
     """
-    Note that a roster speaks for its aliases, and refuse one that speaks for another's.
+    Register a roster as the owner of its aliases; refuse it if another roster owns one of them.
 
-    A file is known by its path, without what changes in it with each edit, a mapping by the task that has
-    it. Two tasks may have the same roster; when it is edited, the first of them is refused until the other
-    has run, too.
+    A file is identified by its path, without the parts that change with each edit, and a mapping by its
+    task. Two tasks may have the same roster; after an edit, the first to run is refused until the other has
+    run, too.
 
     :param task: names the task over all its tries; without one, a mapping is not compared.
-    :param names: that all hosts of the deployment share, where there is such a store.
-    :raises RosterConflict: naming the other roster. Nothing was changed.
+    :param names: the names that all hosts of the deployment share, if there is such a store.
+    :raises RosterConflict: names the other roster. Nothing was changed.
     """
     name = _name_of(roster, task)
     if not name:
@@ -69,7 +68,7 @@ def register(client: CloseAIClient, roster: Roster, task: str = "", names: NameS
     if news is not None:
         with _alone(
             client, names_to_lock_with(client, names)
-        ):  # of two that register at once neither would see the other
+        ):  # two that register at once would not see each other
             news, conflict = _compare(client, roster, name, key)
             if news is not None:
                 _write(key, news)
@@ -80,7 +79,7 @@ def register(client: CloseAIClient, roster: Roster, task: str = "", names: NameS
 def _compare(
     client: CloseAIClient, roster: Roster, name: str, key: str
 ) -> tuple[dict[str, Any] | None, RosterConflict | None]:
-    """Compare a roster with all others; return what is to be written, if anything, and the conflict."""
+    """Compare a roster with all others; return what to write, if anything, and the conflict, if any."""
     known, now = _read(key), client.clock.now()
     if known is None:
         log.debug("It is not known which rosters there are.")
@@ -91,7 +90,7 @@ def _compare(
     try:
         for other, one in others.items():
             held = {field: one[field] for field in mine}
-            if mine not in (held, one.get("wants")):  # the same roster may be in several places
+            if mine not in (held, one.get("wants")):  # several tasks may have the same roster
                 _check(roster, name, other, tuple(one["owns"]), one["aliases"], key)
     except RosterConflict as conflict:
         is_known = not before or before.get("wants") == mine
@@ -102,7 +101,7 @@ def _compare(
 
 @contextlib.contextmanager
 def _alone(client: CloseAIClient, names: NameStore | None) -> Iterator[None]:
-    """Be the only one of the deployment, as far as that can be had."""
+    """Hold the deployment's lock, if it can be had."""
     if names is None:
         yield
         return
@@ -116,25 +115,25 @@ def _alone(client: CloseAIClient, names: NameStore | None) -> Iterator[None]:
 
 
 def _name_of(roster: Roster, task: str) -> str:
-    """Return what a roster is known by, over all its edits; nothing where it has no such name."""
+    """Return the name that identifies a roster over all its edits; empty if it has none."""
     name = roster.name.removeprefix("roster ")
     if name == "roster":  # a mapping
         dag, *_, task_id, index = task.split("/") if task.count("/") >= 3 else ("", "", "")
-        # Ids have dots, and no slashes.
+        # Ids may contain dots, but no slashes.
         return f"of the task {dag}/{task_id}{f'[{index}]' if index.isdecimal() else ''}" if dag else ""
     path = re.sub("^file:(//(localhost)?)?(?=/)", "", name)
     return _steady(path if "://" in path else os.path.realpath(os.path.expanduser(path)))
 
 
 def _steady(path: str) -> str:
-    """Return a path or an address without what changes in it with each edit."""
+    """Return a path or URL without the parts that change with each edit."""
     root = conf.get("dag_processor", "dag_bundle_storage_path", fallback=None)
     roots = "|".join(["/dag_bundles", *([re.escape(os.path.realpath(root))] if root else [])])
     return _MOVING.sub("", re.sub(f"({roots}){_IN_BUNDLE}", r"\1/\2", path))
 
 
 def _write(key: str, known: dict[str, Any]) -> None:
-    with contextlib.suppress(Exception):  # unwritten, the next run tries again
+    with contextlib.suppress(Exception):  # the next run tries again
         Variable.set(key, json.dumps(known))
 
 
@@ -154,7 +153,7 @@ def _check(
 
 
 def _read(key: str) -> dict[str, Any] | None:
-    """Return what is written; ``None`` where nobody can say, so that nothing is written over it."""
+    """Return what is stored; ``None`` if it cannot be read, so that it is not overwritten."""
     try:
         text = read_variable(key)
     except Exception:  # outside of Airflow, or in an outage

@@ -1,4 +1,4 @@
-"""Rosters in Airflow: their files, and the cost ledger that their budgets are held by."""
+"""Rosters in Airflow: reading their files, and the cost ledger that budgets are checked against."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def plan_roster(client: Callable[[], CloseAIClient], roster: Any, options: PlanO
     """
     Plan; see docs/operators/plan.md.
 
-    :param client: returns the API; not called where a parameter is wrong.
+    :param client: returns the API client; not called if a parameter is wrong.
     """
     found = load_roster(roster)
     settings, keys, books = _parsed(client, found, **options)
@@ -66,7 +66,7 @@ def apply_roster(
     """
     Apply; see docs/operators/sync.md.
 
-    :param client: returns the API; not called where a parameter is wrong.
+    :param client: returns the API client; not called if a parameter is wrong.
     :param wanted: a plan, its record, or what :func:`plan_roster` takes.
     """
     is_plan = isinstance(wanted, Plan) or (isinstance(wanted, Mapping) and "digest" in wanted)
@@ -82,7 +82,7 @@ def apply_roster(
 
 def load_roster(source: Any) -> Roster:
     """
-    Read a roster from anywhere that Airflow's object storage knows.
+    Read a roster from anywhere that Airflow's object storage can read.
 
     :param source: a path, a mapping, or a roster.
     """
@@ -124,9 +124,9 @@ def _parsed(
 
 class LedgerBooks:
     """
-    A cost ledger, as far as a roster needs it.
+    The part of a cost ledger that a roster needs.
 
-    :param run: the task's, which names the files.
+    :param run: the task's run: it names the files.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class LedgerBooks:
         self._now = now
         self._deletion = DeletionRequest.parse(**place)
         self._snapshot = SnapshotRequest.parse(**place, control_total=False)
-        # Whatever time the run stands for, it is never late.
+        # Only the key: the time that a run stands for must not make it late.
         self._run = Run() if run is None else Run(key=run.key)
 
     def spent(self, accounts: Sequence[SubAccount], at: datetime) -> Mapping[str, Any]:
@@ -148,7 +148,7 @@ class LedgerBooks:
         return month_to_date(self._deletion.ledger, accounts, at, self._deletion.time_zone)
 
     def record_listing(self, accounts: Sequence[SubAccount], at: datetime) -> None:
-        """Record a whole listing as a snapshot, unless a newer one is there, or the month has turned."""
+        """Record a full listing as a snapshot, unless a newer one exists or the month has turned."""
         from airflow_provider_closeai.client.errors import UnreadableAccount
         from airflow_provider_closeai.costs import SnapshotRefused, snapshot
         from airflow_provider_closeai.costs.accounting.aggregate import OVERLAP
@@ -167,7 +167,7 @@ class LedgerBooks:
             log.info("This listing is not recorded in the ledger: a newer one is there, made meanwhile.")
             return
         try:
-            # Not of the task's run: cleared days later, that would take away what it saw now.
+            # Not under the task's run: if that is cleared days later, this snapshot would be replaced.
             snapshot(self._snapshot, lambda: _Listed(accounts), clock=lambda: at)
         except (SnapshotRefused, UnreadableAccount) as refused:
             log.warning("This listing is not recorded in the ledger: %s", refused)
@@ -180,7 +180,7 @@ class LedgerBooks:
 
 
 class _Listed:
-    """A client that has listed already."""
+    """Stands in for a client, with a finished listing."""
 
     def __init__(self, accounts: Sequence[SubAccount]) -> None:
         self._accounts = accounts
@@ -189,4 +189,4 @@ class _Listed:
         return self._accounts
 
     def main_usage(self) -> Any:
-        raise NotImplementedError  # no control total is asked for
+        raise NotImplementedError  # no control total is requested

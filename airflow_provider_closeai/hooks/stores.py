@@ -1,4 +1,4 @@
-"""Where texts lie in Airflow: for all its processes, or for all tries of a task."""
+"""Stores of texts in Airflow, shared by all its processes or by all tries of a task."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class VariableStore:
     """
     The shared cache as an Airflow Variable: one for the whole deployment. Nothing in it is secret.
 
-    :param name: of the cache.
+    :param name: the cache's name.
     """
 
     def __init__(self, name: str) -> None:
@@ -35,27 +35,27 @@ class VariableStore:
 
 
 def read_variable(key: str) -> str | None:
-    """Return a Variable's text; ``None``: there is none. Raises where nobody can say."""
+    """Return a Variable's text; ``None`` if there is none. Raise if that cannot be known."""
     text: str | None = Variable.get(key, None)
     if text is None and hasattr(Variable, "keys") and key in Variable.keys(key):
-        raise LookupError(key)  # Airflow calls an outage absence; `keys` asks the database alone, and raises
+        raise LookupError(key)  # Airflow reports an outage as absence; `keys` asks the database, and raises
     return text
 
 
 class VariableNames:
     """
-    Names that all hosts share, as keys of Variables: each is written once, and says all by being there.
+    Names that all hosts share, as keys of Variables: each is written once, and only its existence counts.
 
-    They are listed with ``Variable.keys`` (Airflow 3.3), which asks the database alone, and raises where it
-    cannot be asked. ``Variable.get`` would ask secrets backends, and call an outage absence.
+    They are listed with ``Variable.keys`` (Airflow 3.3), which asks only the database, and raises if that
+    fails. ``Variable.get`` would ask secrets backends, and report an outage as absence.
     """
 
     def list(self, prefix: str) -> Sequence[str]:
-        """Return all keys with this prefix, as they are at one moment."""
+        """Return all keys with this prefix, as of one moment."""
         return [str(key) for key in Variable.keys(prefix)]
 
     def add(self, name: str) -> None:
-        """Write a Variable of this name."""
+        """Write a Variable with this name."""
         Variable.set(name, "1", description="CloseAI: a lock, or a record of what was sent under it")
 
     def remove(self, name: str) -> None:
@@ -64,7 +64,7 @@ class VariableNames:
 
 
 def shared_names() -> VariableNames | None:
-    """Return the names that all hosts share; ``None`` before Airflow 3.3, with a warning for several."""
+    """Return the names that all hosts share; ``None`` before Airflow 3.3, warning if hosts are several."""
     if not hasattr(Variable, "keys"):
         executor = conf.get("core", "executor", fallback=_OF_ONE_HOST[0])
         if executor not in _OF_ONE_HOST:
@@ -76,8 +76,8 @@ def shared_names() -> VariableNames | None:
     names = VariableNames()
     runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
     if getattr(runner, "SUPERVISOR_COMMS", None) is None:
-        # No task's process, though it has a context: a program or a test, which may have no way to ask for
-        # Variables. In a task's process an outage is no reason to do without.
+        # Not a task's process, though there is a context: a program or a test, which may be unable to read
+        # Variables. In a task's process an outage is no reason to go without.
         try:
             names.list("closeai_")
         except Exception:
@@ -90,7 +90,7 @@ class TaskJournal:
     The journal of one task over all its tries, in Airflow's task state store.
 
     :param states: ``context["task_state_store"]``.
-    :param alias: whose creation is journalled; a task may create under several.
+    :param alias: the alias whose creation is journalled; a task may create under several.
     """
 
     def __init__(self, states: Any, alias: str) -> None:

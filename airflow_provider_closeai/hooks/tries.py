@@ -1,4 +1,4 @@
-"""Which try of which task this is, and what Airflow keeps for it."""
+"""Finds out which try of which task this is, and what Airflow stores for it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def this_try(context: Context | None = None) -> runner.Try:
     """
     Return which try of which task this is.
 
-    :param context: the task's; default: that of the task under way, if there is one.
+    :param context: the task's context; default: the running task's, if there is one.
     """
     now = context or _context_now()
     ti = now.get("ti")
     if ti is None:
         return runner.Try()
-    states = now.get("task_state_store")  # Airflow 3.3 and later: raises in a process that was given up
+    states = now.get("task_state_store")  # Airflow 3.3 and later; its methods raise in an abandoned process
     parent = os.getppid()
     tries = getattr(ti, "try_number", None)
     return runner.Try(
         task="/".join(str(getattr(ti, name, "")) for name in ("dag_id", "run_id", "task_id", "map_index")),
-        is_retry=isinstance(tries, int) and tries > 1,  # a program's stand-in may say nothing
+        is_retry=isinstance(tries, int) and tries > 1,  # a program's stand-in may have no number
         own_journal=None if states is None else lambda alias: TaskJournal(states, alias),
         is_supervised=None if states is not None else lambda: os.getppid() == parent,
         names=shared_names(),
