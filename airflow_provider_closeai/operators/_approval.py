@@ -1,8 +1,8 @@
-"""Binds an approval to the plan that was on the page when a person said yes.
+"""Binds an approval to the plan that the form showed when a person approved it.
 
-Airflow's approval form keeps the text of its first try, also once the planner was cleared or tried again, and
-its answer does not say what was approved. So an answer counts only where every plan of the DAG run was the
-same: then the form shows it, whenever it was written. And the form's text must name the plan's digest.
+Airflow's approval form keeps the text of its first try even after the planner was cleared or retried, and its
+answer does not say what was approved. So an answer counts only if every plan of the DAG run was the same:
+then the form shows that plan, whenever it was written. And the form's text must name the plan's digest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_closeai.roster import Plan, PlanRefused
 
-#: In a plan's record: whether all plans of its DAG run were the same as far as is known.
+#: In a plan's record: whether all plans of its DAG run are known to be the same.
 IS_ONLY = "is_only_plan"
 _KEY = "closeai_plans"
 _APPROVE = "Approve"
@@ -26,9 +26,9 @@ _NEW_RUN = "Nothing was changed. Start a new DAG run: it plans anew, and its for
 
 class PlansOfRun:
     """
-    The digests of the plans that a task made in its DAG run, over all tries: where Airflow keeps them (3.3).
+    The digests of the plans that a task made in its DAG run, over all tries (kept by Airflow from 3.3 on).
 
-    Make it before anything can go wrong: a later try then finds that none was made before.
+    Create this before anything can fail: then a later try knows that no plan was made before it.
     """
 
     def __init__(self, context: Context) -> None:
@@ -38,7 +38,7 @@ class PlansOfRun:
         self._before: list[str] | None = [] if is_first_try else None
         if self._states is None:
             return
-        with contextlib.suppress(Exception):  # unread, the plan counts as one of several
+        with contextlib.suppress(Exception):  # if unreadable, the plan counts as one of several
             text = self._states.get(_KEY)
             self._before = list(json.loads(text)) if text else self._before
             if text is None and is_first_try:
@@ -52,20 +52,20 @@ class PlansOfRun:
         if self._states is not None:
             try:
                 self._states.set(_KEY, json.dumps(digests))
-            except Exception:  # a later try would take its own plan for the first
+            except Exception:  # else a later try would take its own plan for the first
                 return False
         return digests == [digest]
 
 
 def check(context: Context, plan: Plan, record: Mapping[str, Any]) -> None:
     """
-    Refuse a plan that nobody approved, if there is an approval between it and the task.
+    Refuse a plan that was not approved, if there is an approval between planner and task.
 
     :param record: as PlanSubAccountsOperator returned it.
-    :raises PlanRefused: nothing was changed.
+    :raises PlanRefused: it was not approved. Nothing was changed.
     """
     now: Any = context
-    task = now.get("task")  # a plain program gives none
+    task = now.get("task")  # absent in a plain program
     approvals = _approvals(task) if plan.actions and task is not None else []
     if approvals and not record.get(IS_ONLY):
         raise _refused(
@@ -99,13 +99,13 @@ def _check_answer(task_id: str, answer: Any, digest: str) -> None:
 
 
 def _refused(message: str) -> PlanRefused:
-    from airflow_provider_closeai.roster import PlanRefused  # not before: DAG files are parsed all the time
+    from airflow_provider_closeai.roster import PlanRefused  # here, as DAG files are parsed all the time
 
     return PlanRefused(message)
 
 
 def _approvals(task: Any) -> list[Any]:
-    """Return the approval tasks upstream of a task, but for those that come before the planner."""
+    """Return the approval tasks upstream of a task, except those before the planner."""
     upstream = list(task.get_flat_relatives(upstream=True))
     early = {
         each.task_id
@@ -116,7 +116,7 @@ def _approvals(task: Any) -> list[Any]:
 
 
 def _of_class(tasks: Iterable[Any], name: str) -> list[Any]:
-    """Return the tasks of a class, mapped ones too, without importing it: Airflow 2 has none."""
+    """Return the tasks of a class, mapped ones too, without importing it: Airflow 2 may not have it."""
 
     def kind(task: Any) -> Any:
         return getattr(task, "operator_class", None) or type(task)
@@ -127,7 +127,7 @@ def _of_class(tasks: Iterable[Any], name: str) -> list[Any]:
 
 
 def _text(approval: Any, context: Context) -> str:
-    """Return what its form shows, if nothing has changed since: its templates, rendered here."""
+    """Render the form's templates anew: what the form shows, if nothing has changed since."""
     render = getattr(approval, "render_template", None)
     if render is None:
         return ""
@@ -135,5 +135,5 @@ def _text(approval: Any, context: Context) -> str:
         return " ".join(
             str(render(getattr(approval, name, "") or "", context)) for name in ("subject", "body")
         )
-    except Exception:  # whatever a template says: it shows nothing that is known
+    except Exception:  # any error of a template: what the form shows is unknown
         return ""

@@ -1,4 +1,4 @@
-"""The assets that tasks publish by. Those of folders are valid for every Airflow and its database."""
+"""The assets that tasks publish. A folder's asset is valid in every Airflow version and database."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.openlineage.facet import Dataset
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-_LONGEST_URI = 1500  # of the database's column
-_LONGEST_NAME = 160  # a person reads it
+_LONGEST_URI = 1500  # the database column's length
+_LONGEST_NAME = 160  # people read it
 _DIGEST = 8
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)(.*)", re.DOTALL)
-_SAFE = "/~@!$&'()*+,;=:"  # in an URI's path as they are
+_SAFE = "/~@!$&'()*+,;=:"  # not quoted in a URI's path
 
 
 def ledger_asset(ledger: str | os.PathLike[str]) -> Asset:
     """
-    Return the asset of a ledger or of a report's folder: the operators' outlet, and the schedule of a DAG.
+    Return the asset of a ledger or a report's folder: the operators' outlet, and a possible DAG schedule.
 
-    It has the same name and URI in every process and database: ASCII and at most 1500 characters. The
-    connection's name is not part of it.
+    It has the same name and URI in every process and database: ASCII, at most 1500 characters, without the
+    connection's id.
 
     :param ledger: the folder, as the operators take it.
     :raises ValueError: it is empty, or a template.
@@ -50,13 +50,13 @@ def ledger_asset(ledger: str | os.PathLike[str]) -> Asset:
 
 
 def set_outlet(operator: BaseOperator, folder: Any, kwargs: dict[str, Any]) -> None:
-    """Let a folder be the operator's outlet where it is known now, and the user gave no outlets."""
+    """Make a folder the operator's outlet if it is known now and the user gave no outlets."""
     if operator.outlets or "outlets" in kwargs:
         return
     if isinstance(folder, str) and folder.strip() and not is_template(folder):
         try:
             operator.outlets = [ledger_asset(folder)]
-        except Exception as error:  # whatever the handler of a scheme says: the DAG parses without an outlet
+        except Exception as error:  # from the handler of a scheme: the DAG parses without an outlet
             operator.log.warning("%s has no outlet: %r makes no asset (%s).", operator.task_id, folder, error)
 
 
@@ -69,9 +69,9 @@ def describe_outlets(operator: BaseOperator, context: Any, record: dict[str, Any
 
 def lineage(*, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> OperatorLineage[Any, Any]:
     """
-    Return folders as OpenLineage's datasets: a ledger is one, however many files it has.
+    Return folders as OpenLineage datasets: a ledger is one dataset, however many files it has.
 
-    Only the OpenLineage provider asks for it.
+    Only the OpenLineage provider asks for this.
     """
     from airflow.providers.openlineage.extractors import OperatorLineage
 
@@ -79,13 +79,13 @@ def lineage(*, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> Opera
 
 
 def _datasets(folders: Sequence[str]) -> list[Dataset]:
-    """Name what is a folder; a task that failed may have rendered none."""
+    """Return the datasets of folders; a task that failed may not have rendered them."""
     texts = [path_text(each) for each in folders]
     return [_dataset(text) for text in texts if not is_template(text) and text.strip()]
 
 
 def _dataset(folder: str) -> Dataset:
-    """Name a folder as OpenLineage's rules do: ``s3://bucket`` and ``path``; ``file`` and ``/path``."""
+    """Name a folder by OpenLineage's rules: ``s3://bucket`` and ``path``; ``file`` and ``/path``."""
     from airflow.providers.common.compat.openlineage.facet import Dataset
 
     plain = _plain(folder)
@@ -98,10 +98,10 @@ def _dataset(folder: str) -> Dataset:
 
 def connection_asset(closeai_conn_id: str, what: str, title: str) -> Asset:
     """
-    Return an asset of a connection.
+    Return a connection's asset.
 
     :param what: one of :mod:`airflow_provider_closeai.asset_names`.
-    :param title: begins its name, for a person.
+    :param title: the start of its name, for people.
     """
     plain = closeai_conn_id.strip()
     uri = CONNECTION_URI.format(closeai_conn_id=quote(plain, safe=""), what=what)
@@ -109,14 +109,14 @@ def connection_asset(closeai_conn_id: str, what: str, title: str) -> Asset:
 
 
 def set_alias(operator: BaseOperator, alias: str, kwargs: dict[str, Any]) -> None:
-    """Let an alias be the operator's outlet, by which :func:`publish` works, unless the user gave outlets."""
-    # Not on Airflow 2: `airflow dags test` stores no alias there, and fails where an outlet is one.
+    """Make an alias the operator's outlet, for :func:`publish`, unless the user gave outlets."""
+    # Not on Airflow 2: there `airflow dags test` stores no alias, and fails if an outlet is one.
     if AIRFLOW_V_3_0_PLUS and not operator.outlets and "outlets" not in kwargs:
         operator.outlets = [AssetAlias(alias)]
 
 
 def can_publish(operator: BaseOperator, context: Any) -> bool:
-    """Return whether :func:`publish` reaches anybody."""
+    """Return whether :func:`publish` has any effect."""
     has_alias = any(isinstance(outlet, AssetAlias) for outlet in operator.outlets)
     return has_alias and context.get("outlet_events") is not None
 
@@ -132,12 +132,12 @@ def publish(operator: BaseOperator, context: Any, asset: Asset, extra: dict[str,
 def _asset(name: str, uri: str) -> Asset:
     try:
         return Asset(name=name, uri=uri)
-    except TypeError:  # Airflow 2 has no names
+    except TypeError:  # Airflow 2's assets have no names
         return Asset(uri)
 
 
 def _plain(text: str) -> str:
-    """Write a folder's address in its one spelling: ``/data/x``, ``data/x``, ``s3://bucket/x``."""
+    """Normalise a folder's address: ``/data/x``, ``data/x``, ``s3://bucket/x``."""
     text = plain_path(text)
     address = _ADDRESS.fullmatch(text)
     scheme, host, path = address.groups() if address else ("file", "", text)
@@ -159,7 +159,7 @@ def _uri(plain: str) -> str:
 
 
 def _name(plain: str, uri: str) -> str:
-    """Name it as it is written; what no database is sure to store, or is too long, is marked by a digest."""
+    """Return the name of a folder's asset; if characters or length must be cut, a digest is added."""
     text = re.sub(r"[^ -~]+", "...", plain)
     if len(text) > _LONGEST_NAME:
         text = f"...{text[-_LONGEST_NAME:]}"

@@ -1,4 +1,4 @@
-"""Mapping: Airflow stores what a mapped operator is given as it is, in plain text."""
+"""Guards mapped operators: Airflow stores their arguments as they are, in plain text."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from airflow_provider_closeai.operators.base import CloseAIOperator
 
 class NamedSink:
     """
-    A sink that is known by its class's name.
+    Shows a sink by its class's name.
 
-    Airflow stores ``str()`` of what a mapped operator is given, each time the file is parsed. A sink without
-    a ``repr`` of its own would show its address, and make a new DAG version each time; another might show a
-    key.
+    Airflow stores the ``str()`` of a mapped operator's arguments each time the file is parsed. A sink without
+    a ``repr`` of its own would show its memory address, and make a new DAG version each time; another might
+    show a key.
     """
 
     def __init__(self, sink: Any) -> None:
@@ -26,7 +26,7 @@ class NamedSink:
 
 
 def with_named_sink(arguments: Any) -> Any:
-    """Return arguments whose sinks, if not of this package, are known by their class's names."""
+    """Return the arguments with sinks from outside this package wrapped in :class:`NamedSink`."""
     if not isinstance(arguments, Mapping) or "deliver_to" not in arguments:
         return arguments
     given = arguments["deliver_to"]
@@ -54,10 +54,10 @@ class DeliversKeys(CloseAIOperator):
 
 class CheckedPartial:
     """
-    What ``partial`` returns.
+    What ``partial`` returns; checks mapped arguments.
 
     :param partial: Airflow's own.
-    :param check: returns the arguments that Airflow may store, of those that are given.
+    :param check: turns given arguments into those that Airflow may store, or raises.
     """
 
     def __init__(self, partial: Any, check: Callable[[Any], Any]) -> None:
@@ -74,7 +74,7 @@ class CheckedPartial:
 
 
 def refuse_keys(arguments: Any) -> Any:
-    """Return arguments that hold no keys."""
+    """Return the arguments; raise if they contain keys."""
     if isinstance(arguments, Mapping) and arguments.get("sks") is not None:
         raise ValueError(
             "sks cannot be mapped: Airflow stores what a mapped operator is given in plain text. Map over "

@@ -1,4 +1,4 @@
-"""What a task needs to know of its run: the time that it stands for, and how it came about."""
+"""Reads from a task's context the time that its run stands for, and how the run was started."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _ASSET_TRIGGERED = ("asset_triggered", "dataset_triggered")
 
 
 def now() -> datetime:
-    """Return the time. The clock of the cost operators, which tests and simulations replace."""
+    """Return the current time. Tests and simulations replace this clock of the cost operators."""
     return datetime.now(UTC)
 
 
 def run_of(context: Mapping[str, Any]) -> Run:
-    """Return what the cost service needs to know of a run; a plain program's context may hold nothing."""
+    """Return what the cost service must know of a run; a plain program's context may be empty."""
     from airflow_provider_closeai.costs import Run, run_key
 
     ti = context.get("ti")
@@ -33,15 +33,15 @@ def run_of(context: Mapping[str, Any]) -> Run:
 
 
 def due(context: Mapping[str, Any]) -> datetime | None:
-    """Return the time that a run stands for; ``None`` where it stands for none."""
-    # A manual run's interval is the last whole one, which may have ended long before it.
+    """Return the time that the run stands for, or ``None``."""
+    # A manual run's interval is the last complete one, which may have ended long before.
     field = "data_interval_end" if _kind(context) in _SCHEDULED else "logical_date"
     found = (context.get(field), getattr(context.get("dag_run"), "run_after", None))
     return next((each for each in found if isinstance(each, datetime)), None)
 
 
 def is_first(context: Mapping[str, Any]) -> bool:
-    """Return whether this is the first try of a scheduled run, and no run of its DAG succeeded before it."""
+    """Return whether this is a scheduled run's first try and no run of its DAG succeeded before."""
     is_first_try = getattr(context.get("ti"), "try_number", 1) == 1
     is_scheduled = _kind(context) == "scheduled"
     return is_first_try and is_scheduled and not context.get("prev_start_date_success", True)

@@ -1,4 +1,4 @@
-"""What the operators share: the connection, how a failure is logged, and when Airflow tries again.
+"""What the operators share: the connection, how errors are logged, and when Airflow retries.
 
 DAG files are parsed every few seconds, so nothing here imports the client, requests or tenacity at the top.
 """
@@ -32,17 +32,17 @@ log = logging.getLogger(__name__)
 
 _CONN_ID = "closeai_conn_id"
 _LONGEST_WAIT = 24 * 3600.0
-_LINE = 100  # characters of a line that Airflow's log view shows whole
+_LINE = 100  # characters of a line that Airflow's log view does not cut
 _SHORT = 200  # characters of an exception
 
 try:
     from airflow.providers.common.compat.sdk import RetryDecision, RetryPolicy
-except (ImportError, AttributeError):  # Airflow before 3.3: the task's own retry_delay counts
+except (ImportError, AttributeError):  # Airflow before 3.3: the task's own retry_delay is used
     _WAIT_AS_ASKED = None
 else:
 
     class _WaitAsAsked(RetryPolicy):
-        """Retry when the platform said it may be asked again, not before."""
+        """Retry not before the time that the platform asked for."""
 
         def evaluate(
             self, exception: BaseException, try_number: int, max_tries: int, context: Any = None
@@ -59,11 +59,11 @@ else:
 @contextlib.contextmanager
 def translate_errors() -> Iterator[None]:
     """
-    Log an error of ours in short lines, and let a permanent one leave as ``AirflowFailException``.
+    Log an error of this package in short lines; raise a permanent one as ``AirflowFailException``.
 
-    The lines come first in the log and are whole in Airflow's log view, which cuts long ones. The exception
-    is raised with its first sentences only, but for a wrong parameter or setting, whose text has the cure.
-    One that may pass leaves as itself, with its ``retry_after``.
+    The lines come before the exception, and Airflow's log view, which cuts long lines, shows them in full.
+    The exception is raised with its first sentences only, except for a wrong parameter or setting, whose text
+    has the cure. A temporary error is raised as itself, with its ``retry_after``.
     """
     from airflow_provider_closeai.client.errors import CloseAIError
 
@@ -81,7 +81,7 @@ def translate_errors() -> Iterator[None]:
 
 
 def _first(sentences: list[str]) -> str:
-    """Join as many as are short together, and one at least."""
+    """Join the first sentences up to the short length, at least one."""
     lengths = itertools.accumulate(len(sentence) + 1 for sentence in sentences)
     return " ".join(sentences[: max(1, sum(length <= _SHORT + 1 for length in lengths))])
 
@@ -98,18 +98,18 @@ class DocsLink(BaseOperatorLink):
     name = "Documentation"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        """Return the page's address."""
+        """Return the page's URL."""
         return DOCS_URL.format(page=self.page)
 
 
 @attrs.define
 class ReportLink(BaseOperatorLink):
-    """A link to the page that the task wrote; none where nobody said how its folder is reached."""
+    """A link to the page that the task wrote, if its folder's URL was given."""
 
     name = "Cost report"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        """Return the page's address: the task knows it, Airflow 2's webserver reads it from the result."""
+        """Return the page's URL: the task knows it, Airflow 2's webserver reads it from the result."""
         if hasattr(operator, "page_url"):
             return operator.page_url or ""
         from airflow.models.xcom import XCom
@@ -120,17 +120,17 @@ class ReportLink(BaseOperatorLink):
 
 class PlainFields:
     """
-    Keeps what may be a template in a form that Airflow renders and stores as it is.
+    Keeps template fields in a form that Airflow renders and stores unchanged.
 
-    Of a member of an ``Enum`` Jinja would render the name; a generator shows an address, and is empty when it
-    is read again. What was given and is rendered as ``None`` is remembered: a bound must not become none.
+    Jinja would render an ``Enum`` member as its name; a generator shows an address, and is empty when read
+    again. A given value that is rendered as ``None`` is noted: a limit must not silently vanish.
     """
 
     template_fields: Collection[str]
     _became_none: tuple[str, ...] = ()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Make an operator; one that a task is mapped to may be given what another task left out."""
+        """Make an operator; one from a mapped task notes arguments that another task left out (``None``)."""
         made = super().__new__(cls)
         if kwargs.get("_airflow_from_mapped"):
             left_out = (name for name, value in kwargs.items() if value is None and _is_own(cls, name))
@@ -139,7 +139,7 @@ class PlainFields:
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
-        """Map the operator; see Airflow's documentation. ``None`` as by default is not given."""
+        """Map the operator; see Airflow's documentation. Drops ``None`` where it is the default."""
         given = {
             name: value
             for name, value in kwargs.items()
@@ -163,9 +163,9 @@ class PlainFields:
 
     def require_given(self) -> None:
         """
-        Check that what was given is still there.
+        Check that no given value was rendered as ``None``.
 
-        :raises InvalidParameter: it is ``None`` now.
+        :raises InvalidParameter: one was.
         """
         from airflow_provider_closeai.client.errors import InvalidParameter
 
@@ -180,9 +180,9 @@ class PlainFields:
 
 def connection_id(value: Any) -> Any:
     """
-    Return a connection's id without white space around it; another task's result, or none, as it is.
+    Return a connection's id without surrounding white space; another task's result, or ``None``, as it is.
 
-    :raises TypeError: it is a connection itself: Airflow would store that, password included, in the
+    :raises TypeError: it is not text: Airflow would store a connection itself, password included, in the
         serialized DAG.
     """
     if value is None or hasattr(value, "iter_references"):
@@ -193,7 +193,7 @@ def connection_id(value: Any) -> Any:
 
 
 def _is_own(kind: type, name: str) -> bool:
-    """Return whether a name is a template field of this package, and not of somebody's subclass."""
+    """Return whether a name is a template field of this package, not of a user's subclass."""
     ours = (each for each in kind.__mro__ if each.__module__.startswith(f"{__package__.partition('.')[0]}."))
     return any(name in vars(each).get("template_fields", ()) for each in ours)
 
@@ -207,12 +207,12 @@ def _is_none_by_default(kind: type, name: str) -> bool:
 
 
 def is_mapped(operator: object) -> bool:
-    """Return whether an operator is one of those that a mapped operator is made into when it runs."""
+    """Return whether an operator was made from a mapped operator when that runs."""
     return bool(getattr(operator, "_BaseOperator__from_mapped", False))
 
 
 def _has_lost(given: Any, rendered: Any) -> bool:
-    """Return whether something that was given, or a part of it, is rendered as ``None``."""
+    """Return whether a given value, or a part of it, was rendered as ``None``."""
     if isinstance(given, Mapping) and isinstance(rendered, Mapping):
         return any(_has_lost(each, rendered.get(key, each)) for key, each in given.items())
     if isinstance(given, list | tuple) and isinstance(rendered, list | tuple):
@@ -222,10 +222,10 @@ def _has_lost(given: Any, rendered: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     """
-    Return a value in plain form: the very same object, unless something in it must change.
+    Return a value in plain form, but the same object unless something in it must change.
 
-    Airflow knows by its identity that what came from another task is rendered already: of a copy it would
-    render what others wrote as a template.
+    By identity Airflow knows that another task's result is rendered already; a copy it would render again,
+    with whatever others wrote as a template.
     """
     if isinstance(value, str):
         return str.__str__(value)
@@ -235,7 +235,7 @@ def _plain(value: Any) -> Any:
         pairs = [(_plain(key), _plain(each)) for key, each in value.items()]
         return value if _are_same(itertools.chain(*pairs), itertools.chain(*value.items())) else dict(pairs)
     for kind in (list, tuple, set, frozenset):
-        if isinstance(value, kind) and not hasattr(value, "_fields"):  # Airflow knows how to make a named one
+        if isinstance(value, kind) and not hasattr(value, "_fields"):  # Airflow can rebuild a named tuple
             parts = list(map(_plain, value))
             return value if _are_same(parts, value) else kind(parts)
     return value
@@ -247,12 +247,12 @@ def _are_same(parts: Iterable[Any], others: Iterable[Any]) -> bool:
 
 class CloseAIOperator(PlainFields, BaseOperator):
     """
-    Base of the operators.
+    Base class of the operators.
 
-    A permanent error fails the task without Airflow retries. On Airflow 3.3 and later, where the platform
-    said when it may be asked again, the retry waits for that instead of ``retry_delay``, unless the task
-    has a ``retry_policy`` of its own. Mapped tasks are labelled by their alias, unless ``map_index_template``
-    says otherwise. A subclass gives its page: ``operator_extra_links = (DocsLink("operators/list.md"),)``.
+    A permanent error fails the task without Airflow retries. On Airflow 3.3 and later, if the platform said
+    when it may be asked again, the retry waits for that instead of ``retry_delay``, unless the task has a
+    ``retry_policy`` of its own. Mapped tasks are labelled with their alias, unless ``map_index_template``
+    is given. A subclass sets its page: ``operator_extra_links = (DocsLink("operators/list.md"),)``.
 
     :param closeai_conn_id: the connection (templated).
     """
@@ -266,7 +266,7 @@ class CloseAIOperator(PlainFields, BaseOperator):
             self.retry_policy = _WAIT_AS_ASKED
 
     def pre_execute(self, context: Context) -> None:
-        """Label a mapped task; Airflow ignores a default that is set in ``__init__``."""
+        """Label a mapped task; Airflow ignores a default set in ``__init__``."""
         super().pre_execute(context)
         now: Any = context
         is_mapped = getattr(now.get("ti"), "map_index", -1) >= 0
@@ -274,17 +274,17 @@ class CloseAIOperator(PlainFields, BaseOperator):
             now["map_index_template"] = label
 
     def _map_label(self) -> str | None:
-        """Return the template of a mapped task's label: its alias, where it has one."""
+        """Return the template of a mapped task's label: its alias, if it has one."""
         return None if getattr(self, "alias", None) is None else self._as_text("(task.alias | string)[:100]")
 
     def _as_text(self, expression: str) -> str:
-        """Return a template of text: where Airflow keeps values native, that of ``7`` would be a number."""
+        """Return a template that renders text: with native rendering ``7`` would become a number."""
         is_native = self.dag.render_template_as_native_obj
         return f"{{{{ {expression} | pprint }}}}" if is_native else f"{{{{ {expression} }}}}"
 
     @contextlib.contextmanager
     def hook(self) -> Iterator[CloseAIHook]:
-        """Yield the hook; an error of ours is logged as :func:`translate_errors` does."""
+        """Yield the hook, within :func:`translate_errors`."""
         from airflow_provider_closeai.hooks.closeai import CloseAIHook
 
         with translate_errors():

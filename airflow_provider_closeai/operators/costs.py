@@ -1,4 +1,4 @@
-"""Record what sub-accounts cost, and report it. What the figures mean: docs/costs.md."""
+"""Record sub-accounts' costs, and report them. What the figures mean: docs/costs.md."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ class SnapshotCostsOperator(CloseAIOperator):
     """
     Record one complete listing of the sub-accounts' balances and monthly costs: one file of the ledger.
 
-    ``monthly_cost`` can only be read now. So a run that comes too late records nothing: it is skipped where
-    another snapshot has all that it had, and fails where an amount is lost (docs/closing.md,
+    ``monthly_cost`` can only be read as of now. So a run that is too late records nothing: it is skipped if
+    another snapshot has all that it would have recorded, and fails if an amount is lost (docs/closing.md,
     "Late runs").
 
     Returns ``file``, ``billing_month``, ``observed_at``, ``sub_accounts``, ``total``, ``main_usage``.
 
-    :param ledger: the ledger's folder, a local one or any that Airflow's object storage knows, for instance
+    :param ledger: the ledger's folder, local or in any store that Airflow's object storage supports, such as
         ``s3://aws_default@finance/closeai/ledger`` (templated). It is also the outlet, unless ``outlets`` are
         given, it is a template, or the task is mapped.
     :param file_format: ``csv``, or ``parquet`` (the extra ``parquet``).
     :param time_zone: where the billing month turns: an IANA name, or a zone of ``zoneinfo`` or ``pendulum``.
-        The platform does not say it; its times suggest Asia/Shanghai.
+        The platform does not state it; its times suggest Asia/Shanghai.
     :param max_lag: how long after the end of its interval a run may still record: a timedelta or seconds.
-    :param control_total: also record what the platform says the main account used.
+    :param control_total: also record the main account's consumption, as the platform reports it.
     :param closeai_conn_id: the connection (templated).
     """
 
@@ -116,9 +116,9 @@ class CostReportOperator(PlainFields, BaseOperator):
     ``files``, ``warnings``, ``headline``, ``digest``, ``url``, and ``alerts``: those not reported before.
 
     :param ledger: the ledger's folder (templated).
-    :param month: ``YYYY-MM``, ``current``, ``previous``, or ``latest``: of the newest snapshot (templated).
+    :param month: ``YYYY-MM``, ``current``, ``previous``, or ``latest``: the newest snapshot's (templated).
     :param output: the folder of the report's files (templated).
-    :param currency: ISO 4217 code of the platform's amounts; it names none itself (templated).
+    :param currency: ISO 4217 code of the amounts, which the platform does not state (templated).
     :param formats: some of ``html``, ``csv``, ``json``, ``parquet`` (the extra), ``focus``, ``focus-csv``,
         ``focus-parquet`` (the extra): a list, or a text with commas (templated).
     :param owners: who pays: a mapping from alias patterns or ``id:<id>`` to a team, or to a mapping with
@@ -126,22 +126,22 @@ class CostReportOperator(PlainFields, BaseOperator):
         (templated).
     :param budgets: by team: a mapping, a list, JSON text of either, or the path of a YAML or CSV file
         (templated).
-    :param thresholds: at which a team is reported once a month: ``80%`` of its budget, ``forecast 100%``; of
-        an account ``spike 300% over 10``, or ``balance``: it will not last the month. A list, or a text with
+    :param thresholds: when to alert, once a month. For a team: ``80%`` of its budget, ``forecast 100%``; for
+        an account: ``spike 300% over 10``, or ``balance``: it will not last the month. A list, or a text with
         commas. An empty list disables alerts.
-    :param notifiers: one or several: called once with all new alerts, which their templates know as
-        ``closeai_alerts``; ``closeai_digest`` is the report in a few lines.
-    :param notify_on: ``alerts``: notifiers are called where there are new alerts; ``report``: always.
-    :param close: close the month: its figures stand from then on, and a later close only appends lines. It
-        refuses while the month's end is in doubt, unless this is ``"even if uncertain"``.
+    :param notifiers: one or several; each is called once with all new alerts, ``closeai_alerts`` in their
+        templates; ``closeai_digest`` is the report in a few lines.
+    :param notify_on: when to call notifiers: ``alerts``: if there are new alerts; ``report``: always.
+    :param close: close the month: its figures then stand, and a later close only appends lines. It fails
+        while the month's end is in doubt, unless this is ``"even if uncertain"``.
     :param final_within: how close to the month's end a snapshot makes it final: a timedelta or seconds.
-    :param time_zone: where the billing month turns; the same as the snapshot's.
+    :param time_zone: where the billing month turns; must match the snapshot's.
     :param account: the main account's name, on the page and as FOCUS ``BillingAccountId`` (templated).
-    :param billed_cost: FOCUS ``BilledCost``: ``effective``, or ``zero`` where the prepaid credit is a row of
-        its own elsewhere.
+    :param billed_cost: FOCUS ``BilledCost``: ``effective``, or ``zero`` if the prepaid credit is a row of its
+        own elsewhere.
     :param statements: also write a page for each team, in ``statements/<month>/``.
-    :param public_url: the web address under which a browser finds the output folder (templated): the task
-        then has a link to the report's page.
+    :param public_url: the URL of the output folder in a browser (templated): the task then links to the
+        report's page.
     """
 
     template_fields: Sequence[str] = (
@@ -187,7 +187,7 @@ class CostReportOperator(PlainFields, BaseOperator):
         super().__init__(**kwargs)
         self.ledger = path_text(ledger)
         self.month = month
-        self.output_folder = path_text(output)  # BaseOperator.output is Airflow's own
+        self.output_folder = path_text(output)  # BaseOperator already has ``output``
         set_outlet(self, self.output_folder, kwargs)
         self.currency = currency
         self.formats = formats
@@ -268,11 +268,11 @@ class CostReportOperator(PlainFields, BaseOperator):
         failed = []
         for notifier in self.notifiers:
             try:
-                # Airflow 2's own call only logs what a notifier raises.
+                # Airflow 2's own call would only log a notifier's error.
                 notifier._update_context(shown)
                 notifier.render_template_fields(shown)
                 notifier.notify(shown)
-            except Exception as error:  # whatever it says
+            except Exception as error:  # any error of a notifier
                 self.log.debug("%s failed.", type(notifier).__name__, exc_info=True)
                 failed.append(f"{type(notifier).__name__}: {safe_text(str(error)) or type(error).__name__}")
         if failed:
@@ -287,7 +287,7 @@ def deletion_recorder(
     ledger: str | os.PathLike[str] | None, context: Context, time_zone: str | tzinfo = defaults.TIME_ZONE
 ) -> Callable[[Sequence[SubAccount], datetime], None] | None:
     """
-    Return what records accounts in a ledger just before they are deleted; ``None`` without a ledger.
+    Return a function that records accounts just before they are deleted; ``None`` without a ledger.
 
     :param time_zone: where the billing month turns.
     :raises InvalidParameter: the ledger or the time zone is not valid.
@@ -325,7 +325,7 @@ def _require_notifiers(found: Iterable[Any]) -> None:
 
 
 def _paths(paths: Iterable[str]) -> str:
-    """Write the first paths; three hundred statements are no log line."""
+    """Join the first paths: three hundred would be too long for a log line."""
     found = list(paths)
     more = f" and {len(found) - _PATHS} more" if len(found) > _PATHS else ""
     return f"{', '.join(found[:_PATHS])}{more}"
@@ -333,7 +333,7 @@ def _paths(paths: Iterable[str]) -> str:
 
 @contextlib.contextmanager
 def _skips(operator: BaseOperator) -> Iterator[None]:
-    """Skip the task where there is nothing to do."""
+    """Skip the task if there is nothing to do."""
     from airflow_provider_closeai.costs.errors import NothingToDo
 
     try:

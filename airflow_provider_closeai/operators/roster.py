@@ -1,4 +1,4 @@
-"""Plan what a roster changes, and make it so. Results are JSON without keys."""
+"""Plan what a roster changes, and apply it. Results are JSON without keys."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ Source = str | os.PathLike[str] | Mapping[str, Any]
 
 def accounts_asset(closeai_conn_id: str = "closeai_default") -> Asset:
     """
-    Return the asset of a main account's sub-accounts: the schedule of a DAG that follows their changes.
+    Return the asset of a main account's sub-accounts, to schedule a DAG on their changes.
 
-    :param closeai_conn_id: the connection that SyncSubAccountsOperator has.
+    :param closeai_conn_id: SyncSubAccountsOperator's connection.
     """
     return connection_asset(closeai_conn_id, ACCOUNTS, "CloseAI sub-accounts")
 
@@ -48,30 +48,30 @@ class _Rosters(DeliversKeys):
     """Operators on a roster."""
 
     def _options(self) -> dict[str, Any]:
-        """Return what both of them take."""
+        """Return the options that both operators take."""
         names = ("prune", "max_create", "max_delete", "deliver_to", "ledger", "time_zone")
         return {name: getattr(self, name) for name in names}
 
 
 class PlanSubAccountsOperator(_Rosters):
     """
-    Plan what a roster changes, and change nothing.
+    Plan what a roster would change, and change nothing.
 
     Returns the plan: JSON without keys, with ``markdown`` for Airflow's approval form, ``digest``,
     ``counts``, ``actions`` and ``notes``. The log has one line for each change.
 
-    :param roster: the path of a YAML or JSON file, a local one or any that Airflow's object storage knows; or
-        a mapping (templated).
+    :param roster: the path of a YAML or JSON file, local or in any store that Airflow's object storage
+        supports; or a mapping (templated).
     :param prune: also delete the accounts of owned aliases that are not in the roster; needs ``max_delete``
         (templated).
     :param max_create: refuse a plan that creates more (templated).
     :param max_delete: refuse a plan that deletes more: a number, or a percentage of the owned accounts,
         rounded up (templated).
-    :param fail_on_changes: fail where anything would be changed: a drift check (templated).
+    :param fail_on_changes: fail if anything would change: a drift check (templated).
     :param deliver_to: the sink that SyncSubAccountsOperator delivers keys to; rotation depends on what it
         holds.
-    :param ledger: the cost ledger that budgets are held by; only read here (templated).
-    :param time_zone: where the billing month turns; the same as the snapshot's.
+    :param ledger: the cost ledger that budgets are checked against; only read here (templated).
+    :param time_zone: where the billing month turns; must match the snapshot's.
     :param closeai_conn_id: the connection (templated).
     """
 
@@ -135,25 +135,25 @@ class PlanSubAccountsOperator(_Rosters):
 
 class SyncSubAccountsOperator(_Rosters):
     """
-    Make it so that the sub-accounts are what a roster says, or do what is approved of a plan.
+    Make the sub-accounts match a roster, or apply what is approved of a plan.
 
     Give exactly one of ``roster`` and ``plan``. Run it as often as you like, kill it wherever you like.
-    Behind Airflow's approval it does what is approved *and* still wanted, and names the rest. Returns what
+    After Airflow's approval it does what is approved *and* still wanted, and lists the rest. Returns what
     it ``created``, ``repriced``, ``deleted`` and ``delivered``, what it ``skipped``, what is
-    ``not_approved``, and the ``sub_accounts`` that are there now: never a key.
+    ``not_approved``, and the current ``sub_accounts``: never a key.
 
     :param roster: as PlanSubAccountsOperator takes it (templated).
-    :param plan: what that returned: ``plan.output`` (templated).
-    :param prune: of a roster: as PlanSubAccountsOperator takes it. A plan has its own (templated).
+    :param plan: what PlanSubAccountsOperator returned: ``plan.output`` (templated).
+    :param prune: as PlanSubAccountsOperator takes it; only with ``roster``: a plan has its own (templated).
     :param max_create: refuse to create more (templated).
     :param max_delete: refuse to delete more (templated).
     :param settle: see CreateSubAccountsOperator.
     :param batch_size: accounts per call, >= 1.
     :param deliver_to: a sink (airflow_provider_closeai.sinks) that gets every key that it does not hold.
-    :param ledger: a cost ledger that budgets are held by: gets the listing, and the last records before
-        anything is deleted (templated).
+    :param ledger: the cost ledger that budgets are checked against; gets the listing, and the last records
+        before anything is deleted (templated).
     :param dry_run: only log what would be done (templated).
-    :param time_zone: where the billing month turns; the same as the snapshot's.
+    :param time_zone: where the billing month turns; must match the snapshot's.
     :param closeai_conn_id: the connection (templated).
     """
 
@@ -196,7 +196,7 @@ class SyncSubAccountsOperator(_Rosters):
         self.plan = plan
         self.settle = settle
         self.batch_size = batch_size
-        self.is_dry_run = dry_run  # BaseOperator.dry_run is Airflow's own method
+        self.is_dry_run = dry_run  # BaseOperator already has a method ``dry_run``
         set_alias(self, "closeai_accounts", kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -232,7 +232,7 @@ class SyncSubAccountsOperator(_Rosters):
         return plan
 
     def _tell_followers(self, context: Context, record: dict[str, Any], *, has_changed: bool) -> None:
-        """Update the asset: other DAGs follow what changed. An outlet that was given is updated always."""
+        """Update the asset if accounts changed, for other DAGs; outlets that were given, always."""
         extra = {"roster": record["roster"], **record["counts"]}
         describe_outlets(self, context, extra)
         if has_changed:

@@ -20,29 +20,29 @@ if TYPE_CHECKING:
 
 class RotateSubAccountsOperator(DeliversKeys):
     """
-    Replace the keys of an alias that are old, without an hour in which none works.
+    Replace an alias's old keys without an interruption.
 
-    Run it as often as you like, daily or hourly: each run does what is due. What is missing of ``count``
-    accounts younger than ``every`` is created and delivered; an old one is deleted once ``count`` newer ones
-    are ``grace`` old and the sink has held their keys for ``grace``. Returns what is there now
-    (``sub_accounts``), what this run ``created``, ``delivered`` and ``deleted``, and what is due next.
+    Run it as often as you like, daily or hourly: each run does what is due. It creates and delivers what is
+    missing of ``count`` accounts younger than ``every``, and deletes an old one once ``count`` newer ones
+    are ``grace`` old and the sink has held their keys for ``grace``. Returns the current ``sub_accounts``,
+    what this run ``created``, ``delivered`` and ``deleted``, and what is due next.
 
     :param alias: the accounts' exact alias (templated).
     :param model_pricing: models and factors of new accounts (templated).
     :param balance: virtual balance of each new account, a number >= 0 (templated).
-    :param deliver_to: a sink (airflow_provider_closeai.sinks) that gets the keys; best one that can say what
-        it holds, and since when.
-    :param count: how many accounts younger than ``every`` shall exist, >= 1 (templated).
-    :param every: the age from which a key is replaced: a timedelta, or text such as ``90d`` (templated).
-    :param grace: within it all users of a key have read its successor from the sink, >= 1 h (templated).
-    :param max_rotate: how many keys that were old before anybody rotated them may be on their way out at a
-        time: a number, or a percentage of ``count`` (templated).
-    :param rotate_from: nothing is replaced or deleted before (templated).
+    :param deliver_to: a sink (airflow_provider_closeai.sinks) that gets the keys; preferably one that can
+        tell what it holds, and since when.
+    :param count: how many accounts younger than ``every`` must exist, >= 1 (templated).
+    :param every: the age at which a key is replaced: a timedelta, or text such as ``90d`` (templated).
+    :param grace: time in which all users of a key read its successor from the sink, >= 1 h (templated).
+    :param max_rotate: how many keys that were old before rotation began may be replaced at a time: a number,
+        or a percentage of ``count`` (templated).
+    :param rotate_from: replace and delete nothing before this time (templated).
     :param ledger: a cost ledger (docs/ledger.md) that gets the last records before anything is
         deleted (templated).
     :param settle: see CreateSubAccountsOperator.
     :param batch_size: accounts per call, >= 1.
-    :param time_zone: where the ledger's billing month turns; the same as the snapshot's.
+    :param time_zone: where the ledger's billing month turns; must match the snapshot's.
     :param closeai_conn_id: the connection (templated).
     """
 

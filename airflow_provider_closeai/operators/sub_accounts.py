@@ -37,26 +37,26 @@ log = logging.getLogger(__name__)
 
 class CreateSubAccountsOperator(DeliversKeys):
     """
-    Make it so that exactly ``count`` sub-accounts of an alias exist.
+    Ensure that exactly ``count`` sub-accounts of an alias exist.
 
     Run it as often as you like, kill it wherever you like: there are ``count`` accounts afterwards. Returns
     their records (id, alias, balance, monthly_cost, model_pricing, ..., ``token_hint``): never a key. A
-    record has ``pricing_differs: true`` where the account's prices are not those asked for.
+    record has ``pricing_differs: true`` if the account's prices are not the requested ones.
 
     :param alias: the accounts' exact alias; people must be able to read and type it (templated).
     :param model_pricing: models and factors, ``{"gpt-4": 1, "gpt-4o": "1.5"}`` or the API's list of dicts;
-        a model that is not in it has no permission (templated).
+        any other model has no permission (templated).
     :param balance: virtual balance of each new account, a number >= 0; existing ones keep theirs (templated).
-    :param count: how many shall exist, >= 1 (templated).
-    :param if_exists: what of accounts that are there: ``ensure`` keeps them as they are; ``update`` also
-        brings their prices to what is asked for; ``match`` fails where prices differ; ``fail`` refuses when
-        some existed before this task (templated).
+    :param count: how many accounts must exist, >= 1 (templated).
+    :param if_exists: what to do with existing accounts: ``ensure`` keeps them as they are; ``update`` also
+        sets their prices to the requested ones; ``match`` fails if prices differ; ``fail`` refuses if some
+        existed before this task (templated).
     :param batch_size: accounts per post, >= 1.
-    :param settle: seconds for which the listing must stay the same before it is believed that an account
-        is missing, whenever an earlier post may have worked.
+    :param settle: seconds for which the listing must stay the same before an account is believed missing,
+        whenever an earlier post may have worked.
     :param deliver_to: a sink (airflow_provider_closeai.sinks) that gets each account's key before the task
-        succeeds, and again on every retry until it has it; each record then names the reference in
-        ``delivered_to``. ``None``: keys stay on the platform, ``CloseAIHook`` reads them.
+        succeeds, tried again on every retry; each record then has the reference in ``delivered_to``.
+        ``None``: keys stay on the platform, where ``CloseAIHook`` reads them.
     :param closeai_conn_id: the connection (templated).
     """
 
@@ -135,7 +135,7 @@ class _Selects(CloseAIOperator):
             )
         self.sub_accounts = sub_accounts
         self.alias = alias
-        self._sks = sks  # not a template field: those are stored in the serialized DAG as they are
+        self._sks = sks  # not a template field: the serialized DAG would show it
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
@@ -159,7 +159,7 @@ class _Selects(CloseAIOperator):
 
 class UpdatePricingOperator(_Selects):
     """
-    Set the price factors of sub-accounts, without renaming one and without losing a model by accident.
+    Set sub-accounts' price factors without renaming accounts or losing models by accident.
 
     Give exactly one of ``sub_accounts``, ``alias``, ``sks``. Returns the records as they are afterwards.
 
@@ -169,7 +169,7 @@ class UpdatePricingOperator(_Selects):
     :param alias: all accounts with exactly this alias (templated).
     :param sks: keys. Rendered when the task runs and shown nowhere; best from a secrets backend:
         ``"{{ var.value.keys }}"``.
-    :param mode: ``merge`` keeps other models; ``replace`` takes their permission (templated).
+    :param mode: ``merge`` keeps other models; ``replace`` removes their permission (templated).
     :param batch_size: accounts per post, >= 1.
     :param dry_run: only log what would change, and return the records as they would be (templated).
     :param closeai_conn_id: the connection (templated).
@@ -202,7 +202,7 @@ class UpdatePricingOperator(_Selects):
         self.model_pricing = model_pricing
         self.mode = mode
         self.batch_size = batch_size
-        self.is_dry_run = dry_run  # BaseOperator.dry_run is Airflow's own method
+        self.is_dry_run = dry_run  # BaseOperator already has a method ``dry_run``
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Reprice; see docs/operators/pricing.md."""
@@ -220,7 +220,7 @@ class UpdatePricingOperator(_Selects):
 
 class DeleteSubAccountsOperator(_Selects):
     """
-    Read sub-accounts, check them, and delete them. Returns their last records, with what they cost.
+    Read sub-accounts, check them, and delete them. Returns their last records, including their costs.
 
     Give exactly one of ``sub_accounts``, ``alias``, ``sks``.
 
@@ -228,14 +228,14 @@ class DeleteSubAccountsOperator(_Selects):
         too (templated).
     :param alias: all accounts with exactly this alias (templated).
     :param sks: keys. Rendered when the task runs and shown nowhere.
-    :param missing: ``ignore``: an account that is not there counts as deleted; ``fail``: as an error
+    :param missing: ``ignore``: an account that does not exist counts as deleted; ``fail``: as an error
         (templated).
     :param max_delete: refuse to delete more than this many (templated).
     :param batch_size: accounts per call, >= 1.
     :param dry_run: only log what would be deleted, and return it (templated).
     :param ledger: a cost ledger (docs/ledger.md) that gets the last records before anything is
         deleted (templated).
-    :param time_zone: where the ledger's billing month turns; the same as the snapshot's.
+    :param time_zone: where the ledger's billing month turns; must match the snapshot's.
     :param closeai_conn_id: the connection (templated).
     """
 
@@ -271,7 +271,7 @@ class DeleteSubAccountsOperator(_Selects):
         self.missing = missing
         self.max_delete = max_delete
         self.batch_size = batch_size
-        self.is_dry_run = dry_run  # BaseOperator.dry_run is Airflow's own method
+        self.is_dry_run = dry_run  # BaseOperator already has a method ``dry_run``
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Delete; see docs/operators/delete.md."""
@@ -291,13 +291,13 @@ class DeleteSubAccountsOperator(_Selects):
 
 class ListSubAccountsOperator(CloseAIOperator):
     """
-    Return the records of sub-accounts as they are now, each once.
+    Return the current records of sub-accounts, each once.
 
-    Give one of ``alias`` and ``sub_accounts``, or neither: all sub-accounts.
+    Give ``alias`` or ``sub_accounts``, or neither for all sub-accounts.
 
     :param alias: only accounts with exactly this alias (templated).
     :param sub_accounts: only these: ids, or the records that other tasks returned: ``create.output``, of a
-        mapped task too. Those that are gone are left out (templated).
+        mapped task too. Those that no longer exist are skipped (templated).
     :param closeai_conn_id: the connection (templated).
     """
 
@@ -321,7 +321,7 @@ class ListSubAccountsOperator(CloseAIOperator):
                 accounts = list(hook.iter_sub_accounts(alias=self.alias))
             else:
                 both = ("sub_accounts", "alias")
-                Selection.parse(self.sub_accounts, self.alias, parameters=both)  # raises where both are given
+                Selection.parse(self.sub_accounts, self.alias, parameters=both)  # raises if both are given
                 accounts = hook.find_sub_accounts(self.sub_accounts)
             if not accounts and self.alias is not None:
                 refuse_none(self.alias)
