@@ -31,9 +31,9 @@ class HealthSensor(PlainFields, BaseSensorOperator):
 
     Verdicts are shared by the processes of a host (of the deployment with ``"cache": "variable"``): however
     many sensors wait, a base is probed once per ``health_ttl``, and traffic that is served counts as a probe.
-    A refused key fails the sensor at once; what may pass (a base or discovery that is down) is waited for.
+    A refused key fails the sensor at once; it waits while a base or discovery is down.
 
-    :param require: ``any`` base healthy; ``primary``: the best-ranked one; ``all`` of them (templated).
+    :param require: which bases must be healthy: ``any``, ``primary`` (best-ranked) or ``all`` (templated).
     :param deferrable: wait in the triggerer instead of a worker; default: ``[operators]
         default_deferrable``.
     :param poke_interval: seconds between checks; the platform suggests 300.
@@ -59,17 +59,17 @@ class HealthSensor(PlainFields, BaseSensorOperator):
         set_alias(self, "closeai_health", kwargs)
 
     def execute(self, context: Context) -> Any:
-        """Wait here, or check once and hand over to the triggerer."""
+        """Wait here, or check once and defer to the triggerer."""
         if not self.deferrable:
             with self._failing_though_soft():
                 return super().execute(context)
         try:
             checked = self.poke(context)
         except Exception as error:
-            if self.never_fail:  # as in a worker
+            if self.never_fail:  # as Airflow does when not deferred
                 raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
             raise
-        if checked:  # a subclass may return a bool, as Airflow has it
+        if checked:  # a subclass may return a bool, as Airflow allows
             return getattr(checked, "xcom_value", None)
         from airflow_provider_closeai.triggers.health import HealthTrigger
 
@@ -98,7 +98,7 @@ class HealthSensor(PlainFields, BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: Any) -> str:
         """
-        Take over from the triggerer.
+        Finish after the triggerer's event.
 
         :param event: what :class:`~airflow_provider_closeai.triggers.health.HealthTrigger` sent.
         """
@@ -114,7 +114,7 @@ class HealthSensor(PlainFields, BaseSensorOperator):
             raise Rejected(str(result.get("message") or f"The trigger sent an unknown event: {event}."))
 
     def _publish(self, context: Context, hook: CloseAIHook, seen: dict[str, Any]) -> None:
-        """Update the asset where what was seen is news: the page in Airflow's UI shows it."""
+        """Update the asset if the bases' health is news: the page in Airflow's UI shows it."""
         from airflow_provider_closeai.provisioning.health import is_news
 
         if not seen or not can_publish(self, context):
@@ -122,12 +122,12 @@ class HealthSensor(PlainFields, BaseSensorOperator):
         try:
             if is_news(hook.get_conn(), seen):
                 publish(self, context, connection_asset(self.closeai_conn_id, HEALTH, "CloseAI bases"), seen)
-        except Exception as error:  # whatever it is: the base can be used
+        except Exception as error:  # any error: the base can be used all the same
             self.log.warning("What was seen is not published (%s).", type(error).__name__)
 
     @contextlib.contextmanager
     def _failing_though_soft(self) -> Iterator[None]:
-        """Fail where the key is refused: ``soft_fail`` would make a skip of it, and is meant for timeouts."""
+        """Fail if the key is refused, even with ``soft_fail``: that is meant to skip on timeouts."""
         try:
             yield
         except AirflowSkipException as skipped:

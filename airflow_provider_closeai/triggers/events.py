@@ -1,4 +1,4 @@
-"""What happens, as events for ``AssetWatcher`` (Airflow 3.0 and later). See docs/events.md."""
+"""Event triggers for ``AssetWatcher`` (Airflow 3.0 and later). See docs/events.md."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _UNREAD = object()
-_SECONDS_TO_STORE = 5.0  # in which Airflow has stored an event; it takes one or two
-_KNOWN = re.compile(r"\d{4}-\d\d/")  # the month of a file of alerts, before its digest
+_SECONDS_TO_STORE = 5.0  # until Airflow has surely stored an event; it takes one or two
+_KNOWN = re.compile(r"\d{4}-\d\d/")  # an alert file's month, before its digest
 
 
 class _Watch(BaseEventTrigger):
     """
-    Look again and again, and fire when what is seen is news.
+    Look repeatedly, and fire when there is news.
 
-    Never raises: Airflow would start a watcher anew every two seconds, without end. What goes wrong is
-    logged once, and the next look is as late as any other.
+    Never raises: Airflow would restart the watcher every two seconds, without end. A problem is logged once,
+    and the next look comes after the usual interval.
 
-    What was reported lies in a Variable, so a triggerer that restarts, or another one, goes on where this one
-    stopped. An event is noted as reported at a later look, when Airflow has stored it. So none is lost; one
-    is reported twice where the watch stops in between.
+    What was reported is kept in a Variable, so that a restarted triggerer, or another one, continues where
+    this one stopped. An event is noted as reported at a later look, once Airflow has stored it. So none is
+    lost, but one is reported twice if the watch stops in between.
     """
 
     _parameters: ClassVar[tuple[str, ...]]
@@ -70,30 +70,30 @@ class _Watch(BaseEventTrigger):
 
     @staticmethod
     def _is_known(noted: Any) -> bool:
-        """Return whether it is what :meth:`_compare` returns as known."""
+        """Return whether ``noted`` has the form that :meth:`_compare` returns as known."""
         raise NotImplementedError
 
     async def _compare(self, known: Any, seen: Any) -> tuple[Any, dict[str, Any] | None]:
-        """Return what is known now, and what to tell; ``known`` is ``None`` at the very first look."""
+        """Return what is known now, and what to report; ``known`` is ``None`` at the very first look."""
         raise NotImplementedError
 
     def _while_telling(self, noted: Any, news: dict[str, Any]) -> Any:
-        """Return what to note while nobody can say whether Airflow has stored the event."""
+        """Return what to note while it is not certain that Airflow has stored the event."""
         return noted
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Watch by itself, as on Airflow before 3.3."""
+        """Watch without a shared stream, as on Airflow before 3.3."""
         async for event in self.filter_shared_stream(self.open_shared_stream(self.serialize()[1])):
             yield event
 
     @classmethod
     async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[Any]:
-        """Yield what is seen, for all watchers that look at the same."""
+        """Yield each look's result, for all watchers of the same thing."""
         trouble = None
         while True:
             try:
                 seen = await cls._look(kwargs)
-            except Exception as error:  # whatever it is, it may pass
+            except Exception as error:  # any error may be temporary
                 trouble = _warn(cls, kwargs, error, trouble)
             else:
                 trouble = None
@@ -101,11 +101,11 @@ class _Watch(BaseEventTrigger):
             await asyncio.sleep(kwargs["poke_interval"])
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
-        """Yield an event for what is news."""
+        """Yield an event for each piece of news."""
         path, arguments = self.serialize()
         digest = hashlib.sha256(json.dumps([path, arguments], sort_keys=True).encode()).hexdigest()
         name, trouble = f"closeai_event_{digest[:16]}", None
-        # What was seen and told; what of it holds if the watch stops now; what the Variable says.
+        # What was seen and reported; what of it to keep if the watch stops now; what the Variable says.
         known = stored = noted = _UNREAD
         told_at = -math.inf
         async for seen in shared_stream:
@@ -124,7 +124,7 @@ class _Watch(BaseEventTrigger):
                 if holds != noted and await in_thread(_note, name, holds):
                     noted = holds
                 if news is not None and holds != noted:
-                    continue  # nobody would know that it may have been told: put off
+                    continue  # no note would say that it may have been reported: put off
                 known, stored = now, holds
             except Exception as error:  # the next look tries again
                 trouble = _warn(type(self), arguments, error, trouble)
@@ -144,7 +144,7 @@ class ApiBaseChangedTrigger(_Watch):
 
     :param closeai_conn_id: the connection; only its id is stored, never its key.
     :param poke_interval: seconds between looks.
-    :param looks: how many looks in a row must agree, >= 1, before a change is told.
+    :param looks: how many looks in a row must agree before a change is reported, >= 1.
     """
 
     _parameters = ("closeai_conn_id", "poke_interval", "looks")
@@ -164,7 +164,7 @@ class ApiBaseChangedTrigger(_Watch):
         self._agreed = 0  # looks in a row that saw the candidate
 
     def shared_stream_key(self) -> Hashable:
-        """Look together with all watchers of the connection that look as often."""
+        """Share looks with all watchers of the same connection and interval."""
         return type(self).__name__, self.closeai_conn_id, self.poke_interval
 
     @staticmethod
@@ -174,12 +174,12 @@ class ApiBaseChangedTrigger(_Watch):
     @classmethod
     async def _look(cls, arguments: dict[str, Any]) -> str | None:
         found = await check_together(arguments["closeai_conn_id"], "any")
-        if found.unknown:  # other than none is healthy
+        if found.unknown:  # not the same as "none is healthy"
             raise CloseAIError(found.unknown)
         return found.base
 
     async def _compare(self, known: Any, seen: str | None) -> tuple[Any, dict[str, Any] | None]:
-        now = {"base": seen}  # and with "telling", where the watch stopped before it noted an event
+        now = {"base": seen}  # plus "telling", if the watch stopped before it noted an event
         if known is None or known == now:
             self._agreed = 0
             return now, None
@@ -188,7 +188,7 @@ class ApiBaseChangedTrigger(_Watch):
         if self._agreed < self.looks:
             return known, None
         self._agreed = 0
-        # Airflow may have stored the event or not, so what holds now is told, whatever it is.
+        # Airflow may or may not have stored the last event: report the current base, whatever it is.
         previous = known["base"] if known.get("telling", seen) == seen else known["telling"]
         return now, {"closeai_conn_id": self.closeai_conn_id, **now, "previous": previous}
 
@@ -198,11 +198,10 @@ class ApiBaseChangedTrigger(_Watch):
 
 class CostAlertTrigger(_Watch):
     """
-    Fire when a report has found a team over budget, or whatever else its ``thresholds`` say.
+    Fire when a report has found a team over budget, or any other of its ``thresholds`` exceeded.
 
     The payload: ``ledger`` and ``alerts``, each with ``billing_month``, ``team`` and ``threshold``. Alerts
-    that are there at the first check fire no event, nor do those of months before the newest two that have
-    any.
+    that exist at the first check fire no event, nor do those of months before the newest two with alerts.
 
     :param ledger: the ledger's folder, as CostReportOperator takes it; the triggerer must reach it.
     :param poke_interval: seconds between looks.
@@ -220,7 +219,7 @@ class CostAlertTrigger(_Watch):
             )
 
     def shared_stream_key(self) -> Hashable:
-        """Look together with all watchers of the ledger that look as often."""
+        """Share looks with all watchers of the same ledger and interval."""
         return type(self).__name__, self.ledger, self.poke_interval
 
     @staticmethod
@@ -239,8 +238,8 @@ class CostAlertTrigger(_Watch):
             )
         files = {f"{file.month}/{file.digest}": file for file in seen}
         both = {*(known or ()), *files}
-        # What vanished stays known, or all would be news when it is back; and so would be an older month that
-        # is listed in the place of one that vanished.
+        # Alerts that vanished stay known. Otherwise they would be news when they come back, and so would an
+        # older month that takes the place of one that vanished.
         months = sorted({each.partition("/")[0] for each in both})[-2:]
         now = sorted(each for each in both if each.startswith(tuple(months)))
         old = now if known is None else known
@@ -248,7 +247,7 @@ class CostAlertTrigger(_Watch):
         if not new:
             return now, None
         alerts, read = await in_thread(_read_alerts, self.ledger, new)
-        # Others may be whole at a later look.
+        # Other files may be complete at a later look.
         now = [each for each in now if each in old or files[each] in read]
         return now, {"ledger": self.ledger, "alerts": alerts} if alerts else None
 
@@ -258,7 +257,7 @@ def _is_there(ledger: str) -> bool:
 
 
 def _alert_files(ledger: str) -> list[LedgerFile]:
-    # Imported here, as in health.py: these take a while.
+    # Imported here, as in health.py: these imports are slow.
     from airflow_provider_closeai.costs.store.booked import alert_files
     from airflow_provider_closeai.costs.store.ledger import Ledger
 
@@ -273,7 +272,7 @@ def _read_alerts(ledger: str, files: Sequence[LedgerFile]) -> tuple[list[dict[st
 
 
 def _noted(name: str, is_known: Callable[[Any], bool]) -> Any:
-    """Read the Variable; ``None``: there is none. Raises where nobody can say."""
+    """Return what the Variable says; ``None`` if there is none. Raise if it cannot be read."""
     text = read_variable(name)
     if text is None:
         return None
@@ -286,7 +285,7 @@ def _noted(name: str, is_known: Callable[[Any], bool]) -> Any:
 
 
 def _note(name: str, known: Any) -> bool:
-    """Write the Variable, where that is possible."""
+    """Write the Variable; return whether that worked."""
     try:
         Variable.set(name, json.dumps(known), description="CloseAI: what an AssetWatcher has told")
     except Exception as error:
@@ -299,7 +298,7 @@ def _note(name: str, known: Any) -> bool:
 
 
 def _warn(watch: type[_Watch], arguments: dict[str, Any], error: Exception, last: str | None) -> str:
-    """Log a trouble, unless it is the one that was logged last; return it without its numbers."""
+    """Log a problem, unless it was the last one logged; return it without its numbers."""
     is_safe = isinstance(error, (CloseAIError, AirflowNotFoundException, ImportError))
     text = str(error) if is_safe else reason(error)
     trouble = re.sub(r"\d+", "", text)  # such as the seconds until discovery is asked again

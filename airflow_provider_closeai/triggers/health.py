@@ -1,4 +1,4 @@
-"""The sensor's decision, made in the triggerer."""
+"""Makes the sensor's decision in the triggerer."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class HealthTrigger(BaseTrigger):
     """
     Fire when enough bases are healthy.
 
-    What may block runs in threads of its own, and triggers of one connection that check at the same time
-    check once. What may pass is waited for; a refused key or a wrong connection fires an error.
+    Blocking work runs in threads of its own, and triggers of one connection that check at the same time
+    share one check. Temporary failures are waited out; a refused key or a wrong connection fires an error.
 
     :param closeai_conn_id: the connection; only its id is stored, never its key.
     :param require: ``any``, ``primary`` or ``all``.
@@ -49,7 +49,7 @@ class HealthTrigger(BaseTrigger):
         return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Check until it is decided."""
+        """Check until the outcome is decided."""
         while True:
             try:
                 found = await check_together(self.closeai_conn_id, self.require)
@@ -64,10 +64,10 @@ class HealthTrigger(BaseTrigger):
 
 async def check_together(closeai_conn_id: str, require: str) -> HealthCheck:
     """
-    Check once, together with every other trigger of this loop that wants to know the same just now.
+    Check once, shared with every other trigger of this loop that asks the same at this moment.
 
     :param require: ``any``, ``primary`` or ``all``.
-    :raises CloseAIError: what waiting cannot mend, such as a refused key.
+    :raises CloseAIError: waiting cannot help, as with a refused key.
     """
     loop = asyncio.get_running_loop()
     key = (loop, closeai_conn_id, require)
@@ -77,42 +77,42 @@ async def check_together(closeai_conn_id: str, require: str) -> HealthCheck:
         def forget(done: asyncio.Task[HealthCheck]) -> None:
             del _running[key]
             if not done.cancelled():
-                done.exception()  # or asyncio complains that its exception was never retrieved
+                done.exception()  # else asyncio logs that its exception was never retrieved
 
         task = _running[key] = loop.create_task(_check(closeai_conn_id, require))
         task.add_done_callback(forget)
-    return await asyncio.shield(task)  # one trigger that is cancelled does not end the others' check
+    return await asyncio.shield(task)  # cancelling one trigger must not end the others' check
 
 
 async def _check(closeai_conn_id: str, require: str) -> HealthCheck:
     try:
         connection = await get_async_connection(closeai_conn_id)
     except AirflowNotFoundException:
-        # Airflow 3.3 says so too where it cannot be asked asynchronously, as in `airflow dags test`.
+        # Airflow 3.3 also raises this if it cannot be asked asynchronously, as in `airflow dags test`.
         connection = await sync_to_async(BaseHook.get_connection)(closeai_conn_id)
     return await in_thread(_check_blocking, connection, require)
 
 
 async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
     """
-    Call what may block, in a thread that only our triggers use.
+    Call a function that may block, in a thread that only this package's triggers use.
 
     :param function: it may also read and write Variables.
     """
-    # By asgiref: on Airflow 3.1 a Variable read in another thread breaks the triggerer, since only
-    # asgiref leads the SDK's messages back to the loop that owns their socket.
+    # With asgiref: on Airflow 3.1 reading a Variable in any other thread breaks the triggerer, since only
+    # asgiref routes the SDK's messages back to the loop that owns their socket.
     return await sync_to_async(function, thread_sensitive=False, executor=_threads)(*arguments)
 
 
 def _check_blocking(connection: Connection, require: str) -> HealthCheck:
-    # Imported here: the triggerer loads trigger classes on its event loop, and these take a while.
+    # Imported here: the triggerer loads trigger classes on its event loop, and these imports are slow.
     from airflow_provider_closeai.hooks.closeai import client_from
     from airflow_provider_closeai.provisioning.health import check_bases
 
     return check_bases(lambda: client_from(connection), require)
 
 
-# Checks of dead bases wait for timeouts. In the loop's own threads (six on two cores) they would keep the
-# work of all other triggers waiting.
+# Checks of dead bases wait for timeouts. In the loop's own threads (six on two cores) they would hold up all
+# other triggers.
 _threads = ThreadPoolExecutor(16, thread_name_prefix="closeai-health")
 _running: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Task[HealthCheck]] = {}
