@@ -1,8 +1,8 @@
 """
-The page *CloseAI* in Airflow's own UI (3.1 and later): what tasks have published, for who may read assets.
+The page *CloseAI* in Airflow's UI (3.1 and later): what tasks have published, for users who may read assets.
 
 Every Airflow process loads plugins. So nothing here imports FastAPI, Jinja or the API server at the top, and
-the app is made where it is first asked for: in the API server.
+the app is made when first asked for, in the API server.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class CloseAIPlugin(AirflowPlugin):
 
     @functools.cached_property
     def fastapi_apps(self) -> list[Any]:  # type: ignore[override]
-        """The page's app; none where this Airflow has not what guards it."""
+        """The page's app; none if this Airflow lacks what guards it."""
         if not AIRFLOW_V_3_1_PLUS:
             return []
         try:
             app = make_app()
-        except ImportError as error:  # the API server asks, and would not start
+        except ImportError as error:  # otherwise the API server would not start
             log.warning("There is no page CloseAI: this Airflow is not as it expects (%s).", error)
             return []
         return [{"app": app, "url_prefix": PREFIX, "name": "CloseAI"}]
@@ -58,7 +58,7 @@ class CloseAIPlugin(AirflowPlugin):
 
 
 def make_app() -> Any:
-    """Make the page's app. It has no schema and no docs: FastAPI would serve them to anybody."""
+    """Make the page's app, without schema and docs, which FastAPI would serve to anybody."""
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.core_api.security import get_user, requires_access_asset
     from fastapi import Depends, FastAPI
@@ -71,11 +71,11 @@ def make_app() -> Any:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        dependencies=[Depends(requires_access_asset("GET"))],  # of every route
+        dependencies=[Depends(requires_access_asset("GET"))],  # for every route
     )
 
     @app.get("/", response_class=HTMLResponse)
-    def page(user: Any = Depends(get_user)) -> Any:  # noqa: B008  # as FastAPI wants it
+    def page(user: Any = Depends(get_user)) -> Any:  # noqa: B008  # as FastAPI requires
         dag_ids = get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
         return HTMLResponse(render(published.read(dag_ids)), headers=_headers())
 
@@ -84,7 +84,7 @@ def make_app() -> Any:
 
 def render(found: Any) -> str:
     """
-    Write the page.
+    Render the page.
 
     :param found: a :class:`~airflow_provider_closeai.plugins.published.Published`.
     """
@@ -93,7 +93,7 @@ def render(found: Any) -> str:
 
 @functools.cache
 def _headers() -> dict[str, str]:
-    """Let the page load nothing, run its one script only, and be framed by Airflow alone."""
+    """Return headers by which the page loads nothing, runs only its script, and only Airflow frames it."""
     digest = base64.b64encode(hashlib.sha256(_part("theme.js").encode()).digest()).decode()
     policy = (
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "

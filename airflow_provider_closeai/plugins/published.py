@@ -1,7 +1,7 @@
 """
-What tasks have published: the newest events of our assets, as the API server's database has them.
+What tasks have published: the newest events of this package's assets, from the API server's database.
 
-Nothing is asked of the platform, no file is opened, and what is no record of ours is left out.
+Nothing is asked of the platform, no file is opened, and foreign records are skipped.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 from airflow_provider_closeai.asset_names import ACCOUNTS, CONNECTION_URI, COSTS_TITLE, HEALTH, PLAN
 
 _ASSETS = 200
-_EVENTS = 20  # of an asset, besides the newest of each task: one task may know several rosters, or months
+_EVENTS = 20  # per asset, besides the newest of each task: one task may handle several rosters or months
 _TASKS = 100
 _CONNECTIONS = CONNECTION_URI.partition("{")[0]
 _EXACT = Context(prec=100)
@@ -38,7 +38,7 @@ class Base(msgspec.Struct, frozen=True):
 
 
 class Bases(msgspec.Struct, frozen=True):
-    """What a HealthSensor saw; without ``discovered_at`` the list is fixed in the connection."""
+    """What a HealthSensor saw; without ``discovered_at``, the connection fixes the list."""
 
     bases: list[Base]
     discovered_at: Moment | None = None
@@ -70,7 +70,7 @@ class Report(msgspec.Struct, frozen=True):
     url: str | None
 
     def money(self, amount: str) -> str:
-        """Write an amount, of a small month with more decimals: as on the report's own page."""
+        """Write an amount, with more decimals if the month is small, as on the report's own page."""
         places = 2 if abs(Decimal(self.total)) >= 100 else 4
         return f"{Decimal(amount).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP, _EXACT):,f}"
 
@@ -105,9 +105,9 @@ class Event(msgspec.Struct, frozen=True):
     :param asset: the connection, or the folder.
     :param at: when it was published.
     :param record: what was published.
-    :param task: its DAG, task and run.
-    :param now: the newest run of that task and its state, where that is not successful; the same run where it
-        was cleared, or is mapped.
+    :param task: the ids of its DAG, task and run.
+    :param now: the id and state of that task's newest run, if that did not succeed; this may be the same run,
+        if it was cleared or is mapped.
     """
 
     asset: str
@@ -130,7 +130,7 @@ class Published(msgspec.Struct, frozen=True):
         """Write a time, and how long ago it was."""
         try:
             text = f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        except OverflowError:  # of the year 9999, in a zone that is behind
+        except OverflowError:  # the year 9999 in a zone behind UTC
             return str(moment)
         minutes = int((self.at - moment).total_seconds() // 60)
         if minutes < 1:
@@ -142,9 +142,9 @@ class Published(msgspec.Struct, frozen=True):
 
 def read(dag_ids: Collection[str]) -> Published:
     """
-    Read what is newest of each connection, folder and roster.
+    Read the newest records of each connection, folder and roster.
 
-    :param dag_ids: the DAGs that the user may read: what others published is left out.
+    :param dag_ids: the DAGs that the user may read; what other DAGs published is skipped.
     """
     from airflow.utils.session import create_session
 
@@ -158,7 +158,7 @@ def read(dag_ids: Collection[str]) -> Published:
 
 
 def _events(session: Any, dag_ids: Collection[str]) -> Iterator[Event]:
-    """Return the events of our assets, of each the newest first."""
+    """Yield the events of this package's assets, each asset's newest first."""
     from airflow.models.asset import AssetEvent, AssetModel
     from sqlalchemy import desc, func, or_, select
 
@@ -191,7 +191,7 @@ def _events(session: Any, dag_ids: Collection[str]) -> Iterator[Event]:
 
 
 def _record(uri: str, name: str, extra: Any) -> tuple[str, Any]:
-    """Return what an event is about, and its record; ``None``: it is none of ours, or of another version."""
+    """Return an event's subject and record; ``None`` if the record is foreign or of another version."""
     quoted, _, what = uri.removeprefix(_CONNECTIONS).rpartition("/")
     label = unquote(quoted)
     kinds: dict[str, Any] = {HEALTH: Bases, PLAN: Plan, ACCOUNTS: Changes}
@@ -204,7 +204,7 @@ def _record(uri: str, name: str, extra: Any) -> tuple[str, Any]:
 
 
 def _newest(events: Iterable[Event], kind: type) -> list[Event]:
-    """Return the newest event of each asset, of rosters that of each; a report's, of the newest month."""
+    """Return the newest event of each asset and roster; of reports, the newest month's."""
     found: dict[tuple[str, str], Event] = {}
     for event in events:
         if isinstance(event.record, kind):
@@ -220,7 +220,7 @@ def _month(event: Event) -> str:
 
 
 def _with_now(session: Any, event: Event) -> Event:
-    """Add the state of the task's newest run: a task that fails or waits publishes nothing."""
+    """Add the state of the task's newest run: a failed or waiting one has published nothing."""
     from airflow.models.taskinstance import TaskInstance
     from sqlalchemy import select
 
