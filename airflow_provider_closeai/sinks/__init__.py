@@ -1,6 +1,6 @@
 """Where new keys go: ``CreateSubAccountsOperator(deliver_to=...)``.
 
-The names here are the public ones; all modules beneath are internal (docs/stability.md).
+Only the names here are public; all modules of this package are internal (docs/stability.md).
 """
 
 from __future__ import annotations

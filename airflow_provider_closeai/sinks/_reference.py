@@ -1,4 +1,4 @@
-"""Names of secrets: a reference such as ``closeai/{alias}`` made into one name per alias or account."""
+"""Names of secrets: makes one name per alias or account from a reference such as ``closeai/{alias}``."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 class Reference:
     """
-    Makes names that no two aliases, and no two accounts, share.
+    Makes names that are unique to an alias or account.
 
-    An alias goes into a name as it is where it has letters, digits, ``-``, ``.`` and ``_`` only. Any other
-    character is written as its number in Unicode, ``_x4E2D_``, and so is what would look like that: the ``_``
-    of ``_x``, and a ``.`` that an alias begins with.
+    The letters, digits, ``-``, ``.`` and ``_`` of an alias go into a name as they are. Any other character is
+    written as its Unicode number, ``_x4E2D_``; so are the ``_`` of ``_x``, which would look like that, and a
+    leading ``.``.
 
-    :param template: text with ``{alias}``, ``{id}``, or both; with neither, the id is put at its end.
-    :param allowed: characters that the text beside them may have, as in a regular expression's ``[...]``.
-    :param longest: how many characters the store's names may have.
-    :raises InvalidParameter: the template can give no names.
+    :param template: text with ``{alias}``, ``{id}``, or both; with neither, the id is appended.
+    :param allowed: characters allowed in the other text, as in a regular expression's ``[...]``.
+    :param longest: the most characters that the store allows in a name.
+    :raises InvalidParameter: the template cannot make valid names.
     """
 
     def __init__(self, template: str, allowed: str, longest: int) -> None:
@@ -50,7 +50,7 @@ class Reference:
         """
         Return the name of a secret.
 
-        :raises InvalidParameter: what the reference needs is missing, or the name is too long.
+        :raises InvalidParameter: the alias or id that it needs is missing, or the name is too long.
         """
         known = {"alias": escaped(alias or ""), "id": "" if account_id is None else str(account_id)}
         for name in _PLACEHOLDER.findall(self._template):
@@ -69,5 +69,5 @@ class Reference:
 
 
 def escaped(alias: str) -> str:
-    """Write an alias with characters that every store and every connection's id may have."""
+    """Write an alias in characters that every store and connection id allows."""
     return re.sub(r"^\.|_(?=x)|[^A-Za-z0-9_.-]", lambda found: f"_x{ord(found.group()):04X}_", alias)

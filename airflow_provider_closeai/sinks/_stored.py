@@ -1,4 +1,4 @@
-"""What all stores of keys share: which secret a key goes to, what is in it, and when it is written."""
+"""What all key stores share: which secret a key goes to, its value, and when it is written."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
     from airflow_provider_closeai.client.models import SubAccount
 
-#: What a store says of a secret: its value, or why it takes none, and since when it has been that.
+#: A secret in a store: its value, or why it cannot be written; and since when it has had that value.
 Stored = tuple[Any, datetime | None]
 
 
-_KEY, _MASK = 20, 8  # characters that a key has at least; that a shortened one has in place of the rest
+_KEY, _MASK = 20, 8  # fewest characters of a key; most that stand for the hidden rest of a shortened one
 
 
 class StoredSink(abc.ABC):
     """
-    A sink that keeps keys under names.
+    A sink that stores keys under names.
 
     A secret that already has the right value is not written again.
 
     :param reference: the secrets' names, with ``{alias}`` or ``{id}``.
-    :param as_connection: keep an Airflow connection of type ``openai``, not the bare key.
-    :param base_url: that connection's host; ``None``: the base that is healthy when a key is delivered.
+    :param as_connection: store an Airflow connection of type ``openai``, not the bare key.
+    :param base_url: that connection's host; ``None``: the best healthy base when a key is delivered.
     """
 
     _ALLOWED: ClassVar[str] = r"A-Za-z0-9/_+=.@-"
@@ -52,7 +52,7 @@ class StoredSink(abc.ABC):
 
     @property
     def per_alias(self) -> bool:
-        """Whether a secret belongs to an alias, so that a new key takes an older one's place."""
+        """Whether a secret belongs to an alias, so that a new key replaces an older one."""
         return self._reference.per_alias
 
     @property
@@ -62,7 +62,7 @@ class StoredSink(abc.ABC):
 
     def with_base(self, base_url: str) -> Self:
         """
-        Return this sink for connections to a base, unless it has one of its own.
+        Return a copy of this sink that writes connections to a base, unless it has one of its own.
 
         :param base_url: the base, with ``/v1``.
         """
@@ -72,9 +72,9 @@ class StoredSink(abc.ABC):
 
     def check(self, alias: str, count: int) -> None:
         """
-        Refuse what could not be delivered, before anything is created.
+        Check, before anything is created, that the keys can be delivered.
 
-        :raises InvalidParameter: saying why, and the cure.
+        :raises InvalidParameter: they cannot; says why, and the cure.
         """
         self._reference.name(0, alias)
         if self.as_connection and self.per_alias and count > 1:
@@ -86,7 +86,7 @@ class StoredSink(abc.ABC):
 
     def deliver(self, account: SubAccount) -> str:
         """
-        Keep one key.
+        Store one key.
 
         :returns: the secret's name.
         """
@@ -97,10 +97,10 @@ class StoredSink(abc.ABC):
         self, accounts: Sequence[SubAccount], counts: Mapping[str, int]
     ) -> Iterator[tuple[int, str]]:
         """
-        Keep keys; of a secret that belongs to an alias these are all its keys from now on.
+        Store keys; they become all the keys of a secret that belongs to an alias.
 
-        :param accounts: whose; those of a secret that belongs to an alias newest first.
-        :param counts: how many accounts each alias shall have: over 1, its secret is a list.
+        :param accounts: the keys' accounts; newest first within a secret that belongs to an alias.
+        :param counts: how many accounts each alias will have: if more than 1, its secret is a list.
         :returns: each account's id, and the name of its secret.
         """
         groups = self._by_name(accounts)
@@ -110,7 +110,7 @@ class StoredSink(abc.ABC):
         for name, group in groups.items():
             old = stored[name][0] if name in stored else None
             refused = old if isinstance(old, SecretRefused) else self._hidden(group, old)
-            if refused is not None:  # the others are kept all the same
+            if refused is not None:  # the other secrets are still written
                 refusal = refusal or refused
                 continue
             value = self._connection(group[0], old) if self.as_connection else self._keys_of(group, counts)
@@ -121,7 +121,7 @@ class StoredSink(abc.ABC):
             raise refusal
 
     def _hidden(self, group: Sequence[SubAccount], old: Any) -> SecretRefused | None:
-        """Refuse to replace a key by what shows a part of it only: the platform's listing hides keys then."""
+        """Refuse to replace a key with one that looks like its masked form: then the listing hides keys."""
         if old is None:
             return None
         kept = [str(_fields(old).get("password") or "")] if self.as_connection else self._keys(old)
@@ -136,7 +136,7 @@ class StoredSink(abc.ABC):
         return None
 
     def held(self, accounts: Sequence[SubAccount]) -> dict[int, datetime | None]:
-        """Return whose present keys are kept, and since when; a connection to another base keeps none."""
+        """Return whose current keys are stored, and since when; connections to another base do not count."""
         stored = self._read(self._connect(), list(dict.fromkeys(map(self._name, accounts))))
         found: dict[int, datetime | None] = {}
         for account in accounts:
@@ -156,10 +156,10 @@ class StoredSink(abc.ABC):
         self, accounts: Sequence[SubAccount], counts: Mapping[str, int]
     ) -> dict[int, datetime | None]:
         """
-        Return whose present keys are kept as :meth:`deliver_all` would leave them, and since when.
+        Return whose current keys are stored just as :meth:`deliver_all` would leave them, and since when.
 
-        A secret that belongs to an alias and holds anything else keeps none of them: it has a key too many or
-        too few, or in another form, and is to be written anew.
+        If an alias's secret has a key too many or too few, or another form, none of its keys counts: it must
+        be written anew.
 
         :param accounts: as :meth:`deliver_all` takes them.
         :param counts: as there.
@@ -182,21 +182,21 @@ class StoredSink(abc.ABC):
         return groups
 
     def _keys_of(self, group: Sequence[SubAccount], counts: Mapping[str, int]) -> Any:
-        """Return the value of a secret of bare keys."""
+        """Return the value of a secret with bare keys."""
         is_list = self.per_alias and counts.get(group[0].alias or "", len(group)) > 1
         return self._value(group, is_list)
 
     @abc.abstractmethod
     def _connect(self) -> Any:
-        """Return what leads to the store; made for each call, so that a sink stays a value."""
+        """Connect to the store, anew for each call, so that a sink remains a plain value."""
 
     @abc.abstractmethod
     def _read(self, store: Any, names: Sequence[str]) -> dict[str, Stored]:
-        """Read secrets; those that are not there are left out. Raises where that cannot be known."""
+        """Read secrets, skipping those that do not exist. Raise if that cannot be known."""
 
     @abc.abstractmethod
     def _write(self, store: Any, name: str, value: Any, account: SubAccount, is_new: bool) -> None:
-        """Write a secret: a new version where the store has versions."""
+        """Write a secret, as a new version if the store has versions."""
 
     def _value(self, accounts: Sequence[SubAccount], is_list: bool) -> Any:
         """Return a secret's value: text, the key itself or a JSON list of keys."""
@@ -204,7 +204,7 @@ class StoredSink(abc.ABC):
         return json.dumps(keys) if is_list else keys[0]
 
     def _keys(self, value: Any) -> list[str]:
-        """Return the keys that a secret's value holds."""
+        """Return the keys in a secret's value."""
         text = str(value)
         try:
             listed = json.loads(text) if text.startswith("[") else [text]
@@ -213,7 +213,7 @@ class StoredSink(abc.ABC):
         return [str(key) for key in listed]
 
     def _connection(self, account: SubAccount, old: Any) -> Any:
-        """Return a connection as JSON text; what others set in it stays, and since when it has this key."""
+        """Return a connection as JSON text; keep what others set in it, and since when it has this key."""
         return json.dumps(self._connection_fields(account, old))
 
     def _connection_fields(self, account: SubAccount, old: Any) -> dict[str, Any]:
@@ -238,10 +238,10 @@ class StoredSink(abc.ABC):
 
 def is_part_shown(key: str, kept: str) -> bool:
     """
-    Whether a key looks like another one of which the middle, or most, is hidden.
+    Return whether ``key`` looks like ``kept`` with its middle, or most of it, hidden.
 
-    Two keys have no ends in common but ``sk-`` and the like: four characters more are a chance of one in ten
-    millions. What is no key, such as a word in its place until there is one, is replaced by anything.
+    Two keys share only prefixes such as ``sk-``: four more characters in common are a chance of one in ten
+    million. A stored text too short for a key, such as a placeholder, may be replaced by anything.
     """
     begin = _length_of_same(key, kept)
     end = _length_of_same(key[:begin:-1], kept[:begin:-1])
@@ -250,17 +250,17 @@ def is_part_shown(key: str, kept: str) -> bool:
     is_filled = len(middle) > 2 and len(set(middle)) == 1
     is_stump = len(key) < _KEY and 2 * len(key) < len(kept)
     shows_ends = begin + end >= len("sk-") + 4
-    shows_both = begin >= len("sk-") and end >= 4 and len(key) <= len(kept)  # whatever word is between them
+    shows_both = begin >= len("sk-") and end >= 4 and len(key) <= len(kept)  # with any word between them
     return len(kept) >= _KEY and (is_stump or shows_both or (shows_ends and (is_cut or is_filled)))
 
 
 def _length_of_same(one: str, other: str) -> int:
-    """Return how many characters are the same at the beginning."""
+    """Return the length of the common prefix."""
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """Return a connection's fields; none where it is no connection."""
+    """Return a connection's fields; empty if it is not a connection."""
     try:
         fields = json.loads(value) if isinstance(value, str) else value
     except ValueError:
@@ -273,7 +273,7 @@ def _extra(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _since(fields: Mapping[str, Any]) -> datetime | None:
-    """Return since when a connection has held its key: it is rewritten where only its base changes."""
+    """Return since when a connection has had its key, also if it was rewritten for another base."""
     note = _extra(fields).get("closeai")
     try:
         since = datetime.fromisoformat(note["since"]) if isinstance(note, dict) else None

@@ -12,7 +12,7 @@ from airflow_provider_closeai.sinks.base import SecretRefused
 if TYPE_CHECKING:
     from airflow_provider_closeai.client.models import SubAccount
 
-_AT_ONCE = 20  # secrets, which is all that AWS takes
+_AT_ONCE = 20  # secrets: AWS's limit
 
 
 class SecretsManagerSink(StoredSink):
@@ -20,13 +20,13 @@ class SecretsManagerSink(StoredSink):
     One secret per account or alias; its value is the key, a JSON list of keys, or a connection.
 
     Needs ``secretsmanager:CreateSecret``, ``GetSecretValue`` and ``PutSecretValue`` on the names, and
-    ``BatchGetSecretValue``, which AWS grants for ``*`` only. Earlier values stay as the secret's versions.
+    ``BatchGetSecretValue``, which AWS grants for ``*`` only. Earlier values remain as the secret's versions.
 
     :param reference: the secrets' names, with ``{alias}`` or ``{id}``.
-    :param aws_conn_id: the connection.
-    :param region_name: ``None``: the connection's.
-    :param as_connection: keep an Airflow connection of type ``openai``, not the bare key.
-    :param base_url: that connection's host; ``None``: the base that is healthy when a key is delivered.
+    :param aws_conn_id: the AWS connection.
+    :param region_name: the region; ``None``: the connection's.
+    :param as_connection: store an Airflow connection of type ``openai``, not the bare key.
+    :param base_url: that connection's host; ``None``: the best healthy base when a key is delivered.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class SecretsManagerSink(StoredSink):
     def _write(self, store: Any, name: str, value: Any, account: SubAccount, is_new: bool) -> None:
         if is_new:
             about = f"CloseAI sub-account {account.alias}"
-            with contextlib.suppress(store.exceptions.ResourceExistsException):  # made in the meantime
+            with contextlib.suppress(store.exceptions.ResourceExistsException):  # created meanwhile
                 store.create_secret(Name=name, SecretString=value, Description=about)
                 return
         store.put_secret_value(SecretId=name, SecretString=value)

@@ -1,4 +1,4 @@
-"""The interface of a sink, and its use."""
+"""The interface of sinks, and their use."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from airflow_provider_closeai.client.models import SubAccount
 log = logging.getLogger(__name__)
 
 _SHOWN = 20
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of an object inside: another in each process
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # in a ``repr``: differs between processes
 
 
 class TokenSink(Protocol):
-    """Receives each account's key, at least once, and keeps it under the same reference each time."""
+    """Receives each account's key at least once, and stores it under the same reference each time."""
 
     def deliver(self, account: SubAccount) -> str:
         """
-        Keep ``account.token.reveal()`` safe; write nothing when it is there already.
+        Store ``account.token.reveal()``; write nothing if it is stored already.
 
-        :returns: the reference under which its owner finds it. Not secret.
+        :returns: the reference under which the key's owner finds it. Not secret.
         """
 
 
 class DatedTokenSink(TokenSink, Protocol):
-    """A sink that can say what it holds; rotation asks it."""
+    """A sink that can tell what it holds, for rotation."""
 
     def held(self, accounts: Sequence[SubAccount]) -> Mapping[int, datetime | None]:
         """
-        Say which of these accounts' present keys are kept safe, and since when.
+        Return which of these accounts' current keys are stored, and since when.
 
-        Raise where that cannot be found out: unknown is not absent.
+        Raise if the lookup fails: unknown is not absent.
 
-        :returns: by account id the time, with its zone, from which the key was there; ``None``: it is there,
-            and nobody knows since when. An account that is not in it is delivered.
+        :returns: by account id, the time (with a zone) since when the key is stored; ``None``: it is stored
+            since an unknown time. The keys of accounts that are missing here are delivered.
         """
 
 
 class BulkTokenSink(DatedTokenSink, Protocol):
     """
-    A sink that takes many keys at once; one whose secrets belong to an alias must.
+    A sink that takes many keys at once; required if its secrets belong to aliases.
 
-    :param per_alias: whether a secret belongs to an alias: a new key takes an older one's place in it.
+    :param per_alias: whether a secret belongs to an alias: a new key in it replaces an older one.
     """
 
     per_alias: bool
@@ -58,33 +58,33 @@ class BulkTokenSink(DatedTokenSink, Protocol):
         self, accounts: Sequence[SubAccount], counts: Mapping[str, int]
     ) -> Iterable[tuple[int, str]]:
         """
-        Keep many keys safe; write nothing that is there already.
+        Store many keys; write nothing that is stored already.
 
-        :param accounts: whose. With ``per_alias`` these are all keys that the secrets of their aliases hold
-            from now on, newest first.
-        :param counts: how many accounts each alias shall have.
-        :returns: each account's id and reference, one after the other as they are kept.
+        :param accounts: the keys' accounts. With ``per_alias`` their keys become all the keys of their
+            aliases' secrets, newest first.
+        :param counts: how many accounts each alias will have.
+        :returns: each account's id and reference, one by one as they are stored.
         """
 
 
 class DeliveryFailed(CloseAIError):
-    """A sink did not take a key. The accounts exist; a retry delivers, and creates nothing."""
+    """A sink did not take a key. The accounts exist; a retry delivers and creates nothing."""
 
 
 class SecretRefused(Exception):
     """
-    One secret cannot be written as it is, and others can.
+    One secret cannot be written, but others can.
 
-    :param message: which, why, and what to do. It is shown, so it holds no key.
+    :param message: which secret, why, and what to do. It is shown, so it must not contain a key.
     """
 
 
 def require_sink(sink: Any, counts: Mapping[str, int]) -> TokenSink:
     """
-    Return what ``deliver_to`` is given, if it is a sink that can take the keys.
+    Return the value of ``deliver_to`` if it is a sink that can take the keys.
 
-    :param counts: how many accounts each alias shall have.
-    :raises InvalidParameter: it is none, or cannot keep these keys.
+    :param counts: how many accounts each alias will have.
+    :raises InvalidParameter: it is not a sink, or cannot hold these keys.
     """
     if sink is None:
         raise InvalidParameter(
@@ -105,10 +105,10 @@ def require_sink(sink: Any, counts: Mapping[str, int]) -> TokenSink:
 
 class SinkKeys:
     """
-    A sink as those who create and rotate need it.
+    A sink, wrapped for creates and rotations.
 
-    :param counts: how many accounts each alias shall have.
-    :param get_base: gives the base that is healthy now, with ``/v1``; asked where connections are delivered.
+    :param counts: how many accounts each alias will have.
+    :param get_base: returns the best healthy base, with ``/v1``; called if connections are delivered.
     """
 
     def __init__(self, sink: TokenSink, counts: Mapping[str, int], get_base: Callable[[], str]) -> None:
@@ -122,12 +122,12 @@ class SinkKeys:
 
     def held(self, accounts: Sequence[SubAccount]) -> dict[int, datetime | None] | None:
         """
-        Say which keys the sink holds, and since when; ``None`` where it has no method for it.
+        Return which keys the sink holds, and since when; ``None`` if it has no method to tell.
 
-        A sink that can say it holds none of a secret that is not as :meth:`deliver` would leave it.
+        A sink with ``held_all`` reports no key of a secret that is not as :meth:`deliver` would leave it.
 
-        :param accounts: whose keys; of each alias all that are there.
-        :raises DeliveryFailed: it cannot say now.
+        :param accounts: the keys' accounts; of each alias all that exist.
+        :raises DeliveryFailed: the sink failed.
         """
         if not callable(getattr(self._sink, "held", None)):
             return None
@@ -151,22 +151,22 @@ class SinkKeys:
         )
 
     def _present(self, accounts: Sequence[SubAccount]) -> Sequence[SubAccount]:
-        """Return those whose keys the sink is to keep."""
+        """Return the accounts whose keys the sink must hold."""
         return newest(accounts, self._counts) if self._per_alias else accounts
 
     def replaced(self, accounts: Sequence[SubAccount]) -> frozenset[int]:
-        """Return whose keys newer ones replace, in secrets that belong to an alias."""
+        """Return the accounts whose keys are replaced by newer ones, in secrets that belong to aliases."""
         present = {account.id for account in self._present(accounts)}
         return frozenset(account.id for account in accounts if account.id not in present)
 
     def deliver(self, accounts: Sequence[SubAccount]) -> dict[int, str]:
         """
-        Deliver keys; in secrets that belong to an alias those of its newest accounts.
+        Deliver keys; to a secret that belongs to an alias, those of its newest accounts.
 
-        :param accounts: whose keys; of each alias all that stay.
+        :param accounts: the keys' accounts; of each alias all that remain.
         :returns: reference by account id.
-        :raises DeliveryFailed: saying which account, and not what the sink said, which may show a key.
-        :raises MaskedKeys: the listing hides the keys of some; the others were delivered.
+        :raises DeliveryFailed: names the account, not the sink's own text, which may contain a key.
+        :raises MaskedKeys: the listing hides some keys; the others were delivered.
         """
         accounts = self._present(accounts)
         masked = [account for account in accounts if account.token.is_masked]
@@ -186,7 +186,7 @@ class SinkKeys:
         return references
 
     def _deliver(self, accounts: Sequence[SubAccount]) -> dict[int, str]:
-        """Deliver one after the other, so that an error can say how far it came."""
+        """Deliver one by one, so that an error can say how many were delivered."""
         sink = self._with_base()
         self.refused = frozenset()
         references: dict[int, str] = {}
@@ -228,7 +228,7 @@ class SinkKeys:
         )
 
     def _with_base(self) -> Any:
-        """Return the sink, which knows the base to write into connections."""
+        """Return the sink, with the base to write into connections."""
         if self._bound is None:
             needs_base = getattr(self._sink, "as_connection", False) and self._sink.base_url is None
             self._bound = self._sink.with_base(self._get_base()) if needs_base else self._sink
@@ -237,9 +237,9 @@ class SinkKeys:
 
 def _read_held(said: object) -> dict[int, datetime | None] | None:
     """
-    Read what a sink says it holds; ``None`` where it is in another form.
+    Read what a sink says it holds; ``None`` if it has another form.
 
-    Ids may be text, as the keys of JSON are. Times become plain ones in UTC: pendulum's do not mix with all.
+    Ids may be text, as in JSON. Times become plain datetimes in UTC: pendulum's do not mix with them.
     """
     if not isinstance(said, Mapping):
         return None
@@ -253,25 +253,25 @@ def _read_held(said: object) -> dict[int, datetime | None] | None:
 
 
 def _name_of(sink: object) -> str:
-    """Name a sink over all runs: its class and, where it has a ``repr`` of its own, the place that shows."""
+    """Return the sink's name, the same in all runs: its class and a digest of its own ``repr``, if any."""
     kind = type(sink)
     name = f"{kind.__module__}.{kind.__qualname__}"
     if kind.__repr__ is object.__repr__:
         return name
     try:
         place = _ADDRESS.sub("", repr(sink))
-    except Exception:  # of the sink's own: its name is not worth a task
+    except Exception:  # the sink's own error: no reason to fail the task
         return name
     return f"{name} {hashlib.sha256(place.encode(errors='backslashreplace')).hexdigest()[:8]}"
 
 
 def newest(accounts: Sequence[SubAccount], counts: Mapping[str, int]) -> list[SubAccount]:
     """
-    Return the newest accounts of each alias, newest first: those whose keys are to be used.
+    Return the newest accounts of each alias, newest first: those whose keys should be used.
 
-    One that is disabled comes after all others; one whose age cannot be read is never replaced, so first.
+    Disabled accounts come last; one whose age cannot be read is never replaced, so it comes first.
 
-    :param counts: how many of each alias; of an alias that is not in it, all.
+    :param counts: how many of each alias; all if the alias is missing here.
     """
     groups: dict[str, list[SubAccount]] = {}
     for account in sorted(accounts, key=_rank, reverse=True):
@@ -297,7 +297,7 @@ def _log_delivery(sink: str, references: Mapping[int, str]) -> None:
 
 
 def _problem(error: Exception) -> str:
-    """Name an error without its text, which may show a key; AWS's errors have a code beside."""
+    """Return an error's class, and AWS's error code, if any; its text may contain a key."""
     answer = getattr(error, "response", None)
     code = answer.get("Error", {}).get("Code") if isinstance(answer, dict) else None
     is_word = isinstance(code, str) and code.isascii() and code.isalnum()

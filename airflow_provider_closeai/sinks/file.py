@@ -1,4 +1,4 @@
-"""Keys in encrypted files: for trying out, and for a volume that you trust."""
+"""Keys in encrypted files: for trials, or on a volume that you trust."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 class EncryptedFileSink(StoredSink):
     """
-    One Fernet-encrypted file per account or alias, mode 0600; in it the key, or a JSON list of keys.
+    One Fernet-encrypted file per account or alias, mode 0600, with the key or a JSON list of keys.
 
     Make a key with ``python -c "from cryptography.fernet import Fernet;
     print(Fernet.generate_key().decode())"`` and put it into a connection's password.
 
-    :param directory: where the files go; made (0700) when missing. ``~`` is the worker's home.
+    :param directory: the files' folder, created (0700) if missing. ``~`` is the worker's home.
     :param key_conn_id: the connection whose password is the Fernet key.
     :param reference: the files' names, with ``{alias}`` or ``{id}``; ``.fernet`` is added.
-    :param as_connection: refused where it is true: Airflow could not read such a connection.
+    :param as_connection: must be False: Airflow could not read such a connection.
     """
 
     _ALLOWED: ClassVar[str] = r"A-Za-z0-9_+=.@-"
@@ -59,11 +59,11 @@ class EncryptedFileSink(StoredSink):
 
     def read(self, account_id: int | None = None, alias: str | None = None) -> SecretToken:
         """
-        Read a key back: where a file holds several, the newest.
+        Read a key back; the newest, if the file holds several.
 
-        :param account_id: whose, where ``reference`` has ``{id}``.
-        :param alias: whose, where it has ``{alias}``.
-        :raises FileNotFoundError: where none was delivered.
+        :param account_id: the key's account, if ``reference`` has ``{id}``.
+        :param alias: the key's alias, if it has ``{alias}``.
+        :raises FileNotFoundError: no key was delivered.
         """
         return self.read_all(account_id, alias)[0]
 
@@ -73,7 +73,7 @@ class EncryptedFileSink(StoredSink):
 
         :param account_id: as in :meth:`read`.
         :param alias: as there.
-        :raises FileNotFoundError: where none was delivered.
+        :raises FileNotFoundError: no key was delivered.
         """
         from airflow_provider_closeai.client.models import SecretToken
 
@@ -117,10 +117,10 @@ class EncryptedFileSink(StoredSink):
 
 
 def _local(directory: Any) -> str:
-    """Return a folder of this host as text: elsewhere, files would not be private, nor replaced at once."""
+    """Return a local folder as text; elsewhere, files are neither private nor replaced atomically."""
     try:
         text = os.fsdecode(directory).strip()
-    except TypeError:  # of a store
+    except TypeError:  # a path of a store
         text = ""
     text = re.sub(r"^file://(localhost)?(?=[/~])", "", text)
     if not text or re.match(r"\$|[A-Za-z][\w+.-]*:", text) or re.search(r"{[{%]", text):

@@ -17,13 +17,13 @@ class VaultSink(StoredSink):
     """
     One KV secret per account or alias, with the fields ``token``, ``alias`` and ``id``.
 
-    Where an alias shall have more than one account, ``token`` and ``id`` are lists. With ``as_connection``
+    If an alias will have more than one account, ``token`` and ``id`` are lists. With ``as_connection``
     the fields are those of the connection. KV version 2 keeps earlier values as the secret's versions.
 
     :param reference: the secrets' paths below the connection's mount point, with ``{alias}`` or ``{id}``.
-    :param vault_conn_id: the connection; its KV engine version counts.
-    :param as_connection: keep an Airflow connection of type ``openai``, not the bare key.
-    :param base_url: that connection's host; ``None``: the base that is healthy when a key is delivered.
+    :param vault_conn_id: the Vault connection; it sets the KV engine version.
+    :param as_connection: store an Airflow connection of type ``openai``, not the bare key.
+    :param base_url: that connection's host; ``None``: the best healthy base when a key is delivered.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class VaultSink(StoredSink):
                 kept, written = answer.get("data"), (answer.get("metadata") or {}).get("created_time")
                 since = None if written is None else datetime.fromisoformat(written)
             else:
-                kept = store.get_secret(name)  # version 1 does not say since when
+                kept = store.get_secret(name)  # version 1 has no creation time
             if kept is not None:
                 found[name] = (kept, since)
         return found
