@@ -1,4 +1,4 @@
-"""What outlives a process: this user's private folder on this host, its locks, and texts in it."""
+"""What outlives a process: this user's private folder on this host, with its locks and texts."""
 
 from __future__ import annotations
 

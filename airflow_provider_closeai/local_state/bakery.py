@@ -1,22 +1,22 @@
-"""A lock over a store of names: Lamport's bakery, as one claimant runs it.
+"""A lock over a store of names: Lamport's bakery algorithm, from the view of one claimant.
 
 The store is slow, shared, and may fail, deliver late or twice. So all state is in *names*, each written once
-and never overwritten, and each claimant writes names of its own only::
+and never overwritten, and each claimant writes only its own names::
 
-    <claimant>.p<part>of<parts>.<elements>    what it claims: written first, and says that it is choosing
-    <claimant>.t<ticket>                      its number: one more than every number it saw
-    <claimant>.b<beat>                        it still lives
+    <claimant>.p<part>of<parts>.<elements>    what it claims: written first, says that it is choosing
+    <claimant>.t<ticket>                      its number: one more than the largest it saw
+    <claimant>.b<beat>                        a heartbeat
 
-A claimant waits for those that are choosing, and for those with a smaller number, as far as they claim the
-same. All of a set is claimed by one number, so sets that overlap cannot wait for each other in a circle.
+A claimant waits for claimants that are choosing or have a smaller number, if their claims overlap with its
+own. A whole set is claimed under one number, so overlapping sets cannot deadlock.
 
-A claim is a lease. It counts from before its newest name was written; others count from when they first saw
-that name, which is later. Who was silent for a whole lease is dead, and its names may be removed; a write
-that took until then is too late. One that took a third of it is too slow: the next beat would be due at once,
-and so for ever. Nobody's clock is compared with another's.
+A claim is a lease. Its holder counts it from before writing its newest name; others count from when they
+first saw that name, which is later. A claimant that was silent for a whole lease is dead, and its names may
+be removed; a write that ends only then is too late. A write that takes a third of the lease is too slow: the
+next beat would always be due at once. No clock is compared with another's.
 
-No I/O and no clock here: :meth:`Contender.next_step` says what to do, and what came of it is reported. Each
-report returns a new contender.
+There is no I/O and no clock here: :meth:`Contender.next_step` says what to do, and the caller reports the
+result. Each report returns a new contender.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
-#: Elements in one name: Airflow keeps 250 characters of a Variable's key.
+#: Elements in one name: a Variable's key has at most 250 characters.
 ELEMENTS_PER_NAME = 9
 _NAME = re.compile(
     r"(?P<claimant>[0-9a-f]+)\."
@@ -41,7 +41,7 @@ class Add(msgspec.Struct, frozen=True):
 
 
 class Remove(msgspec.Struct, frozen=True):
-    """Remove these names; it does not matter if that fails."""
+    """Remove these names; failure does not matter."""
 
     names: tuple[str, ...]
 
@@ -61,7 +61,7 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Lost(msgspec.Struct, frozen=True):
-    """The claim was silent for too long, or somebody removed it: others may be in."""
+    """The claim was silent for too long or was removed: others may hold it."""
 
 
 Step = Add | Remove | Look | Wait | Held | Lost
@@ -71,10 +71,10 @@ class Seen(msgspec.Struct, frozen=True):
     """
     What the names say of one claimant.
 
-    :param elements: what it claims; ``None``: not all of it is known.
+    :param elements: what it claims; ``None``: not completely known.
     :param ticket: its number; 0: it is choosing.
-    :param progress: grows with each name that it writes, whatever is removed or comes twice.
-    :param names: all of them.
+    :param progress: grows with each name that it writes, whatever is removed or written twice.
+    :param names: all its names.
     """
 
     elements: frozenset[str] | None
@@ -84,12 +84,12 @@ class Seen(msgspec.Struct, frozen=True):
 
     @property
     def has_gone(self) -> bool:
-        """Whether no part of its set is there: what is there came late, or is being removed."""
+        """Whether no part of its set is listed: other names came late, or are being removed."""
         return self.progress[-1] == 0
 
 
 def read_names(names: Iterable[str]) -> dict[str, Seen]:
-    """Return what names say, by claimant; names of another form are no claim."""
+    """Return what names say, by claimant; names of another form are ignored."""
     by_claimant: dict[str, list[re.Match[str]]] = {}
     for match in map(_NAME.fullmatch, sorted(set(names))):
         if match is not None:
@@ -109,43 +109,43 @@ def _seen(matches: Sequence[re.Match[str]]) -> Seen:
 
 class Contender(msgspec.Struct, frozen=True, kw_only=True):
     """
-    One claimant. Make it with :func:`contender`.
+    One claimant's state. Make it with :func:`contender`.
 
-    :param claimant: names it; nobody else ever had this name.
+    :param claimant: its name, which nobody else ever had.
     :param elements: what it claims.
-    :param lease: seconds.
+    :param lease: its length in seconds.
     """
 
     claimant: str
     elements: frozenset[str]
     lease: float
-    names: tuple[str, ...] = ()  # that it wrote, as far as it knows
-    unwritten: tuple[str, ...] = ()  # of its announcement
+    names: tuple[str, ...] = ()  # names that it wrote, as far as it knows
+    unwritten: tuple[str, ...] = ()  # names of its announcement not yet written
     ticket: int = 0
     beat: int = 0
-    is_next: bool = False  # nobody is before it any more
+    is_next: bool = False  # nobody comes before it any more
     must_look: bool = True
     is_lost: bool = False
-    written_at: float = 0.0  # from before the newest of its names was written
-    others: Mapping[str, tuple[tuple[int, int, int], float]] = {}  # their progress, and since when
+    written_at: float = 0.0  # time before its newest name was written
+    others: Mapping[str, tuple[tuple[int, int, int], float]] = {}  # progress, and when it was first seen
     dead: tuple[str, ...] = ()  # names of dead claimants
 
     def next_step(self, now: float) -> Step:
         """
-        Say what to do next.
+        Return what to do next.
 
-        :param now: the time, by a counter that runs on in suspend.
+        :param now: seconds of a counter that keeps running in suspend.
         """
         if self.is_lost or (self.names and now >= self.until):
             return Lost()
         if self.unwritten:
             return Add(self.unwritten[0])
         if self.ticket == 0:
-            return Look()  # reported, it has a ticket to write
+            return Look()  # its report chooses the ticket
         if self._ticket_name not in self.names:
             return Add(self._ticket_name)
         old_beats = [name for name in self.names if _is_beat(name)][:-1]
-        # In a slow store they stay until the end: once they are removed the next beat is due, for ever.
+        # A slow store keeps them until the end: else, once they are removed, the next beat is always due.
         if old_beats and now < self.written_at + self.lease / 6:
             return Remove(tuple(old_beats))
         if now >= self.written_at + self.lease / 3:
@@ -158,7 +158,7 @@ class Contender(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def until(self) -> float:
-        """When the lease ends."""
+        """When the lease ends, by the counter."""
         return self.written_at + self.lease
 
     @property
@@ -169,8 +169,8 @@ class Contender(msgspec.Struct, frozen=True, kw_only=True):
         """
         Report that a name was written.
 
-        :param began: the time from before that.
-        :param ended: the time after it.
+        :param began: time before the write.
+        :param ended: time after it.
         """
         is_too_late = bool(self.names) and ended >= self.until
         return msgspec.structs.replace(
@@ -184,7 +184,7 @@ class Contender(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def removed(self, names: Collection[str]) -> Contender:
-        """Report that names were removed, or that it was tried."""
+        """Report that names were removed, or that this was tried."""
         return msgspec.structs.replace(
             self,
             names=tuple(name for name in self.names if name not in names),
@@ -197,10 +197,10 @@ class Contender(msgspec.Struct, frozen=True, kw_only=True):
 
     def looked(self, names: Iterable[str], began: float, ended: float) -> Contender:
         """
-        Report a listing that was begun after the last report.
+        Report a listing that began after the last report.
 
-        :param began: the time from before it.
-        :param ended: the time after it.
+        :param began: time before the listing.
+        :param ended: time after it.
         """
         there = read_names(names)
         mine = there.pop(self.claimant, None)
@@ -239,8 +239,8 @@ def contender(claimant: str, elements: Collection[str], lease: float) -> Contend
     Make a contender that has written nothing yet.
 
     :param claimant: lower-case hexadecimal digits that nobody else ever had.
-    :param elements: what it claims, in lower-case hexadecimal digits too.
-    :param lease: seconds after which a silent claimant is dead.
+    :param elements: what it claims, also in lower-case hexadecimal digits.
+    :param lease: seconds of silence after which a claimant is dead.
     """
     ordered = sorted(set(elements))
     pieces = [ordered[at : at + ELEMENTS_PER_NAME] for at in range(0, len(ordered), ELEMENTS_PER_NAME)]

@@ -1,4 +1,4 @@
-"""Claims over several hosts: runs the bakery (:mod:`.bakery`) over a store of names that they share."""
+"""Claims across hosts: runs the bakery (:mod:`.bakery`) over a shared store of names."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from typing import Protocol
 from airflow_provider_closeai.local_state.bakery import Add, Held, Look, Lost, Remove, Wait, contender
 from airflow_provider_closeai.local_state.clock import Clock
 
-#: Seconds after which a claimant that wrote nothing counts as dead.
+#: Seconds after which a silent claimant counts as dead.
 LEASE = 30.0
-#: Airflow lists names in pages of so many; more than one page is no longer one look.
+#: Airflow's page size for names; more than one page would not show one moment.
 MAX_NAMES = 1000
-#: Seconds after which a name is removed by whoever sees it. Longer than clocks of one deployment are apart: a
-#: wrong time zone makes up to 14 hours.
+#: Seconds after which whoever sees a name removes it. Longer than the clocks of a deployment differ: a wrong
+#: time zone makes up to 14 hours.
 KEEP = 16 * 3600.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
 class NameStore(Protocol):
-    """Names that all hosts share, of letters, digits and ``._:-``. What does not work raises."""
+    """Names that all hosts share, of letters, digits and ``._:-``. Methods raise if they fail."""
 
     def list(self, prefix: str) -> Sequence[str]:
-        """Return all names with this prefix, as they are at one moment."""
+        """Return all names with this prefix, as of one moment."""
 
     def add(self, name: str) -> None:
-        """Write a name. Raises where it may not have been written."""
+        """Write a name. Raise if it may not have been written."""
 
     def remove(self, name: str) -> None:
-        """Remove a name; one that is not there is no error."""
+        """Remove a name; a missing one is not an error."""
 
 
 class StoreFailed(Exception):
@@ -39,14 +39,14 @@ class StoreFailed(Exception):
 
 
 class ClaimLost(Exception):
-    """A claim was silent for too long, or somebody removed it: others may be in."""
+    """A claim was silent for too long or was removed: others may hold it."""
 
 
 def list_names(store: NameStore, prefix: str) -> list[str]:
     """
-    Return names without their prefix, all as they are at one moment.
+    Return names without their prefix, as of one moment.
 
-    :raises StoreFailed: where that cannot be had.
+    :raises StoreFailed: they cannot be listed at once.
     """
     try:
         names = [name[len(prefix) :] for name in store.list(prefix) if name.startswith(prefix)]
@@ -61,7 +61,7 @@ def add_name(store: NameStore, name: str) -> None:
     """
     Write a name.
 
-    :raises StoreFailed: where it may not have been written.
+    :raises StoreFailed: it may not have been written.
     """
     try:
         store.add(name)
@@ -70,17 +70,17 @@ def add_name(store: NameStore, name: str) -> None:
 
 
 def remove_names(store: NameStore, names: Iterable[str]) -> None:
-    """Remove names as far as that works."""
+    """Try to remove names."""
     for name in names:
-        with contextlib.suppress(Exception):  # somebody else's cleaning, or a lease, ends it
+        with contextlib.suppress(Exception):  # the lease's end or another claimant's cleaning removes it
             store.remove(name)
 
 
 class Claim:
     """
-    A set of things that one claimant has to itself, over all hosts that share the store.
+    Exclusive ownership of a set of things, across all hosts that share the store.
 
-    :param prefix: of all names of all claims that may overlap.
+    :param prefix: begins the names of all claims that may overlap.
     :param elements: what is claimed, in lower-case hexadecimal digits.
     """
 
@@ -94,10 +94,10 @@ class Claim:
 
     def acquire(self, seconds: float) -> bool:
         """
-        Wait until the claim is held; returns whether it is.
+        Wait until the claim is held; return whether it is.
 
-        :param seconds: how long at most.
-        :raises StoreFailed: where the store does not work.
+        :param seconds: how long to wait at most.
+        :raises StoreFailed: the store does not work.
         :raises ClaimLost: see there; make a new claim.
         """
         end, pause = self._clock.monotonic() + seconds, _FIRST_PAUSE
@@ -113,19 +113,19 @@ class Claim:
 
     def keep(self) -> None:
         """
-        Say that this claimant lives, where it is time to. Call it often.
+        Write a heartbeat if it is due. Call this often.
 
-        :raises StoreFailed: where the store does not work.
+        :raises StoreFailed: the store does not work.
         :raises ClaimLost: see there.
         """
         self._advance()
 
     def check(self) -> float:
         """
-        Look whether the claim is still held.
+        Check that the claim is still held.
 
         :returns: until when it is, by the clock's counter.
-        :raises StoreFailed: where the store does not work.
+        :raises StoreFailed: the store does not work.
         :raises ClaimLost: see there.
         """
         self._advance()
@@ -134,7 +134,7 @@ class Claim:
         return self._state.until
 
     def release(self) -> None:
-        """Remove all that was written, as far as that works."""
+        """Try to remove all that was written."""
         names = [*self._under_way, *reversed(self._state.names)]
         remove_names(self._store, [self._prefix + name for name in names])
 
@@ -166,6 +166,6 @@ class Claim:
         self._state = self._state.looked(names, began, self._clock.monotonic())
 
     def _is_old(self, name: str) -> bool:
-        """Return whether a name was left behind by a claimant that was killed."""
+        """Return whether a name was left behind by a killed claimant."""
         began = re.match(r"[0-9a-f]{10}", name)
         return began is not None and abs(self._clock.now() - int(began[0], 16)) > KEEP

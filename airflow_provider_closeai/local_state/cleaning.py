@@ -1,7 +1,7 @@
-"""Removes from the private folder what no longer matters.
+"""Removes old files from the private folder.
 
 The text ``<name>.json`` is written under the lock ``<name>.lock``, so it is removed under it too, and so is
-the lock itself: whoever opened that file before finds out when it has the lock (:mod:`.locks`).
+the lock file itself: a process that had opened it notices once it has the lock (:mod:`.locks`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 
 from airflow_provider_closeai.local_state.locks import try_path
 
-#: Seconds for which a file is kept: bases are used for 7 days at most, and Airflow retries sooner.
+#: Seconds for which a file is kept: bases are used for at most 7 days, and Airflow retries sooner.
 KEEP = 7 * 24 * 3600.0
 _EVERY = 3600.0
 _MARK = ".cleaned"
 
 
 def clean_now_and_then(directory: Path) -> None:
-    """Clean the folder, at most once an hour over all processes. Whatever goes wrong stops nothing."""
+    """Clean the folder, at most once an hour over all processes; ignore all failures."""
     mark = directory / _MARK
     with contextlib.suppress(OSError):
         if mark.exists() and abs(time.time() - mark.stat().st_mtime) < _EVERY:
@@ -31,7 +31,7 @@ def clean_now_and_then(directory: Path) -> None:
 
 
 def clean(directory: Path) -> None:
-    """Remove files that nobody has written for :data:`KEEP` seconds, unless their lock is held."""
+    """Remove files not written for :data:`KEEP` seconds, unless their lock is held."""
     for path in list(directory.iterdir()):
         with contextlib.suppress(OSError):  # another process may have removed it meanwhile
             if not _is_old(path.lstat()):

@@ -1,4 +1,4 @@
-"""The clock that everything which waits is given."""
+"""The clock that is passed to everything that waits."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import msgspec
 
 
 def _uptime() -> Callable[[], float]:
-    """Return seconds of a counter that every process of this machine reads, and that runs on in suspend."""
+    """Return a counter of seconds that this machine's processes share and that keeps running in suspend."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic
 
 
 def _counter_name() -> str:
-    """Name the counter: processes that read the same one may compare what they read."""
+    """Return the counter's name: processes with the same name may compare readings."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")[:16]
     return socket.gethostname()
@@ -28,13 +28,13 @@ def _counter_name() -> str:
 
 class Clock(msgspec.Struct, frozen=True):
     """
-    What the time is, and how to let it pass.
+    Tells the time, and sleeps.
 
     :param now: seconds since the epoch.
-    :param monotonic: seconds of a counter, to measure with.
-    :param sleep: waits for some seconds.
-    :param counter: names the counter of ``monotonic``. Another host has another one: what was measured by it
-        says nothing here.
+    :param monotonic: seconds of a counter, to measure durations.
+    :param sleep: sleeps for some seconds.
+    :param counter: the name of ``monotonic``'s counter. Readings of another counter, such as another host's,
+        cannot be compared.
     """
 
     now: Callable[[], float] = time.time
@@ -43,7 +43,7 @@ class Clock(msgspec.Struct, frozen=True):
     counter: str = _counter_name()
 
     def utc_now(self) -> datetime:
-        """Return the time."""
+        """Return the current time in UTC."""
         return datetime.fromtimestamp(self.now(), UTC)
 
 

@@ -1,4 +1,4 @@
-"""The private folder: nobody but this user may read it, or have written to it."""
+"""The private folder, which only this user can read or write."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 
 def private_directory() -> Path:
     """
-    Return this user's directory of this host, made when missing.
+    Return this user's directory on this host, created if missing.
 
-    :raises PermissionError: where somebody else owns it, or could write to it.
+    :raises PermissionError: somebody else owns it or could write to it.
     """
     directory = f"{tempfile.gettempdir()}/airflow-provider-closeai-{os.geteuid()}"
     try:
@@ -33,10 +33,10 @@ def private_directory() -> Path:
 
 @functools.lru_cache(maxsize=64)
 def warn_once(message: str) -> None:
-    """Log a warning, the first time only."""
+    """Log a warning once per process."""
     log.warning(message)
 
 
 def reason(problem: Exception) -> str:
-    """Describe a problem of a store: in full where the system says it, else by its kind only."""
+    """Describe a store's problem: the system's errors in full, any other by its class only."""
     return str(problem) if isinstance(problem, OSError) else type(problem).__name__

@@ -1,7 +1,7 @@
 """Locks among this user's processes and threads on one host. They end with their process.
 
-A lock is a file in the private folder, locked with ``flock``. Old ones are removed (:mod:`.cleaning`), so
-whoever gets a lock checks whether its file is still in its place, and tries again where it is not.
+A lock is a file in the private folder, locked with ``flock``. Old files are removed (:mod:`.cleaning`), so
+whoever gets a lock checks that its file is still in place, and otherwise tries again.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ os.register_at_fork(after_in_child=_held.clear)
 @contextlib.contextmanager
 def lock(name: str, wait: float, clock: Clock = SYSTEM_CLOCK, *, is_reentrant: bool = True) -> Iterator[bool]:
     """
-    Hold a lock; a thread that holds it already holds it on, unless it is said not to be re-entrant.
+    Hold a lock; a thread that holds it already may enter again, if it is re-entrant.
 
-    :param wait: seconds to wait for it at most.
-    :returns: whether it is held. Where no lock can be made at all (a read-only disk), it is as if held.
+    :param wait: the most seconds to wait for it.
+    :returns: whether it is held; also True if no lock can be made at all (a read-only disk).
     """
     descriptor: int | None = None
     is_mine = True
@@ -50,9 +50,9 @@ def lock(name: str, wait: float, clock: Clock = SYSTEM_CLOCK, *, is_reentrant: b
 
 def try_path(path: Path) -> int | None:
     """
-    Take the lock of a file without waiting; ``None`` where somebody holds it, this thread included.
+    Lock a file without waiting; return ``None`` if anybody holds the lock, this thread included.
 
-    :returns: a descriptor: closing it gives the lock back.
+    :returns: a descriptor; closing it releases the lock.
     """
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -66,7 +66,7 @@ def try_path(path: Path) -> int | None:
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # it was removed before we had it: others lock the new one
+        os.close(descriptor)  # it was removed before it was locked: others lock the new one
 
 
 def _is_in_place(path: Path, descriptor: int) -> bool:

@@ -1,4 +1,4 @@
-"""Where one text lies."""
+"""Stores of one text each."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from typing import Protocol
 from airflow_provider_closeai.local_state.cleaning import clean_now_and_then
 from airflow_provider_closeai.local_state.folder import private_directory
 
-#: No short text, such as the cache of bases, is longer: whoever wrote it did not mean it.
+#: The most bytes of a short text, such as the cache of bases; a longer one is not ours.
 MAX_BYTES = 256 * 1024
-_MOST_READ = 64 * MAX_BYTES  # when half a million keys were delivered is less; what is longer is cut
+_MOST_READ = 64 * MAX_BYTES  # more than the delivery times of half a million keys; longer texts are cut
 
 
 class Store(Protocol):
-    """Where a text lies. Both methods may raise anything: readers treat that as absent."""
+    """A store of one text. Both methods may raise anything: readers treat that as absent."""
 
     def read(self) -> str | None:
-        """Return the text, ``None`` where there is none."""
+        """Return the text; ``None`` if there is none."""
 
     def write(self, text: str) -> None:
-        """Replace the text as a whole."""
+        """Replace the entire text."""
 
 
 class FileStore:
     """
-    A file of this user on this host. Write it under the lock of the same name only: see :mod:`.cleaning`.
+    A file of this user on this host. Write it only under the lock of the same name: see :mod:`.cleaning`.
 
-    :param name: file name without its ending.
+    :param name: the file's name without its extension.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def read(self) -> str | None:
-        """Return the text; ``None`` where there is no file, or one that others could have written."""
+        """Return the text; ``None`` if there is no file, or others could have written it."""
         with contextlib.suppress(FileNotFoundError):
             path = private_directory() / f"{self._name}.json"
             with open(path, encoding="utf-8", opener=_open_safely) as file:
@@ -46,7 +46,7 @@ class FileStore:
         return None
 
     def write(self, text: str) -> None:
-        """Replace the file in one step."""
+        """Replace the file atomically."""
         directory = private_directory()
         descriptor, temporary = tempfile.mkstemp(dir=directory, prefix=".new-")
         try:
