@@ -2,6 +2,6 @@
 
 __version__ = "0.1.0"
 
-#: Where documentation is read: the platform's own, until this project's is published. From then on ``{page}``
-#: in it stands for a file of docs/.
+#: The documentation's URL: the platform's own until this project's is published; from then on ``{page}`` in
+#: it stands for a file of docs/.
 DOCS_URL = "https://doc.closeai-asia.com/"

@@ -1,4 +1,4 @@
-"""Public names that are imported on first use: DAG files are parsed every few seconds."""
+"""Imports public names on first use, as DAG files are parsed every few seconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def import_on_use(package: str, names: Collection[str], *modules: str) -> Callab
 
     :param package: its ``__name__``.
     :param names: its ``__all__``.
-    :param modules: where each name is looked for, the cheapest to import first; one of them may be a name.
+    :param modules: where to look for each name, cheapest import first; a module's own name may be public.
     """
 
     def find(name: str) -> Any:

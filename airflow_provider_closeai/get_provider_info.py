@@ -19,7 +19,7 @@ def _modules(*names: str) -> list[dict[str, Any]]:
     return [{"integration-name": "CloseAI", "python-modules": modules}]
 
 
-#: The form's extra fields, in its order. Errors name their labels, and choices are theirs (client/config.py).
+#: The form's extra fields, in order. client/config.py names their labels in errors and checks their choices.
 CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "api_bases": _field(
         "API bases",
@@ -106,7 +106,7 @@ def get_provider_info() -> dict[str, Any]:
         ),
         "sensors": _modules("sensors.health"),
         "triggers": _modules("triggers.events", "triggers.health"),
-        "extra-links": [  # of use to Airflow 2 only
+        "extra-links": [  # used by Airflow 2 only
             "airflow_provider_closeai.operators.base.DocsLink",
             "airflow_provider_closeai.operators.base.ReportLink",
         ],

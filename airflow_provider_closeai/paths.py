@@ -1,4 +1,4 @@
-"""Bring the paths that people pass to one form."""
+"""Normalises the paths that users give."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import re
 from typing import Any
 
 _FOLDERS = "Give a folder, for instance '/data/closeai/ledger' or 's3://aws_default@finance/closeai/ledger'"
-#: What a template leaves of a value that is not there, and what was not rendered at all.
+#: What a template makes of a missing value, and text that was not rendered.
 _UNRENDERED = re.compile(r"(None|null)(/|$)|\$[\w{]|.*({{|{%)")
 _TEMPLATE = re.compile(r"{{|{%")
 
 
 def is_template(value: Any) -> bool:
-    """Return whether only the running task knows the value."""
+    """Return whether a value is known only when the task runs."""
     return not isinstance(value, str) or bool(_TEMPLATE.search(value))
 
 
 def path_text(path: Any) -> Any:
     """
-    Return a path as text, so that it is templated and shows as it was written; anything else as it is.
+    Return a path as text, so that it is templated and shown as written; anything else unchanged.
 
-    :param path: a ``pathlib.Path``, an ``ObjectStoragePath``, text, or what only a running task knows.
+    :param path: a ``pathlib.Path``, an ``ObjectStoragePath``, text, or a value known only when the task runs.
     """
     if hasattr(type(path), "joinpath"):  # os.fspath of an ObjectStoragePath would lose its store
         return str(path)
@@ -34,10 +34,10 @@ def folder(name: str, value: Any) -> Any:
 
     :param name: the parameter, for the error.
     :param value: a path, or text; ``~`` is the home folder of the worker's user.
-    :raises InvalidParameter: no such thing.
+    :raises InvalidParameter: it is not a usable path.
     :raises MissingLibrary: the store's library is not installed.
     """
-    from airflow.providers.common.compat.sdk import ObjectStoragePath  # not before: it loads fsspec
+    from airflow.providers.common.compat.sdk import ObjectStoragePath  # here, as it loads fsspec
 
     from airflow_provider_closeai.client.errors import InvalidParameter
     from airflow_provider_closeai.costs.places import openable
@@ -58,14 +58,14 @@ def folder(name: str, value: Any) -> Any:
         raise InvalidParameter(f"{name}: {text!r}: this worker knows no such user. Give the full path.")
     with openable(name, local):
         path = ObjectStoragePath(local)
-        path.fs  # noqa: B018  # not at the first file: its library may be missing
+        path.fs  # noqa: B018  # fail here, not at the first file, if its library is missing
     return path
 
 
 def plain_path(text: str) -> str:
     """
-    Return a path without spaces around it, ``file://~`` as ``~``, and ``file://localhost/`` as ``file:///``.
+    Strip spaces around a path; turn ``file://~`` into ``~``, and ``file://localhost/`` into ``file:///``.
 
-    :param text: as it was written.
+    :param text: the path as written.
     """
     return re.sub(r"^file://((?=~)|localhost(?=/))", lambda found: "file://" * bool(found[1]), text.strip())
