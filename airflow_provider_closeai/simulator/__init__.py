@@ -1,7 +1,7 @@
 """The CloseAI platform, offline: strict, stateful, with faults on demand.
 
-An independent second reading of the platform's page (docs/platform-api.md): it imports nothing of
-this provider, and nothing of the provider imports it.
+An independent second reading of the platform's page (docs/platform-api.md): it imports nothing from
+the provider, and the provider imports nothing from it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Request", "Simulator"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: every pytest process of this environment imports this package for its plugin."""
+    """Import on first use: every pytest process in this environment imports this package for its plugin."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from airflow_provider_closeai.simulator import core

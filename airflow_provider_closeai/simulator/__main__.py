@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _options(arguments)
     ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # they wait until they are waited for
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # they stay pending until sigwait
     try:
         simulator = Simulator(
             options.bases,

@@ -1,4 +1,4 @@
-"""One account of the platform, and what is true of all money."""
+"""One account of the platform, and the true costs of all accounts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HOUR = 3_600_000_000
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What the listing shows of an account from one change to the next, mostly as finished JSON text."""
+    """What the listing shows of an account between two changes, mostly as ready JSON text."""
 
     at: float
     alias: str
@@ -26,7 +26,7 @@ class Version:
 
 @dataclass(slots=True)
 class Account:
-    """One account; ``rate``, ``balance`` and ``cost`` count 0.00000001."""
+    """One account; ``rate``, ``balance`` and ``cost`` are in units of 0.00000001."""
 
     id: int
     token: str
@@ -42,11 +42,11 @@ class Account:
 
     @property
     def alias(self) -> str:
-        """The true alias at present."""
+        """The true current alias."""
         return self.versions[-1].alias
 
     def view(self, until: float) -> Version | None:
-        """Find the newest version that is not younger than a moment.
+        """Find the newest version as of a moment.
 
         :param until: In monotonic seconds.
         """
@@ -56,9 +56,9 @@ class Account:
         return next((version for version in reversed(self.versions) if version.at <= until), None)
 
     def spent(self, since: datetime, until: datetime) -> int:
-        """Return what a span costs.
+        """Return the cost of a span of time.
 
-        Costs are counted from one fixed hour, so a span costs the same however it is cut into pieces.
+        Costs are counted from a fixed hour, so a span costs the same however it is divided.
         """
         if not self.enabled:
             return 0
@@ -71,7 +71,7 @@ class Truth:
     """The true costs, which survive rollover and deletion.
 
     :param by_date: Cost per (account id, local date).
-    :param by_month: Cost per (account id, ``"YYYY-MM"``); includes a ``monthly_cost`` that was seeded.
+    :param by_month: Cost per (account id, ``"YYYY-MM"``), including a seeded ``monthly_cost``.
     """
 
     by_date: dict[tuple[int, date], Decimal]

@@ -1,4 +1,4 @@
-"""What goes over the wire: an answer, and errors in the platform's shape."""
+"""HTTP answers, and errors in the platform's form."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HTML = "text/html; charset=utf-8"
 
 @dataclass(frozen=True)
 class Answer:
-    """One HTTP answer; ``executed`` says that state was changed or read for it."""
+    """One HTTP answer; ``executed``: whether state was changed or read for it."""
 
     status: int
     body: bytes
@@ -25,7 +25,7 @@ class Answer:
 
 
 class Refusal(Exception):
-    """A request that the platform rejects without doing anything.
+    """The platform rejects a request without doing anything.
 
     :param message: What is wrong; never contains a key.
     """
@@ -37,24 +37,24 @@ class Refusal(Exception):
         self.status, self.code, self.message, self.headers = status, code, message, headers or {}
 
     def answer(self) -> Answer:
-        """Give the answer that says so."""
+        """Return the error answer."""
         kind = "rate_limit_error" if self.status == 429 else "invalid_request_error"
         return error(self.status, kind, self.code, self.message, self.headers)
 
 
 def done(value: Any) -> Answer:
-    """Answer an executed request with JSON."""
+    """Return the JSON answer of an executed request."""
     return Answer(200, encode(dumps(value)), executed=True)
 
 
 def error(
     status: int, kind: str, code: str, message: str, headers: Mapping[str, str] | None = None
 ) -> Answer:
-    """Answer with an error object."""
+    """Return an answer with an error object."""
     body = dumps({"error": {"message": message, "type": kind, "code": code}})
     return Answer(status, encode(body), headers=headers or {})
 
 
 def encode(text: str) -> bytes:
-    """Encode an answer, whatever text it repeats."""
+    """Encode an answer's text, even if it repeats invalid Unicode."""
     return text.encode("utf-8", "replace")

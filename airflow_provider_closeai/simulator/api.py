@@ -1,4 +1,4 @@
-"""The platform's calls: who may, what is wrong, what is done, what is answered."""
+"""The platform's calls: who may make them, their checks, their work and their answers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from airflow_provider_closeai.simulator.values import to_decimal, to_units
 
 @dataclass(frozen=True)
 class Incoming:
-    """A request as it came; ``key`` is the API key that it carries, ``at_most`` cuts a create's count."""
+    """A request as received; ``key`` is its API key, ``at_most`` limits a create's count."""
 
     request: Request
     pairs: list[tuple[str, str]]
@@ -45,7 +45,7 @@ class Incoming:
 class Api:
     """The calls on one state.
 
-    :param links: What ``links`` answers.
+    :param links: Returns the answer of ``links``.
     """
 
     def __init__(self, state: State, links: Callable[[], list[dict[str, Any]]]) -> None:
@@ -66,7 +66,7 @@ class Api:
             return "sub" if key in self._state.tokens else "other"
 
     def answer(self, incoming: Incoming) -> Answer:
-        """Do what a request asks, or refuse it."""
+        """Execute a request, or refuse it."""
         try:
             route = self._admit(incoming)
             check_query(incoming.pairs, route.query)
@@ -75,7 +75,7 @@ class Api:
             return refusal.answer()
 
     def _admit(self, incoming: Incoming) -> Route:
-        """Return where a request is served, unless it is refused."""
+        """Return a request's route, or refuse the request."""
         request = incoming.request
         routes = {route.method: route for route in _routes(request.host, request.path)}
         if not routes:
@@ -213,7 +213,7 @@ class Api:
             return done(models.complete(self._state, self._user(incoming), fields))
 
     def _user(self, incoming: Incoming) -> Account | None:
-        """Return the sub-account whose key it is; None is the main account itself."""
+        """Return the sub-account whose key was used; None is the main account."""
         return self._state.tokens.get(incoming.key or "")
 
     def _fields(self, incoming: Incoming, known: tuple[str, ...], needed: tuple[str, ...]) -> dict[str, Any]:
@@ -238,7 +238,7 @@ class Api:
 
 @dataclass(frozen=True)
 class Route:
-    """Where a call is served, what does it, whose key and query it takes; ``place`` is discovery or base."""
+    """A call's host, handler, accepted keys and query; ``place`` is discovery or base."""
 
     call: str
     place: str
@@ -268,13 +268,13 @@ CALLS = (*(route.call for route in ROUTES), "unknown")
 
 
 def key_of(authorization: str | None) -> str | None:
-    """Return the API key that a header carries; None where it carries none."""
+    """Return the API key in a header, or None."""
     scheme, _, key = (authorization or "").partition(" ")
     return key if scheme.lower() == "bearer" else None
 
 
 def call_of(host: str, method: str, path: str) -> str:
-    """Name the call that a request is."""
+    """Return the name of a request's call."""
     return next((route.call for route in _routes(host, path) if route.method == method), "unknown")
 
 
@@ -284,7 +284,7 @@ def _routes(host: str, path: str) -> list[Route]:
 
 
 def _alias_matcher(settings: Settings, wanted: str) -> Callable[[str], bool]:
-    """Give the test that the listing's alias filter makes."""
+    """Return the test that the listing's alias filter applies."""
     if settings.alias_filter == "exact":
         return lambda alias: alias == wanted
     if settings.alias_filter == "substring":

@@ -1,4 +1,4 @@
-"""Strict reading of what a request carries; each error names the field, none repeats a key."""
+"""Reads requests strictly; each error names the field, none repeats a key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ENTRY = ("model", "pricing_factor", "prompt_price", "completion_price", "auto_f
 
 
 def invalid(message: str) -> Refusal:
-    """Give the refusal of a wrong parameter.
+    """Return the refusal of a wrong parameter.
 
     :param message: What is wrong, naming the field.
     """
@@ -23,14 +23,14 @@ def invalid(message: str) -> Refusal:
 
 
 def check_query(pairs: list[tuple[str, str]], known: Collection[str]) -> None:
-    """Refuse a query with a parameter that is unknown, or given twice."""
+    """Refuse a query with an unknown or repeated parameter."""
     _known(_object(pairs), known, "query parameter")
 
 
 def read_body(
     body: bytes, content_type: str, known: Collection[str], needed: Collection[str]
 ) -> dict[str, Any]:
-    """Read a JSON body whose numbers keep their digits."""
+    """Read a JSON body; numbers keep their digits."""
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise invalid("Content-Type must be application/json")
     try:
@@ -49,7 +49,7 @@ def read_body(
 
 
 def number_in_query(query: Mapping[str, str], name: str, default: int) -> int:
-    """Read a whole number from a query."""
+    """Read an integer from a query."""
     text = query.get(name, str(default))
     if not re.fullmatch(r"-?[0-9]{1,9}", text):
         raise invalid(f"{name} must be a whole number")
@@ -57,7 +57,7 @@ def number_in_query(query: Mapping[str, str], name: str, default: int) -> int:
 
 
 def read_text(value: Any, name: str) -> str:
-    """Read a string that says something."""
+    """Read a string that is not empty."""
     if not isinstance(value, str):
         raise invalid(f"{name} must be a string")
     if not value.strip():
@@ -70,7 +70,7 @@ def read_text(value: Any, name: str) -> str:
 
 
 def read_count(value: Any, largest: int) -> int:
-    """Read how many accounts to create."""
+    """Read the number of accounts to create."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise invalid("count must be a whole number")
     if not 1 <= value <= largest:
@@ -87,7 +87,7 @@ def read_amount(value: Any, name: str) -> int:
 
 
 def read_sks(value: Any, largest: int) -> list[str]:
-    """Read a list of keys, each once."""
+    """Read a list of keys, without duplicates."""
     if not isinstance(value, list) or not value:
         raise invalid("sks must be a list of at least one sk")
     if len(value) > largest:
@@ -98,7 +98,7 @@ def read_sks(value: Any, largest: int) -> list[str]:
 
 
 def read_pricing(value: Any) -> list[dict[str, Any]]:
-    """Read a price list, turning what is left of the old prices into factors."""
+    """Read a price list; turn the old form that is still allowed into a factor."""
     if not isinstance(value, list):
         raise invalid("model_pricing must be a list")
     entries = [_entry(entry, f"model_pricing[{index}]") for index, entry in enumerate(value)]

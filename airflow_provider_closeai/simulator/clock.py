@@ -1,4 +1,4 @@
-"""The simulated time: stands still, is moved by tests, or runs faster than the real one."""
+"""The simulated time: stands still, is moved by tests, or runs faster than real time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ START = datetime(2026, 11, 24, 9, tzinfo=ZONE)
 class Clock:
     """A clock that only goes forward.
 
-    :param start: The first moment; a naive one is taken as +08:00.
+    :param start: The first moment; a naive one is in +08:00.
     :param speed: Simulated seconds per real second; 0 stands still.
     """
 
@@ -49,7 +49,7 @@ class Clock:
     def set(self, moment: datetime) -> None:
         """Move forward to a moment.
 
-        :param moment: A naive one is taken as +08:00; an earlier one than now is a ``ValueError``.
+        :param moment: A naive one is in +08:00; one before now is a ``ValueError``.
         """
         target = local(moment)
         with self._lock:
@@ -68,8 +68,8 @@ class Clock:
 
 
 def local(moment: datetime) -> datetime:
-    """Give a time in the platform's zone.
+    """Return a time in the platform's zone.
 
-    :param moment: A naive one is taken as already there.
+    :param moment: A naive one is in that zone already.
     """
     return moment.replace(tzinfo=ZONE) if moment.tzinfo is None else moment.astimezone(ZONE)

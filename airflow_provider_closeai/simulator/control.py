@@ -20,7 +20,7 @@ _DONE = {"success": True}
 
 
 class Simulator(Protocol):
-    """What is controlled; :class:`.core.Simulator` imports this module, and not the other way."""
+    """What is controlled; :class:`.core.Simulator` imports this module, not vice versa."""
 
     clock: Clock
     settings: Settings
@@ -62,13 +62,13 @@ def _taken(fields: Fields, **checks: Check) -> list[Any]:
 
 
 class Control:
-    """Does over HTTP what a test does in Python."""
+    """Does over HTTP what tests do in Python."""
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
 
     def answer(self, method: str, path: str, body: bytes) -> Answer:
-        """Do what a control request asks.
+        """Execute a control request.
 
         :param body: A JSON object, or nothing.
         """
@@ -94,7 +94,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Action:
-    """One control: ``body`` shows its fields, ``does`` says what happens."""
+    """One control: ``body`` shows its fields, ``does`` says what it does."""
 
     method: str
     path: str

@@ -28,15 +28,15 @@ _PRICING = [{"model": "gpt-3.5-turbo", "pricing_factor": 1}]
 
 
 class Simulator:
-    """The CloseAI platform on this machine: one discovery host, some bases, one state.
+    """The CloseAI platform on this machine: a discovery host, some bases, one state.
 
-    :param bases: How many bases: 1 to 100.
+    :param bases: Number of bases: 1 to 100.
     :param seed: Makes keys, tokens and costs repeatable; None makes them random.
     :param start: The first moment of the simulated clock.
     :param speed: Simulated seconds per real second; 0 stands still.
-    :param port: The discovery host's port, the bases take the next; 0 is any, or what the state file says.
-    :param state: A file that keeps accounts, money, ids, keys and the clock over restarts. What is in it goes
-        before ``seed`` and an earlier ``start``.
+    :param port: The discovery host's port; the bases take the next ones. 0: any, or the state file's.
+    :param state: A file that keeps accounts, money, ids, keys and the clock over restarts. Its contents
+        override ``seed`` and an earlier ``start``.
     :param settings: Fields of ``Settings``.
     """
 
@@ -66,7 +66,7 @@ class Simulator:
         self.restored = kept is not None
         if kept and not port:
             ports = [*kept, *ports][: len(ports)]
-        #: A hook, called before each request is worked on, in the request's thread, without any lock.
+        #: A hook, called before each request is executed, in the request's thread, without any lock.
         self.on_request: Callable[[Request], None] | None = None
         self._faults = Faults()
         self._links: list[dict[str, Any]] | None = None
@@ -93,7 +93,7 @@ class Simulator:
         return self
 
     def stop(self) -> None:
-        """Close all hosts and cut all connections; work that was to come later is never done."""
+        """Close all hosts and cut all connections; delayed work is never done."""
         with ThreadPoolExecutor(len(self._hosts)) as pool:
             list(pool.map(lambda host: host.stop(reserve=False), self._hosts))
         timers = list(self._backend.timers)
@@ -127,23 +127,23 @@ class Simulator:
 
     @property
     def requests(self) -> list[Request]:
-        """All requests so far, in the order in which they came; control requests are not among them."""
+        """All requests so far, in order of arrival, without control requests."""
         return list(self._backend.requests)
 
     @property
     def truth(self) -> Truth:
-        """The true costs up to now, deleted accounts' too."""
+        """The true costs up to now, including deleted accounts'."""
         with self._state.lock:
             return self._state.truth()
 
     def connection(self) -> dict[str, Any]:
-        """Give an Airflow connection, ready for ``json.dumps``."""
+        """Return an Airflow connection, ready for ``json.dumps``."""
         return {"conn_type": "closeai", "host": self.discovery_url, "password": self.key, "extra": {}}
 
     def accounts(self, alias: str | None = None) -> list[dict[str, Any]]:
-        """Give the true present accounts, token included, however much the listing lags.
+        """Return the true current accounts, tokens included, however much the listing lags.
 
-        :param alias: Only those with exactly this alias.
+        :param alias: Only accounts with exactly this alias.
         """
         with self._state.lock:
             return [
@@ -162,13 +162,13 @@ class Simulator:
         created_at: datetime | str | None = None,
         enabled: bool = True,
     ) -> dict[str, Any]:
-        """Seed an account without HTTP; the listing shows it at once.
+        """Add an account without HTTP; the listing shows it at once.
 
-        :param model_pricing: Its price list, stored as given, old forms too; None is one model.
-        :param monthly_cost: What it has cost this month; counts in ``truth.by_month``, on no date.
+        :param model_pricing: Its price list, stored as given, even in old forms; None is one model.
+        :param monthly_cost: What it has cost this month; counted in ``truth.by_month``, not by date.
         :param token_type: ``slave`` for a sub-account.
         :param created_at: None is now.
-        :param enabled: Whether it costs anything from now on.
+        :param enabled: Whether it costs anything.
         """
         created = datetime.fromisoformat(created_at) if isinstance(created_at, str) else created_at
         with self._state.lock:
@@ -190,27 +190,27 @@ class Simulator:
             self._state.delete(self._account(account_id))
 
     def set_rate(self, account_id: int, rate: Decimal | int | str) -> None:
-        """Change what an account costs from now on.
+        """Set what an account costs from now on.
 
-        :param rate: The cost of a simulated hour, up to 8 decimals.
+        :param rate: Cost per simulated hour, up to 8 decimals.
         """
         with self._state.lock:
             self._state.set_rate(self._account(account_id), units_of(rate, "rate"))
 
     def correct_cost(self, account_id: int, delta: Decimal | int | str) -> None:
-        """Book a correction today: ``monthly_cost`` and the truth change by it, the balance against it.
+        """Book a correction today: add it to ``monthly_cost`` and the truth, subtract it from the balance.
 
-        :param account_id: Which; of a deleted one only the truth changes.
-        :param delta: Below 0 is a refund.
+        :param account_id: The account; for a deleted one only the truth changes.
+        :param delta: The amount; negative is a refund.
         """
         with self._state.lock:
             self._state.correct(account_id, units_of(delta, "delta"))
 
     def spoil(self, account_id: int, field: str, raw: str | None) -> None:
-        """Let the listing show a field of an account as something else; nothing but the listing changes.
+        """Make the listing show another value in an account's field; only the listing changes.
 
         :param field: One of the fields that a listing shows.
-        :param raw: Its value as JSON text, such as ``null`` or ``"\\ud83d"``; None is the true one again.
+        :param raw: The value as JSON text, such as ``null`` or ``"\\ud83d"``; None restores the true one.
         """
         with self._state.lock:
             self._state.spoil(self._account(account_id), field, raw)
@@ -236,13 +236,13 @@ class Simulator:
         skip: int = 0,
         **options: Any,
     ) -> Fault:
-        """Plan a fault; faults are tried in the order in which they were planned.
+        """Plan a fault; planned faults are tried in order.
 
         :param call: A call's name, or ``*`` for every call.
         :param kind: One of ``fault_kinds.KINDS``.
         :param base: Only on this base; None is any host.
-        :param times: How many requests meet it; None is all.
-        :param skip: How many fitting requests pass first.
+        :param times: How many requests it affects; None is all.
+        :param skip: How many matching requests pass first.
         :param options: The kind's options.
         """
         host = None if base is None else self._base(base).name
@@ -251,7 +251,7 @@ class Simulator:
         return self._faults.plan(call, kind, host, times, skip, options)
 
     def clear_faults(self) -> None:
-        """Forget all planned faults."""
+        """Remove all planned faults."""
         self._faults.clear()
 
     def stop_base(self, index: int) -> None:
@@ -259,20 +259,20 @@ class Simulator:
         self._base(index).stop()
 
     def start_base(self, index: int) -> None:
-        """Open a base again, on the same port: one that was stopped, or swallows."""
+        """Open a stopped or swallowing base again, on the same port."""
         self._base(index).start()
 
     def swallow_base(self, index: int) -> None:
-        """Let a base's port swallow connections: they are neither accepted nor refused."""
+        """Make a base's port swallow connections: they are neither accepted nor refused."""
         self._base(index).swallow()
 
     def move_bases(self) -> None:
-        """Open every base on a new port, which links lists; the old ports refuse."""
+        """Open every base on a new port, as ``links`` then lists; the old ports refuse connections."""
         for host in self._bases:
             host.move()
 
     def stop_discovery(self) -> None:
-        """Close the discovery host, its control interface too."""
+        """Close the discovery host, including its control interface."""
         self._discovery.stop()
 
     def start_discovery(self) -> None:
@@ -280,7 +280,7 @@ class Simulator:
         self._discovery.start()
 
     def set_status(self, index: int, status: str) -> None:
-        """Set what links says of a base.
+        """Set a base's status in ``links``.
 
         :param status: ``ok``, ``down`` ...
         """
@@ -288,9 +288,9 @@ class Simulator:
         self._statuses[index] = status
 
     def set_links(self, links: list[dict[str, Any]] | None) -> None:
-        """Override the whole answer of links.
+        """Override the entire answer of ``links``.
 
-        :param links: The list; None is the true one again.
+        :param links: The list; None restores the true one.
         """
         self._links = links
 
@@ -303,7 +303,7 @@ class Simulator:
         if hook:
             try:
                 hook(request)
-            except OSError as error:  # not to be taken for one of the request's connection
+            except OSError as error:  # must not look like an error of the request's connection
                 raise RuntimeError("on_request failed") from error
 
     def _base(self, index: int) -> Host:

@@ -1,4 +1,4 @@
-"""Every kind of fault: its name, its options, and what becomes of a request that meets it."""
+"""Every kind of fault: its name, its options, and what it does to a request."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from airflow_provider_closeai.simulator.options import (
 from airflow_provider_closeai.simulator.values import dumps
 
 KINDS: dict[str, type[Kind]] = {}
-"""Every kind by its name."""
+"""All kinds by name."""
 
 
 class Exchange(Protocol):
     """A request that is being served, as a fault sees it."""
 
     def work(self, at_most: int | None = None) -> Answer:
-        """Do what is asked; of a create no more than ``at_most`` accounts."""
+        """Execute the request; create at most ``at_most`` accounts."""
 
     def send(self, answer: Answer, pause: float | None = None) -> None:
-        """Answer; with a pause the body goes byte by byte."""
+        """Answer; with a pause (seconds), send the body byte by byte."""
 
     def cut(self) -> None:
-        """End the connection by a reset."""
+        """End the connection with a reset."""
 
     def wait(self, seconds: float | None) -> bool:
-        """Wait; False as soon as the client has gone."""
+        """Wait; return False as soon as the client has gone."""
 
     def later(self, seconds: float) -> None:
-        """Do what is asked so much later, whether or not anybody still waits for it."""
+        """Execute the request after a delay, whether or not anybody still waits for it."""
 
 
 @dataclass
@@ -49,16 +49,16 @@ class Kind(Options):
 
     name: ClassVar[str]
     calls: ClassVar[tuple[str, ...] | None] = None
-    """The calls that can meet it; None is all."""
+    """The calls that it can affect; None is all."""
     only_reused: ClassVar[bool] = False
-    """Whether only a connection that served an earlier request meets it."""
+    """Whether it affects only connections that served an earlier request."""
 
     def __init_subclass__(cls, name: str) -> None:
         cls.name = name
         KINDS[name] = cls
 
     def meet(self, exchange: Exchange) -> None:
-        """Serve a request wrongly."""
+        """Apply the fault to a request."""
         raise NotImplementedError
 
 
@@ -77,14 +77,14 @@ class Hang(Kind, name="hang"):
 
 
 class CutBefore(Kind, name="cut_before"):
-    """The connection is cut, nothing was done."""
+    """The connection is cut before the work is done."""
 
     def meet(self, exchange: Exchange) -> None:
         exchange.cut()
 
 
 class CutAfter(CutBefore, name="cut_after"):
-    """The work is done, the connection is cut."""
+    """The connection is cut after the work is done."""
 
     def meet(self, exchange: Exchange) -> None:
         exchange.work()
@@ -92,14 +92,14 @@ class CutAfter(CutBefore, name="cut_after"):
 
 
 class CutReused(CutBefore, name="cut_reused"):
-    """As ``cut_before``, but only where the connection served an earlier request."""
+    """As ``cut_before``, but only on connections that served an earlier request."""
 
     only_reused = True
 
 
 @dataclass
 class Late(Kind, name="late"):
-    """The connection is cut at once, and the work is done so many real seconds later."""
+    """The connection is cut at once, and the work is done some real seconds later."""
 
     seconds: float = option(span, 6)
 
@@ -110,7 +110,7 @@ class Late(Kind, name="late"):
 
 @dataclass
 class ErrorBefore(Kind, name="error_before"):
-    """A 5xx, nothing was done."""
+    """A 5xx; the work is not done."""
 
     status: int = option(whole(500, 599), 500)
 
@@ -119,7 +119,7 @@ class ErrorBefore(Kind, name="error_before"):
 
 
 class ErrorAfter(ErrorBefore, name="error_after"):
-    """The work is done, the answer is a 5xx."""
+    """A 5xx after the work is done."""
 
     def meet(self, exchange: Exchange) -> None:
         exchange.work()
@@ -128,7 +128,7 @@ class ErrorAfter(ErrorBefore, name="error_after"):
 
 @dataclass
 class RateLimit(Kind, name="rate_limit"):
-    """429, in the platform's form or as a proxy says it."""
+    """429, in the platform's form or a proxy's."""
 
     retry_after: str | None = option(maybe(header))
     form: str = option(one_of("platform", "html", "empty"), "platform")
@@ -143,7 +143,7 @@ class RateLimit(Kind, name="rate_limit"):
 
 @dataclass
 class Foreign(Kind, name="foreign"):
-    """Somebody else answers 4xx instead of the platform."""
+    """An intermediary answers 4xx instead of the platform."""
 
     status: int = option(whole(400, 499), 403)
     form: str = option(one_of("html", "empty", "text", "json"), "html")
@@ -154,7 +154,7 @@ class Foreign(Kind, name="foreign"):
 
 @dataclass
 class Decline(Kind, name="decline"):
-    """A 200 that says no; of a create ``made`` accounts are there all the same."""
+    """A 200 that says no; a create still makes ``made`` accounts."""
 
     message: str = option(text, "the request was declined")
     form: str = option(one_of("success", "error"), "success")
@@ -172,7 +172,7 @@ class Decline(Kind, name="decline"):
 
 
 class Bom(Kind, name="bom"):
-    """The answer is right, behind a UTF-8 byte order mark."""
+    """The correct answer, after a UTF-8 byte order mark."""
 
     def meet(self, exchange: Exchange) -> None:
         answer = exchange.work()
@@ -187,7 +187,7 @@ class Parked(Kind, name="parked"):
 
 
 class Garbage(Kind, name="garbage"):
-    """The work is done, half of the answer comes."""
+    """The work is done, but only half of the answer is sent."""
 
     def meet(self, exchange: Exchange) -> None:
         answer = exchange.work()
@@ -196,7 +196,7 @@ class Garbage(Kind, name="garbage"):
 
 @dataclass
 class Slow(Kind, name="slow"):
-    """The work is done, the answer comes late."""
+    """The work is done, but the answer comes late."""
 
     seconds: float = option(span, 1.0)
 
@@ -210,7 +210,7 @@ class Slow(Kind, name="slow"):
 
 @dataclass
 class Drip(Kind, name="drip"):
-    """The answer comes byte by byte, with so many seconds before each."""
+    """The answer comes byte by byte, with a pause in seconds before each."""
 
     seconds: float = option(span, 0.05)
 
@@ -252,12 +252,12 @@ class Unhealthy(Kind, name="unhealthy"):
 
 
 def broken(status: int) -> Answer:
-    """Give the server's error."""
+    """Return a server error."""
     return error(status, "server_error", "internal_error", "the server had an error")
 
 
 def _foreign(status: int, form: str) -> Answer:
-    """Give what stands before the platform and answers in its place: a CDN, a proxy, a firewall."""
+    """Return the answer of an intermediary: a CDN, a proxy, a firewall."""
     if form == "html":
         return Answer(status, _page("Attention required", "Sorry, you have been blocked."), HTML)
     if form == "text":

@@ -1,4 +1,4 @@
-"""Faults on demand: which request goes wrong, and how."""
+"""Faults on demand: which requests go wrong, and how."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_provider_closeai.simulator.options import checked, maybe, whole
 
 @dataclass
 class Fault:
-    """A planned fault; ``hits`` counts the requests that met it."""
+    """A planned fault; ``hits`` counts the requests affected."""
 
     call: str
     how: Kind
@@ -29,9 +29,9 @@ class Fault:
         return self.how.name
 
     def take(self, call: str, host: str, reused: bool) -> bool:
-        """Return whether a request meets this fault, and count it.
+        """Return whether this fault affects a request; if so, count it.
 
-        :param reused: Whether its connection served an earlier one.
+        :param reused: Whether the connection served an earlier request.
         """
         if self.call not in ("*", call) or self.host not in (None, host):
             return False
@@ -47,7 +47,7 @@ class Fault:
 
 
 class Faults:
-    """The planned faults, in order; the first that fits is met."""
+    """The planned faults, in order; the first that matches applies."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -78,11 +78,11 @@ class Faults:
         return fault
 
     def take(self, call: str, host: str, reused: bool) -> Fault | None:
-        """Find the fault that a request meets."""
+        """Return the fault that affects a request, if any."""
         with self._lock:
             return next((fault for fault in self._planned if fault.take(call, host, reused)), None)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all faults."""
         with self._lock:
             self._planned.clear()

@@ -1,4 +1,4 @@
-"""The simulator's addresses: up, down, or swallowing whatever comes."""
+"""The simulator's addresses: up, down, or swallowing connections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from errno import EADDRINUSE
 from airflow_provider_closeai.simulator.server import ADDRESS, Backend, Server
 
 _FILLERS = 4
-_LASTING = range(20_000, 32_768)  # below what systems give to connections that leave
+_LASTING = range(20_000, 32_768)  # below the ports that systems use for outgoing connections
 
 
 class Host:
@@ -19,26 +19,26 @@ class Host:
 
     :param name: ``discovery``, ``base-0`` ...
     :param port: 0 is any free one.
-    :param lasting: Choose a free one that a later process will still find free.
+    :param lasting: Choose a port that a later process will still find free.
     """
 
     def __init__(self, name: str, backend: Backend, port: int = 0, *, lasting: bool = False) -> None:
         self.name, self.port = name, port
         self._backend, self._lasting = backend, lasting
         self._server: Server | None = None
-        self._held: list[socket.socket] = []  # what has the port while no server listens on it
-        self._left: list[socket.socket] = []  # what keeps the earlier ports from others
+        self._held: list[socket.socket] = []  # hold the port while no server listens on it
+        self._left: list[socket.socket] = []  # keep others off the earlier ports
         self._lock = threading.Lock()
 
     @property
     def url(self) -> str:
-        """The origin; only after the first start."""
+        """The origin; known after the first start."""
         if not self.port:
             raise RuntimeError("the simulator was not started")
         return f"http://{ADDRESS}:{self.port}"
 
     def start(self) -> None:
-        """Listen; nothing to do when it does."""
+        """Listen, unless it already does."""
         with self._lock:
             if self._server and not self._server.swallowing:
                 return
@@ -50,7 +50,7 @@ class Host:
     def stop(self, *, reserve: bool = True) -> None:
         """Close the listening socket and cut all connections.
 
-        :param reserve: Keep the port from others by a socket that does not listen.
+        :param reserve: Keep others off the port with a socket that does not listen.
         """
         with self._lock:
             before = self._leave()
@@ -62,7 +62,7 @@ class Host:
             before.cut_all()
 
     def swallow(self) -> None:
-        """Answer nobody: new connections are neither accepted nor refused, open ones hear nothing more."""
+        """Answer nobody: new connections are neither accepted nor refused, open ones get no more data."""
         with self._lock:
             if not self.port:
                 raise RuntimeError("the simulator was not started")
@@ -75,7 +75,7 @@ class Host:
                 self._server = before
 
     def move(self) -> None:
-        """Listen on another port; the one so far refuses."""
+        """Listen on another port; the old one refuses connections."""
         with self._lock:
             before = self._leave()
             if self.port:
@@ -99,7 +99,7 @@ class Host:
         threading.Thread(target=self._server.serve_forever, args=(0.01,), name=self.name, daemon=True).start()
 
     def _leave(self) -> Server | None:
-        """Free the port, and give the server whose connections are still open."""
+        """Free the port; return the server whose connections are still open."""
         server, self._server = self._server, None
         if server and not server.swallowing:
             server.shutdown()
@@ -112,25 +112,25 @@ def _lasting_port() -> int:
     while True:
         port = random.choice(_LASTING)
         with socket.socket() as asked, contextlib.suppress(OSError):
-            # Without SO_REUSEADDR, which would share a port that a host only keeps from others.
+            # Without SO_REUSEADDR, which would share a port that a host merely reserves.
             asked.bind((ADDRESS, port))
             return port
 
 
 def _bound(port: int) -> list[socket.socket]:
-    """Give a socket that has a port and does not listen: who connects is refused."""
+    """Return a socket that holds a port without listening, so that connections are refused."""
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         holder.bind((ADDRESS, port))
-    except OSError:  # some systems refuse while old connections linger: then it is not kept
+    except OSError:  # some systems refuse while old connections linger: then it is not reserved
         holder.close()
         return []
     return [holder]
 
 
 def _full_listener(port: int) -> list[socket.socket]:
-    """Give a socket that listens and whose queue is full: the kernel drops who connects."""
+    """Return a listening socket with a full queue, so that the kernel drops new connections."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((ADDRESS, port))

@@ -1,4 +1,4 @@
-"""What the simulator was asked: never a key in it but those that a body or a query carried."""
+"""The log of requests: contains no keys except those in a body or a query."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 
 @dataclass
 class Request:
-    """One request, and what became of it so far.
+    """One request, and its outcome so far.
 
     :param host: ``discovery``, ``base-0`` ...
-    :param call: Its name, as docs/simulator.md lists them, or unknown.
+    :param call: The call's name, as in docs/simulator.md, or ``unknown``.
     :param method: The HTTP method.
     :param path: The path without the query.
     :param query: The query's parameters.
-    :param body: The body, read as plain JSON; None when it is none.
+    :param body: The body, parsed as plain JSON; None if it is not JSON.
     :param authorization: Whose key it carried: main, sub, none or other.
     :param headers_seen: The headers, names in lower case, without ``authorization``.
-    :param status: The status answered; None when the request was cut or hung, or is not answered yet.
+    :param status: The answer's status; None if the request was cut or hung, or is not answered yet.
     :param executed: Whether state was changed or read for it.
-    :param fault: The kind of fault that it met.
-    :param at: When it came, in monotonic seconds.
+    :param fault: The kind of fault that affected it.
+    :param at: When it arrived, in monotonic seconds.
     """
 
     host: str

@@ -1,4 +1,4 @@
-"""Just enough of a model for a sub-account's key to spend its money: it repeats what it is told."""
+"""Just enough of a model for a sub-account's key to spend money: it echoes its input."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from airflow_provider_closeai.simulator.values import to_units
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 _TUNING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "stop", "user")
 CHAT_FIELDS = ("model", "messages", "max_tokens", "max_completion_tokens", "n", "stream", *_TUNING)
-"""Fields of a chat completion; those that tune it are taken and change nothing."""
+"""Fields of a chat completion; tuning fields are accepted but have no effect."""
 
 
 def complete(state: State, account: Account | None, fields: dict[str, Any]) -> dict[str, Any]:
-    """Answer, and let the account pay for it.
+    """Answer a chat completion, and charge the account for it.
 
     :param account: Whose key was used; None is the main account.
-    :param fields: What is asked for.
+    :param fields: The request's fields.
     """
     model, texts, most = _read(fields)
     factor = _factor(state, account, model)
@@ -58,7 +58,7 @@ def complete(state: State, account: Account | None, fields: dict[str, Any]) -> d
 
 
 def listed(state: State, account: Account | None) -> dict[str, Any]:
-    """List the models that a key may use; the main account's may use all that somebody has.
+    """List the models that a key may use; the main account may use all that any account has.
 
     :param account: Whose key was used; None is the main account.
     """
@@ -69,7 +69,7 @@ def listed(state: State, account: Account | None) -> dict[str, Any]:
 
 
 def _read(fields: dict[str, Any]) -> tuple[str, list[str], int | None]:
-    """Read a model, texts, and how many tokens the answer may have."""
+    """Read the model, the texts, and the most tokens of the answer."""
     if fields.get("stream"):
         raise invalid("stream must be false: answers come in one piece here")
     if fields.get("n", 1) != 1:
@@ -100,7 +100,7 @@ def _factor(state: State, account: Account | None, model: str) -> Decimal:
 
 
 def _prices(state: State, account: Account) -> dict[str, Decimal]:
-    """Return the factor of each model; an old price that was never converted gives no permission."""
+    """Return the factor of each model; an old, never converted price gives no permission."""
     prices = {}
     for entry in state.item(account)["model_pricing"]:
         factor = entry.get("pricing_factor", 1 if entry.get("auto_following") else None)
@@ -115,7 +115,7 @@ def _text(message: Any, name: str) -> str:
     if message.get("role") not in _ROLES:
         raise invalid(f"{name}.role must be one of {', '.join(_ROLES)}")
     content = message.get("content")
-    if isinstance(content, list):  # of parts
+    if isinstance(content, list):  # a list of parts
         if not all(isinstance(part, dict) and part.get("type") == "text" for part in content):
             raise invalid(f"{name}.content must be text, or a list of parts of type text")
         content = "\n".join(str(part.get("text", "")) for part in content)
@@ -123,5 +123,5 @@ def _text(message: Any, name: str) -> str:
 
 
 def _tokens(text: str) -> int:
-    """Count four bytes as a token, whatever the model."""
+    """Count one token per four bytes, whatever the model."""
     return math.ceil(len(text.encode()) / 4)

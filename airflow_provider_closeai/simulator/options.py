@@ -1,4 +1,4 @@
-"""Options that are checked whenever they are set: the settings' and the faults', each declared once."""
+"""Options that are checked whenever they are set, for settings and faults; each is declared once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Check = Callable[[Any], Any]
 def option(check: Check, default: Any = None) -> Any:
     """Declare a field of an ``Options`` dataclass.
 
-    :param check: Gives the value to keep, or raises ``ValueError`` with a text like "must be true or false".
+    :param check: Returns the value to keep, or raises ``ValueError``, for instance "must be true or false".
     """
     return dataclasses.field(default=default, metadata={"check": check})
 
@@ -31,7 +31,7 @@ class Options:
 
 
 def checked(name: str, check: Check, value: Any) -> Any:
-    """Return what the check makes of a value, or name it in the error."""
+    """Return a checked value; an error names the option."""
     try:
         return check(value)
     except (ValueError, TypeError) as error:
@@ -39,16 +39,16 @@ def checked(name: str, check: Check, value: Any) -> Any:
 
 
 def flag(value: Any) -> bool:
-    """Take true or false."""
+    """Accept true or false."""
     if not isinstance(value, bool):
         raise ValueError("must be true or false")  # noqa: TRY004
     return value
 
 
 def whole(least: int = 1, most: int | None = None) -> Callable[[Any], int]:
-    """Make the check of a whole number.
+    """Make a check for an integer.
 
-    :param most: The largest that is allowed; None is any.
+    :param most: The largest allowed; None is any.
     """
     limits = f"of at least {least}" if most is None else f"from {least} to {most}"
 
@@ -62,14 +62,14 @@ def whole(least: int = 1, most: int | None = None) -> Callable[[Any], int]:
 
 
 def span(value: Any) -> float:
-    """Take a span in seconds."""
+    """Accept a span in seconds."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise ValueError("must be seconds, 0 or more")
     return value
 
 
 def one_of(*choices: str) -> Callable[[Any], str]:
-    """Make the check of a word."""
+    """Make a check for one of some words."""
 
     def check(value: Any) -> str:
         if value not in choices:
@@ -80,19 +80,19 @@ def one_of(*choices: str) -> Callable[[Any], str]:
 
 
 def maybe(check: Check) -> Check:
-    """Allow None too."""
+    """Also allow None."""
     return lambda value: None if value is None else check(value)
 
 
 def text(value: Any) -> str:
-    """Take a text."""
+    """Accept text."""
     if not isinstance(value, str):
         raise ValueError("must be a text")  # noqa: TRY004
     return value
 
 
 def header(value: Any) -> str:
-    """Take what can stand in a header."""
+    """Accept text that is valid in a header."""
     found = str(value)
     if isinstance(value, bool) or not isinstance(value, str | int | float) or not found.isprintable():
         raise ValueError("must be a number or a text of one line")
@@ -102,7 +102,7 @@ def header(value: Any) -> str:
 
 
 def anything(value: Any) -> Any:
-    """Take any JSON value."""
+    """Accept any JSON value."""
     return value
 
 

@@ -1,4 +1,4 @@
-"""Fixtures for everyone who tests against CloseAI, without an account."""
+"""Fixtures to test against CloseAI without an account."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def closeai_simulator() -> Iterator[Simulator]:
-    """Give a started simulator."""
+    """Yield a started simulator."""
     from airflow_provider_closeai.simulator.core import Simulator
 
     with Simulator() as simulator:
@@ -23,7 +23,7 @@ def closeai_simulator() -> Iterator[Simulator]:
 
 @pytest.fixture
 def closeai_connection(closeai_simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
-    """Give a started simulator that the connection ``closeai_default`` leads to."""
+    """Return a started simulator, to which the connection ``closeai_default`` leads."""
     connection = json.dumps(closeai_simulator.connection())
     monkeypatch.setenv("AIRFLOW_CONN_CLOSEAI_DEFAULT", connection)
     return closeai_simulator

@@ -1,4 +1,4 @@
-"""The HTTP hosts: real sockets that can be closed, cut and kept waiting."""
+"""The HTTP hosts: real sockets that can be closed, cut and stalled."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _ABORT = struct.pack("ii", 1, 0)
 
 @dataclasses.dataclass
 class Backend:
-    """What a host works with; ``now`` is the platform's time: that of the ``Date`` header, too.
+    """What a host works with; ``now`` is the platform's time, also for the ``Date`` header.
 
-    ``requests`` are all that came, in that order; ``timers`` hold the work that comes after its request.
+    ``requests`` has all requests in order of arrival; ``timers`` holds the delayed work.
     """
 
     api: Api
@@ -47,7 +47,7 @@ class Backend:
     timers: list[threading.Timer] = dataclasses.field(default_factory=list)
 
     def later(self, seconds: float, work: Callable[[], object]) -> None:
-        """Do some work so many real seconds later."""
+        """Do some work after a delay in real seconds."""
         timer = threading.Timer(seconds, work)
         timer.daemon = True
         timer.start()
@@ -69,7 +69,7 @@ class Server(ThreadingHTTPServer):
         super().__init__((ADDRESS, port), _Handler)
 
     def server_bind(self) -> None:
-        TCPServer.server_bind(self)  # without the name lookup of HTTPServer, which can take seconds
+        TCPServer.server_bind(self)  # skips HTTPServer's name lookup, which can take seconds
 
     def process_request(self, request: Any, client_address: Any) -> None:
         thread = threading.Thread(
@@ -85,7 +85,7 @@ class Server(ThreadingHTTPServer):
             aborted = request in self._aborted
             self._aborted.discard(request)
         if aborted:
-            self.close_request(request)  # without an orderly end: the peer gets a reset
+            self.close_request(request)  # without an orderly shutdown: the peer gets a reset
         else:
             super().shutdown_request(request)
 
@@ -94,7 +94,7 @@ class Server(ThreadingHTTPServer):
             traceback.print_exc()
 
     def abort(self, request: socket.socket) -> None:
-        """Make the end of a connection a reset."""
+        """Make a connection end with a reset."""
         with self._open_lock:
             self._aborted.add(request)
         with contextlib.suppress(OSError):
@@ -166,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             request.status = None
             self.cut()
-        except Exception:  # show it, and answer as a broken server does
+        except Exception:  # print it, and answer as a broken server does
             traceback.print_exc()
             request.status = 500
             self.send(broken(500))
@@ -188,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
     def send(self, answer: Answer, pause: float | None = None) -> None:
         """Write an answer.
 
-        :param pause: Seconds before each byte of its body; None is all in one piece.
+        :param pause: Seconds before each byte of the body; None sends it in one piece.
         """
         if self.server.swallowing:
             return self.swallow()
@@ -214,14 +214,14 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def swallow(self) -> None:
-        """Let the client wait until it goes, or this host changes."""
+        """Let the client wait until it leaves or this host changes."""
         self.wait(None)
         self.cut()
 
     def wait(self, seconds: float | None) -> bool:
-        """Wait; False as soon as the client has gone or this host has stopped.
+        """Wait; return False as soon as the client has gone or this host has stopped.
 
-        :param seconds: How long; None has no end.
+        :param seconds: How long; None is forever.
         """
         until = None if seconds is None else time.monotonic() + seconds
         poll = select.poll()
@@ -234,10 +234,10 @@ class _Handler(BaseHTTPRequestHandler):
                 continue
             if not self.connection.recv(1, socket.MSG_PEEK):
                 return False
-            time.sleep(min(left, 0.02))  # the next request waits already: only look whether it goes
+            time.sleep(min(left, 0.02))  # the next request is there already: only see if the client leaves
 
     def cut(self) -> None:
-        """End the connection by a reset."""
+        """End the connection with a reset."""
         self.close_connection = True
         self.server.abort(self.connection)
 
@@ -250,7 +250,7 @@ def _json(body: bytes) -> Any:
 
 
 class _Exchange:
-    """One request on its way through the platform, and what is noted of it."""
+    """One request being processed, and its log entry."""
 
     def __init__(self, handler: _Handler, incoming: Incoming) -> None:
         self._handler, self._incoming = handler, incoming

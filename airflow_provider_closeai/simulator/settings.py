@@ -1,4 +1,4 @@
-"""What nobody outside knows about the platform: one switch for each possibility."""
+"""What is not documented about the platform: one switch for each possibility."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ def _limits(value: Any) -> dict[str, tuple[int, float]]:
 
 @dataclass
 class Settings(Options):
-    """How this platform behaves; every field may be changed while it runs.
+    """How this platform behaves; every field may be changed at run time.
 
     :param list_lag: Real seconds by which the listing lags behind creates, updates and deletes.
     :param alias_filter: How the listing's ``alias`` filter matches.
-    :param total_counts: What ``total`` counts: the accounts that match, all, or those of the page.
-    :param max_page_size: A larger ``page_size`` (also -1) is silently this one.
+    :param total_counts: What ``total`` counts: matching accounts, all accounts, or the page's.
+    :param max_page_size: A larger ``page_size`` (also -1) is silently reduced to this.
     :param unique_alias: Two accounts may not share an alias.
-    :param delete_missing: What deleting an unknown sk is.
+    :param delete_missing: How deleting an unknown sk is answered.
     :param max_count: The largest ``count`` of a create.
     :param max_sks: The largest number of ``sks`` in one call.
     :param rate_limits: ``{"links": (requests, seconds), "healthy": ...}``, per host, in real time.
     :param order: The order of the listing.
     :param omit_total: Leave ``total`` out.
     :param amounts_as_numbers: Write ``balance`` and ``monthly_cost`` as JSON numbers.
-    :param mask_tokens: The listing shows ``sk-abc****wxyz`` for a key; a create's answer shows it whole.
-    :param main_usage: What the main account itself used this month, next to its sub-accounts.
+    :param mask_tokens: The listing shows a key as ``sk-abc****wxyz``; a create's answer shows it in full.
+    :param main_usage: What the main account itself used this month, besides its sub-accounts.
     :param main_granted: What the main account was granted.
-    :param token_price: What a model's token costs at factor 1.
-    :param empty_balance: What becomes of a model call whose account has no balance left.
+    :param token_price: The cost of a model's token at factor 1.
+    :param empty_balance: What happens to a model call if the account has no balance left.
     """
 
     word: ClassVar[str] = "setting"

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class State:
-    """All accounts of one main account; take ``lock`` around every use.
+    """All accounts of one main account; hold ``lock`` during every use.
 
     :param seed: Makes keys, tokens and rates repeatable.
     """
@@ -37,7 +37,7 @@ class State:
         self.tokens: dict[str, Account] = {}
         self._dead: list[Account] = []
         self._spoiled: defaultdict[int, dict[str, str]] = defaultdict(dict)
-        self.changes = 0  # counts them
+        self.changes = 0  # number of changes
         chance = random.Random(secrets.randbits(128) if seed is None else seed)
         self._salt = f"{chance.getrandbits(128):032x}"
         self._last_id = 0
@@ -64,7 +64,7 @@ class State:
         :param cost: Its monthly cost so far, in units.
         :param token_type: ``slave`` for a sub-account.
         :param created_at: None is now.
-        :param born: The monotonic time from which a lagging listing counts; None is now.
+        :param born: Monotonic time from which a lagging listing counts; None is now.
         """
         now = self.clock.now()
         self._last_id += 1
@@ -88,7 +88,7 @@ class State:
         return account
 
     def update(self, account: Account, alias: str, model_pricing: list[dict[str, Any]]) -> None:
-        """Replace an account's alias and whole price list."""
+        """Replace an account's alias and entire price list."""
         self._write(account, time.monotonic(), alias, dumps(model_pricing), self.clock.now())
 
     def delete(self, account: Account) -> None:
@@ -100,7 +100,7 @@ class State:
         self._dead.append(account)
 
     def listed(self) -> tuple[list[Account], float]:
-        """Give the accounts that the listing shows, by id, and the moment as of which it shows them."""
+        """Return the accounts in the listing, by id, and the moment as of which it shows them."""
         if not self.settings.list_lag:
             return list(self.live.values()), math.inf
         until = time.monotonic() - self.settings.list_lag
@@ -115,7 +115,7 @@ class State:
     def render(self, account: Account, version: Version, numbers: bool = False) -> str:
         """Write an account as the platform does, as JSON text.
 
-        :param version: Its version to show; money is always of the present.
+        :param version: The version to show; money is always current.
         """
         if account.died == math.inf:
             self.settle(account)
@@ -126,7 +126,7 @@ class State:
         )
 
     def list_item(self, account: Account, version: Version) -> str:
-        """Write an account as the listing shows it, masked or spoiled as it may be."""
+        """Write an account as the listing shows it, masked or spoiled if so set."""
         text = self.render(account, version, self.settings.amounts_as_numbers)
         spoiled, masked = self._spoiled.get(account.id), self.settings.mask_tokens
         if not spoiled and not masked:
@@ -138,9 +138,9 @@ class State:
         return "{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}"
 
     def spoil(self, account: Account, field: str, raw: str | None) -> None:
-        """Let the listing show something else in a field of an account.
+        """Make the listing show another value in an account's field.
 
-        :param raw: JSON text; None is the true value again.
+        :param raw: JSON text; None restores the true value.
         """
         if field not in (fields := self.item(account)):
             raise ValueError(f"field must be one of {', '.join(fields)}, not {field!r}")
@@ -149,18 +149,18 @@ class State:
             return
         try:
             json.loads(raw)
-            raw = raw.encode("utf-8", "backslashreplace").decode()  # half an emoji travels as its escape
+            raw = raw.encode("utf-8", "backslashreplace").decode()  # half an emoji is sent as its escape
         except (ValueError, TypeError, AttributeError, RecursionError):
             raise ValueError(f'raw must be JSON text, such as null or "", not {raw!r}') from None
         self._spoiled[account.id][field] = raw
 
     def item(self, account: Account) -> dict[str, Any]:
-        """Give an account's true present state, as a plain JSON reader sees it."""
+        """Return an account's true current state, as a plain JSON parser reads it."""
         found: dict[str, Any] = json.loads(self.render(account, account.versions[-1]))
         return found
 
     def settle(self, account: Account) -> None:
-        """Book an account's costs up to now: day by day, a new month starting from 0."""
+        """Book an account's costs up to now, day by day; each month starts from 0."""
         now = self.clock.now()
         while account.settled < now:
             day = account.settled.date()
@@ -172,7 +172,7 @@ class State:
                 account.cost = 0
 
     def set_rate(self, account: Account, rate: int) -> None:
-        """Change what an account costs from now on.
+        """Set what an account costs from now on.
 
         :param rate: Units per simulated hour.
         """
@@ -183,7 +183,7 @@ class State:
     def correct(self, account_id: int, delta: int) -> None:
         """Book a correction today; for a deleted account only the truth changes.
 
-        :param delta: Units; below 0 is a refund.
+        :param delta: Units; negative is a refund.
         """
         account = self.live.get(account_id)
         if account:
@@ -195,24 +195,24 @@ class State:
             raise KeyError(f"there was no account {account_id}")
 
     def spend(self, account: Account, units: int) -> None:
-        """Book what a model call costs."""
+        """Book the cost of a model call."""
         self.settle(account)
         self._book(account, units, self.clock.now().date())
         self.changes += 1
 
     def truth(self) -> Truth:
-        """Give the true costs up to now."""
+        """Return the true costs up to now."""
         self._settle_all()
         return Truth(_decimals(self._days), _decimals(self._months))
 
     def used(self) -> int:
-        """Sum this month's costs of all accounts, deleted ones too, in units."""
+        """Return this month's costs of all accounts, including deleted ones, in units."""
         self._settle_all()
         month = f"{self.clock.now():%Y-%m}"
         return sum(units for (_, when), units in self._months.items() if when == month)
 
     def dump(self) -> dict[str, Any]:
-        """Give all that outlives the process, for ``restore``."""
+        """Return all that outlives the process, for ``restore``."""
         accounts = []
         for account in self.live.values():
             item = json.loads(self.render(account, account.versions[-1]), parse_float=Decimal)
@@ -227,9 +227,9 @@ class State:
         }
 
     def restore(self, kept: dict[str, Any]) -> None:
-        """Go on with what ``dump`` gave; what it cannot have given is a ``ValueError`` or a ``LookupError``.
+        """Continue from what ``dump`` returned; other data is a ``ValueError`` or a ``LookupError``.
 
-        :param kept: That, read with ``parse_float=Decimal``.
+        :param kept: The dump, read with ``parse_float=Decimal``.
         """
         self.key, self._salt = taken(kept, "key", str), taken(kept, "salt", str)
         self._last_id = taken(kept, "last_id", int)
@@ -286,7 +286,7 @@ class State:
 
 
 def taken(fields: dict[str, Any], name: str, kind: type[T]) -> T:
-    """Take a field of one type, or raise ``ValueError``."""
+    """Return a field of one type, or raise ``ValueError``."""
     value = fields[name]
     if type(value) is not kind:
         raise ValueError(f"{name} is not of type {kind.__name__}")
@@ -294,7 +294,7 @@ def taken(fields: dict[str, Any], name: str, kind: type[T]) -> T:
 
 
 def units_of(value: Decimal | int | str, name: str) -> int:
-    """Read an amount for a test that seeds it."""
+    """Read an amount; an error names it."""
     try:
         return to_units(value)
     except ValueError as error:

@@ -19,11 +19,11 @@ from airflow_provider_closeai.simulator.values import dumps, stamp
 
 _FORMAT = 1
 _LEASE = 10.0
-"""Real seconds for which a written clock holds. A killed simulator goes on after them: no cost ever falls."""
+"""Real seconds that a written clock is ahead. After a kill the clock resumes there: no cost ever falls."""
 
 
 class Keeper:
-    """Keeps a state in one file: after each change, and every few seconds while the clock runs.
+    """Writes a state to a file, after each change and every few seconds while the clock runs.
 
     Only one simulator uses the file at a time, and only its owner can read it.
     """
@@ -40,12 +40,12 @@ class Keeper:
         self._thread: threading.Thread | None = None
 
     def restore(self) -> list[int] | None:
-        """Take over what is in the file, and give the ports of then; None where there is no file yet."""
+        """Load the file and return the ports in it; None if there is no file yet."""
         self._lock_file()
         try:
             kept = json.loads(self._path.read_bytes().decode(), parse_float=Decimal)
             if not isinstance(kept, dict) or kept.get("format") != _FORMAT:
-                raise ValueError("it is not a state file of this version")  # noqa: TRY301  # as all damage
+                raise ValueError("it is not a state file of this version")  # noqa: TRY301  # like any other damage
             self._state.restore(kept)
             ports = [whole(1, 65535)(port) for port in taken(kept, "ports", list)]
             moment = local(datetime.fromisoformat(taken(kept, "clock", str)))
@@ -66,7 +66,7 @@ class Keeper:
         return ports
 
     def start(self) -> None:
-        """Write the file, and go on doing so."""
+        """Write the file, and keep it current."""
         self._lock_file()
         with self._lock:
             self._write()
@@ -75,7 +75,7 @@ class Keeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """Write the file for the last time, and let others use it."""
+        """Write the file a last time, and release it."""
         if self._thread:
             self._ended.set()
             self._thread.join()
@@ -84,7 +84,7 @@ class Keeper:
         self._unlock_file()
 
     def keep(self) -> None:
-        """Write the file if it does not say what is so now; not before the start."""
+        """Write the file if it is out of date; do nothing before the start."""
         if not self._thread:
             return
         with self._lock:
@@ -94,7 +94,7 @@ class Keeper:
                 self._write_or_say()
 
     def _lock_file(self) -> None:
-        """Keep other simulators away from the file; nothing to do when it is done already."""
+        """Lock the file against other simulators, unless it is locked already."""
         if self._locked is not None:
             return
         if self._path.is_dir():
@@ -140,7 +140,7 @@ class Keeper:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Replace a file, wholly or not at all."""
+    """Replace a file atomically."""
     new = path.with_name(f".{path.name}.new")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     with open(os.open(new, flags, 0o600), "wb") as file:

@@ -1,4 +1,4 @@
-"""Small values that every part uses: the zone, exact money, JSON with exact numbers."""
+"""Small helpers for all parts: the zone, exact money, JSON with exact numbers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _TOKEN = re.compile(r"sk-[A-Za-z0-9_-]{4,}")
 
 
 def to_units(value: Decimal | int | str) -> int:
-    """Read an amount as a whole number of its smallest unit, 0.00000001.
+    """Return an amount as a whole number of units of 0.00000001.
 
-    :param value: The amount; more than 8 decimals, or no finite number, is a ``ValueError``.
+    :param value: The amount; if not finite, or with more than 8 decimals, a ``ValueError``.
     """
     try:
         number = Decimal(value)
@@ -48,7 +48,7 @@ def to_text(units: int) -> str:
 
 
 def to_decimal(units: int) -> Decimal:
-    """Give units as an exact ``Decimal`` amount.
+    """Return units as an exact ``Decimal`` amount.
 
     :param units: A whole number of 0.00000001.
     """
@@ -64,9 +64,9 @@ def stamp(moment: datetime) -> str:
 
 
 def dumps(value: Any) -> str:
-    """Write JSON in which a ``Decimal`` is a number with the digits it has.
+    """Write JSON in which a ``Decimal`` is a number with all its digits.
 
-    :param value: What ``json.dumps`` takes, and ``Decimal``.
+    :param value: What ``json.dumps`` takes, plus ``Decimal``.
     """
     if isinstance(value, Decimal):
         return str(value)
@@ -83,5 +83,5 @@ def mask(token: str) -> str:
 
 
 def hide(text: str) -> str:
-    """Replace everything that looks like a key by a hint of its last four characters."""
+    """Replace everything that looks like a key with a hint of its last four characters."""
     return _TOKEN.sub(lambda found: "sk-…" + found.group()[-4:], text)
