@@ -90,7 +90,7 @@ def failed_call(call: str, attempts: Sequence[Attempt], *, writes: bool) -> erro
     elif last.outcome is Outcome.REJECTED:
         kind, next_step = _REJECTIONS.get(last.status, _OTHER_REJECTION)
         if writes and kind is errors.Rejected:
-            next_step += " If that was too many at once, lower batch_size."
+            next_step += " If it was too many at once, or one of several is the reason, lower batch_size."
     elif sent:
         kind = errors.OutcomeUnknown
         next_step = "Nothing was changed: it only reads. Try again later."

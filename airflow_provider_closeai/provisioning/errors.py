@@ -11,12 +11,14 @@ from airflow_provider_closeai.client.errors import (
     Declined,
     DiscoveryError,
     ListingUnstable,
+    MaskedKeys,
     NoHealthyBase,
     NotSent,
     OutcomeUnknown,
     RateLimited,
     Rejected,
     RequestTimedOut,
+    UnreadableAccount,
 )
 
 log = logging.getLogger(__name__)
@@ -90,6 +92,7 @@ OF_A_CALL = (
     Declined,
     DiscoveryError,
     ListingUnstable,
+    MaskedKeys,
     MissingAccounts,
     NoHealthyBase,
     NotNoted,
@@ -99,6 +102,7 @@ OF_A_CALL = (
     Rejected,
     RequestTimedOut,
     SupervisorGone,
+    UnreadableAccount,
 )
 
 
@@ -164,7 +168,7 @@ def told(error: CloseAIError, done: str = "", doubt: CloseAIError | None = None)
         doubt = None
     if not isinstance(error, OF_A_CALL) or not (done or doubt):
         return error
-    if doubt is not None and not error.permanent:
+    if doubt is not None and not error.permanent and not isinstance(error, UnreadableAccount):
         log.warning("%s", error)
         text = f"{doubt} Then {error.call!r} failed, too ({type(error).__name__})."
         changed: CloseAIError = OutcomeUnknown(

@@ -17,13 +17,14 @@ from airflow_provider_closeai.client.models import (
     same_factor,
     same_pricing,
 )
-from airflow_provider_closeai.provisioning.errors import UnconvertedPricing, foremost, told
+from airflow_provider_closeai.provisioning.errors import NotConfirmed, UnconvertedPricing, foremost, told
 from airflow_provider_closeai.provisioning.requests import RepriceRequest
 from airflow_provider_closeai.provisioning.texts import count_of, format_ids, ids_of
 
 log = logging.getLogger(__name__)
 
 Pricing = dict[str, Decimal]
+Prices = Mapping[str, Decimal | None]  # as listed: dead ones have no factor
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -164,6 +165,35 @@ def log_changes(planned: RepricePlan, dry_run: bool) -> None:
         lost = ", ".join(model for model in there if model not in target)
         if lost:
             log.warning("Sub-account %s (%r) %s permission for: %s.", account.id, account.alias, loses, lost)
+
+
+def unconfirmed(
+    ids: Sequence[int], listed: Mapping[int, Prices], old: Mapping[int, Prices], seconds: float
+) -> list[NotConfirmed]:
+    """
+    Return what is wrong with accounts whose new prices were accepted, and that no listing shows with them.
+
+    :param listed: the prices of each account that is listed.
+    :param old: the prices that each had before.
+    :param seconds: how long the listing was read.
+    """
+    gone = [each for each in ids if each not in listed]
+    same = [each for each in ids if each in listed and same_pricing(listed[each], old[each])]
+    changed = [each for each in ids if each in listed and each not in same]
+    shows = (
+        (same, "does not show them for the sub-accounts {ids}. Does it know these models?"),
+        (gone, "does not show the sub-accounts {ids} any more. Does another task delete them?"),
+        (changed, "shows neither these nor the old ones for the sub-accounts {ids}. Who else sets prices?"),
+    )
+    return [
+        NotConfirmed(
+            f"The platform accepted the new prices, and {seconds:g} s later the listing "
+            f"{what.format(ids=format_ids(some))} A retry sends only what is still different.",
+            call="update",
+        )
+        for some, what in shows
+        if some
+    ]
 
 
 def closing_line(accounts: Sequence[SubAccount], changed: int, dry_run: bool) -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.roster import render
-from airflow_provider_closeai.roster.matching import Matched
+from airflow_provider_closeai.roster.matching import Matched, Skipped
 from airflow_provider_closeai.roster.plan import Plan
 
 
@@ -78,11 +78,15 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
 def changes_in(matched: Matched, plan: Plan) -> Iterator[str]:
     """Write a line for each change, for each that is not made, and for each note."""
     yield from map(render.line_of, matched.todo)
-    for skipped in matched.skipped:
-        yield f"Approved, and {skipped.because}: {render.line_of(skipped.action)}"
+    yield from map(skipped_line, matched.skipped)
     for action in matched.unapproved:
         yield f"Not approved, left: {render.line_of(action)}"
     yield from render.note_lines(plan)
+
+
+def skipped_line(skipped: Skipped) -> str:
+    """Say why an approved change is not made."""
+    return f"Approved, and {skipped.because}: {render.line_of(skipped.action)}"
 
 
 def closing_line(applied: Applied, dry_run: bool) -> str:

@@ -16,7 +16,7 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError
 from airflow_provider_closeai.client.failures import require_keys
 from airflow_provider_closeai.client.models import SubAccount, same_pricing
-from airflow_provider_closeai.provisioning.delete import refuse
+from airflow_provider_closeai.provisioning.delete import batches, refuse
 from airflow_provider_closeai.provisioning.errors import about, foremost
 from airflow_provider_closeai.provisioning.reading import listed_again
 from airflow_provider_closeai.provisioning.reprice import RepricePlan, plan_targets
@@ -32,7 +32,7 @@ from airflow_provider_closeai.provisioning.runner.rotating import Keys
 from airflow_provider_closeai.provisioning.runner.tries import FIRST_TRY, Try
 from airflow_provider_closeai.provisioning.texts import format_ids
 from airflow_provider_closeai.roster import checks
-from airflow_provider_closeai.roster.applied import Applied, changes_in, closing_line
+from airflow_provider_closeai.roster.applied import Applied, changes_in, closing_line, skipped_line
 from airflow_provider_closeai.roster.decide import Options
 from airflow_provider_closeai.roster.look import LOCK, Books, Look
 from airflow_provider_closeai.roster.matching import Matched, check_age, match
@@ -250,7 +250,8 @@ class _Execution:
         def decide(seen: list[SubAccount]) -> RepricePlan:
             self._leave_changed(seen)
             wanted = [each for each in seen if each.id not in self._left]
-            return plan_targets(wanted, targets, self._options.batch_size)
+            theirs = {each.id: targets[each.id] for each in wanted}
+            return plan_targets(wanted, theirs, self._options.batch_size)
 
         self._sent_prices = lock.enter_context(sent_prices(self._client, read, decide, self._this_try.names))
         self._listings.watch(self._sent_prices)
@@ -267,17 +268,16 @@ class _Execution:
             if not same_pricing(pricing, action.after or {}):
                 self._left.add(action.id or 0)
                 self._matched = self._matched.without(action, "its prices were changed meanwhile")
+                log.info("%s", skipped_line(self._matched.skipped[-1]))
 
     def _conclude_prices(self) -> None:
         if self._sent_prices is not None:
             try:
                 self._sent_prices.conclude()
             finally:
-                self._repriced = [each for each in self._sent_prices.confirmed if each.id not in self._left]
+                self._repriced = self._sent_prices.confirmed
                 self._there |= {each.id: each for each in self._repriced}
-                if gone := self._sent_prices.vanished:
-                    log.warning("Not repriced, since not listed any more: ids %s.", format_ids(sorted(gone)))
-                    self._there = {key: each for key, each in self._there.items() if key not in gone}
+                self._forget(self._sent_prices.vanished, "Not repriced, since not listed any more: ids %s.")
 
     def _delete(self) -> None:
         accounts = [self._there[action.id or 0] for action in self._of[DELETE]]
@@ -285,22 +285,34 @@ class _Execution:
         if accounts and not self._listings.is_known_good:  # last costs shall not be old ones
             at = self._client.clock.utc_now()
             there = listed_again(self._client, accounts)
-            if gone := {each.id for each in accounts} - {each.id for each in there}:
-                log.warning("Not deleted, since not listed any more: ids %s.", format_ids(sorted(gone)))
+            gone = {each.id for each in accounts} - {each.id for each in there}
+            self._forget(gone, "Not deleted, since not listed any more: ids %s.")
             accounts = there
         if not accounts:
             return
         refuse(accounts, max_delete=None)
         books = self._look.books
         record = None if books is None else books.record_deleted
-        size = self._options.batch_size
-        self._sent_deletions = send_deletions(self._client, accounts, at, size, record)
+        rotated = {action.id for action in self._of[DELETE] if action.reason == ROTATED_OUT}
+        others = [each for each in accounts if each.id not in rotated]
+        # One key that the platform refuses to delete stops the rotation of no other.
+        todo = [[each] for each in accounts if each.id in rotated] + batches(others, self._options.batch_size)
+        self._sent_deletions = send_deletions(self._client, todo, at, record)
         self._listings.watch(self._sent_deletions)
 
     def _conclude_deletions(self) -> None:
         if self._sent_deletions is not None:
-            self._deleted = self._sent_deletions.conclude()
-            self._there = {key: each for key, each in self._there.items() if key not in self._going}
+            try:
+                self._sent_deletions.conclude()
+            finally:
+                self._deleted = self._sent_deletions.deleted
+                self._forget({each.id for each in self._deleted})
+
+    def _forget(self, ids: Collection[int], warning: str = "") -> None:
+        """Forget accounts that are not there any more."""
+        if ids and warning:
+            log.warning(warning, format_ids(sorted(ids)))
+        self._there = {key: each for key, each in self._there.items() if key not in ids}
 
     def _create(self) -> None:
         if self._of[CREATE] and self._sent_deletions is not None and self._sent_deletions.may_be_there:

@@ -18,6 +18,7 @@ from airflow_provider_closeai.client.errors import (
     Rejected,
 )
 from airflow_provider_closeai.client.models import SubAccount
+from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.errors import (
     MissingAccounts,
@@ -231,10 +232,79 @@ def test_a_refused_batch_stops_no_other(
     with pytest.raises(Declined) as caught:  # which a retry may mend
         delete(client_of(sim), alias="a", batch_size=2)
     assert "[5, 6] are not deleted" in str(caught.value)
-    assert "the platform accepted the deletion of ids [1, 2, 7, 8]" in str(caught.value)
+    assert "ids [1, 2, 7, 8] were deleted" in str(caught.value)
     assert "[3, 4] are not deleted" in caplog.text
     assert left(sim) == [3, 4, 5, 6]
     assert posts(sim) == [2, 2, 2, 2]
+
+
+class Frozen:
+    """
+    A platform that refuses any call that names a frozen account; ``lost`` ones are deleted without an answer.
+
+    :param lag: seconds for which a deleted account is listed still.
+    """
+
+    def __init__(self, clock: Clock, *aliases: str, frozen: int = 0, lost: int = 0, lag: float = 0) -> None:
+        self.items = [item(number, alias) for number, alias in enumerate(aliases, 1)]
+        self.calls: list[list[int]] = []
+        self._clock, self._frozen, self._lost, self._lag = clock, frozen, lost, lag
+        self._deleted_at: dict[int, float] = {}
+
+    @property
+    def there(self) -> list[int]:
+        """Say which accounts are there."""
+        return [each["id"] for each in self.items if each["id"] not in self._deleted_at]
+
+    def __call__(self, asked: Asked) -> tuple[int, Any]:
+        now = self._clock.monotonic()
+        if asked.method == "GET":
+            shown = [each for each in self.items if now < self._deleted_at.get(each["id"], now) + self._lag]
+            shown += [each for each in self.items if each["id"] in self.there and each not in shown]
+            return 200, {"items": shown, "total": len(shown), "page": 1, "pageSize": 500}
+        named = [each["id"] for each in self.items if each["token"] in asked.body["sks"]]
+        self.calls.append(named)
+        if not {self._frozen, *self._deleted_at}.isdisjoint(named):
+            return 400, {"message": "frozen"}
+        if self._lost in named:
+            return 502, b""
+        self._deleted_at |= dict.fromkeys(named, now)
+        return 200, {"success": True}
+
+
+def test_what_is_refused_of_one_alias_holds_back_no_other() -> None:
+    clock = jumping_clock()
+    there = Frozen(clock, "a", "b", "b", "c", frozen=2)
+    with platform(there) as (origin, _), pytest.raises(Rejected, match=r"\[2, 3\] are not deleted") as caught:
+        delete(fixed_client(origin, clock=clock), sub_accounts=[1, 2, 3, 4])
+    assert "ids [1, 4] were deleted" in str(caught.value)
+    assert there.there == [2, 3]
+    assert there.calls == [[1, 2, 3, 4], [1], [2, 3], [4]]
+
+
+def test_a_refusal_hides_no_outcome_that_is_unknown(caplog: pytest.LogCaptureFixture) -> None:
+    clock = jumping_clock()
+    there = Frozen(clock, "a", "a", "a", frozen=2, lost=1)
+    with (
+        platform(there) as (origin, _),
+        pytest.raises(OutcomeUnknown, match=r"\[1\] are still list") as caught,
+    ):
+        delete(fixed_client(origin, clock=clock), alias="a", batch_size=1)
+    assert "ids [3] were deleted" in str(caught.value)
+    assert not caught.value.permanent
+    assert "[2] are not deleted" in caplog.text
+
+
+def test_what_was_accepted_and_is_listed_still_was_not_refused() -> None:
+    clock = jumping_clock()
+    there = Frozen(clock, "a", "a", lag=40)
+    with platform(there) as (origin, _):
+        first = fixed_client(origin, clock=clock)
+        with pytest.raises(NotConfirmed, match="accepted the deletion"):
+            delete(first, sub_accounts=[1])
+        # 1 goes from the listing while the call that names both is refused.
+        with pytest.raises(NotConfirmed, match=r"accepted the deletion.* lists \[2\]"):
+            delete(first, sub_accounts=[1, 2])
 
 
 def test_what_was_deleted_before_a_call_that_changed_nothing_is_told(
@@ -243,9 +313,7 @@ def test_what_was_deleted_before_a_call_that_changed_nothing_is_told(
     caplog.set_level("INFO")
     fill(sim, 4)
     sim.fault("delete", "rate_limit", times=None, skip=1, retry_after=600)
-    with pytest.raises(
-        RateLimited, match=r"Before that call the platform accepted the deletion of ids \[1, 2\]\."
-    ):
+    with pytest.raises(RateLimited, match=r"Before that call ids \[1, 2\] were deleted\."):
         delete(client_of(sim), alias="a", batch_size=2)
     assert left(sim) == [3, 4]
     assert "is deleted" not in caplog.text
@@ -315,7 +383,7 @@ def test_what_a_later_listing_shows_was_deleted_although_nobody_could_look_befor
     """As in a roster, which lists again after it created."""
     fill(sim, 2)
     client = client_of(sim, clock=jumping_clock())
-    sent = send_deletions(client, list(client.iter_sub_accounts("a")), client.clock.utc_now(), 100, None)
+    sent = send_deletions(client, [list(client.iter_sub_accounts("a"))], client.clock.utc_now(), None)
     listings = Listings(client)
     listings.watch(sent)
     sim.fault("list", "error_before", times=None)

@@ -11,9 +11,10 @@ import pytest
 from shared_names import Names
 from support import Asked, fixed_client, item, jumping_clock, platform
 
-from airflow_provider_closeai.client.errors import CloseAIError
+from airflow_provider_closeai.client.errors import CloseAIError, UnreadableAccount
 from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning import runner
+from airflow_provider_closeai.provisioning.errors import NotConfirmed
 from airflow_provider_closeai.provisioning.requests import RepriceRequest
 
 FIVE = [{"model": "gpt-4", "pricing_factor": 5}]
@@ -121,3 +122,44 @@ def test_a_base_that_does_not_list_an_account_yet_is_no_proof_that_it_is_gone(
         names.on_add = lambda name: one.close() if name.startswith(goes_with) else None
         assert reprice(fixed_client(origin, other, clock=clock), names) == [1, 2]
     assert [each["model_pricing"] for each in items] == [FIVE, FIVE]
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "told"),
+    [
+        (lambda items: items.pop(), r"does not show the sub-accounts \[2\] any more"),
+        (
+            lambda items: items[1].update(model_pricing=[{"model": "console", "pricing_factor": 1}]),
+            r"shows neither these nor the old ones for the sub-accounts \[2\]",
+        ),
+        (lambda items: items[1].update(item(2)), r"does not show them for the sub-accounts \[2\]"),
+    ],
+    ids=["deleted", "edited", "ignored"],
+)
+def test_who_is_asked_why_accepted_prices_are_not_listed(meanwhile: Any, told: str) -> None:
+    clock = jumping_clock()
+    there = Platform(clock, 2)
+
+    def reply(asked: Asked) -> tuple[Any, ...]:
+        answer = there(asked)
+        if asked.method != "GET":
+            meanwhile(there.items)
+        return answer
+
+    with platform(reply) as (origin, _), pytest.raises(NotConfirmed, match=told):
+        runner.reprice(fixed_client(origin, clock=clock), RepriceRequest.parse({"gpt-4": 5}, alias="a"))
+
+
+def test_what_was_set_before_an_entry_could_not_be_read_is_told() -> None:
+    clock = jumping_clock()
+    there = Platform(clock, 3, gone=[2])
+
+    def reply(asked: Asked) -> tuple[Any, ...]:
+        answer = there(asked)
+        if answer[0] == 400:
+            there.items[2]["balance"] = ""
+        return answer
+
+    request = RepriceRequest.parse({"gpt-4": 5}, alias="a", batch_size=1)
+    with platform(reply) as (origin, _), pytest.raises(UnreadableAccount, match=r"for ids \[1, 3\]"):
+        runner.reprice(fixed_client(origin, clock=clock), request)

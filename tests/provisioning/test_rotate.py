@@ -15,7 +15,7 @@ from support import Asked, config_of, item, platform, process, run_and_kill
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.config import config_from
-from airflow_provider_closeai.client.errors import CloseAIError, MaskedKeys, UnreadableAccount
+from airflow_provider_closeai.client.errors import CloseAIError, MaskedKeys, Rejected, UnreadableAccount
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning import runner
@@ -125,7 +125,31 @@ def test_a_life_of_keys(sim: Simulator, turn: Callable[..., Rotation], kind: typ
     last = turn(0.3, kind)
     assert [account.id for account in last.deleted] == [1, 2]
     assert ids(sim) == [3, 4]
-    assert (sim.count("create"), sim.count("delete")) == (2, 1)
+    assert (sim.count("create"), sim.count("delete")) == (2, 2)
+
+
+def test_a_key_that_the_platform_does_not_delete_keeps_no_other_from_a_successor(
+    sim: Simulator, turn: Callable[..., Rotation]
+) -> None:
+    for days in (80, 30, 20):
+        sim.add_account("a", created_at=sim.clock.now() - timedelta(days=days))
+    turn(0)
+    sim.fault("delete", "status", status=400, body={"error": {"message": "frozen"}}, times=None)
+    for there in ([1, 2, 3], [1, 2, 3, 4], [1, 2, 3, 4]):  # never more than twice as many as wanted
+        with pytest.raises(Rejected, match=r"Sub-accounts \[1"):
+            turn(35)
+        assert ids(sim) == there
+
+
+def test_a_key_that_the_platform_does_not_delete_keeps_no_other_from_going(
+    sim: Simulator, turn: Callable[..., Rotation]
+) -> None:
+    turn(0)
+    turn(90)
+    sim.fault("delete", "status", status=400, body={"error": {"message": "frozen"}}, times=1)
+    with pytest.raises(Rejected, match=r"\[1\] are not deleted.*ids \[2\] were deleted"):
+        turn(10)
+    assert ids(sim) == [1, 3, 4]
 
 
 def test_what_is_created_has_the_prices_wanted_now_and_nothing_else_is_touched(

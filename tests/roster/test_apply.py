@@ -15,7 +15,13 @@ from shared_names import Names
 from support import Asked, client_of, config_of, fixed_client, item, jumping_clock, platform
 
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import CloseAIError, ListingUnstable, MaskedKeys, OutcomeUnknown
+from airflow_provider_closeai.client.errors import (
+    CloseAIError,
+    ListingUnstable,
+    MaskedKeys,
+    OutcomeUnknown,
+    Rejected,
+)
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.local_state import Clock
 from airflow_provider_closeai.provisioning.errors import ClockDisagrees
@@ -335,6 +341,19 @@ def test_what_goes_wrong_with_one_alias_does_not_stop_the_others(sim: Simulator)
     # What was declined may have happened: it is waited for.
     sync(client, {"alias": "team-a"}, {"alias": "team-b"}, options=msgspec.structs.replace(PRUNE, settle=0.2))
     assert sorted(account["alias"] for account in sim.accounts()) == ["team-a", "team-b"]
+
+
+def test_what_was_deleted_before_a_refusal_is_told_in_the_closing_line(
+    sim: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for alias in ("team-a", "team-b", "team-c"):
+        sim.add_account(alias)
+    sim.fault("delete", "status", status=400, body={"error": {"message": "frozen"}}, times=2)
+    with pytest.raises(Rejected, match=r"\[1\] are not deleted"):
+        sync(client_of(sim, clock=jumping_clock()))
+    assert [account["id"] for account in sim.accounts()] == [1]
+    assert "0 aliases have 0 sub-accounts; 0 created, 0 repriced, 2 deleted" in caplog.text
 
 
 @pytest.mark.parametrize("month", [11, 12])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 
 from airflow_provider_closeai.client import failures
@@ -16,7 +16,7 @@ from airflow_provider_closeai.provisioning.reading import select, still_listed
 from airflow_provider_closeai.provisioning.requests import DeleteRequest
 from airflow_provider_closeai.provisioning.runner import locking
 from airflow_provider_closeai.provisioning.runner.listings import Sent, read_back
-from airflow_provider_closeai.provisioning.texts import ids_of
+from airflow_provider_closeai.provisioning.texts import format_ids, ids_of
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,8 @@ def delete(client: CloseAIClient, request: DeleteRequest, record: Record | None 
     accounts = select(client, request.accounts, missing=request.missing)
     refuse(accounts, request.max_delete)
     if accounts and not request.dry_run:
-        return read_back(client, send_deletions(client, accounts, listed_at, request.batch_size, record))
+        todo = batches(accounts, request.batch_size)
+        return read_back(client, send_deletions(client, todo, listed_at, record))
     for account in accounts:
         log.info("%s", last_state(account, request.dry_run))
     log.info("%s", closing_line(accounts, request.dry_run))
@@ -52,38 +53,93 @@ class SentDeletions(Sent):
     """
     Accounts that a listing must not show any more.
 
-    What the platform refuses of one batch does not stop the others.
+    What the platform refuses of some does not stop the others: :meth:`conclude` raises it.
     """
 
     def __init__(self, client: CloseAIClient, accounts: Sequence[SubAccount]) -> None:
         super().__init__(accounts, locking.CONFIRM_WITHIN)
         self._client = client
-        self._doubt: CloseAIError | None = None  # it is open whether all were executed, or a part
-        self._doubted: set[int] = set()  # ids of those whose deletion nobody has answered
-        self._is_doubted = False  # the platform's filter alone is no proof
         self._since = client.clock.monotonic()
-        self._accepted: list[SubAccount] = []
+        self._accepted: set[int] = set()
+        self._kept = {account.id for account in accounts}  # whose deletion was refused, or not sent
+        self._why: dict[int, CloseAIError] = {}  # an account may be there
+        self._stopped: CloseAIError | None = None
+        self._is_filter_doubted = False
         self._left: Sequence[SubAccount] = ()
+        #: The accounts that a listing does not show any more, as they were before.
+        self.deleted: list[SubAccount] = []
+
+    def send(self, todo: Sequence[Sequence[SubAccount]]) -> None:
+        """Delete batches. Where the platform refuses one, the listing decides."""
+        refused: list[Sequence[SubAccount]] = []
+        seconds = locking.CONFIRM_WITHIN
+        try:
+            while todo:
+                refused = [batch for batch in todo if not self._delete(batch)]
+                left = still_listed(self._client, refused, seconds)
+                todo = [part for each in map(self._left_of, refused, left) for part in each]
+                seconds = 0.0  # what was gone before is not listed by now
+        except CloseAIError as stopped:
+            self._stopped = stopped
+            for batch in refused:  # nobody has looked for them
+                self._kept -= _ids(batch)
+            self.seconds = 0.0  # one look
+        self.accounts = [account for account in self.accounts if account.id not in self._kept]
+        self.is_shown = not self.accounts
 
     def told(self, error: CloseAIError) -> CloseAIError:
-        return told(error, self._done, self._doubt)
-
-    @property
-    def _done(self) -> str:
-        ids = ids_of(self._accepted)
-        return f"the platform accepted the deletion of ids {ids}" if self._accepted else ""
+        ids = format_ids(sorted(self._accepted))
+        done = f"the platform accepted the deletion of ids {ids}" if self._accepted else ""
+        doubt = next((why for key, why in self._why.items() if key not in self._kept), None)
+        return foremost([told(each, done, doubt) for each in [*self._problems(self._kept), error]])
 
     @property
     def may_be_there(self) -> set[int]:
         """The ids of those that nobody knows to be gone, by an answer or a listing."""
-        return set() if self.is_shown else self._doubted
+        return self._kept if self.is_shown else self._kept | self._why.keys()
+
+    def _delete(self, batch: Sequence[SubAccount]) -> bool:
+        """Delete one batch; returns whether it was not refused."""
+        ids = _ids(batch)
+        try:
+            self._client.delete(batch)
+        except OutcomeUnknown as error:
+            log.warning("%s Reading back shows whether it was.", error)
+            self._is_filter_doubted = True
+            self._why |= dict.fromkeys(ids, error)
+        except (Rejected, Declined) as error:
+            if error.status in (401, 403):
+                raise about(f"Sub-accounts {ids_of(batch)} are not deleted", error) from None
+            self._is_filter_doubted = True
+            self._why |= dict.fromkeys(ids, error)
+            return False
+        else:
+            self._accepted |= ids
+            self._why = {key: error for key, error in self._why.items() if key not in ids}
+        self._kept -= ids
+        return True
+
+    def _left_of(
+        self, batch: Sequence[SubAccount], there: Sequence[SubAccount]
+    ) -> Sequence[Sequence[SubAccount]]:
+        """Return what to send again of a refused batch: what was not gone already, or each alias alone."""
+        gone = _ids(batch) - _ids(there)
+        if not gone:
+            aliases = dict.fromkeys(account.alias for account in batch)
+            parts = [[account for account in batch if account.alias == alias] for alias in aliases]
+            return parts if len(parts) > 1 else []
+        log.info("%d of %d were gone already.", len(gone), len(batch))
+        self._kept -= gone
+        if isinstance(self._why[batch[0].id], Rejected):  # by others
+            self._why = {key: error for key, error in self._why.items() if key not in gone}
+        return [there] if there else []
 
     def _shows(self, items: Sequence[Item]) -> bool:
         self._left = self._listed(items)
         if not self._left:
             self._left = self._client.may_be_unlisted(self.accounts, self._since, locking.CONFIRM_WITHIN)
-        if not self._left and self._is_doubted:
-            self._is_doubted = False
+        if not self._left and self._is_filter_doubted:
+            self._is_filter_doubted = False
             self._left = self._listed(self._client.iter_listing())
             self._client.doubt_filter(self._left)
         return not self._left
@@ -92,74 +148,54 @@ class SentDeletions(Sent):
         listed = {item.id for item in items}
         return [account for account in self.accounts if account.id in listed]
 
+    def _problems(self, there: Collection[int]) -> list[CloseAIError]:
+        """Return why accounts are there still, each reason once, and what kept others from being sent."""
+        ids_by_reason: dict[str, list[int]] = {}
+        for key in sorted(self._why.keys() & there):
+            ids_by_reason.setdefault(str(self._why[key]), []).append(key)
+        problems = []
+        for ids in ids_by_reason.values():
+            what = "not deleted" if ids[0] in self._kept else "still listed"
+            problems.append(about(f"Sub-accounts {format_ids(ids)} are {what}", self._why[ids[0]]))
+        return problems if self._stopped is None else [*problems, self._stopped]
+
     def _conclude(self) -> list[SubAccount]:
-        if not self.is_shown:
-            left = ids_of(self._left)
-            if self._doubt is not None:
-                raise about(f"Sub-accounts {left} are still listed", self._doubt)
-            raise NotConfirmed(
-                f"The platform accepted the deletion, and {locking.CONFIRM_WITHIN:g} s later still lists "
-                f"{left}. A retry deletes them again, which does no harm.",
-                call="delete",
+        left = set() if self.is_shown else _ids(self._left)
+        self.deleted = [account for account in self.accounts if account.id not in left]
+        problems = self._problems(self._kept | left)
+        if (unexplained := left - self._why.keys()) and self._stopped is None:
+            problems.append(
+                NotConfirmed(
+                    f"The platform accepted the deletion, and {self.seconds:g} s later still lists "
+                    f"{format_ids(sorted(unexplained))}. A retry deletes them again, which does no harm.",
+                    call="delete",
+                )
             )
-        log.info("%s", closing_line(self.accounts, dry_run=False))
-        return self.accounts
-
-    def send(self, todo: Sequence[Sequence[SubAccount]]) -> None:
-        """
-        Delete batches. Where the platform refuses one, the listing decides.
-
-        :raises CloseAIError: why accounts are not deleted, first what a retry may mend; the rest is logged.
-        """
-        problems: list[CloseAIError] = []
-        try:
-            while todo:
-                refused = [(batch, error) for batch in todo if (error := self._refusal(batch)) is not None]
-                left = still_listed(self._client, [batch for batch, _ in refused], locking.CONFIRM_WITHIN)
-                todo = []
-                for (batch, error), there in zip(refused, left, strict=True):
-                    if len(there) == len(batch):
-                        what = f"Sub-accounts {ids_of(batch)} are not deleted"
-                        problems.append(told(about(what, error), self._done))
-                    else:
-                        log.info("%d of %d were gone already.", len(batch) - len(there), len(batch))
-                        todo += [there] if there else []
-        except CloseAIError as stopped:
-            problems.append(self.told(stopped))
         if problems:
-            raise foremost(problems)
-        self._is_doubted = self._doubt is not None
+            done = [each for each in self.deleted if each.id in self._accepted | self._why.keys()]
+            text = f"ids {ids_of(done)} were deleted" if done else ""
+            raise foremost([told(each, text) for each in problems])
+        log.info("%s", closing_line(self.deleted, dry_run=False))
+        return self.deleted
 
-    def _refusal(self, batch: Sequence[SubAccount]) -> Rejected | Declined | None:
-        """Delete one batch; returns why it was refused."""
-        try:
-            self._client.delete(batch)
-        except OutcomeUnknown as error:
-            log.warning("%s Reading back shows whether it was.", error)
-            self._doubt = error
-            self._doubted.update(account.id for account in batch)
-        except (Rejected, Declined) as error:
-            if error.status in (401, 403):
-                raise about(f"Sub-accounts {ids_of(batch)} are not deleted", error) from None
-            self._doubt = self._doubt or error
-            return error
-        else:
-            self._accepted += batch
-        return None
+
+def _ids(accounts: Iterable[SubAccount]) -> set[int]:
+    return {account.id for account in accounts}
 
 
 def send_deletions(
     client: CloseAIClient,
-    accounts: Sequence[SubAccount],
+    todo: Sequence[Sequence[SubAccount]],
     listed_at: datetime,
-    batch_size: int,
     record: Record | None,
 ) -> SentDeletions:
     """
     Record and delete accounts that are not refused; a listing must show then that they are gone.
 
+    :param todo: the accounts of each call.
     :param listed_at: when their listing was begun.
     """
+    accounts = [account for batch in todo for account in batch]
     failures.require_keys(accounts)
     client.prove_filter(accounts)
     for account in accounts:
@@ -167,5 +203,5 @@ def send_deletions(
     if record is not None:
         record(accounts, listed_at)
     sent = SentDeletions(client, accounts)
-    sent.send(batches(accounts, batch_size))
+    sent.send(todo)
     return sent

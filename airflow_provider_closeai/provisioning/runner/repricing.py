@@ -14,7 +14,7 @@ from airflow_provider_closeai.client.models import Item, SubAccount
 from airflow_provider_closeai.local_state.claims import NameStore
 from airflow_provider_closeai.local_state.clock import Clock
 from airflow_provider_closeai.local_state.stores import FileStore
-from airflow_provider_closeai.provisioning.errors import NotConfirmed, about, told
+from airflow_provider_closeai.provisioning.errors import about, told
 from airflow_provider_closeai.provisioning.journal import Limits, NotedPrices, PriceJournal, prices_digest
 from airflow_provider_closeai.provisioning.reading import read_until, select, still_listed
 from airflow_provider_closeai.provisioning.records import Record
@@ -25,6 +25,7 @@ from airflow_provider_closeai.provisioning.reprice import (
     closing_line,
     log_changes,
     plan_repricing,
+    unconfirmed,
 )
 from airflow_provider_closeai.provisioning.requests import RepriceRequest
 from airflow_provider_closeai.provisioning.runner import locking
@@ -204,7 +205,8 @@ class SentPrices(Sent):
     def _conclude(self) -> list[SubAccount]:
         missing = set(self.plan.missing(self._listed))
         listed = {account.id: account for account in self._listed}
-        self.confirmed = [listed.get(each.id, each) for each in self.selected if each.id not in missing]
+        right = (each for each in self.selected if each.id in self.plan.targets and each.id not in missing)
+        self.confirmed = [listed.get(each.id, each) for each in right]
         self._note_shown(missing)
         if self.is_last:
             if self._outcome.problems:
@@ -315,15 +317,10 @@ class SentPrices(Sent):
         if unseen and self._outcome.doubt is not None:
             what = f"The listing does not show the new prices for the sub-accounts {format_ids(unseen)}"
             problems.append(about(what, self._outcome.doubt))
-        elif unseen:
-            problems.append(
-                NotConfirmed(
-                    f"The platform accepted the new prices, and {locking.CONFIRM_WITHIN:g} s later the "
-                    f"listing does not show them for the sub-accounts {format_ids(unseen)}. Does it know "
-                    "these models? A retry sends only what is still different.",
-                    call="update",
-                )
-            )
+        else:
+            listed = {each.id: each.pricing for each in self._listed}
+            old = {each.id: each.pricing for each in self.plan.changing}
+            problems += unconfirmed(unseen, listed, old, locking.CONFIRM_WITHIN)
         self._outcome.problems += problems
         self._outcome.left |= missing
         self._outcome.doubted -= missing

@@ -13,10 +13,10 @@ import msgspec
 
 from airflow_provider_closeai.client import failures
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import CloseAIError
+from airflow_provider_closeai.client.errors import CloseAIError, Declined, Rejected
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.local_state.stores import FileStore
-from airflow_provider_closeai.provisioning.errors import told
+from airflow_provider_closeai.provisioning.errors import foremost, told
 from airflow_provider_closeai.provisioning.reading import read_aliases
 from airflow_provider_closeai.provisioning.requests import RotateRequest
 from airflow_provider_closeai.provisioning.rotate import (
@@ -131,14 +131,26 @@ def rotate(
         kept = [account for account in accounts if account.id not in going]
         references = keys.deliver(kept) if kept else {}
         journal.note((each.id for each in accounts if each in kept or each.id in held), clock.utc_now())
-        deleted = delete(client, plan.deletion(request), record) if plan.delete else []
+        deleted: list[SubAccount] = []
+        refusal: CloseAIError | None = None
+        if plan.delete:
+            try:
+                deleted = delete(client, plan.deletion(request), record)
+            except (Rejected, Declined) as error:  # one that cannot go shall not keep others from a successor
+                refusal = error
+                listed, _ = read_aliases(client, [alias]).of(alias)
+                kept = accounts = [account for account in listed if not account.is_other]
+                plan = decide(request, accounts, held, now, keys.replaced(accounts), most_deleted=0)
         try:
             new = _create(client, request, plan, accounts, this_try)
         except CloseAIError as error:
-            raise told(error, f"ids {ids_of(deleted)} were deleted" if deleted else "") from None
+            done = f"ids {ids_of(deleted)} were deleted" if deleted else ""
+            raise foremost([*([refusal] if refusal else []), told(error, done)]) from None
         there = sorted([*kept, *new], key=lambda account: account.id)
         references = keys.deliver(there) if new else references
         journal.note((each.id for each in there), clock.utc_now())
+        if refusal is not None:
+            raise refusal
         fresh = [*plan.deliver, *(account.id for account in new)]
         ends = clock.utc_now()
         is_dateless = bool(held) and all(since is None for since in held.values())
