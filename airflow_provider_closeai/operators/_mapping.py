@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from airflow_provider_closeai.operators._fields import CheckedPartial
 from airflow_provider_closeai.operators.base import CloseAIOperator
 
 
@@ -50,27 +51,6 @@ class DeliversKeys(CloseAIOperator):
     def partial(cls, **kwargs: Any) -> Any:
         """Map the operator; see Airflow's documentation."""
         return CheckedPartial(super().partial(**with_named_sink(kwargs)), with_named_sink)
-
-
-class CheckedPartial:
-    """
-    What ``partial`` returns; checks mapped arguments.
-
-    :param partial: Airflow's own.
-    :param check: turns given arguments into those that Airflow may store, or raises.
-    """
-
-    def __init__(self, partial: Any, check: Callable[[Any], Any]) -> None:
-        self._partial = partial
-        self._check = check
-
-    def expand(self, **mapped: Any) -> Any:
-        return self._partial.expand(**self._check(mapped))
-
-    def expand_kwargs(self, kwargs: Any, **options: Any) -> Any:
-        if isinstance(kwargs, list | tuple):
-            kwargs = [self._check(mapped) for mapped in kwargs]
-        return self._partial.expand_kwargs(kwargs, **options)
 
 
 def refuse_keys(arguments: Any) -> Any:

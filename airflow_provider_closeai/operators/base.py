@@ -6,31 +6,27 @@ DAG files are parsed every few seconds, so nothing here imports the client, requ
 from __future__ import annotations
 
 import contextlib
-import inspect
 import itertools
 import logging
 import re
 import textwrap
-from collections.abc import Collection, Iterable, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Collection, Iterator
 from datetime import timedelta
-from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import attrs
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, BaseOperatorLink
 
 from airflow_provider_closeai import DOCS_URL
+from airflow_provider_closeai.operators._fields import PlainFields
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_closeai.hooks.closeai import CloseAIHook
 
 log = logging.getLogger(__name__)
 
-_CONN_ID = "closeai_conn_id"
 _LONGEST_WAIT = 24 * 3600.0
 _LINE = 100  # characters of a line that Airflow's log view does not cut
 _SHORT = 200  # characters of an exception
@@ -116,133 +112,6 @@ class ReportLink(BaseOperatorLink):
 
         result = XCom.get_value(key="return_value", ti_key=ti_key)
         return str((result or {}).get("url") or "")
-
-
-class PlainFields:
-    """
-    Keeps template fields in a form that Airflow renders and stores unchanged.
-
-    Jinja would render an ``Enum`` member as its name; a generator shows an address, and is empty when read
-    again. A given value that is rendered as ``None`` is noted: a limit must not silently vanish.
-    """
-
-    template_fields: Collection[str]
-    _became_none: tuple[str, ...] = ()
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Make an operator; one from a mapped task notes arguments that another task left out (``None``)."""
-        made = super().__new__(cls)
-        if kwargs.get("_airflow_from_mapped"):
-            left_out = (name for name, value in kwargs.items() if value is None and _is_own(cls, name))
-            vars(made)["_became_none"] = tuple(left_out)
-        return made
-
-    @classmethod
-    def partial(cls, **kwargs: Any) -> Any:
-        """Map the operator; see Airflow's documentation. Drops ``None`` where it is the default."""
-        given = {
-            name: value
-            for name, value in kwargs.items()
-            if value is not None or not _is_none_by_default(cls, name)
-        }
-        found: Any = super().partial(**given)  # type: ignore[misc]
-        connection_id(found.kwargs.get(_CONN_ID))
-        return found
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == _CONN_ID:
-            value = connection_id(value)
-        if name in self.template_fields:
-            value = _plain(value)
-            old = vars(self).get(name)
-            is_lost = _has_lost(old, value) or (name in self._became_none and value == old)
-            lost = {name} if is_lost and _is_own(type(self), name) else set()
-            if lost or name in self._became_none:
-                super().__setattr__("_became_none", tuple(sorted({*self._became_none} - {name} | lost)))
-        super().__setattr__(name, value)
-
-    def require_given(self) -> None:
-        """
-        Check that no given value was rendered as ``None``.
-
-        :raises InvalidParameter: one was.
-        """
-        from airflow_provider_closeai.client.errors import InvalidParameter
-
-        if self._became_none:
-            names = ", ".join(name.removeprefix("is_") for name in self._became_none)
-            raise InvalidParameter(
-                f"{names}: what was given, or a part of it, is None now that the task runs. Was the task "
-                "that gives it skipped, or marked success by hand, or is a variable not there? Give a "
-                "value, or leave the parameter out. Nothing was sent."
-            )
-
-
-def connection_id(value: Any) -> Any:
-    """
-    Return a connection's id without surrounding white space; another task's result, or ``None``, as it is.
-
-    :raises TypeError: it is not text: Airflow would store a connection itself, password included, in the
-        serialized DAG.
-    """
-    if value is None or hasattr(value, "iter_references"):
-        return value
-    if not isinstance(value, str):
-        raise TypeError(f"{_CONN_ID}: give the connection's id as text, not a {type(value).__name__}.")
-    return value.strip()
-
-
-def _is_own(kind: type, name: str) -> bool:
-    """Return whether a name is a template field of this package, not of a user's subclass."""
-    ours = (each for each in kind.__mro__ if each.__module__.startswith(f"{__package__.partition('.')[0]}."))
-    return any(name in vars(each).get("template_fields", ()) for each in ours)
-
-
-def _is_none_by_default(kind: type, name: str) -> bool:
-    signatures = (
-        inspect.signature(vars(each)["__init__"]) for each in kind.__mro__ if "__init__" in vars(each)
-    )
-    found = next((each.parameters[name] for each in signatures if name in each.parameters), None)
-    return found is not None and found.default is None and _is_own(kind, name)
-
-
-def is_mapped(operator: object) -> bool:
-    """Return whether an operator was made from a mapped operator when that runs."""
-    return bool(getattr(operator, "_BaseOperator__from_mapped", False))
-
-
-def _has_lost(given: Any, rendered: Any) -> bool:
-    """Return whether a given value, or a part of it, was rendered as ``None``."""
-    if isinstance(given, Mapping) and isinstance(rendered, Mapping):
-        return any(_has_lost(each, rendered.get(key, each)) for key, each in given.items())
-    if isinstance(given, list | tuple) and isinstance(rendered, list | tuple):
-        return any(map(_has_lost, given, rendered))
-    return given is not None and rendered is None
-
-
-def _plain(value: Any) -> Any:
-    """
-    Return a value in plain form, but the same object unless something in it must change.
-
-    By identity Airflow knows that another task's result is rendered already; a copy it would render again,
-    with whatever others wrote as a template.
-    """
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, Iterator | KeysView | ValuesView):
-        return list(map(_plain, value))
-    if isinstance(value, dict):
-        pairs = [(_plain(key), _plain(each)) for key, each in value.items()]
-        return value if _are_same(itertools.chain(*pairs), itertools.chain(*value.items())) else dict(pairs)
-    for kind in (list, tuple, set, frozenset):
-        if isinstance(value, kind) and not hasattr(value, "_fields"):  # Airflow can rebuild a named tuple
-            parts = list(map(_plain, value))
-            return value if _are_same(parts, value) else kind(parts)
-    return value
-
-
-def _are_same(parts: Iterable[Any], others: Iterable[Any]) -> bool:
-    return all(map(is_, parts, others))
 
 
 class CloseAIOperator(PlainFields, BaseOperator):

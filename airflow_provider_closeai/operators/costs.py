@@ -13,13 +13,8 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperat
 from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.operators import _runs
 from airflow_provider_closeai.operators._assets import describe_outlets, ledger_asset, lineage, set_outlet
-from airflow_provider_closeai.operators.base import (
-    CloseAIOperator,
-    DocsLink,
-    PlainFields,
-    ReportLink,
-    translate_errors,
-)
+from airflow_provider_closeai.operators._fields import PlainFields
+from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink, ReportLink, translate_errors
 from airflow_provider_closeai.paths import folder, path_text
 
 if TYPE_CHECKING:

@@ -9,13 +9,9 @@ from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_closeai import cost_defaults as defaults
-from airflow_provider_closeai.operators._mapping import (
-    CheckedPartial,
-    DeliversKeys,
-    is_from_task,
-    refuse_keys,
-)
-from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink, is_mapped
+from airflow_provider_closeai.operators._fields import CheckedPartial, is_mapped, is_row_of_a_task
+from airflow_provider_closeai.operators._mapping import DeliversKeys, is_from_task, refuse_keys
+from airflow_provider_closeai.operators.base import CloseAIOperator, DocsLink
 from airflow_provider_closeai.operators.rotate import RotateSubAccountsOperator
 from airflow_provider_closeai.paths import path_text
 
@@ -309,6 +305,18 @@ class ListSubAccountsOperator(CloseAIOperator):
         super().__init__(**kwargs)
         self.alias = alias
         self.sub_accounts = sub_accounts
+
+    def require_given(self) -> None:
+        """Check that what another task gave selects something."""
+        from airflow_provider_closeai.client.errors import InvalidParameter
+
+        super().require_given()
+        if self.alias is None and self.sub_accounts is None and is_row_of_a_task(self):
+            raise InvalidParameter(
+                "alias, sub_accounts: the row that another task gave to expand_kwargs has neither, and all "
+                "accounts are not taken to be meant. Give one of them in each row; to list all accounts of "
+                "several connections, use expand(closeai_conn_id=...). Nothing was sent."
+            )
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """List; see docs/operators/list.md."""

@@ -17,7 +17,8 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_closeai.asset_names import HEALTH
 from airflow_provider_closeai.operators._assets import can_publish, connection_asset, publish, set_alias
-from airflow_provider_closeai.operators.base import DocsLink, PlainFields, translate_errors
+from airflow_provider_closeai.operators._fields import PlainFields
+from airflow_provider_closeai.operators.base import DocsLink, translate_errors
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context

@@ -22,7 +22,7 @@ from airflow.triggers.base import TriggerEvent
 from airflow_provider_closeai.client.errors import CloseAIError, InvalidParameter
 from airflow_provider_closeai.hooks.stores import read_variable
 from airflow_provider_closeai.local_state.folder import reason, warn_once
-from airflow_provider_closeai.operators.base import connection_id
+from airflow_provider_closeai.operators._fields import connection_id
 from airflow_provider_closeai.paths import folder, is_template, path_text
 from airflow_provider_closeai.provisioning import inputs
 from airflow_provider_closeai.triggers.health import check_together, in_thread

@@ -13,7 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_provider_closeai.client.errors import CloseAIError
-from airflow_provider_closeai.operators.base import connection_id
+from airflow_provider_closeai.operators._fields import connection_id
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection

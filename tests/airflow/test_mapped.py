@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from airflow_cell import connect, everything_stored, run
+from airflow_cell import connect, everything_stored, run, serialized
 
 from airflow_provider_closeai.client.errors import ConfigError
 from airflow_provider_closeai.hooks.closeai import CloseAIHook
@@ -58,6 +58,65 @@ def test_what_another_task_gives_is_no_template(sim: Simulator, dag: Any) -> Non
     assert sim.key not in everything_stored()
 
 
+@pytest.mark.parametrize("kind", ["create", "sync", "delete", "reprice"])
+def test_a_row_that_another_task_gives_is_no_template(sim: Simulator, dag: Any, kind: str) -> None:
+    """Airflow renders whatever comes by ``expand_kwargs``: an alias from a form would be the main key."""
+    number = sim.add_account("a")["id"]
+    entry = {"alias": KEY, "balance": 1, "model_pricing": PRICES}
+    found = of_a_task([{"sub_accounts": [{"id": number, "alias": KEY}]}])
+    with dag:
+        if kind == "create":
+            partial = CreateSubAccountsOperator.partial(task_id="t", model_pricing=PRICES, balance=1)
+            partial.expand_kwargs(of_a_task([{"alias": KEY}]))
+        elif kind == "sync":
+            roster = {"version": 1, "accounts": [entry]}
+            partial = SyncSubAccountsOperator.partial(task_id="t", max_create=1)
+            partial.expand_kwargs(of_a_task([{"roster": roster}]))
+        elif kind == "delete":
+            DeleteSubAccountsOperator.partial(task_id="t").expand_kwargs(found)
+        else:
+            UpdatePricingOperator.partial(task_id="t", model_pricing=PRICES).expand_kwargs(found)
+    assert run(dag).states("t") == ["success"]
+    assert sim.key not in json.dumps(sim.accounts())
+    assert sim.key not in everything_stored()
+
+
+def test_templates_of_the_dag_are_rendered_in_rows(sim: Simulator, dag: Any) -> None:
+    with dag:
+        CreateSubAccountsOperator.partial(task_id="t", model_pricing=PRICES, balance="{{ 1 }}").expand_kwargs(
+            [{"alias": "a-{{ 7 * 7 }}"}]
+        )
+    assert run(dag).states("t") == ["success"]
+    assert [account["alias"] for account in sim.accounts()] == ["a-49"]
+
+
+def test_what_is_kept_in_another_form_is_no_template(sim: Simulator, dag: Any) -> None:
+    sim.add_account(KEY)
+    from airflow.providers.common.compat.sdk import task
+
+    @task
+    def by_alias(rows: Any) -> Any:
+        return [{row["alias"]: row for row in rows}]
+
+    with dag:
+        listed = ListSubAccountsOperator(task_id="listed")
+        UpdatePricingOperator.partial(task_id="reprice", model_pricing={"gpt-4": 2}).expand(
+            sub_accounts=by_alias(listed.output).map(lambda found: found.values())
+        )
+    assert run(dag).states("reprice") == ["success"]
+    assert sim.key not in everything_stored()
+
+
+def test_a_connections_id_of_another_task_is_no_template(
+    sim: Simulator, dag: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with dag:
+        ListSubAccountsOperator.partial(task_id="t").expand(closeai_conn_id=of_a_task([f" {KEY}"]))
+    assert run(dag).states("t") == ["failed"]
+    written = capfd.readouterr()
+    assert sim.key not in written.out + written.err
+
+
 def test_an_alias_that_is_half_a_template_is_repriced(sim: Simulator, dag: Any) -> None:
     sim.add_account("a{% b")
     with dag:
@@ -100,17 +159,26 @@ def test_keys_of_another_task_are_refused_wherever_they_come_in(sim: Simulator, 
     assert len(sim.accounts()) == 1
 
 
-@pytest.mark.parametrize("how", ["plain", "default_args", "mapped"])
-@pytest.mark.parametrize("kind", [ListSubAccountsOperator, HealthSensor])
+@pytest.mark.parametrize(
+    "how", ["plain", "default_args", "partial", "expand", "expand_kwargs", "default_args of a mapped one"]
+)
+@pytest.mark.parametrize("kind", [ListSubAccountsOperator, DeleteSubAccountsOperator, HealthSensor])
 def test_a_connection_itself_is_no_id(sim: Simulator, dag: Any, kind: Any, how: str) -> None:
     """Airflow would store it, with its key, in the serialized DAG."""
     connection = CloseAIHook().get_connection("closeai_default")
-    if how == "default_args":
-        dag.default_args = {"closeai_conn_id": connection}
-    made = kind.partial if how == "mapped" else kind
-    given = {} if how == "default_args" else {"closeai_conn_id": connection}
+    given = {"closeai_conn_id": connection}
+    if how.startswith("default_args"):
+        dag.default_args = given
+    makes = {
+        "plain": lambda: kind(task_id="t", **given),
+        "default_args": lambda: kind(task_id="t"),
+        "partial": lambda: kind.partial(task_id="t", **given),
+        "expand": lambda: kind.partial(task_id="t").expand(closeai_conn_id=[connection]),
+        "expand_kwargs": lambda: kind.partial(task_id="t").expand_kwargs([given]),
+        "default_args of a mapped one": lambda: kind.partial(task_id="t"),
+    }
     with dag, pytest.raises(TypeError, match="give the connection's id as text, not a Connection") as raised:
-        made(task_id="t", **given)
+        makes[how]()
     assert sim.key not in str(raised.value)
 
 
@@ -144,6 +212,48 @@ def test_none_among_a_dags_defaults_is_a_default(sim: Simulator, dag: Any) -> No
         DeleteSubAccountsOperator.partial(task_id="delete").expand(alias=["a"])
     assert run(dag).states("delete") == ["success"]
     assert sim.accounts() == []
+
+
+def test_a_row_of_another_task_that_selects_nothing_never_means_all(sim: Simulator, dag: Any) -> None:
+    for number in range(3):
+        sim.add_account(f"team-{number}")
+    with dag:
+        rows = of_a_task([{"alias": "team-0"}, {}])
+        listed = ListSubAccountsOperator.partial(task_id="listed").expand_kwargs(rows)
+        DeleteSubAccountsOperator(task_id="delete", sub_accounts=listed.output)
+    done = run(dag)
+    assert done.states("delete") == ["upstream_failed"]
+    assert len(sim.accounts()) == 3
+
+
+def test_the_keys_of_a_mapping_that_a_task_is_mapped_over_are_no_ids(sim: Simulator, dag: Any) -> None:
+    for _ in range(3):
+        sim.add_account("a")
+    with dag:
+        DeleteSubAccountsOperator.partial(task_id="delete").expand(
+            sub_accounts=of_a_task({"3": [{"id": 1, "alias": "a"}]})
+        )
+    assert run(dag).states("delete") == ["failed"]
+    assert len(sim.accounts()) == 3
+
+
+def test_none_in_a_dag_file_takes_the_place_of_a_default(sim: Simulator, dag: Any) -> None:
+    for _ in range(2):
+        sim.add_account("a")
+    dag.default_args = {"max_delete": 1, "alias": "b"}
+    with dag:
+        plain = DeleteSubAccountsOperator(task_id="plain", alias="a", max_delete=None, dry_run=True)
+        mapped = DeleteSubAccountsOperator.partial(task_id="mapped", max_delete=None, dry_run=True)
+        plain >> mapped.expand(alias=["a"])
+        ListSubAccountsOperator.partial(task_id="listed", alias=None).expand(sub_accounts=[[1]])
+    done = run(dag)
+    assert [done.states(task_id) for task_id in ("plain", "mapped", "listed")] == [["success"]] * 3
+
+
+def test_a_generator_is_kept_as_a_list_in_a_mapped_operator(dag: Any) -> None:
+    with dag:
+        DeleteSubAccountsOperator.partial(task_id="t", sub_accounts=iter([1])).expand(max_delete=[1])
+    assert " at 0x" not in serialized(dag)
 
 
 @pytest.mark.parametrize("given", [{"closeai_conn_id": None}, {"missing": None}], ids=repr)
