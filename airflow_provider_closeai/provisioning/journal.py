@@ -20,6 +20,7 @@ import msgspec
 from airflow_provider_closeai.local_state.clock import Clock
 from airflow_provider_closeai.local_state.stores import Store
 from airflow_provider_closeai.provisioning.errors import not_noted
+from airflow_provider_closeai.provisioning.steps import Earlier
 
 log = logging.getLogger(__name__)
 
@@ -132,8 +133,7 @@ class CreateJournal:
         self._clock = clock
         self._there = there = _read(here, Entry)
         self._mine = mine = _read(own, Entry) if own is not None and is_retry else None
-        #: The time from which absence may be believed; ``None``: it may be at once.
-        self.believe_from = believe_from(
+        self._believe_from = believe_from(
             there,
             mine,
             is_retry=is_retry,
@@ -143,15 +143,15 @@ class CreateJournal:
             since=since,
         )
         posted = [each for each in (there, mine) if each is not None and each.posted]
-        #: Whether no listing has shown yet what an earlier post made, however long ago it was.
-        self.is_open = any(not each.settled for each in posted)
-        #: Whether something was posted under the alias lately.
-        self.has_posted = bool(posted)
-        #: Ids that were there before the task's first post; ``None`` where that is not known.
-        self.before: tuple[int, ...] | None = None
-        for entry in posted:
-            if is_retry and entry.task == task != "":
-                self.before = entry.before
+        own_posts = (each for each in reversed(posted) if is_retry and each.task == task != "")
+        #: What earlier posts left; ``None``: nothing was posted lately.
+        self.earlier: Earlier | None = None
+        if posted or self._believe_from is not None:
+            self.earlier = Earlier(
+                believe_from=self._believe_from,
+                before=next((each.before for each in own_posts), None),
+                is_open=any(not each.settled for each in posted),
+            )
         if not is_retry:
             self._mine = self._entry((), posted=False)
             self._write_own(self._mine)
@@ -174,7 +174,7 @@ class CreateJournal:
 
     def not_posted(self, before: Collection[int]) -> None:
         """Put back what was noted before this try: nothing that it sent was executed."""
-        nothing = None if self.believe_from is not None else self._entry(before, posted=False)
+        nothing = None if self._believe_from is not None else self._entry(before, posted=False)
         if (here := self._there or nothing) is not None:
             _write(self._here, here)
         if (mine := self._mine or nothing) is not None:

@@ -40,6 +40,20 @@ class Listing:
         return self._by_alias.get(alias, ([], []))
 
 
+class Earlier(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What earlier posts under an alias left: of earlier tries, other tasks, other hosts.
+
+    :param believe_from: the time from which absence may be believed; ``None``: it may be at once.
+    :param before: ids that were there before the task's first post; ``None``: not known.
+    :param is_open: no listing has shown yet what one of them made, however long ago it was.
+    """
+
+    believe_from: float | None = None
+    before: tuple[int, ...] | None = None
+    is_open: bool = False
+
+
 class List(msgspec.Struct, frozen=True):
     """
     List the alias's accounts now.

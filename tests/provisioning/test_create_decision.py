@@ -13,7 +13,7 @@ from airflow_provider_closeai.provisioning.create import CreateDecision
 from airflow_provider_closeai.provisioning.errors import NotConfirmed, TooManyAccounts, UnexpectedAnswer
 from airflow_provider_closeai.provisioning.journal import Entry, Limits, believe_from
 from airflow_provider_closeai.provisioning.requests import CreateRequest
-from airflow_provider_closeai.provisioning.steps import Done, Fail, List, Listing, Post, Wait
+from airflow_provider_closeai.provisioning.steps import Done, Earlier, Fail, List, Listing, Post, Wait
 
 SETTLE, MAX_LATE, DEADLINE = 30.0, 60.0, 120.0
 LIMITS = Limits(SETTLE, MAX_LATE, DEADLINE)
@@ -58,7 +58,7 @@ def test_with_nothing_in_doubt_it_looks_posts_looks_and_is_done() -> None:
 
 
 def test_enough_is_enough_at_once_even_where_something_is_in_doubt() -> None:
-    assert isinstance(look(decision(believe_from=1000.0), 0, 1, 2), Done)
+    assert isinstance(look(decision(earlier=Earlier(believe_from=1000.0)), 0, 1, 2), Done)
 
 
 def test_batches_follow_each_other_without_a_listing() -> None:
@@ -104,8 +104,8 @@ def test_absence_is_not_believed_while_the_listing_changes() -> None:
 
 
 def test_a_doubt_from_before_is_waited_for_and_one_that_is_over_must_still_be_steady() -> None:
-    assert wait_out(decision(believe_from=50.0), 0) >= 50
-    assert wait_out(decision(believe_from=-1000.0), 0) >= SETTLE
+    assert wait_out(decision(earlier=Earlier(believe_from=50.0)), 0) >= 50
+    assert wait_out(decision(earlier=Earlier(believe_from=-1000.0)), 0) >= SETTLE
 
 
 def test_what_was_proven_not_executed_costs_no_wait() -> None:

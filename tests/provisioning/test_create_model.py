@@ -58,12 +58,7 @@ class Model:
             limits=LIMITS,
             clock=Clock(monotonic=lambda: self.now),
         )
-        made = decision(
-            count,
-            batch_size=batch,
-            believe_from=journal.believe_from,
-            before=journal.before,
-        )
+        made = decision(count, batch_size=batch, earlier=journal.earlier)
         for number in range(500):
             if number == troubles.dies_after:
                 raise Killed

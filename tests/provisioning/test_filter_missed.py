@@ -15,7 +15,7 @@ from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.create import CreateDecision
 from airflow_provider_closeai.provisioning.errors import AliasExists, NotConfirmed, TooManyAccounts
 from airflow_provider_closeai.provisioning.requests import CreateRequest, DeleteRequest, RepriceRequest
-from airflow_provider_closeai.provisioning.steps import List, Listing, Post, Wait
+from airflow_provider_closeai.provisioning.steps import Earlier, List, Listing, Post, Wait
 
 
 class Platform:
@@ -423,9 +423,8 @@ def test_a_second_run_long_after_a_crash_does_not_believe_the_filter() -> None:
 
 def test_a_look_at_everything_from_before_a_late_post_is_no_proof() -> None:
     """A whole listing that was made for another alias, or for a roster, while the post may still come."""
-    decision = CreateDecision(
-        CreateRequest.parse("a", {"m": 1}, 1, 2, settle=5), max_late=60, believe_from=65.0
-    )
+    request = CreateRequest.parse("a", {"m": 1}, 1, 2, settle=5)
+    decision = CreateDecision(request, max_late=60, earlier=Earlier(believe_from=65.0))
     decision.listed(Listing([], 0.0, 1.0, is_whole=True))
     at = 1.0
     while not isinstance(step := decision.next_step(at), Post):

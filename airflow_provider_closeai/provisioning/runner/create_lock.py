@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -10,6 +9,7 @@ from airflow_provider_closeai.local_state.claims import NameStore, StoreFailed, 
 from airflow_provider_closeai.provisioning.journal import Limits, over
 from airflow_provider_closeai.provisioning.records import short_hash
 from airflow_provider_closeai.provisioning.runner.deployment_lock import DeploymentLock
+from airflow_provider_closeai.provisioning.steps import Earlier
 
 
 class CreateLock(DeploymentLock):
@@ -25,24 +25,18 @@ class CreateLock(DeploymentLock):
         super().acquire(aliases)
         self._known = self._read(aliases)
 
-    def believe_from(self, alias: str, limits: Limits) -> float:
+    def earlier(self, alias: str, limits: Limits) -> Earlier | None:
         """
-        Return the time, by the clock's counter, from which absence may be believed, whatever others posted.
+        Return what posts of others left under a claimed alias; ``None``: there was none lately.
 
         :param alias: that is claimed: whoever posted under it sends nothing any more.
         """
         records = self._known[alias]
+        if not records:
+            return None
         now, counter = self._clock.monotonic(), short_hash(self._clock.counter)
         ends = [over(each.entry(), now=now, counter=counter, limits=limits, is_gone=True) for each in records]
-        return max(ends, default=-math.inf)
-
-    def has_records(self, alias: str) -> bool:
-        """Return whether others posted under a claimed alias lately."""
-        return bool(self._known[alias])
-
-    def is_open(self, alias: str) -> bool:
-        """Return whether no listing has shown yet what others posted under a claimed alias."""
-        return any(not each.settled for each in self._known[alias])
+        return Earlier(believe_from=max(ends), is_open=any(not each.settled for each in records))
 
     def allow(self, alias: str) -> float:
         """

@@ -179,7 +179,6 @@ def _give_up(creation: Creation, error: CloseAIError) -> None:
     """End a create; where all that is wanted was made, a look only helps the next task, and keys get out."""
     if creation.decision.is_confirming and not creation.is_over:
         log.warning("Whether a listing shows the new accounts is not known: %s", error)
-        creation.decision.not_confirmed()
-        creation.advance()
+        creation.not_confirmed()
     else:
         creation.give_up(error)

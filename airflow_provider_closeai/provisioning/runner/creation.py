@@ -73,10 +73,7 @@ class Creation:
         self.decision = CreateDecision(
             request,
             max_late=client.config.max_late,
-            believe_from=self._journal.believe_from,
-            before=self._journal.before,
-            is_open=self._journal.is_open,
-            posted_lately=self._journal.has_posted,
+            earlier=self._journal.earlier,
             needs_keys=needs_keys,
         )
         self._accounts: tuple[SubAccount, ...] = ()
@@ -91,18 +88,10 @@ class Creation:
         return bool(self._accounts) or self._error is not None
 
     def claimed(self) -> None:
-        """
-        The alias is this run's own from now on, and who posted before is known: look again, unless every base
-        had listed all of that when the last look began.
-        """
+        """The alias is this run's own from now on, and who posted before is known."""
         if self._lock is not None and not self.is_over:
-            alias, now = self.request.alias, self._now()
-            ends = self._lock.believe_from(alias, self._limits)
-            if self._lock.has_records(alias):
-                self.decision.others_posted()
-            if not self.decision.is_listed_since(max(ends, now - self.request.settle)):
-                is_open = self._lock.is_open(alias)
-                self.decision.look_again(ends if ends > now else None, is_open=is_open)
+            earlier = self._lock.earlier(self.request.alias, self._limits)
+            self.decision.others_posted(earlier, self._now())
 
     def advance(self) -> List | Wait | Post | None:
         """Go on until a listing, time or a claim is needed; ``None``: it is over."""
@@ -115,17 +104,25 @@ class Creation:
                 return Post(0)
             if isinstance(step, Post):
                 self._post(step.count)
-            elif isinstance(step, Done):
-                self._accounts = step.accounts
-                if self.decision.is_settled and not self.decision.doubts_filter:
-                    self._journal.settled(self.decision.before)
-                    if self._lock is not None:
-                        self._lock.settled(self.request.alias)
-            elif isinstance(step, Fail):
-                self.give_up(step.error)
+            elif isinstance(step, Done | Fail):
+                self._end(step)
             else:
                 return step
         return None
+
+    def not_confirmed(self) -> None:
+        """End it where nobody can look now whether a listing shows what was made."""
+        self._end(self.decision.unconfirmed())
+
+    def _end(self, step: Done | Fail) -> None:
+        if isinstance(step, Fail):
+            self.give_up(step.error)
+            return
+        self._accounts = step.accounts
+        if self.decision.is_settled and not self.decision.doubts_filter:
+            self._journal.settled(self.decision.before)
+            if self._lock is not None:
+                self._lock.settled(self.request.alias)
 
     def give_up(self, error: CloseAIError) -> None:
         """End with an error, unless it is over."""
@@ -176,11 +173,13 @@ class Creation:
 
     def listed(self, listing: Listing) -> None:
         """Take a listing that was asked for."""
-        alias, shown = self.request.alias, self.decision.shown
+        alias, before = self.request.alias, self.decision.shown
         self.decision.listed(listing)
-        new = (self.decision.shown or frozenset()) - (shown or frozenset())
+        if not listing.is_whole or before is None:
+            return
+        new = (self.decision.shown or frozenset()) - before
         missed = [each for each in listing.of(alias)[0] if each.id in new]
-        if listing.is_whole and shown is not None and missed:
+        if missed:
             try:
                 self._client.check_filter(alias, missed, self.request.settle)
             except CloseAIError as error:
