@@ -369,3 +369,19 @@ def test_a_surplus_that_others_made_meanwhile_is_told_by_them_alone(
     assert "Alias 'a' has 2 sub-accounts besides [3] (0 created now): ids [1, 2]." in caplog.text
     with pytest.raises(TooManyAccounts, match=r"ids \[1, 2, 3\]"):
         runner.create(client_of(sim), want)
+
+
+def test_a_settled_record_is_still_that_of_its_own_post(sim: Simulator) -> None:
+    names = Names()
+
+    def numbers() -> dict[str, int]:
+        records = [parse_record(name.split(".", 3)[3]) for name in names.of("posts")]
+        return {each.alias: each.number for each in records if each is not None}
+
+    lock = CreateLock(client_of(sim), names)
+    lock.acquire(["a", "b"])
+    for alias in ("a", "b"):
+        lock.allow(alias)
+    noted = numbers()
+    lock.settled("a")
+    assert numbers() == noted

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.local_state.claims import NameStore, StoreFailed, add_name, remove_names
+from airflow_provider_closeai.local_state.claims import NameStore, StoreFailed
 from airflow_provider_closeai.provisioning.journal import Limits, over
-from airflow_provider_closeai.provisioning.records import short_hash
+from airflow_provider_closeai.provisioning.records import Record, short_hash
 from airflow_provider_closeai.provisioning.runner.deployment_lock import DeploymentLock
 from airflow_provider_closeai.provisioning.steps import Earlier
 
@@ -18,7 +18,7 @@ class CreateLock(DeploymentLock):
     def __init__(self, client: CloseAIClient, names: NameStore) -> None:
         super().__init__(client, names, "create", "closeai_posts")
         self._number = 0
-        self._mine: dict[str, list[str]] = {}  # full names of records, by alias
+        self._mine: dict[str, Record] = {}  # by alias
 
     def acquire(self, aliases: Collection[str]) -> None:
         """Wait until these aliases are this run's own, and read what others posted under them."""
@@ -47,23 +47,24 @@ class CreateLock(DeploymentLock):
         :raises NotNoted: the store of names does not work.
         """
         self._number += 1
-        record = self._record(alias, self._number)
-        before, self._mine[alias] = self._mine.get(alias, []), [self._full_name(record)]
-        until = self._fence(alias, [record], before)
+        before = [self._mine[alias]] if alias in self._mine else []
+        self._mine[alias] = self._record(alias, self._number)
+        until = self._fence(alias, [self._mine[alias]], before)
         self._lost = 0  # it gets on: a claim that is lost to nobody, while a call takes long, is made anew
         return until
 
     def not_posted(self, alias: str) -> None:
         """Take back the record of a post that was not executed."""
-        remove_names(self._names, self._mine.pop(alias, []))
+        if alias in self._mine:
+            self._remove([self._mine.pop(alias)])
 
     def settled(self, alias: str) -> None:
         """Record that the listing has shown all that this run posted."""
-        before = self._mine.pop(alias, [])
-        if not before:
+        if alias not in self._mine:
             return
+        before = self._mine.pop(alias)
         try:
-            add_name(self._names, self._full_name(self._record(alias, self._number, settled=True)))
+            self._add([self._record(alias, before.number, settled=True)])
         except StoreFailed:
             return  # others wait longer than they must
-        remove_names(self._names, before)
+        self._remove([before])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError, ConfigError
@@ -114,11 +114,11 @@ class DeploymentLock:
         self._lost += 1
         self.release()
 
-    def _fence(self, alias: str, new: list[Record], old: Collection[str]) -> float:
+    def _fence(self, alias: str, new: Collection[Record], old: Collection[Record]) -> float:
         """
         Record what may be sent now, and look whether it still may be.
 
-        :param old: full names of records that say less than the new ones.
+        :param old: what says less than the new records.
         :returns: until when it may be sent, by the clock's counter.
         :raises MustLookAgain: it may not.
         :raises NotNoted: the store of names does not work.
@@ -126,9 +126,8 @@ class DeploymentLock:
         if self._claim is None:
             raise MustLookAgain
         try:
-            for record in new:
-                add_name(self._names, self._full_name(record))
-            remove_names(self._names, old)
+            self._add(new)
+            self._remove(old)
             until = self._claim.check()
         except ClaimLost:
             self._drop()
@@ -142,6 +141,13 @@ class DeploymentLock:
             self._drop()
             raise MustLookAgain
         return until
+
+    def _add(self, records: Iterable[Record]) -> None:
+        for record in records:
+            add_name(self._names, self._prefix(record.alias) + record.name)
+
+    def _remove(self, records: Iterable[Record]) -> None:
+        remove_names(self._names, [self._prefix(record.alias) + record.name for record in records])
 
     def _record(self, alias: str, number: int, *, settled: bool = False) -> Record:
         at, epoch = self._clock.monotonic(), self._clock.now()
@@ -159,7 +165,7 @@ class DeploymentLock:
             except StoreFailed as failure:
                 raise self._unavailable(failure) from None
             records = [record for record in map(parse_record, names) if record is not None]
-            remove_names(self._names, [prefix + each.name for each in records if each.is_old(now, KEEP)])
+            self._remove(each for each in records if each.is_old(now, KEEP))
             for each in records:
                 if each.alias in by_hash and each.sender != self._sender and not each.is_old(now, KEEP):
                     found[by_hash[each.alias]].append(each)
@@ -171,9 +177,6 @@ class DeploymentLock:
     def _prefix(self, alias_hash: str) -> str:
         """Return what a record's name begins with: a part of all records, so that few are listed at once."""
         return f"{self._records}{alias_hash[:2]}."
-
-    def _full_name(self, record: Record) -> str:
-        return self._prefix(record.alias) + record.name
 
     def _unavailable(self, failure: StoreFailed) -> CloseAIError:
         return not_noted(f"The store of names that all hosts share {failure}", failure.__cause__, self._call)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 import msgspec
 
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.local_state.claims import NameStore, StoreFailed, add_name, remove_names
+from airflow_provider_closeai.local_state.claims import NameStore, StoreFailed
 from airflow_provider_closeai.provisioning.journal import Entry, Limits, over, prices_digest
 from airflow_provider_closeai.provisioning.records import Record, pieces, short_hash
 from airflow_provider_closeai.provisioning.reprice import Batch
@@ -68,13 +68,12 @@ class PriceLock(DeploymentLock):
         before, leaves_by = self._sent.get(batch.ids, []), self._clock.monotonic() + self._limits.leave_within
         self._number += 1
         new = self._sent[batch.ids] = self._records_of(batch, self._number, may_come=bool(before))
-        old = [self._full_name(each) for each in before]
-        until = min(leaves_by, self._fence(batch.alias or "", new, old))
+        until = min(leaves_by, self._fence(batch.alias or "", new, before))
         return lambda: self._clock.monotonic() < until
 
     def not_sent(self, batch: Batch) -> None:
         """Take back the record of a batch that was not executed."""
-        remove_names(self._names, map(self._full_name, self._sent.pop(batch.ids, [])))
+        self._remove(self._sent.pop(batch.ids, []))
 
     def shown(self, batch: Batch, *, is_final: bool) -> None:
         """
@@ -90,11 +89,10 @@ class PriceLock(DeploymentLock):
         if is_final and sent[0].may_come:
             old += sent
             try:
-                for record in self._records_of(batch, sent[0].number, may_come=False):
-                    add_name(self._names, self._full_name(record))
+                self._add(self._records_of(batch, sent[0].number, may_come=False))
             except StoreFailed:
                 return  # others wait longer than they must
-        remove_names(self._names, map(self._full_name, old))
+        self._remove(old)
 
     def _records_of(self, batch: Batch, number: int, *, may_come: bool) -> list[Record]:
         record = self._record(batch.alias or "", number)
