@@ -95,7 +95,7 @@ def make_plan(roster: Roster, seen: Seen, options: Options) -> Plan:
     aliases = [
         _Alias(entry, by_alias.get(entry.alias, []), seen, changes) for entry in roster.entries.values()
     ]
-    wanted = [each for each in aliases if each.is_wanted(broken.get(each.entry.alias, []))]
+    wanted = [each for each in aliases if each.begin(broken.get(each.entry.alias, []))]
     _keep_within_bounds(wanted, changes, owned, options)
     for each in wanted:
         each.decide()
@@ -199,8 +199,12 @@ class _Alias:
         """How many fewer there are than the roster asks for; keys that are to be replaced count."""
         return self.rotation.missing if self.rotation else max(self.entry.count - len(self._accounts), 0)
 
-    def is_wanted(self, unreadable: Sequence[UnreadableItem]) -> bool:
-        """Delete what is expired, and leave alone what cannot be read; else look what rotation would do."""
+    def begin(self, unreadable: Sequence[UnreadableItem]) -> bool:
+        """
+        Delete what is expired, and leave alone what cannot be read; else look what rotation would do.
+
+        :returns: whether there is more to decide.
+        """
         if unreadable:
             shown = "; ".join(map(str, unreadable[:FEW]))
             self._changes.note(self.entry.alias, f"left alone, since entries of it cannot be read: {shown}.")
