@@ -161,10 +161,9 @@ class _Execution:
 
     def applied(self) -> Applied:
         """Say what is so now."""
-        wanted = [each for each in self._there.values() if self._is_wanted(each)]
         return Applied(
             plan=self._plan,
-            accounts=tuple(sorted(wanted, key=lambda account: account.id)),
+            accounts=tuple(self._wanted),
             created=tuple(self._created),
             repriced=tuple(self._repriced),
             deleted=tuple(self._deleted),
@@ -172,26 +171,26 @@ class _Execution:
             matched=self._matched,
         )
 
-    def _is_wanted(self, account: SubAccount) -> bool:
-        return account.alias in self._look.roster.entries and not account.is_other
+    @property
+    def _wanted(self) -> list[SubAccount]:
+        """The accounts of the roster's aliases, oldest id first."""
+        entries = self._look.roster.entries
+        wanted = [each for each in self._there.values() if each.alias in entries and not each.is_other]
+        return sorted(wanted, key=lambda account: account.id)
 
     def _require_keys(self) -> None:
         """Refuse hidden keys before anything is changed."""
         ids = {action.id for action in self._of[REPRICE] + self._of[DELETE]}
-        require_keys(
-            each
-            for each in self._there.values()
-            if each.id in ids or (self._look.keys is not None and self._is_wanted(each))
-        )
+        if self._look.keys is not None:
+            ids |= {each.id for each in self._wanted}
+        require_keys(each for each in self._there.values() if each.id in ids)
 
     def _record_listing(self) -> None:
         books, seen = self._look.books, self._look.seen
-        if books is None:
-            return
-        if seen.unreadable:
+        if books is not None and seen.unreadable:
             log.warning("This listing is not recorded in the ledger: entries of it cannot be read.")
-            return
-        books.record_listing(seen.accounts, self._look.at)
+        elif books is not None:
+            books.record_listing(seen.accounts, self._look.at)
 
     # --- Keys ------------------------------------------------------------------------------------------
 
@@ -216,14 +215,10 @@ class _Execution:
     def _deliver(self, aliases: Collection[str | None]) -> None:
         """Deliver all keys of aliases that stay: a sink may keep them together."""
         keys, journal = self._look.keys, self._look.journal
-        staying = [
-            each
-            for each in self._there.values()
-            if each.alias in aliases and self._is_wanted(each) and each.id not in self._going
-        ]
+        staying = [each for each in self._wanted if each.alias in aliases and each.id not in self._going]
         if keys is None or not staying:
             return
-        self._references |= keys.deliver(sorted(staying, key=lambda account: account.id))
+        self._references |= keys.deliver(staying)
         if journal is not None:
             # Of aliases that are not here another roster's run knows it.
             unrotated = {each.alias for each in self._plan.entries if not each.rotate}
@@ -248,7 +243,8 @@ class _Execution:
             return first or listed_again(self._client, accounts)
 
         def decide(seen: list[SubAccount]) -> RepricePlan:
-            self._leave_changed(seen)
+            if self._is_approved:
+                self._leave_changed(seen)
             wanted = [each for each in seen if each.id not in self._left]
             theirs = {each.id: targets[each.id] for each in wanted}
             return plan_targets(wanted, theirs, self._options.batch_size)
@@ -258,8 +254,6 @@ class _Execution:
 
     def _leave_changed(self, seen: Collection[SubAccount]) -> None:
         """Leave accounts alone whose prices others have changed since the look: that was not approved."""
-        if not self._is_approved:
-            return
         now = {account.id: account.pricing for account in seen}
         for action in self._of[REPRICE]:
             pricing = now.get(action.id or 0)
