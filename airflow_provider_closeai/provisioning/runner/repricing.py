@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from airflow_provider_closeai.client import failures
 from airflow_provider_closeai.client.client import CloseAIClient
@@ -155,8 +156,7 @@ class SentPrices(Sent):
         """Send what is different, as far as it can be claimed at a time."""
         try:
             self.decide()
-            listed, changing = ({each.id for each in some} for some in (self.selected, self.plan.changing))
-            self._outcome.settle_doubt(listed, changing)
+            self._outcome.settle_doubt(_ids(self.selected), _ids(self.plan.changing))
             failures.require_keys(self.plan.changing)
             if self.plan.changing and self._lock is not None:
                 self._claim(self._lock)
@@ -166,7 +166,7 @@ class SentPrices(Sent):
         except CloseAIError as error:
             raise self.told(error) from None
         self.accounts, self.is_shown = self.plan.changing, not self.plan.changing
-        if not self._refused_ids.issuperset(each.id for each in self.accounts):  # a no is looked into once
+        if not _ids(self.accounts) <= self._refused_ids:  # a no is looked into once
             may_come_late = self._outcome.doubt is not None
             self.seconds = locking.CONFIRM_WITHIN + may_come_late * self._client.config.max_late
 
@@ -178,10 +178,8 @@ class SentPrices(Sent):
     def told(self, error: CloseAIError) -> CloseAIError:
         declined = (each for _, each in self._refused if isinstance(each, Declined))
         self._outcome.problems += self._refusals()
-        # What was declined may be done in part.
-        return self._outcome.foremost(
-            told(error, self._outcome.done, self._outcome.doubt or next(declined, None))
-        )
+        doubt = self._outcome.doubt or next(declined, None)  # what was declined may be done in part
+        return self._outcome.foremost(told(error, self._outcome.done, doubt))
 
     def _refusals(self) -> list[CloseAIError]:
         return [
@@ -192,7 +190,7 @@ class SentPrices(Sent):
     @property
     def vanished(self) -> set[int]:
         """The ids of accounts that were read in an earlier round, and are not there any more."""
-        return self._outcome.seen.keys() - {each.id for each in self.selected} - self._outcome.left
+        return self._outcome.seen.keys() - _ids(self.selected) - self._outcome.left
 
     @property
     def _refused_ids(self) -> set[int]:
@@ -241,12 +239,12 @@ class SentPrices(Sent):
             sent = [(last[each.id], each) for last in lasts for each in accounts if each.id in last]
             if any(each.prices != prices_digest(account.pricing) for each, account in sent):
                 return False  # it may not be listed yet
-            unseen = self._outcome.seen.keys() - {account.id for account in accounts}
+            unseen = self._outcome.seen.keys() - _ids(accounts)
             were_seen = [self._outcome.seen[each] for each in unseen]
             if self._client.may_be_unlisted(were_seen, self._outcome.began, locking.CONFIRM_WITHIN):
                 return False
             to_come = {account.id for each, account in sent if each.may_come}
-            return not to_come or to_come.isdisjoint(each.id for each in self._decide(accounts).changing)
+            return not to_come or to_come.isdisjoint(_ids(self._decide(accounts).changing))
 
         config = self._client.config
         longest = locking.CONFIRM_WITHIN + config.deadline + config.max_late
@@ -260,12 +258,14 @@ class SentPrices(Sent):
         for batch in self.plan.batches:
             permit = _Permit(self._journal, batch, self._lock, self._client.clock)
             try:
-                may_come = self._client.update(batch.accounts, batch.alias, batch.pricing, permit)
+                if self._client.update(batch.accounts, batch.alias, batch.pricing, permit):
+                    self._may_come.update(batch.ids)
                 self._outcome.accepted.update(batch.ids)
             except OutcomeUnknown as error:
                 log.warning("%s Reading back shows whether it was.", error)
-                self._outcome.doubt, may_come = error, True
+                self._outcome.doubt = error
                 self._outcome.doubted.update(batch.ids)
+                self._may_come.update(batch.ids)
                 if self._lock is not None and not self._lock.is_held:
                     raise MustLookAgain from None
             except MustLookAgain:
@@ -277,15 +277,11 @@ class SentPrices(Sent):
                     if type(error) is not Rejected:  # it would go wrong for the others, too
                         raise
                 self._refused.append((batch, error))
-                continue
-            if may_come:
-                self._may_come.update(batch.ids)
         refused = [batch.accounts for batch, error in self._refused if not isinstance(error, Declined)]
         # For one key that is gone all of its call are refused. One that was alone is looked for once.
         seconds = locking.CONFIRM_WITHIN if any(len(accounts) > 1 for accounts in refused) else 0.0
         left = still_listed(self._client, refused, seconds)
-        before, there = ({each.id for batch in some for each in batch} for some in (refused, left))
-        if gone := before - there:
+        if gone := _ids(itertools.chain(*refused)) - _ids(itertools.chain(*left)):
             self._outcome.gone |= gone
             raise MustLookAgain
 
@@ -307,7 +303,7 @@ class SentPrices(Sent):
                 self._journal.note(batch.ids, batch.pricing, shown=True, may_come=may_come)
                 if self._lock is not None:
                     self._lock.shown(batch, is_final=not may_come)
-        self._outcome.accepted |= {each.id for each in self.plan.changing} - missing
+        self._outcome.accepted |= _ids(self.plan.changing) - missing
         if not missing:
             return
         # What was not seen for so long is not on its way; where all was answered it was not waited for.
@@ -330,9 +326,7 @@ class _Permit:
     """Says whether a batch may be sent; see :class:`~.client.retry.Permit`."""
 
     def __init__(self, journal: PriceJournal, batch: Batch, lock: PriceLock | None, clock: Clock) -> None:
-        self._journal = journal
-        self._batch = batch
-        self._lock = lock
+        self._journal, self._batch, self._lock = journal, batch, lock
         self._has_left = False
         self.wait = clock.sleep if lock is None else lock.wait
 
@@ -344,5 +338,9 @@ class _Permit:
         return may_leave
 
 
-def _aliases(accounts: list[SubAccount]) -> set[str]:
+def _ids(accounts: Iterable[SubAccount]) -> set[int]:
+    return {account.id for account in accounts}
+
+
+def _aliases(accounts: Iterable[SubAccount]) -> set[str]:
     return {account.alias or "" for account in accounts}
