@@ -200,22 +200,22 @@ class NotedPrices(msgspec.Struct, frozen=True):
     """
     Prices that were sent.
 
-    :param at: when, in epoch seconds.
+    :param at: when, by a counter that runs on in suspend.
+    :param counter: names the counter. Of another one nothing is known but the epoch.
+    :param epoch: the same, in seconds since the epoch.
     :param prices: a digest of them.
     :param ids: to which accounts.
     :param shown: a listing has shown them.
     :param may_come: an earlier attempt may be executed after all, and take back what others set.
-    :param uptime: when, by a counter that runs on in suspend.
-    :param counter: names the counter. Of another one nothing is known but the epoch.
     """
 
     at: float
+    counter: str
+    epoch: float
     prices: str
     ids: tuple[int, ...]
-    shown: bool = False
-    may_come: bool = False
-    uptime: float = 0.0
-    counter: str = ""
+    shown: bool
+    may_come: bool
 
 
 class PriceJournal:
@@ -249,8 +249,8 @@ class PriceJournal:
 
         :param may_come: whether an earlier attempt may still be executed.
         """
-        now, uptime, counter = self._clock.now(), self._clock.monotonic(), self._clock.counter
-        self._replace(ids, [NotedPrices(now, prices_digest(pricing), ids, shown, may_come, uptime, counter)])
+        at, counter, epoch = self._clock.monotonic(), self._clock.counter, self._clock.now()
+        self._replace(ids, [NotedPrices(at, counter, epoch, prices_digest(pricing), ids, shown, may_come)])
 
     def forget(self, account_ids: Iterable[int]) -> None:
         """Take back what was noted: it was not executed."""
@@ -270,8 +270,8 @@ class PriceJournal:
 
     def _age(self, sent: NotedPrices) -> float:
         if sent.counter == self._clock.counter:
-            return self._clock.monotonic() - sent.uptime
-        return abs(self._clock.now() - sent.at)
+            return self._clock.monotonic() - sent.at
+        return abs(self._clock.now() - sent.epoch)
 
     def _lasts(self, sent: NotedPrices) -> float:
         limits = self._limits
