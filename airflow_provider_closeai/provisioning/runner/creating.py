@@ -16,12 +16,12 @@ from airflow_provider_closeai.provisioning.inputs import bad
 from airflow_provider_closeai.provisioning.requests import CreateRequest
 from airflow_provider_closeai.provisioning.runner import locking
 from airflow_provider_closeai.provisioning.runner.create_lock import CreateLock
-from airflow_provider_closeai.provisioning.runner.creation import Creation
+from airflow_provider_closeai.provisioning.runner.creation import Acquire, Creation
 from airflow_provider_closeai.provisioning.runner.deployment_lock import names_to_lock_with
 from airflow_provider_closeai.provisioning.runner.listings import Listings
 from airflow_provider_closeai.provisioning.runner.locking import alias_lock
 from airflow_provider_closeai.provisioning.runner.tries import FIRST_TRY, Try
-from airflow_provider_closeai.provisioning.steps import List, Post, Wait
+from airflow_provider_closeai.provisioning.steps import List, Wait
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def _advance(
     """Go on until all have listed or waited once more; returns whether any of them is not over."""
     lists: list[Creation] = []
     whole: list[Creation] = []
-    waits, unclaimed = [], []
+    waits, needs_lock = [], False
     doubts = [each.decision.believe_from for each in creations if not each.is_over]
     until = max((each for each in doubts if each is not None), default=0.0)
     if lock is not None:
@@ -142,8 +142,8 @@ def _advance(
             (whole if step.is_whole else lists).append(each)
         elif isinstance(step, Wait):
             waits.append(step.seconds)
-        elif isinstance(step, Post):
-            unclaimed.append(each)
+        elif isinstance(step, Acquire):
+            needs_lock = True
         elif each.hopeless is not None:
             for other in creations:
                 if not other.decision.is_confirming:  # the keys that were made may be in no listing
@@ -151,7 +151,7 @@ def _advance(
     if lists or whole:
         # All of them: else each would list while the others wait, and nobody would sleep.
         _list(listings, [each for each in creations if not each.is_over], whole)
-    elif lock is not None and unclaimed:
+    elif lock is not None and needs_lock:
         lock.acquire([each.request.alias for each in creations if not each.is_over])
         for each in creations:
             each.claimed()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import (
     AuthenticationFailed,
@@ -31,6 +33,10 @@ from airflow_provider_closeai.provisioning.steps import Done, Fail, List, Listin
 from airflow_provider_closeai.provisioning.texts import count_of, format_ids, ids_of, prices_of, pricing_text
 
 log = logging.getLogger(__name__)
+
+
+class Acquire(msgspec.Struct, frozen=True):
+    """Acquire the lock over all hosts; then ask again."""
 
 
 class Creation:
@@ -93,15 +99,15 @@ class Creation:
             earlier = self._lock.earlier(self.request.alias, self._limits)
             self.decision.others_posted(earlier, self._now())
 
-    def advance(self) -> List | Wait | Post | None:
-        """Go on until a listing, time or a claim is needed; ``None``: it is over."""
+    def advance(self) -> List | Wait | Acquire | None:
+        """Go on until a listing, time or the lock is needed; ``None``: it is over."""
         while not self.is_over:
             step = self.decision.next_step(self._now())
             needs_lock = isinstance(step, Post) or (
                 isinstance(step, Wait) and not self.decision.is_confirming
             )
             if needs_lock and self._lock is not None and not self._lock.is_held:
-                return Post(0)
+                return Acquire()
             if isinstance(step, Post):
                 self._post(step.count)
             elif isinstance(step, Done | Fail):
