@@ -175,7 +175,7 @@ class CreateDecision:
         if self.believe_from is not None:
             left = max(self.believe_from, look.since + self._request.settle) - look.began
             if left > 0:
-                return self._look_again(left)
+                return self._wait(left)
         needs_whole = self._needs_whole or self.doubts_filter or (self._needs_whole_if_empty and not present)
         if needs_whole and not look.is_whole:
             return List(is_whole=True)
@@ -271,7 +271,7 @@ class CreateDecision:
         self._may_have_made_more = self._needs_whole = True
         self.look_again()
 
-    def _look_again(self, left: float) -> Wait:
+    def _wait(self, left: float) -> Wait:
         seconds, self._pause = min(self._pause, left), min(self._pause * 2, _LONGEST_PAUSE)
         self._must_list = True
         return Wait(seconds)
@@ -279,7 +279,7 @@ class CreateDecision:
     def _confirm(self, look: _Look, until: float) -> Step:
         unseen = sorted(self.unseen)
         if unseen and look.began < until:
-            return self._look_again(until - look.began)
+            return self._wait(until - look.began)
         if unseen and not look.is_whole:
             return List(is_whole=True)
         end = self.unconfirmed()
