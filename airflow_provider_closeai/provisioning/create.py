@@ -51,12 +51,7 @@ class CreateDecision:
     """
 
     def __init__(
-        self,
-        request: CreateRequest,
-        *,
-        max_late: float,
-        earlier: Earlier | None = None,
-        needs_keys: bool = False,
+        self, request: CreateRequest, *, max_late: float, earlier: Earlier | None, needs_keys: bool = False
     ) -> None:
         self._request = request
         self._max_late = max_late

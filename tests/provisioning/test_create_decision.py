@@ -31,12 +31,9 @@ def accounts(*numbers: int) -> list[SubAccount]:
     return [account(number) for number in numbers]
 
 
-def decision(count: int = 2, **options: Any) -> CreateDecision:
-    request = {"batch_size": 100, "settle": SETTLE}
-    request |= {name: options.pop(name) for name in ("batch_size", "if_exists") if name in options}
-    return CreateDecision(
-        CreateRequest.parse("a", {"m": 1}, 1, count, **request), max_late=MAX_LATE, **options
-    )
+def decision(count: int = 2, *, earlier: Earlier | None = None, **options: Any) -> CreateDecision:
+    request = CreateRequest.parse("a", {"m": 1}, 1, count, **{"settle": SETTLE, **options})
+    return CreateDecision(request, max_late=MAX_LATE, earlier=earlier)
 
 
 def look(made: CreateDecision, at: float, *numbers: int) -> Any:
