@@ -66,6 +66,7 @@ class CreateDecision:
         self._needs_whole_if_empty = earlier is not None
         # What was listed.
         self._at_first: frozenset[int] = frozenset()
+        self._count = request.count  # that may be reached
         self._look: _Look | None = None
         self._must_list = False  # the last look says too little by now
         #: Whether the filter missed something, or may have: all is listed from now on.
@@ -96,6 +97,8 @@ class CreateDecision:
                 self._failure = refusals.existing(self._request, self._at_first & self.before)
         elif self._request.if_exists == "fail" and self.posted_nothing:  # others made it meanwhile
             self._failure = refusals.existing(self._request, there.keys())
+        if self._request.at_most is not None and self.posted_nothing:
+            self._count = min(self._count, len(there) + self._request.at_most)
         if there.keys() - self._known.keys():
             self._fruitless = 0
         if last and last.accounts.keys() - there.keys() and not listing.is_whole:
@@ -157,7 +160,7 @@ class CreateDecision:
             return Fail(refusal)
         if self._confirm_until is not None:
             return self._confirm(look, self._confirm_until)
-        if len(present) >= self._request.count:
+        if len(present) >= self._count:
             if not self._made:
                 return _done(present)
             self._confirm_until, self._pause = now + self._request.settle, _FIRST_PAUSE
@@ -175,7 +178,7 @@ class CreateDecision:
         if needs_whole and not look.is_whole:
             return List(is_whole=True)
         self.believe_from = None
-        return Post(min(self._request.count - len(present), self._request.batch_size))
+        return Post(min(self._count - len(present), self._request.batch_size))
 
     def others_posted(self, earlier: Earlier | None, now: float) -> None:
         """
@@ -201,7 +204,7 @@ class CreateDecision:
     def unconfirmed(self) -> Done | Fail:
         """Say what is so where nobody can look now whether a listing shows what was made."""
         present = self._known
-        if len(present) < self._request.count:
+        if len(present) < self._count:
             return Fail(refusals.vanished(self._request, present))
         return _done(present)
 

@@ -34,6 +34,7 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
     Exactly ``count`` accounts of an alias shall exist.
 
     :param besides: ids of accounts that do not count: rotation replaces them.
+    :param at_most: how many may be created, however many are missing by then; ``None``: no limit.
     """
 
     alias: str
@@ -44,6 +45,7 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: int
     settle: float
     besides: frozenset[int] = frozenset()
+    at_most: int | None = None
 
     @classmethod
     def parse(

@@ -353,10 +353,10 @@ class _Execution:
         )
         rotation = entry.rotation(action.after or {})
         if rotation is None:
-            return wanted
+            return msgspec.structs.replace(wanted, at_most=action.number)
         seen = self._look.seen
         plan = decide_rotation(rotation, accounts, seen.held or {}, seen.now, seen.replaced)
         number = min(action.number, 2 * entry.count - len(staying))  # not all that is to go may be approved
         if number < 1:
             return None
-        return msgspec.structs.replace(wanted, count=plan.counted + number, besides=plan.old)
+        return msgspec.structs.replace(wanted, count=plan.counted + number, besides=plan.old, at_most=number)

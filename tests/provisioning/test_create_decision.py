@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from airflow_provider_closeai.client.errors import Declined, OutcomeUnknown, RateLimited
@@ -237,3 +238,12 @@ def test_absence_from_an_older_listing_is_not_believed_if_a_base_might_have_lagg
     assert believe_from(here, None, is_retry=False, now=NOW, limits=LIMITS) is None
     since = NOW - age
     assert believe_from(here, None, is_retry=False, now=NOW, limits=LIMITS, since=since) == NOW
+
+
+def test_no_more_is_made_than_may_be_however_many_are_missing_by_then() -> None:
+    request = CreateRequest.parse("a", {"m": 1}, 1, 3, settle=SETTLE)
+    limited = CreateDecision(msgspec.structs.replace(request, at_most=1), max_late=MAX_LATE, earlier=None)
+    assert look(limited, 0, 1) == Post(1)
+    limited.answered(accounts(2), 1, 1)
+    limited.next_step(1)
+    assert look(limited, 2, 1, 2) == Done(tuple(accounts(1, 2)))

@@ -195,6 +195,28 @@ def test_of_a_creation_the_smaller_number_counts(sim: Simulator) -> None:
     assert [action.number for action in done.matched.unapproved] == [1]
 
 
+def test_no_more_is_created_than_was_approved_whatever_goes_meanwhile(sim: Simulator) -> None:
+    for _ in range(2):
+        sim.add_account("team-a", [{"model": "gpt-4", "pricing_factor": 1}])
+    clock = jumping_clock()
+    client = client_of(sim, clock=clock)
+
+    class Slow(Sink):
+        def deliver(self, account: SubAccount) -> str:
+            if sim.count("create") == 0 and len(sim.accounts()) == 2:
+                clock.sleep(31)  # the look is too old by then
+                sim.delete_account(1)
+            return super().deliver(account)
+
+    keys = SinkKeys(Slow(sim), {}, str)
+    options = Options(max_create=1)
+    approved = make_plan(
+        client, read_roster(tree({"alias": "team-a", "count": 3})), options, keys=keys, books=None
+    )
+    apply(client, approved, options, keys=keys)
+    assert [account["id"] for account in sim.accounts()] == [2, 3]
+
+
 def test_a_plan_that_is_too_old_or_of_another_account_is_refused(sim: Simulator) -> None:
     client = client_of(sim)
     sim.add_account("team-a")
