@@ -71,18 +71,20 @@ class SentDeletions(Sent):
 
     def send(self, todo: Sequence[Sequence[SubAccount]]) -> None:
         """Delete batches. Where the platform refuses one, the listing decides."""
-        refused: list[Sequence[SubAccount]] = []
         seconds = locking.CONFIRM_WITHIN
+        refused: list[Sequence[SubAccount]] = []  # that nobody has looked for yet
         try:
             while todo:
-                refused = [batch for batch in todo if not self._delete(batch)]
+                for batch in todo:
+                    if not self._delete(batch):
+                        refused.append(batch)
                 left = still_listed(self._client, refused, seconds)
                 todo = [part for each in map(self._left_of, refused, left) for part in each]
+                refused = []
                 seconds = 0.0  # what was gone before is not listed by now
         except CloseAIError as stopped:
             self._stopped = stopped
-            for batch in refused:  # nobody has looked for them
-                self._kept -= _ids(batch)
+            self._kept = self._kept.difference(*map(_ids, refused))
             self.seconds = 0.0  # one look
         self.accounts = [account for account in self.accounts if account.id not in self._kept]
         self.is_shown = not self.accounts
