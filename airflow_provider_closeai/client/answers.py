@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import enum
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -126,14 +126,24 @@ def _judge_success(
     except _UNREADABLE as error:
         answer = _json_object(body)
         message = platform_message(body, keys)
-        if says_no(answer.get("success"), answer.get("error")):
-            said = answer.get("error")  # a refusal for certain: any field may hold its message
-            of_error = said.get("msg") if isinstance(said, dict) else said
-            message = message or _first_text((of_error, answer.get("msg")), keys)
+        said = answer.get("error") or answer.get("errors")
+        if says_no(answer.get("success"), said) or _has_code_of_error(answer):
+            of_error = said[0] if isinstance(said, list) else said  # any field may hold its message
+            texts = (
+                (of_error.get("message"), of_error.get("msg")) if isinstance(of_error, dict) else (of_error,)
+            )
+            message = message or _first_text((*texts, answer.get("msg")), keys)
             no = f"status {status}, but it says no: {message or 'without a message'}"
             return Outcome.DECLINED, no, None
         kind = "a web page" if _is_page(body) else f"not what the API answers ({message or error})"
         return Outcome.UNKNOWN, f"status {status}, but {kind}", None
+
+
+def _has_code_of_error(answer: Mapping[str, Any]) -> bool:
+    """Return whether an answer without what was asked for has a code or a status that says no."""
+    code, status = str(answer.get("code", 0)), str(answer.get("status", "")).lower()
+    is_code = code.lstrip("-").isdecimal() and int(code) != 0 and not 200 <= int(code) < 300
+    return is_code or status in ("error", "fail", "failed") or says_no(answer.get("ok"), None)
 
 
 def platform_message(body: bytes, keys: Iterable[str] = ()) -> str | None:

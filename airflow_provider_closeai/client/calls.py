@@ -23,6 +23,7 @@ from airflow_provider_closeai.local_state.clock import Clock
 _ACCOUNTS = "/api/v1/account/sub-account"
 
 LIST = Call("list", "GET", f"{_ACCOUNTS}/list", decode_page, writes=False)
+LIST_FURTHER = msgspec.structs.replace(LIST, may_miss=True)  # a page may not exist
 LIST_AT_ONCE = msgspec.structs.replace(LIST, longest=8 * LONGEST)
 CREATE = Call("create", "POST", f"{_ACCOUNTS}/token", decode_create, repeatable=False)
 UPDATE = Call("update", "POST", f"{_ACCOUNTS}/token/info", decoder(SuccessAnswer), may_miss=True)

@@ -14,7 +14,16 @@ from airflow_provider_closeai.client import errors, failures, retry
 from airflow_provider_closeai.client.alias_filter import AliasFilter
 from airflow_provider_closeai.client.answers import Outcome
 from airflow_provider_closeai.client.cache import Cache
-from airflow_provider_closeai.client.calls import BILLING, CREATE, DELETE, LIST, LIST_AT_ONCE, UPDATE, Caller
+from airflow_provider_closeai.client.calls import (
+    BILLING,
+    CREATE,
+    DELETE,
+    LIST,
+    LIST_AT_ONCE,
+    LIST_FURTHER,
+    UPDATE,
+    Caller,
+)
 from airflow_provider_closeai.client.config import ClientConfig
 from airflow_provider_closeai.client.listing import read_all
 from airflow_provider_closeai.client.models import (
@@ -205,7 +214,7 @@ class CloseAIClient:
             query["alias"] = alias
         for prepare in tuple(self.before_page):
             prepare()
-        call = LIST if 0 < size <= _PAGE else LIST_AT_ONCE
+        call = LIST_FURTHER if number > 1 else LIST if 0 < size <= _PAGE else LIST_AT_ONCE
         executed = self._caller.send(call, query=query)[-1]
         self.platform_time = executed.date
         self.listed_by.add(executed.base)

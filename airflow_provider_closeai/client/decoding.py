@@ -163,13 +163,14 @@ _LENIENT: dict[str, Callable[[object], object]] = {
 
 def loads(content: bytes) -> Any:
     """
-    Read JSON that msgspec refuses for one bad value: half an emoji, bytes that are not text, NaN.
+    Read JSON that msgspec refuses for one bad value: half an emoji, no text, a raw line feed, NaN.
     """
     return json.loads(
         content.decode("utf-8", "surrogateescape"),
         parse_float=_exact,
         parse_int=lambda digits: int(digits) if len(digits) <= _LONGEST_INTEGER else digits,
         parse_constant=str,
+        strict=False,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from airflow_provider_closeai.client import errors
@@ -12,7 +13,10 @@ from airflow_provider_closeai.client.models import SubAccount, UnreadableItem
 
 def masked_keys(accounts: Iterable[SubAccount]) -> errors.MaskedKeys | None:
     """Return the error for accounts whose keys the listing hides; ``None`` if there are none."""
-    masked = [str(account.id) for account in accounts if account.token.is_masked]
+    listed = list(accounts)
+    keys = Counter(account.token for account in {each.id: each for each in listed}.values())
+    # No two accounts have one key: it is what the listing shows in place of theirs.
+    masked = [str(each.id) for each in listed if each.token.is_masked or keys[each.token] > 1]
     if not masked:
         return None
     return errors.MaskedKeys(
@@ -84,7 +88,7 @@ def failed_call(call: str, attempts: Sequence[Attempt], *, writes: bool) -> erro
     kind: type[errors.CloseAIError]
     if sent and writes:  # whatever came last, an earlier attempt may have changed something
         kind = errors.OutcomeUnknown
-        next_step = "It was sent and may have been executed: list before you send it again."
+        next_step = "It was sent and may have been executed. A retry of the task looks before it sends again."
     elif last.outcome is Outcome.DECLINED:
         kind, next_step = errors.Declined, "The platform says so itself. Try again later."
     elif last.outcome is Outcome.REJECTED:

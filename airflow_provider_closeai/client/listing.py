@@ -25,7 +25,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from airflow_provider_closeai.client.errors import ListingUnstable
+from airflow_provider_closeai.client.errors import ListingUnstable, Rejected
 from airflow_provider_closeai.client.models import Item, SubAccountPage
 
 #: Returns a page: its number from 1, accounts per page (-1: all), the platform's alias filter.
@@ -161,7 +161,12 @@ class _Reading:
         last = self._number_of_last(first)
         ahead = self._page(last) if last > 2 and self.ids.step >= 0 else None
         while not self._is_end(page):
-            page = self._page(self._pages + 1)
+            try:
+                page = self._page(self._pages + 1)
+            except Rejected:
+                if self.total != self.count:
+                    raise
+                break  # the platform has no page after the last: all was on the pages before
             news = self._news(page)
             yield from news
             if not news:

@@ -23,7 +23,9 @@ _HINT_FROM = len("sk-") + 8  # the last four characters would show half of a sho
 # Characters that no key has, and what consoles show in place of its middle ("sk-abc****wxyz", "sk-abc…",
 # "sk-xxxxxxxx", "sk-abc----wxyz") or of all of it.
 _MASK = re.compile(
-    r"[^A-Za-z0-9_.~+/=:-]|\.\.|[xX]{8}|[_-]{4}|^(sk-)?(hidden|masked|redacted|secret|none|null)$",
+    r"[^A-Za-z0-9_.~+/=:-]|\.\.|x{8}|[_-]{4}"
+    r"|^(?=.{,23}$).*(x{4}|-{3}|_{3})"  # by chance in a short key it is rare
+    r"|^(sk-)?(hidden|masked|redacted|secret|none|null|undefined|n/a|-|)$",
     re.IGNORECASE,
 )
 

@@ -343,6 +343,12 @@ def client_from(connection: Connection, longest: float | None = None) -> CloseAI
     :param longest: the most seconds for a call, whatever the connection's deadline.
     :raises ConfigError: a setting is wrong; names the form's field.
     """
+    if connection.conn_type not in (None, "", CloseAIHook.conn_type):
+        raise ConfigError(
+            f"The connection {connection.conn_id!r} is of type {connection.conn_type!r}, so its password is "
+            "another system's key, and was not sent. Make a connection of type 'closeai', or correct "
+            "closeai_conn_id."
+        )
     config = config_from(
         password=connection.password,
         host=connection.host,

@@ -49,6 +49,15 @@ def test_it_is_made_from_a_connection_in_the_environment(sim: Simulator) -> None
     assert re.fullmatch(r"airflow-provider-closeai/\S+ apache-airflow/\S+ python/\S+", agent)
 
 
+@pytest.mark.parametrize("kind", ["openai", "http"])
+def test_another_systems_connection_is_not_used(sim: Simulator, monkeypatch: Patch, kind: str) -> None:
+    connection = {"conn_type": kind, "password": "sk-of-another-system", "host": sim.discovery_url}
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps(connection))
+    with pytest.raises(ConfigError, match=f"is of type '{kind}'"):
+        CloseAIHook("other").list_bases()
+    assert sim.requests == []
+
+
 def test_it_does_nothing_before_it_is_asked(sim: Simulator) -> None:
     CloseAIHook("nobody_made_this")
     CloseAIHook(closeai_conn_id="nobody_made_this", **{})

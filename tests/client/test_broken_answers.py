@@ -231,6 +231,11 @@ def test_success_of_an_odd_type(said: Any, outcome: type[errors.CloseAIError] | 
         {"success": "false", "detail": "余额不足"},
         {"error": "余额不足"},
         {"error": {"code": "no_money", "msg": "余额不足"}},
+        {"code": 500, "message": "余额不足"},
+        {"code": "1001", "msg": "余额不足"},
+        {"status": "error", "message": "余额不足"},
+        {"ok": False, "message": "余额不足"},
+        {"errors": [{"message": "余额不足"}]},
     ],
 )
 def test_why_it_says_no_is_told_wherever_it_stands(body: dict[str, Any]) -> None:

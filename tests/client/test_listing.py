@@ -413,3 +413,23 @@ def test_everything_in_a_page_that_names_no_total_is_read_on() -> None:
 
     with platform(reply) as (origin, _):
         assert len(listed(fixed_client(origin, page_size=-1))) == 12
+
+
+@pytest.mark.parametrize("number", [4, 5, 6, 10])
+@pytest.mark.parametrize("status", [400, 404, 416, 422])
+def test_a_page_after_the_last_may_be_refused(
+    number: int, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    items = [item(each) for each in range(1, number + 1)]
+
+    def reply(asked: Asked) -> tuple[int, Any]:
+        page, size = int(asked.query["page"]), int(asked.query["page_size"])
+        shown = items if size == -1 else items[(page - 1) * size : page * size]
+        if not shown:
+            return status, {"detail": "Invalid page."}
+        return 200, {"items": shown, "total": len(items), "page": page, "pageSize": size}
+
+    with platform(reply) as (origin, _):
+        client = fixed_client(origin, page_size=5)
+        assert [account.id for account in client.iter_sub_accounts()] == [each["id"] for each in items]
+        assert "It comes last" not in caplog.text

@@ -376,7 +376,13 @@ def test_hidden_keys_are_never_sent(sim: Simulator) -> None:
         ("sk-REDACTED", True),
         ("sk-redacted-is-part-of-this", False),
         ("sk-" + "a1B2_c3-D4." * 4, False),
-        ("sk-xxxx", False),
+        ("sk-xxxx", True),
+        ("sk-abcxxxxwxyz", True),
+        ("sk-abc---wxyz", True),
+        ("N/A", True),
+        ("undefined", True),
+        ("-", True),
+        ("sk-a1B2xxxxc3D4e5F6g7H8i9", False),
     ],
 )
 def test_what_looks_masked(key: str, is_masked: bool) -> None:

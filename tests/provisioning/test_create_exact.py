@@ -112,7 +112,7 @@ def test_after_an_unknown_outcome_the_listing_decides(
 def test_a_create_is_never_sent_twice_by_itself(sim: Simulator, kind: str, options: dict[str, Any]) -> None:
     sim.fault("create", kind, **options)
     client = client_of(sim, read_timeout=0.3, deadline=5)
-    with pytest.raises(OutcomeUnknown, match="list before you send it again"):
+    with pytest.raises(OutcomeUnknown, match="A retry of the task looks before it sends again"):
         client.create("a", {"gpt-4": Decimal(1)}, Decimal(1), 1)
     assert sim.count("create") == 1
 
