@@ -23,7 +23,7 @@ from datetime import UTC, datetime, timedelta
 
 from airflow_provider_closeai.costs.accounting.history import History
 from airflow_provider_closeai.costs.accounting.money import EXACT
-from airflow_provider_closeai.costs.accounting.months import format_ids, format_local, month_of
+from airflow_provider_closeai.costs.accounting.months import Month, format_ids, format_local, month_of
 from airflow_provider_closeai.costs.accounting.observations import Observation, ObservedFile, ObservedMonth
 from airflow_provider_closeai.costs.accounting.split import split_month
 from airflow_provider_closeai.costs.accounting.traces import Rename, Span, Trace
@@ -48,7 +48,7 @@ def aggregate(observed: ObservedMonth) -> History:
     month = observed.month
     history = History(month=month, is_damaged=bool(observed.problems), warnings=list(observed.problems))
     with decimal.localcontext(EXACT), _without_collector():
-        aggregator = _Aggregator(history)
+        aggregator = _Aggregator(month)
         for file in observed.earlier:
             aggregator.add(file)
         known_before = aggregator.begin_month()
@@ -71,10 +71,10 @@ def aggregate(observed: ObservedMonth) -> History:
         traces = aggregator.finish()
         history.has_earlier_months = observed.known_months[0] < month.name
         split_month(history, traces)
-    if history.without_cost:
+    if aggregator.without_cost:
         history.warnings.append(
-            f"Listed at times without a monthly_cost: {format_ids(sorted(history.without_cost))}. What no "
-            "other snapshot shows of them is missing."
+            f"Listed at times without a monthly_cost: {format_ids(sorted(aggregator.without_cost))}. What "
+            "no other snapshot shows of them is missing."
         )
     if aggregator.returned:
         history.warnings.append(
@@ -142,14 +142,14 @@ def _lost_at_the_turn(history: History, traces: Iterable[Trace], before: datetim
 class _Aggregator:
     """Adds observations to traces, in the order of time."""
 
-    def __init__(self, history: History) -> None:
-        self._history = history
-        self._month = history.month
-        self._turn = Turn(history.month.start)
+    def __init__(self, month: Month) -> None:
+        self._month = month
+        self._turn = Turn(month.start)
         self._traces: dict[int, Trace] = {}
         self._listings: list[datetime] = []  # when the complete ones were begun
         self._is_in_month = self._is_later = False
-        self.returned: set[int] = set()
+        self.returned: set[int] = set()  # listed again, after a listing without them
+        self.without_cost: set[int] = set()  # in the month, at times
 
     def begin_month(self) -> datetime | None:
         """Go on with the month's own files; return when the last complete listing before it was made."""
@@ -178,7 +178,6 @@ class _Aggregator:
             return
         traces, at, is_complete = self._traces, file.at, file.is_complete
         is_in_month, is_later = self._is_in_month, self._is_later
-        without_cost, returned = self._history.without_cost, self.returned
         last = self._listings[-1] if self._listings else None
         turned = month_of(at, self._month.zone).start  # a fall across it is the reset
         spans: dict[int, Span] = {}
@@ -193,7 +192,7 @@ class _Aggregator:
                 trace.alias = seen.alias
             if is_complete:
                 if is_in_month and trace.listed_at != last and trace.listed_at is not None:
-                    returned.add(account_id)
+                    self.returned.add(account_id)
                 trace.listed_at = at
             if not is_later:
                 trace.last_seen = at
@@ -202,7 +201,7 @@ class _Aggregator:
             trace.deleted_at = None if is_complete else at  # listed, it is there: the deletion did not happen
             if cost is None:
                 if is_in_month:
-                    without_cost.add(account_id)
+                    self.without_cost.add(account_id)
                 continue
             if trace.valued_at is None:
                 self._first_value(trace, seen, at)

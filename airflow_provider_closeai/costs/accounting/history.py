@@ -85,7 +85,6 @@ class History(msgspec.Struct, kw_only=True):
     :param snapshots: when the complete listings were made, oldest first.
     :param files: the names of all files that were read.
     :param has_earlier_months: the ledger has snapshots of earlier months.
-    :param without_cost: accounts that were listed at times without a cost.
     :param warnings: what is odd, for a person.
     """
 
@@ -94,7 +93,6 @@ class History(msgspec.Struct, kw_only=True):
     files: list[str] = []
     accounts: dict[int, AccountHistory] = {}
     has_earlier_months: bool = False
-    without_cost: set[int] = set()
     warnings: list[str] = []
     is_damaged: bool = False
     controls: list[ControlTotal] = []
