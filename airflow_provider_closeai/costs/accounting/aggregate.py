@@ -17,6 +17,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import decimal
+import functools
 import gc
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -180,7 +181,7 @@ class _Aggregator:
         is_in_month, is_later = self._is_in_month, self._is_later
         last = self._listings[-1] if self._listings else None
         turned = month_of(at, self._month.zone).start  # a fall across it is the reset
-        spans: dict[int, Span] = {}
+        span_since = functools.cache(lambda start: self._span(start, at))  # one for most accounts
         for seen in file.observations:
             account_id, cost = seen.sub_account_id, seen.monthly_cost
             trace = traces.get(account_id)
@@ -214,12 +215,9 @@ class _Aggregator:
                 trace.is_recorded = True
                 continue  # rather the older value of two looks that overlap than a fall
             elif cost != trace.value or _was_spent(trace, seen):
-                span = spans.get(id(trace.valued_at))
-                if span is None:
-                    span = spans[id(trace.valued_at)] = self._span(trace.valued_at, at)
                 if seen.balance is not None and trace.balance is not None:
                     trace.spent[len(trace.spans)] = trace.balance - seen.balance
-                trace.spans.append(span)
+                trace.spans.append(span_since(trace.valued_at))
                 trace.values.append(cost)
                 trace.value = cost
             trace.valued_at, trace.balance, trace.is_recorded = at, seen.balance, not is_complete
