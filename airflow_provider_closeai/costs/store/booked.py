@@ -77,18 +77,18 @@ def read_adjustments(ledger: Ledger, month: str, currency: str) -> tuple[list[Ad
             if line.source == DIFFERENCE and (closed_at is None or file.at < closed_at):
                 without_closing[file.name] = None  # the observations, or a later closing, have it already
                 continue
-            problem, known = "", notes[line.sub_account_id, line.reason] if line.source == NOTE else {}
+            known, is_note = notes[line.sub_account_id, line.reason], line.source == NOTE
+            again = "Move the file out of the ledger, and book it again"
             if line.currency != currency:
-                problem = f"it is in {line.currency}, and the report is in {currency}"
-            elif line.source == NOTE and not is_bookable(line.amount):
-                problem = f"no amount of money has {line.amount.adjusted() + 1} digits"
-            if problem:
-                problem += ". Move the file out of the ledger, and book it again"
-            elif line.amount in known:  # whoever books it twice is refused: it was copied
+                problem = f"it is in {line.currency}, and the report is in {currency}. {again}"
+            elif is_note and not is_bookable(line.amount):
+                problem = f"no amount of money has {line.amount.adjusted() + 1} digits. {again}"
+            elif is_note and line.amount in known:  # whoever books it twice is refused: it was copied
                 problem = "it is there twice, and counts once. Move this file out of the ledger"
             else:
                 found.append(line)
-                known[line.amount] = file.name
+                if is_note:
+                    known[line.amount] = file.name
                 continue
             warnings.append(
                 f"Left out: the note {shown(line.reason)!r} of {month} for account {line.sub_account_id} "
