@@ -59,16 +59,16 @@ class Earlier(msgspec.Struct, frozen=True):
     @property
     def whole_month(self) -> EarlierMonth | None:
         """Last month, where the ledger has all of it: a month is compared with nothing less."""
-        is_whole = self.last is not None and (
-            self.began is None or self.began - self.last.month.start <= _DAY
-        )
-        return self.last if is_whole else None
+        return self.last if self.last and not self._begins_inside(self.last.month) else None
 
     @property
     def year_begins(self) -> datetime | None:
         """The beginning of the ledger, where that is inside its first month of the year; else ``None``."""
-        first = self.of_year[0].month if self.of_year else None
-        return self.began if first and self.began and self.began - first.start > _DAY else None
+        return self.began if self.of_year and self._begins_inside(self.of_year[0].month) else None
+
+    def _begins_inside(self, month: Month) -> bool:
+        """Return whether the ledger may lack a part of one of its months."""
+        return self.began is not None and self.began - month.start > _DAY
 
     def is_year_uncertain(self, team: str | None = None) -> bool:
         """Return whether what the year cost before the report's month is in doubt."""

@@ -45,10 +45,8 @@ class _Splitter:
             # It stood still all month, and fell at its next use: for the first turn, or for both.
             start = msgspec.structs.replace(start, new_doubt=WAITING)
             end = msgspec.structs.replace(end, old_doubt=WAITING)
-        is_made = (
-            bool(start.new_doubt) and trace.created_at is not None and trace.created_at >= self._start.at
-        )
-        if is_made:  # after the turn, as it is assumed: what it shows is shown
+        if start.new_doubt and trace.created_at is not None and trace.created_at >= self._start.at:
+            # Made after the turn, as it is assumed: what it shows is shown.
             start = Verdict(0, 0, new_doubt=start.new_doubt, doubtful=max(start.begin, start.doubtful))
         least = end.end if end.sure is None else end.sure
         if trace.next_at is None and not trace.is_gone and not end.has_fallen:
