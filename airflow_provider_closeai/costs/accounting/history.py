@@ -68,11 +68,6 @@ class AccountHistory(msgspec.Struct, kw_only=True):
     fell: tuple[datetime, datetime] | None = None
     started: tuple[datetime, datetime] | None = None
 
-    @property
-    def is_certain(self) -> bool:
-        """Whether its cost is the month's for certain."""
-        return not (self.start_doubt or self.end_doubt)
-
     def movements(self) -> Iterator[tuple[Span, Decimal, str]]:
         """Iterate over the movements of its counter: when, by how much, and of which kind."""
         return zip(self.spans, self.amounts, self.kinds, strict=True)

@@ -77,7 +77,8 @@ class _Splitter:
         begun = min(max(start.doubtful, start.begin), end.end)  # what is before is doubted once, and no more
         account.start_doubtful = max(self._between(trace, start, start.begin, begun), ZERO)
         account.end_doubtful = max(self._between(trace, start, max(least, begun), end.end), ZERO)
-        return account if trace.is_in_month or account.spans or not account.is_certain else None
+        is_doubtful = account.start_doubt or account.end_doubt
+        return account if trace.is_in_month or account.spans or is_doubtful else None
 
     @staticmethod
     def _between(trace: Trace, start: Verdict, first: int, last: int) -> Decimal:
