@@ -123,10 +123,14 @@ def record_deleted(
 def _require_in_time(request: SnapshotRequest, run: Run, now: datetime) -> None:
     if run.due is None:
         return
-    months, zone = [month_of(run.due, request.time_zone).name], request.time_zone
-    seen = (file.at for month in months for file in request.ledger.files(SNAPSHOTS, month))  # mostly unread
+    month = month_of(run.due, request.time_zone)
     warning = require_in_time(
-        due=run.due, at=now, max_lag=request.max_lag, zone=zone, seen=seen, is_first_run=run.is_first
+        due=run.due,
+        at=now,
+        max_lag=request.max_lag,
+        zone=month.zone,
+        seen=lambda: [file.at for file in request.ledger.files(SNAPSHOTS, month.name)],
+        is_first_run=run.is_first,
     )
     if warning:
         log.warning("%s", warning)

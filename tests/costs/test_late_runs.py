@@ -26,7 +26,7 @@ def snapshot(
             at=local(at),
             max_lag=timedelta(hours=hours),
             zone=zone,
-            seen=[local(moment) for moment in seen],
+            seen=lambda: map(local, seen),
             is_first_run=is_first_run,
         )
     except NothingToDo as nothing:
@@ -118,7 +118,7 @@ def test_a_pendulum_duration_is_told_as_any_other() -> None:
     at = pendulum.datetime(2026, 11, 24, 9, tz=ZONE)
     with pytest.raises(NothingToDo, match=r"7 h late \(max_lag is 6 h\)"):
         require_in_time(
-            due=at.subtract(hours=7), at=at, max_lag=pendulum.duration(hours=6), zone=ZONE, seen=()
+            due=at.subtract(hours=7), at=at, max_lag=pendulum.duration(hours=6), zone=ZONE, seen=list
         )
 
 

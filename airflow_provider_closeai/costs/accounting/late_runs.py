@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from airflow_provider_closeai.costs.accounting.months import Month, format_local, month_of
@@ -32,7 +32,7 @@ def require_in_time(
     at: datetime,
     max_lag: timedelta,
     zone: str,
-    seen: Iterable[datetime],
+    seen: Callable[[], Iterable[datetime]],
     is_first_run: bool = False,
 ) -> str:
     """
@@ -41,7 +41,7 @@ def require_in_time(
     :param due: the time that the run stands for.
     :param max_lag: how much later than ``due`` it may still record.
     :param zone: the IANA name of the zone in which the billing month turns.
-    :param seen: when the ledger's snapshots of the month of ``due`` were made; asked where the run is late.
+    :param seen: returns when the snapshots of the month of ``due`` were made; asked where the run is late.
     :param is_first_run: whether no earlier run of the DAG succeeded: Airflow starts the latest missed run
         when a DAG is unpaused for the first time, and nobody relied on it.
     :returns: a warning; mostly empty.
@@ -60,7 +60,7 @@ def require_in_time(
     if late <= max_lag:
         return ""
     intro += f" (max_lag is {duration_text(max_lag)})."
-    times = sorted(moment for moment in seen if moment < month.end)
+    times = sorted(moment for moment in seen() if moment < month.end)
     if times and times[-1] >= due:
         reason = f"The snapshot of {_local(times[-1], zone)} has all that it had."
         raise NothingToDo(f"{intro} {reason} Nothing was recorded, nothing is lost.")
