@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -68,7 +68,7 @@ class ObservedMonth(msgspec.Struct, frozen=True):
     :param later: files of the months after, in the order of time.
     :param problems: what is wrong with names and closings of files, for a person.
     :param controls: the control totals, newest first.
-    :param control_warnings: takes what is wrong with those that were read.
+    :param control_warnings: what is wrong with their files.
     """
 
     month: Month
@@ -76,7 +76,7 @@ class ObservedMonth(msgspec.Struct, frozen=True):
     known_months: list[str]
     files: Iterable[ObservedFile]
     problems: list[str]
-    controls: Iterable[ControlTotal]
+    controls: Sequence[ControlTotal]
     control_warnings: list[str]
     earlier: Iterable[ObservedFile] = ()
     later: Iterable[ObservedFile] = ()

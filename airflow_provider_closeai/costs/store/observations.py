@@ -31,9 +31,9 @@ _LOOKED_AT = 3  # a listing need not say whose it is
 
 def read_month(ledger: Ledger, month: Month) -> ObservedMonth:
     """Read what a ledger has of a month. What is damaged is described, not raised."""
-    warnings: list[str] = []
     known = main_account(ledger)
     main = set() if known is None else {known}  # the first file that says it, where the newest do not
+    controls, control_warnings = _controls(ledger, month)
     return ObservedMonth(
         month=month,
         ledger=str(ledger.root),
@@ -46,8 +46,8 @@ def read_month(ledger: Ledger, month: Month) -> ObservedMonth:
             for name in ledger.unrecognized_files(kind, month.name)
         ]
         + closed_twice(ledger, month.name),
-        controls=_controls(ledger, month, warnings),
-        control_warnings=warnings,
+        controls=controls,
+        control_warnings=control_warnings,
         earlier=_earlier(ledger, month, main),
         later=_later(ledger, month, main),
     )
@@ -160,10 +160,11 @@ def _read(ledger: Ledger, file: LedgerFile, month: Month, main: set[int]) -> Seq
     return list(map(Observation, *cells, itertools.repeat(None), balances))
 
 
-def _controls(ledger: Ledger, month: Month, warnings: list[str]) -> Iterator[ControlTotal]:
-    """Read the control totals, newest first; ``warnings`` takes what is wrong with files."""
-    for name in ledger.unrecognized_files(CONTROL, month.name):
-        warnings.append(f"Left out: {name} is not the name of a ledger file.")
+def _controls(ledger: Ledger, month: Month) -> tuple[list[ControlTotal], list[str]]:
+    """Read the control totals, newest first, and say what is wrong with files."""
+    found: list[ControlTotal] = []
+    names = ledger.unrecognized_files(CONTROL, month.name)
+    warnings = [f"Left out: {name} is not the name of a ledger file." for name in names]
     for file in reversed(ledger.files(CONTROL, month.name)):
         try:
             [amounts] = ledger.read(file, ["total_used"])
@@ -171,9 +172,10 @@ def _controls(ledger: Ledger, month: Month, warnings: list[str]) -> Iterator[Con
             warnings.append(f"Left out: {error}")
             continue
         if len(amounts) == 1 and amounts[0] is not None:
-            yield ControlTotal(file.at, amounts[0])
+            found.append(ControlTotal(file.at, amounts[0]))
         else:
             warnings.append(f"Left out: the control total {file.name} holds no amount.")
+    return found, warnings
 
 
 def main_account(ledger: Ledger) -> int | None:
