@@ -57,8 +57,8 @@ def _book(
     )
     booked.require_ledger_currency(ledger, currency)
     lines, _ = booked.read_adjustments(ledger, month, currency)
-    about = (NOTE, request.sub_account_id, request.reason)
-    same = next((each for each in lines if (each.source, each.sub_account_id, each.reason) == about), None)
+    asked = (NOTE, request.sub_account_id, request.reason)
+    same = next((each for each in lines if (each.source, each.sub_account_id, each.reason) == asked), None)
     if same is not None:
         if same.amount != note.amount:
             raise InvalidParameter(
@@ -69,9 +69,10 @@ def _book(
         return None
     if month not in ledger.months(SNAPSHOTS):
         log.warning("The ledger has no snapshot of %s: the note %r is in no report.", month, note.reason)
-    is_control = before is not None
-    known = lines if before is None else before
-    return booked.append_adjustments(ledger, month, [note], known=known, is_control=is_control)
+    if before is not None:  # two at once may differ, and each is all that the lines before it lack
+        return booked.append_adjustments(ledger, month, [note], about="control", known=before)
+    about = (note.sub_account_id, note.amount, note.reason)
+    return booked.append_adjustments(ledger, month, [note], about=about, known=lines)
 
 
 def record_control_difference(request: CloseRequest, *, clock: Clock = utc_now) -> LedgerFile | None:

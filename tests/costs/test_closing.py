@@ -13,7 +13,7 @@ import pytest
 from books import Book, Clock, local
 
 from airflow_provider_closeai.client.errors import InvalidParameter
-from airflow_provider_closeai.costs.accounting.booked import Adjustment
+from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE, Adjustment
 from airflow_provider_closeai.costs.accounting.closing import differences
 from airflow_provider_closeai.costs.errors import CloseRefused, CurrencyConflict, DamagedFile
 from airflow_provider_closeai.costs.store.booked import append_adjustments
@@ -90,7 +90,7 @@ def test_two_closes_at_once_of_which_one_saw_more_book_nothing_twice(november: B
     november.seen("11-30 23:57", {1: "20", 2: "5"})
     november.close()
     lines = differences(before, clock.at + timedelta(seconds=1))
-    append_adjustments(november.ledger, "2026-11", lines, known=before.appended)
+    append_adjustments(november.ledger, "2026-11", lines, about=DIFFERENCE, known=before.appended)
     assert november.report().totals.month_to_date == 23
     november.close()
     assert november.report().totals.month_to_date == 25

@@ -201,29 +201,23 @@ def append_adjustments(
     month: str,
     lines: Sequence[Adjustment],
     *,
+    about: object,
     known: Iterable[Adjustment],
-    is_control: bool = False,
 ) -> LedgerFile | None:
     """
-    Append lines to a month.
+    Append lines to a month. Where two writers at once book the same over the same lines, one of them counts.
+
+    That is how a ledger is read: of the files of one key only one.
 
     :param month: ``YYYY-MM``.
     :param lines: the lines, recorded at one time.
+    :param about: what is booked.
     :param known: the lines that the month had when these were decided.
-    :param is_control: they are all that was missing of the main account, of which ``known`` are.
     :returns: the file; ``None`` without lines.
     """
     if not lines:
         return None
-    before = (line.recorded_at.isoformat() for line in known)
-    if is_control:
-        key = run_key(month, "control", *before)  # as of two closes at once
-    elif all(line.source == DIFFERENCE for line in lines):
-        # Of one key only one file is read. Two closes at once may have read different snapshots, but each
-        # books all that is missing over the same lines: both files would book that twice.
-        key = run_key(month, *before)
-    else:
-        key = run_key(*before, *((line.sub_account_id, line.amount, line.reason) for line in lines))
+    key = run_key(month, about, *(line.recorded_at.isoformat() for line in known))
     file = ledger.write(ADJUSTMENTS, month, lines[0].recorded_at, key, lines)
     log.warning("%s: %d lines appended to %s.", file.name, file.rows, month)
     return file
