@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -17,6 +17,17 @@ from airflow_provider_closeai.costs.accounting.traces import Rename, Span
 OPENING, INCREASE, FALL = "opening", "increase", "correction"
 
 
+def sums_of(amounts: Sequence[Decimal], kinds: Sequence[str]) -> tuple[Decimal, Decimal, Decimal]:
+    """Return the opening, the increases and the falls of some movements."""
+    opening = falls = ZERO
+    for amount, kind in zip(amounts, kinds, strict=True):
+        if kind == OPENING:
+            opening += amount
+        elif kind == FALL:
+            falls += amount
+    return opening, sum(amounts, ZERO) - opening - falls, falls
+
+
 class AccountHistory(msgspec.Struct, kw_only=True):
     """
     One account's month.
@@ -29,8 +40,6 @@ class AccountHistory(msgspec.Struct, kw_only=True):
     :param known_at: when it last had a cost in this month; ``None``: never.
     :param spans: when its counter moved, by how much (``amounts``) and how (``kinds``), in the same order.
         A shared account's part has the account's kinds: by rounding, a part of an increase may be below 0.
-    :param opening: what of ``cost`` it had at first sight, on a day that is not known.
-    :param falls: the sum of its counter's falls: 0 or below.
     :param deleted_at: when it was recorded just before its deletion.
     :param start_doubt: why it is in doubt what of its values is this month's (:mod:`.turns`); empty: certain.
     :param end_doubt: the same at the month's end.
@@ -54,8 +63,6 @@ class AccountHistory(msgspec.Struct, kw_only=True):
     amounts: list[Decimal] = []
     kinds: list[str] = []
     renames: list[Rename] = []
-    opening: Decimal = ZERO
-    falls: Decimal = ZERO
     start_doubtful: Decimal = ZERO
     end_doubtful: Decimal = ZERO
     balance: Decimal | None = None

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_closeai.costs.accounting.history import FALL, OPENING
+from airflow_provider_closeai.costs.accounting.history import sums_of
 from airflow_provider_closeai.costs.accounting.money import ZERO
 from airflow_provider_closeai.costs.accounting.report_model import AccountCosts
 from airflow_provider_closeai.costs.accounting.shares import allocate, split
@@ -32,8 +32,7 @@ def parts_of(account: AccountCosts) -> list[AccountCosts]:
     found = []
     for share, own, forecast, bound in zip(account.shares, every, more, bounds, strict=True):
         moved, rest = own[: len(amounts)], own[len(amounts) :]
-        opening = sum((part for part, kind in zip(moved, kinds, strict=True) if kind == OPENING), ZERO)
-        falls = sum((part for part, kind in zip(moved, kinds, strict=True) if kind == FALL), ZERO)
+        opening, increases, falls = sums_of(moved, kinds)
         found.append(
             msgspec.structs.replace(
                 account,
@@ -46,7 +45,7 @@ def parts_of(account: AccountCosts) -> list[AccountCosts]:
                 ],
                 month_to_date=sum(own, ZERO),
                 opening=opening,
-                increases=sum(moved, ZERO) - opening - falls,
+                increases=increases,
                 falls=falls,
                 adjustments=sum(rest, ZERO),
                 forecast=forecast,

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from airflow_provider_closeai import cost_defaults as defaults
 from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE, MAIN_ACCOUNT, Adjustment, Closing
 from airflow_provider_closeai.costs.accounting.doubts import doubts
-from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
+from airflow_provider_closeai.costs.accounting.history import AccountHistory, History, sums_of
 from airflow_provider_closeai.costs.accounting.money import ESTIMATE, EXACT, ZERO
 from airflow_provider_closeai.costs.accounting.months import Month, format_ids, minutes
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
@@ -215,6 +215,7 @@ def _observed(
         state, gap = "vanished", minutes(absent - account.last_seen)
     if state != "vanished" and account.is_in_month and account.known_at != account.last_seen:
         gap = minutes(account.last_seen - (account.known_at or history.month.start))
+    opening, increases, falls = sums_of(account.amounts, account.kinds)
     doubtful = account.start_doubtful + (account.end_doubtful if is_over else ZERO)
     return AccountCosts(
         sub_account_id=account.id,
@@ -229,9 +230,9 @@ def _observed(
         observed_days=count_days(account.first, account.last_seen),
         history=account,
         month_to_date=account.cost,
-        opening=account.opening,
-        increases=account.cost - account.opening - account.falls,
-        falls=account.falls,
+        opening=opening,
+        increases=increases,
+        falls=falls,
         start_doubt=account.start_doubt,
         end_doubt=account.end_doubt if is_over or state != "live" else "",
         unseen_minutes=minutes(account.unseen[1] - account.unseen[0]) if is_over and account.unseen else 0,

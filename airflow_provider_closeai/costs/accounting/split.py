@@ -90,27 +90,17 @@ class _Splitter:
 
     def _move(self, account: AccountHistory, trace: Trace, start: Verdict, end: Verdict) -> None:
         """Add up the movements between the two turns."""
-        before = trace.before(start.begin)
+        before = ZERO if start.restarts else trace.before(start.begin)
         for place in range(start.begin, end.end):
             span, value = trace.spans[place], trace.values[place]
-            amount = value - before
             if start.restarts and place == start.begin:
-                amount = value
                 span = self._from_turn(span)
+            if amount := value - before:
+                account.cost += amount
+                account.spans.append(span)
+                account.amounts.append(amount)
+                account.kinds.append(OPENING if span.day is None else FALL if amount < ZERO else INCREASE)
             before = value
-            if not amount:
-                continue
-            kind = INCREASE
-            if span.day is None:
-                kind = OPENING
-                account.opening += amount
-            elif amount < ZERO:
-                kind = FALL
-                account.falls += amount
-            account.cost += amount
-            account.spans.append(span)
-            account.amounts.append(amount)
-            account.kinds.append(kind)
 
     def _from_turn(self, span: Span) -> Span:
         """Let what the counter shows after the turn begin there: it is of the new month."""
