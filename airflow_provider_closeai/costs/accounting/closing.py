@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from decimal import Decimal
 
 from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE, Adjustment, ClosedCost
 from airflow_provider_closeai.costs.accounting.doubts import doubts, lasting_doubts
-from airflow_provider_closeai.costs.accounting.money import ZERO, format_amount, total
-from airflow_provider_closeai.costs.accounting.report_model import Report, certainty_of
+from airflow_provider_closeai.costs.accounting.money import ZERO, format_amount
+from airflow_provider_closeai.costs.accounting.report_model import AccountCosts, Report, certainty_of
 from airflow_provider_closeai.costs.accounting.shares import shares_text
 from airflow_provider_closeai.costs.accounting.turns import CLOSED
 from airflow_provider_closeai.costs.errors import CloseRefused
@@ -59,7 +58,7 @@ def closed_costs(report: Report) -> list[ClosedCost]:
             account.unseen_minutes,
             shares_text(account.shares),
         )
-        for account in sorted(report.accounts, key=lambda account: account.sub_account_id)
+        for account in _by_id(report)
     ] or [ClosedCost(report.currency, None, "", "", "", ZERO, report.status)]
 
 
@@ -70,34 +69,26 @@ def differences(report: Report, now: datetime) -> list[Adjustment]:
     Of an account whose end is in doubt they say nothing: its closed figure stands. Of one that was closed in
     doubt and is certain now there is a line in any case, perhaps of 0: it settles the figure.
     """
-    closed = report.closing.accounts if report.closing else {}
-    in_doubt = report.closing.in_doubt(report.appended) if report.closing else set()
-    booked: dict[int, list[Decimal]] = {number: [one.amount] for number, one in closed.items()}
-    for item in report.appended:
-        if item.source == DIFFERENCE:
-            booked.setdefault(item.sub_account_id, []).append(item.amount)
-    observed = {account.sub_account_id: account for account in report.accounts if account.history}
     found = []
-    for number in sorted({*observed, *booked}):
-        account = observed.get(number)
-        if account and account.end_doubt not in ("", CLOSED):
-            continue
-        one = account or closed.get(number)
-        cost = account.history.cost if account and account.history else ZERO
-        difference = total([cost], less=booked.get(number, ()))
-        is_settled = number in in_doubt and account is not None and not account.start_doubt
-        if difference or is_settled:
+    for account in _by_id(report):
+        cost = account.history.cost if account.history else ZERO
+        is_settled = account.end_doubt == CLOSED and account.history is not None
+        if is_settled or (account.unbooked and account.end_doubt in ("", CLOSED)):
             found.append(
                 Adjustment(
                     now,
                     report.month.name,
                     report.currency,
-                    number,
-                    one.alias if one else "",
-                    difference,
+                    account.sub_account_id,
+                    account.alias,
+                    account.unbooked,
                     DIFFERENCE,
                     f"the observations say {format_amount(cost)} since",
-                    certainty_of(account is not None and bool(account.start_doubt)),
+                    certainty_of(account.start_doubt),
                 )
             )
     return found
+
+
+def _by_id(report: Report) -> list[AccountCosts]:
+    return sorted(report.accounts, key=lambda account: account.sub_account_id)

@@ -48,6 +48,7 @@ def parts_of(account: AccountCosts) -> list[AccountCosts]:
                 increases=increases,
                 falls=falls,
                 adjustments=sum(rest, ZERO),
+                kept=rest[0],
                 forecast=forecast,
                 doubtful=sum(own, ZERO) - bound,
             )

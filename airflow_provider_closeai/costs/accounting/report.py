@@ -164,7 +164,7 @@ def _accounts(
     in_doubt = closing.in_doubt(adjustments) if closing else set()
     for account in accounts:
         number = account.sub_account_id
-        computed = base = account.month_to_date
+        counted = base = account.month_to_date
         if closing is not None:
             one = closed.get(number)
             base = one.amount if one else ZERO
@@ -173,14 +173,14 @@ def _accounts(
                 account.owner, account.shares = one.owner, shares_from(one.shares)
                 if payers_of(account.owner, account.shares) != now:
                     moved.append(number)
+        account.kept = base - counted
         account.appended = appended.get(number, [])
         account.month_to_date = base + sum((item.amount for item in account.appended), ZERO)
-        account.adjustments = account.month_to_date - computed
+        account.adjustments = account.month_to_date - counted
         if account.is_certain and number in in_doubt:
             account.end_doubt = CLOSED  # until a close books what was settled since
         if not account.is_certain:  # what was closed may be more than the least that is seen now
-            settled = sum((item.amount for item in account.appended if item.source == DIFFERENCE), ZERO)
-            account.doubtful = max(account.doubtful + account.kept + settled, ZERO)
+            account.doubtful = max(account.doubtful - account.unbooked, ZERO)
     accounts.sort(key=lambda account: (-account.month_to_date, account.sub_account_id))
     return accounts, sorted(moved)
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import msgspec
 
-from airflow_provider_closeai.costs.accounting.booked import Adjustment, Closing
+from airflow_provider_closeai.costs.accounting.booked import DIFFERENCE, Adjustment, Closing
 from airflow_provider_closeai.costs.accounting.history import AccountHistory, History
 from airflow_provider_closeai.costs.accounting.money import EXACT, ZERO, total, total_known
 from airflow_provider_closeai.costs.accounting.months import Month
@@ -88,6 +88,7 @@ class AccountCosts(Amounts, kw_only=True):
     :param forecast: of the complete month at the rate so far; ``None`` where there is none.
     :param history: its observations; ``None``: unobserved.
     :param appended: the lines that were appended to it.
+    :param kept: what keeps a closed month as it was closed: its closed figure less its counter's.
     :param start_doubt: why it is in doubt what of its values is this month's (:mod:`.turns`); empty: certain.
     :param end_doubt: the same at the month's end.
     :param unseen_minutes: how long around the month's end more may have been spent than was seen.
@@ -107,6 +108,7 @@ class AccountCosts(Amounts, kw_only=True):
     forecast: Decimal | None = None
     history: AccountHistory | None = None
     appended: list[Adjustment] = []
+    kept: Decimal = ZERO
     start_doubt: str = ""
     end_doubt: str = ""
     unseen_minutes: int = 0
@@ -165,9 +167,10 @@ class AccountCosts(Amounts, kw_only=True):
                 )
 
     @property
-    def kept(self) -> Decimal:
-        """What keeps a closed month as it was closed."""
-        return total([self.adjustments], less=(item.amount for item in self.appended))
+    def unbooked(self) -> Decimal:
+        """What its counter says beyond the closed figure and the differences that were booked since."""
+        settled = (item.amount for item in self.appended if item.source == DIFFERENCE)
+        return total((), less=(self.kept, *settled))
 
     @property
     def daily(self) -> dict[date, Decimal]:
