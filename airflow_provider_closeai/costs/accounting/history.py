@@ -40,6 +40,7 @@ class AccountHistory(msgspec.Struct, kw_only=True):
     :param known_at: when it last had a cost in this month; ``None``: never.
     :param spans: when its counter moved, by how much (``amounts``) and how (``kinds``), in the same order.
         A shared account's part has the account's kinds: by rounding, a part of an increase may be below 0.
+    :param balance: its last one in this month.
     :param deleted_at: when it was recorded just before its deletion.
     :param start_doubt: why it is in doubt what of its values is this month's (:mod:`.turns`); empty: certain.
     :param end_doubt: the same at the month's end.
