@@ -222,7 +222,7 @@ def _use_since(trace: Trace, turn: Turn, fall: int, movements: range) -> int | N
         is_since = span.end > turn.at
         if before == ZERO and (is_since or (is_late and span.start >= turn.opens)):
             return place
-        if before and is_since and is_late and not trace.is_exact(place):
+        if is_since and is_late and not trace.is_exact(place):
             return place
     return None
 
