@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import bisect
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -32,8 +31,23 @@ class _Row(msgspec.Struct, frozen=True, gc=False):
 
     id: int
     alias: str
-    cost: Decimal | None
+    cost: Decimal
     balance: Decimal | None
+
+
+class _Counter(msgspec.Struct):
+    """
+    What an account's counter showed last, at ``at``.
+
+    :param is_record: a deletion's record showed it, or has shown less since.
+    :param spent: what of it is this month's.
+    """
+
+    alias: str
+    cost: Decimal
+    at: datetime
+    is_record: bool
+    spent: Decimal
 
 
 def month_to_date(
@@ -53,39 +67,49 @@ def month_to_date(
     :raises NotRead: a file could not be read, this time.
     """
     month = month_of(at, zone_name(time_zone))
-    before = _costs_before(ledger, month)
-    latest: dict[int, tuple[str, Decimal]] = {}
-    looks: dict[int, tuple[Decimal, datetime, bool]] = {}
+    before = _counters_before(ledger, month)
+    latest: dict[int, _Counter] = {}
     moved: set[int] = set()
+    fallen: set[int] = set()  # below what they showed before the turn: they have started again
 
-    def note(row: _Row, seen_at: datetime, *, is_record: bool = False, old: Decimal = ZERO) -> None:
-        if row.cost is None:
-            return
-        if row.id in looks:
-            before_it, began, was_record = looks[row.id]
-            if row.cost < before_it and (is_record or was_record) and seen_at - began < OVERLAP:
-                looks[row.id] = (before_it, began, True)
-                return  # as in a report: rather the older value of two looks that overlap than a fall
-        looks[row.id] = (row.cost, seen_at, is_record)
-        latest[row.id] = (row.alias, total([row.cost], less=[old]))
-        if row.id in before and _has_moved(before[row.id], row):
-            moved.add(row.id)
+    def note(rows: Iterable[_Row], seen_at: datetime, *, is_record: bool = False) -> None:
+        is_near_turn = is_record and seen_at < Turn(month.start).closes
+        for row in rows:
+            last, old = latest.get(row.id), before.get(row.id)
+            if (
+                last
+                and row.cost < last.cost
+                and (is_record or last.is_record)
+                and seen_at - last.at < OVERLAP
+            ):
+                last.is_record = True
+                continue  # as in a report: rather the older value of two looks that overlap than a fall
+            is_reset = not is_near_turn or row.id in fallen
+            spent = total([row.cost], less=[] if is_reset or old is None else [old.cost])
+            latest[row.id] = _Counter(row.alias, row.cost, seen_at, is_record, spent)
+            if old is not None and _has_moved(old, row):
+                moved.add(row.id)
 
-    for file in _files(ledger, month):
-        is_near = file.kind == DELETED and file.at < Turn(month.start).closes
-        old = _not_reset(ledger, month, file, before) if is_near else {}
-        for row in _rows(ledger, file):
-            note(row, file.at, is_record=file.kind == DELETED, old=old.get(row.id, ZERO))
-    for account in accounts:
-        if not account.is_other:
-            note(_Row(account.id, account.alias or "", account.monthly_cost, account.balance), at)
-    still = {number for number, (_, cost) in latest.items() if cost} & before.keys() - moved
+    counted, looked_at = _files(ledger, month)
+    for file in looked_at:
+        rows = _rows(ledger, file)
+        fallen.update(row.id for row in rows if row.id in before and row.cost < before[row.id].cost)
+        if file in counted:
+            note(rows, file.at, is_record=file.kind == DELETED)
+    listed = [
+        _Row(account.id, account.alias or "", account.monthly_cost, account.balance)
+        for account in accounts
+        if account.monthly_cost is not None and not account.is_other
+    ]
+    note(listed, at)
     stuck: set[int] = set()
     if at >= month.start + STUCK_AFTER:
+        still = {number for number, counter in latest.items() if counter.spent} & before.keys() - moved
         stuck = still - _seen_moving(ledger, month, before, still)
     spent: dict[str, Decimal] = {}
-    for account_id, (alias, cost) in latest.items():
-        spent[alias] = total([spent.get(alias, ZERO), ZERO if account_id in stuck else cost])
+    for account_id, counter in latest.items():
+        own = ZERO if account_id in stuck else counter.spent
+        spent[counter.alias] = total([spent.get(counter.alias, ZERO), own])
     return spent
 
 
@@ -103,49 +127,41 @@ def _seen_moving(ledger: Ledger, month: Month, before: dict[int, _Row], still: s
     for file in ledger.files(SNAPSHOTS, month.name):
         if moving == still:
             break
-        rows = (row for row in _rows(ledger, file) if row.id in still and row.cost is not None)
+        rows = (row for row in _rows(ledger, file) if row.id in still)
         moving |= {row.id for row in rows if _has_moved(before[row.id], row)}
     return moving
 
 
-def _costs_before(ledger: Ledger, month: Month) -> dict[int, _Row]:
+def _counters_before(ledger: Ledger, month: Month) -> dict[int, _Row]:
     """Return the accounts of the last usable snapshot before the month's turn, as they were."""
     months = [name for name in ledger.months(SNAPSHOTS) if name < month.name]
     for file in (file for name in reversed(months) for file in reversed(ledger.files(SNAPSHOTS, name))):
-        rows = _rows(ledger, file)
-        if rows:
-            return {row.id: row for row in rows if row.cost is not None}
+        if rows := _rows(ledger, file):
+            return {row.id: row for row in rows}
     return {}
 
 
-def _not_reset(
-    ledger: Ledger, month: Month, deletion: LedgerFile, before: dict[int, _Row]
-) -> dict[int, Decimal]:
-    """Return what deleted accounts had before the turn, where their counters were never below that since."""
-    old = {number: row.cost for number, row in before.items() if row.cost is not None}
-    found = {row.id for row in _rows(ledger, deletion) if row.cost is not None}
-    files = [file for file in ledger.files(SNAPSHOTS, month.name) if file.at <= deletion.at]
-    seen = [row for file in [*files, deletion] for row in _rows(ledger, file) if row.id in found]
-    fallen = {row.id for row in seen if row.cost is not None and row.cost < old.get(row.id, ZERO)}
-    return {number: old[number] for number in found & old.keys() - fallen}
+def _files(ledger: Ledger, month: Month) -> tuple[set[LedgerFile], list[LedgerFile]]:
+    """
+    Return the files that count: all deletions, the snapshots beside them, and the last one of each day.
 
-
-def _files(ledger: Ledger, month: Month) -> list[LedgerFile]:
-    """Return all deletions, the snapshots beside them, and the last one of each day, oldest first."""
+    :returns: these; and oldest first these with the snapshots before a deletion near the turn.
+    """
     snapshots, deletions = ledger.files(SNAPSHOTS, month.name), ledger.files(DELETED, month.name)
-    times = [file.at for file in deletions]
-
-    def is_beside(at: datetime) -> bool:
-        return bisect.bisect_right(times, at - OVERLAP) < bisect.bisect_left(times, at + OVERLAP)
-
     daily = {month.local(file.at).date(): file for file in snapshots}
-    found = {*daily.values(), *deletions, *(file for file in snapshots if is_beside(file.at))}
-    return sorted(found, key=lambda file: file.order)
+    beside = [file for file in snapshots if any(abs(file.at - each.at) < OVERLAP for each in deletions)]
+    counted = {*daily.values(), *deletions, *beside}
+    closes = Turn(month.start).closes
+    near_turn = max((file.at for file in deletions if file.at < closes), default=month.start)
+    early = [file for file in snapshots if file.at <= near_turn]
+    return counted, sorted({*counted, *early}, key=lambda file: file.order)
 
 
 def _rows(ledger: Ledger, file: LedgerFile) -> list[_Row]:
+    """Return the accounts that a file has with their cost; none where it is damaged."""
     try:
-        return list(map(_Row, *ledger.read(file, ("sub_account_id", "alias", "monthly_cost", "balance"))))
+        columns = ledger.read(file, ("sub_account_id", "alias", "monthly_cost", "balance"))
     except DamagedFile as error:
         log.warning("Left out of what is spent this month: %s", error)
         return []
+    return [_Row(*cells) for cells in zip(*columns, strict=True) if cells[2] is not None]

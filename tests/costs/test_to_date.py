@@ -40,6 +40,13 @@ def test_a_key_that_is_deleted_just_after_the_turn(
     assert spent(book, "11-20 12:00", {}) == {"a-1": counts}
 
 
+def test_the_record_of_a_deletion_that_did_not_happen_shows_the_reset_too(book: Book) -> None:
+    book.seen("10-31 23:55", {1: "59"})
+    book.deleted("11-01 00:10", {1: "0.1"})
+    book.deleted("11-01 03:00", {1: "61"})
+    assert spent(book, "11-20 12:00", {}) == {"a-1": "61"}
+
+
 def test_a_key_that_is_deleted_later_counts_whole(book: Book) -> None:
     book.seen("10-31 23:55", {1: "5"})
     book.deleted("11-02 00:30", {1: "8"})
