@@ -380,6 +380,19 @@ def test_an_account_that_was_deleted_on_the_last_evening_is_no_doubt_of_the_next
     assert figures(book, DECEMBER) == {2: ("1", "certain")}
 
 
+def test_a_first_use_in_the_last_days_of_a_month_may_hide_a_reset(new_book: Any, clock: Clock) -> None:
+    """The platform resets at the first use, and the account is gone before the month is over."""
+    book = new_book("late")
+    looks = (("10-30", "4", "96"), ("10-31", "5", "95"), ("11-28", "5", "95"), ("11-29", "6", "89"))
+    for day, cost, balance in looks:
+        money(book, f"{day} 23:55", {1: (cost, balance), 2: ("0", "9")})
+    money(book, "11-30 12:00", {1: ("6", "89")}, kind=DELETED)
+    for at in ("11-30 23:55", "12-01 00:05", "12-01 23:55"):
+        money(book, at, {2: ("0", "9")})
+    clock.at = local("12-03 12:00")
+    assert figures(book)[1] == ("1", "uncertain")
+
+
 def test_growth_that_the_balance_does_not_explain_may_hide_a_reset(book: Book) -> None:
     book.seen("11-30 23:58", {1: "0"})
     book.seen("12-01 00:05", {1: "0"})

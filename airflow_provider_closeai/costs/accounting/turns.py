@@ -255,7 +255,8 @@ def _grown(trace: Trace, turn: Turn, first: int, last: int) -> Verdict:
     if not is_hidden and before == ZERO and is_used_since:
         return Verdict(first, first)  # it started again while it was 0
     is_known = not trace.is_older or spans[0].end <= turn.opens  # else it may have started again before that
-    if not is_hidden and before > ZERO and trace.is_gone and is_known and not is_used_since:
+    is_used_again = is_used_since or last < len(spans)
+    if not is_hidden and before > ZERO and trace.is_gone and is_known and not is_used_again:
         return Verdict(last, last)  # it went before its counter started again
     doubt, unseen = HIDDEN if is_hidden else WAITING, (spans[first].start, spans[last - 1].end)
     if is_hidden and is_used_since:
