@@ -59,7 +59,7 @@ def month_to_date(
     Of accounts that were deleted elsewhere, the last snapshot of a day that shows them counts. A counter
     that has not moved since the last snapshot before the month's turn counts 0 from 24 hours after it; one
     that is back at the same value has moved if its balance fell by that, or a snapshot shows another value.
-    What an account had before the turn, and still showed when it was deleted just after it, does not count.
+    What an account had before the turn, and still showed when it was last seen just after it, does not count.
 
     :param ledger: with the snapshots and deletions of this month, and the last snapshot before it.
     :param at: when that was made.
@@ -72,8 +72,11 @@ def month_to_date(
     moved: set[int] = set()
     fallen: set[int] = set()  # below what they showed before the turn: they have started again
 
-    def note(rows: Iterable[_Row], seen_at: datetime, *, is_record: bool = False) -> None:
-        is_near_turn = is_record and seen_at < Turn(month.start).closes
+    def note(
+        rows: Iterable[_Row], seen_at: datetime, *, is_record: bool = False, is_listing: bool = False
+    ) -> None:
+        # The listing's counters are judged below.
+        is_near_turn = not is_listing and seen_at < Turn(month.start).closes
         for row in rows:
             last, old = latest.get(row.id), before.get(row.id)
             if (
@@ -101,7 +104,7 @@ def month_to_date(
         for account in accounts
         if account.monthly_cost is not None and not account.is_other
     ]
-    note(listed, at)
+    note(listed, at, is_listing=True)
     stuck: set[int] = set()
     if at >= month.start + STUCK_AFTER:
         still = {number for number, counter in latest.items() if counter.spent} & before.keys() - moved
@@ -145,14 +148,14 @@ def _files(ledger: Ledger, month: Month) -> tuple[set[LedgerFile], list[LedgerFi
     """
     Return the files that count: all deletions, the snapshots beside them, and the last one of each day.
 
-    :returns: these; and oldest first these with the snapshots before a deletion near the turn.
+    :returns: these; and oldest first these with the snapshots before the last of them near the turn.
     """
     snapshots, deletions = ledger.files(SNAPSHOTS, month.name), ledger.files(DELETED, month.name)
     daily = {month.local(file.at).date(): file for file in snapshots}
     beside = [file for file in snapshots if any(abs(file.at - each.at) < OVERLAP for each in deletions)]
     counted = {*daily.values(), *deletions, *beside}
     closes = Turn(month.start).closes
-    near_turn = max((file.at for file in deletions if file.at < closes), default=month.start)
+    near_turn = max((file.at for file in counted if file.at < closes), default=month.start)
     early = [file for file in snapshots if file.at <= near_turn]
     return counted, sorted({*counted, *early}, key=lambda file: file.order)
 

@@ -40,6 +40,19 @@ def test_a_key_that_is_deleted_just_after_the_turn(
     assert spent(book, "11-20 12:00", {}) == {"a-1": counts}
 
 
+@pytest.mark.parametrize("deleted", [True, False], ids=["recorded", "in the console"])
+@pytest.mark.parametrize(("looks", "counts"), [(["59.3"], "0.3"), (["0", "59.3"], "59.3")])
+def test_a_key_that_a_snapshot_saw_last_just_after_the_turn(
+    book: Book, looks: list[str], counts: str, *, deleted: bool
+) -> None:
+    """Snapshots beside a deletion count as it does, be it this account's or another's."""
+    book.seen("10-31 23:55", {1: "59", 2: "1"})
+    for minute, cost in enumerate(looks, 28):
+        book.seen(f"11-01 00:{minute}", {1: cost, 2: "1"})
+    book.deleted("11-01 00:30", {1: "59.2"} if deleted else {2: "1"})
+    assert spent(book, "11-20 12:00", {})["a-1"] == counts
+
+
 def test_the_record_of_a_deletion_that_did_not_happen_shows_the_reset_too(book: Book) -> None:
     book.seen("10-31 23:55", {1: "59"})
     book.deleted("11-01 00:10", {1: "0.1"})
