@@ -292,6 +292,29 @@ def test_a_close_says_which_doubt_no_later_snapshot_settles(
     assert book.close(even_if_uncertain=True)
 
 
+@pytest.mark.parametrize(
+    ("last_still", "told"),
+    [("12-05 08:00", None), ("12-01 12:00", "either month. What is reported is a lower bound. No later")],
+)
+def test_a_key_that_idles_for_a_month_on_a_platform_that_resets_at_first_use(
+    book: Book, clock: Clock, last_still: str, told: str | None
+) -> None:
+    """Whichever turn its fall was for, it used nothing, if its next use came after all zones had turned."""
+    for at in ("10-30 12:00", "10-31 23:55", "11-01 00:05", "11-30 23:55", "12-01 00:05", last_still):
+        book.seen(at, {1: "50"})
+    for at, cost in {"12-05 09:00": "3", "12-20 12:00": "9"}.items():
+        book.seen(at, {1: cost})
+    clock.at = local("12-31 12:00")
+    assert book.close("2026-10")
+    if told:
+        with pytest.raises(CloseRefused, match=told):
+            book.close()
+    else:
+        assert book.close()
+        [line] = book.report().accounts
+        assert (line.month_to_date, line.certainty) == (0, "certain")
+
+
 def test_growth_may_be_settled_until_the_next_use(book: Book, clock: Clock) -> None:
     book.turn("11", [1])
     for at, cost in GROWN.items():

@@ -14,6 +14,7 @@ from airflow_provider_closeai.costs.accounting.turns import (
     HIDDEN,
     PARTS,
     REFUND,
+    STILL,
     UNSEEN,
     WAITING,
     Turn,
@@ -25,12 +26,14 @@ _WHY = {
     HIDDEN: "its counter only grew, and its start from 0 may hide between two values",
     AGAIN: "its counter fell more than once around the turn, or rose from below 0",
     PARTS: "its counter fell once, and another part of its start from 0 may hide in growth beside that",
+    STILL: "its counter stood still all month, and the use at which it then started again may be of either "
+    "month",
     CLOSED: "the month was closed while it was in doubt, and what was settled since is not booked yet",
     REFUND: "its counter fell, and its balance does not show that this was its start from 0, or it was below "
     "0: that may be a refund",
 }
 #: They stay, once what was seen around the turn, and the next use, are known.
-_LASTING = (HIDDEN, AGAIN, PARTS, REFUND)
+_LASTING = (HIDDEN, AGAIN, PARTS, REFUND, STILL)
 
 
 def doubts(report: Report, *, of_start: bool = True) -> list[str]:

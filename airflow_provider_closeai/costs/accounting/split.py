@@ -11,7 +11,7 @@ import msgspec
 from airflow_provider_closeai.costs.accounting.history import FALL, INCREASE, OPENING, AccountHistory, History
 from airflow_provider_closeai.costs.accounting.money import ZERO
 from airflow_provider_closeai.costs.accounting.traces import Span, Trace
-from airflow_provider_closeai.costs.accounting.turns import WAITING, Turn, Verdict, judge_all
+from airflow_provider_closeai.costs.accounting.turns import STILL, WAITING, Turn, Verdict, judge_all
 
 
 def split_month(history: History, traces: Iterable[Trace]) -> None:
@@ -41,10 +41,11 @@ class _Splitter:
         is_of_next = trace.is_older and trace.created_at is not None and not end.restarts
         if trace.first >= self._end.at and (is_of_next or trace.first >= self._end.closes):
             return None
-        if start.restarts and end.restarts and start.begin == end.end < len(trace.spans):
-            # It stood still all month, and fell at its next use: for the first turn, or for both.
-            start = msgspec.structs.replace(start, new_doubt=WAITING)
-            end = msgspec.structs.replace(end, old_doubt=WAITING)
+        is_both = start.restarts and end.restarts and start.begin == end.end < len(trace.spans)
+        if is_both and trace.spans[end.end].start < self._end.closes:
+            # It stood still all month, and fell at its next use, which may be of this month or the next.
+            start = msgspec.structs.replace(start, new_doubt=STILL)
+            end = msgspec.structs.replace(end, old_doubt=STILL)
         if start.new_doubt and trace.created_at is not None and trace.created_at >= self._start.at:
             # Made after the turn, as it is assumed: what it shows is shown.
             start = Verdict(0, 0, new_doubt=start.new_doubt, doubtful=max(start.begin, start.doubtful))

@@ -25,8 +25,9 @@ _EITHER_WAY, _SHORTEST = timedelta(hours=3), timedelta(days=28)
 #: Kinds of doubt. ``UNSEEN``: the ledger begins later. ``WAITING``: equal values, or none, since the turn.
 #: ``HIDDEN``: the value grew, and a reset may hide in that. ``AGAIN``: it fell twice. ``PARTS``: it fell
 #: once, and growth beside that may hide another part of the reset. ``REFUND``: its fall may be a refund.
+#: ``STILL``: it stood still all month, and the use that it fell at may be of this month or the next.
 UNSEEN, WAITING, HIDDEN = "unseen", "waiting", "hidden"
-AGAIN, PARTS, REFUND = "fell again", "in parts", "refund"
+AGAIN, PARTS, REFUND, STILL = "fell again", "in parts", "refund", "stood still"
 #: A month was closed while its figure was in doubt, and what was settled since is not booked.
 CLOSED = "closed"
 #: So many counters that are seen to fall in parts show that the platform resets them so.
