@@ -57,13 +57,13 @@ class Book:
     def seen(
         self, at: str | datetime, costs: Mapping[int, Any], *, kind: str = SNAPSHOTS, run: str | None = None
     ) -> Any:
-        """Write one; a value is a cost, or ``(cost, alias)``, or ``(cost, alias, created_at)``."""
+        """Write one; a value is a cost, or ``(cost, alias, created_at, balance)``, or less of that."""
         moment = local(at) if isinstance(at, str) else at
         month = month_of(moment, self.zone).name
         rows = []
         for account_id, value in costs.items():
-            cost, alias, created = (
-                (*value, None, None)[:3] if isinstance(value, tuple) else (value, None, None)
+            cost, alias, created, balance = (
+                (*value, None, None, None)[:4] if isinstance(value, tuple) else (value, None, None, None)
             )
             amount = None if cost is None else Decimal(cost)
             rows.append(
@@ -73,7 +73,7 @@ class Book:
                     amount,
                     OLD if created is None else created,
                     True,
-                    Decimal(100),
+                    Decimal(100 if balance is None else balance),
                     "[]",
                 )
             )

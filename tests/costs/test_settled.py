@@ -88,6 +88,24 @@ def test_a_doubt_that_a_difference_left_is_settled_too(book: Book, clock: Clock,
     assert certainties(book, tmp_path) == ["certain", "certain"]
 
 
+def test_a_doubt_that_is_settled_as_another_month_s_alone_is_booked_too(october: Book, clock: Clock) -> None:
+    """Made after the turn, and used when some zone may still turn: all of it is November's."""
+    october.seen("10-31 23:55", {1: "10"})
+    for at, cost, balance in (("11-01 11:00", "0", "100"), ("11-01 13:00", "5", "95")):
+        october.seen(at, {1: "0", 2: (cost, None, "2026-11-01T10:00:00+08:00", balance)})
+    clock.at = local("11-01 14:00")
+    october.close("2026-10", even_if_uncertain=True)
+    assert october.report("2026-10").certainty == "uncertain"
+    for at, cost, balance in (("11-02 10:00", "7", "93"), ("11-03 10:00", "9", "91")):
+        october.seen(at, {1: "0", 2: (cost, None, "2026-11-01T10:00:00+08:00", balance)})
+    clock.at = local("11-03 12:00")
+    assert october.close("2026-10", run="d" * 12) is not None
+    report = october.report("2026-10")
+    assert report.certainty == "certain"
+    assert not any("Notes name" in text for text in report.warnings)
+    assert october.close("2026-10", run="e" * 12) is None
+
+
 def test_what_was_closed_in_doubt_is_no_lower_bound(october: Book, clock: Clock) -> None:
     """Closed with 10; then it shows that the counter had started again before: only 6 were October's."""
     october.seen("10-31 20:00", {1: "6"})

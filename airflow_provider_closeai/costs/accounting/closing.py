@@ -72,7 +72,8 @@ def differences(report: Report, now: datetime) -> list[Adjustment]:
     found = []
     for account in _by_id(report):
         cost = account.history.cost if account.history else ZERO
-        is_settled = account.end_doubt == CLOSED and account.history is not None
+        is_seen = account.history is not None or account.sub_account_id in report.history.absent
+        is_settled = account.end_doubt == CLOSED and is_seen
         if is_settled or (account.unbooked and account.end_doubt in ("", CLOSED)):
             found.append(
                 Adjustment(

@@ -87,6 +87,7 @@ class History(msgspec.Struct, kw_only=True):
 
     :param snapshots: when the complete listings were made, oldest first.
     :param files: the names of all files that were read.
+    :param absent: accounts that earlier or later files show, and that have nothing in this month for certain.
     :param has_earlier_months: the ledger has snapshots of earlier months.
     :param warnings: what is odd, for a person.
     """
@@ -95,6 +96,7 @@ class History(msgspec.Struct, kw_only=True):
     snapshots: list[datetime] = []
     files: list[str] = []
     accounts: dict[int, AccountHistory] = {}
+    absent: set[int] = set()
     has_earlier_months: bool = False
     warnings: list[str] = []
     is_damaged: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from airflow_provider_closeai.costs.accounting.booked import NOTE
 from airflow_provider_closeai.costs.accounting.closing import differences
 from airflow_provider_closeai.costs.accounting.months import format_ids
 from airflow_provider_closeai.costs.accounting.report_model import ESTIMATED, Report
@@ -32,7 +33,11 @@ def remarks_of(report: Report) -> list[str]:
         remarks.append(
             f"No snapshot on {days}{more}: the figure on it or beside it covers more than one day."
         )
-    unknown = [line.sub_account_id for line in report.accounts if line.state == "unobserved"]
+    unknown = [
+        line.sub_account_id
+        for line in report.accounts
+        if line.state == "unobserved" and any(item.source == NOTE for item in line.appended)
+    ]
     if unknown:
         remarks.append(
             f"Notes name {format_ids(sorted(unknown))}, which no snapshot of {report.month.name} has. They "

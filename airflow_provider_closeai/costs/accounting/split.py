@@ -25,6 +25,8 @@ def split_month(history: History, traces: Iterable[Trace]) -> None:
     for trace, (start, end) in zip(every, verdicts, strict=True):
         if (account := splitter.account(trace, start, end)) is not None:
             history.accounts[trace.id] = account
+        else:
+            history.absent.add(trace.id)
 
 
 class _Splitter:
