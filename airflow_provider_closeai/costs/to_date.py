@@ -56,10 +56,11 @@ def month_to_date(
     """
     Return what each alias has spent this month, by the counters of its accounts, gone ones included.
 
-    Of accounts that were deleted elsewhere, the last snapshot of a day that shows them counts. A counter
-    that has not moved since the last snapshot before the month's turn counts 0 from 24 hours after it; one
-    that is back at the same value has moved if its balance fell by that, or a snapshot shows another value.
-    What an account had before the turn, and still showed when it was last seen just after it, does not count.
+    Of accounts that were deleted elsewhere, the last snapshot of a day that shows them counts; where that
+    has no cost of theirs, and the listing has none, the last one of that day that has. A counter that has not
+    moved since the last snapshot before the month's turn counts 0 from 24 hours after it; one that is back at
+    the same value has moved if its balance fell by that, or a snapshot shows another value. What an account
+    had before the turn, and still showed when it was last seen just after it, does not count.
 
     :param ledger: with the snapshots and deletions of this month, and the last snapshot before it.
     :param at: when that was made.
@@ -94,11 +95,23 @@ def month_to_date(
                 moved.add(row.id)
 
     counted, looked_at = _files(ledger, month)
+    without: dict[int, LedgerFile] = {}  # in the last one that lists them they have no cost
     for file in looked_at:
-        rows = _rows(ledger, file)
+        rows, costless = _read(ledger, file)
         fallen.update(row.id for row in rows if row.id in before and row.cost < before[row.id].cost)
         if file in counted:
             note(rows, file.at, is_record=file.kind == DELETED)
+            for row in rows:
+                without.pop(row.id, None)
+            without |= dict.fromkeys(costless, file)
+    for file in sorted(set(without.values()), key=lambda file: file.order):
+        missing = {number for number, last in without.items() if last == file}
+        for earlier in _earlier_on_day(ledger, month, file):
+            found = [row for row in _rows(ledger, earlier) if row.id in missing]
+            missing -= {row.id for row in found}
+            note([row for row in found if row.id not in latest or latest[row.id].at < earlier.at], earlier.at)
+            if not missing:
+                break
     listed = [
         _Row(account.id, account.alias or "", account.monthly_cost, account.balance)
         for account in accounts
@@ -160,11 +173,26 @@ def _files(ledger: Ledger, month: Month) -> tuple[set[LedgerFile], list[LedgerFi
     return counted, sorted({*counted, *early}, key=lambda file: file.order)
 
 
+def _earlier_on_day(ledger: Ledger, month: Month, file: LedgerFile) -> list[LedgerFile]:
+    """Return the snapshots before a file on its day, newest first."""
+    day = month.local(file.at).date()
+    snapshots = ledger.files(SNAPSHOTS, month.name)
+    return [each for each in reversed(snapshots) if each.at < file.at and month.local(each.at).date() == day]
+
+
 def _rows(ledger: Ledger, file: LedgerFile) -> list[_Row]:
     """Return the accounts that a file has with their cost; none where it is damaged."""
+    return _read(ledger, file)[0]
+
+
+def _read(ledger: Ledger, file: LedgerFile) -> tuple[list[_Row], set[int]]:
+    """Return the accounts that a file has with their cost, and the ids of the others."""
     try:
         columns = ledger.read(file, ("sub_account_id", "alias", "monthly_cost", "balance"))
     except DamagedFile as error:
         log.warning("Left out of what is spent this month: %s", error)
-        return []
-    return [_Row(*cells) for cells in zip(*columns, strict=True) if cells[2] is not None]
+        return [], set()
+    found = list(zip(*columns, strict=True))
+    return [_Row(*cells) for cells in found if cells[2] is not None], {
+        cells[0] for cells in found if cells[2] is None
+    }

@@ -66,6 +66,15 @@ def test_a_key_that_is_deleted_later_counts_whole(book: Book) -> None:
     assert spent(book, "11-20 12:00", {}) == {"a-1": "8"}
 
 
+@pytest.mark.parametrize("last", ["11-20 13:00", "11-20 23:55"])
+def test_a_cost_that_is_not_given_any_more_counts_as_it_was_last_seen(book: Book, last: str) -> None:
+    book.seen("11-19 12:00", {1: "5", 2: "0"})
+    book.seen("11-20 12:00", {1: "12", 2: "0"})
+    book.seen(last, {1: None, 2: "0"})
+    book.clock.at = local("11-21 12:00")
+    assert spent(book, "11-21 12:00", {2: "0"})["a-1"] == str(book.report().totals.month_to_date) == "12"
+
+
 def test_what_is_spent_is_exact_to_any_digit(book: Book) -> None:
     cost = "12345678901234567.123456789012345678"
     book.seen("11-05 12:00", {1: "0"})
