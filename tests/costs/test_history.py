@@ -152,6 +152,29 @@ def test_a_deletion_that_was_recorded_without_a_cost_names_its_gap(book: Book) -
     assert (line(book.report()).state, line(book.report()).gap_minutes) == ("deleted", 2 * 24 * 60)
 
 
+@pytest.mark.parametrize("how", ["recorded", "vanished", "recorded after the turn", "live"])
+def test_a_cost_that_nobody_saw_for_days_before_the_turn_is_not_final(
+    book: Book, clock: Clock, how: str
+) -> None:
+    book.turn("11", [1, 2])
+    book.seen("11-20 12:00", {1: "10", 2: "1"})
+    book.seen("11-30 12:00", {1: None, 2: "1"})
+    if how == "recorded":
+        book.deleted("11-30 23:50", {1: None})
+    kept = {1: None} if how in ("live", "recorded after the turn") else {}
+    book.seen("11-30 23:55", {2: "1", **kept})
+    if how == "recorded after the turn":
+        book.deleted("12-01 00:04", {1: None})
+    for at in ("12-01 00:05", "12-02 00:05"):
+        book.seen(at, {2: "0", **({1: "0"} if how == "live" else {})})
+    clock.at = local("12-02 12:00")
+    report = book.report()
+    unseen = 10 * 24 * 60 + 11 * 60
+    assert (report.status, line(report).unseen_minutes >= unseen) == ("estimated", True)
+    if how == "vanished":
+        assert f"last {unseen + 55} minutes" in " ".join(report.warnings)
+
+
 def test_a_vanished_account_names_its_gap(book: Book) -> None:
     book.seen("11-05 09:00", {1: "10", 2: "1"})
     book.seen("11-06 09:01", {2: "2"})

@@ -213,8 +213,8 @@ def _observed(
     elif account.last_seen < history.last_snapshot:
         absent = next(at for at in history.snapshots if at > account.last_seen)
         state, gap = "vanished", minutes(absent - account.last_seen)
-    if state != "vanished" and account.is_in_month and account.known_at != account.last_seen:
-        gap = minutes(account.last_seen - (account.known_at or history.month.start))
+    if account.is_in_month and account.known_at != account.last_seen:
+        gap += minutes(account.last_seen - (account.known_at or history.month.start))
     opening, increases, falls = sums_of(account.amounts, account.kinds)
     doubtful = account.start_doubtful + (account.end_doubtful if is_over else ZERO)
     return AccountCosts(

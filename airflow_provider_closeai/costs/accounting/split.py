@@ -120,6 +120,10 @@ class _Splitter:
         if end.unseen is not None:
             return end.unseen
         known, closes = trace.known_at or self._start.at, self._end.closes
+        gone = trace.deleted_at or trace.gone_by
+        is_costless = known < (trace.deleted_at or trace.last_seen) and trace.next_at is None  # in the end
+        if trace.is_in_month and is_costless and gone is not None and gone >= self._end.opens:
+            return known, min(gone, closes)
         if trace.gone_by is not None and trace.listed_at is not None:
             if trace.listed_at < self._last_listing:
                 return None  # the report names what is missing
