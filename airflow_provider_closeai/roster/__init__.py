@@ -1,8 +1,8 @@
 """The roster: one file says who has which keys, at what prices, within which budget.
 
-A file is read and checked (``read_roster``), a plan of changes is made of it (``make_plan``), shown
-(``markdown``) and applied (``apply``). The names here are the public ones; all modules beneath are internal
-(docs/stability.md).
+A file is read and checked (``read_roster``); from it a plan of changes is made (``make_plan``), shown
+(``markdown``) and applied (``apply``). Only the names here are public; all modules of this package are
+internal (docs/stability.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``python -m airflow_provider_closeai.roster export`` and ``check``: what a person runs before any DAG."""
+"""``python -m airflow_provider_closeai.roster export`` and ``check``, for people, before any DAG."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _check(file: str) -> int:
 
 
 def _export(conn_id: str, output: Path | None) -> int:
-    # As Airflow's own commands do: connections of its database are found outside of a task.
+    # As Airflow's own commands do, to find the connections in its database outside of a task.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     from airflow.providers.common.compat.sdk import AirflowNotFoundException
 

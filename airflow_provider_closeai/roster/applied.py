@@ -1,4 +1,4 @@
-"""What came of a roster that was applied: for XCom, and for the log."""
+"""The result of applying a roster, for XCom and the log."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from airflow_provider_closeai.roster.plan import Plan
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
     """
-    What came of it.
+    The result of applying a roster or plan.
 
     :param plan: what was wanted.
-    :param accounts: of the roster's aliases that are there now, by id.
-    :param created: that are new.
+    :param accounts: current accounts of the roster's aliases, by id.
+    :param created: new accounts.
     :param repriced: as they are now.
     :param deleted: as they were just before.
-    :param references: of the keys that were delivered, by account id.
-    :param matched: what of the plan was done.
+    :param references: of delivered keys, by account id.
+    :param matched: which part of the plan was done.
     """
 
     plan: Plan
@@ -41,7 +41,7 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many of each."""
+        """Counts of accounts and changes."""
         return {
             "aliases": len(self.plan.entries),
             "sub_accounts": len(self.accounts),
@@ -52,7 +52,7 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
         }
 
     def record(self) -> dict[str, Any]:
-        """Return all of it as plain JSON, without keys."""
+        """Return the result as plain JSON, without keys."""
         return {
             "roster": self.plan.roster,
             "digest": self.plan.digest,
@@ -76,7 +76,7 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def changes_in(matched: Matched, plan: Plan) -> Iterator[str]:
-    """Write a line for each change, for each that is not made, and for each note."""
+    """Yield a line for each change, made or not, and for each note."""
     yield from map(render.line_of, matched.todo)
     yield from map(skipped_line, matched.skipped)
     for action in matched.unapproved:
@@ -90,7 +90,7 @@ def skipped_line(skipped: Skipped) -> str:
 
 
 def closing_line(applied: Applied, dry_run: bool) -> str:
-    """Say what is so now."""
+    """Return the result in one line."""
     counts, title = applied.counts, applied.plan.title
     what = ", ".join(f"{counts[name]} {name}" for name in ("created", "repriced", "deleted", "delivered"))
     if dry_run:

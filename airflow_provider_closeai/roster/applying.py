@@ -1,7 +1,6 @@
-"""Makes a roster so: one listing before, one after; keys are delivered before anything is deleted.
+"""Applies a roster: one listing before, one after; keys are delivered before anything is deleted.
 
-A composition: what is created, repriced and deleted runs through provisioning's runner. A crash anywhere:
-run it again.
+Creates, reprices and deletes go through provisioning's runner. After a crash anywhere, run it again.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from airflow_provider_closeai.roster.plan import CREATE, DELETE, KINDS, REPRICE,
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 2.0  # seconds in which nobody has waited for another
+_AT_ONCE = 2.0  # seconds within which a lock was had without waiting
 
 
 def apply(
@@ -55,18 +54,18 @@ def apply(
     dry_run: bool = False,
 ) -> Applied:
     """
-    Make a roster so, or do what is approved of a plan and still wanted.
+    Apply a roster, or the part of an approved plan that is still wanted.
 
     :param wanted: a roster, or an approved plan.
-    :param options: how; ``prune`` and the bounds of a plan are its own, where it has some.
+    :param options: how; a plan's own ``prune`` applies, and its bounds unless given here.
     :param keys: where keys go.
     :param books: the cost ledger.
     :param this_try: which try of which task this is.
     :param dry_run: only log what would be done.
-    :raises PlanRefused: beyond a bound, too old, or of another main account. Nothing was changed.
-    :raises TooManySelected: more deletions than ``max_delete``. Nothing was changed.
+    :raises PlanRefused: it is beyond a bound, too old, or of another main account. Nothing was changed.
+    :raises TooManySelected: it deletes more than ``max_delete``. Nothing was changed.
     :raises MaskedKeys: the listing hides keys that are needed. Nothing was changed.
-    :raises CloseAIError: what went wrong, once all else was done; of several the others are logged.
+    :raises CloseAIError: the foremost error, once all else was done; the others are logged.
     """
     approved = wanted if isinstance(wanted, Plan) else None
     roster = wanted.as_roster() if isinstance(wanted, Plan) else wanted
@@ -106,9 +105,9 @@ def _bounded(options: Options, approved: Plan) -> Options:
 
 class _Execution:
     """
-    Does what is to be done, in this order: reprice, deliver, delete, create, deliver what is new.
+    Carries the changes out in this order: reprice, deliver, delete, create, deliver new keys.
 
-    One listing shows then what came of all of it.
+    One listing at the end shows the outcome of all of them.
     """
 
     def __init__(
@@ -127,13 +126,13 @@ class _Execution:
         self._of = {kind: [each for each in matched.todo if each.kind == kind] for kind in KINDS}
         self._going = {action.id for action in self._of[DELETE]}
         self._there = {account.id: account for account in look.seen.accounts}
-        # However long bases may lag: prices, and the costs of what is deleted, are not to be old.
+        # Bounded however long bases may lag: prices, and the last costs of deleted accounts, must be fresh.
         self._listings = Listings(client, look.listing, good_for=min(options.settle, CONFIRM_WITHIN))
         self._sent_prices: SentPrices | None = None
         self._sent_deletions: SentDeletions | None = None
         self._created: list[SubAccount] = []
         self._repriced: list[SubAccount] = []
-        self._left: set[int] = set()  # whose prices are not as they were when theirs were approved
+        self._left: set[int] = set()  # accounts whose prices have changed since the approval
         self._deleted: list[SubAccount] = []
         self._references: dict[int, str] = {}
         self.errors: list[CloseAIError] = []
@@ -151,7 +150,7 @@ class _Execution:
             self._try(self._conclude_deletions)
 
     def _try(self, step: Callable[[], None]) -> bool:
-        """Take a step; what goes wrong there does not stop those that do not depend on it."""
+        """Take a step; keep an error for later, since other steps do not depend on this one."""
         try:
             step()
         except CloseAIError as error:
@@ -160,7 +159,7 @@ class _Execution:
         return True
 
     def applied(self) -> Applied:
-        """Say what is so now."""
+        """Return the result so far."""
         return Applied(
             plan=self._plan,
             accounts=tuple(self._wanted),
@@ -179,7 +178,7 @@ class _Execution:
         return sorted(wanted, key=lambda account: account.id)
 
     def _require_keys(self) -> None:
-        """Refuse hidden keys before anything is changed."""
+        """Refuse hidden keys that are needed, before anything is changed."""
         ids = {action.id for action in self._of[REPRICE] + self._of[DELETE]}
         if self._look.keys is not None:
             ids |= {each.id for each in self._wanted}
@@ -195,7 +194,7 @@ class _Execution:
     # --- Keys ------------------------------------------------------------------------------------------
 
     def _deliver_missing(self) -> None:
-        """Deliver what the sink does not hold, and what is left of aliases of which keys go."""
+        """Deliver keys that the sink lacks, and the remaining keys of aliases that lose some."""
         if self._look.silence is not None:
             raise self._look.silence
         missing = set(self._plan.deliver)
@@ -204,7 +203,7 @@ class _Execution:
         self._deliver(aliases)
 
     def _leave_refused(self) -> bool:
-        """Leave aliases alone whose own secrets take no key; without any, the whole sink is down."""
+        """Skip the aliases whose secrets were refused; return False if there are none: the sink is down."""
         refused = self._look.keys.refused if self._look.keys is not None else ()
         aliases = {self._there[each].alias for each in refused}
         for kind in (DELETE, CREATE):
@@ -213,14 +212,14 @@ class _Execution:
         return bool(aliases)
 
     def _deliver(self, aliases: Collection[str | None]) -> None:
-        """Deliver all keys of aliases that stay: a sink may keep them together."""
+        """Deliver all remaining keys of aliases: a sink may store them together."""
         keys, journal = self._look.keys, self._look.journal
         staying = [each for each in self._wanted if each.alias in aliases and each.id not in self._going]
         if keys is None or not staying:
             return
         self._references |= keys.deliver(staying)
         if journal is not None:
-            # Of aliases that are not here another roster's run knows it.
+            # Whether other rosters' aliases are rotated is not known here.
             unrotated = {each.alias for each in self._plan.entries if not each.rotate}
             known = {*journal.held, *self._references}
             there = [each for each in self._there.values() if each.alias not in unrotated]
@@ -233,7 +232,7 @@ class _Execution:
         if not targets:
             return
         accounts = [self._there[each] for each in targets]
-        # With the lock over hosts it is read twice; whoever waited for that looks again: people edit, too.
+        # With the deployment's lock, accounts are read twice; after a wait for it, anew: people edit, too.
         looks = 1 if names_to_lock_with(self._client, self._this_try.names) is None else 2
         known, now = iter([accounts] * looks), self._client.clock.monotonic
         end = now() + _AT_ONCE
@@ -253,7 +252,7 @@ class _Execution:
         self._listings.watch(self._sent_prices)
 
     def _leave_changed(self, seen: Collection[SubAccount]) -> None:
-        """Leave accounts alone whose prices others have changed since the look: that was not approved."""
+        """Skip accounts whose prices others have changed since the look: that was not approved."""
         now = {account.id: account.pricing for account in seen}
         for action in self._of[REPRICE]:
             pricing = now.get(action.id or 0)
@@ -276,7 +275,7 @@ class _Execution:
     def _delete(self) -> None:
         accounts = [self._there[action.id or 0] for action in self._of[DELETE]]
         at = self._look.at
-        if accounts and not self._listings.is_known_good:  # last costs shall not be old ones
+        if accounts and not self._listings.is_known_good:  # last costs must be fresh
             at = self._client.clock.utc_now()
             there = listed_again(self._client, accounts)
             gone = {each.id for each in accounts} - {each.id for each in there}
@@ -310,12 +309,12 @@ class _Execution:
 
     def _create(self) -> None:
         if self._of[CREATE] and self._sent_deletions is not None and self._sent_deletions.may_be_there:
-            self._listings.read_back()  # only what is gone gets a successor
+            self._listings.read_back()  # only deleted accounts get successors
         requests = [each for each in map(self._creation, self._of[CREATE]) if each is not None]
         if not requests:
             return
         if self._sent_prices is not None:
-            self._sent_prices.release()  # creates claim the same aliases
+            self._sent_prices.release()  # creates lock the same aliases
         made: set[int] = set()
         results = create_all(
             self._client,
@@ -326,7 +325,7 @@ class _Execution:
             made=made.update,
         )
         found = [account for result in results if isinstance(result, list) for account in result]
-        new = [account for account in found if account.id not in self._there]  # some perhaps by another task
+        new = [account for account in found if account.id not in self._there]  # perhaps some by another task
         self._created = [account for account in new if account.id in made]
         self._there |= {account.id: account for account in found}
         failed: dict[str, tuple[CloseAIError, list[str]]] = {}
@@ -338,7 +337,7 @@ class _Execution:
         self._deliver({account.alias for account in new})
 
     def _creation(self, action: Action) -> CreateRequest | None:
-        """Return an exact create, whatever an earlier try left behind."""
+        """Return an exact create, whatever an earlier try left behind; ``None`` if none is due."""
         entry = self._look.roster.entries[action.alias]
         accounts = [each for each in self._look.listing.of(action.alias)[0] if not each.is_other]
         sent = self._sent_deletions
@@ -356,7 +355,7 @@ class _Execution:
             return msgspec.structs.replace(wanted, at_most=action.number)
         seen = self._look.seen
         plan = decide_rotation(rotation, accounts, seen.held or {}, seen.now, seen.replaced)
-        number = min(action.number, 2 * entry.count - len(staying))  # not all that is to go may be approved
+        number = min(action.number, 2 * entry.count - len(staying))  # perhaps not all deletions are approved
         if number < 1:
             return None
         return msgspec.structs.replace(wanted, count=plan.counted + number, besides=plan.old, at_most=number)

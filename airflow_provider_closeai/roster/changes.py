@@ -1,4 +1,4 @@
-"""Collects what a plan has while it is decided."""
+"""Collects a plan's contents while it is decided."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.provisioning.texts import count_of, ids_of
 from airflow_provider_closeai.roster.plan import DELETE, Action, Note
 
-#: How many things a note names.
+#: The most items that a note lists.
 FEW = 5
 
 
 class Changes:
-    """What a plan has so far."""
+    """A plan's contents so far."""
 
     def __init__(self) -> None:
         self.actions: list[Action] = []
@@ -25,7 +25,7 @@ class Changes:
         self.notes.append(Note(alias, text))
 
     def note_poorer(self) -> None:
-        """Add one note for all balances that this month's costs do not explain."""
+        """Add one note on all balances that are lower than this month's costs explain."""
         if not self.poorer:
             return
         aliases = sorted({each.alias or "" for each in self.poorer})
@@ -39,7 +39,7 @@ class Changes:
         )
 
     def delete(self, alias: str, accounts: Sequence[SubAccount], reason: str) -> None:
-        """Delete what is known to be a sub-account; name the others."""
+        """Delete the accounts that are known to be sub-accounts; note the others."""
         self.actions += [
             Action(kind=DELETE, alias=alias, id=account.id, reason=reason)
             for account in accounts

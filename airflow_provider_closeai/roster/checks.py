@@ -1,4 +1,4 @@
-"""What stops a plan before anything is changed. No I/O and no clock here."""
+"""Checks that stop a plan before anything is changed. No I/O and no clock here."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _NOTHING_CHANGED = "Nothing was changed."
 
 def check_roster(roster: Roster, *, has_sink: bool, has_ledger: bool) -> None:
     """
-    Check that a roster has what it needs, before anything is asked.
+    Check, before anything is sent, that a roster has the sink and ledger it needs.
 
-    :raises InvalidParameter: naming the entry.
+    :raises InvalidParameter: one is missing; names the entry.
     """
     for entry in roster.entries.values():
         where = f"{roster.name}, line {entry.line}" if entry.line else roster.name
@@ -44,10 +44,10 @@ def check_time(
     roster: Roster, accounts: Sequence[SubAccount], platform_time: float | None, now: datetime
 ) -> None:
     """
-    Refuse to plan where clocks differ by more than 10 minutes and it matters: ages, ends, months.
+    Refuse to plan if clocks differ by more than 10 minutes and it matters: for ages, expiries or months.
 
-    :param platform_time: the listing's own time.
-    :raises ClockDisagrees: nothing was changed.
+    :param platform_time: the listing's own time, in seconds since the epoch.
+    :raises ClockDisagrees: they do. Nothing was changed.
     """
     entries = roster.entries.values()
     if any(entry.rotate for entry in entries):
@@ -78,11 +78,11 @@ def main_account_of(accounts: Sequence[SubAccount], wanted: int | None) -> int |
     """
     Return the main account of a listing.
 
-    :param wanted: which it must be; ``None``: any.
-    :raises PlanRefused: it is another.
+    :param wanted: the ``user_id`` that it must have; ``None``: any.
+    :raises PlanRefused: it is another account.
     """
     listed = {account.user_id for account in accounts}
-    found = listed - {None} or listed  # one that does not say whose it is says nothing about the others
+    found = listed - {None} or listed  # an account without a user_id proves nothing
     if wanted is not None and found - {wanted}:
         others = ", ".join(sorted(str(each) for each in found - {wanted}))
         raise PlanRefused(
@@ -95,7 +95,7 @@ def main_account_of(accounts: Sequence[SubAccount], wanted: int | None) -> int |
 
 
 def refusal(plan: Plan) -> CloseAIError | None:
-    """Return why a plan must not be applied; ``None``: it may."""
+    """Return why a plan must not be applied; ``None`` if it may."""
     counts = plan.counts
     deletions = [action for action in plan.actions if action.kind == DELETE]
     most = most_deletions(plan.max_delete, plan.owned)

@@ -1,4 +1,4 @@
-"""Decides what changes: a roster, one whole listing, what the sink holds, the month's costs and the time.
+"""Decides what to change, from a roster, a full listing, the sink's keys, the month's costs and the time.
 
 No I/O and no clock here.
 """
@@ -30,11 +30,11 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """
     What a plan is made from.
 
-    :param accounts: one whole listing.
+    :param accounts: a full listing.
     :param unreadable: its entries that cannot be read.
-    :param held: which of the keys the sink holds, and since when; ``None``: there is no sink.
-    :param silence: why the sink could not say what it holds: ``held`` is then ``None``, and nothing rotates.
-    :param replaced: ids whose keys the sink does not keep any more, since newer ones took their place.
+    :param held: which keys the sink holds, and since when; ``None``: there is no sink.
+    :param silence: why the sink could not tell what it holds: then ``held`` is ``None``, and nothing rotates.
+    :param replaced: ids of accounts whose keys newer ones have replaced in the sink.
     :param spent: month-to-date cost by alias; ``None``: there is no ledger.
     """
 
@@ -52,8 +52,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     How a roster is planned and applied.
 
     :param prune: delete accounts of owned aliases that are not in the roster.
-    :param max_create: how many to create at most: see :func:`~.checks.refusal`.
-    :param max_delete: how many to delete at most, or which share of the owned accounts.
+    :param max_create: the most accounts to create; see :func:`~.checks.refusal`.
+    :param max_delete: the most accounts to delete, or a percentage of the owned ones.
     :param settle: see CreateSubAccountsOperator.
     :param batch_size: accounts per call.
     """
@@ -127,10 +127,10 @@ def make_plan(roster: Roster, seen: Seen, options: Options) -> Plan:
 
 def _keep_within_bounds(aliases: Sequence[_Alias], changes: Changes, owned: int, options: Options) -> None:
     """
-    Let rotation do what the bounds leave it after what the roster asks for; the rest is for later runs.
+    Limit rotation to what the bounds leave after the roster's own changes; the rest waits for later runs.
 
-    What goes makes room for successors. Where a sink cannot say since when it has keys, none goes in a run
-    that makes successors for its alias: so what goes is shared anew once it is known who gets some.
+    Deletions make room for successors. If a sink cannot say since when it holds keys, a run that creates an
+    alias's successors deletes none of its keys: so deletions are shared out again once successors are known.
     """
     max_create, max_delete = options.max_create, options.max_delete
     rotating = [each for each in aliases if each.rotation and not each.rotation.is_idle]
@@ -217,7 +217,7 @@ class _Alias:
 
     def bound(self, **most: int | None) -> None:
         """
-        Decide what rotation does in this run.
+        Plan what rotation does in this run.
 
         :param most: bounds of :func:`~airflow_provider_closeai.provisioning.rotate.decide`.
         """
@@ -231,7 +231,7 @@ class _Alias:
         )
 
     def decide(self) -> None:
-        """Decide, once it is known what rotation does."""
+        """Decide the alias's changes, once its rotation is planned."""
         rotation = self.rotation
         going = list(rotation.delete) if rotation else []
         self._changes.delete(self.entry.alias, going, plans.ROTATED_OUT)

@@ -1,4 +1,4 @@
-"""Values read from YAML or JSON, and the line of each. Nothing is guessed: ``NO`` is no text."""
+"""Values from YAML or JSON, with their lines. Nothing is guessed: ``NO`` is not text."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from typing import Any
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.provisioning.inputs import (
     TEXT_CURE,
-)  # of this room's readers, and of costs
+)  # used by this room's readers, and by costs
 from airflow_provider_closeai.provisioning.inputs import (
     load_json as load_json,
 )
 
-#: Where a value stands: names of fields and numbers of entries, from the top.
+#: A value's place: names of fields and indexes of entries, from the top.
 Path = tuple[str | int, ...]
-_MOST_VALUES = 2_000_000  # a few lines of YAML anchors can stand for billions
+_MOST_VALUES = 2_000_000  # a few lines of YAML anchors can make billions
 _TEXT = "tag:yaml.org,2002:str"
 _OCTAL = re.compile(r"[-+]?0\d")
-#: What an input method, or a copied page, leaves where YAML wants a plain sign.
+#: Characters from an input method or a copied page where YAML needs a plain one.
 _LOOKALIKE = re.compile("[\u00a0\u3000\uff0c\uff1a\uff5b\uff5d\u201c\u201d]")
 
 
 class Document:
     """
-    A tree, and where its values stand.
+    A tree of values, and their places.
 
-    :param name: of the file, for messages.
+    :param name: the file's name, for messages.
     :param tree: mappings, lists, texts, numbers (``Decimal``), booleans, times, ``None``.
-    :param root: returns YAML's node of the whole, which knows its lines; ``None`` where there are none.
+    :param root: returns YAML's root node, which knows the lines, or ``None``.
     """
 
     def __init__(self, name: str, tree: Any, root: Callable[[], Any] | None = None) -> None:
@@ -45,13 +45,13 @@ class Document:
         self._root = root
 
     def place(self, path: Path) -> str:
-        """Write where a value stands: ``roster teams.yaml, line 12, accounts[2].budget``."""
+        """Return a value's place: ``roster teams.yaml, line 12, accounts[2].budget``."""
         line = self.line(path)
         parts = [self.name] + [f"line {line}"] * bool(line) + [path_text(path)] * bool(path)
         return ", ".join(parts)
 
     def line(self, path: Path) -> int | None:
-        """Return the line of a value, or of the nearest that is there and holds it."""
+        """Return the line of a value, or of its nearest existing parent."""
         node = self._root() if self._root else None
         if node is None:
             return None
@@ -75,7 +75,7 @@ def path_text(path: Path) -> str:
 
 
 def writable(text: str) -> str:
-    """Return a text for people, with escapes for what cannot be written: halves of characters."""
+    """Return a text with escapes for half characters, which cannot be written."""
     return text.encode(errors="backslashreplace").decode()
 
 
@@ -83,9 +83,9 @@ def parse_text(name: str, text: str, *, is_json: bool) -> Document:
     """
     Read the text of a file.
 
-    :param name: of the file, for messages.
+    :param name: the file's name, for messages.
     :param is_json: whether it is JSON; YAML otherwise.
-    :raises InvalidParameter: it is empty, or cannot be read; naming the line.
+    :raises InvalidParameter: it is empty or cannot be read; names the line.
     """
     if not text.strip():
         raise _unreadable(name, None, "it is empty")
@@ -105,14 +105,14 @@ def _parse_json(name: str, text: str) -> Document:
     try:
         tree = load_json(text)
     except json.JSONDecodeError as error:
-        # What is no file was perhaps rendered.
+        # Text that is not from a file may have been rendered.
         cure = "Correct it" if name != "roster" else f"Where it comes from a template: {TEXT_CURE}"
         raise _unreadable(name, error.lineno, f"it is no JSON ({error.msg})", cure) from None
     except ValueError as error:
         raise _unreadable(name, None, str(error)) from None
 
     @functools.cache
-    def root() -> Any:  # only an error needs its lines, and YAML reads nearly all JSON
+    def root() -> Any:  # only errors need lines, and YAML reads nearly all JSON
         with contextlib.suppress(InvalidParameter):
             return _compose(name, text)
         return None
@@ -129,7 +129,7 @@ def _parse_yaml(name: str, text: str) -> Document:
 
 
 def _compose(name: str, text: str) -> Any:
-    """Return YAML's node of a text."""
+    """Return YAML's root node of a text."""
     import yaml  # type: ignore[import-untyped]
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -149,7 +149,7 @@ def _compose(name: str, text: str) -> Any:
 
 
 def _lookalike(text: str, line: int | None) -> str:
-    """Say where a sign that only looks like one of YAML's stands, shortly before the parser gave up."""
+    """Return where a lookalike of a YAML sign is, just before the parser gave up."""
     until = len(text.splitlines()) if line is None else line
     for number, each in list(enumerate(text.splitlines(), 1))[max(until - 3, 0) : until][::-1]:
         if found := _LOOKALIKE.search(each):
@@ -160,7 +160,7 @@ def _lookalike(text: str, line: int | None) -> str:
 
 @contextlib.contextmanager
 def _no_garbage() -> Iterator[None]:
-    """Pause the collector: looking through a growing tree again and again is most of the work of parsing."""
+    """Pause the garbage collector: scanning a growing tree repeatedly is most of the work of parsing."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -171,7 +171,7 @@ def _no_garbage() -> Iterator[None]:
 
 
 class _Builder:
-    """Makes values of YAML's nodes; a scalar is what its plain form says, and numbers stay exact."""
+    """Makes values from YAML's nodes; a scalar has the type of its plain form, and numbers stay exact."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -225,7 +225,7 @@ class _Builder:
             try:
                 return datetime.fromisoformat(text)
             except ValueError:
-                return text  # whoever reads it as a time says what is wrong
+                return text  # the reader of the time says what is wrong
         if kind in ("int", "float"):
             try:
                 if kind == "float":
@@ -240,10 +240,10 @@ class _Builder:
 
 class Ambiguous:
     """
-    What YAML takes for something else than most people: ``NO``, ``007``, ``1:30``.
+    A scalar that YAML reads differently from most people: ``NO``, ``007``, ``1:30``.
 
-    :param text: as it is written.
-    :param flag: the boolean that YAML makes of it; ``None`` where it makes a number.
+    :param text: the scalar as written.
+    :param flag: the boolean that YAML makes of it; ``None`` if it makes a number.
     """
 
     def __init__(self, text: str, flag: bool | None) -> None:

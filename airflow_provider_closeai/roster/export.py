@@ -1,4 +1,4 @@
-"""Writes a roster of the accounts that are there: where adopting them begins. No I/O here."""
+"""Writes a roster of the existing accounts, as the first step to adopt them. No I/O here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HEADER = """\
 
 
 def export(accounts: Sequence[SubAccount], unreadable: Sequence[UnreadableItem] = ()) -> str:
-    """Write a roster of accounts as YAML, without keys; what it cannot say is a comment."""
+    """Write a roster of accounts as YAML, without keys; comments say what it cannot express."""
     import yaml  # type: ignore[import-untyped]
 
     groups: dict[str, list[SubAccount]] = {}
@@ -58,7 +58,7 @@ def _is_usable(alias: str | None) -> bool:
 
 
 def _entry(alias: str, group: Sequence[SubAccount], comments: list[str]) -> dict[str, Any] | None:
-    """Return an alias's entry; ``None``, and a comment, where a roster cannot have its prices."""
+    """Return an alias's entry; add a comment and return ``None`` if a roster cannot express it."""
     shown = ascii(alias)
     lists = [_prices(account.pricing) for account in group]
     usual, _ = Counter(tuple(each.items()) for each in lists).most_common(1)[0]

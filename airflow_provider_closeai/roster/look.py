@@ -1,4 +1,4 @@
-"""Looks at everything that a plan is made from, once: the listing, what the sink holds, the month's costs."""
+"""Reads everything that a plan is made from, once: the listing, the sink's keys, the month's costs."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from airflow_provider_closeai.roster.render import log_lines
 
 log = logging.getLogger(__name__)
 
-#: Of all that plans or applies a roster on this host, one at a time.
+#: Lock for planning and applying rosters: one at a time on this host.
 LOCK = "roster"
 
 
 class Books(Protocol):
-    """The cost ledger, as far as a roster needs it."""
+    """The part of the cost ledger that a roster needs."""
 
     def spent(self, accounts: Sequence[SubAccount], at: datetime) -> Mapping[str, Decimal]:
-        """Return the month-to-date cost of each alias, that of accounts that are gone included."""
+        """Return each alias's month-to-date cost, including deleted accounts'."""
 
     def record_listing(self, accounts: Sequence[SubAccount], at: datetime) -> None:
-        """Record a whole listing."""
+        """Record a full listing."""
 
     def record_deleted(self, accounts: Sequence[SubAccount], at: datetime) -> None:
         """Record accounts that are about to be deleted."""
@@ -43,14 +43,14 @@ def make_plan(
     client: CloseAIClient, roster: Roster, options: Options, *, keys: Keys | None, books: Books | None
 ) -> Plan:
     """
-    Look, decide what would be changed, and log it. Changes nothing.
+    Look, decide what to change, and log it. Changes nothing.
 
     :param keys: where keys go.
     :param books: the cost ledger.
-    :raises ListingUnstable: nothing is planned.
+    :raises ListingUnstable: the listing is not proven complete.
     :raises PlanRefused: the listing is empty or of another main account, or ``max_create`` is exceeded.
     :raises TooManySelected: ``max_delete`` is exceeded.
-    :raises ClockDisagrees: nobody can tell how old the keys are.
+    :raises ClockDisagrees: the clocks differ, and ages, expiries or months depend on it.
     """
     checks.check_roster(roster, has_sink=keys is not None, has_ledger=books is not None)
     with alias_lock(client, LOCK):
@@ -76,7 +76,7 @@ class Look:
         checks.check_time(roster, accounts, client.platform_time, now)
         checks.main_account_of(accounts, roster.main_account)
         self.journal: DeliveryJournal | None = None
-        #: Why the sink could not say what it holds: nothing is then created or deleted.
+        #: Why the sink could not tell what it holds: then nothing is created or deleted.
         self.silence: CloseAIError | None = None
         held, replaced = None, frozenset[int]()
         if keys is not None:
@@ -87,7 +87,7 @@ class Look:
             except CloseAIError as error:
                 self.silence = error
             else:
-                if held is None:  # this host's note says what it delivered
+                if held is None:  # this host's journal says what was delivered
                     self.journal = DeliveryJournal(client, LOCK, keys.name)
                     held = self.journal.held
         self.seen = Seen(

@@ -1,4 +1,4 @@
-"""Decides what of an approved plan is done now. No I/O and no clock here."""
+"""Decides which part of an approved plan to do now. No I/O and no clock here."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Skipped(msgspec.Struct, frozen=True):
     """
     An approved change that is not made.
 
-    :param because: ``done already``, ``not wanted any more``, or why nobody knows.
+    :param because: ``done already``, ``not wanted any more``, or why it cannot be told.
     """
 
     action: Action
@@ -34,11 +34,11 @@ class Skipped(msgspec.Struct, frozen=True):
 
 class Matched(msgspec.Struct, frozen=True, kw_only=True):
     """
-    What to do of two plans.
+    An approved plan compared with what is wanted now.
 
-    :param todo: approved, and still wanted.
-    :param skipped: approved, and not to be done any more.
-    :param unapproved: wanted now, and not approved.
+    :param todo: approved and still wanted.
+    :param skipped: approved, but no longer to be done.
+    :param unapproved: wanted now, but not approved.
     """
 
     todo: tuple[Action, ...]
@@ -46,7 +46,7 @@ class Matched(msgspec.Struct, frozen=True, kw_only=True):
     unapproved: tuple[Action, ...] = ()
 
     def without(self, action: Action, because: str) -> Matched:
-        """Return what is left to do without one approved change."""
+        """Return a copy in which one approved change is skipped."""
         todo = tuple(each for each in self.todo if each != action)
         return msgspec.structs.replace(self, todo=todo, skipped=(*self.skipped, Skipped(action, because)))
 
@@ -55,7 +55,7 @@ def check_age(approved: Plan, now: datetime) -> None:
     """
     Refuse a plan that is too old.
 
-    :raises PlanRefused: it is, or it comes from the future.
+    :raises PlanRefused: it is, or its time is in the future.
     """
     age = now - approved.made_at
     if age > VALID_FOR or age < -CLOCKS_AGREE:
@@ -68,13 +68,13 @@ def check_age(approved: Plan, now: datetime) -> None:
 
 def match(approved: Plan, wanted: Plan, seen: Seen) -> Matched:
     """
-    Decide what to do: what is approved *and* still wanted; of a creation the smaller number.
+    Select what is approved *and* still wanted; for a creation, the smaller number.
 
-    What was made since the plan, and is still there, counts against it: applied once more, it makes no more
-    than was approved.
+    Accounts made since the plan that still exist count against it: applied again, it makes no more than was
+    approved.
 
-    :param wanted: what would be planned now.
-    :param seen: what that was made from.
+    :param wanted: the plan of what is wanted now.
+    :param seen: the observations that ``wanted`` was made from.
     """
     may = {action.key: action for action in approved.actions}
     now = _Now(approved, seen)
@@ -95,7 +95,7 @@ def match(approved: Plan, wanted: Plan, seen: Seen) -> Matched:
 
 
 class _Now:
-    """What there is now, as far as an approved plan is concerned."""
+    """The current accounts, compared with an approved plan."""
 
     def __init__(self, approved: Plan, seen: Seen) -> None:
         self._seen = seen
@@ -107,13 +107,13 @@ class _Now:
                 self._ids.setdefault(account.alias, set()).add(account.id)
 
     def made_since(self, action: Action) -> int:
-        """Return how many accounts are there that a creation's alias did not have when it was planned."""
+        """Return how many accounts a creation's alias has that it did not have when planned."""
         if action.kind != CREATE:
             return 0
         return len(self._ids.get(action.alias, set()).difference(action.there))
 
     def because(self, action: Action) -> str:
-        """Say why an approved change is not made."""
+        """Return why an approved change is not made."""
         account, seen = self._accounts.get(action.id or 0), self._seen
         if account is None and any(_may_be(item, action) for item in seen.unreadable):
             return "it cannot be read now"
@@ -128,7 +128,7 @@ class _Now:
         return "done already" if is_done else "not wanted any more"
 
     def _is_created(self, action: Action) -> bool:
-        """Whether as many were made since as were to be, or are there, successors of old ones aside."""
+        """Return whether enough accounts were made since or, except for successors, exist."""
         if self.made_since(action) >= action.number:
             return True
         there = len(self._ids.get(action.alias, ()))
@@ -136,7 +136,7 @@ class _Now:
 
 
 def _may_be(item: UnreadableItem, action: Action) -> bool:
-    """Whether an entry that cannot be read may be what was to be changed, or one of those to create."""
+    """Return whether an unreadable entry may be the account to change, or one of those to create."""
     if action.kind == CREATE or item.id is None:
         return item.alias == action.alias or (action.kind != CREATE and item.alias is None)
     return item.id == action.id

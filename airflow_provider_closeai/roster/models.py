@@ -1,4 +1,4 @@
-"""What a roster says: which aliases it owns, and the accounts that each shall have."""
+"""What a roster says: which aliases it owns, and which accounts each must have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import msgspec
 from airflow_provider_closeai.provisioning.requests import CreateRequest, RotateRequest
 
 Pricing = dict[str, Decimal]
-#: A moment with its time zone: of a plan's record others are refused.
+#: A moment with a time zone; a plan's record with any other is refused.
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -23,10 +23,10 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True):
     """
     How the keys of an alias are replaced.
 
-    :param every: the age from which a key is replaced.
-    :param grace: within it all users of a key have read its successor.
-    :param max_rotate: how many adopted keys may be on their way out at a time.
-    :param begins: nothing is replaced before.
+    :param every: the age at which a key is replaced.
+    :param grace: time in which all users of a key read its successor.
+    :param max_rotate: how many adopted keys may be replaced at a time.
+    :param begins: nothing is replaced before this time.
     """
 
     every: timedelta
@@ -39,12 +39,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
     The accounts of one alias.
 
-    :param pricing: wanted prices, as long as the budget is not spent.
+    :param pricing: wanted prices until the budget is spent.
     :param balance: virtual balance of each new account.
-    :param budget: of the whole alias in a billing month.
+    :param budget: limit of the alias's cost in a billing month.
     :param over_budget: wanted prices once it is spent; empty: no model at all. ``None``: nothing changes.
     :param expires: from then on no account is wanted.
-    :param line: in the file, for messages; 0: there is none.
+    :param line: its line in the file, for messages; 0: none.
     """
 
     alias: str
@@ -60,17 +60,17 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     line: int = 0
 
     def is_expired(self, now: datetime) -> bool:
-        """Whether its accounts are not wanted any more."""
+        """Return whether its accounts are no longer wanted."""
         return self.expires is not None and now >= self.expires
 
     def is_over(self, spent: Decimal) -> bool:
-        """Whether its other prices are wanted now."""
+        """Return whether its ``over_budget`` prices are wanted now."""
         return self.over_budget is not None and self.budget is not None and spent >= self.budget
 
     def creation(
         self, pricing: Pricing, count: int, *, batch_size: int = 100, settle: float = 30
     ) -> CreateRequest:
-        """Return the create of its accounts."""
+        """Return the request to create its accounts."""
         return CreateRequest(
             alias=self.alias,
             pricing=pricing,
@@ -82,7 +82,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
     def rotation(self, pricing: Pricing) -> RotateRequest | None:
-        """Return the rotation of its keys; ``None`` where they are not rotated."""
+        """Return the request to rotate its keys; ``None`` if they are not rotated."""
         if self.rotate is None:
             return None
         return RotateRequest(
@@ -97,11 +97,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Roster(msgspec.Struct, frozen=True, kw_only=True):
     """
-    A roster, checked.
+    A roster that was checked.
 
-    :param name: of its file, for messages.
-    :param owns: globs of the aliases that it speaks for.
-    :param entries: by alias, in their order.
+    :param name: its file's name, for messages.
+    :param owns: globs of the aliases that it owns.
+    :param entries: by alias, in the file's order.
     :param main_account: the ``user_id`` that a listing must have.
     """
 
@@ -112,7 +112,7 @@ class Roster(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> str:
-        """Names what is wanted: two rosters of one digest, wherever they are, want the same."""
+        """Digest of what is wanted: two rosters with the same digest want the same, wherever they are."""
         wanted = [msgspec.structs.replace(self.entries[alias], line=0) for alias in sorted(self.entries)]
         text = msgspec.json.encode((self.owns, wanted), order="deterministic")
         return hashlib.sha256(text).hexdigest()[:16]
@@ -120,5 +120,5 @@ class Roster(msgspec.Struct, frozen=True, kw_only=True):
 
 @functools.lru_cache(maxsize=256)
 def owner_pattern(owns: tuple[str, ...]) -> re.Pattern[str]:
-    """Return the pattern of the aliases that globs match, case-sensitively."""
+    """Return a pattern of all aliases that the globs match, case-sensitively."""
     return re.compile("|".join(fnmatch.translate(glob) for glob in owns) or "(?!)")

@@ -1,4 +1,4 @@
-"""What a roster says to the cost report: who pays for which alias, and the teams' budgets."""
+"""What a roster tells the cost report: who pays for which alias, and the teams' budgets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_provider_closeai.roster.models import Roster
 
 
 def is_roster(tree: object) -> bool:
-    """Whether a tree of values is meant to be a roster."""
+    """Return whether a tree of values is meant as a roster."""
     return isinstance(tree, Mapping) and {"version", "accounts"} <= tree.keys()
 
 
@@ -26,7 +26,7 @@ def owners_of(roster: Roster) -> list[dict[str, Any]]:
 
 def budgets_of(roster: Roster) -> dict[str, Decimal]:
     """
-    Return the cost report's ``budgets``: of each team the sum of its aliases' budgets, where all have one.
+    Return the cost report's ``budgets``: each team's sum of its aliases' budgets, if all have one.
     """
     budgets: dict[str, list[Decimal | None]] = {}
     for entry in roster.entries.values():

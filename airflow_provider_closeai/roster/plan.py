@@ -1,4 +1,4 @@
-"""What a plan is: the changes to make, each with its reason, and what cannot be changed."""
+"""A plan: the changes to make, each with its reason, and notes on what cannot be changed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from airflow_provider_closeai.client.models import amount_text, factor_json
 from airflow_provider_closeai.provisioning import inputs
 from airflow_provider_closeai.roster.models import Entry, Moment, Roster
 
-#: How long a plan may be applied.
+#: How long a plan is valid.
 VALID_FOR = timedelta(hours=24)
 CREATE, REPRICE, DELETE = "create", "reprice", "delete"
 KINDS = (REPRICE, DELETE, CREATE)  # in the order in which they are applied
-#: Reasons.
+#: Reasons of actions.
 MISSING, ROTATION = "missing", "successor of an old key"
 DRIFT, OVER_BUDGET, RESTORED = "drift", "over budget", "restored"
 PRUNED, EXPIRED, ROTATED_OUT = "pruned", "expired", "rotated out"
@@ -32,14 +32,14 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     One change.
 
     :param kind: ``create``, ``reprice`` or ``delete``.
-    :param id: of the account; ``None``: it is created.
-    :param number: how many are created.
-    :param before: the prices that the account has.
-    :param after: the prices that it gets.
-    :param balance: that a new account gets.
-    :param there: ids that the alias had before the creation: what has another one was made since.
+    :param id: the account's id; ``None`` for a creation.
+    :param number: how many accounts to create.
+    :param before: the account's prices.
+    :param after: its new prices.
+    :param balance: the balance of new accounts.
+    :param there: the alias's ids before the creation: accounts with other ids were made since.
     :param reason: why, in a word or two.
-    :param detail: more about it, for a person: it may change from plan to plan.
+    :param detail: more about it, for people; may differ between plans.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What makes it the same change in two plans; of a creation the number, and what is there, aside."""
+        """Identifies the same change in two plans, whatever a creation's ``number`` and ``there``."""
         return (
             self.kind,
             self.alias,
@@ -68,7 +68,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def order(self) -> tuple[object, ...]:
-        """Sorts actions."""
+        """Sort key of actions."""
         return (self.alias, KINDS.index(self.kind), self.id or 0, self.reason)
 
     @property
@@ -77,8 +77,8 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.number if self.kind == CREATE else 1
 
     def record(self) -> dict[str, Any]:
-        """Return it as plain JSON."""
-        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))  # lists, and no tuples
+        """Return the action as plain JSON."""
+        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))  # lists, not tuples
         for name, pricing in (("before", self.before), ("after", self.after)):
             if pricing is not None:
                 plain[name] = {model: factor_json(factor) for model, factor in pricing.items()}
@@ -87,9 +87,9 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Note(msgspec.Struct, frozen=True):
     """
-    What a person should know, and nothing is done about.
+    Something to know that nothing is done about.
 
-    :param alias: of which accounts; empty: of none in particular.
+    :param alias: the alias that it concerns; empty: none in particular.
     """
 
     alias: str
@@ -98,13 +98,13 @@ class Note(msgspec.Struct, frozen=True):
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """
-    A plan.
+    Planned changes.
 
     :param roster: the file's name.
     :param made_at: when it was made.
-    :param main_account: the ``user_id`` of the listing.
-    :param listed: how many sub-accounts were listed.
-    :param owned: how many of them the roster owns.
+    :param main_account: the listing's ``user_id``.
+    :param listed: number of listed sub-accounts.
+    :param owned: number of those that the roster owns.
     :param actions: the changes, sorted.
     :param deliver: ids of accounts whose keys the sink does not hold.
     """
@@ -125,7 +125,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> str:
-        """Names what would be changed: two plans of one digest change the same."""
+        """Digest of the changes: two plans with the same digest change the same."""
         actions = [(*action.key, action.number, action.there) for action in self.actions]
         entries = [msgspec.structs.replace(entry, line=0) for entry in self.entries]
         what = (self.main_account, self.owns, entries, self.prune, self.max_create, self.max_delete, actions)
@@ -133,7 +133,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def title(self) -> str:
-        """Its roster, for a person: one that is a mapping has no name."""
+        """Its roster, for people; a mapping has no name."""
         return "the roster" if self.roster == "roster" else f"the roster {self.roster}"
 
     @property
@@ -154,8 +154,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def record(self) -> dict[str, Any]:
-        """Return it as plain JSON, without keys: :meth:`parse` reads it back."""
-        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))  # lists, and no tuples
+        """Return the plan as plain JSON, without keys, for :meth:`parse`."""
+        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))  # lists, not tuples
         return {
             "digest": self.digest,
             "counts": self.counts,
@@ -169,8 +169,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """
         Read what :meth:`record` returned.
 
-        :param value: the record, or JSON text of it.
-        :raises InvalidParameter: it is none, or was changed.
+        :param value: the record, or its JSON text.
+        :raises InvalidParameter: it is not a plan, or was changed.
         """
         if isinstance(value, Plan):
             return value
@@ -183,7 +183,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidParameter(f"plan: it is of type {type(value).__name__}, and no plan. {cure}")
         try:
             plan = msgspec.convert(found, cls)
-            msgspec.json.encode(plan)  # what cannot be written, such as half a character, is no plan's
+            msgspec.json.encode(plan)  # no plan contains what cannot be written, such as half a character
         except (msgspec.ValidationError, TypeError, ValueError, OverflowError) as error:
             raise InvalidParameter(f"plan: it is not a plan of this version ({error}). {cure}") from None
         if plan.digest != found["digest"]:
@@ -198,9 +198,9 @@ def parse_max_delete(value: object, *, prune: bool) -> int | str | None:
     """
     Read ``max_delete``.
 
-    :param value: a whole number, a percentage of the owned accounts such as ``5%``, or ``None``.
-    :param prune: whether aliases that are not in the roster are deleted.
-    :raises InvalidParameter: it is neither, or missing.
+    :param value: an integer, a percentage of the owned accounts such as ``5%``, or ``None``.
+    :param prune: whether aliases that are not in the roster are deleted: then a value is required.
+    :raises InvalidParameter: it is invalid or missing.
     """
     cure = "give a whole number, or a percentage of the owned accounts such as '5%'"
     if value is None:
@@ -220,7 +220,7 @@ def most_deletions(limit: int | str | None, owned: int) -> float:
     """
     Return how many accounts may be deleted.
 
-    :param limit: from :func:`parse_max_delete`.
+    :param limit: from :func:`parse_max_delete`; ``None``: any number.
     """
     if limit is None:
         return math.inf

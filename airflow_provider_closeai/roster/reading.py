@@ -1,4 +1,4 @@
-"""Reads a roster: a YAML or JSON file, or a mapping. Each error names line, field, problem and cure."""
+"""Reads rosters from YAML or JSON files or mappings. Errors name line, field, problem and cure."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def read_roster(source: Any) -> Roster:
     """
     Read a roster.
 
-    :param source: a mapping, or JSON text of one; a path object with ``read_bytes`` (``pathlib.Path``,
-        ``ObjectStoragePath``), or anything with ``open``; text: a local path.
-    :raises InvalidParameter: naming line, field, problem and cure of what is wrong, of several in lines.
+    :param source: a mapping, or its JSON text; a path object with ``read_bytes`` (``pathlib.Path``,
+        ``ObjectStoragePath``) or ``open``; other text is a local path.
+    :raises InvalidParameter: it is wrong; a line for each problem names line, field, problem and cure.
     """
     reader = _Reader(_document(source))
     roster = reader.roster()
@@ -55,7 +55,7 @@ def read_roster(source: Any) -> Roster:
 
 
 def _document(source: Any) -> Document:
-    """Read a source without checking more than its form."""
+    """Parse a source, without checking its fields."""
     if isinstance(source, Document):
         return source
     if isinstance(source, Mapping):
@@ -74,7 +74,7 @@ def _text_of(name: str, source: Any) -> str:
                 f"roster: {source[:60]!r} is not a local path. Give a path, a path object such as "
                 "ObjectStoragePath('s3://aws_default@config/roster.yaml'), or a mapping. Nothing was changed."
             )
-        source = LocalPath(os.path.expanduser(source.strip()))  # leaves a user alone whom nobody knows
+        source = LocalPath(os.path.expanduser(source.strip()))  # leaves an unknown ``~user`` as it is
     elif isinstance(source, os.PathLike) and not hasattr(source, "read_bytes"):
         source = LocalPath(source)
     try:
@@ -94,7 +94,7 @@ def _text_of(name: str, source: Any) -> str:
             f"roster: it is of type {type(source).__name__}. Give a path, a path object or a mapping. "
             "Nothing was changed."
         ) from None
-    except Exception as error:  # a store raises whatever its library does
+    except Exception as error:  # a store's library may raise anything
         problem = str(error) if isinstance(error, OSError) else type(error).__name__
     raise InvalidParameter(
         f"{name} cannot be read: {problem}. Nothing was changed. Is the path there for this worker, and may "
@@ -103,7 +103,7 @@ def _text_of(name: str, source: Any) -> str:
 
 
 class _Reader:
-    """Reads field by field, and notes every problem with its place."""
+    """Reads field by field, and collects every problem with its place."""
 
     def __init__(self, document: Document) -> None:
         self.problems: list[str] = []
@@ -136,12 +136,12 @@ class _Reader:
             elif entry is not None:
                 entries[entry.alias] = entry
         owns = self._field((), tree, "owns", _globs, None)
-        if owns is None:  # it speaks for the aliases that it names
+        if owns is None:  # by default it owns the aliases that it lists
             owns = tuple(map(glob.escape, entries))
         else:
             self._owned(places, owns)
         main = self._field((), tree, "main_account", _user_id, None)
-        owns = tuple(sorted(set(owns)))  # their order means nothing, and is in no digest
+        owns = tuple(sorted(set(owns)))  # their order must not change the digest
         return Roster(name=self._document.name, owns=owns, entries=entries, main_account=main)
 
     def _owned(self, places: Mapping[str, Path], owns: tuple[str, ...]) -> None:
@@ -161,7 +161,7 @@ class _Reader:
         self._known(path, item, ENTRY_FIELDS)
         own = {**defaults, **item}
         if "over_budget" not in item and own.get("budget") is None:
-            own.pop("over_budget", None)  # a default for those that have a budget
+            own.pop("over_budget", None)  # this default is only for entries with a budget
 
         def place(name: str) -> Path:
             return path if name in item or name not in defaults else ("defaults",)
@@ -211,7 +211,7 @@ class _Reader:
         read: Callable[[Any], Any],
         default: Any = _REQUIRED,
     ) -> Any:
-        """Read a field; note what is wrong with it and return ``None``."""
+        """Read a field; if it is wrong, note the problem and return ``None``."""
         value = tree.get(name)
         if value is None:
             if default is _REQUIRED:
@@ -235,7 +235,7 @@ class _Reader:
 
     def _note(self, path: Path, problem: str) -> None:
         line = f"{self._document.place(path)}: {problem}"
-        if line not in self.problems:  # a default is read for each entry
+        if line not in self.problems:  # defaults are read again for each entry
             self.problems.append(line)
 
 
@@ -300,7 +300,7 @@ def _amount(name: str, value: Any) -> Decimal:
 
 
 def _plain(amount: Decimal) -> Decimal:
-    """Return an amount without what its writing adds: 60, "60.00" and 6e1 have one digest in a plan."""
+    """Normalise an amount: 60, "60.00" and 6e1 have the same digest in a plan."""
     return Decimal(format(amount.normalize(), "f"))
 
 
@@ -316,7 +316,7 @@ def _prices_or_none(value: Any) -> Pricing:
 
 
 def _listed(entry: Any) -> Any:
-    """Return an entry of the API's list of prices; YAML's ``true`` is what it says there."""
+    """Return an entry of the API's list of prices; in it YAML's ``true`` is a boolean."""
     following = entry.get("auto_following") if isinstance(entry, Mapping) else None
     return {**entry, "auto_following": following.flag} if isinstance(following, Ambiguous) else entry
 

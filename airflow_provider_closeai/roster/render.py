@@ -13,7 +13,7 @@ from airflow_provider_closeai.provisioning.rotate import time_text
 from airflow_provider_closeai.provisioning.texts import pricing_text
 from airflow_provider_closeai.roster.plan import CREATE, DELETE, REPRICE, VALID_FOR, Action, Note, Plan
 
-#: With more changes than this, the Markdown has counts; deletions are named up to as many.
+#: With more changes than this, the Markdown shows counts, and deletions only up to this many.
 MOST_LINES = 200
 _MOST_NOTES = 50
 _MOST_PUBLISHED = 20  # the database keeps every event
@@ -21,7 +21,7 @@ _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def markdown(plan: Plan) -> str:
-    """Write a plan for the form in which a person approves it. Aliases stay text, whatever they hold."""
+    """Write a plan as Markdown for the approval form. Aliases are shown as text, whatever they contain."""
     parts = [f"**{summary(plan)}**", _about(plan)]
     if len(plan.actions) > MOST_LINES:
         parts.append(_counts(plan))
@@ -36,7 +36,7 @@ def markdown(plan: Plan) -> str:
 
 
 def summary(plan: Plan) -> str:
-    """Say in one line what would be changed."""
+    """Summarise the changes in one line."""
     if not plan.actions:
         return "Nothing to change"
     counts = plan.counts
@@ -44,7 +44,7 @@ def summary(plan: Plan) -> str:
 
 
 def published(plan: Plan) -> dict[str, Any]:
-    """Return what others may know of a plan, as plain JSON: of many changes the first."""
+    """Return what of a plan is published, as plain JSON, with only the first of many changes."""
     lines = log_lines(plan)
     return {
         "roster": plan.roster,
@@ -62,7 +62,7 @@ def log_lines(plan: Plan) -> list[str]:
 
 
 def note_lines(plan: Plan) -> list[str]:
-    """Write a line for each note, of many for the first."""
+    """Write a line for each note, or for the first of many."""
     more = len(plan.notes) - _MOST_NOTES
     lines = [
         f"Note{f' on {note.alias!r}' if note.alias else ''}: {note.text}" for note in plan.notes[:_MOST_NOTES]
@@ -78,7 +78,7 @@ def line_of(action: Action) -> str:
 
 
 def code(text: str) -> str:
-    """Write text so that Markdown shows it as it is, in a table, too."""
+    """Write text so that Markdown shows it as it is, even in a table."""
     seen = "".join(
         f"\\u{ord(char):04x}" if unicodedata.category(char) in _UNSEEN else char for char in text
     ).replace("\\|", "\\u005c|")
@@ -136,7 +136,7 @@ def _note(note: Note) -> str:
 
 
 def _plain(text: str) -> str:
-    """Keep what a platform said in a note from being Markdown."""
+    """Escape Markdown in a note, which may quote the platform."""
     return re.sub(r"([\\`*_\[\]<>|~#!&])", r"\\\1", text)
 
 

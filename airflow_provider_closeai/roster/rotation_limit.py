@@ -1,4 +1,4 @@
-"""Share out a limited number of rotations: the oldest keys first, whatever their alias."""
+"""Shares out a limited number of rotations: oldest keys first, whatever their alias."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 class Turns(msgspec.Struct, frozen=True):
     """
-    How much each alias may do now.
+    How many rotations each alias gets now.
 
-    :param taken: by alias.
-    :param waiting: how many of all of them wait.
+    :param taken: number by alias.
+    :param waiting: number that must wait, over all aliases.
     """
 
     taken: Counter[str]
@@ -27,10 +27,10 @@ class Turns(msgspec.Struct, frozen=True):
 
 def share(wanted: Mapping[str, Sequence[SubAccount]], room: float) -> Turns:
     """
-    Give turns to the oldest.
+    Give turns to the oldest accounts.
 
-    :param wanted: by alias the accounts that something is to be done for.
-    :param room: for how many it may be done.
+    :param wanted: the accounts that need a turn, by alias.
+    :param room: how many turns there are.
     """
     in_order = sorted(
         (account.created or _LONG_AGO, account.id, alias)
