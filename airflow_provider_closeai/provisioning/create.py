@@ -1,10 +1,10 @@
-"""Decides what an exact create does next: after any crash, cut, timeout or retry, exactly ``count`` accounts.
+"""Decides the steps of an exact create: ``count`` accounts after any crash, cut, timeout or retry.
 
-The API has no idempotency key, so the listing is the only witness. It is believed at once when it shows an
-account. When it shows none although one may have been asked for, it is believed once the platform can no
-longer execute what was sent (``max_late``), every base would show it (``settle``), and the listing has been
-the same for ``settle`` seconds; and then only of a listing without the platform's filter, which may miss
-some. No I/O and no clock here: times come in as values, in seconds of one monotonic clock.
+The API has no idempotency key, so the listing is the only witness. An account that it shows is believed at
+once. If it shows none although one may have been created, that is believed once the platform can no longer
+execute what was sent (``max_late``), every base would show it (``settle``), and the listing has been the same
+for ``settle`` seconds; and then only of a listing without the platform's filter, which may miss some. No I/O
+and no clock here: times come in as values, in seconds of one monotonic clock.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class CreateDecision:
         self._pause = _FIRST_PAUSE
         self._failure: CloseAIError | None = None
 
-    # --- What came of a step ---------------------------------------------------------------------------
+    # --- Results of steps ------------------------------------------------------------------------------
 
     def listed(self, listing: Listing) -> None:
         """Record a listing of the alias, and perhaps of others."""
@@ -95,7 +95,7 @@ class CreateDecision:
             self._at_first |= there.keys()
             if self._request.if_exists == "fail":
                 self._failure = refusals.existing(self._request, self._at_first & self.before)
-        elif self._request.if_exists == "fail" and self.posted_nothing:  # others made it meanwhile
+        elif self._request.if_exists == "fail" and self.posted_nothing:  # made by others meanwhile
             self._failure = refusals.existing(self._request, there.keys())
         if self._request.at_most is not None and self.posted_nothing:
             self._count = min(self._count, len(there) + self._request.at_most)
@@ -116,7 +116,7 @@ class CreateDecision:
         grown = len(new.keys() - self._known.keys())
         self._made |= new
         self._failure = refusals.other_alias(self._request, new) or refusals.other_prices(self._request, new)
-        if grown < asked:  # it names fewer: they are looked for before more are made
+        if grown < asked:  # too few named: look for the others before making more
             self._doubt(at)
         self._fruitless = 0 if grown else self._fruitless + 1
         if self._fruitless >= _MAX_FRUITLESS and self._failure is None:
@@ -126,7 +126,7 @@ class CreateDecision:
         """
         Record that a post may have been executed.
 
-        :param at: when; it was sent before.
+        :param at: now, after it was sent.
         """
         self._doubt(at)
         self._fruitless += 1
@@ -134,7 +134,7 @@ class CreateDecision:
 
     def declined(self, error: Declined, at: float) -> None:
         """
-        Record that the platform said no to a post. It may have done a part, so the listing is read once.
+        Record that the platform declined a post. It may have done a part, so the listing is read once.
         """
         self._doubt(at)
         self._last_failure = error
@@ -143,10 +143,10 @@ class CreateDecision:
         """Record that a post was proven not to have been executed."""
         self._failure = error
 
-    # --- What to do next -------------------------------------------------------------------------------
+    # --- Next step -------------------------------------------------------------------------------------
 
     def next_step(self, now: float) -> Step:
-        """Say what to do next."""
+        """Return what to do next."""
         if self._failure is not None:
             return Fail(self._failure)
         look = self._look
@@ -164,7 +164,7 @@ class CreateDecision:
             if not self._made:
                 return _done(present)
             self._confirm_until, self._pause = now + self._request.settle, _FIRST_PAUSE
-            # Until a listing shows what was made, so that the next task finds it.
+            # Read until a listing shows the new accounts, so that the next task finds them.
             return List(is_whole=self.doubts_filter)
         if isinstance(self._last_failure, Declined):
             return Fail(refusals.still_missing(self._request, self._last_failure, present))
@@ -261,7 +261,7 @@ class CreateDecision:
         return {**(self._look.accounts if self._look else {}), **self._made}
 
     def kept(self, accounts: Iterable[SubAccount]) -> list[SubAccount]:
-        """Return the accounts that no answer of this try named: those whose prices may differ."""
+        """Return the accounts that this try's answers did not name: their prices may differ."""
         return [account for account in accounts if account.id not in self._made]
 
     def _doubt(self, at: float) -> None:
@@ -320,7 +320,7 @@ class CreateDecision:
         kept = self.kept(present.values())
         if refusal is None and self._request.if_exists == "match":
             refusal = refusals.prices_to_match(self._request, kept)
-        if refusal is None and self.posted_nothing:  # keys in an answer must get out, whatever is hidden
+        if refusal is None and self.posted_nothing:  # keys in an answer must get out
             refusal = refusals.hidden_keys(self._request, kept, self._needs_keys)
         return refusal
 

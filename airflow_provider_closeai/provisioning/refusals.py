@@ -1,4 +1,4 @@
-"""What an exact create refuses, each as the error for a person; ``None`` where there is nothing to refuse."""
+"""What an exact create refuses. Each function returns the error for people, or ``None`` if all is well."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Accounts = Mapping[int, SubAccount]
 
 
 def existing(request: CreateRequest, ids: Collection[int]) -> CloseAIError | None:
-    """Refuse accounts that were there before the task (``if_exists="fail"``)."""
+    """Refuse accounts that existed before the task (``if_exists="fail"``)."""
     if not ids:
         return None
     return AliasExists(
@@ -33,7 +33,7 @@ def existing(request: CreateRequest, ids: Collection[int]) -> CloseAIError | Non
 
 
 def surplus(request: CreateRequest, present: Accounts, made: Collection[int]) -> CloseAIError | None:
-    """Refuse more accounts than were asked for: nobody knows which are in use, but for those just made."""
+    """Refuse more accounts than requested: it is unknown which are in use, except those just made."""
     if len(present) <= request.count:
         return None
     own = f" This task made {sorted(made)}, and delivered no key of them." if made else ""
@@ -47,7 +47,7 @@ def surplus(request: CreateRequest, present: Accounts, made: Collection[int]) ->
 
 
 def prices_to_match(request: CreateRequest, kept: Sequence[SubAccount]) -> CloseAIError | None:
-    """Refuse accounts with other prices than asked for (``if_exists="match"``)."""
+    """Refuse accounts with other prices than requested (``if_exists="match"``)."""
     differing = request.differing(kept)
     if not differing:
         return None
@@ -60,14 +60,14 @@ def prices_to_match(request: CreateRequest, kept: Sequence[SubAccount]) -> Close
 
 
 def hidden_keys(request: CreateRequest, kept: Sequence[SubAccount], needs_keys: bool) -> CloseAIError | None:
-    """Refuse accounts whose keys the listing hides, where they are needed."""
+    """Refuse accounts whose keys are needed but hidden by the listing."""
     needed = list(kept) if needs_keys else []
     needed += request.differing(kept) if request.if_exists == "update" else []
     return failures.masked_keys(needed)
 
 
 def other_prices(request: CreateRequest, new: Accounts) -> CloseAIError | None:
-    """Refuse new accounts with other prices than asked for."""
+    """Refuse new accounts with other prices than requested."""
     differing = request.differing(new.values())
     if not differing:
         return None
@@ -80,7 +80,7 @@ def other_prices(request: CreateRequest, new: Accounts) -> CloseAIError | None:
 
 
 def other_alias(request: CreateRequest, new: Accounts) -> CloseAIError | None:
-    """Refuse new accounts of another alias than asked for."""
+    """Refuse new accounts with another alias than requested."""
     others = {key: account.alias for key, account in new.items() if account.alias != request.alias}
     if not others:
         return None
@@ -93,7 +93,7 @@ def other_alias(request: CreateRequest, new: Accounts) -> CloseAIError | None:
 
 
 def nothing_new(request: CreateRequest, present: int) -> CloseAIError:
-    """Refuse to go on where answers of success name no new account."""
+    """Refuse to continue when successful answers name no new account."""
     return UnexpectedAnswer(
         f"The platform says that it created accounts of alias {request.alias!r}, and names no new "
         f"one: {present} of {request.count} are there. Has the main account reached a limit?",
@@ -113,7 +113,7 @@ def unreadable(request: CreateRequest, items: Sequence[UnreadableItem], *, more:
 
 
 def vanished(request: CreateRequest, present: Accounts) -> CloseAIError:
-    """Say that accounts were there, and are not any more."""
+    """Report that accounts have vanished."""
     return NotConfirmed(
         f"Alias {request.alias!r} had {request.count} sub-accounts, and has {len(present)} now: "
         f"ids {format_ids(sorted(present))}. Does another task delete some? A retry creates what is missing.",
@@ -122,7 +122,7 @@ def vanished(request: CreateRequest, present: Accounts) -> CloseAIError:
 
 
 def still_missing(request: CreateRequest, error: Declined, present: Accounts) -> CloseAIError:
-    """Say what is there after the platform said no."""
+    """Report the accounts that exist after the platform declined."""
     return Declined(
         f"{error} Alias {request.alias!r} has {len(present)} of {request.count} sub-accounts: ids "
         f"{format_ids(sorted(present))}. A retry looks again, and creates only what is missing.",

@@ -1,4 +1,4 @@
-"""What a create sees, and what it does next: what its decision says, and its runner does."""
+"""A create's observation and steps: decisions return the steps, the runner takes them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Listing:
     """
     Accounts as they were listed.
 
-    :param items: them, and entries that cannot be read.
-    :param began: when the listing was begun, by the client's clock.
-    :param ended: when it was whole.
-    :param is_whole: the platform's filter had no part in it.
+    :param items: the accounts, and entries that cannot be read.
+    :param began: when the listing began, by the client's clock.
+    :param ended: when it was complete.
+    :param is_whole: it was read without the platform's filter.
     """
 
     def __init__(self, items: Iterable[Item], began: float, ended: float, *, is_whole: bool = False) -> None:
@@ -33,9 +33,9 @@ class Listing:
 
     def of(self, alias: str | None) -> tuple[list[SubAccount], list[UnreadableItem]]:
         """
-        Return the accounts with exactly this alias, and the entries of it that cannot be read.
+        Return the accounts with exactly this alias, and its entries that cannot be read.
 
-        :param alias: ``None``: what has none, or none that can be read.
+        :param alias: ``None``: entries without an alias, or whose alias cannot be read.
         """
         return self._by_alias.get(alias, ([], []))
 
@@ -58,14 +58,14 @@ class List(msgspec.Struct, frozen=True):
     """
     List the alias's accounts now.
 
-    :param is_whole: without the platform's filter, which may miss some.
+    :param is_whole: list without the platform's filter, which may miss some.
     """
 
     is_whole: bool = False
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Wait; then ask again."""
+    """Wait, then ask again."""
 
     seconds: float
 
@@ -77,13 +77,13 @@ class Post(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True):
-    """All is there: the accounts, oldest id first."""
+    """All accounts exist; here they are, oldest id first."""
 
     accounts: tuple[SubAccount, ...]
 
 
 class Fail(msgspec.Struct, frozen=True):
-    """It cannot be done."""
+    """The create has failed."""
 
     error: CloseAIError
 
