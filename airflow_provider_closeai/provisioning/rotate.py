@@ -1,10 +1,10 @@
-"""Decides what a rotation does next: old keys are replaced, and there is always one that works.
+"""Decides the steps of a rotation: old keys are replaced, and there is always one that works.
 
-A key is *old* from ``every`` on. It is *ready* to take over from an older one once it is ``grace`` old, and
-the sink has held it for ``grace``: whoever reads the sink within ``grace`` has it. What is missing of
-``count`` keys that are not old is created; an old one goes once ``count`` newer ones are ready. All of it
-follows from one listing, what the sink says and the time, so that a run may be killed anywhere, and the next
-one goes on. No I/O and no clock here.
+A key is *old* from the age ``every`` on. It is *ready* to take over from an older one once it is ``grace``
+old and the sink has held it for ``grace``: whoever reads the sink within ``grace`` has it. Keys missing of
+``count`` that are not old are created; an old one is deleted once ``count`` newer ones are ready. All this
+follows from one listing, the sink's answer and the time, so a run may be killed anywhere, and the next one
+continues. No I/O and no clock here.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from airflow_provider_closeai.provisioning.requests import CreateRequest, Delete
 from airflow_provider_closeai.provisioning.selection import Selection
 from airflow_provider_closeai.provisioning.texts import count_of, format_ids, ids_of, span_text
 
-#: Since when a sink has held the keys that it holds, by account id; ``None``: it cannot say.
+#: Since when a sink has held each of its keys, by account id; ``None``: it cannot say.
 Held = Mapping[int, datetime | None]
 
-#: How far apart two clocks may be.
+#: How much two clocks may differ.
 CLOCKS_AGREE = timedelta(minutes=10)
 _MOMENT = timedelta(minutes=1)
-_LATE = 1.5  # times ``every``: a key of that age was not rotated when it became old
+_LATE = 1.5  # times ``every``: a key older than that was not rotated when it became old
 
 
 class RotatePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,14 +34,14 @@ class RotatePlan(msgspec.Struct, frozen=True, kw_only=True):
     What to do now, in this order.
 
     :param deliver: ids whose keys the sink does not hold.
-    :param delete: old accounts that go, oldest first.
+    :param delete: old accounts to delete, oldest first.
     :param create: how many to create.
-    :param succeeds: the old accounts that get a successor among them, oldest first; the others of ``create``
-        are missing of the count.
-    :param old: ids of all accounts that are old.
-    :param counted: how many accounts count beside those to create.
-    :param untouched: accounts that rotation leaves alone: it cannot tell how old they are.
-    :param reasons: for each thing to do why, for a person.
+    :param succeeds: the old accounts that get one of them as a successor, oldest first; the rest of
+        ``create`` fills the count.
+    :param old: ids of all old accounts.
+    :param counted: how many accounts count besides those to create.
+    :param untouched: accounts that rotation leaves alone, since their age is unknown.
+    :param reasons: why each thing is done, for people.
     """
 
     deliver: tuple[int, ...]
@@ -55,7 +55,7 @@ class RotatePlan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def missing(self) -> int:
-        """How many are created because there are fewer than wanted, old ones included."""
+        """How many are created because fewer exist than wanted, old ones included."""
         return self.create - len(self.succeeds)
 
     @property
@@ -64,12 +64,12 @@ class RotatePlan(msgspec.Struct, frozen=True, kw_only=True):
         return not (self.deliver or self.delete or self.create)
 
     def creation(self, request: RotateRequest) -> CreateRequest:
-        """Return the create that this plan means: exact, whatever an earlier try left behind."""
+        """Return the plan's create: exact, whatever an earlier try left behind."""
         count = self.counted + self.create
         return msgspec.structs.replace(request.wanted, count=count, besides=self.old)
 
     def deletion(self, request: RotateRequest) -> DeleteRequest:
-        """Return the delete that this plan means."""
+        """Return the plan's delete."""
         return DeleteRequest(
             accounts=Selection(ids=tuple(each.id for each in self.delete), aliases=(request.wanted.alias,)),
             missing="ignore",
@@ -86,8 +86,8 @@ class _Key(msgspec.Struct, frozen=True):
     created: datetime
     is_old: bool
     is_ready: bool
-    is_adopted: bool  # nobody rotated it when it became old
-    is_replaced: bool  # a newer one took its place in the sink: adopted it is perhaps only by that
+    is_adopted: bool  # was not rotated when it became old
+    is_replaced: bool  # by a newer one in the sink: which may be all that makes it look adopted
 
 
 def decide(
@@ -101,10 +101,10 @@ def decide(
     most_succeeded: int | None = None,
 ) -> RotatePlan:
     """
-    Decide what to do with the accounts of the alias. What ``held`` does not name is delivered.
+    Decide what to do with the alias's accounts. Keys that ``held`` does not name are delivered.
 
-    :param replaced: ids whose keys need no delivery: in the sink a newer key has taken their place.
-    :param most_deleted: how many may go now; later is as good.
+    :param replaced: ids whose keys need no delivery: a newer key has replaced them in the sink.
+    :param most_deleted: how many may be deleted now; the others can wait.
     :param most_succeeded: how many old ones may get a successor now.
     """
     keys = _keys(request, accounts, held, now, replaced)
@@ -117,7 +117,7 @@ def decide(
     unheld = [each.id for each in accounts if each.id not in held and each.id not in replaced]
     deliver = tuple(each for each in unheld if each not in gone)
     if going and any(held.get(account.id, now) is None for account in kept):
-        # The sink cannot say since when: a run that delivers something deletes nothing.
+        # The sink cannot say since when: then a run that delivers something deletes nothing.
         missing, succeeds = _missing(request, keys, [], len(untouched), now, most_succeeded)
         if deliver or missing or succeeds:
             going, deliver = [], tuple(unheld)
@@ -141,7 +141,7 @@ def _keys(
     now: datetime,
     replaced: Collection[int],
 ) -> list[_Key]:
-    """Return what can be rotated, oldest first."""
+    """Return the accounts that can be rotated, oldest first."""
     keys = []
     for account in accounts:
         created = account.created
@@ -164,16 +164,16 @@ def _keys(
 
 
 def _going(request: RotateRequest, keys: Sequence[_Key], untouched: int) -> list[_Key]:
-    """Return the old ones that have enough newer ones behind them, oldest first."""
+    """Return the old keys that have enough newer ones to replace them, oldest first."""
     needed = max(request.wanted.count - untouched, 1)
     left = sum(key.is_ready for key in keys)
     going: list[_Key] = []
     for key in keys:
-        left -= key.is_ready  # how many newer ones are ready
+        left -= key.is_ready  # now the number of newer ones that are ready
         if not key.is_old or left < needed:
             break
         going.append(key)
-    is_crowd = len(keys) + untouched > 2 * request.wanted.count  # of which others made some
+    is_crowd = len(keys) + untouched > 2 * request.wanted.count  # others must have made some of them
     return going[: request.max_rotate] if is_crowd else going
 
 
@@ -185,7 +185,7 @@ def _missing(
     now: datetime,
     most: int | None,
 ) -> tuple[int, Sequence[_Key]]:
-    """Return how many are missing once ``going`` are gone, and which old ones get a successor besides."""
+    """Return how many are missing once ``going`` are gone, and which old ones also get a successor."""
     count = request.wanted.count
     wanted = max(count - untouched, 0)
     gone = {key.account.id for key in going}
@@ -196,16 +196,16 @@ def _missing(
     missing = max(wanted - len(left), 0)
     if not request.may_replace(now):
         return missing, []
-    under_way = max(len(left) - wanted, 0)  # so many of the oldest have been replaced already
+    under_way = max(len(left) - wanted, 0)  # this many of the oldest have successors already
     room = max(2 * count - untouched - len(left) - missing, 0)
     return missing, _next_in_turn(request, old, under_way)[:room][:most]
 
 
 def _next_in_turn(request: RotateRequest, old: Sequence[_Key], under_way: int) -> Sequence[_Key]:
-    """Return the old ones whose turn it is after those under way; the oldest go first in any case."""
+    """Return the old keys whose turn is next after those under way, always oldest first."""
     before, after = old[:under_way], old[under_way:]
     free = max(request.max_rotate - sum(key.is_adopted for key in before), 0)
-    # More than that are under way where older ones took the successors of those that were rotated in time.
+    # More are under way if older keys took the successors of those that were rotated in time.
     taken = max(sum(key.is_adopted and not key.is_replaced for key in before) - request.max_rotate, 0)
     adopted = sum(key.is_adopted for key in after)
     return after[: max(len(after) - adopted - taken, 0) + min(adopted, free)]
@@ -235,7 +235,7 @@ def next_due(
     now: datetime,
     replaced: Collection[int] = frozenset(),
 ) -> tuple[datetime, RotatePlan] | None:
-    """Return when there is something to do next, and what, if nothing changes until then."""
+    """Return when something is due next, and what, if nothing changes until then."""
     begins = request.begins
     moments = {now} | ({begins} if begins and begins.year < datetime.max.year else set())  # else never
     for account in accounts:
@@ -258,7 +258,7 @@ def next_due(
 
 
 def check_clock(accounts: Sequence[SubAccount], platform_time: float | None, now: datetime) -> None:
-    """Refuse to judge how old keys are where clocks differ by more than 10 minutes."""
+    """Refuse to judge keys' ages if clocks differ by more than 10 minutes."""
     cure = "Nothing was changed. Set this worker's clock right (NTP), and run the task again."
     if platform_time is None:
         raise ClockDisagrees(
@@ -283,7 +283,7 @@ def check_clock(accounts: Sequence[SubAccount], platform_time: float | None, now
 
 
 def time_text(moment: datetime) -> str:
-    """Write a time for a person."""
+    """Write a time for people."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
@@ -294,7 +294,7 @@ def closing_line(
     due: tuple[datetime, RotatePlan] | None,
     now: datetime,
 ) -> str:
-    """Say what is so now, and what is due next."""
+    """Return the result and what is due next, in one line."""
     plan = decide(request, accounts, {}, now)
     old = f", {len(plan.old)} of them older than {span_text(request.every)}" if plan.old else ""
     created, delivered, deleted = done
