@@ -1,6 +1,6 @@
-"""What users mean, made exact: a request, a decision, and the runner that does the I/O.
+"""Exact writes from what users want: a request, a decision, and the runner that does the I/O.
 
-The names here are the public ones; all modules beneath but ``runner`` are internal (docs/stability.md).
+Only the names here are public; all modules of this package but ``runner`` are internal (docs/stability.md).
 """
 
 from __future__ import annotations

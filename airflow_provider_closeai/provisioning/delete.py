@@ -1,4 +1,4 @@
-"""Decides what a delete refuses, and in which parts it is sent. No I/O here."""
+"""Decides what a delete refuses, and divides it into calls. No I/O here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SHOWN = 20
 
 
 def refuse(accounts: Sequence[SubAccount], max_delete: int | None) -> None:
-    """Refuse what was not meant: what is no sub-account, and more than ``max_delete``."""
+    """Refuse accounts that are not sub-accounts, and more than ``max_delete``."""
     others = [account for account in accounts if not account.is_sub_account]
     if others:
         shown = ", ".join(f"{account.id} ({account.token_type!r})" for account in others[:_SHOWN])
@@ -36,7 +36,7 @@ def batches(accounts: Sequence[SubAccount], size: int) -> list[Sequence[SubAccou
 
 
 def last_state(account: SubAccount, dry_run: bool) -> str:
-    """Write an account's last state: money is not forgotten."""
+    """Write an account's last state, with its costs, for the log."""
     return (
         f"Sub-account {account.id} ({account.alias!r}, {account.token.hint}) "
         f"{'would be deleted' if dry_run else 'is to be deleted, last seen with'}: "
@@ -45,7 +45,7 @@ def last_state(account: SubAccount, dry_run: bool) -> str:
 
 
 def closing_line(accounts: Sequence[SubAccount], dry_run: bool) -> str:
-    """Say what is so now, for the log."""
+    """Return the result in one line, for the log."""
     if not accounts:
         return "Nothing to delete: none of the selected sub-accounts is listed."
     if dry_run:

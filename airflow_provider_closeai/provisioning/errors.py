@@ -1,4 +1,4 @@
-"""What can be wrong with what was asked, or with what came of it."""
+"""Errors of requests and of their results."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ log = logging.getLogger(__name__)
 
 
 class TooManyAccounts(CloseAIError):
-    """More accounts of an alias exist than were asked for. None was deleted."""
+    """More accounts of an alias exist than requested. None was deleted."""
 
     permanent = True
 
 
 class AliasExists(CloseAIError):
-    """``if_exists="fail"``, and accounts of the alias exist."""
+    """Accounts of the alias exist, and ``if_exists="fail"``."""
 
     permanent = True
 
 
 class PricingDiffers(CloseAIError):
-    """Accounts of the alias exist with other prices than those asked for. No more were created."""
+    """Accounts of the alias exist with other prices than requested. No more were created."""
 
     permanent = True
 
 
 class UnexpectedAnswer(CloseAIError):
-    """The platform did something else than it was asked for; repeating it would do it again."""
+    """The platform did something other than requested; a repetition would do so again."""
 
     permanent = True
 
 
 class UnconvertedPricing(CloseAIError):
-    """An account still has dead prices that cannot be sent back. Nothing was changed."""
+    """An account still has obsolete prices that cannot be sent back. Nothing was changed."""
 
     permanent = True
 
 
 class NotASubAccount(CloseAIError):
-    """What was selected for deletion is not a sub-account. Nothing was deleted."""
+    """An account selected for deletion is not a sub-account. Nothing was deleted."""
 
     permanent = True
 
@@ -67,11 +67,11 @@ class TooManySelected(CloseAIError):
 
 
 class MissingAccounts(CloseAIError):
-    """Accounts that were selected are not in the listing. Nothing was changed."""
+    """Selected accounts are not listed. Nothing was changed."""
 
 
 class NotConfirmed(CloseAIError):
-    """The platform accepted a change, and the listing does not show it."""
+    """The platform accepted a change, but the listing does not show it."""
 
 
 class AliasBusy(CloseAIError):
@@ -79,14 +79,14 @@ class AliasBusy(CloseAIError):
 
 
 class SupervisorGone(CloseAIError):
-    """Airflow does not watch over this process any more, and runs another try. Nothing more was sent."""
+    """Airflow no longer supervises this process, and runs another try. Nothing more was sent."""
 
 
 class NotNoted(CloseAIError):
-    """What must be noted before a post could not be noted, so the post was not sent."""
+    """A note that must precede a call could not be written, so the call was not sent."""
 
 
-#: What a call raises, or what keeps it from being sent: it says nothing of the calls before it.
+#: Errors of a call, or of what must precede it: they say nothing of earlier calls.
 OF_A_CALL = (
     AliasBusy,
     Declined,
@@ -107,11 +107,11 @@ OF_A_CALL = (
 
 
 class ClockDisagrees(CloseAIError):
-    """This machine's clock and the platform's differ: how old keys are is not known. Nothing was changed."""
+    """This machine's clock and the platform's differ: keys' ages are unknown. Nothing was changed."""
 
 
 def supervisor_gone(call: str = "create") -> SupervisorGone:
-    """Return the error of a task process that Airflow has given up."""
+    """Return the error of a task process that Airflow has abandoned."""
     return SupervisorGone(
         "The process of Airflow that supervises this task is gone (was it killed, for want of memory?), and "
         "Airflow runs another try. This one sent nothing more; the other looks, and does what is missing.",
@@ -121,10 +121,10 @@ def supervisor_gone(call: str = "create") -> SupervisorGone:
 
 def not_noted(what: str, problem: BaseException | None, call: str = "create") -> CloseAIError:
     """
-    Return the error of a call that was not sent, since something could not be noted first.
+    Return the error of a call that was not sent because a note could not be written first.
 
-    :param what: went wrong, as the beginning of a sentence.
-    :param problem: what the store raised, if it did.
+    :param what: what went wrong, as the beginning of a sentence.
+    :param problem: what the store raised, if anything.
     """
     if isinstance(problem, BrokenPipeError | EOFError):
         return supervisor_gone(call)
@@ -138,7 +138,7 @@ def not_noted(what: str, problem: BaseException | None, call: str = "create") ->
 
 def about(what: str, error: CloseAIError) -> CloseAIError:
     """
-    Return an error that says first what it is about.
+    Return a copy of an error that begins with its subject.
 
     :param what: for instance ``Sub-accounts [1, 2] are not deleted``.
     """
@@ -148,7 +148,7 @@ def about(what: str, error: CloseAIError) -> CloseAIError:
 
 
 def foremost(errors: Sequence[CloseAIError]) -> CloseAIError:
-    """Return which of several errors to raise, and log the others: first one that a retry may mend."""
+    """Return the error to raise, preferably one that a retry may cure, and log the others."""
     first = min(errors, key=lambda each: each.permanent)
     for error in errors:
         if error is not first:
@@ -158,11 +158,11 @@ def foremost(errors: Sequence[CloseAIError]) -> CloseAIError:
 
 def told(error: CloseAIError, done: str = "", doubt: CloseAIError | None = None) -> CloseAIError:
     """
-    Return the error of a task whose earlier calls did something, or may have: that nothing was changed is
-    true of the last call alone.
+    Return the error of a task whose earlier calls changed something, or may have: "nothing was changed" is
+    only true of the last call.
 
     :param done: what they did, for instance ``ids [1, 2] were deleted``; empty: nothing.
-    :param doubt: why it is not known whether one of them was executed, or a part of it.
+    :param doubt: why it is not known whether one of them, or a part of it, was executed.
     """
     if error is doubt:
         doubt = None

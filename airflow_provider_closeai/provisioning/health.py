@@ -1,4 +1,4 @@
-"""The decision of the health sensor, the same in a worker and in the triggerer."""
+"""The health sensor's decision, the same in a worker and in the triggerer."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from airflow_provider_closeai.provisioning import inputs
 
 log = logging.getLogger(__name__)
 
-_REFUSED_FOR = 60.0  # seconds for which a refusal is believed: somebody may be mending it
+_REFUSED_FOR = 60.0  # seconds for which a refusal is believed: somebody may be fixing it
 
 
 class HealthCheck(msgspec.Struct, frozen=True):
     """
     The result of a check of the bases.
 
-    :param base: the one to use; ``None``: not yet.
-    :param seen: all of them as plain JSON, where there is one to use.
-    :param unknown: why nobody can say which one to use, for instance that discovery does not answer; empty:
-        ``base`` is what was found.
+    :param base: the base to use; ``None``: not yet.
+    :param seen: all bases as plain JSON, if there is one to use.
+    :param unknown: why it is unknown which base to use, for instance that discovery does not answer; empty:
+        ``base`` is certain.
     """
 
     base: str | None = None
@@ -37,14 +37,14 @@ class HealthCheck(msgspec.Struct, frozen=True):
 
 
 def check_bases(make_client: Callable[[], CloseAIClient], require: str) -> HealthCheck:
-    """Look at the bases. Raises what waiting cannot mend, such as a refused key."""
+    """Check the bases. Raise errors that waiting cannot cure, such as a refused key."""
     wanted = cast("Require", inputs.choice("require", require, ("any", "primary", "all")))
     try:
         client = make_client()
         healths = client.check_health()
         if client.config.api_bases and any(health.healthy for health in healths):
             _check_key(client)
-            healths = client.check_health()  # as they are after that call, for which nobody is asked again
+            healths = client.check_health()  # as known after that call, without new probes
     except CloseAIError as error:
         if error.permanent:
             raise
@@ -58,16 +58,16 @@ def check_bases(make_client: Callable[[], CloseAIClient], require: str) -> Healt
     log.info("%s: %s.", f"Use {base}" if base else "Not healthy yet", seen)
     if base:
         return HealthCheck(base, _seen(client, healths))
-    # A base that nobody has probed yet, or whose probe was throttled, may be healthy.
+    # A base that was not probed yet, or whose probe was throttled, may be healthy.
     return HealthCheck(unknown="" if all(health.is_proof for health in healths) else seen)
 
 
 def is_news(client: CloseAIClient, seen: dict[str, Any]) -> bool:
     """
-    Return whether to publish what was seen: once for all processes, when a base's health is another than
-    before, and where discovery's answer is due again.
+    Return whether this process should publish what was seen: one does, when a base's health has changed, and
+    when discovery's answer is due again.
 
-    :param seen: as :func:`check_bases` gives it.
+    :param seen: from :func:`check_bases`.
     """
     state = "; ".join(f"{each['api']} {each['healthy']}" for each in seen["bases"])
 
@@ -108,10 +108,10 @@ def _time_text(seconds: float) -> str:
 
 def _check_key(client: CloseAIClient) -> None:
     """
-    Raise if the platform refuses the key. Discovery says so itself; fixed bases are asked for one account.
+    Raise if the platform refuses the key: for fixed bases only, by listing one account; discovery says so
+    itself.
 
-    The answer is shared by all processes, and only a refusal is believed: anything else that goes wrong says
-    nothing about the key.
+    All processes share the answer, and only a refusal is believed: any other failure says nothing of the key.
     """
     known = client.cache.read()
     if client.clock.now() >= known.ask_key_again_at:

@@ -1,4 +1,4 @@
-"""Decides what a repricing sends, and keeps what came of it: no account is renamed, no model is lost."""
+"""Decides what a repricing sends, and holds its outcome: no account is renamed, no model is lost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Batch(msgspec.Struct, frozen=True):
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """Whose prices they are."""
+        """The accounts' ids."""
         return tuple(each.id for each in self.accounts)
 
 
@@ -44,8 +44,8 @@ class RepricePlan(msgspec.Struct, frozen=True):
     """
     What a repricing sends.
 
-    :param targets: the price list that each selected account shall have, by id.
-    :param changing: the accounts that have another one.
+    :param targets: the wanted price list of each selected account, by id.
+    :param changing: the accounts whose prices differ from it.
     """
 
     targets: dict[int, Pricing]
@@ -53,19 +53,19 @@ class RepricePlan(msgspec.Struct, frozen=True):
     batches: list[Batch]
 
     def within(self, aliases: Collection[str]) -> RepricePlan:
-        """Return the part of it that is about accounts of these aliases."""
+        """Return the part for accounts of these aliases."""
         changing = [each for each in self.changing if (each.alias or "") in aliases]
         return RepricePlan(
             self.targets, changing, [each for each in self.batches if (each.alias or "") in aliases]
         )
 
     def missing(self, listed: Sequence[SubAccount]) -> list[int]:
-        """Return the ids of changing accounts that do not have the right prices in a listing."""
+        """Return the ids of changing accounts without the right prices in a listing."""
         right = {each.id for each in listed if same_pricing(each.pricing, self.targets[each.id])}
         return [each.id for each in self.changing if each.id not in right]
 
     def as_planned(self, accounts: Sequence[SubAccount]) -> list[SubAccount]:
-        """Return accounts as they would be."""
+        """Return accounts with the wanted prices."""
         return [
             msgspec.structs.replace(
                 each, model_pricing=tuple(ModelPricing(*entry) for entry in self.targets[each.id].items())
@@ -76,15 +76,15 @@ class RepricePlan(msgspec.Struct, frozen=True):
 
 class Outcome(msgspec.Struct):
     """
-    What came of a repricing by now.
+    The outcome of a repricing so far.
 
-    :param began: when the first round did, by the clock's counter.
+    :param began: when the first round began, by the clock's counter.
     :param seen: all accounts that were read, by id.
-    :param gone: ids of those for which calls were refused, and that were not listed any more then.
+    :param gone: ids whose calls were refused because accounts are not listed any more.
     :param accepted: ids whose new prices the platform accepted.
     :param doubted: ids of calls whose outcome is unknown.
-    :param doubt: why it is open whether all were set.
-    :param left: ids whose prices were not set, as ``problems`` say: later rounds leave them alone.
+    :param doubt: why it is unknown whether all were set.
+    :param left: ids whose prices were not set, for the ``problems``; later rounds skip them.
     """
 
     began: float
@@ -97,17 +97,17 @@ class Outcome(msgspec.Struct):
     problems: list[CloseAIError] = []
 
     def settle_doubt(self, listed: set[int], changing: set[int]) -> None:
-        """Take what an earlier round left open as a listing has answered it: what must not change was set."""
+        """Settle an earlier round's unknown outcomes by a listing: prices that need no change were set."""
         self.accepted |= (self.doubted & listed) - changing
         self.doubt, self.doubted = None, set()
 
     def foremost(self, *last: CloseAIError) -> CloseAIError:
-        """Return which of the problems of all rounds to raise, with what was done; the others are logged."""
+        """Return which problem of all rounds to raise, with what was done; log the others."""
         return foremost([*(told(each, self.done) for each in self.problems), *last])
 
     @property
     def done(self) -> str:
-        """What was accepted, for a person."""
+        """What was accepted, for people."""
         ids = format_ids(sorted(self.accepted))
         return f"the platform accepted new prices for ids {ids}" if self.accepted else ""
 
@@ -121,7 +121,7 @@ def plan_repricing(accounts: Sequence[SubAccount], request: RepriceRequest) -> R
 def plan_targets(
     accounts: Sequence[SubAccount], targets: Mapping[int, Pricing], batch_size: int
 ) -> RepricePlan:
-    """Decide what to send, where it is known what each account shall have."""
+    """Decide what to send, given each account's wanted prices."""
     changing = [account for account in accounts if not same_pricing(account.pricing, targets[account.id])]
     groups: dict[tuple[str | None, frozenset[tuple[str, Decimal]]], list[SubAccount]] = {}
     for account in changing:
@@ -135,7 +135,7 @@ def plan_targets(
 
 
 def target_pricing(account: SubAccount, pricing: Mapping[str, Decimal], mode: str) -> Pricing:
-    """Decide the whole price list that an account shall have; dead prices cannot be kept."""
+    """Decide an account's entire price list; obsolete prices cannot be kept."""
     if mode == "replace":
         return dict(pricing)
     merged: dict[str, Decimal | None] = {**account.pricing, **pricing}
@@ -151,7 +151,7 @@ def target_pricing(account: SubAccount, pricing: Mapping[str, Decimal], mode: st
 
 
 def log_changes(planned: RepricePlan, dry_run: bool) -> None:
-    """Log what changes, account by account; a lost permission is a warning."""
+    """Log each account's changes; a lost permission is a warning."""
     for account in planned.changing:
         target, there = planned.targets[account.id], account.pricing
         changed = [
@@ -197,7 +197,7 @@ def unconfirmed(
 
 
 def closing_line(accounts: Sequence[SubAccount], changed: int, dry_run: bool) -> str:
-    """Say what is so now, for the log."""
+    """Return the result in one line, for the log."""
     what = f"{count_of(accounts)} selected, "
     if dry_run:
         what += f"{changed} would change (dry run, nothing was changed)"

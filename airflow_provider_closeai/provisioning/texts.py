@@ -13,7 +13,7 @@ _PRICES_SHOWN = 5
 
 
 def format_ids(ids: Collection[object]) -> str:
-    """Write ids: all of a few, the first of many."""
+    """Write ids: all, or the first of many."""
     shown = ", ".join(str(each) for each in list(ids)[:_SHOWN])
     more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
     return f"[{shown}]{more}"
@@ -25,7 +25,7 @@ def ids_of(accounts: Collection[SubAccount]) -> str:
 
 
 def count_of(accounts: Collection[object]) -> str:
-    """Write how many sub-accounts there are."""
+    """Write the number of sub-accounts."""
     return f"{len(accounts)} sub-account{'s' * (len(accounts) != 1)}"
 
 
