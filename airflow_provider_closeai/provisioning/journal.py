@@ -1,8 +1,8 @@
-"""What was begun: noted before it is sent, so that whoever comes next knows what to wait for.
+"""Notes each write before it is sent, so that the next task knows what to wait for.
 
-Of creates there are two journals, each enough to be exact with, and together faster: this host's, which every
-task here can read, and the task's own, where Airflow keeps one for all its tries (task state store, Airflow
-3.3). Of prices there is this host's.
+Creates have two journals; each alone makes them exact, both together make them faster: this host's, which all
+tasks here can read, and the task's own, if Airflow keeps one for all its tries (task state store, Airflow
+3.3). Prices have this host's only.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Limits(msgspec.Struct, frozen=True):
     How long things may take, in seconds.
 
     :param settle: until every base lists a change.
-    :param max_late: after it was sent, until the platform has executed a request or never will.
-    :param leave_within: after it was noted, until a call is sent: it may have to connect, or to wait first.
+    :param max_late: from sending a request until the platform has executed it or never will.
+    :param leave_within: from noting a call until it is sent: it may have to connect or wait first.
     """
 
     settle: float
@@ -43,14 +43,14 @@ class Limits(msgspec.Struct, frozen=True):
 
 class Entry(msgspec.Struct, frozen=True):
     """
-    The last create that was begun under an alias.
+    The last create that began under an alias.
 
-    :param at: when, by a counter that runs on in suspend.
-    :param task: by which task, over all its tries.
-    :param before: ids that were there before its first post.
+    :param at: when, by a counter that keeps running in suspend.
+    :param task: the task, over all its tries.
+    :param before: ids that existed before its first post.
     :param posted: False: it has only looked so far.
     :param settled: the listing of one base has shown all of it since.
-    :param counter: names the counter. Of another one nothing is known but that the entry is there now.
+    :param counter: the counter's name. An entry of another counter may be as new as now.
     """
 
     at: float
@@ -63,11 +63,11 @@ class Entry(msgspec.Struct, frozen=True):
 
 def over(entry: Entry, *, now: float, counter: str, limits: Limits, is_gone: bool) -> float:
     """
-    Return when everything of an entry has been executed and is listed by every base.
+    Return when all of an entry's posts have been executed and are listed by every base.
 
     :param now: the time, by this process's counter.
-    :param counter: names that counter.
-    :param is_gone: whoever noted it sends nothing any more.
+    :param counter: that counter's name.
+    :param is_gone: its sender sends nothing more.
     """
     at = min(entry.at, now) if entry.counter == counter else now
     if entry.settled:
@@ -87,12 +87,12 @@ def believe_from(
     since: float | None = None,
 ) -> float | None:
     """
-    Return the time from which absence may be believed; ``None`` where nothing was ever sent, or long ago.
+    Return the time from which absence may be believed; ``None`` if nothing was sent, or long ago.
 
-    :param here: this host's entry. Whoever noted it held a lock that is held here now.
-    :param own: a retry's own, where it can be read. Its earlier try may live on, on another host.
+    :param here: this host's entry. Its sender is gone: it held the lock that is held here now.
+    :param own: a retry's own entry, if it can be read. The earlier try may still run on another host.
     :param is_retry: an earlier try of the task may have posted, perhaps on another host.
-    :param since: when the listing was begun that absence is read from; ``None``: not before now.
+    :param since: when the listing that shows absence began; ``None``: not before now.
     """
     ends = functools.partial(over, now=now, counter=counter, limits=limits)
     times = []
@@ -108,10 +108,10 @@ def believe_from(
 
 class CreateJournal:
     """
-    The journals of one alias for one try.
+    An alias's journals for one try.
 
-    :param here: this host's.
-    :param own: the task's own, where there is such a store.
+    :param here: this host's store.
+    :param own: the task's own store, if there is one.
     :param task: names the task over all its tries.
     :param is_retry: an earlier try may have posted.
     :param since: see :func:`believe_from`.
@@ -160,8 +160,8 @@ class CreateJournal:
         """
         Note that a post may be executed from now on.
 
-        :param before: ids that were there before the task's first post.
-        :raises SupervisorGone: the task's own store says so: Airflow has given this process up.
+        :param before: ids that existed before the task's first post.
+        :raises SupervisorGone: according to the task's own store, Airflow has abandoned this process.
         :raises NotNoted: the task's own store cannot be written.
         """
         entry = self._entry(before)
@@ -173,7 +173,7 @@ class CreateJournal:
         _write(self._here, entry)
 
     def not_posted(self, before: Collection[int]) -> None:
-        """Put back what was noted before this try: nothing that it sent was executed."""
+        """Restore what was noted before this try: nothing that it sent was executed."""
         nothing = None if self._believe_from is not None else self._entry(before, posted=False)
         if (here := self._there or nothing) is not None:
             _write(self._here, here)
@@ -181,7 +181,7 @@ class CreateJournal:
             self._write_own(mine)
 
     def settled(self, before: Collection[int]) -> None:
-        """Note that the listing has shown everything that was posted; another base's may still lag."""
+        """Note that a listing has shown everything that was posted; other bases may still lag."""
         entry = self._entry(before, settled=True)
         _write(self._here, entry)
         self._write_own(entry)
@@ -192,7 +192,7 @@ class CreateJournal:
 
     def _write_own(self, entry: Entry) -> None:
         if self._own is not None:
-            with contextlib.suppress(Exception):  # unwritten, a later try waits as if nothing were proven
+            with contextlib.suppress(Exception):  # then a later try waits as if nothing were proven
                 self._own.write(_text(entry))
 
 
@@ -220,7 +220,7 @@ class NotedPrices(msgspec.Struct, frozen=True):
 
 class PriceJournal:
     """
-    What was lately sent from this host. A merge into an older state would take back what that changed.
+    Prices sent recently from this host. A merge into an older state would undo them.
 
     :param here: this host's entry for the main account.
     :param limits: how long things may take.
@@ -234,18 +234,18 @@ class PriceJournal:
         self._open = self._recent()
 
     def look(self) -> None:
-        """Begin to read accounts: they are shown as they were then, however long that takes."""
+        """Begin to read accounts: they are read as of now, however long that takes."""
         self._open = self._recent()
 
     def last(self) -> dict[int, NotedPrices]:
-        """Return what was sent last, by account, as far as it may still be on its way."""
+        """Return what was sent last to each account and may still be on its way."""
         return {account_id: sent for sent in self._open for account_id in sent.ids}
 
     def note(
         self, ids: tuple[int, ...], pricing: Mapping[str, Decimal], *, shown: bool, may_come: bool = False
     ) -> None:
         """
-        Note prices that are sent from now on to accounts, or that the listing has shown.
+        Note prices that are sent to accounts from now on, or that a listing has shown.
 
         :param may_come: whether an earlier attempt may still be executed.
         """
@@ -253,7 +253,7 @@ class PriceJournal:
         self._replace(ids, [NotedPrices(at, counter, epoch, prices_digest(pricing), ids, shown, may_come)])
 
     def forget(self, account_ids: Iterable[int]) -> None:
-        """Take back what was noted: it was not executed."""
+        """Remove notes of prices that were not set."""
         self._replace(account_ids, [])
 
     def _replace(self, account_ids: Iterable[int], sent: list[NotedPrices]) -> None:
@@ -281,7 +281,7 @@ class PriceJournal:
 
 
 def prices_digest(pricing: Mapping[str, Decimal | None]) -> str:
-    """Return a hash of prices; it is the same where they are the same JSON numbers."""
+    """Return a hash of prices, the same if they are the same JSON numbers."""
     listed = sorted((model, None if factor is None else float(factor)) for model, factor in pricing.items())
     return hashlib.sha256(repr(listed).encode()).hexdigest()[:16]
 
@@ -301,6 +301,6 @@ def _read(store: Store, kind: type[_T]) -> _T | None:
     try:
         text = store.read()
         return None if text is None else msgspec.json.decode(text, type=kind)
-    except Exception as problem:  # a store that cannot be read proves nothing: as if there were no entry
+    except Exception as problem:  # unreadable is as if there were no entry
         log.debug("A journal cannot be read (%s).", type(problem).__name__)
         return None

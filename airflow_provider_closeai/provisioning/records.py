@@ -1,14 +1,14 @@
-"""What was sent by whom: names in a store that all hosts share, so that each knows what may still come.
+"""Records of calls, as names in a store that all hosts share: each host knows what may still come.
 
-A name is written before its call is sent, and holds all that is known of the call::
+A name is written before its call is sent, and says all that is known of the call::
 
     <alias>.<sender>.<number>.<u, r or s>.<counter>.<ms of it>.<epoch seconds>[.<prices>.<ids>]
 
-``u``: it may have been executed. ``r``: it was repeated, and an attempt may still be executed once the
-listing shows another one. ``s``: the listing of one base has shown it since. Its time is by a counter
-of the sender's machine. On another machine it says nothing, and counts as sent at the last moment at which
-that was possible. The epoch only says when a name is old enough to be removed. Of a create there is no more
-than that. Of prices there are a digest and the accounts that got them.
+``u``: it may have been executed. ``r``: it was repeated, and an earlier attempt may still be executed after
+the listing shows a later one. ``s``: the listing of one base has shown it since. The time is by a counter of
+the sender's machine; on another machine it means nothing, and the call counts as sent as late as possible.
+The epoch only says when a name is old enough to be removed. Records of prices also have a digest and the
+accounts that got them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import msgspec
 
 from airflow_provider_closeai.provisioning.journal import Entry
 
-_LONGEST_IDS = 100  # characters: Airflow keeps 250 of a Variable's key
+_LONGEST_IDS = 100  # characters: a Variable's key has at most 250
 _NAME = re.compile(
     r"([0-9a-f]+)\.([0-9a-f]+)\.(\d+)\.([urs])\.([0-9a-f]+)\.(\d+)\.(\d+)(?:\.([0-9a-f]+)\.([0-9_]+))?"
 )
@@ -30,13 +30,13 @@ _NAME = re.compile(
 
 class Record(msgspec.Struct, frozen=True):
     """
-    One call that changes something.
+    One call that writes.
 
-    :param alias: its hash.
-    :param sender: who sent it.
-    :param number: of creates: which of the sender's. Of prices: one more than what was there of the alias.
+    :param alias: the alias's hash.
+    :param sender: the sender's random name.
+    :param number: a create's: counts the sender's calls. Prices': larger than all that the sender has read.
     :param settled: the listing of one base has shown it.
-    :param counter: a hash of the name of the counter.
+    :param counter: a hash of the counter's name.
     :param at: when it was noted, in seconds of the counter.
     :param epoch: the same, in seconds since the epoch.
     :param prices: a digest of the prices sent.
@@ -57,7 +57,7 @@ class Record(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The record as a name, without its prefix."""
+        """The record's name, without the prefix."""
         state = "s" if self.settled else "r" if self.may_come else "u"
         times = f"{max(self.at, 0) * 1000:.0f}.{max(self.epoch, 0):.0f}"
         name = f"{self.alias}.{self.sender}.{self.number}.{state}.{self.counter}.{times}"
@@ -65,7 +65,7 @@ class Record(msgspec.Struct, frozen=True):
 
     def is_old(self, now: float, keep: float) -> bool:
         """
-        Say whether it may be removed, whatever the clocks are.
+        Return whether it may be removed, however wrong clocks are.
 
         :param now: seconds since the epoch.
         :param keep: how many seconds records are kept.
@@ -73,15 +73,15 @@ class Record(msgspec.Struct, frozen=True):
         return abs(now - self.epoch) > keep
 
     def entry(self) -> Entry:
-        """Return what it says as a journal's entry."""
+        """Return the record as a journal entry."""
         return Entry(self.at, "", posted=True, settled=self.settled, counter=self.counter)
 
 
 def parse_record(name: str) -> Record | None:
     """
-    Return what a name says; ``None`` where it is no record.
+    Parse a record's name; return ``None`` if it is not one.
 
-    :param name: without its prefix.
+    :param name: the name without its prefix.
     """
     match = _NAME.fullmatch(name)
     if match is None:
@@ -102,11 +102,11 @@ def parse_record(name: str) -> Record | None:
 
 
 def pieces(ids: Iterable[int]) -> list[tuple[int, ...]]:
-    """Divide ids, so that those of each piece fit into a name."""
+    """Divide ids into pieces that fit into a name."""
     lines = textwrap.wrap(" ".join(map(str, ids)), _LONGEST_IDS)
     return [tuple(map(int, line.split())) for line in lines]
 
 
 def short_hash(text: str) -> str:
-    """Return a hash that may stand in a name."""
+    """Return a hash that is short enough for a name."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
