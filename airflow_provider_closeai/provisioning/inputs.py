@@ -1,6 +1,6 @@
-"""Every parameter, checked before anything is sent. Each error names it, its problem and the cure.
+"""Checks every parameter before anything is sent. Each error names it, its problem and the cure.
 
-Values may come from templates, so texts that say the same are taken: ``"3"``, ``"true"``, a JSON list.
+Values may come from templates, so equivalent texts are accepted: ``"3"``, ``"true"``, a JSON list.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 
 _ENTRY_FIELDS = {"model", "pricing_factor", "prompt_price", "completion_price", "auto_following"}
 _MAX_ALIAS = 255
-_MAX_DIGITS = 15  # of whole numbers: more is a slip, and no longer exact in a float
+_MAX_DIGITS = 15  # of an integer: more is a slip, and not exact in a float
 _MAX_SHOWN = 60
 _DIGITS_OF_A_DOUBLE = 17
-_LONGEST_SPAN = timedelta(days=36525)  # what is longer leads beyond the calendar
-# What schema.json of the roster says of text, too: Python alone takes "1_000", and digits of all scripts.
+_LONGEST_SPAN = timedelta(days=36525)  # longer spans exceed the calendar
+# As in the roster's schema.json. Python itself also accepts "1_000", and digits of all scripts.
 _PLAIN = re.compile(r"[+-]?(\d+(\.\d+)?|\.\d+)", re.ASCII)
 _WITH_EXPONENT = re.compile(_PLAIN.pattern + r"([eE][+-]?[0-5]?\d)?", re.ASCII)
 _MOMENT = re.compile(
@@ -37,15 +37,15 @@ _MOMENT = re.compile(
     re.ASCII,
 )
 _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes"}
-# Control, format, private use, lone surrogate, line and paragraph separator: nobody sees them.
+# Control, format, private use, lone surrogate, line and paragraph separator: all invisible.
 _UNSEEN = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
-# Letters and marks that show nothing: fillers, joiners, the blank of Braille, variation selectors.
+# Letters and marks without a glyph: fillers, joiners, the Braille blank, variation selectors.
 _BLANK = re.compile(r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0]")
 _SPACES = " \u3000"
-_QUOTES = set("\u201c\u201d\u2018\u2019")  # as an input method, or a word processor, writes them
+_QUOTES = set("\u201c\u201d\u2018\u2019")  # as input methods and word processors write them
 _KEY = re.compile(r"\s*sk-[A-Za-z0-9]{20,}\s*")
-# Format characters that do what they are for: joiners between two letters or pictures that are not ASCII,
-# tags behind a black flag (the flag of Scotland), the choice between looks of a picture or of a letter.
+# Format characters in their proper place: joiners between two letters or pictures that are not ASCII, tags
+# after a black flag (the flag of Scotland), selectors of a picture's or letter's variant.
 _JOINED = re.compile(
     r"(?<=[^\x00-\x7f\s])[\u200c\u200d](?=[^\x00-\x7f\s])|(?<=\U0001F3F4)[\U000E0020-\U000E007F]+"
     r"|(?<=[0-9#*\u00a9\u00ae\u203c-\u3299\U0001F000-\U0001FAFF])[\ufe0e\ufe0f]"
@@ -116,7 +116,7 @@ def _entry(entry: object, name: str) -> tuple[str, Decimal]:
 
 
 def _factor(name: str, value: object) -> Decimal:
-    """Read a factor. As some platforms write doubles, 0.29999999999999999 is 0.3: the same double."""
+    """Read a factor. 0.29999999999999999, as some platforms write it, is 0.3: the same double."""
     number = _number(value, _WITH_EXPONENT)
     if number is not None and number.is_finite() and len(number.as_tuple().digits) <= _DIGITS_OF_A_DOUBLE:
         short = Decimal(repr(float(number)))
@@ -148,7 +148,7 @@ def amount(name: str, value: object) -> Decimal:
 
 
 def whole(name: str, value: object, minimum: int) -> int:
-    """Read a whole number of any type (3, 3.0, "3"), but no boolean."""
+    """Read an integer of any type (3, 3.0, "3"), but not a boolean."""
     number = integer(value)
     if number is None or number < minimum:
         raise bad(name, f"is {shown(value)}", f"give a whole number >= {minimum}")
@@ -156,7 +156,7 @@ def whole(name: str, value: object, minimum: int) -> int:
 
 
 def integer(value: object) -> int | None:
-    """Return the whole number that a value is; ``None`` where it is none."""
+    """Return a value as an integer; ``None`` if it is not one."""
     number = _number(value)
     if number is None or not number.is_finite() or number.adjusted() > _MAX_DIGITS or number % 1:
         return None
@@ -164,14 +164,14 @@ def integer(value: object) -> int | None:
 
 
 def percentage(value: object) -> Decimal | None:
-    """Return which percentage text such as ``10%`` is; ``None`` where it is none from 0 to 100."""
+    """Return the number in text such as ``10%``; ``None`` if it is not a percentage from 0 to 100."""
     text = value.strip() if isinstance(value, str) else ""
     number = _number(text[:-1]) if text.endswith("%") else None
     return None if number is None or number.is_signed() or number > 100 else number
 
 
 def _number(value: object, form: re.Pattern[str] = _PLAIN) -> Decimal | None:
-    """Return the number that a value is, exactly; ``None`` where it is none, or text in another form."""
+    """Return a value as an exact number; ``None`` if it is not one, or text in another form."""
     if isinstance(value, bool):
         return None
     if isinstance(value, float):
@@ -181,7 +181,7 @@ def _number(value: object, form: re.Pattern[str] = _PLAIN) -> Decimal | None:
     if isinstance(value, Decimal):
         return Decimal(value)
     try:
-        return Decimal(operator.index(value))  # type: ignore[arg-type]  # numpy's integers too
+        return Decimal(operator.index(value))  # type: ignore[arg-type]  # also numpy's integers
     except TypeError:
         return None
 
@@ -193,7 +193,7 @@ def span(name: str, value: object) -> timedelta:
     found: timedelta | None = None
     with contextlib.suppress(OverflowError):
         if isinstance(value, timedelta):
-            found = timedelta(seconds=value.total_seconds())  # pendulum's prints in words of its own
+            found = timedelta(seconds=value.total_seconds())  # pendulum's duration prints differently
         elif number is not None and number.is_finite():
             found = timedelta(**{_UNITS[text[-1]]: float(number)})
     if found is None or abs(found) > _LONGEST_SPAN:
@@ -204,10 +204,10 @@ def span(name: str, value: object) -> timedelta:
 
 def moment(name: str, value: object) -> datetime:
     """
-    Read a moment with its time zone: an aware ``datetime``, or text of one in ISO 8601.
+    Read a moment with a time zone: an aware ``datetime``, or ISO 8601 text.
 
-    :returns: a plain ``datetime`` in UTC, whatever kind it was (pendulum's do not mix with all), so that
-        equal moments are written alike.
+    :returns: a plain ``datetime`` in UTC, never pendulum's, which does not mix with others; equal moments are
+        written alike.
     """
     found = value
     if isinstance(value, str) and _MOMENT.fullmatch(value.strip()):
@@ -232,14 +232,14 @@ def flag(name: str, value: object) -> bool:
 
 
 def choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
-    """Read one of a few words."""
+    """Read one of the allowed words."""
     if value not in allowed:
         raise bad(name, f"is {shown(value)}", f"give one of {', '.join(map(repr, allowed))}")
-    return allowed[allowed.index(value)]  # plain text, also where a member of an Enum was given
+    return allowed[allowed.index(value)]  # plain text, even for a member of an Enum
 
 
 def alias_text(value: object) -> str:
-    """Read the alias of accounts that exist: any text that the platform can hold."""
+    """Read the alias of existing accounts: any text that the platform can store."""
     if value in ("", None):
         raise bad("alias", "is empty, which never means all", "give the accounts' exact alias")
     if not isinstance(value, str):
@@ -250,19 +250,19 @@ def alias_text(value: object) -> str:
             "(render_template_as_native_obj), text that looks like a number becomes one: put quotes inside "
             "the template, as in '\"{{ params.alias }}\"'",
         )
-    if _KEY.fullmatch(value):  # an alias stands in addresses, logs and results
+    if _KEY.fullmatch(value):  # aliases appear in URLs, logs and results
         raise bad("alias", "has the form of a key", "give the accounts' exact alias, or select by ids")
     return encodable("alias", str.__str__(value), "give the accounts' exact alias")
 
 
 def refuse_none(alias: str, cure: str = "give the accounts' exact alias") -> None:
-    """Refuse an alias that no account has where a template wrote what is not there."""
+    """Refuse an alias that a template made of a missing value; no account has it."""
     if alias == "None":
         raise bad("alias", "is 'None', as a template writes what is not there", cure)
 
 
 def encodable(name: str, text: str, cure: str) -> str:
-    """Return text that can be sent and stored: no half of a character, as JSON's escapes can write it."""
+    """Return text that can be sent and stored: without half characters, which JSON's escapes can make."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -272,11 +272,11 @@ def encodable(name: str, text: str, cure: str) -> str:
 
 def new_alias(value: object) -> str:
     """
-    Read the alias of accounts to create: text that everybody reads and every platform keeps as it is.
+    Read the alias of accounts to create: text that people can read and platforms keep as it is.
 
-    At most 255 characters, no spaces around it, and inside it none that a reader cannot see or takes for
-    another: no control characters, no invisible or direction marks, no space but the plain and the
-    ideographic one (U+3000). What joins an emoji, or letters of a script that joins them, is fine.
+    At most 255 characters, no surrounding spaces, and no characters that are invisible or look like others:
+    no control characters, no invisible or direction marks, no space but the plain and the ideographic one
+    (U+3000). Joiners in an emoji, or between letters of a joining script, are fine.
     """
     alias = alias_text(value)
     cure = (
@@ -293,7 +293,7 @@ def new_alias(value: object) -> str:
 
 
 def readable(name: str, text: str, cure: str) -> None:
-    """Refuse text that holds what a reader cannot see, or takes for another space, or for plain quotes."""
+    """Refuse text with invisible characters, or with lookalikes of spaces or plain quotes."""
     if {text[:1], text[-1:]} <= _QUOTES and _QUOTES.isdisjoint(text[1:-1]):
         raise bad(name, f"is {text!r}, in typographic quotes", "write plain quotes around it, or none")
     for character in _JOINED.sub("", text):
@@ -317,9 +317,9 @@ def from_json(name: str, value: object) -> object:
 
 def load_json(text: str) -> Any:
     """
-    Read JSON; amounts are ``Decimal``.
+    Read JSON; fractions are ``Decimal``.
 
-    :raises ValueError: it is none, or an object has a key twice.
+    :raises ValueError: it is not JSON, or an object has a key twice.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -336,14 +336,14 @@ def load_json(text: str) -> Any:
 
 
 def shown(value: object) -> str:
-    """Show a value in an error, and not all of a long one."""
+    """Return a value for an error, shortened if long."""
     try:
         text = str(value) if isinstance(value, (Decimal, date)) else repr(value)
-    except ValueError:  # Python writes no whole numbers of thousands of digits
+    except ValueError:  # Python refuses to write integers of thousands of digits
         text = f"of type {type(value).__name__}, and too long to be shown"
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def bad(name: str, problem: str, cure: str) -> InvalidParameter:
-    """Make the error of a parameter: what is wrong with it, and what to give instead."""
+    """Return a parameter's error: what is wrong with it, and what to give instead."""
     return InvalidParameter(f"{name} {problem}: {cure}. Nothing was sent.")

@@ -1,4 +1,4 @@
-"""Reads accounts so that a decision can rest on them: the selected ones, and the same ones again."""
+"""Reads accounts for decisions: selected ones, and the same ones again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 
 
 def select(client: CloseAIClient, selection: Selection, missing: str) -> list[SubAccount]:
-    """Find the accounts that are meant; one that is not listed is an error where ``missing`` is ``fail``."""
+    """Find the selected accounts; if ``missing`` is ``fail``, one that is not listed is an error."""
     if selection.alias is not None:
         found, unreadable = read_aliases(client, [selection.alias]).of(selection.alias)
         if not found and not unreadable and client.believes_absent(selection.alias):
@@ -43,7 +43,7 @@ def select(client: CloseAIClient, selection: Selection, missing: str) -> list[Su
 
 
 def _select_each(client: CloseAIClient, selection: Selection) -> tuple[list[SubAccount], str]:
-    """Find accounts by ids or keys, first where records say that they are, and say which are absent."""
+    """Find accounts by ids or keys, first under the aliases in records, and say which are absent."""
     ids, tokens = set(selection.ids), set(selection.tokens)
     found, masked, broken = [], [], []
     listings = [client.iter_aliases(selection.aliases)] if selection.aliases else []
@@ -73,7 +73,7 @@ def _select_each(client: CloseAIClient, selection: Selection) -> tuple[list[SubA
 
 def read_aliases(client: CloseAIClient, aliases: Collection[str], *, is_whole: bool = False) -> Listing:
     """
-    Read the accounts with exactly these aliases, and perhaps others.
+    Return the accounts with exactly these aliases, and perhaps others.
 
     :param is_whole: read all accounts, without the platform's filter, which may miss some.
     """
@@ -86,13 +86,13 @@ def read_aliases(client: CloseAIClient, aliases: Collection[str], *, is_whole: b
 
 
 def listed_again(client: CloseAIClient, accounts: Sequence[SubAccount]) -> list[SubAccount]:
-    """Return those of the accounts that are listed now and can be read, as they are now."""
+    """Return the accounts that are still listed and can be read, as they are now."""
     client.prove_filter(accounts)
     return [item for item in entries_of(client, accounts) if isinstance(item, SubAccount)]
 
 
 def entries_of(client: CloseAIClient, accounts: Sequence[SubAccount]) -> Iterator[Item]:
-    """Stream the accounts as they are listed now; an entry that cannot be read may come twice."""
+    """Stream the accounts as listed now; an entry that cannot be read may come twice."""
     ids = {account.id for account in accounts}
     return (item for item in client.iter_aliases({each.alias or "" for each in accounts}) if item.id in ids)
 
@@ -101,9 +101,9 @@ def still_listed(
     client: CloseAIClient, batches: Sequence[Sequence[SubAccount]], seconds: float
 ) -> list[Sequence[SubAccount]]:
     """
-    Return what of each batch is still listed, once each is smaller or the time is over.
+    Return which accounts of each batch are still listed, once each batch is smaller or time is over.
 
-    What a platform says of keys that are gone already is not known: where it refuses, the listing decides.
+    How a platform answers for deleted keys is not known: if it refuses a call, the listing decides.
     """
     if not batches:
         return []
@@ -121,12 +121,12 @@ def still_listed(
 def read_until(
     client: CloseAIClient, read: Callable[[], _T], is_right: Callable[[_T], bool], seconds: float
 ) -> _T:
-    """Read until what is read is right, or the time is over: return what was read last."""
+    """Read until the result is right or time is over; return the last result."""
     clock = client.clock
     end = clock.monotonic() + seconds
     pause = 0.2
     while True:
-        began = clock.monotonic()  # a reading shows no later state, however long it takes
+        began = clock.monotonic()  # however long a reading takes, it shows no later state
         seen = read()
         if is_right(seen) or began >= end:
             return seen

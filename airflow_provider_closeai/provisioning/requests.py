@@ -1,4 +1,4 @@
-"""What users ask for, read once: the defaults and the checks of every write (operators show the same)."""
+"""Users' requests, with the defaults and checks of every write (operators show the same defaults)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CreateOptions(TypedDict, total=False):
 
 class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
     """
-    Exactly ``count`` accounts of an alias shall exist.
+    Exactly ``count`` accounts of an alias must exist.
 
     :param besides: ids of accounts that do not count: rotation replaces them.
     :param at_most: how many may be created, however many are missing by then; ``None``: no limit.
@@ -62,7 +62,7 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
         """
         Check the parameters, those of CreateSubAccountsOperator (docs/operators/create.md).
 
-        :raises InvalidParameter: naming the first that is wrong.
+        :raises InvalidParameter: one is wrong; names the first.
         """
         return cls(
             alias=inputs.new_alias(alias),
@@ -75,12 +75,12 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def differing(self, accounts: Iterable[SubAccount]) -> list[SubAccount]:
-        """Return the accounts whose prices are not those asked for."""
+        """Return the accounts whose prices are not the requested ones."""
         return [each for each in accounts if not same_pricing(each.pricing, self.pricing)]
 
     def record(self, account: SubAccount) -> dict[str, Any]:
         """
-        Return an account's record, with ``pricing_differs: true`` where its prices are not those asked for.
+        Return an account's record, with ``pricing_differs: true`` if its prices are not the requested ones.
         """
         return account.record() | ({"pricing_differs": True} if self.differing([account]) else {})
 
@@ -94,7 +94,7 @@ class RepriceOptions(TypedDict, total=False):
 
 
 class RepriceRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Selected accounts shall have prices."""
+    """Selected accounts must have these prices."""
 
     accounts: Selection
     pricing: dict[str, Decimal]
@@ -116,7 +116,7 @@ class RepriceRequest(msgspec.Struct, frozen=True, kw_only=True):
         """
         Check the parameters, those of UpdatePricingOperator (docs/operators/pricing.md).
 
-        :raises InvalidParameter: naming the first that is wrong.
+        :raises InvalidParameter: one is wrong; names the first.
         """
         return cls(
             accounts=Selection.parse(sub_accounts, alias, sks),
@@ -137,7 +137,7 @@ class DeleteOptions(TypedDict, total=False):
 
 
 class DeleteRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Selected accounts shall be gone."""
+    """Selected accounts must be deleted."""
 
     accounts: Selection
     missing: str
@@ -159,7 +159,7 @@ class DeleteRequest(msgspec.Struct, frozen=True, kw_only=True):
         """
         Check the parameters, those of DeleteSubAccountsOperator (docs/operators/delete.md).
 
-        :raises InvalidParameter: naming the first that is wrong.
+        :raises InvalidParameter: one is wrong; names the first.
         """
         return cls(
             accounts=Selection.parse(sub_accounts, alias, sks),
@@ -183,12 +183,12 @@ class RotateOptions(TypedDict, total=False):
 
 class RotateRequest(msgspec.Struct, frozen=True, kw_only=True):
     """
-    ``count`` accounts of an alias shall exist that are younger than ``every``, without a gap.
+    ``count`` accounts of an alias, younger than ``every``, must always exist.
 
-    :param wanted: the accounts that shall exist.
-    :param max_rotate: how many adopted keys may be on their way out at a time.
-    :param begins: nothing is replaced before.
-    :param expires: the accounts are not wanted from then on: nothing is replaced within ``grace`` of it.
+    :param wanted: the accounts that must exist.
+    :param max_rotate: how many adopted keys may be replaced at a time.
+    :param begins: nothing is replaced before this time.
+    :param expires: from then on no account is wanted: nothing is replaced within ``grace`` before it.
     """
 
     wanted: CreateRequest
@@ -217,7 +217,7 @@ class RotateRequest(msgspec.Struct, frozen=True, kw_only=True):
         """
         Check the parameters, those of RotateSubAccountsOperator (docs/operators/rotate.md).
 
-        :raises InvalidParameter: naming the first that is wrong.
+        :raises InvalidParameter: one is wrong; names the first.
         """
         wanted = CreateRequest.parse(
             alias, model_pricing, balance, count, batch_size=batch_size, settle=settle
@@ -245,7 +245,7 @@ class RotateRequest(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def may_replace(self, now: datetime) -> bool:
-        """Whether it is time to replace anything at all."""
+        """Return whether it is time to replace anything at all."""
         is_begun = self.begins is None or now >= self.begins
         return is_begun and (self.expires is None or now + self.grace < self.expires)
 

@@ -1,4 +1,4 @@
-"""Which accounts are meant: by ids or records, by alias, or by keys."""
+"""Selections of accounts: by ids or records, by alias, or by keys."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _ID_CURE = "give ids, or the records that another task returned (create.output)"
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """
-    Which accounts are meant: by exactly one of ids, alias, keys.
+    Selects accounts by exactly one of ids, alias and keys.
 
-    :param ids: of the accounts.
-    :param aliases: where each of the ids came in a record: the aliases that they had then.
-    :param alias: of all accounts that are meant.
-    :param tokens: their keys.
+    :param ids: the accounts' ids.
+    :param aliases: the aliases in their records, if all ids came in records.
+    :param alias: selects all accounts of this alias.
+    :param tokens: the accounts' keys.
     """
 
     ids: tuple[int, ...] = ()
@@ -44,14 +44,14 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
         parameters: Sequence[str] = _PARAMETERS,
     ) -> Selection:
         """
-        Read which accounts are meant: exactly one of the three, and not empty.
+        Read a selection: exactly one of the three, and not empty.
 
-        :param sub_accounts: ids, or the records that other tasks returned; lists of them too, as mapped
-            tasks return them.
+        :param sub_accounts: ids, or the records that other tasks returned; also lists of them, as from
+            mapped tasks.
         :param alias: an exact alias.
         :param sks: keys.
-        :param parameters: those of the three that the user may give.
-        :raises InvalidParameter: naming what is wrong.
+        :param parameters: which of the three the user may give.
+        :raises InvalidParameter: the selection is wrong; says why.
         """
         values = dict(zip(_PARAMETERS, (sub_accounts, alias, sks), strict=True))
         given = [name for name, value in values.items() if value is not None]
@@ -110,7 +110,7 @@ def _items(name: str, value: object) -> list[Any]:
 
 
 def _refuse_nothing(name: str, value: object) -> None:
-    """Refuse what a template makes of a task's result that is not there."""
+    """Refuse what a template makes of a missing task result."""
     if isinstance(value, str) and value.strip() in ("", "None", "null"):
         raise bad(name, f"is {value!r}, which selects nothing", _NOTHING_CURE)
 
@@ -129,7 +129,7 @@ def _flat(values: Iterable[Any]) -> Iterator[Any]:
         )
     for value in values:
         if _is_list(value):
-            yield from _flat(value)  # a mapped task's output is a list of each one's result
+            yield from _flat(value)  # a mapped task's output is a list of results
         else:
             yield value
 
@@ -155,7 +155,7 @@ def _account_id(item: object) -> int:
 
 
 def _alias_of(item: object) -> str | None:
-    """Return the alias that a record names: where to look first for its account."""
+    """Return the alias in a record, under which to look first."""
     alias = item.alias if isinstance(item, SubAccount) else None
     if isinstance(item, Mapping):
         alias = item.get("alias")
