@@ -1,4 +1,4 @@
-"""Does the I/O of all writes: reads, sends, waits and notes as the decisions say, by the client's clock."""
+"""Does the I/O of all writes: reads, sends, waits and notes as decided, by the client's clock."""
 
 from __future__ import annotations
 

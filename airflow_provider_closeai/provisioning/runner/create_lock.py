@@ -1,4 +1,4 @@
-"""The lock of creates over all hosts: what each posted is recorded, and waited for by who comes next."""
+"""The lock of creates across hosts: each run records what it posted, and the next one waits for that."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class CreateLock(DeploymentLock):
         """
         Return what posts of others left under a claimed alias; ``None``: there was none lately.
 
-        :param alias: that is claimed: whoever posted under it sends nothing any more.
+        :param alias: a claimed alias: nobody else sends under it any more.
         """
         records = self._known[alias]
         if not records:

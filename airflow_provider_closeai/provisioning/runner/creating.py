@@ -1,4 +1,4 @@
-"""Runs creates side by side: they share their listings and waits, and one claim."""
+"""Runs creates side by side: they share listings, waits and one claim."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from airflow_provider_closeai.provisioning.steps import List, Wait
 
 log = logging.getLogger(__name__)
 
-_MOST_LOCKS = 500  # nine to a name of a claim, and the names of all hosts are one page
+_MOST_LOCKS = 500  # nine per name of a claim, and all hosts' names must fit into one page
 
 
 def create(
     client: CloseAIClient, request: CreateRequest, this_try: Try = FIRST_TRY, *, needs_keys: bool = False
 ) -> list[SubAccount]:
     """
-    Make it so that exactly ``count`` sub-accounts of the alias exist.
+    Ensure that exactly ``count`` sub-accounts of the alias exist.
 
     :param needs_keys: the accounts' keys will be used: refuse accounts whose keys the listing hides.
     :returns: the accounts, oldest id first.
     :raises TooManyAccounts: more than ``count`` exist; none is changed or deleted.
-    :raises PricingDiffers: ``if_exists="match"``, and some exist with other prices.
-    :raises AliasExists: ``if_exists="fail"``, and some existed before.
-    :raises MaskedKeys: keys are needed, and the listing hides them; nothing was sent.
-    :raises UnreadableAccount: an entry of the alias cannot be read: it may be one that is wanted.
+    :raises PricingDiffers: some exist with other prices, and ``if_exists="match"``.
+    :raises AliasExists: some existed before, and ``if_exists="fail"``.
+    :raises MaskedKeys: the listing hides keys that are needed; nothing was sent.
+    :raises UnreadableAccount: an entry of the alias cannot be read; it may be a wanted one.
     :raises UnexpectedAnswer: the platform created under another alias or with other prices.
     :raises NotConfirmed: another task deleted some meanwhile.
-    :raises Declined: the platform said no, and not all that is wanted is there.
+    :raises Declined: the platform said no, and accounts are missing.
     :raises OutcomeUnknown: three creates in a row ended unknown, and nothing appeared.
     """
     [result] = create_all(client, [request], this_try, needs_keys=needs_keys)
@@ -62,11 +62,11 @@ def create_all(
     made: Callable[[Collection[int]], None] | None = None,
 ) -> list[list[SubAccount] | CloseAIError]:
     """
-    Do what :func:`create` does for many aliases, with shared listings and one wait for all that is in doubt.
+    Do what :func:`create` does for many aliases, with shared listings and one wait for all doubts.
 
-    :param requests: what is asked for, each of another alias.
-    :param listings: that other writes share.
-    :param made: is given the ids of those accounts that this task made itself.
+    :param requests: the creates, each with another alias.
+    :param listings: listings to share with other writes.
+    :param made: called with the ids of the accounts that this task made itself.
     :returns: for each request its accounts, or why they could not be made.
     """
     if len({request.alias for request in requests}) < len(requests):
@@ -74,13 +74,13 @@ def create_all(
     seen = Listings(client) if listings is None else listings
     names = names_to_lock_with(client, this_try.names)
     results: dict[str, list[SubAccount] | CloseAIError] = {}
-    in_order = sorted(requests, key=lambda request: request.alias)  # or two tasks would lock each other out
+    in_order = sorted(requests, key=lambda request: request.alias)  # else two tasks could deadlock
     most = _most_locks()
     for start in range(0, len(in_order), most):
         with contextlib.ExitStack() as locks:
             creations = []
             lock = None if names is None else CreateLock(client, names)
-            end = client.clock.monotonic() + locking.LOCK_WAIT  # for all of them: who waits holds the others
+            end = client.clock.monotonic() + locking.LOCK_WAIT  # for all: waiting holds the others
             for request in in_order[start : start + most]:
                 try:
                     what, left = f"alias:{request.alias}", end - client.clock.monotonic()
@@ -93,7 +93,7 @@ def create_all(
                     Creation(client, request, store, this_try, lock, needs_keys=needs_keys, since=since)
                 )
             run(client, creations, seen, lock)
-        # Not with an alias locked: who may set prices now may be waiting for that alias.
+        # Not while aliases are locked: the task that may set prices now may be waiting for one.
         results |= {each.request.alias: each.result() for each in creations}
         if made is not None:
             made([key for each in creations for key in each.decision.created])
@@ -101,7 +101,7 @@ def create_all(
 
 
 def _most_locks() -> int:
-    """Return how many aliases are locked at a time: each lock takes a file descriptor."""
+    """Return how many aliases to lock at a time: each lock takes a file descriptor."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MOST_LOCKS if limit < 0 else max(min(limit // 2, _MOST_LOCKS), 1)
 
@@ -113,7 +113,7 @@ def run(
     try:
         while _advance(client, creations, listings, lock):
             pass
-    except (AliasBusy, NotNoted) as error:  # of the claim
+    except (AliasBusy, NotNoted) as error:  # from the claim
         for each in creations:
             _give_up(each, error)
     except SupervisorGone as error:
@@ -127,7 +127,7 @@ def run(
 def _advance(
     client: CloseAIClient, creations: Sequence[Creation], listings: Listings, lock: CreateLock | None
 ) -> bool:
-    """Go on until all have listed or waited once more; returns whether any of them is not over."""
+    """Go on until all have listed or waited once more; return whether any is unfinished."""
     lists: list[Creation] = []
     whole: list[Creation] = []
     waits, needs_lock = [], False
@@ -146,10 +146,10 @@ def _advance(
             needs_lock = True
         elif each.hopeless is not None:
             for other in creations:
-                if not other.decision.is_confirming:  # the keys that were made may be in no listing
+                if not other.decision.is_confirming:  # keys already made may be in no listing
                     other.give_up(each.hopeless)
     if lists or whole:
-        # All of them: else each would list while the others wait, and nobody would sleep.
+        # List for all: else each would list while the others wait, and none would sleep.
         _list(listings, [each for each in creations if not each.is_over], whole)
     elif lock is not None and needs_lock:
         lock.acquire([each.request.alias for each in creations if not each.is_over])
@@ -161,7 +161,7 @@ def _advance(
 
 
 def _list(listings: Listings, creations: Sequence[Creation], whole: Collection[Creation]) -> None:
-    """List the aliases of creates; where some want all accounts listed, all."""
+    """List the aliases of creates, or all accounts if some creates need that."""
     try:
         listing = listings.read([each.request.alias for each in creations], is_whole=bool(whole))
     except CloseAIError as error:
@@ -176,7 +176,7 @@ def _list(listings: Listings, creations: Sequence[Creation], whole: Collection[C
 
 
 def _give_up(creation: Creation, error: CloseAIError) -> None:
-    """End a create; where all that is wanted was made, a look only helps the next task, and keys get out."""
+    """End a create; without an error if all accounts were made: a listing only helps the next task."""
     if creation.decision.is_confirming and not creation.is_over:
         log.warning("Whether a listing shows the new accounts is not known: %s", error)
         creation.not_confirmed()

@@ -1,4 +1,4 @@
-"""One create under way: carries out what its decision says, and keeps its journals."""
+"""One running create: takes the steps that its decision says, and keeps its journals."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Acquire(msgspec.Struct, frozen=True):
 
 class Creation:
     """
-    One create under way.
+    One running create.
 
     :param note: this host's journal of the alias, whose lock is held.
-    :param lock: over all hosts, where there is one: without it nothing is sent, or waited for before.
-    :param since: when the first listing that it is shown was begun; ``None``: not before now.
+    :param lock: the lock across hosts, if there is one: it is held before anything is sent or waited for.
+    :param since: when the first listing that it gets began; ``None``: not before now.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Creation:
         self._client = client
         self._now = client.clock.monotonic
         self.request = request
-        # To connect through a proxy, and to shake hands, is to connect twice.
+        # Connecting through a proxy and the TLS handshake count as two connects.
         self._limits = Limits(request.settle, client.config.max_late, 2 * client.config.connect_timeout)
         self._is_supervised = this_try.is_supervised
         self._names = this_try.names
@@ -84,8 +84,8 @@ class Creation:
         )
         self._accounts: tuple[SubAccount, ...] = ()
         self._error: CloseAIError | None = None
-        self.hopeless: CloseAIError | None = None  # what would go wrong for every alias
-        #: Waits between two attempts of a post.
+        self.hopeless: CloseAIError | None = None  # an error that every alias would meet
+        #: Called to wait between two attempts of a post.
         self.wait = client.clock.sleep if lock is None else lock.wait
 
     @property
@@ -137,12 +137,12 @@ class Creation:
 
     @property
     def _done(self) -> str:
-        """What was created, for a person."""
+        """What was created, for people."""
         made = sorted(self.decision.created)
         return f"ids {format_ids(made)} of alias {self.request.alias!r} were created" if made else ""
 
     def result(self) -> list[SubAccount] | CloseAIError:
-        """Return the accounts, repriced where that is asked for, or what went wrong."""
+        """Return the accounts, repriced if requested, or the error."""
         if self._error is not None:
             return self._error
         accounts = {account.id: account for account in self._accounts}
@@ -157,7 +157,7 @@ class Creation:
         return done
 
     def _log_result(self, accounts: Sequence[SubAccount], repriced: int) -> None:
-        """Say what is so now; ``besides`` are ids of the alias that are not what was asked for."""
+        """Log the result; ``besides`` are other ids of the alias."""
         request, decision = self.request, self.decision
         if differing := request.differing(accounts):
             log.info(
@@ -178,7 +178,7 @@ class Creation:
         )
 
     def listed(self, listing: Listing) -> None:
-        """Take a listing that was asked for."""
+        """Pass a listing to the decision."""
         alias, before = self.request.alias, self.decision.shown
         self.decision.listed(listing)
         if not listing.is_whole or before is None:
@@ -193,7 +193,7 @@ class Creation:
                 self.decision.doubts_filter = True
 
     def renew(self) -> Callable[[], bool]:
-        """Note that a post may leave now, and see that it may. See :class:`~.client.retry.Permit`."""
+        """Note that a post may be sent now, and check that it may; see :class:`~.client.retry.Permit`."""
         if self._is_supervised is not None and not self._is_supervised():
             raise supervisor_gone()
         until = self._now() + self._limits.leave_within
@@ -220,7 +220,7 @@ class Creation:
             decision.unknown(error, self._now())
         except Declined as error:
             decision.declined(error, self._now())
-        except CloseAIError as error:  # proven not executed
+        except CloseAIError as error:  # certainly not executed
             self._not_posted()
             decision.not_executed(error)
             is_about_the_key = isinstance(error, AuthenticationFailed | PermissionDenied)
@@ -231,7 +231,7 @@ class Creation:
             log.info("Created %s of alias %r: ids %s.", count_of(answer), request.alias, ids_of(answer))
 
     def _update(self, kept: Sequence[SubAccount]) -> list[SubAccount]:
-        """Give accounts that were there the prices asked for; returns them as they are listed then."""
+        """Set the requested prices of existing accounts; return the accounts as listed afterwards."""
         request = self.request
         if not kept:
             return []

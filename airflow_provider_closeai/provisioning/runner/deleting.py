@@ -1,4 +1,4 @@
-"""Runs deletions: list first, record what is lost, refuse what was not meant, read back."""
+"""Runs deletions: list, refuse unintended ones, record what is lost, delete, read back."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ Record = Callable[[Sequence[SubAccount], datetime], None]
 
 def delete(client: CloseAIClient, request: DeleteRequest, record: Record | None = None) -> list[SubAccount]:
     """
-    Delete accounts, and return their last state: money is not forgotten.
+    Delete accounts, and return their last state, with their costs.
 
-    :param record: is given the accounts just before they are deleted, and when their listing was begun; what
-        it raises stops the deletion.
-    :returns: the accounts as they were just before (with ``dry_run``: that would be deleted).
-    :raises MissingAccounts: ``missing="fail"``, and one is not listed. Nothing was deleted.
+    :param record: called just before the deletion, with the accounts and when their listing began; if it
+        raises, nothing is deleted.
+    :returns: the accounts as they were just before (with ``dry_run``: those that would be deleted).
+    :raises MissingAccounts: one is not listed, and ``missing="fail"``. Nothing was deleted.
     :raises NotASubAccount: one is something else. Nothing was deleted.
-    :raises TooManySelected: more than ``max_delete``. Nothing was deleted.
+    :raises TooManySelected: they are more than ``max_delete``. Nothing was deleted.
     :raises MaskedKeys: the listing hides their keys. Nothing was deleted or recorded.
     :raises Declined: the platform said no, and they are still listed.
     :raises NotConfirmed: the listing still shows some 30 seconds later.
@@ -97,7 +97,7 @@ class SentDeletions(Sent):
 
     @property
     def may_be_there(self) -> set[int]:
-        """The ids of those that nobody knows to be gone, by an answer or a listing."""
+        """The ids not known to be deleted, by an answer or a listing."""
         return self._kept if self.is_shown else self._kept | self._why.keys()
 
     def _delete(self, batch: Sequence[SubAccount]) -> bool:

@@ -1,4 +1,4 @@
-"""One run at a time over all hosts of a deployment, with records of what each sent."""
+"""Lets one run at a time write, across all hosts, with records of what each sent."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from airflow_provider_closeai.provisioning.errors import AliasBusy, not_noted
 from airflow_provider_closeai.provisioning.records import Record, parse_record, short_hash
 from airflow_provider_closeai.provisioning.runner.locking import LOCK_WAIT
 
-#: How often a claim may be lost until a run gives up.
+#: How often a run may lose its claim before it gives up.
 MOST_LOST = 5
 
 
 class MustLookAgain(Exception):
-    """What was listed says too little by now: others may have changed something since."""
+    """The listing is out of date: others may have changed something since."""
 
 
 class DeploymentLock:
     """
-    A lock on aliases over all hosts. A subclass says what is recorded of what is sent under it.
+    A lock on aliases across hosts. A subclass decides what is recorded of the calls under it.
 
-    :param call: what is sent, for errors: ``create`` or ``update``.
-    :param kind: of the records: the first word of their names.
+    :param call: the calls' name, for errors: ``create`` or ``update``.
+    :param kind: the kind of records: the first word of their names.
     """
 
     def __init__(self, client: CloseAIClient, names: NameStore, call: str, kind: str) -> None:
@@ -48,7 +48,7 @@ class DeploymentLock:
         self._claims = f"closeai_lock.{account}."
         self._records = f"{kind}.{account}."
         self._sender = secrets.token_hex(8)
-        self._known: dict[str, list[Record]] = {}  # what others sent, as far as it was allowed for, by alias
+        self._known: dict[str, list[Record]] = {}  # others' calls that were taken into account, by alias
         self._claim: Claim | None = None
         self._lost = 0
 
@@ -59,10 +59,10 @@ class DeploymentLock:
 
     def acquire(self, aliases: Collection[str]) -> None:
         """
-        Wait until these aliases are this run's own. What was listed before says nothing then.
+        Wait until this run holds these aliases. Earlier listings are out of date then.
 
-        :param aliases: all that the run may still send something for.
-        :raises AliasBusy: after 15 minutes, or where the claim is lost again and again.
+        :param aliases: all aliases that the run may still send a call for.
+        :raises AliasBusy: 15 minutes have passed, or the claim was lost too often.
         :raises NotNoted: the store of names does not work.
         """
         end = self._clock.monotonic() + LOCK_WAIT
@@ -86,8 +86,8 @@ class DeploymentLock:
 
     def keep(self) -> None:
         """
-        Say that this run lives, where it is time to. A claim that cannot be kept is not held any more: only
-        who has more to send needs it, and finds out then.
+        Write a heartbeat if it is due. A claim that cannot be kept is given up without an error: only a run
+        with more to send needs it, and finds out then.
         """
         if self._claim is None:
             return
@@ -97,7 +97,7 @@ class DeploymentLock:
             self._drop()
 
     def wait(self, seconds: float) -> None:
-        """Wait, and say now and then that this run lives."""
+        """Wait, writing heartbeats when due."""
         end = self._clock.monotonic() + seconds
         while (left := end - self._clock.monotonic()) > 0:
             self._clock.sleep(min(left, LEASE / 4))
@@ -135,7 +135,7 @@ class DeploymentLock:
         except StoreFailed as failure:
             raise self._unavailable(failure) from None
         posted = set(map(_key_of, self._read([alias])[alias]))
-        if not self.is_held:  # it could not be kept while they were read
+        if not self.is_held:  # the claim was lost during the reading
             raise MustLookAgain
         if posted.difference(map(_key_of, self._known.get(alias, ()))):
             self._drop()
@@ -155,7 +155,7 @@ class DeploymentLock:
         return Record(self._hash(alias), self._sender, number, settled, counter, at, epoch)
 
     def _read(self, aliases: Collection[str]) -> dict[str, list[Record]]:
-        """Return what others sent under each of the aliases; removes what is old."""
+        """Return what others sent under each alias; remove old records."""
         now, by_hash = self._clock.now(), {self._hash(alias): alias for alias in aliases}
         found: dict[str, list[Record]] = {alias: [] for alias in aliases}
         for prefix in sorted({self._prefix(each) for each in by_hash}):
@@ -175,7 +175,7 @@ class DeploymentLock:
         return short_hash(f"{self._account} {alias}")
 
     def _prefix(self, alias_hash: str) -> str:
-        """Return what a record's name begins with: a part of all records, so that few are listed at once."""
+        """Return a record name's prefix, which only some records share, so that few are listed at once."""
         return f"{self._records}{alias_hash[:2]}."
 
     def _unavailable(self, failure: StoreFailed) -> CloseAIError:
@@ -183,12 +183,12 @@ class DeploymentLock:
 
 
 def _key_of(record: Record) -> tuple[str, int]:
-    """Return what identifies a record: it stays the same when the record is settled."""
+    """Return a record's identity, which settling does not change."""
     return record.sender, record.number
 
 
 def too_busy(call: str) -> AliasBusy:
-    """Return the error of a run that did not get its aliases."""
+    """Return the error of a run that could not lock its aliases."""
     return AliasBusy(
         "Tasks on other hosts have been changing accounts of the same aliases for "
         f"{LOCK_WAIT / 60:.0f} minutes, or Airflow's Variables are too slow to claim them. Nothing more was "
@@ -199,9 +199,9 @@ def too_busy(call: str) -> AliasBusy:
 
 def names_to_lock_with(client: CloseAIClient, names: NameStore | None) -> NameStore | None:
     """
-    Return the names to lock with, as the connection's ``lock`` says; ``None``: there is no lock over hosts.
+    Return the names to lock with, according to the connection's ``lock``; ``None``: no lock across hosts.
 
-    :raises ConfigError: ``lock`` is ``deployment``, and there is none.
+    :raises ConfigError: ``lock`` is ``deployment``, but there are no shared names.
     """
     setting = client.config.lock
     if setting == "deployment" and names is None:

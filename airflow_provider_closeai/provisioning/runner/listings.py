@@ -1,4 +1,4 @@
-"""Listings that writes share: what each needs to see is in one that is read for all of them."""
+"""Listings that are read once for several writes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Sent(abc.ABC):
     """
     A change that was sent, until a listing shows it.
 
-    :param seconds: for how long a listing may not show it yet.
+    :param seconds: how long listings may lag behind it.
     """
 
     def __init__(self, accounts: Sequence[SubAccount], seconds: float) -> None:
@@ -32,9 +32,9 @@ class Sent(abc.ABC):
 
     def look(self, items: Iterable[Item]) -> None:
         """
-        Look whether a listing shows it.
+        Check whether a listing shows the change.
 
-        :param items: that are listed under its aliases, and perhaps others.
+        :param items: the entries under its aliases, and perhaps others.
         """
         ids = {account.id for account in self.accounts}
         self.is_shown = self._shows([item for item in items if item.id in ids])
@@ -45,7 +45,7 @@ class Sent(abc.ABC):
 
     def conclude(self) -> list[SubAccount]:
         """
-        Return what came of its accounts.
+        Return its accounts afterwards.
 
         :raises CloseAIError: no listing shows the change.
         """
@@ -66,9 +66,9 @@ class Sent(abc.ABC):
 
 class Listings:
     """
-    Reads listings for writes that run side by side, and shows each to those that were sent before it.
+    Reads listings for writes that run side by side, and passes each to the changes sent before it.
 
-    :param known: a whole listing that may serve for each alias's first look.
+    :param known: a full listing that may serve for each alias's first look.
     :param good_for: for how many seconds from its beginning.
     """
 
@@ -85,18 +85,18 @@ class Listings:
 
     @property
     def since(self) -> float:
-        """When the oldest listing was begun that may still be returned."""
+        """When the oldest listing that may still be returned began."""
         known = self._known if self.is_known_good else None
         return self._client.clock.monotonic() if known is None else known.began
 
     def watch(self, sent: Sent) -> None:
-        """Look for a change in each listing from now on, until one shows it."""
+        """Check each listing from now on for a change, until one shows it."""
         if not sent.is_shown:
             self._sent.append(sent)
 
     def read(self, aliases: Collection[str], *, is_whole: bool = False) -> Listing:
         """
-        Return a listing of aliases, of each a newer one than before.
+        Return a listing of aliases, newer for each alias than the one before.
 
         :param is_whole: read all accounts, without the platform's filter.
         """
@@ -108,7 +108,7 @@ class Listings:
         return self._list(aliases, is_whole=is_whole)
 
     def _list(self, aliases: Collection[str], *, is_whole: bool = False) -> Listing:
-        """List aliases, and with them what is looked for."""
+        """List aliases, and those of the changes being watched."""
         wanted = {*aliases, *(each for sent in self._sent for each in sent.aliases)}
         listing = read_aliases(self._client, wanted, is_whole=is_whole)
         for sent in self._sent:
@@ -117,13 +117,13 @@ class Listings:
         return listing
 
     def read_back(self) -> None:
-        """Read until each change that was sent is shown, or its time is over."""
+        """Read until each watched change is shown or its time is over."""
         if not self._sent:
             return
         first = self._client.clock.monotonic()
 
         def not_shown() -> list[Sent]:
-            # A listing shows no later state than that of its beginning, however long it takes.
+            # However long a listing takes, it shows no later state than that of its beginning.
             began = self._list(()).began
             self._sent = [sent for sent in self._sent if began < first + sent.seconds]
             return self._sent
@@ -137,7 +137,7 @@ class Listings:
 
 def read_back(client: CloseAIClient, sent: Sent) -> list[SubAccount]:
     """
-    Read until a change is shown, or its time is over; return what came of its accounts.
+    Read until a change is shown or its time is over; return its accounts afterwards.
 
     :raises CloseAIError: no listing shows it.
     """

@@ -1,4 +1,4 @@
-"""One task of a host at a time; and how long every write waits for the listing."""
+"""Lets one task per host write at a time, and says how long writes wait for the listing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.local_state.locks import lock
 from airflow_provider_closeai.provisioning.errors import AliasBusy
 
-#: Seconds for which the listing may lag behind a change before that counts as not confirmed.
+#: Seconds by which the listing may lag behind a change before that counts as not confirmed.
 CONFIRM_WITHIN = 30.0
 LOCK_WAIT = 15 * 60.0
 
@@ -20,10 +20,10 @@ def alias_lock(client: CloseAIClient, what: str, wait: float | None = None) -> I
     """
     Let one task of this host at a time change something of this main account.
 
-    :param what: ``pricing``, or an alias behind ``alias:``.
-    :param wait: seconds to wait for it; ``None``: 15 minutes.
-    :returns: the name of a store that may be written meanwhile.
-    :raises AliasBusy: after that.
+    :param what: ``pricing``, or ``alias:`` and an alias.
+    :param wait: seconds to wait for the lock; ``None``: 15 minutes.
+    :returns: the name of a store that may be written while the lock is held.
+    :raises AliasBusy: the lock was not free in that time.
     """
     name = hashlib.sha256(f"{client.config.account} {what}".encode()).hexdigest()[:24] + ".note"
     with lock(name, LOCK_WAIT if wait is None else wait, client.clock) as is_held:

@@ -1,4 +1,4 @@
-"""The lock of repricings over all hosts: a merge into an older state would take back what others set."""
+"""The lock of repricings across hosts: a merge into an older state would undo what others set."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class PriceLock(DeploymentLock):
         super().__init__(client, names, "update", "closeai_prices")
         config = client.config
         self._limits = Limits(locking.CONFIRM_WITHIN, config.max_late, 2 * config.connect_timeout)
-        self._first_seen: dict[str, float] = {}  # by name
+        self._first_seen: dict[str, float] = {}  # by record name
         self._sent: dict[tuple[int, ...], list[Record]] = {}  # by the accounts of a batch
         self._number = 0
         self._read_at = 0.0
 
     def begin_reading(self) -> None:
-        """Begin to read accounts: they are shown as they were then, however long that takes."""
+        """Begin to read accounts: they are read as of now, however long that takes."""
         self.keep()
         self._read_at = self._clock.monotonic()
 
@@ -44,8 +44,8 @@ class PriceLock(DeploymentLock):
 
     def last(self) -> dict[int, Record]:
         """
-        Return what others sent last, by account of an alias that was looked at, as far as it may still be on
-        its way.
+        Return what others sent last to each account of the aliases that were read, if it may still be on its
+        way.
         """
         last: dict[int, Record] = {}
         for each in sorted((r for records in self._known.values() for r in records), key=lambda r: r.number):
@@ -59,9 +59,9 @@ class PriceLock(DeploymentLock):
 
     def allow(self, batch: Batch) -> Callable[[], bool]:
         """
-        Record that a batch may leave now, and look whether it still may.
+        Record that a batch may be sent now, and check that it still may.
 
-        :returns: says whether it still may.
+        :returns: a function that says whether it still may.
         :raises MustLookAgain: it may not.
         :raises NotNoted: the store of names does not work.
         """
@@ -91,7 +91,7 @@ class PriceLock(DeploymentLock):
             try:
                 self._add(self._records_of(batch, sent[0].number, may_come=False))
             except StoreFailed:
-                return  # others wait longer than they must
+                return  # others wait longer than necessary
         self._remove(old)
 
     def _records_of(self, batch: Batch, number: int, *, may_come: bool) -> list[Record]:

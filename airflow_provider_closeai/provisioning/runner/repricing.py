@@ -1,4 +1,4 @@
-"""Runs repricings: read, merge, write, read back; where something changes, alone over all hosts."""
+"""Runs repricings: read, merge, write, read back; changes are made by one run at a time across hosts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from airflow_provider_closeai.provisioning.texts import format_ids
 
 log = logging.getLogger(__name__)
 
-_ALIASES = 400  # that are claimed at a time: nine to a name, and the names of all hosts are one page
+_ALIASES = 400  # claimed at a time: nine per name, and all hosts' names must fit into one page
 Read = Callable[[], list[SubAccount]]
 Decide = Callable[[list[SubAccount]], RepricePlan]
 
@@ -52,9 +52,9 @@ def reprice(
     client: CloseAIClient, request: RepriceRequest, names: NameStore | None = None
 ) -> list[SubAccount]:
     """
-    Set prices; what is right already is not sent.
+    Set prices that are not right already.
 
-    :param names: that all hosts of the deployment share, where there is such a store.
+    :param names: the names that all hosts of the deployment share, if there is such a store.
     :returns: all selected accounts as they are afterwards (with ``dry_run``: as they would be).
     :raises MissingAccounts: a selected account is not listed; nothing was changed.
     :raises MaskedKeys: the listing hides the keys of accounts that must change; nothing was changed.
@@ -81,13 +81,13 @@ def reprice(
 def sent_prices(
     client: CloseAIClient, read: Read, decide: Decide, names: NameStore | None
 ) -> Iterator[SentPrices]:
-    """Send prices. No other task changes any, as long as a listing may not show these yet."""
+    """Send prices. No other task changes prices until a listing must show these."""
     shared = names_to_lock_with(client, names)
     with _pricing(client) as journal:
         lost, outcome = 0, Outcome(client.clock.monotonic())
         while lost < MOST_LOST:
             gone = len(outcome.gone)
-            # A lock of its own for each round: what this run sent in the last one may come late, too.
+            # Each round has its own lock, since what this run sent in the last round may come late, too.
             lock = None if shared is None else PriceLock(client, shared)
             sent = SentPrices(client, read, decide, journal, lock, outcome)
             try:
@@ -97,7 +97,7 @@ def sent_prices(
                     return
                 read_back(client, sent)
             except MustLookAgain:
-                lost += len(outcome.gone) == gone  # each key is gone once
+                lost += len(outcome.gone) == gone  # not counted if a key is newly gone
                 log.info("Others may have changed these accounts meanwhile: reading them again.")
             finally:
                 sent.release()
@@ -106,7 +106,7 @@ def sent_prices(
 
 @contextlib.contextmanager
 def _pricing(client: CloseAIClient) -> Iterator[PriceJournal]:
-    """Be alone on this host."""
+    """Hold this host's lock for prices."""
     config = client.config
     with alias_lock(client, "pricing") as note:
         limits = Limits(locking.CONFIRM_WITHIN, config.max_late, leave_within=config.deadline)
@@ -115,10 +115,10 @@ def _pricing(client: CloseAIClient) -> Iterator[PriceJournal]:
 
 class SentPrices(Sent):
     """
-    One round of a repricing: prices that are sent, and that a listing must show then.
+    One round of a repricing: prices that are sent, and that a listing must then show.
 
-    :param decide: decides what to change of the accounts that ``read`` returns.
-    :param outcome: of all rounds.
+    :param decide: decides what to change in the accounts that ``read`` returns.
+    :param outcome: the outcome of all rounds.
     """
 
     def __init__(
@@ -135,12 +135,12 @@ class SentPrices(Sent):
         self._journal, self._lock, self._outcome = journal, lock, outcome
         #: All accounts that were read.
         self.selected: list[SubAccount] = []
-        #: What is sent of them.
+        #: What is sent for them.
         self.plan = RepricePlan({}, [], [])
-        #: Whether that is all.
+        #: Whether this is the last round.
         self.is_last = True
         self._refused: list[tuple[Batch, CloseAIError]] = []
-        self._may_come: set[int] = set()  # whose prices a late attempt may set once more
+        self._may_come: set[int] = set()  # ids whose prices a late attempt may set again
         self._listed: list[SubAccount] = []
         #: The accounts that have the right prices, as they were listed last.
         self.confirmed: list[SubAccount] = []
@@ -153,7 +153,7 @@ class SentPrices(Sent):
         self.plan = self._decide(self.selected)
 
     def send(self) -> None:
-        """Send what is different, as far as it can be claimed at a time."""
+        """Send what differs, for as many aliases as can be claimed at a time."""
         try:
             self.decide()
             self._outcome.settle_doubt(_ids(self.selected), _ids(self.plan.changing))
@@ -189,7 +189,7 @@ class SentPrices(Sent):
 
     @property
     def vanished(self) -> set[int]:
-        """The ids of accounts that were read in an earlier round, and are not there any more."""
+        """The ids of accounts that an earlier round read and that no longer exist."""
         return self._outcome.seen.keys() - _ids(self.selected) - self._outcome.left
 
     @property
@@ -213,7 +213,7 @@ class SentPrices(Sent):
         return self.confirmed
 
     def _claim(self, lock: PriceLock) -> None:
-        """Claim what must change, and look again: others may have changed it since."""
+        """Claim the aliases that must change, and decide again: others may have changed them since."""
         aliases = set(sorted(_aliases(self.plan.changing))[:_ALIASES])
         lock.acquire(aliases)
         self.decide()
@@ -221,7 +221,7 @@ class SentPrices(Sent):
         self.plan = self.plan.within(aliases)
 
     def _read_current(self) -> list[SubAccount]:
-        """Read the accounts, until the listing shows what was sent last, by whomever."""
+        """Read the accounts until the listing shows what was sent last, by anybody."""
         looked: set[str] = set()
 
         def read() -> list[SubAccount]:
@@ -252,8 +252,8 @@ class SentPrices(Sent):
 
     def _send(self) -> None:
         """
-        Send the changes. An outcome that stays unknown is left to the reading back; what the platform refuses
-        of one batch does not stop the others.
+        Send the changes. Unknown outcomes are left to reading back; a batch that the platform refuses does
+        not stop the others.
         """
         for batch in self.plan.batches:
             permit = _Permit(self._journal, batch, self._lock, self._client.clock)
@@ -295,7 +295,7 @@ class SentPrices(Sent):
         """
         Note what a listing has shown.
 
-        :param missing: whose prices it does not show.
+        :param missing: the ids whose prices it does not show.
         """
         for batch in self.plan.batches:
             if missing.isdisjoint(batch.ids):
@@ -306,7 +306,7 @@ class SentPrices(Sent):
         self._outcome.accepted |= _ids(self.plan.changing) - missing
         if not missing:
             return
-        # What was not seen for so long is not on its way; where all was answered it was not waited for.
+        # After this wait nothing is on its way; if all calls were answered, there was no such wait.
         self._journal.forget(missing if self._outcome.doubt is not None else missing - self._may_come)
         self._refused = [(batch, no) for batch, no in self._refused if not missing.isdisjoint(batch.ids)]
         unseen, problems = sorted(missing - self._refused_ids), self._refusals()
@@ -332,7 +332,7 @@ class _Permit:
 
     def renew(self) -> Callable[[], bool]:
         may_leave = (lambda: True) if self._lock is None else self._lock.allow(self._batch)
-        # From the second attempt on the first may still come, whatever becomes of this task.
+        # From the second attempt on, the first may still be executed, even if this task dies.
         self._journal.note(self._batch.ids, self._batch.pricing, shown=False, may_come=self._has_left)
         self._has_left = True
         return may_leave

@@ -1,4 +1,4 @@
-"""Runs rotations: a guarded delete and an exact create, and the keys delivered before anything goes."""
+"""Runs rotations: delivers keys, then makes a guarded delete and an exact create."""
 
 from __future__ import annotations
 
@@ -40,32 +40,32 @@ class Keys(Protocol):
     """Where the keys go."""
 
     name: str
-    #: Ids whose keys the last delivery left out, since their own secrets do not take them: others were taken.
+    #: Ids whose own secrets did not take their keys in the last delivery; others were delivered.
     refused: frozenset[int]
 
     def held(self, accounts: Sequence[SubAccount]) -> Held | None:
-        """Say which keys it holds, and since when; ``None`` where it cannot say."""
+        """Return which keys it holds, and since when; ``None`` if it cannot tell."""
 
     def replaced(self, accounts: Sequence[SubAccount]) -> frozenset[int]:
-        """Say whose keys it does not keep, because newer ones take their place."""
+        """Return the accounts whose keys it does not hold because newer ones replace them."""
 
     def deliver(self, accounts: Sequence[SubAccount]) -> dict[int, str]:
-        """Take the keys of all accounts that stay; returns the reference of each that it keeps by id."""
+        """Take the keys of all remaining accounts; return the references of those it holds, by id."""
 
 
 class Rotation(msgspec.Struct, frozen=True, kw_only=True):
     """
-    What came of a rotation.
+    The result of a rotation.
 
-    :param request: what was asked for.
-    :param accounts: that are there now, oldest id first.
-    :param references: under which the sink keeps their keys, by id; not of one that a newer key replaced.
-    :param created: ids that are new.
+    :param request: the request.
+    :param accounts: the current accounts, oldest id first.
+    :param references: their keys' references in the sink, by id; without keys that newer ones replaced.
+    :param created: new ids.
     :param delivered: ids whose keys the sink did not hold before.
-    :param deleted: accounts that are gone, as they were just before.
-    :param untouched: ids that were left alone: nobody can tell how old they are.
-    :param due: when there is something to do next; ``None``: nothing.
-    :param next_steps: what will be due then, for a person.
+    :param deleted: deleted accounts, as they were just before.
+    :param untouched: ids that were left alone, since their age is unknown.
+    :param due: when something is due next; ``None``: nothing is.
+    :param next_steps: what will be due then, for people.
     """
 
     request: RotateRequest
@@ -79,7 +79,7 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True):
     next_steps: tuple[str, ...]
 
     def record(self) -> dict[str, Any]:
-        """Return all of it as plain JSON, without keys."""
+        """Return the result as plain JSON, without keys."""
         wanted = self.request.wanted
         return {
             "alias": wanted.alias,
@@ -103,14 +103,14 @@ def rotate(
     record: Record | None = None,
 ) -> Rotation:
     """
-    Do what is due of a rotation. Run it as often as you like.
+    Do what is due in a rotation. Run it as often as you like.
 
-    :param record: is given the accounts just before they are deleted, and when their listing was begun; what
-        it raises stops the deletion.
-    :raises ClockDisagrees: nobody can tell how old the keys are. Nothing was changed.
+    :param record: called just before a deletion, with the accounts and when their listing began; if it
+        raises, nothing is deleted.
+    :raises ClockDisagrees: the keys' ages are unknown. Nothing was changed.
     :raises MaskedKeys: the listing hides the keys. Nothing was changed.
     :raises UnreadableAccount: an entry of the alias cannot be read. Nothing was changed.
-    :raises CloseAIError: whatever delivering, :func:`delete` and :func:`create` raise.
+    :raises CloseAIError: whatever the delivery, :func:`delete` and :func:`create` raise.
     """
     alias, clock = request.wanted.alias, client.clock
     what = f"rotate:{alias}"
@@ -179,7 +179,7 @@ def _create(
     accounts: Sequence[SubAccount],
     this_try: Try,
 ) -> list[SubAccount]:
-    """Create what is missing; returns what was not listed before."""
+    """Create what is missing; return the accounts that were not listed before."""
     if not plan.create:
         return []
     known = {account.id for account in accounts}
@@ -201,27 +201,27 @@ def _tell(plan: RotatePlan) -> None:
 
 class DeliveryJournal:
     """
-    When this host delivered each key: what is known of a sink that cannot say what it holds.
+    When this host delivered each key, for sinks that cannot tell what they hold.
 
-    Each sink has a note of its own, and whoever reads it writes it back, since the host's cleaning removes
-    what nobody wrote for days: so only sinks that are not used any more are forgotten.
+    Each sink has its own note, and reading it also writes it back: the host's cleaning removes files not
+    written for days, so only unused sinks are forgotten.
 
-    :param what: whose keys they are: ``roster``, or an alias behind ``rotate:``.
-    :param sink: names the sink: another one holds nothing yet.
+    :param what: whose keys they are: ``roster``, or ``rotate:`` and an alias.
+    :param sink: the sink's name; another sink holds nothing yet.
     """
 
     def __init__(self, client: CloseAIClient, what: str, sink: str) -> None:
         self._lock = functools.partial(alias_lock, client, f"{what}, delivered to {sink}")
-        #: Since when each key has been delivered, by account id.
+        #: When each key was first delivered, by account id.
         self.held: dict[int, datetime] = {}
-        with self._lock() as note, contextlib.suppress(Exception):  # what cannot be read proves nothing
+        with self._lock() as note, contextlib.suppress(Exception):  # an unreadable note proves nothing
             text = FileStore(note).read() or ""
             since = msgspec.json.decode(text, type=dict[int, int])
             self.held = {key: datetime.fromtimestamp(at, UTC) for key, at in since.items()}
             FileStore(note).write(text)
 
     def note(self, ids: Iterable[int], now: datetime) -> None:
-        """Note that the sink has these keys now, and no others that matter."""
+        """Note that the sink now has these keys, and no others that matter."""
         self.held = {key: self.held.get(key, now) for key in ids}
         since = {key: int(at.timestamp()) for key, at in self.held.items()}
         try:

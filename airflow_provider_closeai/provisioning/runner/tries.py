@@ -1,4 +1,4 @@
-"""Which try of which task a write is made by."""
+"""Which try of which task makes a write."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Try(msgspec.Struct, frozen=True):
 
     :param task: names the task over all its tries.
     :param is_retry: an earlier try of the same task may have created something.
-    :param own_journal: makes the store, for an alias, that is kept for all tries of the task. A retry that
-        finds there that nothing was posted need not wait. With ``if_exists="fail"`` a retry recognises by it
-        what its earlier try made; without it only on the same host.
-    :param is_supervised: says whether Airflow still watches over this process, where a journal cannot.
-    :param names: that all hosts of the deployment share, where there is such a store.
+    :param own_journal: makes, from an alias, the store that is kept for all tries of the task. A retry that
+        finds there that nothing was posted need not wait. With ``if_exists="fail"`` it lets a retry recognise
+        what its earlier try made; without it, that works on the same host only.
+    :param is_supervised: returns whether Airflow still supervises this process, if no journal can tell.
+    :param names: the names that all hosts of the deployment share, if there is such a store.
     """
 
     task: str = ""
