@@ -1,12 +1,12 @@
-"""Aggregate the observations around one month: what each account's counter showed.
+"""Aggregates the observations around a month: what each account's counter showed.
 
-The rules, each of which a test holds:
+The rules, each with a test:
 
-- A counter starts from 0 once for each month, and when it did is judged for each account (:mod:`.turns`).
-- An account that was created in the month, or is known from the month before, spent it on a known day. Of an
-  older one that is seen for the first time the day is not known: an opening balance, on no day.
-- A later value minus the one before is what was spent between. Below 0 it is a fall, which counts in the
-  month, but for the one with which the counter starts again.
+- A counter starts from 0 once per month; when it did is judged for each account (:mod:`.turns`).
+- If an account was created in the month, or is known from the month before, the day of its spending is
+  known. If an older one is seen for the first time, it is not: that is an opening balance, on no day.
+- A later value minus the one before is what was spent between. If negative it is a fall, which counts in the
+  month, except for the fall with which the counter starts again.
 - An account that is gone keeps its last value. Its id is its identity, whatever its alias.
 - What was spent after the last value and before the counter starts again is in no counter, and is not
   estimated.
@@ -31,20 +31,19 @@ from airflow_provider_closeai.costs.accounting.traces import Rename, Span, Trace
 from airflow_provider_closeai.costs.accounting.turns import Turn, judge
 from airflow_provider_closeai.costs.errors import NoObservation
 
-#: A look shows an account as it was some time after the look was begun, and bases may lag: of a snapshot and
-#: the last record of a deletion, begun so shortly one after the other in one month, nobody knows which is the
-#: later.
+#: A listing shows an account as of some time after it began, and bases may lag. So if a snapshot and a
+#: deletion's record began within this time in the same month, it is unknown which shows the later state.
 OVERLAP = timedelta(minutes=5)
 
 
 def aggregate(observed: ObservedMonth) -> History:
     """
-    Aggregate a month's observations, and those around its turns.
+    Aggregate a month's observations and those around its turns.
 
-    A file that is damaged is left out with a warning: counters are cumulative, so the next snapshot has all
-    that it had. Only when it would have been the last one is anything missing, and then the gap is named.
+    A damaged file is left out with a warning: counters are cumulative, so the next snapshot has all that it
+    had. Only if it was the last one is anything missing, and then the gap is named.
 
-    :raises NoObservation: where there is no usable snapshot of it.
+    :raises NoObservation: the month has no usable snapshot.
     """
     month = observed.month
     history = History(month=month, is_damaged=bool(observed.problems), warnings=list(observed.problems))
@@ -84,7 +83,7 @@ def aggregate(observed: ObservedMonth) -> History:
             "snapshots of two main accounts, whose costs are added here: two main accounts need two ledgers."
         )
     history.warnings += _lost_at_the_turn(history, traces, known_before)
-    # Without its snapshot nobody knows what the sub-accounts had cost at that moment.
+    # Without its snapshot it is unknown what the sub-accounts had cost at that moment.
     at = set(history.snapshots)
     history.controls = [each for each in observed.controls if each.at in at]
     history.warnings += observed.control_warnings
@@ -102,7 +101,7 @@ def _no_observation(observed: ObservedMonth, history: History) -> NoObservation:
 
 @contextlib.contextmanager
 def _without_collector() -> Iterator[None]:
-    """Stop the search for reference cycles: among millions of new objects it takes long and finds none."""
+    """Pause the garbage collector: among millions of new objects it takes long and finds nothing."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -113,10 +112,10 @@ def _without_collector() -> Iterator[None]:
 
 
 def _add_later(aggregator: _Aggregator, later: Iterable[ObservedFile], turn: Turn) -> None:
-    """Add what was seen after the month, until it can decide nothing more: mostly a day."""
+    """Add later files until they cannot decide anything more, usually a day's."""
     waiting: list[Trace] | None = None
     for file in later:
-        aggregator.add(file)  # what is damaged is named by its own month's report
+        aggregator.add(file)  # damage is reported with the file's own month
         if file.is_complete and file.at >= turn.closes:
             traces = aggregator.finish() if waiting is None else waiting
             waiting = [trace for trace in traces if judge(trace, turn).waits]
@@ -125,7 +124,7 @@ def _add_later(aggregator: _Aggregator, later: Iterable[ObservedFile], turn: Tur
 
 
 def _lost_at_the_turn(history: History, traces: Iterable[Trace], before: datetime | None) -> Iterator[str]:
-    """Name the accounts that the month before ended with, and that no observation of this one has."""
+    """Report accounts that existed at the end of the month before, and that no file of this one has."""
     lost = sorted(
         trace.id
         for trace in traces
@@ -180,7 +179,7 @@ class _Aggregator:
         traces, at, is_complete = self._traces, file.at, file.is_complete
         is_in_month, is_later = self._is_in_month, self._is_later
         last = self._listings[-1] if self._listings else None
-        turned = month_of(at, self._month.zone).start  # a fall across it is the reset
+        turned = month_of(at, self._month.zone).start  # a fall across this is the reset
         span_since = functools.cache(lambda start: self._span(start, at))  # one for most accounts
         for seen in file.observations:
             account_id, cost = seen.sub_account_id, seen.monthly_cost
@@ -199,7 +198,7 @@ class _Aggregator:
                 trace.last_seen = at
                 if is_in_month and not trace.is_in_month:
                     trace.is_in_month, trace.first = True, at
-            trace.deleted_at = None if is_complete else at  # listed, it is there: the deletion did not happen
+            trace.deleted_at = None if is_complete else at  # if listed again, it was not deleted
             if cost is None:
                 if is_in_month:
                     self.without_cost.add(account_id)
@@ -213,7 +212,7 @@ class _Aggregator:
                 and (trace.is_recorded or not is_complete)
             ):
                 trace.is_recorded = True
-                continue  # rather the older value of two looks that overlap than a fall
+                continue  # an older value from an overlapping look, not a fall
             elif cost != trace.value or _was_spent(trace, seen):
                 if seen.balance is not None and trace.balance is not None:
                     trace.spent[len(trace.spans)] = trace.balance - seen.balance
@@ -254,7 +253,7 @@ class _Aggregator:
 
 
 def _was_spent(trace: Trace, seen: Observation) -> bool:
-    """Return whether the balance fell while the value stood still: a reset may hide in it."""
+    """Return whether the balance fell while the value stood still: that may hide a reset."""
     before, balance = trace.balance, seen.balance
     return before is not None and balance is not None and balance < before
 
@@ -264,6 +263,6 @@ def _time(text: str) -> datetime | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    if not 1970 < moment.year < 9999:  # another time zone may lead beyond what Python can count
+    if not 1970 < moment.year < 9999:  # in another time zone it may exceed Python's range
         return None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

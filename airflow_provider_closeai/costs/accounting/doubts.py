@@ -1,4 +1,4 @@
-"""Say what is in doubt about the turns of a month, and what would settle it."""
+"""States the doubts about a month's turns, and what would settle them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def doubts(report: Report, *, of_start: bool = True) -> list[str]:
         by_kind: defaultdict[tuple[str, bool], list[AccountCosts]] = defaultdict(list)
         for line in report.accounts:
             kind = line.start_doubt if is_start else line.end_doubt
-            if kind and (kind != UNSEEN or report.status != OPEN):  # an opening balance says it meanwhile
+            if kind and (kind != UNSEEN or report.status != OPEN):  # else an opening balance shows it
                 by_kind[kind, not is_start and line.sub_account_id in lasting].append(line)
         name = report.month.name if is_start else report.month.step(1).name
         for (kind, is_lasting), lines in by_kind.items():
@@ -61,7 +61,7 @@ def doubts(report: Report, *, of_start: bool = True) -> list[str]:
 
 
 def lasting_doubts(report: Report) -> set[int]:
-    """Return the accounts whose end of the month no later value of their counters can settle."""
+    """Return the accounts whose doubt at the month's end no later value can settle."""
     return {
         line.sub_account_id
         for line in report.accounts
@@ -90,13 +90,13 @@ def _settles(report: Report, kind: str, *, is_start: bool, is_lasting: bool) -> 
 
 
 def _suggestions(report: Report) -> Iterator[str]:
-    """Name the time at which other counters started again, where that is not the assumed turn."""
+    """Report when counters started again, if not at the assumed turn."""
     month, zone = report.month, report.month.zone
     histories = [line.history for line in report.accounts if line.history]
     starts, ends = [one.started for one in histories], [one.fell for one in histories]
     for turn, name, spans in ((month.start, month.name, starts), (month.end, month.step(1).name, ends)):
         fell = [span for span in spans if span]
-        closes = Turn(turn).closes  # later it was a first use, which says nothing of a zone
+        closes = Turn(turn).closes  # a later start is a first use, which says nothing of the zone
         elsewhere = [span for span in fell if not span[0] <= turn <= span[1] and span[0] < closes]
         if elsewhere:
             [(most, _)] = Counter(elsewhere).most_common(1)

@@ -1,4 +1,4 @@
-"""One month of every account, as its observations show it; :mod:`.aggregate` makes it."""
+"""A month of every account, according to observations; made by :mod:`.aggregate`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_closeai.costs.accounting.months import Month
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.accounting.traces import Rename, Span
 
-#: Kinds of movements of a counter, as the report writes them: a fall is a "correction" there.
+#: Kinds of counter movements, as in the report, where a fall is a "correction".
 OPENING, INCREASE, FALL = "opening", "increase", "correction"
 
 
@@ -109,6 +109,6 @@ class History(msgspec.Struct, kw_only=True):
 
     @property
     def began(self) -> datetime:
-        """When spending can have begun: the month's turn, or the first account's creation after it."""
+        """When spending may have begun: the month's turn, or the first account's creation after it."""
         created = [account.created_at or self.month.start for account in self.accounts.values()]
         return max(self.month.start, min(created, default=self.month.start))

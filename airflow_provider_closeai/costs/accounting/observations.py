@@ -1,4 +1,4 @@
-"""What was seen of a month: the counters of its accounts, file by file, as the store reads them."""
+"""A month's observations: its accounts' counters, file by file, as the store reads them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from airflow_provider_closeai.costs.accounting.months import Month
 
 class Observation(msgspec.Struct, frozen=True, gc=False):
     """
-    One account as one listing showed it.
+    An account in one listing.
 
     :param monthly_cost: its counter; ``None``: the platform gave none.
     :param created_at: as the platform wrote it.
-    :param enabled: this and what follows is recorded, and not read for a report.
+    :param enabled: this and the fields after it are recorded but not read for reports.
     :param model_pricing: its prices, as JSON.
     :param user_id: the main account's id.
     """
@@ -33,7 +33,7 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
 
 
 class ControlTotal(msgspec.Struct, frozen=True):
-    """What the platform said the main account used, and when."""
+    """The main account's usage as the platform reported it, and when."""
 
     at: datetime
     used: Decimal
@@ -41,12 +41,12 @@ class ControlTotal(msgspec.Struct, frozen=True):
 
 class ObservedFile(msgspec.Struct, frozen=True):
     """
-    One file of observations.
+    A file of observations.
 
-    :param name: its path inside the ledger.
+    :param name: its path in the ledger.
     :param at: when its counters were read.
-    :param is_complete: a listing of all accounts; otherwise a record of accounts before their deletion.
-    :param observations: ``None`` where the file is damaged.
+    :param is_complete: it lists all accounts; otherwise, accounts just before their deletion.
+    :param observations: ``None`` if the file is damaged.
     :param damage: what is wrong with it.
     """
 

@@ -1,4 +1,4 @@
-"""Give each movement of a counter to the month that its account's own turns say."""
+"""Assigns each counter movement to a month, by its account's own turns."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from airflow_provider_closeai.costs.accounting.turns import STILL, WAITING, Turn
 
 def split_month(history: History, traces: Iterable[Trace]) -> None:
     """
-    Put the accounts of a month into its history.
+    Put a month's accounts into its history.
 
-    :param traces: what was seen of its accounts, from before it to after it.
+    :param traces: what was seen of the accounts, from before the month to after it.
     """
     splitter, month, every = _Splitter(history), history.month, list(traces)
     verdicts = judge_all(every, (Turn(month.start), Turn(month.end)))
@@ -106,7 +106,7 @@ class _Splitter:
             before = value
 
     def _from_turn(self, span: Span) -> Span:
-        """Let what the counter shows after the turn begin there: it is of the new month."""
+        """Start the span at the turn: what the counter shows after its reset is the new month's."""
         found = self._cut.get(span)
         if found is None:
             begin = self._month.start

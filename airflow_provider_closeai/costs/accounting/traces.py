@@ -1,4 +1,4 @@
-"""What one account's counter showed, across the turns of months; :mod:`.turns` says which month has what."""
+"""What an account's counter showed across the turns of months; :mod:`.turns` assigns it to months."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from airflow_provider_closeai.costs.accounting.money import ZERO
 
 class Span(msgspec.Struct, frozen=True):
     """
-    Between two observations.
+    The time between two observations.
 
-    :param start: the one before, or the month's turn, or the account's creation.
-    :param end: the one that showed the increase.
+    :param start: the earlier observation, or the month's turn, or the account's creation.
+    :param end: the observation that showed the increase.
     :param day: the local day on which it is booked; ``None``: an opening balance, on no day.
     """
 
@@ -25,7 +25,7 @@ class Span(msgspec.Struct, frozen=True):
 
 
 class Rename(msgspec.Struct, frozen=True):
-    """An account got another alias, seen at ``at``."""
+    """A change of an account's alias, first seen at ``at``."""
 
     at: datetime
     old: str
@@ -36,7 +36,7 @@ class Trace(msgspec.Struct, kw_only=True):
     """
     One account's values, from before a month to after it.
 
-    :param alias: its last one in the month.
+    :param alias: its last alias in the month.
     :param first: when it was first seen.
     :param last_seen: when it was last seen before the month's end.
     :param listed_at: when a complete listing last had it.
@@ -92,14 +92,14 @@ class Trace(msgspec.Struct, kw_only=True):
         """
         Return whether the balance fell by exactly what the counter grew.
 
-        Then no reset hides in a movement from a value above 0, and no spending in one from 0.
+        Then a movement from a value above 0 hides no reset, and one from 0 no other spending.
         """
         spent = self.spent.get(place)
         return spent is not None and spent > ZERO and spent == self.values[place] - self.before(place)
 
     def is_more_spent(self, place: int) -> bool:
         """
-        Return whether the balance fell by more than the counter grew, where it moves with the costs.
+        Return whether the balance, if it moves with the costs, fell by more than the counter grew.
 
         Then a part of the counter was reset in between.
         """

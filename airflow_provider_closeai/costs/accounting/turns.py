@@ -1,8 +1,8 @@
-"""When did a counter start again from 0? Judge the month's turn of one account by its own values.
+"""Judges when an account's counter started again from 0, by its own values.
 
 The platform does not say when that is: in which zone, at once or account by account, at the turn or at the
-first use after it. So the values around the month's turns in all zones are looked at, 3 hours either way, and
-what comes next where these show nothing. Rules: docs/costs.md.
+first use after it. So the values around the month's turns in all zones are examined, 3 hours either way, and
+the next movement if these show nothing. Rules: docs/costs.md.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
     @property
     def has_fallen(self) -> bool:
-        """Whether the value fell, be it for a reset or a refund."""
+        """Whether the value fell, by a reset or a refund."""
         return self.restarts or self.old_doubt in (AGAIN, REFUND)
 
 
@@ -100,11 +100,10 @@ def judge_all(traces: Sequence[Trace], turns: Sequence[Turn]) -> list[tuple[Verd
     """
     Judge some turns of all accounts, each by its own values.
 
-    Others decide nothing, but that one visible fall may not be all of a reset: where an account itself, or
-    two others, are seen to fall in parts at one of the turns, growth beside a fall is not taken for mere
-    growth.
+    Other accounts matter in one way only: if an account itself, or any two accounts, fell in parts at one of
+    the turns, then a single visible fall may not be all of a reset, and growth near it may hide more of it.
 
-    :param traces: the accounts' values on both sides of them.
+    :param traces: the accounts' values on both sides of the turns.
     """
     verdicts = [tuple(judge(trace, turn) for turn in turns) for trace in traces]
     fell_in_parts = [any(one.old_doubt in (AGAIN, PARTS) for one in of_account) for of_account in verdicts]
@@ -119,11 +118,11 @@ def judge(trace: Trace, turn: Turn, *, is_in_parts: bool = False) -> Verdict:
     """
     Judge one turn of one account.
 
-    A certain verdict is the truth on every platform that resets each counter once between ``turn.opens`` and
-    ``turn.closes``, or at the first use after that, whatever other accounts do; or in parts, where the
-    balance moves with the costs or ``is_in_parts`` says so.
+    A certain verdict is true on every platform that resets each counter once between ``turn.opens`` and
+    ``turn.closes``, or at the first use after that, whatever other accounts do; also in parts, if the balance
+    moves with the costs or ``is_in_parts`` is set.
 
-    :param trace: the account's values on both sides of it.
+    :param trace: the account's values on both sides of the turn.
     :param is_in_parts: the platform is known to reset counters in parts.
     """
     spans, values = trace.spans, trace.values
@@ -132,18 +131,18 @@ def judge(trace: Trace, turn: Turn, *, is_in_parts: bool = False) -> Verdict:
     is_unseen = is_first_inside and spans[0].end >= turn.at
     if is_unseen and spans[0].end >= turn.closes:
         return _unseen(1)
-    if is_first_inside:  # it is no movement: nobody knows the value before
+    if is_first_inside:  # not a movement: the value before is unknown
         first = 1
     last = first
     while last < len(spans) and spans[last].start < turn.closes:
         last += 1
     before = trace.before(first)
-    falls = [  # one that is below 0 rises when it starts again
+    falls = [  # a value below 0 rises when it starts again
         place
         for place in range(first, last)
         if values[place] < trace.before(place) or trace.before(place) < ZERO
     ]
-    is_still = last == first and not is_unseen  # so the next move is the first since the turn
+    is_still = last == first and not is_unseen  # then the next movement is the first since the turn
     is_near = last < len(spans) and (is_still or spans[last].end < turn.next_opens)
     if not falls and (last > first or before) and is_near:
         last += 1  # it may start again at its first use
@@ -156,7 +155,7 @@ def judge(trace: Trace, turn: Turn, *, is_in_parts: bool = False) -> Verdict:
     if is_unseen:
         return _unseen(last)
     if is_first_inside and last == first and trace.is_gone:
-        first = 0  # one value, and nobody knows of which month it is
+        first = 0  # one value, of an unknown month
     if last > first:
         return _grown(trace, turn, first, last)
     if before == ZERO or (trace.is_gone and before == trace.value):
@@ -174,21 +173,21 @@ def _waiting(place: int) -> Verdict:
 
 
 def _fallen_once(trace: Trace, turn: Turn, fall: int, movements: range, *, is_in_parts: bool) -> Verdict:
-    """Take a fall for the reset, unless that, or a part of it, may hide in growth."""
+    """Take a fall for the reset, unless growth may hide that, or a part of it."""
     spans, use = trace.spans, _use_since(trace, turn, fall, movements)
     if use is not None:
         unseen = (spans[use].start, spans[fall].end)
-        # Its balance stood still, and may yet be seen to move with the costs.
+        # Its balance stood still, but may later be seen to move with the costs.
         waits = fall in trace.spent and not trace.is_gone and (trace.valued_at or turn.at) < turn.closes
         return Verdict(fall, fall, restarts=True, old_doubt=REFUND, unseen=unseen, sure=use, waits=waits)
-    shows_more = trace.values[fall] > ZERO  # perhaps what a part that started again before was used for
+    shows_more = trace.values[fall] > ZERO  # perhaps spending since another part was reset
 
     def may_hide(place: int) -> bool:
         is_unclear = not trace.is_exact(place) or (place < fall and shows_more)
         return trace.is_more_spent(place) or (is_in_parts and is_unclear)
 
     hiding = [place for place in movements if place != fall and may_hide(place)]
-    # What it shows may be of a part that has not started again yet.
+    # What it shows may belong to a part that has not been reset yet.
     is_left = is_in_parts and trace.value > ZERO and (trace.valued_at or turn.at) < turn.closes
     if not hiding and not is_left:
         return Verdict(fall, fall, restarts=True, unseen=(spans[fall].start, spans[fall].end))
@@ -198,7 +197,7 @@ def _fallen_once(trace: Trace, turn: Turn, fall: int, movements: range, *, is_in
         fall,
         restarts=True,
         old_doubt=PARTS,
-        new_doubt=PARTS if is_left else "",  # later its counter has the new month's and nothing else
+        new_doubt=PARTS if is_left else "",  # later the counter has only the new month's
         unseen=(spans[places[0]].start, spans[places[-1]].end),
         sure=movements[0] if movements[0] < fall else None,  # growth may be the new month's
         doubtful=len(spans) if is_left else 0,
@@ -208,11 +207,11 @@ def _fallen_once(trace: Trace, turn: Turn, fall: int, movements: range, *, is_in
 
 def _use_since(trace: Trace, turn: Turn, fall: int, movements: range) -> int | None:
     """
-    Return the first use before a fall in which a counter may have started again unseen.
+    Return the first use before a fall in which the counter may have started again unseen.
 
     Then the fall may be a refund, unless the balance shows that it is the reset. Use since the assumed turn
-    may hide a reset where it begins from 0, and any such use where the fall comes when all zones have turned;
-    then also use from 0 while they turn.
+    may hide a reset if it begins at 0, or in any case if the fall comes after all zones have turned; then
+    so may use from 0 while they turn.
     """
     spent = trace.spent.get(fall)
     if spent or (spent is not None and trace.has_moving_balance):
@@ -229,7 +228,7 @@ def _use_since(trace: Trace, turn: Turn, fall: int, movements: range) -> int | N
 
 
 def _fallen_in_doubt(trace: Trace, falls: list[int], movements: range) -> Verdict:
-    """Take the least that the old month can be: the smallest value that a reset may have taken away."""
+    """Take the old month's minimum: the smallest value that a reset may have removed."""
     spans, latest = trace.spans, falls[-1]
     doubt = AGAIN if len(falls) > 1 else REFUND
     is_below = trace.values[latest] < ZERO
@@ -240,7 +239,7 @@ def _fallen_in_doubt(trace: Trace, falls: list[int], movements: range) -> Verdic
     return Verdict(
         end,
         latest if is_below else latest + 1,
-        restarts=is_below,  # below 0 it takes something from the new month, too
+        restarts=is_below,  # below 0 it also lowers the new month
         old_doubt=doubt,
         new_doubt=doubt,
         unseen=unseen,
@@ -249,7 +248,7 @@ def _fallen_in_doubt(trace: Trace, falls: list[int], movements: range) -> Verdic
 
 
 def _grown(trace: Trace, turn: Turn, first: int, last: int) -> Verdict:
-    """Judge an account whose values only grew: a reset may hide wherever the balance does not exclude it."""
+    """Judge an account whose values only grew: that may hide a reset unless the balance excludes it."""
     spans, before = trace.spans, trace.before(first)
     is_used_since = spans[last - 1].start >= turn.closes  # by then the counter has started again
     is_hidden = not all(map(trace.is_exact, range(first, last)))
@@ -258,12 +257,12 @@ def _grown(trace: Trace, turn: Turn, first: int, last: int) -> Verdict:
     is_known = not trace.is_older or spans[0].end <= turn.opens  # else it may have started again before that
     is_used_again = is_used_since or last < len(spans)
     if not is_hidden and before > ZERO and trace.is_gone and is_known and not is_used_again:
-        return Verdict(last, last)  # it went before its counter started again
+        return Verdict(last, last)  # it was gone before its counter started again
     doubt, unseen = HIDDEN if is_hidden else WAITING, (spans[first].start, spans[last - 1].end)
     if is_hidden and is_used_since:
         return Verdict(first, last - 1, restarts=True, old_doubt=doubt, unseen=unseen)
     waits = not is_used_since and not trace.is_gone
-    if before == ZERO and spans[last - 1].end >= turn.closes:  # shown, for it is in no other month's figure
+    if before == ZERO and spans[last - 1].end >= turn.closes:  # reported, since no other month has it
         return Verdict(
             first, first, old_doubt=doubt, new_doubt=doubt, unseen=unseen, doubtful=last, waits=waits
         )
@@ -272,10 +271,10 @@ def _grown(trace: Trace, turn: Turn, first: int, last: int) -> Verdict:
 
 def _is_explained(trace: Trace, fall: int) -> bool:
     """
-    Return whether the balance allows a fall to be the reset: it fell by what the counter shows, or by more.
+    Return whether the balance allows a fall to be the reset: it fell by at least what the counter shows.
 
-    A refund makes it rise. Where it stands still, it says something only if it moves with the costs at all.
-    Around 0 nothing is: a refund leads below it, and use as well as a reset out of there.
+    A refund makes it rise. If it stands still, that means something only if it moves with the costs at all.
+    Falls to or from below 0 are never explained: a refund leads there, and both use and a reset lead out.
     """
     spent, shown = trace.spent.get(fall), trace.values[fall]
     if shown < ZERO or trace.before(fall) < ZERO:
