@@ -27,7 +27,7 @@ _BUDGET = re.compile(r"(forecast\s+)?(\d+(?:\.\d+)?)\s*%")
 _SPIKE = re.compile(r"spike\s+(\d+(?:\.\d+)?)\s*%\s+over\s+(\d+(?:\.\d+)?)")
 _WEEKS = timedelta(weeks=4)
 _ONE_DAY = timedelta(hours=36)
-_LEAST_DAYS = 7  # of fewer nobody can say what is usual
+_LEAST_DAYS = 7  # fewer do not show what is usual
 _ROUNDED = Decimal("1e-8")
 
 BUDGET, FORECAST, SPIKE, BALANCE = "budget", "forecast", "spike", "balance"
@@ -35,12 +35,12 @@ BUDGET, FORECAST, SPIKE, BALANCE = "budget", "forecast", "spike", "balance"
 
 class Threshold(msgspec.Struct, frozen=True):
     """
-    What is reported.
+    A threshold of alerts.
 
-    :param percent: of the budget, reached when the cost is this much of it or more; a forecast must be above
-        it. Of an account's usual day, for a spike.
+    :param percent: percentage of the budget: reached by a cost of at least that, or by a forecast above it.
+        For a spike: percentage of the account's usual day.
     :param kind: ``budget``, ``forecast``, ``spike`` or ``balance``.
-    :param floor: a day that cost less is no spike.
+    :param floor: a day that cost less is not a spike.
     """
 
     percent: Decimal = Decimal(0)
@@ -49,7 +49,7 @@ class Threshold(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """Its one spelling, by which it is remembered."""
+        """Its canonical spelling, under which it is recorded."""
         share = f"{format_amount(self.percent.normalize())}%"
         floor = format_amount(self.floor.normalize())
         names = {BUDGET: share, FORECAST: f"{FORECAST} {share}", SPIKE: f"{SPIKE} {share} over {floor}"}
@@ -58,16 +58,16 @@ class Threshold(msgspec.Struct, frozen=True):
 
 class Alert(msgspec.Struct, frozen=True):
     """
-    A threshold that was reached: by a team's cost or forecast, or by an account.
+    A threshold that was reached by a team's cost or forecast, or by an account.
 
-    :param team: whose; of a shared account, all that pay it.
-    :param amount: what was spent, or is forecast to be.
-    :param budget: what it is compared with: the team's budget, the account's usual day, or its balance.
-    :param sub_account_id: of a spike, or of a balance; ``None``: it is about a team.
-    :param alias: the account's.
-    :param day: of a spike.
+    :param team: the team; for a shared account, all teams that pay for it.
+    :param amount: what was spent, or is forecast.
+    :param budget: what that is compared with: the team's budget, the account's usual day, or its balance.
+    :param sub_account_id: the account of a spike or balance; ``None``: it is about a team.
+    :param alias: the account's alias.
+    :param day: the day of a spike.
     :param is_lower_bound: a turn of the month is in doubt: more may have been spent.
-    :param certain: what was spent for certain; ``None``: as ``amount``, or it is a forecast.
+    :param certain: what was certainly spent; ``None``: it is ``amount``, or a forecast.
     """
 
     billing_month: str
@@ -84,13 +84,13 @@ class Alert(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """By which it is remembered that it was reported, with its team."""
+        """Together with the team, identifies it among reported alerts."""
         about = "" if self.sub_account_id is None else f" of account {self.sub_account_id}"
         return f"{self.threshold}{about}{f' on {self.day}' if self.day else ''}"
 
     @property
     def text(self) -> str:
-        """One sentence for a person."""
+        """The alert in one sentence."""
         amount, limit = (f"{_cents(value)} {self.currency}" for value in (self.amount, self.budget))
         if self.certain is not None:
             amount += f", of which {_cents(self.certain)} is certain,"
@@ -115,7 +115,7 @@ class Alert(msgspec.Struct, frozen=True):
         )
 
     def record(self) -> dict[str, Any]:
-        """Return it as plain JSON."""
+        """Return the alert as plain JSON."""
         plain = {
             name: format_amount(value) if isinstance(value, Decimal) else value
             for name, value in msgspec.structs.asdict(self).items()
@@ -124,7 +124,7 @@ class Alert(msgspec.Struct, frozen=True):
 
 
 def _cents(amount: Decimal) -> str:
-    with localcontext(rounding=ROUND_HALF_UP):  # as the pages round
+    with localcontext(rounding=ROUND_HALF_UP):  # as on the pages
         return f"{amount:,.2f}"
 
 
@@ -132,9 +132,9 @@ def parse_thresholds(source: object) -> list[Threshold]:
     """
     Read thresholds.
 
-    :param source: ``80%``, ``forecast 100%``, ``spike 300% over 10``, ``balance`` ..., a list or one text. An
-        empty list disables alerts.
-    :raises InvalidParameter: naming the one that is wrong.
+    :param source: ``80%``, ``forecast 100%``, ``spike 300% over 10``, ``balance`` ..., as a list or one text.
+        An empty list disables alerts.
+    :raises InvalidParameter: one is wrong; names it.
     """
     if isinstance(source, str):
         source = [text for text in source.split(",") if text.strip()]
@@ -164,9 +164,9 @@ def reached_alerts(
     report: Report, thresholds: Iterable[Threshold], previous: Report | None = None
 ) -> list[Alert]:
     """
-    Return the alerts of all thresholds that are reached, whether reported before or not.
+    Return the alerts of all thresholds that were reached, whether already reported or not.
 
-    :param previous: the month before, with which days are compared; ``None``: it is not known.
+    :param previous: the month before, to compare days with; ``None``: not known.
     """
     chosen = list(thresholds)
     budgets = [threshold for threshold in chosen if threshold.kind in (BUDGET, FORECAST)]
@@ -202,7 +202,7 @@ def _of_budgets(report: Report, thresholds: Sequence[Threshold]) -> Iterator[Ale
 
 
 def _spikes(report: Report, previous: Report | None, threshold: Threshold) -> Iterator[Alert]:
-    """Yield the accounts of which the newest day with any cost is far above their last four weeks."""
+    """Yield accounts whose cost on the report's newest day is far above their last four weeks."""
     day = max(report.daily, default=None)
     if day is None:
         return
@@ -226,7 +226,7 @@ def _spikes(report: Report, previous: Report | None, threshold: Threshold) -> It
 
 
 def _is_seen_as_one(account: AccountCosts, day: date) -> bool:
-    """Whether a day's cost was seen within a day and a half: else it is the cost of several days."""
+    """Return whether a day's cost was seen within a day and a half; else it may be several days'."""
     return all(
         move.end - move.start <= _ONE_DAY
         for move in account.counter_movements()
@@ -235,17 +235,17 @@ def _is_seen_as_one(account: AccountCosts, day: date) -> bool:
 
 
 def _first_day(account: AccountCosts, earlier: AccountCosts | None, report: Report) -> date:
-    """Return the first day of which the cost of an account that was seen is known."""
+    """Return the first day for which a seen account's cost is known."""
     known = [line.history for line in (account, earlier) if line and line.history]
     first = max(min(one.created_at or one.first for one in known), min(one.first for one in known))
     return report.month.local(first).date()
 
 
 def _short_balances(report: Report) -> Iterator[Alert]:
-    """Yield the accounts whose balance is below what they are forecast to spend until the month's end."""
+    """Yield accounts whose balance is below their forecast spending until the month's end."""
     for account in report.accounts:
         if account.forecast is None or account.state != "live" or account.history is None:
-            continue  # only of an open month there is a forecast
+            continue  # only an open month has a forecast
         needed, balance = total([account.forecast], less=[account.month_to_date]), account.history.balance
         if balance is not None and needed > balance:
             yield _of_account(report, account, BALANCE, needed, balance)

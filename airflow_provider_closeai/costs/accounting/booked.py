@@ -1,4 +1,4 @@
-"""What was booked in a ledger: closed figures, and the lines that were appended to months."""
+"""What was booked in a ledger: closed figures, and lines appended to months."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from airflow_provider_closeai.costs.accounting.shares import Owner
 
 #: Sources of an adjustment, as the ledger and the report write them.
 NOTE, DIFFERENCE = "manual", "evidence"
-#: The id under which notes name the main account itself; sub-accounts' ids are above it.
+#: The id of the main account in notes; sub-accounts' ids are larger.
 MAIN_ACCOUNT = 0
 
 
 class Adjustment(msgspec.Struct, frozen=True):
     """
-    A line that was appended to a month: a note or a difference.
+    A line appended to a month: a note or a difference.
 
-    :param source: ``manual``: a note that somebody booked by hand. ``evidence``: a closing's difference: the
-        observations say something else than when the month was closed.
-    :param certainty: of the cost with this difference: ``certain`` or ``uncertain``; a note has none.
+    :param source: ``manual``: a note that was booked by hand. ``evidence``: a difference: the observations
+        now differ from those when the month was closed.
+    :param certainty: the certainty of the cost with this difference: ``certain`` or ``uncertain``; empty for
+        a note.
     """
 
     recorded_at: datetime
@@ -39,13 +40,13 @@ class Adjustment(msgspec.Struct, frozen=True):
 
 class ClosedCost(msgspec.Struct, frozen=True):
     """
-    An account's cost in a closed month, as its counter said, and who pays it.
+    An account's cost in a closed month, according to its counter, and who pays it.
 
-    :param sub_account_id: ``None`` in the one line of a month without accounts.
-    :param status: of the month when it was closed: ``final`` or ``estimated``.
-    :param certainty: of the account's cost: ``certain`` or ``uncertain``.
+    :param sub_account_id: ``None`` in the only line of a month without accounts.
+    :param status: the month's status when it was closed: ``final`` or ``estimated``.
+    :param certainty: the certainty of the account's cost: ``certain`` or ``uncertain``.
     :param unseen_minutes: how long around the month's end more may have been spent.
-    :param shares: who pays how much of a shared account, as JSON; empty: the owner pays all of it.
+    :param shares: who pays how much of a shared account, as JSON; empty: the owner pays all.
     """
 
     currency: str
@@ -67,10 +68,10 @@ class ClosedCost(msgspec.Struct, frozen=True):
 
 class Closing(msgspec.Struct, frozen=True):
     """
-    The figures of a month as they were closed.
+    A month's figures as closed.
 
     :param status: ``final`` or ``estimated``, at that time.
-    :param accounts: by id.
+    :param accounts: the accounts' costs, by id.
     """
 
     at: datetime
@@ -79,9 +80,9 @@ class Closing(msgspec.Struct, frozen=True):
 
     def in_doubt(self, adjustments: Iterable[Adjustment]) -> set[int]:
         """
-        Return the accounts that were closed with a figure in doubt, and that no difference has settled since.
+        Return the accounts that were closed with an uncertain figure that no difference has settled since.
 
-        :param adjustments: the lines that were appended to the month, oldest first.
+        :param adjustments: the lines appended to the month, oldest first.
         """
         certainties = {number: one.certainty for number, one in self.accounts.items()}
         certainties.update(
@@ -91,5 +92,5 @@ class Closing(msgspec.Struct, frozen=True):
 
     @property
     def total(self) -> Decimal:
-        """What the counters said, together."""
+        """The sum of the accounts' counters."""
         return total(account.amount for account in self.accounts.values())

@@ -1,4 +1,4 @@
-"""Closing a month: what is written when it is closed, and what may be appended afterwards."""
+"""Closing a month: what is written at that time, and what may be appended afterwards."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def require_closable(report: Report, now: datetime, *, even_if_uncertain: bool =
 
 def closed_costs(report: Report) -> list[ClosedCost]:
     """
-    Return the figures with which a month is closed, and who pays; of an account that only notes name 0.
+    Return the figures to close a month with, and who pays; 0 for an account that only notes name.
 
-    Without accounts that is one line that names none.
+    Without accounts, this is one line that names none.
     """
     return [
         ClosedCost(
@@ -64,10 +64,10 @@ def closed_costs(report: Report) -> list[ClosedCost]:
 
 def differences(report: Report, now: datetime) -> list[Adjustment]:
     """
-    Return what the observations of a closed month say differently now, as lines to append.
+    Return, as lines to append, how a closed month's observations differ now.
 
-    Of an account whose end is in doubt they say nothing: its closed figure stands. Of one that was closed in
-    doubt and is certain now there is a line in any case, perhaps of 0: it settles the figure.
+    An account whose end is in doubt gets no line: its closed figure stands. One that was closed in doubt and
+    is certain now gets a line in any case, even of 0, which settles its figure.
     """
     found = []
     for account in _by_id(report):

@@ -17,10 +17,10 @@ _DAY = timedelta(days=1)
 
 class EarlierMonth(msgspec.Struct, frozen=True):
     """
-    A month before the report's, by team.
+    An earlier month, by team.
 
     :param status: ``final`` or ``estimated``.
-    :param uncertain: the teams of which an account's figure is in doubt.
+    :param uncertain: teams with an account whose figure is in doubt.
     """
 
     month: Month
@@ -30,11 +30,11 @@ class EarlierMonth(msgspec.Struct, frozen=True):
 
     @property
     def amount(self) -> Decimal:
-        """What it cost."""
+        """Its cost."""
         return total(self.by_team.values())
 
     def is_uncertain(self, team: str | None = None) -> bool:
-        """Return whether what a team, or all of it, cost is in doubt."""
+        """Return whether the cost of a team, or of all, is in doubt."""
         return bool(self.uncertain) if team is None else team in self.uncertain
 
 
@@ -42,12 +42,11 @@ class Earlier(msgspec.Struct, frozen=True):
     """
     The earlier months that a report is compared with.
 
-    :param last: the calendar month before; ``None``: the ledger has nothing usable of it.
-    :param of_year: those of the report's year, oldest first.
-    :param unusable: the names of months of that year since its first one, of which the ledger has nothing
-        usable.
+    :param last: the previous calendar month; ``None``: the ledger has nothing usable of it.
+    :param of_year: the earlier months of the report's year, oldest first.
+    :param unusable: names of months of that year, after the first in the ledger, with nothing usable.
     :param warnings: what is missing of last month.
-    :param began: when the ledger's first snapshot was made; ``None``: it is not known.
+    :param began: when the ledger's first snapshot was made; ``None``: not known.
     """
 
     last: EarlierMonth | None = None
@@ -58,7 +57,7 @@ class Earlier(msgspec.Struct, frozen=True):
 
     @property
     def whole_month(self) -> EarlierMonth | None:
-        """Last month, where the ledger has all of it: a month is compared with nothing less."""
+        """Last month, if the ledger has all of it; a part is not compared with."""
         return self.last if self.last and not self._begins_inside(self.last.month) else None
 
     @property
@@ -87,8 +86,8 @@ def earlier_of(
     """
     Return the earlier months that a report is compared with: last month, and those of its year.
 
-    :param known: the names of the months that the ledger has; those after its first one are missed.
-    :param read: returns a month's report; ``None`` where it cannot be made.
+    :param known: the names of the ledger's months; any month missing after the first is reported.
+    :param read: returns a month's report, or ``None`` if it cannot be made.
     :param began: when the ledger's first snapshot was made.
     """
     last, year = month.step(-1).name, month.name[:4]

@@ -1,4 +1,4 @@
-"""Decide what a late run may still do. The rules are a table in docs/closing.md."""
+"""Decides what a late run may still do. The rules are a table in docs/closing.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNITS = (("days", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 def duration_text(span: timedelta) -> str:
     """
-    Write a duration as people do: its two largest units, such as ``3 h 20 min``.
+    Write a duration in its two largest units, such as ``3 h 20 min``.
 
     :param span: 0 or more.
     """
@@ -86,13 +86,13 @@ def require_in_time(
 
 def excuse_empty(asked: str, month: Month, *, ledger: str, closes: bool, is_asset_triggered: bool) -> None:
     """
-    Skip a report of an empty ledger, unless that is a mistake: then the report says what is missing.
+    Skip the report of an empty ledger, unless that is a mistake: then the report says what is missing.
 
     :param asked: the ``month`` parameter.
-    :param month: what it means for this run.
+    :param month: the month that it means for this run.
     :param ledger: the ledger's folder, for the message.
-    :param is_asset_triggered: whether a new snapshot started the run: then it is one.
-    :raises NothingToDo: there is nothing to report or to close.
+    :param is_asset_triggered: whether a new snapshot started the run: then it is a mistake.
+    :raises NothingToDo: there is nothing to report or close.
     """
     if asked == "latest" and not is_asset_triggered:
         raise NothingToDo(

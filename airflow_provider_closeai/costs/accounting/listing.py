@@ -1,4 +1,4 @@
-"""What a listing must be to be recorded, and its accounts as observations."""
+"""Checks that listings can be recorded, and turns their accounts into observations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHOWN = 10
 
 def require_readable(listing: Iterable[Item]) -> list[SubAccount]:
     """
-    Return the entries of a listing.
+    Return a listing's accounts.
 
     :raises UnreadableAccount: an entry cannot be read.
     """
@@ -37,9 +37,9 @@ def require_readable(listing: Iterable[Item]) -> list[SubAccount]:
 
 def require_recordable(accounts: Sequence[SubAccount]) -> Sequence[SubAccount]:
     """
-    Return accounts whose last state can be recorded, before they are deleted: it goes with them.
+    Check, before accounts are deleted, that their last state can be recorded; return them.
 
-    :raises UnreadableAccount: an amount has a size that no money has, which no report could count.
+    :raises UnreadableAccount: an amount is too large or too small for money, and no report could count it.
     """
     if unreadable := _unreadable(accounts):
         raise UnreadableAccount(
@@ -57,7 +57,7 @@ def require_recordable(accounts: Sequence[SubAccount]) -> Sequence[SubAccount]:
 
 
 def _unreadable(items: Iterable[Item]) -> str:
-    """Name the entries that no snapshot can have; empty where there are none."""
+    """Describe the entries that cannot be recorded; empty if there are none."""
     found = [
         f"{'an entry without an id' if item.id is None else item.id} ({problem})"
         for item in items
@@ -76,11 +76,11 @@ def _problem(item: Item) -> str:
 
 def require_main_account(rows: Iterable[Observation], known: int | None, ledger: object) -> None:
     """
-    Check that a listing is of the main account whose ledger it is.
+    Check that a listing belongs to the ledger's main account.
 
-    :param known: the main account's id that the ledger has; ``None``: it has none yet.
+    :param known: the main account's id in the ledger; ``None``: none yet.
     :param ledger: the ledger's folder, for the message.
-    :raises SnapshotRefused: an account of it is another main account's, or they are of several.
+    :raises SnapshotRefused: accounts belong to another main account, or to several.
     """
     listed = sorted({row.user_id for row in rows if row.user_id is not None})
     if len(listed) > 1:
@@ -101,7 +101,7 @@ def require_within(month: Month, ended: datetime) -> None:
     """
     Check that a listing lies within one month.
 
-    :raises SnapshotRefused: the month has turned meanwhile.
+    :raises SnapshotRefused: the month turned meanwhile.
     """
     if ended >= month.end:
         raise SnapshotRefused(
@@ -113,11 +113,11 @@ def require_within(month: Month, ended: datetime) -> None:
 
 def refuse_empty(name: str, rows: int, left: Sequence[int]) -> None:
     """
-    Refuse an empty listing where accounts should be left.
+    Refuse an empty listing if accounts should remain.
 
     :param name: the last snapshot's file.
     :param rows: how many accounts it has.
-    :param left: those of which no deletion was recorded.
+    :param left: its accounts without a recorded deletion.
     :raises SnapshotRefused: there are some.
     """
     if left:
@@ -131,7 +131,7 @@ def refuse_empty(name: str, rows: int, left: Sequence[int]) -> None:
 
 
 def observations_of(accounts: Iterable[SubAccount]) -> list[Observation]:
-    """Return accounts as observations, in the order of their ids."""
+    """Return accounts as observations, sorted by id."""
     return [
         Observation(
             account.id,

@@ -1,4 +1,4 @@
-"""Exact money: amounts are never rounded on the way, and a sum that could not be exact is an error."""
+"""Exact money: amounts are not rounded on the way, and a sum that would be inexact is an error."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from airflow_provider_closeai.costs.inputs import short_repr
 ZERO = Decimal(0)
 _PLACES = 18
 
-#: Sums are exact in this context, or they fail.
+#: In this context sums are exact or fail.
 EXACT = decimal.Context(
     prec=200, traps=[decimal.Inexact, decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow]
 )
-#: For quotients, which are rounded.
+#: For quotients, which must be rounded.
 ESTIMATE = decimal.Context(prec=250)
 
 
@@ -25,12 +25,12 @@ def parse_amount(name: str, value: object) -> Decimal:
     """
     Read an amount that a person wrote.
 
-    :param name: what it is, for the error.
-    :param value: text, an integer or a ``Decimal``. Of a float its shortest text is taken: what was typed.
+    :param name: its name, for the error.
+    :param value: text, an integer, a ``Decimal``, or a float, read by its shortest text: as typed.
     :raises InvalidParameter: not a finite number.
     """
     try:
-        # Of an integer a Decimal: Python refuses to write one of some thousand digits as text.
+        # An integer directly: Python refuses to write one with thousands of digits as text.
         amount = Decimal(value if isinstance(value, int) else str(value).strip())
     except (decimal.InvalidOperation, ValueError):
         amount = Decimal("NaN")
@@ -49,24 +49,24 @@ def parse_amount(name: str, value: object) -> Decimal:
 
 def is_bookable(amount: Decimal) -> bool:
     """
-    Return whether an amount has a size that money has: at most 18 digits before and after the point.
+    Return whether an amount is plausible money: at most 18 digits before and after the point.
 
-    :param amount: a finite one.
+    :param amount: a finite number.
     """
     return amount.adjusted() < _PLACES and int(amount.as_tuple().exponent) >= -_PLACES
 
 
 def places_of(amounts: Iterable[Decimal]) -> int:
-    """Return how many decimals the longest of some amounts has."""
+    """Return the most decimals of any amount."""
     return max((max(-int(amount.as_tuple().exponent), 0) for amount in amounts), default=0)
 
 
 def parse_currency(value: object) -> str:
     """
-    Read the ``currency`` parameter. It is required: the platform names no currency.
+    Read the ``currency`` parameter, required because the platform does not state one.
 
     :param value: an ISO 4217 code.
-    :raises InvalidParameter: not such a code.
+    :raises InvalidParameter: it is not such a code.
     """
     value = value.strip() if isinstance(value, str) else value
     if not isinstance(value, str) or value not in CURRENCIES:
@@ -86,16 +86,16 @@ def format_amount(amount: Decimal) -> str:
 
 def total(amounts: Iterable[Decimal], less: Iterable[Decimal] = ()) -> Decimal:
     """
-    Add amounts up, exactly.
+    Add amounts exactly.
 
-    :param less: what is taken off. A minus sign outside of this function rounds to 28 digits.
+    :param less: amounts to subtract. A minus outside this function would round to 28 digits.
     """
     with decimal.localcontext(EXACT):
         return sum(amounts, ZERO) - sum(less, ZERO)
 
 
 def total_known(amounts: Iterable[Decimal | None]) -> Decimal | None:
-    """Add those amounts up that are known, exactly; ``None`` where none is."""
+    """Add the known amounts exactly; ``None`` if none is known."""
     known = [amount for amount in amounts if amount is not None]
     return total(known) if known else None
 
@@ -104,7 +104,7 @@ def percent(part: Decimal | None, base: Decimal | None) -> Decimal | None:
     """
     Return ``part`` as a percentage of ``base``, with 4 decimals.
 
-    :returns: ``None`` where one of them is not known, or the base is not above 0.
+    :returns: ``None`` if one of them is unknown, or the base is not positive.
     """
     if part is None or base is None or base <= 0:
         return None

@@ -1,7 +1,7 @@
-"""Billing months, their days and their time zone.
+"""Billing months, their days and time zones.
 
-The platform does not say when ``monthly_cost`` starts again from 0. Its times are written in ``+08:00``, so
-the default time zone is Asia/Shanghai: an assumption that :mod:`.aggregate` checks against the counters.
+The platform does not state when ``monthly_cost`` starts again from 0. It writes times in ``+08:00``, so the
+default time zone is Asia/Shanghai: an assumption that :mod:`.aggregate` checks against the counters.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def zone_name(zone: object) -> str:
     Return the IANA name of a time zone.
 
     :param zone: a name, or a zone of ``zoneinfo``, ``pendulum``, ``pytz`` or ``datetime``.
-    :raises InvalidParameter: where there is no such zone, naming the nearest.
+    :raises InvalidParameter: there is no such zone; names the nearest.
     """
     names = [zone] if isinstance(zone, str) else [getattr(zone, key, None) for key in ("key", "zone", "name")]
     for name in [name.strip() for name in names if isinstance(name, str)]:
@@ -48,11 +48,11 @@ def zone_name(zone: object) -> str:
 
 
 def _hourly_zone(offset: timedelta | None) -> str | None:
-    """Name the zone of a fixed offset; only whole hours have one."""
+    """Return the zone name of a fixed offset; only full hours have one."""
     if offset is None or offset % timedelta(hours=1) or not -12 <= offset // timedelta(hours=1) <= 14:
         return None
     hours = offset // timedelta(hours=1)
-    return f"Etc/GMT{-hours:+d}" if hours else "UTC"  # their signs are the other way round
+    return f"Etc/GMT{-hours:+d}" if hours else "UTC"  # with inverted signs
 
 
 def _nearest_zone(zone: object) -> str:
@@ -70,14 +70,14 @@ def zone_of(name: str) -> ZoneInfo:
     """
     Return the time zone of an IANA name.
 
-    :raises InvalidParameter: where there is no such zone.
+    :raises InvalidParameter: there is no such zone.
     """
     return ZoneInfo(zone_name(name))
 
 
 class Month(msgspec.Struct, frozen=True):
     """
-    A billing month of a time zone.
+    A billing month in a time zone.
 
     :param name: ``YYYY-MM``.
     :param zone: the IANA name of the zone in which it turns.
@@ -103,24 +103,24 @@ class Month(msgspec.Struct, frozen=True):
         return [first + timedelta(days=number) for number in range((after - first).days)]
 
     def local(self, moment: datetime) -> datetime:
-        """Return a time as the clocks of its zone show it."""
+        """Return a time in the month's zone."""
         return moment.astimezone(zone_of(self.zone))
 
     def step(self, months: int) -> Month:
         """
-        Return the month so many months later.
+        Return another month.
 
-        :param months: below 0: earlier.
+        :param months: how many months later; negative: earlier.
         """
         return Month(f"{self._first(months):%Y-%m}", self.zone)
 
     def day(self, start: datetime, end: datetime) -> date:
         """
-        Return the local day on which an interval's increase is booked: the one in the interval's middle.
+        Return the local day on which to book an interval's increase: that of the interval's middle.
 
-        An interval inside one day is that day's, one from midnight to midnight too, and one from 00:05 to
-        00:05 is the first day's, whose it mostly is. No amount is ever split: that would be invented.
-        A day outside the month is its nearest: what was booked counts in the month.
+        So an interval within a day, or from midnight to midnight, is that day's; one from 00:05 to 00:05 is
+        the first day's, to which it mostly belongs. Amounts are not split: that would be invention. A day
+        outside the month becomes the month's nearest: what is booked counts in the month.
         """
         middle = self.local(start + (end - start) / 2).date()
         return min(max(middle, self._first(0)), self._first(1) - timedelta(days=1))
@@ -139,7 +139,7 @@ def month_of(moment: datetime, zone: str = defaults.TIME_ZONE) -> Month:
     """
     Return the billing month of a moment.
 
-    :param moment: an aware time.
+    :param moment: an aware ``datetime``.
     """
     return Month(f"{moment.astimezone(zone_of(zone)):%Y-%m}", zone)
 
@@ -149,8 +149,8 @@ def parse_month(month: object, zone: str, *, now: datetime, due: datetime | None
     Read the ``month`` parameter.
 
     :param month: ``YYYY-MM``, ``current`` or ``previous``.
-    :param due: the time to which ``current`` and ``previous`` are relative; ``now``, unless given.
-    :raises InvalidParameter: not a valid month, or one in the future.
+    :param due: the time to which ``current`` and ``previous`` are relative; default: ``now``.
+    :raises InvalidParameter: it is not a valid month, or in the future.
     """
     current, present = month_of(due or now, zone), month_of(now, zone)
     text = month.strip() if isinstance(month, str) else ""
@@ -171,9 +171,9 @@ def parse_month(month: object, zone: str, *, now: datetime, due: datetime | None
 
 def require_month(month: object) -> str:
     """
-    Return the name of a month that must be given as ``YYYY-MM``.
+    Check a month that must be given as ``YYYY-MM``, and return it.
 
-    :raises InvalidParameter: not a valid month.
+    :raises InvalidParameter: it is not a valid month.
     """
     if not isinstance(month, str) or not _MONTH.fullmatch(month):
         raise InvalidParameter(f"month: {short_repr(month)} is not a valid month. Give it as YYYY-MM.")
@@ -181,17 +181,17 @@ def require_month(month: object) -> str:
 
 
 def format_ids(accounts: Sequence[int]) -> str:
-    """Write the ids of some accounts for a person: the first few of many."""
+    """Write account ids for people: all, or the first of many."""
     more = f" and {len(accounts) - _SHOWN} more" if len(accounts) > _SHOWN else ""
     word = "account" if len(accounts) == 1 else "accounts"
     return f"{word} {', '.join(map(str, accounts[:_SHOWN]))}{more}"
 
 
 def minutes(span: timedelta) -> int:
-    """Return a span in minutes, rounded up: a gap is never shown smaller than it is."""
+    """Return a span in minutes, rounded up: gaps must not be understated."""
     return -(-span // timedelta(minutes=1))
 
 
 def format_local(moment: datetime, zone: str) -> str:
-    """Write a time as the zone's clocks show it, to the minute."""
+    """Write a time in a zone, to the minute."""
     return f"{moment.astimezone(zone_of(zone)):%Y-%m-%d %H:%M}"

@@ -1,4 +1,4 @@
-"""Who pays: rules from account ids or alias patterns to a team and cost centre, and the teams' budgets."""
+"""Who pays: rules from account ids or alias patterns to teams and cost centres; teams' budgets."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from airflow_provider_closeai.costs.errors import CurrencyConflict
 from airflow_provider_closeai.costs.inputs import cell_text, short_repr
 from airflow_provider_closeai.costs.texts import shown
 
-#: The team of accounts that no rule names.
+#: The team of accounts without a rule.
 UNALLOCATED = "Unallocated"
 _ID_DIGITS = 18
 
 
 class Rule(msgspec.Struct, frozen=True):
     """
-    One rule: by ``id`` or by ``alias``, an exact one or a pattern with ``*``, ``?``, ``[...]``.
+    A rule by ``id`` or by ``alias``: an exact one or a pattern with ``*``, ``?``, ``[...]``.
 
-    :param place: where it stands, for warnings.
-    :param shares: who pays how much of it; empty: the owner pays all.
+    :param place: its place in the source, for warnings.
+    :param shares: who pays how much; empty: the owner pays all.
     """
 
     owner: Owner
@@ -40,7 +40,7 @@ class Rule(msgspec.Struct, frozen=True):
 
     @property
     def message(self) -> str:
-        """The rule, for a person."""
+        """The rule, for messages."""
         what = f"id {self.id}" if self.id is not None else f"alias {self.alias!r}"
         return f"{self.place} ({what} -> {self.owner.team!r})"
 
@@ -50,11 +50,11 @@ _NO_RULE = Rule(Owner(UNALLOCATED), "")
 
 class Owners:
     """
-    Finds who pays, and remembers which rules were of use.
+    Finds who pays, and remembers which rules were used.
 
-    An id comes before any alias; of aliases the first that matches counts, in the order written.
+    Rules by id come before rules by alias; of the latter, the first that matches counts.
 
-    :param rules: in their order.
+    :param rules: in the order written.
     """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
@@ -73,7 +73,7 @@ class Owners:
         self._overlaps: dict[tuple[Rule, Rule], list[int]] = {}
 
     def rule_of(self, account_id: int, alias: str) -> Rule:
-        """Return the rule that says who pays for an account: that of ``UNALLOCATED`` where none does."""
+        """Return the rule for an account; a rule of ``UNALLOCATED`` if none matches."""
         by_id, by_alias = self._by_id.get(account_id, []), self._matching(alias)
         self._used.update(map(id, by_id + by_alias))
         found = by_id or by_alias
@@ -86,7 +86,7 @@ class Owners:
         return first
 
     def warnings(self) -> list[str]:
-        """Name the rules that matched nothing, and those that contradict each other, after all accounts."""
+        """Report rules that matched nothing or contradict each other; call it after all accounts."""
         idle = [
             f"No account of this month matches {rule.message}: a typing error, or a rule that is not needed "
             "any more."
@@ -110,8 +110,8 @@ def parse_owners(source: object) -> list[Rule]:
 
     :param source: ``None``; a mapping such as ``{"search-*": "Search", "id:7": {"team": "Ads", "cost_center":
         "CC-2"}, "shared": {"split": {"Search": 60, "Ads": 40}}}``; or a list of mappings with ``team``,
-        ``cost_center`` and ``id`` or ``alias``, and ``percent`` where several lines share an account.
-    :raises InvalidParameter: naming the rule that is wrong.
+        ``cost_center`` and ``id`` or ``alias``, and ``percent`` if several lines share an account.
+    :raises InvalidParameter: a rule is wrong; names it.
     """
     if source is None:
         return []
@@ -135,12 +135,12 @@ def parse_owners(source: object) -> list[Rule]:
 
 def parse_budgets(source: object, currency: str) -> dict[str, Decimal]:
     """
-    Read the budgets of a month, by team.
+    Read the monthly budgets, by team.
 
     :param source: ``None``; a mapping ``{"Search": "1200.50"}``; or a list of mappings with ``team``,
         ``budget`` and perhaps ``currency``.
-    :raises InvalidParameter: naming the entry that is wrong.
-    :raises CurrencyConflict: where an entry is in another currency.
+    :raises InvalidParameter: an entry is wrong; names it.
+    :raises CurrencyConflict: an entry is in another currency.
     """
     if source is None:
         return {}
@@ -195,7 +195,7 @@ def _rule(entry: Mapping[Any, Any], place: str) -> Rule:
 
 
 def _joined(rules: Sequence[Rule]) -> list[Rule]:
-    """Make one rule of the lines that share an account: those of one id or alias that have a ``percent``."""
+    """Join lines that share an account, with the same id or alias and a ``percent``, into one rule."""
     joined: dict[tuple[int | None, str | None], list[Share]] = {}
     for rule in rules:
         if len(rule.shares) == 1:
@@ -211,7 +211,7 @@ def _joined(rules: Sequence[Rule]) -> list[Rule]:
 
 
 def _split_entries(source: object, place: str) -> list[tuple[Owner, Any]]:
-    """Read the ``split`` of a rule: ``{"Search": 60, "Ads": "40%"}``, or a list of mappings."""
+    """Read a rule's ``split``: ``{"Search": 60, "Ads": "40%"}``, or a list of mappings."""
     known = {"team", "cost_center", "percent"}
     if isinstance(source, Mapping):
         source = [{"team": team, "percent": percent} for team, percent in source.items()]
@@ -228,7 +228,7 @@ def _split_entries(source: object, place: str) -> list[tuple[Owner, Any]]:
 
 
 def _shares(entries: Sequence[tuple[Owner, Any]], place: str) -> tuple[Share, ...]:
-    """Read who pays how many per cent of one account: together 100, each a number or text such as ``60%``."""
+    """Read the percentages of an account's payers: numbers or texts such as ``60%``, together 100."""
     shares = []
     for owner, value in entries:
         if not owner.team:

@@ -1,4 +1,4 @@
-"""The costs of a shared account, as its owners pay them."""
+"""Divides a shared account's costs among its owners."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from airflow_provider_closeai.costs.accounting.shares import allocate, split
 
 def parts_of(account: AccountCosts) -> list[AccountCosts]:
     """
-    Split a shared account: each of its movements, what was appended, and its forecast.
+    Split a shared account: each movement, the appended lines, and the forecast.
 
-    :param account: which; its forecast and its sums are done.
+    :param account: the account, with its forecast and sums.
     """
     history = account.history
     amounts, kinds = (history.amounts, history.kinds) if history else ([], [])
     appended = [item.amount for item in account.appended]
-    # As it was closed first: what is appended later takes nothing from anybody's part of that.
+    # First as closed, so that later lines take nothing from anybody's part of that.
     every = split([*amounts, account.kept, *appended], account.shares)
     bounds = _lower_bounds(account, [sum(own, ZERO) for own in every])
     more: list[Any] = [None] * len(account.shares)
@@ -58,9 +58,9 @@ def parts_of(account: AccountCosts) -> list[AccountCosts]:
 
 def _lower_bounds(account: AccountCosts, costs: Sequence[Decimal]) -> list[Decimal]:
     """
-    Split what is doubtful, and return the least of each part: below 0 only where the account's is.
+    Split the doubtful amount, and return each part's lower bound: negative only if the account's is.
 
-    By the largest remainder somebody may have a digit more of less: then another one's part gives it.
+    By the largest remainder a part's doubt may exceed its cost by a digit: then another part gives it.
     """
     doubtful = allocate(account.doubtful, account.shares)
     bounds = [cost - doubt for cost, doubt in zip(costs, doubtful, strict=True)]

@@ -1,4 +1,4 @@
-"""What a reader of a month's report should know, as sentences."""
+"""Remarks for the readers of a month's report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SHOWN = 5
 
 
 def remarks_of(report: Report) -> list[str]:
-    """Return what is odd about a month, or incomplete."""
+    """Return sentences on what is odd or incomplete about a month."""
     remarks = []
     for team, costs in report.teams.items():
         if not costs.accounts:
@@ -50,7 +50,7 @@ def remarks_of(report: Report) -> list[str]:
             "then is not included and not estimated."
         )
     now_different = differences(report, report.generated_at) if report.closing else []
-    if drift := sum(bool(line.amount) for line in now_different):  # a close would book so many
+    if drift := sum(bool(line.amount) for line in now_different):  # how many a close would book
         remarks.append(
             f"{report.month.name} is closed, and the observations of {drift} accounts say something else "
             "now. The closed figures stand. To book the difference, run the report with "

@@ -1,4 +1,4 @@
-"""Build a month's report from its history: exact, and adding up."""
+"""Builds a month's report from its history, exact and adding up."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def build_report(
         accounts, moved = _accounts(history, matcher, closing, adjustments, is_over=is_over)
         status, gap = _status(history, accounts, now, final_within)
         if closing is not None and closing.status == ESTIMATED:
-            status = ESTIMATED  # as everywhere else; what was settled since is said by the certainty
+            status = ESTIMATED  # it stays so; the certainty shows what was settled since
         if status == OPEN and history.last_snapshot - history.began >= _MIN_FORECAST:
             for account in accounts:
                 account.forecast = _forecast(account, history)
@@ -108,11 +108,11 @@ def report_as_closed(
     month: Month, closing: Closing, adjustments: Sequence[Adjustment], owners: Sequence[Rule], currency: str
 ) -> Report:
     """
-    Build a closed month's report of what was booked alone, as certain as it was then.
+    Build a closed month's report only from what was booked, as certain as it was then.
 
-    Its observations are not read again: a doubt that is younger is in the month's own report.
+    Its observations are not read again: newer doubts are only in the month's own report.
 
-    :param owners: who pays for an account that was not there when it was closed.
+    :param owners: who pays for accounts that are not in the closing.
     """
     history = History(month=month, snapshots=[closing.at])
     return build_report(
@@ -128,16 +128,16 @@ def _accounts(
     *,
     is_over: bool,
 ) -> tuple[list[AccountCosts], list[int]]:
-    """Return the accounts, and those that the rules now give to somebody else than when it was closed."""
+    """Return the accounts, and the ids that the rules now assign differently from the closing."""
     appended: defaultdict[int, list[Adjustment]] = defaultdict(list)
     aliases: dict[int, str] = {}
     for item in adjustments:
         appended[item.sub_account_id].append(item)
-        # The first one that is not empty: a later line moves no earlier one to somebody else.
+        # The first that is not empty, so that a later line does not move an earlier one to somebody else.
         aliases[item.sub_account_id] = aliases.get(item.sub_account_id) or item.alias
     closed = closing.accounts if closing else {}
     aliases |= {number: one.alias for number, one in closed.items()}
-    booked = aliases if closing else {}  # who pays a closed month, goes by what was booked
+    booked = aliases if closing else {}  # a closed month's payers depend on what was booked
     count_days = _day_counter(history)
     accounts = [
         _observed(
@@ -178,8 +178,8 @@ def _accounts(
         account.month_to_date = base + sum((item.amount for item in account.appended), ZERO)
         account.adjustments = account.month_to_date - counted
         if account.is_certain and number in in_doubt:
-            account.end_doubt = CLOSED  # until a close books what was settled since
-        if not account.is_certain:  # what was closed may be more than the least that is seen now
+            account.end_doubt = CLOSED  # until a close books what has been settled
+        if not account.is_certain:  # the closed figure may exceed the lower bound seen now
             account.doubtful = max(account.doubtful - account.unbooked, ZERO)
     accounts.sort(key=lambda account: (-account.month_to_date, account.sub_account_id))
     return accounts, sorted(moved)
@@ -194,7 +194,7 @@ def _by_owner(accounts: Iterable[AccountCosts]) -> list[OwnerCosts]:
 
 
 def _day_counter(history: History) -> Callable[[datetime, datetime], int]:
-    """Count the local days with a snapshot between two times; most accounts ask for the same ones."""
+    """Return a cached function that counts the local days with a snapshot between two times."""
     days = [(at, history.month.local(at).date()) for at in history.snapshots]
     return functools.cache(lambda first, last: len({day for at, day in days if first <= at <= last}))
 
@@ -241,12 +241,12 @@ def _observed(
 
 
 def _control(history: History, *, is_over: bool) -> ControlTotal | None:
-    """Return the newest control total that was read while all counters showed the month, for certain."""
+    """Return the newest control total from a time when all counters certainly showed this month."""
     accounts, start, end = history.accounts.values(), Turn(history.month.start), Turn(history.month.end)
     begun = max([start.closes, *(account.started[1] for account in accounts if account.started)])
     fallen = [account.fell[1] for account in accounts if account.fell]
     is_doubtful = is_over and any(account.end_doubt not in ("", WAITING) for account in accounts)
-    # The main account's own counter starts again by itself, which no sub-account's shows.
+    # The main account's own counter has its own reset, which no sub-account's shows.
     series = [each for each in history.controls if each.at >= begun]
     usable = (
         each
@@ -266,13 +266,13 @@ def _total_at(history: History, at: datetime) -> Decimal:
 
 
 def _unseen_at(accounts: Iterable[AccountCosts], at: datetime) -> Decimal:
-    """Return what was booked, by a closing or by hand, of sub-accounts that were not seen then or later."""
+    """Return what was booked, in closings or by hand, for sub-accounts not seen then or later."""
     sums = ZERO
     for account in accounts:
         seen = account.history
         if account.sub_account_id == MAIN_ACCOUNT or (seen and seen.last_seen >= at):
             continue
-        # A note on an account that was observed changes what it is charged, not what it used.
+        # A note on an observed account changes its charges, not its use.
         lines = (item.amount for item in account.appended if not seen or item.source == DIFFERENCE)
         sums += account.kept + sum(lines, ZERO)
     return sums
@@ -281,7 +281,7 @@ def _unseen_at(accounts: Iterable[AccountCosts], at: datetime) -> Decimal:
 def _status(
     history: History, accounts: Sequence[AccountCosts], now: datetime, within: timedelta
 ) -> tuple[str, int | None]:
-    """Return the status, and the minutes from the last costs of all accounts that are left to the end."""
+    """Return the status, and the minutes from the last known costs of live accounts to the end."""
     end = history.month.end
     if now < end:
         return OPEN, None
@@ -294,7 +294,7 @@ def _status(
 
 
 def _is_close(account: AccountHistory | None, end: datetime, within: timedelta) -> bool:
-    """Return whether little was unseen at the month's end: around the turn, or wherever the counter fell."""
+    """Return whether the unseen time at the month's end is short: around the turn, or at the fall."""
     if account is None or account.unseen is None:
         return True
     first, last = account.unseen
@@ -303,9 +303,9 @@ def _is_close(account: AccountHistory | None, end: datetime, within: timedelta) 
 
 def _forecast(line: AccountCosts, history: History) -> Decimal:
     """
-    Carry an account's rate so far on to the month's end.
+    Extrapolate an account's rate so far to the month's end.
 
-    One that is gone spends no more, and lines that were appended do not go on.
+    An account that is gone spends no more, and appended lines are not extrapolated.
     """
     if line.state != "live":
         return line.month_to_date

@@ -16,26 +16,26 @@ from airflow_provider_closeai.costs.accounting.months import Month
 from airflow_provider_closeai.costs.accounting.observations import ControlTotal
 from airflow_provider_closeai.costs.accounting.shares import Owner, Share
 
-#: ``open``: the month goes on. ``final``: of every account both turns are certain, and a snapshot lies close
-#: to its end. ``estimated``: else, and what was closed so stays so.
+#: ``open``: the month goes on. ``final``: both turns of every account are certain, and a snapshot lies close
+#: to the end. ``estimated``: otherwise; a month that was closed so stays so.
 OPEN, FINAL, ESTIMATED = "open", "final", "estimated"
-#: The kind of a movement that keeps a closed month as it was closed.
+#: The kind of movement that keeps a closed month as it was closed.
 KEPT = "closed"
 
 
 def certainty_of(doubts: object) -> str:
-    """Return the one word for whether anything is in doubt."""
+    """Return ``uncertain`` if there are doubts, else ``certain``."""
     return "uncertain" if doubts else "certain"
 
 
 class Movement(msgspec.Struct, frozen=True, gc=False):
     """
-    A row of the one table of which all other figures are sums.
+    A row of the table from which all other figures are summed.
 
     :param kind: ``increase``, ``opening`` or ``correction`` (a fall) of a counter; ``manual`` (a note) or
-        ``evidence`` (a difference), which were appended; ``closed``: what keeps a closed month as it was.
-    :param day: the local day on which it is booked; ``None``: on no day.
-    :param start: of the interval in which it was spent; ``None``, as ``end``: the month.
+        ``evidence`` (a difference), if appended; ``closed``: keeps a closed month as it was.
+    :param day: the local day on which it is booked; ``None``: no day.
+    :param start: start of the interval in which it was spent; if this and ``end`` are ``None``: the month.
     :param recorded_at: when it was appended; ``None``: it was not.
     :param reason: why it was appended.
     """
@@ -56,11 +56,11 @@ class Amounts(msgspec.Struct, kw_only=True):
     """
     Sums of movements: ``month_to_date = opening + increases + falls + adjustments``.
 
-    :param opening: spent this month before the account was first seen, on a day that is not known.
+    :param opening: spent this month before the account was first seen, on an unknown day.
     :param increases: rises of the counter.
-    :param falls: falls of the counter inside the month: below 0.
-    :param adjustments: lines that were appended to the month, and what keeps a closed month as it was closed.
-    :param doubtful: how much of ``month_to_date`` may be another month's.
+    :param falls: falls of the counter within the month: negative.
+    :param adjustments: lines appended to the month, and what keeps a closed month as it was closed.
+    :param doubtful: how much of ``month_to_date`` may belong to another month.
     """
 
     month_to_date: Decimal = ZERO
@@ -72,7 +72,7 @@ class Amounts(msgspec.Struct, kw_only=True):
 
     @property
     def lower_bound(self) -> Decimal:
-        """The least that the month cost."""
+        """The minimum that the month cost."""
         return total([self.month_to_date], less=[self.doubtful])
 
 
@@ -117,7 +117,7 @@ class AccountCosts(Amounts, kw_only=True):
 
     @property
     def is_certain(self) -> bool:
-        """Whether its cost is the month's for certain. If not, the month cost ``lower_bound`` or more."""
+        """Whether its cost is certain. If not, it is at least ``lower_bound``."""
         return not (self.start_doubt or self.end_doubt)
 
     @property
@@ -127,12 +127,12 @@ class AccountCosts(Amounts, kw_only=True):
 
     @property
     def ids(self) -> set[int]:
-        """Which account it is, among the sums of several."""
+        """Its id, as a set, to be added up with others."""
         return {self.sub_account_id}
 
     @property
     def uncertain_ids(self) -> set[int]:
-        """The same where its cost is a lower bound."""
+        """The same, but empty if its cost is certain."""
         return set() if self.is_certain else self.ids
 
     @property
@@ -141,14 +141,14 @@ class AccountCosts(Amounts, kw_only=True):
         return [rename.old for rename in self.history.renames] if self.history else []
 
     def counter_movements(self) -> Iterator[Movement]:
-        """Yield the movements of its counter, oldest first, of a shared account each owner's part."""
+        """Yield its counter's movements, oldest first; for a shared account, each owner's part."""
         for part in self.parts or [self]:
             account_id, alias, owner = part.sub_account_id, part.alias, part.owner
             for span, amount, kind in part.history.movements() if part.history else ():
                 yield Movement(account_id, alias, owner, kind, amount, span.day, span.start, span.end)
 
     def movements(self) -> Iterator[Movement]:
-        """Yield all that makes its cost: the movements of its counter, and what was appended."""
+        """Yield all that makes up its cost: its counter's movements, and appended lines."""
         for part in self.parts or [self]:
             yield from part.counter_movements()
             for item in part.appended:
@@ -185,12 +185,12 @@ class AccountCosts(Amounts, kw_only=True):
 
 class OwnerCosts(Amounts, kw_only=True):
     """
-    One team and cost centre, a team, or all: the sums of its accounts and shares, and its cost by day.
+    A team and cost centre, a team, or all: sums over its accounts and shares, and its cost by day.
 
-    :param owner: of a team without a cost centre.
-    :param ids: of its accounts; one that is shared is the account of each that pays for it.
-    :param uncertain_ids: of those of which the costs are lower bounds.
-    :param budget: of a team, for the month; 0: it has none.
+    :param owner: a team's has no cost centre.
+    :param ids: its accounts' ids; a shared account belongs to each payer.
+    :param uncertain_ids: those of accounts whose costs are lower bounds.
+    :param budget: a team's budget for the month; 0: none.
     """
 
     owner: Owner
@@ -207,7 +207,7 @@ class OwnerCosts(Amounts, kw_only=True):
 
     @property
     def uncertain(self) -> int:
-        """Of how many accounts the costs are lower bounds."""
+        """How many accounts' costs are lower bounds."""
         return len(self.uncertain_ids)
 
     @property
@@ -218,13 +218,13 @@ class OwnerCosts(Amounts, kw_only=True):
 
 class Report(msgspec.Struct, kw_only=True):
     """
-    A month's report. Every amount is exact but a forecast, which is an estimate anyway.
+    A month's report. All amounts are exact, except forecasts, which are estimates anyway.
 
-    :param gap_minutes: from the last snapshot to the month's end, as it is assumed.
+    :param gap_minutes: from the last snapshot to the assumed end of the month.
         ``None`` while the month is open.
-    :param teams: by name: those that have costs or a budget.
-    :param main_difference: what the main account used and no sub-account shows, at the same moment, less what
-        was booked of accounts that no snapshot had any more.
+    :param teams: the teams with costs or a budget, by name.
+    :param main_difference: the main account's use that no sub-account showed at the same moment, less what
+        was booked for accounts that no snapshot had any more.
     """
 
     month: Month
@@ -245,47 +245,47 @@ class Report(msgspec.Struct, kw_only=True):
 
     @property
     def unseen_minutes(self) -> int:
-        """The most minutes around the month's end that were not seen of an account."""
+        """The most minutes around the month's end in which an account was not seen."""
         return max((line.unseen_minutes for line in self.accounts), default=self.gap_minutes or 0)
 
     @property
     def uncertain(self) -> list[AccountCosts]:
-        """The accounts of which a turn is in doubt: their costs are lower bounds."""
+        """The accounts with a turn in doubt: their costs are lower bounds."""
         return [line for line in self.accounts if not line.is_certain]
 
     @property
     def certainty(self) -> str:
-        """``certain``, or ``uncertain`` where one account is: so are all sums, shares and forecasts."""
+        """``uncertain`` if any account is: then so are all sums, shares and forecasts; else ``certain``."""
         return certainty_of(self.uncertain)
 
     @property
     def lower_bound(self) -> Decimal:
-        """The least that the month cost: what is certain."""
+        """The month's certain minimum cost."""
         return self.totals.lower_bound
 
     @property
     def forecast(self) -> Decimal | None:
-        """What the complete month will cost at the rate so far; ``None`` where there is no forecast."""
+        """The complete month's cost at the rate so far; ``None``: no forecast."""
         return self.totals.forecast
 
     @property
     def budgets(self) -> list[OwnerCosts]:
-        """The teams that have a budget."""
+        """The teams with a budget."""
         return [costs for costs in self.teams.values() if costs.budget]
 
     @property
     def daily(self) -> dict[date, Decimal]:
-        """The cost of all accounts by day of the month; days without a figure are absent."""
+        """All accounts' cost by day; days without a figure are absent."""
         return self.totals.daily
 
     @property
     def observed_days(self) -> list[date]:
-        """The local days on which a snapshot was made."""
+        """The local days with a snapshot."""
         return sorted({self.month.local(at).date() for at in self.history.snapshots})
 
     @property
     def missed_days(self) -> list[date]:
-        """The days before the last snapshot without one; of the ledger's first month, from its first on."""
+        """The days without a snapshot before the last one; in the ledger's first month, from its first on."""
         seen = self.observed_days
         first = self.month.days[0] if self.history.has_earlier_months else seen[0]
         return [day for day in self.month.days if first <= day < seen[-1] and day not in seen]

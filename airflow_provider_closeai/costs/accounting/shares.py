@@ -1,4 +1,4 @@
-"""Split what a shared account costs by percentage: every part exact, and all parts together the whole."""
+"""Splits a shared account's costs by percentage: every part exact, and all parts adding up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PLACES = 8
 
 class Owner(msgspec.Struct, frozen=True, order=True):
     """
-    Who pays.
+    A team that pays.
 
     :param cost_center: where its costs are booked; may be empty.
     """
@@ -26,19 +26,19 @@ class Owner(msgspec.Struct, frozen=True, order=True):
 
 
 class Share(msgspec.Struct, frozen=True):
-    """Who pays how many per cent of a shared account."""
+    """Who pays which percentage of a shared account."""
 
     owner: Owner
     percent: Decimal
 
 
 def owner_of(shares: Sequence[Share]) -> Owner:
-    """Return the owner that stands for a shared account in a list of accounts."""
+    """Return the owner shown for a shared account in a list of accounts."""
     return Owner(" + ".join(f"{share.owner.team} {format_amount(share.percent)} %" for share in shares))
 
 
 def payers_of(owner: Owner, shares: Sequence[Share]) -> frozenset[Share]:
-    """Return who pays how many per cent, in whatever order and however the numbers were written."""
+    """Return who pays which percentage, whatever the order and the spelling of numbers."""
     return frozenset(shares or [Share(owner, Decimal(100))])
 
 
@@ -46,7 +46,7 @@ def allocate(amount: Decimal, shares: Sequence[Share]) -> list[Decimal]:
     """
     Split an amount by the largest remainder: each part is within one last digit of its share.
 
-    The parts have 8 decimals, or as many as the amount needs: they depend on nothing but the two.
+    Parts have 8 decimals, or as many as the amount needs; they depend only on amount and shares.
 
     :param shares: together 100 %.
     """
@@ -64,9 +64,9 @@ def allocate(amount: Decimal, shares: Sequence[Share]) -> list[Decimal]:
 
 def split(amounts: Sequence[Decimal], shares: Sequence[Share]) -> list[list[Decimal]]:
     """
-    Split a list of amounts, so that each one and their sum are split exactly.
+    Split a list of amounts, so that each amount and their sum are split exactly.
 
-    The sum so far is split at each step, and a part is what it grew: no rounding adds up over a month.
+    At each step the sum so far is split, and a part is the growth: so rounding does not accumulate.
 
     :param shares: together 100 %.
     :returns: for each share its part of every amount.
@@ -84,7 +84,7 @@ def split(amounts: Sequence[Decimal], shares: Sequence[Share]) -> list[list[Deci
 
 
 def shares_text(shares: Sequence[Share]) -> str:
-    """Write shares down for a closing; none as empty text."""
+    """Write shares as text for a closing; none as empty text."""
     rows = [[share.owner.team, share.owner.cost_center, format_amount(share.percent)] for share in shares]
     return json.dumps(rows, ensure_ascii=False) if rows else ""
 
