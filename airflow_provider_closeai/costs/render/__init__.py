@@ -1,1 +1,1 @@
-"""A report as files: page, tables, JSON, FOCUS. It writes into files that it is given. Internal."""
+"""A report as files: page, tables, JSON, FOCUS. The caller opens the files. Internal."""

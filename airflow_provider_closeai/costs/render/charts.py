@@ -1,4 +1,4 @@
-"""The geometry of the page's charts, as percentages of their width so that text keeps its size on a phone."""
+"""Geometry of the page's charts, in percent of their width, so that text keeps its size on a phone."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from airflow_provider_closeai.costs.render.teams import Team
 
 _PLOT = 180
 _STEPS = (1, 2, 5, 10)
-_PACE_AT_MOST = 3  # times the highest day; a line far above the columns would make them specks
+_PACE_AT_MOST = 3  # times the highest day; a line far above the columns would make these tiny
 
 
 class DayBar(msgspec.Struct, frozen=True):
-    """One day's column. ``amount`` is ``None`` where there is no figure; ``top`` and ``height`` in pixels."""
+    """A day's column. ``amount`` is ``None`` if there is no figure; ``top`` and ``height`` are in pixels."""
 
     day: date
     amount: Decimal | None
@@ -31,14 +31,14 @@ class DayBar(msgspec.Struct, frozen=True):
 
 
 class Tick(msgspec.Struct, frozen=True):
-    """A line across the day chart."""
+    """A grid line of the day chart."""
 
     amount: Decimal
     top: int
 
 
 class DayChart(msgspec.Struct, frozen=True):
-    """The columns of a month, the lines behind them, and the budget's share of a day."""
+    """The columns of a month, the grid lines behind them, and the budget per day."""
 
     bars: list[DayBar]
     ticks: list[Tick]
@@ -50,9 +50,9 @@ class DayChart(msgspec.Struct, frozen=True):
 
 class TeamBar(msgspec.Struct, frozen=True):
     """
-    A team's bar, in per cent of its width.
+    A team's bar, in percent of its width.
 
-    With a budget all of it is the longest of budget, cost and forecast; without one, the largest team.
+    The full width is the largest of budget, cost and forecast; without a budget, the largest team's cost.
     """
 
     actual: Decimal

@@ -1,4 +1,4 @@
-"""The files of a report: which there are, and what writes each."""
+"""The files of a report, and what writes each."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from airflow_provider_closeai.costs.render import focus, json_report, outputs
 from airflow_provider_closeai.costs.render.focus import Dataset
 from airflow_provider_closeai.costs.tables import Column
 
-#: ``focus`` is one file, to hand over; the others are folders with a part for each month, to query.
+#: ``focus`` is one file, to hand over; the others are folders with a part per month, to query.
 FOCUS_FORMATS = frozenset({"focus", "focus-csv", "focus-parquet"})
 FORMATS = ("html", "csv", "json", "parquet", "focus", "focus-csv", "focus-parquet")
-#: Opens a file: takes what is in it (``html``, ``owners.csv`` ...), and its name, perhaps in a folder.
+#: Opens a file: takes its label (``html``, ``owners.csv`` ...) and its name, perhaps with a folder.
 OpenFile = Callable[[str, str], AbstractContextManager[IO[bytes]]]
 
 
@@ -28,8 +28,8 @@ def parse_formats(source: object) -> tuple[str, ...]:
     Read the ``formats`` parameter.
 
     :param source: some of ``FORMATS``: a list, or a text with commas.
-    :raises InvalidParameter: another one, or none.
-    :raises MissingLibrary: Parquet without pyarrow.
+    :raises InvalidParameter: there is another one, or none.
+    :raises MissingLibrary: Parquet is requested without pyarrow.
     """
     text = source.rstrip(", \n").split(",") if isinstance(source, str) else None
     given: Iterable[Any] = text or (source if isinstance(source, Iterable) else ())
@@ -56,9 +56,9 @@ def write_files(
     Write the files of a report.
 
     :param formats: some of ``FORMATS``.
-    :param open_file: opens each of them.
-    :param alerts: about accounts, for the page.
-    :param statements: also a page for each team.
+    :param open_file: opens each file.
+    :param alerts: alerts about accounts, for the page.
+    :param statements: also write a page for each team.
     """
     report, account = dataset.report, dataset.account
     stem, pages = f"closeai-costs-{report.month.name}", f"statements/{report.month.name}"
@@ -67,7 +67,7 @@ def write_files(
             with open_file(kind, f"{stem}.json") as file:
                 json_report.write_json(file, report, earlier)
         elif kind == "html":
-            from airflow_provider_closeai.costs.render import page  # not before: it imports Jinja
+            from airflow_provider_closeai.costs.render import page  # here, as it imports Jinja
 
             folder = pages if statements else ""
             html = page.render(report, earlier, account=account, alerts=alerts, statements=folder)
@@ -103,7 +103,7 @@ def _write_table(
     rows: Callable[[], Iterable[Any]],
     mark: bytes = b"",
 ) -> None:
-    """Write a table; ``mark`` is the byte order mark by which a spreadsheet knows UTF-8."""
+    """Write a table; ``mark`` is the byte order mark by which spreadsheets recognise UTF-8."""
     if extension == "parquet":
         tables.write_parquet(file, columns, rows)
     else:

@@ -1,6 +1,6 @@
-"""FOCUS: the column layout, 1.2 with the columns of 1.3 and 1.4 that can be filled, and the metadata.
+"""FOCUS: the columns of 1.2, those of 1.3 and 1.4 that can be filled, and the metadata.
 
-A row is a movement. Not a claim of conformance: what each version wants and a monthly counter
+A row is a movement. This is not a claim of conformance: what each version requires and a monthly counter
 cannot give is in docs/focus.md.
 """
 
@@ -21,7 +21,7 @@ from airflow_provider_closeai.costs.accounting.shares import Owner
 from airflow_provider_closeai.costs.tables import Column, Constant, utc_text
 from airflow_provider_closeai.costs.texts import json_text
 
-#: ``BilledCost`` is the cost; or 0, for usage is paid from credit whose purchase is a row elsewhere.
+#: ``BilledCost`` is the cost; or 0, if usage is paid from credit whose purchase is a row elsewhere.
 BILLED_COSTS = ("effective", "zero")
 _EMPTY = Constant(None)
 _PROVIDER = Constant("CloseAI")
@@ -29,15 +29,15 @@ _USAGE = "usage (difference of a monthly counter)"
 FOCUS_VERSION = "1.2"
 _GENERATOR = "airflow-provider-closeai"
 _TYPES = {"text": "STRING", "amount": "DECIMAL", "time": "DATETIME", "integer": "INTEGER"}
-#: A schema's id is made of its columns: the same columns have the same one, in every deployment.
+#: A schema's id is made from its columns: the same columns have the same id in every deployment.
 _NAMESPACE = uuid.UUID("6f1a0f1e-6d3c-5f0e-9b7d-0c9b0f6a2d11")
 
 
 class Dataset(msgspec.Struct, frozen=True, kw_only=True):
     """
-    A month as it is written down: for FOCUS, and on the pages.
+    A month to be written, as FOCUS and as pages.
 
-    :param late: lines that were appended to earlier, closed months, and booked in this one.
+    :param late: lines appended to earlier, closed months while this month went on.
     :param account: ``BillingAccountId``: the main account's name in your books.
     :param billed_cost: ``effective`` or ``zero``.
     """
@@ -52,9 +52,10 @@ class _Charge(msgspec.Struct, frozen=True, gc=False):
     """
     A row: a movement.
 
-    :param name: the account's, at the time of the movement.
-    :param charge_class: ``Correction`` where it corrects an earlier, closed month.
-    :param certainty: of the account's month; ``None``, as ``unseen_minutes``: the row is of another month.
+    :param name: the account's alias at the time of the movement.
+    :param charge_class: ``Correction`` if it corrects an earlier, closed month.
+    :param certainty: the certainty of the account's month; this and ``unseen_minutes`` are ``None`` if the
+        row is of another month.
     """
 
     movement: Movement
@@ -68,8 +69,8 @@ def charges(dataset: Dataset) -> Iterator[_Charge]:
     """
     Yield the rows of a billing period.
 
-    What was appended to a month before it was closed is that month's; what came afterwards is of the period
-    in which it was booked, so that no row of a closed period changes and none is counted twice.
+    Lines appended to a month before it was closed belong to that month; later lines belong to the period in
+    which they were booked, so that no row of a closed period changes and none is counted twice.
     """
     closing = dataset.report.closing
     closed_at = None if closing is None else closing.at
@@ -80,7 +81,7 @@ def charges(dataset: Dataset) -> Iterator[_Charge]:
                 is_in_period = True
                 name = _name_then(account, movement)
                 yield _Charge(movement, name, None, account.certainty, unseen)
-        if not is_in_period and not account.is_certain:  # a lower bound of 0: said, or nobody would know
+        if not is_in_period and not account.is_certain:  # else a lower bound of 0 would not be seen
             for part in account.parts or [account]:
                 nothing = Movement(part.sub_account_id, part.alias, part.owner, "uncertain", ZERO)
                 yield _Charge(nothing, part.alias, None, account.certainty, unseen)
@@ -89,7 +90,7 @@ def charges(dataset: Dataset) -> Iterator[_Charge]:
 
 
 def _name_then(account: AccountCosts, movement: Movement) -> str:
-    """Return the alias at the end of a movement: a later rename changes no row that was written before."""
+    """Return the alias at the end of a movement, so that later renames do not change earlier rows."""
     if movement.end is not None and account.history is not None:
         for rename in account.history.renames:
             if rename.at > movement.end:
@@ -98,7 +99,7 @@ def _name_then(account: AccountCosts, movement: Movement) -> str:
 
 
 def columns_of(dataset: Dataset) -> tuple[Column, ...]:
-    """Return the columns. New ones of a later FOCUS stand among the others, in the order of the alphabet."""
+    """Return the columns, in alphabetical order, those of later FOCUS versions included."""
     report = dataset.report
     start, end = report.month.start, report.month.end
     amount = "movement.amount"
@@ -151,7 +152,7 @@ def _tags(owner: Owner) -> str:
 
 
 def write_metadata(file: IO[bytes], dataset: Dataset) -> None:
-    """Write the metadata of a month's rows as JSON, in the collections of FOCUS 1.3."""
+    """Write the metadata of a month's rows as JSON, in FOCUS 1.3's collections."""
     report = dataset.report
     columns = [_definition(column) for column in columns_of(dataset)]
     schema = uuid.uuid5(_NAMESPACE, json.dumps(columns))

@@ -19,7 +19,7 @@ from airflow_provider_closeai.costs.render.summary import headline
 
 
 def write_json(file: IO[bytes], report: Report, earlier: Earlier) -> None:
-    """Write a complete report as JSON; amounts are strings. One account per line."""
+    """Write a complete report as JSON, one account per line; amounts are strings."""
     dumps = functools.partial(json.dumps, default=_text, ensure_ascii=False)
     head = dumps(summary(report, earlier), indent=1)
     file.write(head.removesuffix("\n}").encode() + b',\n "accounts": [')
@@ -32,7 +32,7 @@ def write_json(file: IO[bytes], report: Report, earlier: Earlier) -> None:
 
 
 def summary(report: Report, earlier: Earlier) -> dict[str, Any]:
-    """Return everything of a report but its accounts."""
+    """Return all of a report but its accounts."""
     history, closing = report.history, report.closing
     last = earlier.last
     return {
@@ -94,7 +94,7 @@ def _by_day(daily: dict[date, Decimal]) -> dict[str, Decimal]:
 
 
 def _text(value: Any) -> str:
-    """Write what JSON has no form of."""
+    """Write values that JSON has no type for."""
     if isinstance(value, Decimal):
         return format_amount(value)
     return tables.utc_text(value) if isinstance(value, datetime) else str(value)

@@ -1,4 +1,4 @@
-"""How pages and digests write numbers: with thousands separators, and one minus sign."""
+"""Numbers on pages and in digests: with thousands separators, and one kind of minus sign."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ _FINE_BELOW = 100  # a month that costs less than this is shown with four decima
 
 class Money:
     """
-    Shows amounts rounded half up, and keeps them exact underneath.
+    Shows amounts rounded half up; the amounts stay exact.
 
-    :param places: decimals that are shown.
+    :param places: decimals to show.
     """
 
     def __init__(self, places: int) -> None:
         self.places = places
 
     def rounded(self, amount: Decimal) -> Decimal:
-        """Round an amount as it is shown."""
+        """Return an amount rounded as shown."""
         return _rounded(amount, self.places)
 
     def __call__(self, amount: Decimal | None) -> str:
         return _NONE if amount is None else _text(self.rounded(amount))
 
     def rounding(self, amounts: Iterable[Decimal], exact: Decimal) -> Decimal:
-        """Return by how much the total, as shown, is more than the lines as shown."""
+        """Return by how much the shown total exceeds the sum of the shown lines."""
         return total([self.rounded(exact)], less=map(self.rounded, amounts))
 
 
 def money_for(amount: Decimal) -> Money:
     """
-    Return what shows the amounts of a month that cost so much: a small one with more decimals.
+    Return the :class:`Money` for a month's amounts: a small month has more decimals.
 
     :param amount: the month's total.
     """
@@ -45,9 +45,9 @@ def money_for(amount: Decimal) -> Money:
 
 def exact_text(amount: Decimal, places: int = 0) -> str:
     """
-    Write an amount with all its decimals, and at least so many.
+    Write an amount with all its decimals.
 
-    :param places: so that the points of a column stand below each other.
+    :param places: at least this many decimals, to align the points of a column.
     """
     return _text(_rounded(amount, max(places, places_of([amount]))))
 
@@ -58,13 +58,13 @@ def percent_text(share: Decimal | None) -> str:
 
 
 def count_text(number: int) -> str:
-    """Write a number of things."""
+    """Write a count."""
     return f"{number:,}"
 
 
 def change_text(now: Decimal, before: Decimal) -> str:
     """
-    Say by how much an amount is more or less than an earlier one; empty where a percentage says nothing.
+    Write by what percentage an amount differs from an earlier one; empty if that would mean nothing.
     """
     if before <= 0:
         return ""

@@ -1,4 +1,4 @@
-"""A report as tables: every amount has all its decimals; nothing is rounded."""
+"""A report as tables: amounts have all their decimals; nothing is rounded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_closeai.costs.accounting.report_model import AccountCosts,
 from airflow_provider_closeai.costs.tables import Column, Constant
 
 _OWNER = (Column("team", cell="owner.team"), Column("cost_center", cell="owner.cost_center"))
-#: The sums of movements. A counter's falls are "corrections" in the files.
+#: Sums of movements. A counter's falls are "corrections" in the files.
 AMOUNTS = (
     Column("month_to_date", "amount"),
     Column("opening", "amount"),
@@ -22,7 +22,7 @@ AMOUNTS = (
     Column("adjustments", "amount"),
 )
 
-#: With a turn in doubt the month cost ``lower_bound`` or more.
+#: If a turn is in doubt, the month cost ``lower_bound`` or more.
 _CERTAINTY = (Column("certainty"), Column("lower_bound", "amount"))
 
 
@@ -30,8 +30,8 @@ class Table(msgspec.Struct, frozen=True):
     """
     A table of a report.
 
-    :param name: of its file.
-    :param rows: makes its rows.
+    :param name: its file's name.
+    :param rows: returns its rows.
     """
 
     name: str
@@ -46,7 +46,7 @@ def tables_of(report: Report) -> list[Table]:
         Column("currency", cell=Constant(report.currency)),
         Column("status", cell=Constant(report.status)),
     )
-    # Of all accounts: what is a part of their sum is as uncertain as it.
+    # The certainty of all accounts' sum: shares of that sum are no more certain.
     month_certainty = Column("month_certainty", cell=Constant(report.certainty))
     forecast = (
         Column("forecast", "amount"),
@@ -58,7 +58,7 @@ def tables_of(report: Report) -> list[Table]:
     certainty = {line.sub_account_id: line.certainty for line in report.accounts}
 
     def budget_of(account: AccountCosts) -> Decimal | None:
-        team = report.teams.get(account.owner.team)  # a shared account is no team's
+        team = report.teams.get(account.owner.team)  # a shared account has no team
         return team.budget or None if team else None
 
     return [
@@ -142,7 +142,7 @@ def tables_of(report: Report) -> list[Table]:
 
 
 def records_of(report: Report, name: str) -> Iterator[dict[str, Any]]:
-    """Yield a table's rows as mappings, without what is the same in all of them."""
+    """Yield a table's rows as mappings, without constant columns."""
     [table] = [table for table in tables_of(report) if table.name == name]
     columns = [
         (column.name, column.getter) for column in table.columns if not isinstance(column.cell, Constant)
@@ -152,7 +152,7 @@ def records_of(report: Report, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _days(report: Report) -> Iterator[Movement]:
-    """Yield every movement of every counter, and each payer's adjustments as one: the month's total."""
+    """Yield all counter movements, and each payer's adjustments as one; they add up to the total."""
     for account in report.accounts:
         yield from account.counter_movements()
         for line in account.parts or [account]:

@@ -1,4 +1,4 @@
-"""The report as one HTML page, and one for each team: no script, and every text is escaped by Jinja."""
+"""The report as an HTML page, and a page for each team: no scripts, and Jinja escapes all texts."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from airflow_provider_closeai.costs.render.summary import headline, month_name, 
 from airflow_provider_closeai.costs.render.teams import Team, sums_of, teams_of
 from airflow_provider_closeai.costs.texts import shown, visible
 
-_TEAMS = 12  # of more only what needs attention is shown at once, and the largest, so that all fits a screen
+_TEAMS = 12  # with more, only those needing attention and the largest are unfolded, to fit a screen
 _TEAMS_FIRST = (6, 10)
-_ACCOUNTS = 20  # shown at once; the others are folded
-_PAGE, _STATEMENT = (200, 50), (2000, 200)  # how many accounts and events there are at most
+_ACCOUNTS = 20  # unfolded; the others are folded
+_PAGE, _STATEMENT = (200, 50), (2000, 200)  # the most accounts and events
 _WARNINGS = 3
 
 
@@ -47,8 +47,8 @@ def render(
     """
     Return a month's page.
 
-    :param earlier: the months before; ``None``: they are not known.
-    :param statements: the folder of the teams' pages, as seen from this one; empty: there are none.
+    :param earlier: the months before; ``None``: not known.
+    :param statements: the folder of the teams' pages, relative to this one; empty: there are none.
     """
     earlier = earlier or Earlier()
     teams = teams_of(report, earlier)
@@ -78,13 +78,13 @@ def render_statements(
     report: Report, earlier: Earlier, *, account: str, back: str
 ) -> Iterator[tuple[Team, str]]:
     """
-    Yield each team with its own page: what it spent, on which accounts, and what happened to them.
+    Yield each team with its page: what it spent, on which accounts, and what happened to them.
 
-    :param back: the report's page, as seen from these; empty: there is none.
+    :param back: the report's page, relative to these; empty: there is none.
     """
     accounts: defaultdict[str, list[AccountCosts]] = defaultdict(list)
     for line in report.accounts:
-        for part in line.parts or [line]:  # of a shared account a team sees its own part
+        for part in line.parts or [line]:  # of a shared account a team sees only its part
             accounts[part.owner.team].append(part)
     for team in teams_of(report, earlier):
         own = sorted(accounts[team.name], key=lambda part: (-part.month_to_date, part.sub_account_id))
@@ -103,10 +103,10 @@ def _shared(
     per_day: Decimal | None,
 ) -> dict[str, Any]:
     """
-    Return what the pages of all and of a team have in common.
+    Return what the report's page and a team's page have in common.
 
-    :param at_most: how many accounts and events are on the page.
-    :param per_day: the budget's share of a day.
+    :param at_most: the most accounts and events on the page.
+    :param per_day: the budget per day.
     """
     money = numbers.money_for(report.totals.month_to_date)
     found = [event for account in accounts for event in _events_of(report, account, money)]
@@ -177,12 +177,12 @@ def _template(name: str) -> jinja2.Template:
 
 
 def _visible(value: Any) -> Any:
-    """Escape what cannot be seen in a text of somebody else's: a team's name, a cost center, the account."""
+    """Escape invisible characters in texts from others: a team's name, a cost center, the account."""
     return visible(value) if type(value) is str and not value.isprintable() else value
 
 
 def _folded(teams: Sequence[Team]) -> tuple[Sequence[Team], Sequence[Team]]:
-    """Return the teams that are shown at once, and the others."""
+    """Return the unfolded teams, and the folded ones."""
     if len(teams) <= _TEAMS:
         return teams, []
     urgent = sum(team.needs_attention for team in teams)
@@ -192,7 +192,7 @@ def _folded(teams: Sequence[Team]) -> tuple[Sequence[Team], Sequence[Team]]:
 
 
 def _status(report: Report) -> tuple[str, str, str]:
-    """Return the badge's level and word, and a sentence."""
+    """Return the status badge's level and word, and a sentence."""
     last = _local(report, report.history.last_snapshot)
     if report.status == "open":
         return "open", "Open", f"The month goes on. As of {last}."

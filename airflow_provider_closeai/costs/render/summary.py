@@ -1,4 +1,4 @@
-"""A report in a sentence, and in the few lines that a notifier sends."""
+"""A report in a sentence, and in a few lines for notifiers."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _WARNINGS = 3
 
 class Pace(msgspec.Struct, frozen=True):
     """
-    How a month goes on beside its budgets.
+    A month's progress against its budgets.
 
-    :param sums: of all teams that have a budget.
-    :param elapsed: how much of the month has passed at the last snapshot, in per cent.
-    :param per_day: the budget by the month's days.
-    :param covers_all: whether every team that spent something has a budget.
+    :param sums: the sums of all teams with a budget.
+    :param elapsed: how much of the month had passed at the last snapshot, in percent.
+    :param per_day: the budget divided by the month's days.
+    :param covers_all: whether every team with costs has a budget.
     """
 
     sums: TeamSums
@@ -41,7 +41,7 @@ class Pace(msgspec.Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """A sentence for a person."""
+        """The pace in a sentence."""
         whose = "the budget" if self.covers_all else "the budget of the teams that have one"
         used = f"{percent_text(self.used)}{_uncertain(self.sums.costs.uncertain)}"
         if self.elapsed >= 100:
@@ -69,12 +69,12 @@ def _uncertain(is_uncertain: object) -> str:
 
 
 def month_name(month: Month) -> str:
-    """Write a month as a person does."""
+    """Write a month in words."""
     return f"{month.days[0]:%B %Y}"
 
 
 def headline(report: Report, earlier: Earlier) -> str:
-    """Say in two or three sentences what a month cost, against the month before and against its budgets."""
+    """Return a few sentences on a month's cost, compared with the month before and its budgets."""
     money, spent = money_for(report.totals.month_to_date), report.totals.month_to_date
     name, last = month_name(report.month), earlier.whole_month
     if report.status == OPEN:
@@ -95,7 +95,7 @@ def headline(report: Report, earlier: Earlier) -> str:
 
 
 def digest(report: Report, earlier: Earlier, alerts: Sequence[str], url: str | None) -> str:
-    """Return the lines that a notifier sends, as plain text. ``alerts`` are those about accounts."""
+    """Return the lines for notifiers, as plain text. ``alerts``: those about accounts."""
     teams = [team for team in teams_of(report, earlier) if team.needs_attention]
     lines = [f"CloseAI costs, {month_name(report.month)} ({report.status})", headline(report, earlier)]
     lines += [f"- {_line(team, report)}" for team in teams[:_LISTED]]

@@ -1,4 +1,4 @@
-"""The teams of a report as its pages show them: what needs attention first."""
+"""A report's teams as shown on its pages: those that need attention first."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     """
     A team's month.
 
-    :param cost_centers: those that it has.
-    :param used: its cost as a percentage of its budget; ``None`` without a budget. So is ``forecast_used``.
-    :param verdict: what to know of its budget, or ``no owner`` where that is no concern; may be empty.
+    :param cost_centers: its cost centres.
+    :param used: its cost as a percentage of its budget; ``None``: no budget. The same for ``forecast_used``.
+    :param verdict: its state against the budget, or ``no owner``; may be empty.
     :param level: ``bad``, ``warn``, ``good``, or empty.
     """
 
@@ -50,16 +50,16 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def page(self) -> str:
-        """Return a file name that no other team has, in letters that every store and browser takes."""
+        """A unique file name, in characters that every store and browser accepts."""
         slug = re.sub(r"[^a-z0-9]+", "-", self.name.lower())[:_SLUG].strip("-")
         return f"{slug or 'team'}-{sha256(self.name.encode()).hexdigest()[:_DIGEST]}"
 
 
 class TeamSums(msgspec.Struct, frozen=True):
     """
-    The sums of some teams.
+    Sums over some teams.
 
-    :param used: of those with a budget.
+    :param used: percentage of the budgets used, of teams with a budget.
     :param urgent: how many need attention.
     """
 
@@ -74,7 +74,7 @@ class TeamSums(msgspec.Struct, frozen=True):
 
 def sums_of(teams: Sequence[Team]) -> TeamSums:
     """
-    Return the sums of some teams, or of none; a sum of what is not known is 0, and its column is not shown.
+    Return the sums over teams, perhaps none; the sum of unknown amounts is 0, and its column is not shown.
     """
     budgeted = [team for team in teams if team.budget is not None]
     budget = total_known(team.budget for team in budgeted) or ZERO
@@ -91,7 +91,7 @@ def sums_of(teams: Sequence[Team]) -> TeamSums:
 
 def teams_of(report: Report, earlier: Earlier) -> list[Team]:
     """
-    Return the teams, what needs attention first, then the largest; also those that have no costs this month.
+    Return the teams: those that need attention first, then the largest; also those without costs this month.
     """
     last = {} if earlier.last is None else earlier.last.by_team
     names = dict.fromkeys([*report.teams, *(team for team, amount in last.items() if amount)])
@@ -123,7 +123,7 @@ def _team(name: str, report: Report, earlier: Earlier) -> Team:
 
 
 def _verdict(amount: Decimal, forecast: Decimal | None, budget: Decimal) -> tuple[str, str]:
-    """Compare the amounts themselves: a percentage is rounded."""
+    """Compare exact amounts, since percentages are rounded."""
     if amount > budget:
         return "over budget", "bad"
     if forecast is not None and forecast > budget:
@@ -134,7 +134,7 @@ def _verdict(amount: Decimal, forecast: Decimal | None, budget: Decimal) -> tupl
 
 
 def _severity(team: Team) -> tuple[int, int, Decimal, str]:
-    """Order: over budget by how much, forecast over it, nearly used, without an owner, then by amount."""
+    """Sort key: how far over budget, forecast over it, nearly used, without an owner, then the amount."""
     levels = {"over budget": 0, "forecast over budget": 1, "no owner": 3}
     rank = levels.get(team.verdict, 2) if team.needs_attention else 4
     over = {
