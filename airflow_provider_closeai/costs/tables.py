@@ -1,7 +1,7 @@
-"""Tables as files and back: CSV for everyone, Parquet where pyarrow is installed.
+"""Writes and reads tables: CSV always, Parquet if pyarrow is installed.
 
-A table is a list of :class:`Column`, each with the function that takes its cell out of a row. Text cells that
-a spreadsheet would run as a formula get an apostrophe in front; reading takes it away again.
+A table is a list of :class:`Column`, each with a function that gets its cell from a row. Text cells that a
+spreadsheet would run as a formula get an apostrophe in front; reading removes it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MAX_DIGITS = 38
 
 
 class Constant(msgspec.Struct, frozen=True):
-    """The getter of a column that has the same cell in every row."""
+    """A getter for a column with the same cell in every row."""
 
     value: Any
 
@@ -46,8 +46,8 @@ class Column(msgspec.Struct, frozen=True):
     A column.
 
     :param kind: ``text``, ``amount`` (exact decimals), ``integer``, ``flag``, ``time`` or ``day``.
-    :param cell: returns the cell of a row, or names the row's attribute; the column's own name by default.
-    :param is_required: a file without it is damaged; otherwise its cells are read as ``None``.
+    :param cell: returns a row's cell, or names the row's attribute; default: the column's name.
+    :param is_required: whether a file without it is damaged; otherwise its cells are read as ``None``.
     """
 
     name: str
@@ -57,12 +57,12 @@ class Column(msgspec.Struct, frozen=True):
 
     @property
     def getter(self) -> Callable[[Any], Any]:
-        """The function that returns the cell of a row."""
+        """The function that returns a row's cell."""
         return operator.attrgetter(self.cell or self.name) if isinstance(self.cell, str) else self.cell
 
 
 def utc_text(moment: datetime) -> str:
-    """Write a time as FOCUS wants it: UTC, ISO 8601, with a ``Z``."""
+    """Write a time as FOCUS requires: UTC, ISO 8601, with a ``Z``."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -70,8 +70,8 @@ def write_csv(file: IO[bytes], columns: Sequence[Column], rows: Iterable[Any]) -
     """
     Write a table as CSV, UTF-8.
 
-    Lines end with CRLF as RFC 4180 has it, so that a cell with either is quoted (Python 3.11 and 3.12 look at
-    no other characters).
+    Lines end with CRLF, as in RFC 4180, so that cells with CR or LF are quoted (Python 3.11 and 3.12 check no
+    other characters).
     """
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     writer = csv.writer(text, lineterminator="\r\n")
@@ -82,7 +82,7 @@ def write_csv(file: IO[bytes], columns: Sequence[Column], rows: Iterable[Any]) -
 
 
 def _csv_lines(columns: Sequence[Column], rows: Iterable[Any]) -> Iterator[list[str]]:
-    """Yield one list again and again: the writer is done with it, and constant cells are made once."""
+    """Yield the same list for each line: the writer does not keep it, and constant cells are made once."""
     line = [""] * len(columns)
     changing = []
     for index, column in enumerate(columns):
@@ -100,9 +100,9 @@ def write_parquet(file: IO[bytes], columns: Sequence[Column], rows: Callable[[],
     """
     Write a table as Parquet; amounts are decimals.
 
-    :param rows: makes its rows; twice, for the longest amount gives all of them their decimals.
-    :raises MissingLibrary: without pyarrow.
-    :raises TooManyDigits: an amount has more digits than Parquet's decimals hold.
+    :param rows: returns its rows; called twice, since the longest amount sets the decimals of all.
+    :raises MissingLibrary: pyarrow is not installed.
+    :raises TooManyDigits: an amount has too many digits for Parquet's decimals.
     """
     pa, parquet = load_pyarrow()
     amounts = [column.getter for column in columns if column.kind == "amount"]
@@ -136,7 +136,7 @@ def write_parquet(file: IO[bytes], columns: Sequence[Column], rows: Callable[[],
 
 @contextlib.contextmanager
 def long_cells() -> Iterator[None]:
-    """Let the csv module read cells of any length: a price list of thousands of models is one cell."""
+    """Let the csv module read cells of any length, such as a price list of thousands of models."""
     limit = csv.field_size_limit(sys.maxsize)
     try:
         yield
@@ -149,9 +149,9 @@ def read_csv(data: bytes, wanted: Sequence[Column]) -> list[Sequence[Any]]:
     """
     Read some columns of a CSV file.
 
-    :param wanted: the columns. Amounts come as ``Decimal``, integers as ``int``, both as ``None`` where
-        the cell is empty; all others as text.
-    :raises DamagedFile: a column is missing, a line is short, or a cell is no number.
+    :param wanted: the columns. Amounts are read as ``Decimal``, integers as ``int``, or ``None`` if the cell
+        is empty; all others as text.
+    :raises DamagedFile: a column is missing, a line is short, or a cell is not a number.
     """
     lines = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline=""), strict=True)
     try:
@@ -159,9 +159,9 @@ def read_csv(data: bytes, wanted: Sequence[Column]) -> list[Sequence[Any]]:
         _require(header, wanted)
         there = [column for column in wanted if column.name in header]
         places = [header.index(column.name) for column in there]
-        # Everything that is done for each line is done in C: a month of 100,000 accounts has three million.
+        # All work per line is done in C: a month of 100,000 accounts has three million lines.
         cells = list(zip(*map(operator.itemgetter(*places, 0), lines), strict=True)) or [()] * len(places)
-        read = _READ if b"'" in data else _READ | {"text": list}  # nothing is guarded in it
+        read = _READ if b"'" in data else _READ | {"text": list}  # it contains no guards
         found = {column.name: read.get(column.kind, list)(cells[index]) for index, column in enumerate(there)}
         return [found.get(column.name) or [None] * len(cells[0]) for column in wanted]
     except IndexError:
@@ -174,8 +174,8 @@ def read_parquet(data: bytes, wanted: Sequence[Column]) -> list[Sequence[Any]]:
     """
     Read some columns of a Parquet file, as :func:`read_csv` does.
 
-    :raises DamagedFile: a column is missing, or it is no Parquet file.
-    :raises MissingLibrary: without pyarrow.
+    :raises DamagedFile: a column is missing, or it is not a Parquet file.
+    :raises MissingLibrary: pyarrow is not installed.
     """
     pa, parquet = load_pyarrow()
     try:
@@ -213,7 +213,7 @@ def _amounts(cells: Sequence[str]) -> list[Decimal | None]:
 
 
 def _text(write: Callable[[Any], str]) -> Callable[[Any], str]:
-    """Return what writes a cell, and ``None`` as an empty one."""
+    """Return a function that writes a cell, and ``None`` as an empty one."""
     return lambda value: "" if value is None else write(value)
 
 
@@ -222,7 +222,7 @@ _READ: dict[str, Callable[[Any], Sequence[Any]]] = {
     "integer": functools.partial(_parsed, int),
     "text": lambda cells: [plain_text(cell) for cell in cells],
 }
-_often_the_same = functools.lru_cache(4096)  # in many lines of a column
+_often_the_same = functools.lru_cache(4096)  # for values that repeat in a column
 _WRITE: dict[str, Callable[[Any], str]] = {
     "text": _often_the_same(_text(csv_text)),
     "amount": _text(format_amount),
@@ -234,7 +234,7 @@ _WRITE: dict[str, Callable[[Any], str]] = {
 
 
 def _arrow_cells(pa: Any, cells: Any, kind: str) -> Sequence[Any]:
-    if kind == "amount":  # by way of text: faster than pyarrow's own Decimals, and as exact
+    if kind == "amount":  # via text: faster than pyarrow's own Decimals, and as exact
         return _amounts(cells.cast(pa.string()).to_pylist())
     if kind == "integer":
         return list(cells.to_pylist())

@@ -1,4 +1,4 @@
-"""Text that came from elsewhere, as a person sees it. Data keeps what the platform wrote."""
+"""Text from elsewhere, made safe to show. Stored data keeps what the platform wrote."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ import unicodedata
 
 _LONGEST = 120
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
-_JOINERS = "\u200c\u200d"  # emoji and scripts are written with them
+_JOINERS = "\u200c\u200d"  # used in emoji and scripts
 
 _FORMULA = "=+\\-@＝＋－＠"  # noqa: RUF001
 _STARTS = re.compile(rf"\s*[{_FORMULA}]|[\t\r\n']")
-#: What a spreadsheet may split a line on, other than the comma, and a formula behind it.
+#: A character other than the comma on which a spreadsheet may split, before a formula.
 _INSIDE = re.compile(rf"([;|\t\r\n]\s*)('*)(?=[{_FORMULA}])")
 _GUARDED = re.compile(rf"([;|\t\r\n]\s*)'('*)(?=[{_FORMULA}])")
 
 
 def shown(text: str) -> str:
     """
-    Return a text for a person: what is not visible is written as its escape, and a long one is cut.
+    Return a text to show: invisible characters are escaped, and a long text is cut.
 
-    :param text: for instance an alias, whatever the platform gave.
+    :param text: for instance an alias, as the platform gave it.
     """
     cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text):,} characters)"
     return visible(cut)
 
 
 def visible(text: str) -> str:
-    """Return a text in which what is not visible, such as a mark that turns the writing, is an escape."""
+    """Return a text with invisible characters, such as direction marks, escaped."""
     return "".join(_escape(char) if _is_hidden(char) else char for char in text)
 
 
 def csv_text(text: str) -> str:
     """
-    Make text harmless in a spreadsheet, also in one that splits lines on semicolons or tabs.
+    Make text harmless in a spreadsheet, even one that splits lines on semicolons or tabs.
 
-    A formula gets an apostrophe in front, wherever a cell may begin; :func:`plain_text` takes it away again.
+    A formula gets an apostrophe in front, wherever a cell may begin; :func:`plain_text` removes it.
 
     :param text: for instance an alias such as ``=HYPERLINK(...)`` or ``x;=1+1``.
     """
@@ -50,9 +50,9 @@ def plain_text(text: str) -> str:
 
 def json_text(text: str) -> str:
     """
-    Make a JSON object harmless in a spreadsheet, as :func:`csv_text` does, which then leaves it as it is.
+    Make a JSON object harmless in a spreadsheet; :func:`csv_text` then leaves it unchanged.
 
-    What a line may be split on is written as its escape: whoever reads the JSON gets the same values.
+    Characters on which a line may be split are escaped, so the JSON's values stay the same.
     """
     return _INSIDE.sub(lambda found: _escape(found[0][0]) + found[0][1:], text)
 

@@ -1,1 +1,1 @@
-"""The ledger's files: names, formats, reading and writing. Internal; it knows the structs of accounting."""
+"""The ledger's files: names, formats, reading and writing. Internal; uses accounting's structs."""

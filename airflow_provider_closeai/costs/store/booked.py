@@ -1,4 +1,4 @@
-"""Read and write what was booked: closed months, lines appended to months, and alerts that were reported."""
+"""Reads and writes what was booked: closed months, lines appended to months, and reported alerts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class _Reported(msgspec.Struct, frozen=True):
-    """An alert that was reported, as the ledger keeps it."""
+    """A reported alert in the ledger."""
 
     team: str
     threshold: str
@@ -35,11 +35,11 @@ class _Reported(msgspec.Struct, frozen=True):
 
 def read_closing(ledger: Ledger, month: str, currency: str) -> Closing | None:
     """
-    Read a month's closed figures; ``None`` where it is not closed.
+    Read a month's closed figures; ``None`` if it is not closed.
 
     :param month: ``YYYY-MM``.
     :raises CurrencyConflict: it was closed in another currency.
-    :raises DamagedFile: naming the file.
+    :raises DamagedFile: a file is damaged; names it.
     """
     files = ledger.files(CLOSED, month)
     if not files:
@@ -57,13 +57,12 @@ def read_closing(ledger: Ledger, month: str, currency: str) -> Closing | None:
 
 def read_adjustments(ledger: Ledger, month: str, currency: str) -> tuple[list[Adjustment], list[str]]:
     """
-    Read the lines that were appended to a month, oldest first.
+    Read the lines appended to a month, oldest first.
 
     :param month: ``YYYY-MM``.
-    :returns: the lines, and warnings: what was left out, for it is in another currency, of a size that no
-        money has, a copy, or a difference to a closing that is not there; and notes of one reason with
-        several amounts, booked at the same moment.
-    :raises DamagedFile: naming the file.
+    :returns: the lines, and warnings of lines left out (in another currency, implausibly large, a copy, or a
+        difference to a missing closing) and of notes with one reason but several amounts.
+    :raises DamagedFile: a file is damaged; names it.
     """
     found: list[Adjustment] = []
     warnings: list[str] = []
@@ -75,7 +74,7 @@ def read_adjustments(ledger: Ledger, month: str, currency: str) -> tuple[list[Ad
         for cells in _lines(ledger, file):
             line = Adjustment(file.at, month, *cells)
             if line.source == DIFFERENCE and (closed_at is None or file.at < closed_at):
-                without_closing[file.name] = None  # the observations, or a later closing, have it already
+                without_closing[file.name] = None  # the observations, or a later closing, include it
                 continue
             known, is_note = notes[line.sub_account_id, line.reason], line.source == NOTE
             again = "Move the file out of the ledger, and book it again"
@@ -111,7 +110,7 @@ def read_adjustments(ledger: Ledger, month: str, currency: str) -> tuple[list[Ad
 
 def closed_twice(ledger: Ledger, month: str) -> list[str]:
     """
-    Name the closings of a month beside the first that say something else.
+    Report a month's closings that differ from the first.
 
     :param month: ``YYYY-MM``.
     """
@@ -125,7 +124,7 @@ def closed_twice(ledger: Ledger, month: str) -> list[str]:
 
 
 def read_unobserved(ledger: Ledger) -> list[str]:
-    """Name the notes of months of which the ledger has no snapshot: no report has them."""
+    """Report the notes of months without a snapshot: they are in no report."""
     found = []
     for name in sorted(set(ledger.months(ADJUSTMENTS)) - set(ledger.months(SNAPSHOTS))):
         rows = sum(file.rows for file in ledger.files(ADJUSTMENTS, name))
@@ -138,10 +137,10 @@ def read_unobserved(ledger: Ledger) -> list[str]:
 
 def require_ledger_currency(ledger: Ledger, currency: str) -> None:
     """
-    Check that an amount is in the currency of what was booked before.
+    Check that an amount is in the currency of earlier bookings.
 
-    :raises CurrencyConflict: months were closed, or else notes booked, in another one only.
-    :raises DamagedFile: no file says in which one they were.
+    :raises CurrencyConflict: months were closed, or else notes booked, only in others.
+    :raises DamagedFile: no file tells the currency, since files are damaged.
     """
     for kind, what in ((CLOSED, "months were closed"), (ADJUSTMENTS, "notes were booked")):
         found: set[str] = set()
@@ -166,10 +165,10 @@ def read_late_adjustments(
     ledger: Ledger, report: Report, rules: Sequence[Rule]
 ) -> tuple[list[Movement], list[str]]:
     """
-    Read the lines that were appended to earlier, closed months while the report's month went on.
+    Read the lines appended to earlier, closed months while the report's month went on.
 
-    :param rules: who pays for an account that was not there when its month was closed.
-    :returns: the lines, and what is damaged.
+    :param rules: who pays for accounts that are not in their month's closing.
+    :returns: the lines, and warnings.
     """
     month = report.month
     found: list[Movement] = []
@@ -228,7 +227,7 @@ def unreported(ledger: Ledger, month: str, alerts: Iterable[Alert], *, run: str)
     Return the alerts that no other run has reported.
 
     :param month: ``YYYY-MM``.
-    :param run: the task run. Tried again, or cleared, it finds its own alerts unreported: none is lost.
+    :param run: the task run; when retried or cleared, its own alerts count as unreported: none is lost.
     """
     reported = _read_reported(ledger, ledger.files(ALERTS, month))
     known = {line for file, lines in reported.items() if file.run != run for line in lines}
@@ -237,7 +236,7 @@ def unreported(ledger: Ledger, month: str, alerts: Iterable[Alert], *, run: str)
 
 def mark_reported(ledger: Ledger, alerts: Sequence[Alert], *, at: datetime, run: str) -> None:
     """
-    Record that alerts were reported. Call it after the notifiers: what one of them refused is sent again.
+    Record that alerts were reported. Call it after the notifiers, so that refused alerts are sent again.
     """
     if alerts:
         lines = [_Reported(alert.team, alert.key) for alert in alerts]
@@ -245,15 +244,15 @@ def mark_reported(ledger: Ledger, alerts: Sequence[Alert], *, at: datetime, run:
 
 
 def alert_files(ledger: Ledger) -> list[LedgerFile]:
-    """List the files of alerts of the newest two months that have any."""
+    """Return the alert files of the newest two months with any."""
     return [file for month in ledger.months(ALERTS)[-2:] for file in ledger.files(ALERTS, month)]
 
 
 def read_alerts(ledger: Ledger, files: Iterable[LedgerFile]) -> tuple[list[dict[str, str]], set[LedgerFile]]:
     """
-    Return the alerts of files as plain JSON, each once, and the files that were read.
+    Return the alerts in files as plain JSON, each once, and the files that could be read.
 
-    :param files: some of :func:`alert_files`; of a damaged, or half copied, one nothing is read.
+    :param files: some of :func:`alert_files`; damaged or half copied ones are skipped.
     """
     read = _read_reported(ledger, files)
     found = dict.fromkeys((file.month, line) for file, lines in read.items() for line in lines)
@@ -261,7 +260,7 @@ def read_alerts(ledger: Ledger, files: Iterable[LedgerFile]) -> tuple[list[dict[
 
 
 def _lines(ledger: Ledger, file: LedgerFile) -> Iterator[list[Any]]:
-    """Read what was booked in a file, which must be of the month in whose folder it is."""
+    """Read a file's lines, which must be of the month of its folder."""
     for _, month, *cells in ledger.rows(file):
         if month != file.month:
             raise DamagedFile(

@@ -15,14 +15,14 @@ from airflow_provider_closeai.costs.errors import NotWritten
 @contextlib.contextmanager
 def atomic_write(target: Any, *, durable: bool = False) -> Iterator[IO[bytes]]:
     """
-    Open a file for writing. It appears under its name when all of it is written; an error leaves none.
+    Open a file for writing. It appears under its name once all is written; after an error there is none.
 
     :param target: a ``pathlib.Path``, or Airflow's ``ObjectStoragePath``.
-    :param durable: it is on the disk before the caller goes on, and so is its name in its folder.
-    :raises NotWritten: the folder or the store does not take it.
+    :param durable: sync the local file and its name in the folder to disk.
+    :raises NotWritten: it cannot be written.
     """
     if getattr(target, "protocol", "") in ("", "file", "local"):
-        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")  # beside other writers
+        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")  # unlike other writers'
         try:
             with _translate_errors(target):
                 below = next(folder for folder in target.parents if folder.exists())
@@ -42,8 +42,8 @@ def atomic_write(target: Any, *, durable: bool = False) -> Iterator[IO[bytes]]:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
         return
-    # Sent when it is complete: what is written to an open object of fsspec is stored even after an error.
-    # And no folder is made: s3fs would make a bucket whose name was mistyped.
+    # Sent only when complete: fsspec stores what was written to an open file even after an error. And no
+    # folder is made: for a mistyped name s3fs would make a bucket.
     with tempfile.NamedTemporaryFile() as file:
         yield file
         file.flush()
@@ -52,7 +52,7 @@ def atomic_write(target: Any, *, durable: bool = False) -> Iterator[IO[bytes]]:
 
 
 def _sync_folders(folder: Any, below: Any) -> None:
-    """Write down the names in a folder, and those of the folders that were made for it."""
+    """Sync a folder, and the parents that were made for it, to disk."""
     while True:
         number = os.open(str(folder.path if hasattr(folder, "protocol") else folder), os.O_RDONLY)
         try:
@@ -65,7 +65,7 @@ def _sync_folders(folder: Any, below: Any) -> None:
 
 
 def reason(error: Exception) -> str:
-    """Return what an error says, for a person: an OSError says enough, of another one the name helps."""
+    """Return an error's text for people; except for an OSError, with its class."""
     return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
 
 
@@ -73,7 +73,7 @@ def reason(error: Exception) -> str:
 def _translate_errors(target: Any) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # an OSError, or whatever the library of a store says
+    except Exception as error:  # an OSError, or any error of a store's library
         raise NotWritten(
             f"{target} could not be written: {reason(error)}. Look whether its folder or bucket is there, "
             "and whether this worker and the connection in its address may write there. A retry is safe."

@@ -1,4 +1,4 @@
-"""The kinds of files in a ledger, and their columns: each declared once, for writing and for reading."""
+"""The kinds of files in a ledger, and their columns, declared once for writing and reading."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from datetime import datetime
 
 from airflow_provider_closeai.costs.tables import Column, Constant
 
-#: Complete listings. ``DELETED``: the last state of accounts just before they were deleted, same columns.
+#: Complete listings. ``DELETED``: accounts just before they were deleted, with the same columns.
 SNAPSHOTS, DELETED = "snapshots", "deleted"
-#: What the platform says the main account used.
+#: The main account's use, as the platform reported it.
 CONTROL = "control"
-#: Figures of months that were closed, lines that were appended to months, and alerts that were reported.
+#: Figures of closed months, lines appended to months, and reported alerts.
 CLOSED, ADJUSTMENTS, ALERTS = "closed", "adjustments", "alerts"
 
 _OBSERVATION = (
@@ -23,7 +23,7 @@ _OBSERVATION = (
     Column("created_at"),
     Column("user_id", "integer", is_required=False),
 )
-#: By kind: the name of the column with the file's time, and the columns of a line's own.
+#: By kind: the name of the column with the file's time, and the other columns.
 _KINDS: dict[str, tuple[str, tuple[Column, ...]]] = {
     SNAPSHOTS: ("observed_at", _OBSERVATION),
     DELETED: ("observed_at", _OBSERVATION),
@@ -63,7 +63,7 @@ def columns_of(kind: str, at: datetime | None = None, month: str = "") -> tuple[
     """
     Return the columns of a kind of files.
 
-    :param at: the time of the file that is written.
+    :param at: the time of the file to write.
     :param month: its billing month.
     """
     time_column, columns = _KINDS[kind]

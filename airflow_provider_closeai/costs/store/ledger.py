@@ -5,7 +5,7 @@
     <ledger>/<kind>/billing_month=2026-11/20261124T010003_000000Z-1200-<run>-<digest>.csv
 
 A file's name has the time of its observation, the number of its lines, the task run that wrote it, and its
-SHA-256: a file that was cut or edited is found out.
+SHA-256, which shows whether it was cut or edited.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ log = logging.getLogger(__name__)
 _STAMP = "%Y%m%dT%H%M%S_%fZ"
 _NAME = re.compile(r"(\d{8}T\d{6}_\d{6}Z)-(\d+)-([0-9a-f]{12})-([0-9a-f]{16})\.(csv|parquet)")
 _PARTITION = "billing_month="
-_NOT_OURS = re.compile(r"[._]|$")  # hidden files, and such as _SUCCESS
+_NOT_OURS = re.compile(r"[._]|$")  # hidden files, and those like _SUCCESS
 _CURE = "Look whether this worker, and the connection in its address, may read there. A retry is safe."
 _PARTITION_NAME = re.compile(_PARTITION + r"(2\d{3}-(?:0[1-9]|1[0-2]))")
 
 
 class LedgerFile(msgspec.Struct, frozen=True):
     """
-    One file, as its name describes it.
+    A file, as described by its name.
 
     :param kind: for instance ``snapshots``.
     :param month: its billing month, ``YYYY-MM``.
     :param at: when it was observed.
-    :param rows: how many lines it has.
-    :param run: which task run wrote it.
+    :param rows: the number of its lines.
+    :param run: the task run that wrote it.
     :param digest: the beginning of its SHA-256.
     :param extension: ``csv`` or ``parquet``.
     """
@@ -60,12 +60,12 @@ class LedgerFile(msgspec.Struct, frozen=True):
 
     @property
     def order(self) -> tuple[datetime, bool]:
-        """Where it comes among other files: of one moment, what was deleted had been listed."""
+        """Sort key of files: at the same moment, deletions come after listings."""
         return self.at, self.kind == DELETED
 
     @property
     def name(self) -> str:
-        """Its path inside the ledger."""
+        """Its path in the ledger."""
         stamp = self.at.astimezone(UTC).strftime(_STAMP)
         file = f"{stamp}-{self.rows}-{self.run}-{self.digest}.{self.extension}"
         return f"{self.kind}/{_PARTITION}{self.month}/{file}"
@@ -73,7 +73,7 @@ class LedgerFile(msgspec.Struct, frozen=True):
 
 def run_key(*parts: object) -> str:
     """
-    Make the short name of a task run, the same for all its tries.
+    Return the short name of a task run, the same for all its tries.
 
     :param parts: what identifies it: DAG, run, task, map index.
     """
@@ -82,9 +82,9 @@ def run_key(*parts: object) -> str:
 
 class Ledger:
     """
-    A ledger.
+    A ledger in a folder.
 
-    :param root: its folder: text, a ``pathlib.Path``, or Airflow's ``ObjectStoragePath`` (``s3://`` and the
+    :param root: the folder: text, a ``pathlib.Path``, or Airflow's ``ObjectStoragePath`` (``s3://`` and the
         like).
     """
 
@@ -106,10 +106,10 @@ class Ledger:
 
         :param month: its billing month.
         :param at: when it was observed.
-        :param run: which task run writes it (:func:`run_key`).
+        :param run: the task run that writes it (:func:`run_key`).
         :param rows: its lines: objects with the attributes of the kind's columns.
         :param extension: ``csv`` or ``parquet``.
-        :raises NotWritten: the folder or the store does not take it.
+        :raises NotWritten: it cannot be written.
         """
         data = _encode(kind, month, at, rows, extension)
         digest = hashlib.sha256(data).hexdigest()[:16]
@@ -120,9 +120,9 @@ class Ledger:
 
     def files(self, kind: str, month: str) -> list[LedgerFile]:
         """
-        List files of a month, oldest first.
+        List a month's files, oldest first.
 
-        Two deployments may give their runs the same keys: where their ledgers were merged, each file counts.
+        All files count, even with equal run keys, as after merging two deployments' ledgers.
         """
         names = sorted(_names(self.root / f"{kind}/{_PARTITION}{month}"))
         return [file for file in (_file(kind, month, name) for name in names) if file]
@@ -133,12 +133,12 @@ class Ledger:
         return next((files[-1] for files in found if files), None)
 
     def months(self, kind: str) -> list[str]:
-        """List the months of which there are files."""
+        """List the months with files."""
         names = _names(self.root / kind)
         return sorted(found[1] for found in map(_PARTITION_NAME.fullmatch, names) if found)
 
     def unrecognized_files(self, kind: str, month: str) -> list[str]:
-        """List what has no ledger name: it was renamed, or put there by somebody."""
+        """List files whose names are not ledger names: renamed ones, or somebody else's."""
         folder = f"{kind}/{_PARTITION}{month}"
         inside = (name for name in _names(self.root / folder) if not _file(kind, month, name))
         beside = (name for name in _names(self.root / kind) if not _PARTITION_NAME.fullmatch(name))
@@ -150,8 +150,8 @@ class Ledger:
         Read columns of a file, completely or not at all; see :func:`~.tables.read_csv`.
 
         :param wanted: names of its columns.
-        :raises DamagedFile: naming the file and what is wrong with it.
-        :raises NotRead: the folder or the store did not give it, this time.
+        :raises DamagedFile: it is damaged; says how.
+        :raises NotRead: it could not be read this time.
         """
         path = self.root / file.name
         try:
@@ -161,17 +161,17 @@ class Ledger:
 
     def rows(self, file: LedgerFile) -> list[tuple[Any, ...]]:
         """
-        Read all of a file, line by line, in the order of its columns.
+        Read an entire file, line by line, in the order of its columns.
 
-        :raises DamagedFile: naming the file and what is wrong with it.
+        :raises DamagedFile: it is damaged; says how.
         """
         return list(zip(*self.read(file, [column.name for column in columns_of(file.kind)]), strict=True))
 
     def remove(self, file: LedgerFile) -> None:
-        """Take away a file that shows nothing which another does not show; where it cannot be, it stays."""
+        """Delete a file that another one replaces; if that fails, it stays."""
         try:
             (self.root / file.name).unlink()
-        except Exception as error:  # a folder that only takes new files, or whatever a store's library says
+        except Exception as error:  # a write-once folder, or any error of a store's library
             log.warning("%s, of an earlier try, is superseded but stays: %s.", file.name, reason(error))
 
 
@@ -214,11 +214,11 @@ def _file(kind: str, month: str, name: str) -> LedgerFile | None:
 def _names(folder: Any) -> list[str]:
     try:
         if (store := getattr(folder, "fs", None)) is not None:
-            store.invalidate_cache()  # of listings: other hosts write, too
+            store.invalidate_cache()  # cached listings: other hosts write, too
         return [path.name for path in folder.iterdir() if not path.name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    except Exception as error:  # an OSError, or whatever the library of a store says
+    except Exception as error:  # an OSError, or any error of a store's library
         said = reason(error)
         raise NotRead(f"The ledger's folder {folder} could not be listed: {said}. {_CURE}") from error
 
@@ -233,6 +233,6 @@ def _content(path: Any) -> bytes:
 
 
 def _is_no_file(path: Any, error: Exception) -> bool:
-    """Return whether a folder, or a link that leads nowhere, has a file's name: no retry would read it."""
+    """Return whether a file's name is a folder's or a broken link's, which no retry would read."""
     is_lost = isinstance(error, FileNotFoundError) and path.is_symlink()
     return is_lost or isinstance(error, IsADirectoryError) or getattr(error, "errno", None) == errno.ELOOP

@@ -1,4 +1,4 @@
-"""Read the observations of a month."""
+"""Reads a month's observations."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def list_alone(
     ledger: Ledger, read: Callable[[], Iterable[_T]], clock: Callable[[], datetime]
 ) -> tuple[datetime, list[_T]]:
     """
-    Read a listing, again where another one was recorded meanwhile.
+    Read a listing; if another one was recorded meanwhile, read it again.
 
-    Of two listings that overlap the later one may have the older counters: a fall that never was.
+    Of two overlapping listings the later one may have the older counters, which would look like a fall.
 
-    :param read: reads it.
-    :returns: when the listing was begun, and the listing.
-    :raises NothingToDo: there is always another one.
+    :param read: reads the listing.
+    :returns: when the listing began, and the listing.
+    :raises NothingToDo: another one was recorded each time.
     """
     for _ in range(_LOOKS):
         before, began = ledger.newest(SNAPSHOTS), clock()
@@ -77,7 +77,7 @@ def list_alone(
 
 
 def shows_more(ledger: Ledger, file: LedgerFile, accounts: Iterable[SubAccount]) -> bool:
-    """Return whether a snapshot has a counter above what a listing shows: it may have seen a later one."""
+    """Return whether a snapshot has a counter above a listing's: it may show a later state."""
     try:
         before = dict(zip(*ledger.read(file, _COUNTERS), strict=True))
     except DamagedFile:
@@ -88,7 +88,7 @@ def shows_more(ledger: Ledger, file: LedgerFile, accounts: Iterable[SubAccount])
 
 def is_empty_of(ledger: Ledger, month: str) -> bool:
     """
-    Return whether a ledger has nothing of a month, not even files of unrecognized names.
+    Return whether a ledger has nothing of a month, not even files with unrecognized names.
 
     :param month: ``YYYY-MM``.
     """
@@ -115,7 +115,7 @@ def _read_all(
 
 
 def _earlier(ledger: Ledger, month: Month, main: set[int]) -> Iterator[ObservedFile]:
-    """Read what lies before a month's start, from the last usable snapshot before all possible turns on."""
+    """Read files before a month's start, from the last usable snapshot before all possible turns on."""
     before, opens = month.step(-1), Turn(month.start).opens
     files = _files(ledger, before)
     for place in reversed(range(len(files))):
@@ -129,7 +129,7 @@ def _earlier(ledger: Ledger, month: Month, main: set[int]) -> Iterator[ObservedF
 
 
 def _later(ledger: Ledger, month: Month, main: set[int]) -> Iterator[ObservedFile]:
-    """Read what comes after a month's end, until the reader has seen enough."""
+    """Read files after a month's end, lazily."""
     for name in ledger.months(SNAPSHOTS):
         if name > month.name:
             later = Month(name, month.zone)
@@ -137,7 +137,7 @@ def _later(ledger: Ledger, month: Month, main: set[int]) -> Iterator[ObservedFil
 
 
 def _read(ledger: Ledger, file: LedgerFile, month: Month, main: set[int]) -> Sequence[Observation]:
-    """Read a file, which must be of that month in the reader's time zone."""
+    """Read a file, which must be of this month in the reader's time zone."""
     own = month_of(file.at, month.zone)
     if own.name != file.month:
         raise DamagedFile(
@@ -180,7 +180,7 @@ def _controls(ledger: Ledger, month: Month) -> tuple[list[ControlTotal], list[st
 
 def main_account(ledger: Ledger) -> int | None:
     """
-    Return the id of the main account that a ledger's newest snapshots have; ``None`` where they have none.
+    Return the main account's id in a ledger's newest snapshots; ``None`` if they have none.
     """
     months = reversed(ledger.months(SNAPSHOTS))
     newest = (file for month in months for file in reversed(ledger.files(SNAPSHOTS, month)) if file.rows)
@@ -192,17 +192,17 @@ def main_account(ledger: Ledger) -> int | None:
         except DamagedFile:
             continue
         except NotRead as error:
-            if not isinstance(error.__cause__, FileNotFoundError):  # gone since it was listed
+            if not isinstance(error.__cause__, FileNotFoundError):  # deleted since it was listed
                 raise
     return None
 
 
 def accounts_left(ledger: Ledger, month: Month) -> tuple[LedgerFile | None, list[int]]:
-    """Return the newest snapshot, and its accounts of which no deletion was recorded up to a month."""
+    """Return the newest snapshot, and its accounts without a deletion recorded up to a month."""
     last = ledger.newest(SNAPSHOTS)
     if last is None or not last.rows:
         return last, []
-    since = last.at - _LONGEST_DELETION  # before it is deleted, an account may be listed once more
+    since = last.at - _LONGEST_DELETION  # after its record, until deleted, an account may be listed
     deleted = {
         account_id
         for name in ledger.months(DELETED)
@@ -216,11 +216,10 @@ def accounts_left(ledger: Ledger, month: Month) -> tuple[LedgerFile | None, list
 
 def superseded(ledger: Ledger, month: Month, file: LedgerFile) -> list[LedgerFile]:
     """
-    Return the earlier snapshots of a file's run that show nothing which it does not show.
+    Return the earlier snapshots of a file's run that show nothing more than the file.
 
-    One with an account that is gone since, or with a counter that has started again since, is not among them;
-    nor one beside a turn: it may be the first after that, or the last before a reset that another run
-    has seen.
+    Excluded are snapshots with an account that is gone since, or with a higher counter than now; and those
+    near a turn: one may be the first after that, or the last before a reset that another run has seen.
     """
     same_run = (other for other in ledger.files(file.kind, file.month) if other.run == file.run)
     earlier = [other for other in same_run if other.at <= file.at and other.name != file.name]
