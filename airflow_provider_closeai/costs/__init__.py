@@ -1,7 +1,7 @@
-"""Costs that finance can defend: snapshots of counters in a ledger, and reports of months from it.
+"""Costs that finance can defend: snapshots of counters in a ledger, and monthly reports from it.
 
-The names here are the public ones; all modules beneath are internal (docs/stability.md). ``store``
-has the ledger's files, ``accounting`` makes a report of observations, ``render`` makes files of a report,
+Only the names here are public; all modules of this package are internal (docs/stability.md). ``store`` has
+the ledger's files, ``accounting`` makes a report from observations, ``render`` makes a report's files,
 ``recording`` and ``service`` join them, ``notes`` books by hand.
 """
 

@@ -1,4 +1,4 @@
-"""Read what people pass: paths, spans of time, flags, and files of owners and budgets."""
+"""Reads users' arguments: spans of time, flags, labels, URLs, and files of owners and budgets."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def parse_span(name: str, value: Any) -> timedelta:
 
     :param name: the parameter, for the error.
     :param value: a ``timedelta``, or a number of seconds.
-    :raises InvalidParameter: neither, or below 0.
+    :raises InvalidParameter: it is neither, or negative.
     """
     seconds: Any = value.total_seconds() if isinstance(value, timedelta) else value
     is_number = isinstance(seconds, int | float | Decimal | str) and not isinstance(seconds, bool)
     try:
-        found = timedelta(seconds=float(seconds)) if is_number else None  # pendulum's prints in its own words
+        found = timedelta(seconds=float(seconds)) if is_number else None  # pendulum's prints differently
     except (ValueError, OverflowError):
         found = None
     if found is None or found < timedelta(0):
@@ -62,7 +62,7 @@ def parse_flag(name: str, value: Any) -> bool:
 
 def parse_close(value: Any) -> tuple[bool, bool]:
     """
-    Return whether a month is to be closed, and whether also while its end is in doubt.
+    Return whether to close a month, and whether even while its end is in doubt.
 
     :param value: a boolean or text of one, or ``even if uncertain``.
     :raises InvalidParameter: anything else.
@@ -80,11 +80,11 @@ def parse_close(value: Any) -> tuple[bool, bool]:
 
 def parse_label(name: str, value: Any) -> str:
     """
-    Return a short text, such as a number that stands for a name.
+    Return a label as text; a number may serve as a name.
 
     :param name: the parameter, for the error.
     :param value: text or a number.
-    :raises InvalidParameter: empty, or anything else.
+    :raises InvalidParameter: it is empty, or anything else.
     """
     is_given = isinstance(value, str | int | float | Decimal) and not isinstance(value, bool)
     text = cell_text(name, value).strip() if is_given else ""
@@ -95,7 +95,7 @@ def parse_label(name: str, value: Any) -> str:
 
 def parse_choice(name: str, value: object, choices: Sequence[str]) -> str:
     """
-    Return one of some words.
+    Return one of the allowed words.
 
     :param name: the parameter, for the error.
     :raises InvalidParameter: another one.
@@ -105,15 +105,15 @@ def parse_choice(name: str, value: object, choices: Sequence[str]) -> str:
         raise InvalidParameter(
             f"{name}: {short_repr(value)} is not one of {', '.join(choices)}. Nothing was written."
         )
-    return choices[choices.index(found)]  # plain text, also where a member of an Enum was given
+    return choices[choices.index(found)]  # plain text, even for a member of an Enum
 
 
 def parse_public_url(value: object) -> str | None:
     """
-    Return the address of the output folder, without a slash at its end.
+    Return the URL of the output folder, without a final slash.
 
-    :param value: ``https://...``; ``None``, or empty as a template may give it: nobody can reach the folder.
-    :raises InvalidParameter: not such an address, or one with a password or a query, which may be secret.
+    :param value: ``https://...``; ``None``, or empty as from a template: the folder has no URL.
+    :raises InvalidParameter: it is not such a URL, or has a password or a query, which may be secret.
     """
     text = value.strip() if isinstance(value, str) else value
     if text is None or not text:
@@ -139,7 +139,7 @@ def parse_public_url(value: object) -> str | None:
 
 def load_rules(name: str, source: Any, open_path: OpenPath) -> Any:
     """
-    Return owners or budgets: read from their file where a path is given, or from JSON text.
+    Return owners or budgets; read them if given as a path or JSON text.
 
     :param name: the parameter, for the error.
     :param source: a mapping, a list, JSON text of either, the path of a YAML or CSV file, or a roster.
@@ -163,7 +163,7 @@ def load_rules(name: str, source: Any, open_path: OpenPath) -> Any:
     path = open_path(name, source)
     try:
         data = path.read_bytes()
-    except Exception as error:  # an OSError, or whatever the library of a store says
+    except Exception as error:  # an OSError, or any error of a store's library
         raise InvalidParameter(
             f"{name}: the file {text} cannot be read: {error}. Is it there for this worker, and may it "
             "read it?"
@@ -176,19 +176,19 @@ def read_rules(name: str, path: str, data: bytes) -> object:
     Read a YAML or CSV file of owners or budgets, every value as text.
 
     :param name: the parameter, for the error.
-    :param path: its path; its ending says what it is.
-    :raises InvalidParameter: where it cannot be read.
+    :param path: its path; the extension decides the format.
+    :raises InvalidParameter: it cannot be read.
     """
     if not path.endswith((".yaml", ".yml", ".csv", ".json")):
         raise InvalidParameter(f"{name}: {path} ends neither in .yaml, .yml, .json nor .csv.")
     try:
         text = _decode(data)
         found = list(_csv_rows(text)) if path.endswith(".csv") else _yaml(text)
-    except Exception as error:  # whatever the parser of the file says
+    except Exception as error:  # any error of the file's parser
         raise InvalidParameter(f"{name}: the file {path} cannot be read: {error}.") from error
     if not found:
         raise InvalidParameter(f"{name}: the file {path} has no rules.")
-    if is_roster(found):  # read anew by its own reader, which guesses nothing
+    if is_roster(found):  # read again with its own reader, which guesses nothing
         return _of_roster(name, parse_text(f"roster {path}", text, is_json=path.endswith(".json")))
     return found
 
@@ -199,7 +199,7 @@ def _of_roster(name: str, source: Any) -> Any:
 
 
 def _csv_rows(text: str) -> Iterator[dict[str, str]]:
-    """Read a table that a person keeps in a spreadsheet: rows of empty cells are none."""
+    """Read a table from a spreadsheet; skip rows of empty cells."""
     lines = csv.reader(io.StringIO(text), strict=True)
     with long_cells():
         header = next(lines, [])
@@ -223,7 +223,7 @@ def _decode(data: bytes) -> str:
 
 
 def _yaml(text: str) -> object:
-    """Read YAML: every scalar as text, so no amount becomes a float, but null; a key twice is an error."""
+    """Read YAML, all scalars but null as text, so that no amount becomes a float; refuse duplicate keys."""
     import yaml  # type: ignore[import-untyped]
 
     class Loader(yaml.BaseLoader):  # type: ignore[misc]
@@ -237,4 +237,4 @@ def _yaml(text: str) -> object:
             is_nothing = node.style is None and node.value in ("", "~", "null", "Null", "NULL")
             return None if is_nothing else super().construct_scalar(node)
 
-    return yaml.load(text, Loader=Loader)  # noqa: S506  # BaseLoader makes nothing but text
+    return yaml.load(text, Loader=Loader)  # noqa: S506  # BaseLoader makes only text

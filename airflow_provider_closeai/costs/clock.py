@@ -1,4 +1,4 @@
-"""The time, as a parameter: tests and the demo bring their own."""
+"""The clock as a parameter: tests and the demo pass their own."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ Clock = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
-    """Return the time."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)

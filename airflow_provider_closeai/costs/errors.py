@@ -1,4 +1,4 @@
-"""The errors of a ledger, and of what is asked of it."""
+"""Errors of ledgers and of requests to them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from airflow_provider_closeai.client.errors import CloseAIError
 
 
 class SnapshotRefused(CloseAIError):
-    """The listing cannot be trusted to be the whole truth of one moment. Nothing was recorded."""
+    """The listing cannot be trusted to show all accounts at one moment. Nothing was recorded."""
 
 
 class TooLate(CloseAIError):
-    """The run speaks of a time that is over: its counters can no longer be read. Nothing was recorded."""
+    """The run stands for a past time whose counters can no longer be read. Nothing was recorded."""
 
     permanent = True
 
 
 class DamagedFile(CloseAIError):
-    """A file of the ledger is not what was written: truncated, edited, or of another shape."""
+    """A file of the ledger is not as written: truncated, edited, or of another form."""
 
     permanent = True
 
@@ -28,7 +28,7 @@ class NoObservation(CloseAIError):
 
 
 class CurrencyConflict(CloseAIError):
-    """Figures of two currencies would have been mixed."""
+    """Figures in two currencies would have been mixed."""
 
     permanent = True
 
@@ -40,7 +40,7 @@ class CloseRefused(CloseAIError):
 
 
 class TooManyDigits(CloseAIError):
-    """An amount is too long for the format that was asked for."""
+    """An amount is too long for the requested format."""
 
     permanent = True
 
@@ -52,11 +52,11 @@ class MissingLibrary(CloseAIError):
 
 
 class NotRead(CloseAIError):
-    """A file of the ledger is there and was not given: a retry may read it."""
+    """A file of the ledger exists but could not be read now: a retry may succeed."""
 
 
 class NotWritten(CloseAIError):
-    """A file could not be stored: there is no such bucket, no right to write, or no space."""
+    """A file could not be stored: no such bucket, no permission, or no space."""
 
 
 class NotifierFailed(CloseAIError, RuntimeError):
@@ -64,6 +64,6 @@ class NotifierFailed(CloseAIError, RuntimeError):
 
 
 class NothingToDo(CloseAIError):
-    """There is nothing to record or to report, and nothing is lost by it. Airflow skips the task."""
+    """There is nothing to record or report, and nothing is lost. Airflow skips the task."""
 
     permanent = True

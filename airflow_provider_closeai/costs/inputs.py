@@ -1,4 +1,4 @@
-"""Text that people hand in: what no file can hold is refused where it comes in."""
+"""Text from users: refused on input if no file can store it."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from collections.abc import Iterable
 
 from airflow_provider_closeai.client.errors import InvalidParameter
 
-_BITS = 2_000  # of an integer that Python writes out wherever it is told to refuse long ones
+_BITS = 2_000  # of an integer that Python writes at any limit for long ones
 
 
 class _Short(reprlib.Repr):
-    """Writes any value: a long one cut, and one that Python refuses to write by what it is."""
+    """Writes any value: shortened if long, described if Python refuses to write it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.maxstring = self.maxother = self.maxlong = 100
 
     def repr_int(self, x: int, level: int) -> str:
-        """Write an integer; Python refuses one of some thousand digits."""
+        """Write an integer; Python refuses one with thousands of digits."""
         return f"<an integer of {x.bit_length()} bits>" if _is_long(x) else super().repr_int(x, level)
 
 
-#: Writes a value for a message, short, whatever somebody handed in.
+#: Writes any value for a message, shortened.
 short_repr = _Short().repr
 
 
 def require_encodable(name: str, text: str) -> str:
     """
-    Return a text that every file can hold.
+    Return a text that any file can store.
 
-    :param name: what it is, for the error.
-    :raises InvalidParameter: it holds half a character, such as half an emoji: no file can.
+    :param name: its name, for the error.
+    :raises InvalidParameter: it contains half a character, such as half an emoji: no file can store that.
     """
     try:
         text.encode()
@@ -45,18 +45,18 @@ def require_encodable(name: str, text: str) -> str:
 
 def cell_text(name: str, value: object) -> str:
     """
-    Return one value of a rule or note as text; ``None`` as empty text, a number as it is written.
+    Return a value of a rule or note as text: ``None`` as empty text, a number as written.
 
-    In rows of a data frame what is missing is NaN, and then whole numbers of its column are floats.
+    In a data frame's rows missing values are NaN, and then the column's integers are floats.
 
-    :param name: what it is, for the error.
-    :raises InvalidParameter: it is a list, a mapping or a truth value, or text that no file can hold.
+    :param name: its name, for the error.
+    :raises InvalidParameter: it is a list, a mapping or a boolean, or text that no file can store.
     """
     if isinstance(value, bool) or (isinstance(value, Iterable) and not isinstance(value, str)):
         raise InvalidParameter(f"{name}: {short_repr(value)} is not text: give a single one.")
     if isinstance(value, int) and _is_long(value):
         raise InvalidParameter(f"{name}: a number of {value.bit_length()} bits is none that anybody wrote.")
-    if value is None or value != value:  # and 0 is a cost centre
+    if value is None or value != value:  # but 0 is a cost centre
         return ""
     if isinstance(value, float) and value.is_integer():
         value = int(value)

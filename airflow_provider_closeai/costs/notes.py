@@ -1,4 +1,4 @@
-"""Book by hand: notes, and what the main account used beside its sub-accounts."""
+"""Manual booking: notes, and what the main account used besides its sub-accounts."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from airflow_provider_closeai.costs.store.ledger import LedgerFile
 
 log = logging.getLogger(__name__)
 
-#: Where a month begins first: a note does not say in which zone its ledger counts.
+#: The zone where months begin first: a note does not state its ledger's zone.
 _FIRST_ZONE = "Etc/GMT-14"
 
 
 def record_note(request: NoteRequest, *, clock: Clock = utc_now) -> LedgerFile | None:
     """
-    Book a note by hand, for instance a refund that came after the month's end.
+    Book a note, for instance on a refund after the month's end.
 
-    The same line twice is two notes: give each its own reason, such as the number of a credit note; a line
-    whose reason was booked already for this account is not booked again.
+    Give each note its own reason, such as the number of a credit note: a reason that was booked already for
+    this account and month is not booked again.
 
     :param request: what to book.
     :param clock: returns the time.
-    :raises InvalidParameter: the month is in the future, or the reason is booked with another amount.
-    :raises CurrencyConflict: the month was closed, or has lines, in another currency.
-    :returns: the file; ``None`` where this reason was booked already.
+    :raises InvalidParameter: the month is in the future, or the reason was booked with another amount.
+    :raises CurrencyConflict: the ledger's amounts are in another currency.
+    :returns: the file; ``None`` if this reason was booked already.
     """
     return _book(request, clock())
 
@@ -47,11 +47,11 @@ def _book(
     """
     Book a note, or a control difference.
 
-    :param before: the main account's lines that a control difference was computed with.
+    :param before: for a control difference: the main account's lines that it was computed with.
     """
     ledger, currency = request.ledger, request.currency
     month = parse_month(request.month, _FIRST_ZONE, now=now).name
-    booked.read_closing(ledger, month, currency)  # closed in another currency: an error
+    booked.read_closing(ledger, month, currency)  # raises if closed in another currency
     note = Adjustment(
         now, month, currency, request.sub_account_id, request.alias, request.amount, NOTE, request.reason
     )
@@ -77,14 +77,14 @@ def _book(
 
 def record_control_difference(request: CloseRequest, *, clock: Clock = utc_now) -> LedgerFile | None:
     """
-    Book what the main account used and no sub-account shows, as a note of the main account itself.
+    Book what the main account used and no sub-account shows, as a note on the main account itself.
 
-    It counts under the id 0: an owner rule for ``id:0`` says who pays it. What was booked of it before is
-    taken off, so it may be called as often as you like.
+    It is booked under the id 0: an owner rule for ``id:0`` says who pays. Earlier such bookings are
+    subtracted, so call it as often as you like.
 
     :param request: the month.
     :param clock: returns the time.
-    :raises NothingToDo: the ledger has no control total of the month, or all of the difference is booked.
+    :raises NothingToDo: the ledger has no usable control total of the month, or all is booked already.
     :raises CloseRefused: files are damaged, or the month's first turn is in doubt: too much would be booked.
     :returns: the file.
     """
@@ -102,7 +102,7 @@ def record_control_difference(request: CloseRequest, *, clock: Clock = utc_now) 
     if not amount:
         raise NothingToDo(f"The control difference of {computed.month.name} is booked already.")
     reason = f"control difference of {computed.control.at.isoformat()}"
-    if any(line.reason == reason for line in before):  # since then a snapshot came back, or a note
+    if any(line.reason == reason for line in before):  # a snapshot or a note was restored since
         reason += f", after {len(before)} notes"
     note = NoteRequest.parse(
         ledger=request.ledger.root,

@@ -1,4 +1,4 @@
-"""The folders that people hand in, as path objects. Without Airflow a path is a local one."""
+"""Users' folders as path objects. Without Airflow, paths are local."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.errors import MissingLibrary
 from airflow_provider_closeai.costs.inputs import require_encodable
 
-#: Opens a path: takes the parameter's name, for the error, and what was given.
+#: Opens a path: takes the parameter's name, for the error, and its value.
 OpenPath = Callable[[str, Any], Any]
 
 _PROVIDER = (
@@ -26,9 +26,9 @@ def local_path(name: str, value: Any) -> Any:
     Return a path object; text is a local path.
 
     :param name: the parameter, for the error.
-    :param value: text, or a ``pathlib.Path``, a ``UPath`` or an ``ObjectStoragePath``, which stays as it is;
-        ``~`` is the home folder of the user.
-    :raises InvalidParameter: it is empty, not a path, or the address of a store.
+    :param value: text, or a ``pathlib.Path``, ``UPath`` or ``ObjectStoragePath``, returned as it is; ``~`` is
+        the user's home folder.
+    :raises InvalidParameter: it is empty, not a path, or a store's address.
     :raises MissingLibrary: a path object's store needs a library that is not installed.
     """
     if hasattr(type(value), "joinpath"):
@@ -52,7 +52,7 @@ def openable(name: str, text: str) -> Iterator[None]:
     Translate the errors of opening a path.
 
     :param name: the parameter, for the error.
-    :raises InvalidParameter: no folder can have this name, or there is no such kind of store here.
+    :raises InvalidParameter: no folder can have this name, or this kind of store is unknown.
     :raises MissingLibrary: the store's library is not installed.
     """
     if "\0" in require_encodable(name, text):
@@ -63,7 +63,7 @@ def openable(name: str, text: str) -> Iterator[None]:
         raise MissingLibrary(
             f"{name}: {text} needs a library that is not installed here: {error}. {_PROVIDER}."
         ) from error
-    except (RuntimeError, ValueError) as error:  # no such home folder; no such kind of store
+    except (RuntimeError, ValueError) as error:  # unknown home folder; unknown kind of store
         raise InvalidParameter(
             f"{name}: {text!r} cannot be opened: {error}. Correct it. {_PROVIDER}."
         ) from error

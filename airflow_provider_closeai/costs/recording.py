@@ -1,4 +1,4 @@
-"""Record what was seen: snapshots of all accounts, and the last state of those that are deleted."""
+"""Records snapshots of all accounts, and the last state of accounts that are deleted."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ log = logging.getLogger(__name__)
 
 
 class Client(Protocol):
-    """What is asked of the client: a complete listing, and the control total."""
+    """The part of the client that is needed: a complete listing, and the control total."""
 
     def iter_listing(self) -> Iterable[Item]:
-        """Stream all sub-accounts, each once, and the entries that cannot be read."""
+        """Yield all sub-accounts, each once, and the entries that cannot be read."""
 
     def main_usage(self) -> Decimal:
-        """Return what the main account consumed this month."""
+        """Return the main account's consumption this month."""
 
 
 def snapshot(
@@ -42,15 +42,16 @@ def snapshot(
     Record one complete listing.
 
     :param request: what to record, and where.
-    :param connect: returns the client, for instance ``hook.get_conn``; not called where the run is late.
-    :param run: tried again, it replaces its file, unless that shows more.
+    :param connect: returns the client, for instance ``hook.get_conn``; not called if the run is too late.
+    :param run: the task's run; when tried again, it replaces its file, unless that shows more.
     :param clock: returns the time.
-    :raises NothingToDo: another snapshot has all that it had: the run is late, or others list all the time.
+    :raises NothingToDo: other snapshots have all that this one would: the run is late, or others list
+        constantly.
     :raises TooLate: the run is late, and what it should have recorded is lost.
-    :raises ListingUnstable: the listing does not agree with its own total. Nothing was recorded.
+    :raises ListingUnstable: the listing is not proven complete. Nothing was recorded.
     :raises UnreadableAccount: an entry cannot be read. Nothing was recorded.
-    :raises SnapshotRefused: it spans the month's turn, is empty while the last one was not, or is another
-        main account's.
+    :raises SnapshotRefused: it spans the month's turn, is empty although accounts should remain, or is of
+        another main account.
     """
     run, ledger = run or Run(), request.ledger
     _require_in_time(request, run, clock())
@@ -90,16 +91,17 @@ def record_deleted(
     clock: Clock = utc_now,
 ) -> LedgerFile | None:
     """
-    Record the last state of accounts that are about to be deleted: their counters go with them.
+    Record the last state of accounts that are about to be deleted, and their counters with them.
 
-    Call it between the look at them and the deletion. Records of an earlier try stay: what it took is gone.
+    Call it between listing and deletion. Records of an earlier try stay, since it may have deleted accounts.
 
-    :param request: where to.
+    :param request: where to record.
     :param accounts: as they were just listed.
-    :param listed_at: when that listing began: their counters are of this time.
+    :param listed_at: when that listing began: the time of their counters.
     :param run: the task run.
     :param clock: returns the time.
-    :raises SnapshotRefused: the month has turned since. Nothing was recorded, so nothing may be deleted.
+    :raises SnapshotRefused: the month has turned since, or the ledger is another main account's. Nothing was
+        recorded, so nothing may be deleted.
     :raises UnreadableAccount: an amount cannot be recorded. The same holds.
     :returns: the file; ``None`` without accounts.
     """
@@ -110,7 +112,7 @@ def record_deleted(
     key = run_key((run or Run()).key, listed_at, *(account.id for account in accounts))
     rows = listing.observations_of(listing.require_recordable(accounts))
     listing.require_main_account(rows, observations.main_account(request.ledger), request.ledger.root)
-    # Snapshots that were begun meanwhile list them still: their deletion comes after that.
+    # Snapshots that began meanwhile still list them: date the deletion not before those.
     meanwhile = (
         file.at for file in request.ledger.files(SNAPSHOTS, month.name) if listed_at < file.at <= now
     )

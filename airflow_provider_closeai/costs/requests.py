@@ -1,4 +1,4 @@
-"""What can be asked of the service: each a frozen struct, made and validated by its one ``parse``."""
+"""Requests to the service: frozen structs, each made and validated by its one ``parse``."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from airflow_provider_closeai.costs.render.focus import BILLED_COSTS
 from airflow_provider_closeai.costs.store.ledger import Ledger, run_key
 from airflow_provider_closeai.costs.tables import FORMATS, load_pyarrow
 
-_IDS = 2**63  # above every id that Parquet and databases hold
+_IDS = 2**63  # larger than any id in Parquet and databases
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """
-    The run in which something is asked for.
+    The run that makes a request.
 
     :param key: its short name in the ledger, the same for all its tries (:func:`.run_key`).
-    :param due: the time that it stands for; ``None``: for none.
+    :param due: the time that it stands for, or ``None``.
     :param is_first: whether no earlier run of its DAG succeeded.
     :param is_asset_triggered: whether a new snapshot started it.
     """
@@ -70,10 +70,10 @@ class SnapshotRequest(msgspec.Struct, frozen=True, kw_only=True):
         :param time_zone: where the billing month turns: an IANA name, or a zone of ``zoneinfo`` or
             ``pendulum``.
         :param file_format: ``csv`` or ``parquet``.
-        :param max_lag: how long after its time a run may still record.
-        :param control_total: also record what the platform says the main account used.
-        :param open_path: makes a path object of a path.
-        :raises InvalidParameter: naming the one that is wrong.
+        :param max_lag: how long after its due time a run may still record: a timedelta or seconds.
+        :param control_total: also record the main account's use, as the platform reports it.
+        :param open_path: turns a path into a path object.
+        :raises InvalidParameter: one is wrong; names it.
         """
         extension = arguments.parse_choice("file_format", file_format, FORMATS)
         if extension == "parquet":
@@ -102,8 +102,8 @@ class DeletionRequest(msgspec.Struct, frozen=True, kw_only=True):
 
         :param ledger: the ledger's folder.
         :param time_zone: where the billing month turns.
-        :param open_path: makes a path object of a path.
-        :raises InvalidParameter: naming the one that is wrong.
+        :param open_path: turns a path into a path object.
+        :raises InvalidParameter: one is wrong; names it.
         """
         return cls(time_zone=zone_name(time_zone), ledger=Ledger(open_path("ledger", ledger)))
 
@@ -138,15 +138,15 @@ class CloseRequest(msgspec.Struct, frozen=True, kw_only=True):
         Validate a request.
 
         :param ledger: the ledger's folder.
-        :param month: ``YYYY-MM``, ``current``, ``previous``, or ``latest``: of the newest snapshot.
+        :param month: ``YYYY-MM``, ``current``, ``previous``, or ``latest``: the newest snapshot's.
         :param currency: ISO 4217 code of the platform's amounts.
         :param owners: who pays: a mapping, a list, JSON text, or the path of a YAML or CSV file.
-        :param budgets: by team: as ``owners``.
+        :param budgets: budgets by team, in the same forms as ``owners``.
         :param final_within: how close to the month's end a snapshot makes it final.
         :param time_zone: where the billing month turns.
-        :param even_if_uncertain: close the month also while its end is in doubt.
-        :param open_path: makes a path object of a path.
-        :raises InvalidParameter: naming the one that is wrong.
+        :param even_if_uncertain: close the month even while its end is in doubt.
+        :param open_path: turns a path into a path object.
+        :raises InvalidParameter: one is wrong; names it.
         """
         code = parse_currency(currency)
         return cls(
@@ -197,17 +197,17 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True):
         :param output: the folder of the report's files.
         :param formats: some of ``html``, ``csv``, ``json``, ``parquet``, ``focus``, ``focus-csv``,
             ``focus-parquet``.
-        :param thresholds: of the budget, at which a team is reported: ``80%``, ``forecast 100%``.
-        :param close: also close the month: ``True``, or ``even if uncertain``: also while its end is in
+        :param thresholds: when to alert, such as ``80%`` or ``forecast 100%`` of the budget.
+        :param close: also close the month: ``True``, or ``even if uncertain``: even while its end is in
             doubt.
         :param account: the main account's name.
         :param billed_cost: FOCUS ``BilledCost``: ``effective`` or ``zero``.
         :param statements: also write a page for each team.
-        :param notify_on: ``alerts``: notifiers are called where there are new alerts; ``report``: always.
-        :param public_url: the address under which a browser finds the output folder.
-        :param open_path: makes a path object of a path.
+        :param notify_on: when to call notifiers: ``alerts``: if there are new alerts; ``report``: always.
+        :param public_url: the URL of the output folder.
+        :param open_path: turns a path into a path object.
         :param month: the parameters of :meth:`CloseRequest.parse`.
-        :raises InvalidParameter: naming the one that is wrong.
+        :raises InvalidParameter: one is wrong; names it.
         """
         closes, even_if_uncertain = arguments.parse_close(close)
         return cls(
@@ -252,14 +252,14 @@ class NoteRequest(msgspec.Struct, frozen=True, kw_only=True):
         Validate a request.
 
         :param ledger: the ledger's folder.
-        :param month: the month that it is booked in, ``YYYY-MM``.
-        :param sub_account_id: whose cost.
-        :param amount: below 0: less.
-        :param reason: why, for the reader of the report; white space around it does not count.
-        :param currency: of the amount.
-        :param alias: the account's, for the reader.
-        :param open_path: makes a path object of a path.
-        :raises InvalidParameter: naming the one that is wrong.
+        :param month: the month to book it in, ``YYYY-MM``.
+        :param sub_account_id: the account whose cost changes.
+        :param amount: the change; negative lowers the cost.
+        :param reason: why, for readers of the report; surrounding white space is ignored.
+        :param currency: the amount's currency.
+        :param alias: the account's alias, for readers.
+        :param open_path: turns a path into a path object.
+        :raises InvalidParameter: one is wrong; names it.
         """
         if isinstance(sub_account_id, bool) or not isinstance(sub_account_id, int):
             raise InvalidParameter(f"sub_account_id: {short_repr(sub_account_id)} is not a whole number.")

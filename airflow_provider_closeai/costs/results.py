@@ -1,4 +1,4 @@
-"""What the service returns, and each as plain JSON."""
+"""The service's results, also as plain JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_closeai.costs.accounting.report_model import Report
 from airflow_provider_closeai.costs.render.teams import Team
 from airflow_provider_closeai.costs.store.ledger import LedgerFile
 
-_MOST = 100  # teams, and alerts: the database keeps every event
+_MOST = 100  # teams and alerts: the database keeps every event
 
 
 class SnapshotResult(msgspec.Struct, frozen=True):
@@ -21,7 +21,7 @@ class SnapshotResult(msgspec.Struct, frozen=True):
     A snapshot that was recorded.
 
     :param total: the sum of its ``monthly_cost``.
-    :param main_usage: what the main account used, where the platform said so.
+    :param main_usage: what the main account used, if the platform reported it.
     """
 
     file: LedgerFile
@@ -29,7 +29,7 @@ class SnapshotResult(msgspec.Struct, frozen=True):
     main_usage: Decimal | None
 
     def record(self) -> dict[str, Any]:
-        """Return it as plain JSON, for XCom and for the asset's metadata."""
+        """Return it as plain JSON, for XCom and the asset's metadata."""
         return {
             "file": self.file.name,
             "billing_month": self.file.month,
@@ -44,12 +44,12 @@ class ReportResult(msgspec.Struct, frozen=True):
     """
     A report that was written.
 
-    :param files: the paths of its files, by what is in them: ``html``, ``owners.csv`` ...
+    :param files: the paths of its files, by label: ``html``, ``owners.csv`` ...
     :param alerts: those that no other run has reported.
-    :param headline: the month in a sentence or two.
-    :param digest: the lines that a notifier sends, as plain text.
-    :param url: of the page, where ``public_url`` says how it is reached.
-    :param teams: what needs attention first, then the largest.
+    :param headline: the month in a few sentences.
+    :param digest: the lines for notifiers, as plain text.
+    :param url: the page's URL, if ``public_url`` is given.
+    :param teams: those that need attention first, then the largest.
     """
 
     report: Report
@@ -83,7 +83,7 @@ class ReportResult(msgspec.Struct, frozen=True):
         }
 
     def published(self) -> dict[str, Any]:
-        """Return them, the first alerts and the first teams as plain JSON, for the asset's metadata."""
+        """Return the same with the first alerts and teams, for the asset's metadata."""
         record = self.record()
         teams = [
             {

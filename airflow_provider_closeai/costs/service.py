@@ -1,4 +1,4 @@
-"""Compute, report and close a month. Operators, the demo and Python users call the same functions."""
+"""Computes, reports and closes months. Operators, the demo and Python users call these functions."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def compute(request: CloseRequest, *, run: Run | None = None, clock: Clock = utc
     """
     Compute a month's figures. Writes nothing.
 
-    :param request: the month; the ``month`` of a ``ReportRequest`` is one.
-    :param run: the time that it stands for.
+    :param request: the month; also the ``month`` of a ``ReportRequest``.
+    :param run: the run, for the time that it stands for.
     :param clock: returns the time.
-    :raises NoObservation: where there is no usable snapshot of it.
+    :raises NoObservation: the month has no usable snapshot.
     """
     return _compute(request, _month(request, run or Run(), clock), clock)
 
@@ -56,16 +56,16 @@ def report(
     clock: Clock = utc_now,
 ) -> ReportResult:
     """
-    Report a month, and close it where that is asked for. Files of an earlier report are replaced, one by one.
+    Report a month, and close it if requested. Files of an earlier report are replaced, one by one.
 
     :param request: the month, and what to write.
-    :param run: tried again, it finds its own alerts unreported: none is lost.
-    :param notify: takes the result's record, where there are new alerts or of every report, as the request's
-        ``notify_on`` says. The alerts count as reported once it returns.
+    :param run: the run; when tried again, its own alerts count as unreported, so that none is lost.
+    :param notify: takes the result's record, if there are new alerts or for every report, depending on the
+        request's ``notify_on``. The alerts count as reported once it returns.
     :param clock: returns the time.
-    :raises NothingToDo: the ledger is empty, and the run need not have found anything.
-    :raises NoObservation: where there is no usable snapshot of the month.
-    :raises NotWritten: a folder or a store does not take a file.
+    :raises NothingToDo: the ledger is empty, and that is no mistake.
+    :raises NoObservation: the month has no usable snapshot.
+    :raises NotWritten: a file cannot be written.
     """
     run, asked = run or Run(), request.month
     month, ledger = _month(asked, run, clock), asked.ledger
@@ -103,12 +103,12 @@ def report(
 
 def close(request: CloseRequest, *, run: Run | None = None, clock: Clock = utc_now) -> LedgerFile | None:
     """
-    Close a month; of one that is closed, append what the observations say differently now.
+    Close a month; if it is closed already, append how the observations differ now.
 
     :param request: the month.
-    :param run: whose closing it is.
+    :param run: the run that closes it.
     :param clock: returns the time.
-    :returns: what was written; ``None`` where there was no difference.
+    :returns: the file that was written; ``None`` if there was no difference.
     :raises CloseRefused: the month is not over, its end is in doubt, or its files are damaged.
     :raises CurrencyConflict: other months were closed in another currency.
     """
@@ -117,7 +117,7 @@ def close(request: CloseRequest, *, run: Run | None = None, clock: Clock = utc_n
 
 
 def _earlier(request: CloseRequest, month: Month, clock: Clock) -> Earlier:
-    """Return the months that a report is compared with. Of a closed one only its figures are read."""
+    """Return the months to compare a report with. Of closed ones only the figures are read."""
     ledger, currency = request.ledger, request.currency
 
     def read(one: Month) -> Report | None:
@@ -137,7 +137,7 @@ def _earlier(request: CloseRequest, month: Month, clock: Clock) -> Earlier:
 
 
 def _previous(request: ReportRequest, month: Month, clock: Clock) -> Report | None:
-    """Compute the month before, where an alert compares with it."""
+    """Compute the month before, if an alert compares with it."""
     if not any(threshold.kind == SPIKE for threshold in request.thresholds):
         return None
     try:
@@ -148,7 +148,7 @@ def _previous(request: ReportRequest, month: Month, clock: Clock) -> Report | No
 
 
 def _month(request: CloseRequest, run: Run, clock: Clock) -> Month:
-    """Return the month asked for. A run that is cleared later still means its own time."""
+    """Return the requested month, relative to the run's time even if it is cleared later."""
     asked = request.month
     if asked == "latest":
         asked = _latest(request, month_of(clock(), request.time_zone).name)
@@ -156,7 +156,7 @@ def _month(request: CloseRequest, run: Run, clock: Clock) -> Month:
 
 
 def _latest(request: CloseRequest, current: str) -> str:
-    """Return the newest month with a snapshot, of those that have begun."""
+    """Return the newest month with a snapshot that has begun."""
     for month in reversed(request.ledger.months(SNAPSHOTS)):
         if not (files := request.ledger.files(SNAPSHOTS, month)):
             continue
@@ -192,7 +192,7 @@ def _close(request: CloseRequest, computed: Report, run: Run, now: datetime) -> 
     closing.require_closable(computed, now, even_if_uncertain=request.even_if_uncertain)
     ledger, month = request.ledger, computed.month.name
     if computed.closing is not None:
-        # By a clock that is behind they would be older than the closing, and left out.
+        # With a clock that lags they would be older than the closing, and left out.
         lines = closing.differences(computed, max(now, computed.closing.at))
         before = [line for line in computed.appended if line.source == DIFFERENCE]
         # Two closes at once may differ, and each is all that the differences before it lack.

@@ -1,4 +1,4 @@
-"""What each alias has spent in the month under way: a listing and the ledger, by which budgets are held."""
+"""What each alias has spent this month, from a listing and the ledger, to check budgets."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile
 
 log = logging.getLogger(__name__)
 
-#: A counter that still has its old value so long after the turn will not fall by itself: the platform may
-#: begin a month with an account's first use, which a suspended key never sees.
+#: A counter with its old value this long after the turn will not fall by itself: the platform may begin an
+#: account's month with its first use, which a suspended key never has.
 STUCK_AFTER = timedelta(hours=24)
 
 
 class _Row(msgspec.Struct, frozen=True, gc=False):
-    """An account as a file or the listing shows it."""
+    """An account in a file or in the listing."""
 
     id: int
     alias: str
@@ -130,7 +130,7 @@ def month_to_date(
 
 
 def _has_moved(before: _Row, now: _Row) -> bool:
-    """Whether a counter has another value than before the turn, or its balance fell by that value since."""
+    """Return whether a counter differs from before the turn, or its balance fell by its value since."""
     is_spent_again = (
         now.balance is not None and before.balance is not None and before.balance - now.balance == now.cost
     )
@@ -138,7 +138,7 @@ def _has_moved(before: _Row, now: _Row) -> bool:
 
 
 def _seen_moving(ledger: Ledger, month: Month, before: dict[int, _Row], still: set[int]) -> set[int]:
-    """Return those of some accounts that any snapshot of the month shows with another value than before."""
+    """Return the accounts that any snapshot of the month shows with another value than before."""
     moving: set[int] = set()
     for file in ledger.files(SNAPSHOTS, month.name):
         if moving == still:
@@ -149,7 +149,7 @@ def _seen_moving(ledger: Ledger, month: Month, before: dict[int, _Row], still: s
 
 
 def _counters_before(ledger: Ledger, month: Month) -> dict[int, _Row]:
-    """Return the accounts of the last usable snapshot before the month's turn, as they were."""
+    """Return the accounts in the last usable snapshot before the month's turn."""
     months = [name for name in ledger.months(SNAPSHOTS) if name < month.name]
     for file in (file for name in reversed(months) for file in reversed(ledger.files(SNAPSHOTS, name))):
         if rows := _rows(ledger, file):
