@@ -21,6 +21,7 @@ from airflow_provider_closeai.client.transport import Call, Transport
 from airflow_provider_closeai.local_state.clock import Clock
 
 _ACCOUNTS = "/api/v1/account/sub-account"
+_PAGE = 5000  # accounts that fit into an answer of usual length, however long their prices
 
 LIST = Call("list", "GET", f"{_ACCOUNTS}/list", decode_page, writes=False)
 LIST_FURTHER = msgspec.structs.replace(LIST, may_miss=True)  # a page may not exist
@@ -29,6 +30,13 @@ CREATE = Call("create", "POST", f"{_ACCOUNTS}/token", decode_create, repeatable=
 UPDATE = Call("update", "POST", f"{_ACCOUNTS}/token/info", decoder(SuccessAnswer), may_miss=True)
 DELETE = Call("delete", "DELETE", f"{_ACCOUNTS}/token", decoder(SuccessAnswer), may_miss=True)
 BILLING = Call("billing", "GET", "/dashboard/billing/credit_grants", decoder(CreditGrants), writes=False)
+
+
+def listing_call(page: int, size: int) -> Call:
+    """Return the call for a page of the listing; ``size``: accounts per page, -1: all."""
+    if page > 1:
+        return LIST_FURTHER
+    return LIST if 0 < size <= _PAGE else LIST_AT_ONCE
 
 
 class Caller:

@@ -14,16 +14,7 @@ from airflow_provider_closeai.client import errors, failures, retry
 from airflow_provider_closeai.client.alias_filter import AliasFilter
 from airflow_provider_closeai.client.answers import Outcome
 from airflow_provider_closeai.client.cache import Cache
-from airflow_provider_closeai.client.calls import (
-    BILLING,
-    CREATE,
-    DELETE,
-    LIST,
-    LIST_AT_ONCE,
-    LIST_FURTHER,
-    UPDATE,
-    Caller,
-)
+from airflow_provider_closeai.client.calls import BILLING, CREATE, DELETE, UPDATE, Caller, listing_call
 from airflow_provider_closeai.client.config import ClientConfig
 from airflow_provider_closeai.client.listing import read_all
 from airflow_provider_closeai.client.models import (
@@ -45,7 +36,6 @@ from airflow_provider_closeai.local_state.stores import Store
 
 log = logging.getLogger(__name__)
 
-_PAGE = 5000  # accounts that fit into an answer of usual length, however long their prices
 _TICK = 2.0  # seconds by which the platform's Date may lag behind its other times
 _FEW = 20  # aliases that are asked for one by one while the number of accounts is unknown
 
@@ -214,8 +204,7 @@ class CloseAIClient:
             query["alias"] = alias
         for prepare in tuple(self.before_page):
             prepare()
-        call = LIST_FURTHER if number > 1 else LIST if 0 < size <= _PAGE else LIST_AT_ONCE
-        executed = self._caller.send(call, query=query)[-1]
+        executed = self._caller.send(listing_call(number, size), query=query)[-1]
         self.platform_time = executed.date
         self.listed_by.add(executed.base)
         answer: SubAccountPage = executed.value

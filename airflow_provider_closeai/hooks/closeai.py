@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_closeai import get_provider_info
-from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.config import config_from
 from airflow_provider_closeai.client.errors import CloseAIError, ConfigError
 from airflow_provider_closeai.client.models import ApiBase, BaseHealth, SecretToken, SubAccount
+from airflow_provider_closeai.hooks.connection import CONN_TYPE, client_from
 from airflow_provider_closeai.hooks.keys import openai_client, sink_keys
-from airflow_provider_closeai.hooks.stores import VariableStore
 from airflow_provider_closeai.hooks.tries import this_try
 from airflow_provider_closeai.provisioning import runner
 from airflow_provider_closeai.provisioning.inputs import alias_text, whole
@@ -34,9 +31,10 @@ from airflow_provider_closeai.provisioning.selection import Selection
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from airflow.providers.common.compat.sdk import Connection, Context
+    from airflow.providers.common.compat.sdk import Context
     from openai import OpenAI
 
+    from airflow_provider_closeai.client.client import CloseAIClient
     from airflow_provider_closeai.costs import Run
     from airflow_provider_closeai.hooks.rosters import ApplyOptions, PlanOptions
     from airflow_provider_closeai.roster import Applied, Plan
@@ -58,7 +56,7 @@ class CloseAIHook(BaseHook):
 
     conn_name_attr = "closeai_conn_id"
     default_conn_name = "closeai_default"
-    conn_type = "closeai"
+    conn_type = CONN_TYPE
     hook_name = "CloseAI"
 
     def __init__(self, closeai_conn_id: str = default_conn_name, **kwargs: Any) -> None:
@@ -333,29 +331,3 @@ class CloseAIHook(BaseHook):
         from airflow_provider_closeai.hooks.rosters import apply_roster
 
         return apply_roster(self.get_conn, plan, options, this_try(context), run)
-
-
-def client_from(connection: Connection, longest: float | None = None) -> CloseAIClient:
-    """
-    Make a client from a connection that was already read. Does no I/O.
-
-    :param connection: of type ``closeai``.
-    :param longest: the most seconds for a call, whatever the connection's deadline.
-    :raises ConfigError: a setting is wrong; names the form's field.
-    """
-    if connection.conn_type not in (None, "", CloseAIHook.conn_type):
-        raise ConfigError(
-            f"The connection {connection.conn_id!r} is of type {connection.conn_type!r}, so its password is "
-            "another system's key, and was not sent. Make a connection of type 'closeai', or correct "
-            "closeai_conn_id."
-        )
-    config = config_from(
-        password=connection.password,
-        host=connection.host,
-        schema=connection.schema,
-        port=connection.port,
-        extra=connection.extra,  # not extra_dejson: Airflow turns what it cannot read into {}
-    )
-    if longest is not None:
-        config = msgspec.structs.replace(config, deadline=min(config.deadline, longest))
-    return CloseAIClient(config, store=VariableStore if config.cache == "variable" else None)

@@ -106,7 +106,7 @@ async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
 
 def _check_blocking(connection: Connection, require: str) -> HealthCheck:
     # Imported here: the triggerer loads trigger classes on its event loop, and these imports are slow.
-    from airflow_provider_closeai.hooks.closeai import client_from
+    from airflow_provider_closeai.hooks.connection import client_from
     from airflow_provider_closeai.provisioning.health import check_bases
 
     return check_bases(lambda: client_from(connection), require)
