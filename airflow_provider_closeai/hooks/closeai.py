@@ -14,7 +14,7 @@ from airflow_provider_closeai.hooks.connection import CONN_TYPE, client_from
 from airflow_provider_closeai.hooks.keys import openai_client, sink_keys
 from airflow_provider_closeai.hooks.tries import this_try
 from airflow_provider_closeai.provisioning import runner
-from airflow_provider_closeai.provisioning.inputs import alias_text, whole
+from airflow_provider_closeai.provisioning.inputs import alias_text, whole_number
 from airflow_provider_closeai.provisioning.reading import select
 from airflow_provider_closeai.provisioning.requests import (
     CreateOptions,
@@ -165,7 +165,7 @@ class CloseAIHook(BaseHook):
 
     def get_sub_account(self, account_id: int) -> SubAccount | None:
         """Return one sub-account; ``None`` if it does not exist."""
-        return self.get_conn().get_sub_account(whole("account_id", account_id, 0))
+        return self.get_conn().get_sub_account(whole_number("account_id", account_id, 0))
 
     def create_sub_accounts(
         self,

@@ -109,10 +109,10 @@ def _parsed(
     is_pruned = inputs.flag("prune", prune)
     settings = Options(
         prune=is_pruned,
-        max_create=None if max_create is None else inputs.whole("max_create", max_create, 0),
+        max_create=None if max_create is None else inputs.whole_number("max_create", max_create, 0),
         max_delete=parse_max_delete(max_delete, prune=is_pruned),
         settle=float(inputs.amount("settle", settle)),
-        batch_size=inputs.whole("batch_size", batch_size, 1),
+        batch_size=inputs.whole_number("batch_size", batch_size, 1),
     )
     counts = {alias: entry.count for alias, entry in roster.entries.items()}
     keys = None if deliver_to is None else sink_keys(client, deliver_to, counts)

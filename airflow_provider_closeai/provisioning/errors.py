@@ -156,7 +156,7 @@ def foremost(errors: Sequence[CloseAIError]) -> CloseAIError:
     return first
 
 
-def told(error: CloseAIError, done: str = "", doubt: CloseAIError | None = None) -> CloseAIError:
+def with_history(error: CloseAIError, done: str = "", doubt: CloseAIError | None = None) -> CloseAIError:
     """
     Return the error of a task whose earlier calls changed something, or may have: "nothing was changed" is
     only true of the last call.

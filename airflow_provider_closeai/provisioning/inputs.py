@@ -147,7 +147,7 @@ def amount(name: str, value: object) -> Decimal:
     return found
 
 
-def whole(name: str, value: object, minimum: int) -> int:
+def whole_number(name: str, value: object, minimum: int) -> int:
     """Read an integer of any type (3, 3.0, "3"), but not a boolean."""
     number = integer(value)
     if number is None or number < minimum:

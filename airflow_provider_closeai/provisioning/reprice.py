@@ -17,7 +17,12 @@ from airflow_provider_closeai.client.models import (
     same_factor,
     same_pricing,
 )
-from airflow_provider_closeai.provisioning.errors import NotConfirmed, UnconvertedPricing, foremost, told
+from airflow_provider_closeai.provisioning.errors import (
+    NotConfirmed,
+    UnconvertedPricing,
+    foremost,
+    with_history,
+)
 from airflow_provider_closeai.provisioning.requests import RepriceRequest
 from airflow_provider_closeai.provisioning.texts import count_of, format_ids, ids_of
 
@@ -103,7 +108,7 @@ class Outcome(msgspec.Struct):
 
     def foremost(self, *last: CloseAIError) -> CloseAIError:
         """Return which problem of all rounds to raise, with what was done; log the others."""
-        return foremost([*(told(each, self.done) for each in self.problems), *last])
+        return foremost([*(with_history(each, self.done) for each in self.problems), *last])
 
     @property
     def done(self) -> str:

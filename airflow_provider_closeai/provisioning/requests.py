@@ -68,9 +68,9 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
             alias=inputs.new_alias(alias),
             pricing=inputs.pricing(model_pricing),
             balance=inputs.amount("balance", balance),
-            count=inputs.whole("count", count, 1),
+            count=inputs.whole_number("count", count, 1),
             if_exists=inputs.choice("if_exists", if_exists, _IF_EXISTS),
-            batch_size=inputs.whole("batch_size", batch_size, 1),
+            batch_size=inputs.whole_number("batch_size", batch_size, 1),
             settle=float(inputs.amount("settle", settle)),
         )
 
@@ -122,7 +122,7 @@ class RepriceRequest(msgspec.Struct, frozen=True, kw_only=True):
             accounts=Selection.parse(sub_accounts, alias, sks),
             pricing=inputs.pricing(model_pricing),
             mode=inputs.choice("mode", mode, _MODES),
-            batch_size=inputs.whole("batch_size", batch_size, 1),
+            batch_size=inputs.whole_number("batch_size", batch_size, 1),
             dry_run=inputs.flag("dry_run", dry_run),
         )
 
@@ -164,8 +164,8 @@ class DeleteRequest(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             accounts=Selection.parse(sub_accounts, alias, sks),
             missing=inputs.choice("missing", missing, _MISSING),
-            max_delete=None if max_delete is None else inputs.whole("max_delete", max_delete, 0),
-            batch_size=inputs.whole("batch_size", batch_size, 1),
+            max_delete=None if max_delete is None else inputs.whole_number("max_delete", max_delete, 0),
+            batch_size=inputs.whole_number("batch_size", batch_size, 1),
             dry_run=inputs.flag("dry_run", dry_run),
         )
 

@@ -172,7 +172,7 @@ class _Reader:
         alias = field("alias", _alias)
         pricing = field("model_pricing", lambda value: _prices("model_pricing", value))
         balance = field("balance", lambda value: _amount("balance", value))
-        count = field("count", lambda value: inputs.whole("count", value, 1), 1)
+        count = field("count", lambda value: inputs.whole_number("count", value, 1), 1)
         entry = {
             "team": field("team", lambda value: _label("team", value), ""),
             "cost_center": field("cost_center", lambda value: _label("cost_center", value), ""),

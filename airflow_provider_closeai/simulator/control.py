@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from airflow_provider_closeai.simulator.answers import Answer, Refusal, encode
 from airflow_provider_closeai.simulator.clock import Clock
 from airflow_provider_closeai.simulator.log import Request
-from airflow_provider_closeai.simulator.options import Check, checked, flag, maybe, span, text, whole
+from airflow_provider_closeai.simulator.options import Check, checked, flag, maybe, span, text, whole_number
 from airflow_provider_closeai.simulator.settings import Settings
 from airflow_provider_closeai.simulator.values import dumps, hide, stamp
 
@@ -144,15 +144,15 @@ def _bases(simulator: Simulator, fields: Fields) -> None:
         _taken(fields, move=_true)
         simulator.move_bases()
     elif "swallow" in fields:
-        index, _ = _taken(fields, index=whole(0), swallow=_true)
+        index, _ = _taken(fields, index=whole_number(0), swallow=_true)
         simulator.swallow_base(index)
     else:
-        index, up = _taken(fields, index=whole(0), up=flag)
+        index, up = _taken(fields, index=whole_number(0), up=flag)
         (simulator.start_base if up else simulator.stop_base)(index)
 
 
 def _spoil(simulator: Simulator, fields: Fields) -> None:
-    account_id, field, raw = _taken(fields, account_id=whole(), field=text, raw=maybe(text))
+    account_id, field, raw = _taken(fields, account_id=whole_number(), field=text, raw=maybe(text))
     simulator.spoil(account_id, field, raw)
 
 

@@ -16,7 +16,7 @@ from airflow_provider_closeai.simulator.options import (
     option,
     span,
     text,
-    whole,
+    whole_number,
 )
 from airflow_provider_closeai.simulator.values import dumps
 
@@ -112,7 +112,7 @@ class Late(Kind, name="late"):
 class ErrorBefore(Kind, name="error_before"):
     """A 5xx; the work is not done."""
 
-    status: int = option(whole(500, 599), 500)
+    status: int = option(whole_number(500, 599), 500)
 
     def meet(self, exchange: Exchange) -> None:
         exchange.send(broken(self.status))
@@ -145,7 +145,7 @@ class RateLimit(Kind, name="rate_limit"):
 class Foreign(Kind, name="foreign"):
     """An intermediary answers 4xx instead of the platform."""
 
-    status: int = option(whole(400, 499), 403)
+    status: int = option(whole_number(400, 499), 403)
     form: str = option(one_of("html", "empty", "text", "json"), "html")
 
     def meet(self, exchange: Exchange) -> None:
@@ -158,7 +158,7 @@ class Decline(Kind, name="decline"):
 
     message: str = option(text, "the request was declined")
     form: str = option(one_of("success", "error"), "success")
-    made: int = option(whole(0), 0)
+    made: int = option(whole_number(0), 0)
 
     def meet(self, exchange: Exchange) -> None:
         if self.made:
@@ -222,7 +222,7 @@ class Drip(Kind, name="drip"):
 class Status(Kind, name="status"):
     """Any status, with any JSON."""
 
-    status: int = option(whole(200, 599), 500)
+    status: int = option(whole_number(200, 599), 500)
     body: Any = option(anything)
 
     def meet(self, exchange: Exchange) -> None:

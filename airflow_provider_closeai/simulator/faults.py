@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_closeai.simulator.api import CALLS
 from airflow_provider_closeai.simulator.fault_kinds import KINDS, Kind
-from airflow_provider_closeai.simulator.options import checked, maybe, whole
+from airflow_provider_closeai.simulator.options import checked, maybe, whole_number
 
 
 @dataclass
@@ -70,8 +70,8 @@ class Faults:
                 raise ValueError(f"{kind} has no option {name}; it has {', '.join(known) or 'none'}")
         if options.get("made") and call != "create":
             raise ValueError("made is an option of the call create only")
-        times = checked("times", maybe(whole(0)), times)
-        skip = checked("skip", whole(0), skip)
+        times = checked("times", maybe(whole_number(0)), times)
+        skip = checked("skip", whole_number(0), skip)
         fault = Fault(call, found(**options), host, times, skip)
         with self._lock:
             self._planned.append(fault)

@@ -45,7 +45,7 @@ def flag(value: Any) -> bool:
     return value
 
 
-def whole(least: int = 1, most: int | None = None) -> Callable[[Any], int]:
+def whole_number(least: int = 1, most: int | None = None) -> Callable[[Any], int]:
     """Make a check for an integer.
 
     :param most: The largest allowed; None is any.

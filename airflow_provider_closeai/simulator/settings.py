@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from airflow_provider_closeai.simulator.options import Options, flag, maybe, one_of, option, span, whole
+from airflow_provider_closeai.simulator.options import (
+    Options,
+    flag,
+    maybe,
+    one_of,
+    option,
+    span,
+    whole_number,
+)
 from airflow_provider_closeai.simulator.values import to_decimal, to_units
 
 
@@ -22,7 +30,7 @@ def _limits(value: Any) -> dict[str, tuple[int, float]]:
     limits: dict[str, tuple[int, float]] = {}
     try:
         for call, (number, seconds) in value.items():
-            limits[call] = (whole()(number), span(seconds))
+            limits[call] = (whole_number()(number), span(seconds))
     except (AttributeError, TypeError, ValueError):
         raise ValueError('must be like {"links": [2, 60]}: so many requests in so many seconds') from None
     if not limits.keys() <= {"links", "healthy"}:
@@ -58,11 +66,11 @@ class Settings(Options):
     list_lag: float = option(span, 0)
     alias_filter: str = option(one_of("exact", "substring", "ignored"), "exact")
     total_counts: str = option(one_of("filtered", "all", "page"), "filtered")
-    max_page_size: int | None = option(maybe(whole()))
+    max_page_size: int | None = option(maybe(whole_number()))
     unique_alias: bool = option(flag, False)
     delete_missing: str = option(one_of("ok", "error"), "ok")
-    max_count: int = option(whole(), 1000)
-    max_sks: int = option(whole(), 1000)
+    max_count: int = option(whole_number(), 1000)
+    max_sks: int = option(whole_number(), 1000)
     rate_limits: dict[str, tuple[int, float]] = field(default_factory=dict, metadata={"check": _limits})
     order: str = option(one_of("id", "newest"), "id")
     omit_total: bool = option(flag, False)

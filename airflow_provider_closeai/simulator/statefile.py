@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from airflow_provider_closeai.simulator.clock import local
-from airflow_provider_closeai.simulator.options import whole
+from airflow_provider_closeai.simulator.options import whole_number
 from airflow_provider_closeai.simulator.state import State, taken
 from airflow_provider_closeai.simulator.values import dumps, stamp
 
@@ -47,7 +47,7 @@ class Keeper:
             if not isinstance(kept, dict) or kept.get("format") != _FORMAT:
                 raise ValueError("it is not a state file of this version")  # noqa: TRY301  # like any other damage
             self._state.restore(kept)
-            ports = [whole(1, 65535)(port) for port in taken(kept, "ports", list)]
+            ports = [whole_number(1, 65535)(port) for port in taken(kept, "ports", list)]
             moment = local(datetime.fromisoformat(taken(kept, "clock", str)))
             if moment > self._state.clock.now():
                 self._state.clock.set(moment)

@@ -159,7 +159,7 @@ class ApiBaseChangedTrigger(_Watch):
                 f"closeai_conn_id: {closeai_conn_id!r} is not the id of a connection. Airflow renders no "
                 "templates for a watcher."
             )
-        self.looks = inputs.whole("looks", looks, 1)
+        self.looks = inputs.whole_number("looks", looks, 1)
         self._candidate: str | None = None
         self._agreed = 0  # looks in a row that saw the candidate
 

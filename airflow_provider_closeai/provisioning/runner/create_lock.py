@@ -43,7 +43,7 @@ class CreateLock(DeploymentLock):
         Record that a post may leave now, and look whether it still may.
 
         :returns: until when it may, by the clock's counter.
-        :raises MustLookAgain: it may not.
+        :raises MustListAgain: it may not.
         :raises NotNoted: the store of names does not work.
         """
         self._number += 1

@@ -19,13 +19,13 @@ from airflow_provider_closeai.client.errors import (
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.local_state.stores import Store
 from airflow_provider_closeai.provisioning.create import CreateDecision
-from airflow_provider_closeai.provisioning.errors import MissingAccounts, supervisor_gone, told
+from airflow_provider_closeai.provisioning.errors import MissingAccounts, supervisor_gone, with_history
 from airflow_provider_closeai.provisioning.journal import CreateJournal, Limits
 from airflow_provider_closeai.provisioning.reading import listed_again, read_until
 from airflow_provider_closeai.provisioning.reprice import RepricePlan, plan_targets
 from airflow_provider_closeai.provisioning.requests import CreateRequest
 from airflow_provider_closeai.provisioning.runner.create_lock import CreateLock
-from airflow_provider_closeai.provisioning.runner.deployment_lock import MustLookAgain
+from airflow_provider_closeai.provisioning.runner.deployment_lock import MustListAgain
 from airflow_provider_closeai.provisioning.runner.listings import read_back
 from airflow_provider_closeai.provisioning.runner.repricing import sent_prices
 from airflow_provider_closeai.provisioning.runner.tries import Try
@@ -133,7 +133,7 @@ class Creation:
     def give_up(self, error: CloseAIError) -> None:
         """End with an error, unless it is over."""
         if not self.is_over:
-            self._error = told(error, self._done, self.decision.doubt)
+            self._error = with_history(error, self._done, self.decision.doubt)
 
     @property
     def _done(self) -> str:
@@ -151,7 +151,7 @@ class Creation:
             if self.request.if_exists == "update":
                 accounts |= {each.id: each for each in self._update(self.decision.kept(self._accounts))}
         except CloseAIError as error:
-            return told(error, self._done)
+            return with_history(error, self._done)
         done = [accounts[key] for key in sorted(accounts)]
         self._log_result(done, repriced)
         return done
@@ -212,7 +212,7 @@ class Creation:
         request, decision = self.request, self.decision
         try:
             answer = self._client.create(request.alias, request.pricing, request.balance, count, self)
-        except MustLookAgain:
+        except MustListAgain:
             self._not_posted()
             decision.look_again()
         except OutcomeUnknown as error:

@@ -11,7 +11,7 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown, Rejected
 from airflow_provider_closeai.client.models import Item, SubAccount
 from airflow_provider_closeai.provisioning.delete import batches, closing_line, last_state, refuse
-from airflow_provider_closeai.provisioning.errors import NotConfirmed, about, foremost, told
+from airflow_provider_closeai.provisioning.errors import NotConfirmed, about, foremost, with_history
 from airflow_provider_closeai.provisioning.reading import select, still_listed
 from airflow_provider_closeai.provisioning.requests import DeleteRequest
 from airflow_provider_closeai.provisioning.runner import locking
@@ -89,11 +89,11 @@ class SentDeletions(Sent):
         self.accounts = [account for account in self.accounts if account.id not in self._kept]
         self.is_shown = not self.accounts
 
-    def told(self, error: CloseAIError) -> CloseAIError:
+    def explain(self, error: CloseAIError) -> CloseAIError:
         ids = format_ids(sorted(self._accepted))
         done = f"the platform accepted the deletion of ids {ids}" if self._accepted else ""
         doubt = next((why for key, why in self._why.items() if key not in self._kept), None)
-        return foremost([told(each, done, doubt) for each in [*self._problems(self._kept), error]])
+        return foremost([with_history(each, done, doubt) for each in [*self._problems(self._kept), error]])
 
     @property
     def may_be_there(self) -> set[int]:
@@ -176,7 +176,7 @@ class SentDeletions(Sent):
         if problems:
             done = [each for each in self.deleted if each.id in self._accepted | self._why.keys()]
             text = f"ids {ids_of(done)} were deleted" if done else ""
-            raise foremost([told(each, text) for each in problems])
+            raise foremost([with_history(each, text) for each in problems])
         log.info("%s", closing_line(self.deleted, dry_run=False))
         return self.deleted
 

@@ -26,7 +26,7 @@ from airflow_provider_closeai.provisioning.runner.locking import LOCK_WAIT
 MOST_LOST = 5
 
 
-class MustLookAgain(Exception):
+class MustListAgain(Exception):
     """The listing is out of date: others may have changed something since."""
 
 
@@ -120,26 +120,26 @@ class DeploymentLock:
 
         :param old: what says less than the new records.
         :returns: until when it may be sent, by the clock's counter.
-        :raises MustLookAgain: it may not.
+        :raises MustListAgain: it may not.
         :raises NotNoted: the store of names does not work.
         """
         if self._claim is None:
-            raise MustLookAgain
+            raise MustListAgain
         try:
             self._add(new)
             self._remove(old)
             until = self._claim.check()
         except ClaimLost:
             self._drop()
-            raise MustLookAgain from None
+            raise MustListAgain from None
         except StoreFailed as failure:
             raise self._unavailable(failure) from None
         posted = set(map(_key_of, self._read([alias])[alias]))
         if not self.is_held:  # the claim was lost during the reading
-            raise MustLookAgain
+            raise MustListAgain
         if posted.difference(map(_key_of, self._known.get(alias, ()))):
             self._drop()
-            raise MustLookAgain
+            raise MustListAgain
         return until
 
     def _add(self, records: Iterable[Record]) -> None:

@@ -50,12 +50,12 @@ class Sent(abc.ABC):
         :raises CloseAIError: no listing shows the change.
         """
         if self._error is not None and not self.is_shown:
-            raise self.told(self._error)
+            raise self.explain(self._error)
         return self._conclude()
 
     @abc.abstractmethod
-    def told(self, error: CloseAIError) -> CloseAIError:
-        """Return an error with what was accepted before it: see :func:`~.errors.told`."""
+    def explain(self, error: CloseAIError) -> CloseAIError:
+        """Return an error with what was accepted before it: see :func:`~.errors.with_history`."""
 
     @abc.abstractmethod
     def _shows(self, items: Sequence[Item]) -> bool: ...

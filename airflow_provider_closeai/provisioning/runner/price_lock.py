@@ -62,7 +62,7 @@ class PriceLock(DeploymentLock):
         Record that a batch may be sent now, and check that it still may.
 
         :returns: a function that says whether it still may.
-        :raises MustLookAgain: it may not.
+        :raises MustListAgain: it may not.
         :raises NotNoted: the store of names does not work.
         """
         before, leaves_by = self._sent.get(batch.ids, []), self._clock.monotonic() + self._limits.leave_within

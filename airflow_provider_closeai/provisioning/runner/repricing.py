@@ -15,7 +15,7 @@ from airflow_provider_closeai.client.models import Item, SubAccount
 from airflow_provider_closeai.local_state.claims import NameStore
 from airflow_provider_closeai.local_state.clock import Clock
 from airflow_provider_closeai.local_state.stores import FileStore
-from airflow_provider_closeai.provisioning.errors import about, told
+from airflow_provider_closeai.provisioning.errors import about, with_history
 from airflow_provider_closeai.provisioning.journal import Limits, NotedPrices, PriceJournal, prices_digest
 from airflow_provider_closeai.provisioning.reading import read_until, select, still_listed
 from airflow_provider_closeai.provisioning.records import Record
@@ -32,7 +32,7 @@ from airflow_provider_closeai.provisioning.requests import RepriceRequest
 from airflow_provider_closeai.provisioning.runner import locking
 from airflow_provider_closeai.provisioning.runner.deployment_lock import (
     MOST_LOST,
-    MustLookAgain,
+    MustListAgain,
     names_to_lock_with,
     too_busy,
 )
@@ -96,12 +96,12 @@ def sent_prices(
                     yield sent
                     return
                 read_back(client, sent)
-            except MustLookAgain:
+            except MustListAgain:
                 lost += len(outcome.gone) == gone  # not counted if a key is newly gone
                 log.info("Others may have changed these accounts meanwhile: reading them again.")
             finally:
                 sent.release()
-        raise outcome.foremost(told(too_busy("update"), outcome.done, outcome.doubt))
+        raise outcome.foremost(with_history(too_busy("update"), outcome.done, outcome.doubt))
 
 
 @contextlib.contextmanager
@@ -164,7 +164,7 @@ class SentPrices(Sent):
             log_changes(self.plan, dry_run=False)
             self._send()
         except CloseAIError as error:
-            raise self.told(error) from None
+            raise self.explain(error) from None
         self.accounts, self.is_shown = self.plan.changing, not self.plan.changing
         if not _ids(self.accounts) <= self._refused_ids:  # a no is looked into once
             may_come_late = self._outcome.doubt is not None
@@ -175,11 +175,11 @@ class SentPrices(Sent):
         if self._lock is not None:
             self._lock.release()
 
-    def told(self, error: CloseAIError) -> CloseAIError:
+    def explain(self, error: CloseAIError) -> CloseAIError:
         declined = (each for _, each in self._refused if isinstance(each, Declined))
         self._outcome.problems += self._refusals()
         doubt = self._outcome.doubt or next(declined, None)  # what was declined may be done in part
-        return self._outcome.foremost(told(error, self._outcome.done, doubt))
+        return self._outcome.foremost(with_history(error, self._outcome.done, doubt))
 
     def _refusals(self) -> list[CloseAIError]:
         return [
@@ -267,8 +267,8 @@ class SentPrices(Sent):
                 self._outcome.doubted.update(batch.ids)
                 self._may_come.update(batch.ids)
                 if self._lock is not None and not self._lock.is_held:
-                    raise MustLookAgain from None
-            except MustLookAgain:
+                    raise MustListAgain from None
+            except MustListAgain:
                 self._forget(batch)
                 raise
             except CloseAIError as error:
@@ -283,7 +283,7 @@ class SentPrices(Sent):
         left = still_listed(self._client, refused, seconds)
         if gone := _ids(itertools.chain(*refused)) - _ids(itertools.chain(*left)):
             self._outcome.gone |= gone
-            raise MustLookAgain
+            raise MustListAgain
 
     def _forget(self, batch: Batch) -> None:
         """Note that a batch was not executed."""

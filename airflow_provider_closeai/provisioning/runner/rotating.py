@@ -16,7 +16,7 @@ from airflow_provider_closeai.client.client import CloseAIClient
 from airflow_provider_closeai.client.errors import CloseAIError, Declined, Rejected
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.local_state.stores import FileStore
-from airflow_provider_closeai.provisioning.errors import foremost, told
+from airflow_provider_closeai.provisioning.errors import foremost, with_history
 from airflow_provider_closeai.provisioning.reading import read_aliases
 from airflow_provider_closeai.provisioning.requests import RotateRequest
 from airflow_provider_closeai.provisioning.rotate import (
@@ -145,7 +145,7 @@ def rotate(
             new = _create(client, request, plan, accounts, this_try)
         except CloseAIError as error:
             done = f"ids {ids_of(deleted)} were deleted" if deleted else ""
-            raise foremost([*([refusal] if refusal else []), told(error, done)]) from None
+            raise foremost([*([refusal] if refusal else []), with_history(error, done)]) from None
         there = sorted([*kept, *new], key=lambda account: account.id)
         references = keys.deliver(there) if new else references
         journal.note((each.id for each in there), clock.utc_now())
