@@ -1,10 +1,10 @@
 """Record the counters just before the month's turn, when they are reset.
 
-What is spent after this snapshot and before the reset is in no counter afterwards: the closer it is, the
-smaller the gap that the report names. With the snapshot just after midnight it shows, for every account,
-whether its counter started again between the two: at most 15 minutes on each side make a month final. A run
-that comes after the turn fails where the ledger kept that month: an amount is lost, which somebody should
-know.
+Spending after this snapshot and before the reset is in no counter afterwards: the closer the snapshot is to
+the turn, the smaller the gap that the report names. Together with the snapshot just after midnight it shows,
+for every account, whether its counter started again between the two: with at most 15 minutes on each side the
+month is final. A run that comes after the turn fails if the ledger has snapshots of that month: an amount is
+lost, and somebody should know.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ with DAG(
     SnapshotCostsOperator(
         task_id="snapshot",
         ledger=f"{COSTS}/ledger",
-        max_lag=timedelta(minutes=2),  # later it would be the new month's
+        max_lag=timedelta(minutes=2),  # later it would read the new month's counters
         retries=1,
         retry_delay=timedelta(seconds=20),
     )

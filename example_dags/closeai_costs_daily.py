@@ -1,8 +1,8 @@
 """Record every evening what the sub-accounts have cost so far.
 
-At 23:55 of the platform's day: what a day costs is then in that day's figure. `catchup` is off, because a
-counter cannot be read for the past; a day that is missed is in the next day's figure. When the DAG is
-unpaused Airflow starts the last run that was missed: it is skipped, and says why.
+It runs at 23:55 of the platform's day, so that a day's cost is in that day's figure. `catchup` is off,
+because past values of a counter cannot be read; the cost of a missed day is in the next day's figure. When
+the DAG is unpaused, Airflow starts the last missed run: it is skipped, and its log says why.
 
 Try it offline: start the simulator (``python -m airflow_provider_closeai.simulator --accounts 5``), export
 the connection that it prints, then ``airflow dags test closeai_costs_daily``.

@@ -1,10 +1,9 @@
 """Open the new month and close the old one, just after the turn.
 
-The first task reads the counters that have just been reset. The second writes the old month's figures into
-the ledger, for good: from then on they change only by lines that are appended. It refuses while the turn is
-in doubt for an account, and says what would settle it: clear the task after the next evening's snapshot. A
-run that comes late skips the first task, and a month of which the ledger knows nothing is not closed but
-skipped.
+The first task reads the counters that have just been reset. The second writes the old month's final figures
+into the ledger: from then on they change only by appended lines. It refuses while the turn is in doubt for an
+account, and says what would settle it: clear the task after the next evening's snapshot. A late run skips the
+first task; a month without any data in the ledger is skipped, not closed.
 """
 
 from __future__ import annotations
@@ -35,17 +34,17 @@ with DAG(
         ledger=f"{COSTS}/ledger",
         month="previous",
         output=f"{COSTS}/reports",
-        currency="CNY",  # of the platform's amounts; it names none itself
+        currency="CNY",  # of the platform's amounts: the platform does not name it
         formats=["html", "csv", "json", "focus"],
-        # Who pays is closed for good: give the same as in the report DAG; with a roster, owners=ROSTER.
+        # The close also fixes who pays: give the same as in the report DAG; with a roster, owners=ROSTER.
         owners={
             "search.*": {"team": "Search", "cost_center": "CC-100"},
             "ads.*": {"team": "Ads", "cost_center": "CC-200"},
         },
         budgets={"Search": "60", "Ads": "60"},
-        thresholds=(),  # the report DAG tells alerts
+        thresholds=(),  # the report DAG sends alerts
         close=True,
         retries=3,
-        trigger_rule="none_failed",  # a run that comes late has nothing to read, and still closes
+        trigger_rule="none_failed",  # a late run skips the snapshot, and still closes
     )
     opening >> close

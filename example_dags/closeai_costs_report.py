@@ -1,6 +1,6 @@
-"""Report the month so far whenever the ledger has a new snapshot, and say once when a budget runs out.
+"""Report the month so far whenever the ledger has a new snapshot, and report once when a budget runs out.
 
-Where a roster says who pays, unpause `closeai_roster_report` instead: both write the same files.
+If a roster says who pays, unpause `closeai_roster_report` instead: both write the same files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ with DAG(
     report = CostReportOperator(
         task_id="report",
         ledger=f"{COSTS}/ledger",
-        month="latest",  # of the snapshot, even where the month has turned since
+        month="latest",  # the snapshot's month, even if the month has turned since
         output=f"{COSTS}/reports",
         currency="CNY",
         owners={

@@ -1,7 +1,7 @@
 """Tell a channel when the base to use has changed, or a team is over budget. Airflow 3.0 and later.
 
-The triggerer watches, and no task waits. What is told of a team is what `closeai_costs_report` finds, by its
-thresholds. Events that come at once may share a run.
+The triggerer watches, and no task waits. Alerts about teams are those that `closeai_costs_report` finds with
+its thresholds. Events at the same time may share a run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ALERTS = Asset(
 
 
 def tell_channel(text: str) -> None:
-    """Tell people: send it by a hook of yours, for instance ``SlackWebhookHook().send(text=text)``."""
+    """Notify people; use a hook of your own, for instance ``SlackWebhookHook().send(text=text)``."""
     logging.getLogger(__name__).warning("%s", text)
 
 

@@ -17,16 +17,16 @@ with DAG(
     tags=["closeai", "example"],
     doc_md=__doc__,
 ):
-    # It looks every 15 s at what is known. However many DAGs wait like this, each base is probed once per
-    # `health_ttl` (5 minutes), and every call that is served counts as a probe.
-    # deferrable=True waits in the triggerer and takes no worker's place.
+    # It checks the known state every 15 s. However many DAGs wait like this, each base is probed once per
+    # `health_ttl` (5 minutes), and every successful call counts as a probe.
+    # deferrable=True waits in the triggerer, without a worker slot.
     api_is_up = HealthSensor(
         task_id="api_is_up",
         require="any",
         deferrable=True,
         poke_interval=15,
         timeout=60 * 60,
-        retries=3,  # of a worker or a triggerer that is lost; a timeout is not retried
+        retries=3,  # if a worker or a triggerer is lost; a timeout is not retried
     )
 
     @task

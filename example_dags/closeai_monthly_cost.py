@@ -1,6 +1,6 @@
 """List what every alias has cost this month so far.
 
-``monthly_cost`` is read at this instant and resets each month: this is a look, not a ledger.
+``monthly_cost`` is read at this moment and is reset each month: this is a single look, not a ledger.
 
 Try it offline: start the simulator (``python -m airflow_provider_closeai.simulator --accounts 5``), export
 the connection that it prints, then ``airflow dags test closeai_monthly_cost``.
@@ -19,7 +19,7 @@ with DAG(
     dag_id="closeai_monthly_cost",
     schedule="@daily",
     start_date=timezone.datetime(2026, 1, 1),
-    catchup=False,  # the past cannot be read: the counter shows now
+    catchup=False,  # past values cannot be read: the counter shows only its present value
     tags=["closeai", "example"],
     doc_md=__doc__,
 ):

@@ -1,6 +1,6 @@
 """A tour: give a team its keys, change a price, and take the keys back.
 
-In production the last task is a DAG of its own: what deletes does not follow what creates.
+In production the last task belongs in a DAG of its own: a deletion should not follow a creation.
 
 Try it offline: start the simulator (``python -m airflow_provider_closeai.simulator``), export the connection
 that it prints, then ``airflow dags test closeai_provisioning``.
@@ -18,14 +18,14 @@ from airflow_provider_closeai.operators.sub_accounts import (
     UpdatePricingOperator,
 )
 
-# Where the cost DAGs keep their ledger: it also gets what a key cost between its last snapshot and its end.
+# The cost DAGs' ledger: it also records what a key cost between its last snapshot and its deletion.
 COSTS = os.environ.get("CLOSEAI_COSTS")
 
 with DAG(
     dag_id="closeai_provisioning",
     schedule=None,
     catchup=False,
-    max_active_runs=1,  # two runs at once would want the same alias
+    max_active_runs=1,  # two runs at the same time would use the same alias
     tags=["closeai", "example"],
     doc_md=__doc__,
     params={
@@ -34,8 +34,8 @@ with DAG(
         "really_delete": Param(False, type="boolean", description="false: only show what would go"),
     },
 ):
-    # State what you want. However often it is retried, and wherever it is killed: `count` accounts.
-    # Accounts that are there keep their prices; if_exists="update" would give them these.
+    # State what you want. However often it is retried or killed, there will be `count` accounts.
+    # Existing accounts keep their prices; if_exists="update" would give them these.
     create = CreateSubAccountsOperator(
         task_id="create",
         alias="{{ params.alias }}",
@@ -49,12 +49,12 @@ with DAG(
     # A discount for a while: `merge` changes the models named here and keeps the others.
     reprice = UpdatePricingOperator(
         task_id="reprice",
-        alias="{{ params.alias }}",  # by name, so it also works where `create` was marked as done by hand
+        alias="{{ params.alias }}",  # by name, so it also works if `create` was marked as success by hand
         model_pricing={"gpt-4o": "1.2"},
         retries=3,
     )
 
-    # Deletes nothing until the run is started with really_delete=true; shows in its log what would go.
+    # Deletes nothing unless the run is started with really_delete=true; its log shows what would be deleted.
     # On Airflow 3.1 and later, an ApprovalOperator in front of it lets a person decide.
     delete = DeleteSubAccountsOperator(
         task_id="delete",

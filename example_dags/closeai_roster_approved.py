@@ -1,7 +1,7 @@
 """Plan what the roster changes, show it to a person, and apply what was approved. Airflow 3.1 and later.
 
-The form (Required Actions) shows the plan. What is applied is what was on that page, as far as it is still
-wanted; a plan is good for 24 hours.
+The form (Required Actions) shows the plan. Only changes on that form are applied, if they are still wanted; a
+plan is valid for 24 hours.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ with DAG(
     start_date=pendulum.datetime(2026, 1, 1, tz="Asia/Shanghai"),
     catchup=False,
     max_active_runs=1,
-    # More than this is refused before anybody is asked; if it is meant, trigger the DAG with more.
+    # A plan beyond these bounds is refused before anybody is asked; if it is intended, trigger the DAG with
+    # higher bounds.
     params={"max_create": 50, "max_delete": "20%"},
     tags=["closeai", "example"],
     doc_md=__doc__,
@@ -35,12 +36,12 @@ with DAG(
     plan = PlanSubAccountsOperator(
         task_id="plan",
         roster=ROSTER,
-        prune=True,  # also delete what is owned and in the file no more: hence the person
+        prune=True,  # also delete owned accounts that are no longer in the file: hence the approval
         max_create="{{ params.max_create }}",
         max_delete="{{ params.max_delete }}",
         deliver_to=KEYS,
         ledger=f"{COSTS}/ledger",
-        # No retries: on Airflow 3.1 and 3.2 what a second try plans counts as another plan.
+        # No retries: on Airflow 3.1 and 3.2 the plan of a second try counts as another plan.
     )
     approve = ApprovalOperator(
         task_id="approve",

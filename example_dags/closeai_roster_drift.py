@@ -1,6 +1,6 @@
-"""Every Monday: is what is there what the roster says? Fails, and names each difference, where it is not.
+"""Every Monday: do the accounts match the roster? Fails, and names each difference, if they do not.
 
-Somebody changed a price in the console, or made a key by hand. Nothing is changed here.
+For example, somebody changed a price in the console, or created a key by hand. This DAG changes nothing.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ with DAG(
         task_id="compare",
         roster=ROSTER,
         prune=True,
-        max_delete="100%",  # a plan only: all that is too much is named
+        max_delete="100%",  # only a plan: all surplus accounts are named
         fail_on_changes=True,
         deliver_to=SecretsManagerSink("airflow/connections/openai-{alias}", as_connection=True),
         ledger=f"{COSTS}/ledger",
-        retries=3,  # of an outage only: a difference fails the task for good
-        # on_failure_callback=..., to tell the people who own the roster
+        retries=3,  # only for outages: a difference fails the task without a retry
+        # on_failure_callback=..., to notify the owners of the roster
     )

@@ -1,6 +1,6 @@
-"""Keep ten teams' keys as the roster says, with the keys in encrypted files: to try it on one machine.
+"""Keep ten teams' keys as the roster says, with the keys in encrypted files: for trials on one machine.
 
-The tutorial docs/tutorials/ten-teams.md runs it, word by word, against the simulator. In production the keys
+The tutorial docs/tutorials/ten-teams.md runs it, step by step, against the simulator. In production the keys
 go to a store that their users can read: see `closeai_roster_sync`.
 """
 
@@ -31,9 +31,9 @@ with DAG(
     SyncSubAccountsOperator(
         task_id="sync",
         roster=ROSTER,
-        max_create=20,  # more at once is rather a mistake in the file
-        max_delete="20%",  # at once; replaced keys keep within it, over several runs
-        # The connection key_store has the files' Fernet key.
+        max_create=20,  # more at once is probably a mistake in the file
+        max_delete="20%",  # at once; rotation stays within it, over several runs
+        # The connection key_store holds the Fernet key of the files.
         deliver_to=EncryptedFileSink(KEYS, "key_store", "{alias}"),
         ledger=f"{COSTS}/ledger",
         retries=3,

@@ -1,7 +1,7 @@
 """Report what each team of the roster has cost, against its budget, after each run of `closeai_costs_daily`.
 
-Owners and budgets are those of the roster: one file for platform and finance. What the roster's sync records
-every 15 minutes counts too, and starts no report. The tutorial docs/tutorials/bill.md runs it.
+Owners and budgets come from the roster: one file for platform and finance. The snapshots that the roster's
+sync records every 15 minutes count too, but start no report. The tutorial docs/tutorials/bill.md runs it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,6 @@ with DAG(
         currency="CNY",
         owners=ROSTER,
         budgets=ROSTER,
-        statements=True,  # a page for each team, too
+        statements=True,  # also a page for each team
         retries=3,
     )

@@ -1,8 +1,8 @@
 """Keep all teams' keys as the roster says: every 15 minutes.
 
-What is missing is created and delivered, prices that drifted are set, a team that has spent its budget is cut
-to its `over_budget` prices and restored at the month's turn, and keys are replaced when they are 90 days old.
-Each team finds its key as an Airflow connection: `OpenAIHook(conn_id="openai-team-search")`.
+Missing accounts are created and their keys delivered, prices that drifted are restored, a team that has spent
+its budget gets its `over_budget` prices until the month's turn, and keys are replaced when they are 90 days
+old. Each team finds its key in an Airflow connection: `OpenAIHook(conn_id="openai-team-search")`.
 
 To try it on one machine, without a store for keys, see `closeai_roster_offline`.
 """
@@ -29,8 +29,8 @@ with DAG(
     start_date=pendulum.datetime(2026, 1, 1, tz="Asia/Shanghai"),
     catchup=False,
     max_active_runs=1,
-    # More at once is rather a mistake in the file; if it is meant, trigger one run with more. What rotation
-    # does by itself keeps within these bounds, over several runs.
+    # More at once is probably a mistake in the file; if it is intended, trigger one run with higher bounds.
+    # Rotation stays within these bounds, over several runs.
     params={"max_create": 20, "max_delete": "20%"},
     tags=["closeai", "example"],
     doc_md=__doc__,

@@ -1,7 +1,7 @@
-"""What a team writes: a DAG that asks a model, with nothing of CloseAI in it but a connection's name.
+"""A team's own DAG: it asks a model, and needs nothing of CloseAI except a connection's name.
 
-`closeai_roster_sync` keeps the connection `openai-team-search` in AWS Secrets Manager: the team's key, on the
-base that is healthy. Needs `apache-airflow-providers-openai`, and Airflow's own secrets backend:
+`closeai_roster_sync` keeps the connection `openai-team-search` in AWS Secrets Manager: the team's key, and
+the healthy base. Needs `apache-airflow-providers-openai`, and Airflow's own secrets backend:
 
     [secrets]
     backend = airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend
@@ -28,7 +28,7 @@ with DAG(
     def ask(question: str) -> str:
         from airflow.providers.openai.hooks.openai import OpenAIHook
 
-        # Make the hook where it is used: one that was made before a rotation keeps the key of that time.
+        # Create the hook where it is used: one that was created before a rotation keeps the old key.
         hook = OpenAIHook(conn_id="openai-team-search")
         choices: list[Any] = hook.create_chat_completion(
             [{"role": "user", "content": question}], model="gpt-4o"
