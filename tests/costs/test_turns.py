@@ -380,6 +380,19 @@ def test_an_account_that_was_deleted_on_the_last_evening_is_no_doubt_of_the_next
     assert figures(book, DECEMBER) == {2: ("1", "certain")}
 
 
+@pytest.mark.parametrize("more", [(), ("12-01 09:00", "12-01 10:00", "12-01 11:00")], ids=["daily", "hourly"])
+def test_use_from_0_since_the_turn_is_in_some_month_however_often_one_looks(
+    new_book: Any, clock: Clock, more: tuple[str, ...]
+) -> None:
+    book = new_book("looks")
+    for at in ("11-29 12:00", "11-30 23:55", "12-01 00:05", *more, "12-01 23:55", "12-19 12:00"):
+        book.seen(at, {1: "80" if at >= "12-01 10:00" else "0", 2: "0"})
+    book.seen("12-20 12:00", {2: "0"})
+    clock.at = local("12-21 12:00")
+    [line, _] = book.report("2026-12").accounts
+    assert (line.month_to_date, line.lower_bound) == (Decimal(80), Decimal(0))
+
+
 def test_a_first_use_in_the_last_days_of_a_month_may_hide_a_reset(new_book: Any, clock: Clock) -> None:
     """The platform resets at the first use, and the account is gone before the month is over."""
     book = new_book("late")

@@ -262,7 +262,9 @@ def _grown(trace: Trace, turn: Turn, first: int, last: int) -> Verdict:
     if is_hidden and is_used_since:
         return Verdict(first, last - 1, restarts=True, old_doubt=doubt, unseen=unseen)
     waits = not is_used_since and not trace.is_gone
-    if before == ZERO and spans[last - 1].end >= turn.closes:  # reported, since no other month has it
+    is_seen_before = trace.first <= spans[first].start and spans[last - 1].end > turn.at
+    if before == ZERO and (is_seen_before or spans[last - 1].end >= turn.closes):
+        # Reported, since no other month has it.
         return Verdict(
             first, first, old_doubt=doubt, new_doubt=doubt, unseen=unseen, doubtful=last, waits=waits
         )
