@@ -9,8 +9,7 @@ from datetime import datetime
 from airflow_provider_closeai.client.errors import InvalidParameter
 from airflow_provider_closeai.costs.accounting.booked import MAIN_ACCOUNT, NOTE, Adjustment
 from airflow_provider_closeai.costs.accounting.money import total
-from airflow_provider_closeai.costs.accounting.months import parse_month
-from airflow_provider_closeai.costs.accounting.turns import UNSEEN, WAITING
+from airflow_provider_closeai.costs.accounting.months import format_ids, parse_month
 from airflow_provider_closeai.costs.clock import Clock, utc_now
 from airflow_provider_closeai.costs.errors import CloseRefused, NothingToDo
 from airflow_provider_closeai.costs.requests import CloseRequest, NoteRequest
@@ -85,17 +84,27 @@ def record_control_difference(request: CloseRequest, *, clock: Clock = utc_now) 
     :param request: the month.
     :param clock: returns the time.
     :raises NothingToDo: the ledger has no usable control total of the month, or all is booked already.
-    :raises CloseRefused: files are damaged, or the month's first turn is in doubt: too much would be booked.
+    :raises CloseRefused: files are damaged; or an account's first turn is in doubt, and its figure leaves out
+        what may be this month's, or has what may be the month's before.
     :returns: the file.
     """
     computed = compute(request, clock=clock)
     if computed.control is None or computed.main_difference is None:
         raise NothingToDo(f"The ledger has no control total of {computed.month.name}: nothing to book.")
-    hidden = [line for line in computed.accounts if line.start_doubt not in ("", UNSEEN, WAITING)]
-    if hidden or computed.history.is_damaged:
+    if computed.history.is_damaged:
         raise CloseRefused(
-            f"The control difference of {computed.month.name} is not booked: what sub-accounts cost is a "
-            f"lower bound, or files are damaged. {' '.join(computed.warnings)}"
+            f"The control difference of {computed.month.name} is not booked, because files of its ledger are "
+            f"damaged. {' '.join(computed.history.warnings)}"
+        )
+    unclear = [
+        line.sub_account_id for line in computed.accounts if line.history and not line.history.is_whole
+    ]
+    if unclear:
+        raise CloseRefused(
+            f"The control difference of {computed.month.name} is not booked: what its counters show is in "
+            f"doubt at the month's first turn, and too much or too little would be booked: "
+            f"{format_ids(unclear)}. Where you know the amount, book it with record_note, "
+            f"sub_account_id={MAIN_ACCOUNT}."
         )
     before = [line for line in computed.appended if line.sub_account_id == MAIN_ACCOUNT]
     amount = total([computed.main_difference], less=(line.amount for line in before))

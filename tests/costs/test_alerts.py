@@ -377,8 +377,30 @@ def test_a_control_difference_over_a_lower_bound_is_not_booked(book: Book) -> No
     book.seen("11-02 12:00", {1: "35"})  # perhaps 35 of November, perhaps 5
     book.control("11-02 12:00", "35")
     request = CloseRequest.parse(ledger=book.ledger.root, month="2026-11", currency="CNY")
-    with pytest.raises(CloseRefused, match="is a lower bound"):
+    with pytest.raises(CloseRefused, match=r"in doubt.*: account 1\. Where you know the amount"):
         record_control_difference(request, clock=book.clock)
+
+
+@pytest.mark.parametrize(
+    "first_day",
+    [{"12:00": ("5", None, "2026-11-01T10:00:00+08:00")}, {"00:05": "4", "06:00": "0", "23:30": "5"}],
+    ids=["made", "fell twice"],
+)
+def test_a_control_difference_is_booked_where_a_counter_in_doubt_is_shown_whole(
+    book: Book, first_day: dict[str, Any]
+) -> None:
+    before = {2: "9"} if "00:05" in first_day else {}
+    for at, cost in {"10-30 12:00": "20", "10-31 23:55": "30"}.items():
+        book.seen(at, {1: cost, **before})
+    for at, value in first_day.items():
+        book.seen(f"11-01 {at}", {1: "0", 2: value})
+    for at in ("11-02 12:00", "11-03 12:00"):
+        book.seen(at, {1: "6", 2: "5"})
+    book.control("11-03 12:00", "18")
+    assert not book.report().accounts[1].is_certain
+    request = CloseRequest.parse(ledger=book.ledger.root, month="2026-11", currency="CNY")
+    assert record_control_difference(request, clock=book.clock)
+    assert book.report().totals.month_to_date == 18
 
 
 def test_a_team_in_doubt_has_spent_so_much_or_more(book: Book) -> None:

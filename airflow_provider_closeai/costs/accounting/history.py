@@ -43,7 +43,8 @@ class AccountHistory(msgspec.Struct, kw_only=True):
     :param balance: its last one in this month.
     :param deleted_at: when it was recorded just before its deletion.
     :param start_doubt: why it is in doubt what of its values is this month's (:mod:`.turns`); empty: certain.
-    :param end_doubt: the same at the month's end.
+    :param is_whole: all that its counter showed is in ``cost`` all the same, after it had started again.
+    :param end_doubt: the same as ``start_doubt`` at the month's end.
     :param end_waits: whether a later value may still decide that.
     :param unseen: between which times around its end more may have been spent.
     :param is_in_month: it was seen in this month.
@@ -69,6 +70,7 @@ class AccountHistory(msgspec.Struct, kw_only=True):
     balance: Decimal | None = None
     deleted_at: datetime | None = None
     start_doubt: str = ""
+    is_whole: bool = True
     end_doubt: str = ""
     end_waits: bool = False
     unseen: tuple[datetime, datetime] | None = None

@@ -80,6 +80,10 @@ class _Splitter:
         begun = min(max(start.doubtful, start.begin), end.end)  # what is before is doubted once, and no more
         account.start_doubtful = max(self._between(trace, start, start.begin, begun), ZERO)
         account.end_doubtful = max(self._between(trace, start, max(least, begun), end.end), ZERO)
+        is_left_out = not start.restarts and start.unseen is not None and trace.before(start.begin) != ZERO
+        is_early = trace.known_at is None or trace.known_at < self._start.closes
+        is_unsettled = is_left_out or (is_early and account.start_doubtful != ZERO)
+        account.is_whole = not (account.start_doubt and is_unsettled)
         is_doubtful = account.start_doubt or account.end_doubt
         return account if trace.is_in_month or account.spans or is_doubtful else None
 
