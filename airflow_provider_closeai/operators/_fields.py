@@ -86,8 +86,8 @@ class PlainFields:
             names = ", ".join(map(parameter_of, self._became_none))
             raise InvalidParameter(
                 f"{names}: what was given, or a part of it, is None now that the task runs. Was the task "
-                "that gives it skipped, or marked success by hand, or is a variable not there? Give a "
-                "value, or leave the parameter out. Nothing was sent."
+                "that gives it skipped, or marked success by hand, or is a variable not there? Clear that "
+                "task, or give a value. Nothing was sent."
             )
 
 

@@ -96,7 +96,8 @@ def _entry(entry: object, name: str) -> tuple[str, Decimal]:
     readable(f"a model of {name}", model, "write its name again: it may have been copied from a page")
     unknown = sorted(set(entry) - _ENTRY_FIELDS, key=str)
     if unknown:
-        raise bad(name, f"has the unknown field {unknown[0]!r} for {model!r}", "leave it out")
+        cure = "leave it out, or call it pricing_factor if it is the factor"
+        raise bad(name, f"has the unknown field {unknown[0]!r} for {model!r}", cure)
     if entry.get("pricing_factor") is not None:
         return model, _factor(f"{name}[{model!r}]", entry["pricing_factor"])
     if entry.get("auto_following") is True:
@@ -242,6 +243,8 @@ def alias_text(value: object) -> str:
     """Read the alias of existing accounts: any text that the platform can store."""
     if value in ("", None):
         raise bad("alias", "is empty, which never means all", "give the accounts' exact alias")
+    if isinstance(value, list | tuple | set):
+        raise bad("alias", "is several, and a task has one", "map the task: .partial(...).expand(alias=[...])")
     if not isinstance(value, str):
         raise bad(
             "alias",
