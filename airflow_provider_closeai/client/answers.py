@@ -140,7 +140,7 @@ def _judge_success(
 
 
 def _has_code_of_error(answer: Mapping[str, Any]) -> bool:
-    """Return whether an answer without what was asked for has a code or a status that says no."""
+    """Return whether an answer without the expected content has an error code or status."""
     code, status = str(answer.get("code", 0)), str(answer.get("status", "")).lower()
     is_code = code.lstrip("-").isdecimal() and int(code) != 0 and not 200 <= int(code) < 300
     return is_code or status in ("error", "fail", "failed") or says_no(answer.get("ok"), None)

@@ -163,7 +163,7 @@ _LENIENT: dict[str, Callable[[object], object]] = {
 
 def loads(content: bytes) -> Any:
     """
-    Read JSON that msgspec refuses for one bad value: half an emoji, no text, a raw line feed, NaN.
+    Read JSON that msgspec refuses for one bad value: half an emoji, invalid UTF-8, a raw line feed, NaN.
     """
     return json.loads(
         content.decode("utf-8", "surrogateescape"),

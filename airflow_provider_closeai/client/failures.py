@@ -15,7 +15,7 @@ def masked_keys(accounts: Iterable[SubAccount]) -> errors.MaskedKeys | None:
     """Return the error for accounts whose keys the listing hides; ``None`` if there are none."""
     listed = list(accounts)
     keys = Counter(account.token for account in {each.id: each for each in listed}.values())
-    # No two accounts have one key: it is what the listing shows in place of theirs.
+    # Accounts never share a key: a shared one is what the listing shows in place of theirs.
     masked = [str(each.id) for each in listed if each.token.is_masked or keys[each.token] > 1]
     if not masked:
         return None

@@ -166,7 +166,7 @@ class _Reading:
             except Rejected:
                 if self.total != self.count:
                     raise
-                break  # the platform has no page after the last: all was on the pages before
+                break  # no page after the last: the earlier pages had everything
             news = self._news(page)
             yield from news
             if not news:

@@ -24,7 +24,7 @@ _HINT_FROM = len("sk-") + 8  # the last four characters would show half of a sho
 # "sk-xxxxxxxx", "sk-abc----wxyz") or of all of it.
 _MASK = re.compile(
     r"[^A-Za-z0-9_.~+/=:-]|\.\.|x{8}|[_-]{4}"
-    r"|^(?=.{,23}$).*(x{4}|-{3}|_{3})"  # by chance in a short key it is rare
+    r"|^(?=.{,23}$).*(x{4}|-{3}|_{3})"  # short keys rarely have these by chance
     r"|^(sk-)?(hidden|masked|redacted|secret|none|null|undefined|n/a|-|)$",
     re.IGNORECASE,
 )

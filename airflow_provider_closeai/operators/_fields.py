@@ -1,4 +1,4 @@
-"""Keeps what operators are given in a form that Airflow may store, and renders only templates."""
+"""Keeps operators' arguments in a form that Airflow may store, and renders only templates."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PlainFields:
     _became_none: tuple[str, ...] = ()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Make an operator; one from a mapped task notes arguments that another task left out (``None``)."""
+        """Make an operator; if from a mapped one, note arguments that another task gave as ``None``."""
         made = super().__new__(cls)
         if kwargs.get("_airflow_from_mapped"):
             once = kwargs["dag"].get_task(kwargs["task_id"]).partial_kwargs
@@ -55,7 +55,7 @@ class PlainFields:
         jinja_env: Any,
         seen_oids: set[int],
     ) -> None:
-        """Render templates. What another task gave is data; Airflow would render ``expand_kwargs``."""
+        """Render templates, but nothing that another task gave: with ``expand_kwargs`` Airflow would."""
         if parent is self and is_mapped(self):
             given = _given_by_tasks(self)
             data = (getattr(self, name) for name in template_fields if parameter_of(name) in given)
@@ -93,7 +93,7 @@ class PlainFields:
 
 def connection_id(value: Any) -> Any:
     """
-    Return a connection's id without surrounding white space; another task's result, or ``None``, as it is.
+    Return a connection's id without surrounding white space; another task's result, or ``None``, unchanged.
 
     :raises TypeError: it is not text: Airflow would store a connection itself, password included, in the
         serialized DAG.
@@ -106,7 +106,7 @@ def connection_id(value: Any) -> Any:
 
 
 def check_connection_id(arguments: Mapping[str, Any]) -> Any:
-    """Return an operator's arguments; raise if one is a connection, of which mapping takes a list."""
+    """Return an operator's arguments; raise if its connection id, or one of a list of them, is not text."""
     given = arguments.get(_CONN_ID)
     for each in given if isinstance(given, list | tuple) else [given]:
         connection_id(each)
@@ -115,10 +115,10 @@ def check_connection_id(arguments: Mapping[str, Any]) -> Any:
 
 class CheckedPartial:
     """
-    What ``partial`` returns; checks mapped arguments, which Airflow stores as they are.
+    The result of ``partial``; checks mapped arguments, since Airflow stores them unchanged.
 
-    :param partial: Airflow's own.
-    :param check: turns given arguments into those that Airflow may store, or raises.
+    :param partial: Airflow's own result.
+    :param check: returns arguments in a form that Airflow may store, or raises.
     """
 
     def __init__(self, partial: Any, check: Callable[[Any], Any]) -> None:
@@ -135,12 +135,12 @@ class CheckedPartial:
 
 
 def parameter_of(field: str) -> str:
-    """Return which parameter is kept in a template field."""
+    """Return the name of the parameter that a template field keeps."""
     return {"is_dry_run": "dry_run", "output_folder": "output"}.get(field, field)
 
 
 def _given_by_tasks(operator: Any) -> Collection[str]:
-    """Return the parameters of an operator whose values its mapped operator got from other tasks."""
+    """Return the parameters whose values other tasks gave when the operator was mapped."""
     mapped = operator.dag.get_task(operator.task_id)
     given = mapped.expand_input.value
     if isinstance(given, Mapping):
@@ -151,7 +151,7 @@ def _given_by_tasks(operator: Any) -> Collection[str]:
 
 
 def is_row_of_a_task(operator: Any) -> bool:
-    """Return whether another task gives all arguments that an operator is mapped over (``expand_kwargs``)."""
+    """Return whether another task gives all of an operator's mapped arguments (``expand_kwargs``)."""
     return is_mapped(operator) and hasattr(
         operator.dag.get_task(operator.task_id).expand_input.value, "iter_references"
     )
@@ -164,7 +164,7 @@ def _is_own(kind: type, name: str) -> bool:
 
 
 def is_mapped(operator: object) -> bool:
-    """Return whether an operator was made from a mapped operator when that runs."""
+    """Return whether an operator was made from a mapped one at run time."""
     return bool(getattr(operator, "_BaseOperator__from_mapped", False))
 
 
@@ -179,10 +179,10 @@ def _has_lost(given: Any, rendered: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     """
-    Return a value in plain form, but the same object unless something in it must change.
+    Return a value in plain form: the same object unless something in it must change.
 
-    By identity Airflow knows that another task's result is rendered already; a copy it would render again,
-    with whatever others wrote as a template.
+    Airflow recognizes another task's result, already rendered, by identity; it would render a copy again,
+    and take whatever others wrote for a template.
     """
     if isinstance(value, str):
         return str.__str__(value)

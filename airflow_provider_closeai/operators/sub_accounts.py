@@ -307,7 +307,7 @@ class ListSubAccountsOperator(CloseAIOperator):
         self.sub_accounts = sub_accounts
 
     def require_given(self) -> None:
-        """Check that what another task gave selects something."""
+        """Check also that a row from another task selects something."""
         from airflow_provider_closeai.client.errors import InvalidParameter
 
         super().require_given()

@@ -29,10 +29,10 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
 class _Look(msgspec.Struct, frozen=True):
     """
-    What was listed last.
+    The last listing.
 
-    :param accounts: that count.
-    :param since: the time from which all listings showed the same.
+    :param accounts: those that count, by id.
+    :param since: time since which all listings have shown the same.
     """
 
     accounts: dict[int, SubAccount]
@@ -43,10 +43,10 @@ class _Look(msgspec.Struct, frozen=True):
 
 class CreateDecision:
     """
-    One try of one create. Ask :meth:`next_step`, do what it says, and report what came of it.
+    One try of one create. Ask :meth:`next_step`, do what it says, and report the result.
 
-    :param max_late: seconds after it was sent in which the platform may still execute a post.
-    :param earlier: what earlier posts left; ``None``: nothing was posted lately.
+    :param max_late: seconds after sending in which the platform may still execute a post.
+    :param earlier: what earlier posts left; ``None``: nothing was posted recently.
     :param needs_keys: the accounts' keys will be used.
     """
 
@@ -57,24 +57,24 @@ class CreateDecision:
         self._max_late = max_late
         self._needs_keys = needs_keys
         self._noted_before = None if earlier is None else earlier.before
-        # Something may be there that they made: no first listing proves what was there before.
+        # They may have created accounts: then the first listing does not prove what existed before.
         self._is_resumed = earlier is not None and (earlier.is_open or earlier.before is not None)
-        #: The time from which absence may be believed, where something may still come.
+        #: Time from which absence may be believed, if something may still come.
         self.believe_from = None if earlier is None else earlier.believe_from
         # Before a post all accounts must be listed: the platform's filter may miss some.
         self._needs_whole = self._is_resumed or self.believe_from is not None
         self._needs_whole_if_empty = earlier is not None
         # What was listed.
         self._at_first: frozenset[int] = frozenset()
-        self._count = request.count  # that may be reached
+        self._count = request.count  # to reach; ``at_most`` may lower it
         self._look: _Look | None = None
-        self._must_list = False  # the last look says too little by now
-        #: Whether the filter missed something, or may have: all is listed from now on.
+        self._must_list = False  # the last listing is no longer enough
+        #: Whether the filter missed something, or may have: all accounts are listed from now on.
         self.doubts_filter = False
         # What this try posted.
         self._made: dict[int, SubAccount] = {}
         self._may_have_made_more = False  # a post had no clear answer
-        self._fruitless = 0  # posts in a row after which nothing new was there
+        self._fruitless = 0  # posts in a row that brought nothing new
         self._last_failure: CloseAIError | None = None
         # What is next.
         self._confirm_until: float | None = None
@@ -182,8 +182,8 @@ class CreateDecision:
 
     def others_posted(self, earlier: Earlier | None, now: float) -> None:
         """
-        Record what posts of others left that send nothing any more; look again, unless every base had listed
-        all of that when the last look began.
+        Record what posts of others left, who send nothing any more; list again, unless every base listed all
+        of that when the last listing began.
         """
         since = now - self._request.settle
         until = since if earlier is None or earlier.believe_from is None else earlier.believe_from
@@ -197,42 +197,42 @@ class CreateDecision:
             self.believe_from = max(until, self.believe_from or until)
 
     def look_again(self) -> None:
-        """Believe nothing of what was listed so far: others may have posted since."""
+        """Require a new listing: others may have posted since the last."""
         self._must_list = True
         self._pause = _FIRST_PAUSE
 
     def unconfirmed(self) -> Done | Fail:
-        """Say what is so where nobody can look now whether a listing shows what was made."""
+        """Return the result although no listing has confirmed the new accounts."""
         present = self._known
         if len(present) < self._count:
             return Fail(refusals.vanished(self._request, present))
         return _done(present)
 
     def doubt_until(self, moment: float) -> None:
-        """Believe absence no earlier than others do that run beside it: then all go on at once."""
+        """Believe absence no earlier than the creates that run beside this one: then all go on at once."""
         if self.believe_from is not None:
             self.believe_from = max(self.believe_from, moment)
 
     @property
     def doubt(self) -> CloseAIError | None:
-        """The failure of a post that no listing has settled yet."""
+        """The failure of a post whose outcome no listing has settled yet."""
         is_open = self.believe_from is not None and self._confirm_until is None
-        is_seen = isinstance(self._last_failure, Declined) and not self._must_list  # a no is looked into once
+        is_seen = isinstance(self._last_failure, Declined) and not self._must_list  # a no is checked once
         return self._last_failure if is_open and not is_seen else None
 
     @property
     def before(self) -> frozenset[int]:
-        """Ids that were there before the task's first post; none before the first listing."""
+        """Ids that existed before the task's first post; none before the first listing."""
         return self._at_first if self._noted_before is None else frozenset(self._noted_before)
 
     @property
     def posted_nothing(self) -> bool:
-        """Whether it is proven that nothing was executed in this try."""
+        """Whether it is proven that no post of this try was executed."""
         return not self._made and not self._may_have_made_more
 
     @property
     def is_confirming(self) -> bool:
-        """Whether all is there, and only to be seen in a listing."""
+        """Whether all accounts exist, and only a listing has yet to show them."""
         return self._confirm_until is not None
 
     @property
@@ -242,18 +242,18 @@ class CreateDecision:
 
     @property
     def created(self) -> frozenset[int]:
-        """Ids that this try made: what its posts were answered; without an answer, all that appeared."""
+        """Ids that this try made: those in its posts' answers; if an answer is missing, all that appeared."""
         appeared = self._known if self._may_have_made_more else self._made
         return frozenset(appeared.keys() - self._at_first)
 
     @property
     def shown(self) -> frozenset[int] | None:
-        """Ids that the last listing of the alias shows; ``None`` before the first."""
+        """The alias's ids in the last listing; ``None`` before the first."""
         return None if self._look is None else frozenset(self._look.accounts)
 
     @property
     def unseen(self) -> frozenset[int]:
-        """Ids that this try's posts were answered, and that no listing of the alias shows."""
+        """Ids in the answers of this try's posts that the last listing of the alias does not show."""
         return frozenset(self._made.keys() - (self.shown or ()))
 
     @property
@@ -290,8 +290,8 @@ class CreateDecision:
         return end
 
     def _is_surplus_of_others(self, present: Accounts) -> bool:
-        """Whether others made too many while this task looked; what was there at first is refused."""
-        # A rotation was decided by an older look than the first one here.
+        """Return whether others made too many meanwhile; too many at first are refused instead."""
+        # A rotation was decided before the first listing here.
         is_later = len(self._at_first) <= self._request.count or bool(self._request.besides)
         is_surplus = is_later and len(present) > self._request.count
         return is_surplus and self.posted_nothing and not self._is_resumed
@@ -311,7 +311,7 @@ class CreateDecision:
 
     def _refusal(self, present: Accounts) -> CloseAIError | None:
         if self._may_have_made_more and self._confirm_until is None:
-            # What has appeared was made here, though no answer says so.
+            # What appeared was made here, although no answer says so.
             appeared = {key: each for key, each in present.items() if key not in self._at_first}
             refusal = refusals.other_prices(self._request, appeared)
             if refusal is not None:

@@ -144,7 +144,7 @@ class CreateJournal:
         )
         posted = [each for each in (there, mine) if each is not None and each.posted]
         own_posts = (each for each in reversed(posted) if is_retry and each.task == task != "")
-        #: What earlier posts left; ``None``: nothing was posted lately.
+        #: What earlier posts left; ``None``: nothing was posted recently.
         self.earlier: Earlier | None = None
         if posted or self._believe_from is not None:
             self.earlier = Earlier(
@@ -200,13 +200,13 @@ class NotedPrices(msgspec.Struct, frozen=True):
     """
     Prices that were sent.
 
-    :param at: when, by a counter that runs on in suspend.
-    :param counter: names the counter. Of another one nothing is known but the epoch.
-    :param epoch: the same, in seconds since the epoch.
-    :param prices: a digest of them.
-    :param ids: to which accounts.
+    :param at: when, by a counter that keeps running in suspend.
+    :param counter: the counter's name. If it is another one, ``epoch`` counts.
+    :param epoch: when, in seconds since the epoch.
+    :param prices: their digest.
+    :param ids: the accounts that got them.
     :param shown: a listing has shown them.
-    :param may_come: an earlier attempt may be executed after all, and take back what others set.
+    :param may_come: an earlier attempt may still be executed, and undo what others set.
     """
 
     at: float

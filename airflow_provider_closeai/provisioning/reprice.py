@@ -29,7 +29,7 @@ from airflow_provider_closeai.provisioning.texts import count_of, format_ids, id
 log = logging.getLogger(__name__)
 
 Pricing = dict[str, Decimal]
-Prices = Mapping[str, Decimal | None]  # as listed: dead ones have no factor
+Prices = Mapping[str, Decimal | None]  # as listed; dead prices have no factor
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -176,11 +176,11 @@ def unconfirmed(
     ids: Sequence[int], listed: Mapping[int, Prices], old: Mapping[int, Prices], seconds: float
 ) -> list[NotConfirmed]:
     """
-    Return what is wrong with accounts whose new prices were accepted, and that no listing shows with them.
+    Return the errors for new prices that the platform accepted and no listing shows.
 
-    :param listed: the prices of each account that is listed.
-    :param old: the prices that each had before.
-    :param seconds: how long the listing was read.
+    :param listed: each listed account's prices.
+    :param old: each account's prices before.
+    :param seconds: how long listings were read.
     """
     gone = [each for each in ids if each not in listed]
     same = [each for each in ids if each in listed and same_pricing(listed[each], old[each])]

@@ -34,7 +34,7 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
     Exactly ``count`` accounts of an alias must exist.
 
     :param besides: ids of accounts that do not count: rotation replaces them.
-    :param at_most: how many may be created, however many are missing by then; ``None``: no limit.
+    :param at_most: how many may be created, even if more are missing by then; ``None``: no limit.
     """
 
     alias: str

@@ -74,7 +74,7 @@ class RotatePlan(msgspec.Struct, frozen=True, kw_only=True):
             accounts=Selection(ids=tuple(each.id for each in self.delete), aliases=(request.wanted.alias,)),
             missing="ignore",
             max_delete=len(self.delete),
-            batch_size=1,  # one that the platform refuses to delete stops no other
+            batch_size=1,  # a refused deletion must not stop others
             dry_run=False,
         )
 

@@ -121,7 +121,7 @@ def _is_list(value: object) -> TypeGuard[Iterable[Any]]:
 
 def _flat(values: Iterable[Any]) -> Iterator[Any]:
     if isinstance(values, tuple) and len({isinstance(value, str) for value in values}) > 1:
-        # A task that is mapped over a mapping gets its pairs: a pair's key would be taken for an id.
+        # A task mapped over a mapping gets (key, value) pairs: the key would be taken for an id.
         raise bad(
             "sub_accounts",
             "is a pair of a text and something else, as of a mapping that a task is mapped over",

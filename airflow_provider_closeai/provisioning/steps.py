@@ -42,11 +42,11 @@ class Listing:
 
 class Earlier(msgspec.Struct, frozen=True, kw_only=True):
     """
-    What earlier posts under an alias left: of earlier tries, other tasks, other hosts.
+    What earlier posts under an alias left, by earlier tries, other tasks or other hosts.
 
-    :param believe_from: the time from which absence may be believed; ``None``: it may be at once.
-    :param before: ids that were there before the task's first post; ``None``: not known.
-    :param is_open: no listing has shown yet what one of them made, however long ago it was.
+    :param believe_from: time from which absence may be believed; ``None``: at once.
+    :param before: ids that existed before the task's first post; ``None``: not known.
+    :param is_open: no listing has yet shown what one of them made, however long ago it was sent.
     """
 
     believe_from: float | None = None

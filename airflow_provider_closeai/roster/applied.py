@@ -85,7 +85,7 @@ def changes_in(matched: Matched, plan: Plan) -> Iterator[str]:
 
 
 def skipped_line(skipped: Skipped) -> str:
-    """Say why an approved change is not made."""
+    """Return a line that says why an approved change is not made."""
     return f"Approved, and {skipped.because}: {render.line_of(skipped.action)}"
 
 

@@ -288,7 +288,7 @@ class _Execution:
         record = None if books is None else books.record_deleted
         rotated = {action.id for action in self._of[DELETE] if action.reason == ROTATED_OUT}
         others = [each for each in accounts if each.id not in rotated]
-        # One key that the platform refuses to delete stops the rotation of no other.
+        # Each rotated key alone: a refused deletion must not stop another's rotation.
         todo = [[each] for each in accounts if each.id in rotated] + batches(others, self._options.batch_size)
         self._sent_deletions = send_deletions(self._client, todo, at, record)
         self._listings.watch(self._sent_deletions)
@@ -302,7 +302,7 @@ class _Execution:
                 self._forget({each.id for each in self._deleted})
 
     def _forget(self, ids: Collection[int], warning: str = "") -> None:
-        """Forget accounts that are not there any more."""
+        """Forget accounts that no longer exist."""
         if ids and warning:
             log.warning(warning, format_ids(sorted(ids)))
         self._there = {key: each for key, each in self._there.items() if key not in ids}

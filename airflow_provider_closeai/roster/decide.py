@@ -191,17 +191,17 @@ class _Alias:
 
     @property
     def may_create(self) -> bool:
-        """Whether accounts are created now: not where they would have no model."""
+        """Whether accounts may be created now: not if they would have no model."""
         return bool(self._pricing)
 
     @property
     def missing(self) -> int:
-        """How many fewer there are than the roster asks for; keys that are to be replaced count."""
+        """How many accounts the roster wants beyond the existing ones, old keys included."""
         return self.rotation.missing if self.rotation else max(self.entry.count - len(self._accounts), 0)
 
     def begin(self, unreadable: Sequence[UnreadableItem]) -> bool:
         """
-        Delete what is expired, and leave alone what cannot be read; else look what rotation would do.
+        Delete expired accounts, leave an alias with unreadable entries alone, else plan the rotation.
 
         :returns: whether there is more to decide.
         """

@@ -21,13 +21,13 @@ class CreateLock(DeploymentLock):
         self._mine: dict[str, Record] = {}  # by alias
 
     def acquire(self, aliases: Collection[str]) -> None:
-        """Wait until these aliases are this run's own, and read what others posted under them."""
+        """Wait until this run holds these aliases, and read what others posted under them."""
         super().acquire(aliases)
         self._known = self._read(aliases)
 
     def earlier(self, alias: str, limits: Limits) -> Earlier | None:
         """
-        Return what posts of others left under a claimed alias; ``None``: there was none lately.
+        Return what others' posts left under a claimed alias; ``None``: there were none recently.
 
         :param alias: a claimed alias: nobody else sends under it any more.
         """
@@ -40,7 +40,7 @@ class CreateLock(DeploymentLock):
 
     def allow(self, alias: str) -> float:
         """
-        Record that a post may leave now, and look whether it still may.
+        Record that a post may be sent now, and check that it still may.
 
         :returns: until when it may, by the clock's counter.
         :raises MustListAgain: it may not.
@@ -50,21 +50,21 @@ class CreateLock(DeploymentLock):
         before = [self._mine[alias]] if alias in self._mine else []
         self._mine[alias] = self._record(alias, self._number)
         until = self._fence(alias, [self._mine[alias]], before)
-        self._lost = 0  # it gets on: a claim that is lost to nobody, while a call takes long, is made anew
+        self._lost = 0  # progress: a claim that only a long call lost may be made again
         return until
 
     def not_posted(self, alias: str) -> None:
-        """Take back the record of a post that was not executed."""
+        """Remove the record of a post that was not executed."""
         if alias in self._mine:
             self._remove([self._mine.pop(alias)])
 
     def settled(self, alias: str) -> None:
-        """Record that the listing has shown all that this run posted."""
+        """Record that a listing has shown all that this run posted."""
         if alias not in self._mine:
             return
         before = self._mine.pop(alias)
         try:
             self._add([self._record(alias, before.number, settled=True)])
         except StoreFailed:
-            return  # others wait longer than they must
+            return  # others wait longer than necessary
         self._remove([before])

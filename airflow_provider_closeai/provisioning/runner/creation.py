@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 class Acquire(msgspec.Struct, frozen=True):
-    """Acquire the lock over all hosts; then ask again."""
+    """Acquire the lock across hosts, then ask again."""
 
 
 class Creation:
@@ -94,13 +94,13 @@ class Creation:
         return bool(self._accounts) or self._error is not None
 
     def claimed(self) -> None:
-        """The alias is this run's own from now on, and who posted before is known."""
+        """Tell the decision what others posted; this run now holds the alias."""
         if self._lock is not None and not self.is_over:
             earlier = self._lock.earlier(self.request.alias, self._limits)
             self.decision.others_posted(earlier, self._now())
 
     def advance(self) -> List | Wait | Acquire | None:
-        """Go on until a listing, time or the lock is needed; ``None``: it is over."""
+        """Advance until a listing, time or the lock is needed; return ``None`` once it is over."""
         while not self.is_over:
             step = self.decision.next_step(self._now())
             needs_lock = isinstance(step, Post) or (
@@ -117,7 +117,7 @@ class Creation:
         return None
 
     def not_confirmed(self) -> None:
-        """End it where nobody can look now whether a listing shows what was made."""
+        """End although no listing can confirm the new accounts now."""
         self._end(self.decision.unconfirmed())
 
     def _end(self, step: Done | Fail) -> None:

@@ -51,9 +51,9 @@ def delete(client: CloseAIClient, request: DeleteRequest, record: Record | None 
 
 class SentDeletions(Sent):
     """
-    Accounts that a listing must not show any more.
+    Accounts that a listing must no longer show.
 
-    What the platform refuses of some does not stop the others: :meth:`conclude` raises it.
+    A refusal of some does not stop the others: :meth:`conclude` raises it.
     """
 
     def __init__(self, client: CloseAIClient, accounts: Sequence[SubAccount]) -> None:
@@ -61,18 +61,18 @@ class SentDeletions(Sent):
         self._client = client
         self._since = client.clock.monotonic()
         self._accepted: set[int] = set()
-        self._kept = {account.id for account in accounts}  # whose deletion was refused, or not sent
-        self._why: dict[int, CloseAIError] = {}  # an account may be there
+        self._kept = {account.id for account in accounts}  # refused, or not sent
+        self._why: dict[int, CloseAIError] = {}  # an account may still exist
         self._stopped: CloseAIError | None = None
         self._is_filter_doubted = False
         self._left: Sequence[SubAccount] = ()
-        #: The accounts that a listing does not show any more, as they were before.
+        #: The accounts that a listing no longer shows, as they were before.
         self.deleted: list[SubAccount] = []
 
     def send(self, todo: Sequence[Sequence[SubAccount]]) -> None:
-        """Delete batches. Where the platform refuses one, the listing decides."""
+        """Delete batches. If the platform refuses one, a listing decides what to send again."""
         seconds = locking.CONFIRM_WITHIN
-        refused: list[Sequence[SubAccount]] = []  # that nobody has looked for yet
+        refused: list[Sequence[SubAccount]] = []  # not looked for in a listing yet
         try:
             while todo:
                 for batch in todo:
@@ -81,11 +81,11 @@ class SentDeletions(Sent):
                 left = still_listed(self._client, refused, seconds)
                 todo = [part for each in map(self._left_of, refused, left) for part in each]
                 refused = []
-                seconds = 0.0  # what was gone before is not listed by now
+                seconds = 0.0  # by now the listing lacks all that were gone before
         except CloseAIError as stopped:
             self._stopped = stopped
             self._kept = self._kept.difference(*map(_ids, refused))
-            self.seconds = 0.0  # one look
+            self.seconds = 0.0  # list once
         self.accounts = [account for account in self.accounts if account.id not in self._kept]
         self.is_shown = not self.accounts
 
@@ -101,7 +101,7 @@ class SentDeletions(Sent):
         return self._kept if self.is_shown else self._kept | self._why.keys()
 
     def _delete(self, batch: Sequence[SubAccount]) -> bool:
-        """Delete one batch; returns whether it was not refused."""
+        """Delete one batch; return False if it was refused."""
         ids = _ids(batch)
         try:
             self._client.delete(batch)
@@ -124,7 +124,7 @@ class SentDeletions(Sent):
     def _left_of(
         self, batch: Sequence[SubAccount], there: Sequence[SubAccount]
     ) -> Sequence[Sequence[SubAccount]]:
-        """Return what to send again of a refused batch: what was not gone already, or each alias alone."""
+        """Return what to send again of a refused batch: accounts that still exist, or each alias alone."""
         gone = _ids(batch) - _ids(there)
         if not gone:
             aliases = dict.fromkeys(account.alias for account in batch)
@@ -132,7 +132,7 @@ class SentDeletions(Sent):
             return parts if len(parts) > 1 else []
         log.info("%d of %d were gone already.", len(gone), len(batch))
         self._kept -= gone
-        if isinstance(self._why[batch[0].id], Rejected):  # by others
+        if isinstance(self._why[batch[0].id], Rejected):  # others deleted them
             self._why = {key: error for key, error in self._why.items() if key not in gone}
         return [there] if there else []
 
@@ -151,7 +151,7 @@ class SentDeletions(Sent):
         return [account for account in self.accounts if account.id in listed]
 
     def _problems(self, there: Collection[int]) -> list[CloseAIError]:
-        """Return why accounts are there still, each reason once, and what kept others from being sent."""
+        """Return why accounts still exist, each reason once, and the error that stopped the rest."""
         ids_by_reason: dict[str, list[int]] = {}
         for key in sorted(self._why.keys() & there):
             ids_by_reason.setdefault(str(self._why[key]), []).append(key)
@@ -192,10 +192,10 @@ def send_deletions(
     record: Record | None,
 ) -> SentDeletions:
     """
-    Record and delete accounts that are not refused; a listing must show then that they are gone.
+    Record and delete accounts that were checked; a listing must then show that they are gone.
 
     :param todo: the accounts of each call.
-    :param listed_at: when their listing was begun.
+    :param listed_at: when their listing began.
     """
     accounts = [account for batch in todo for account in batch]
     failures.require_keys(accounts)

@@ -116,9 +116,9 @@ class DeploymentLock:
 
     def _fence(self, alias: str, new: Collection[Record], old: Collection[Record]) -> float:
         """
-        Record what may be sent now, and look whether it still may be.
+        Record a call that may be sent now, and check that it still may.
 
-        :param old: what says less than the new records.
+        :param old: records that the new ones replace.
         :returns: until when it may be sent, by the clock's counter.
         :raises MustListAgain: it may not.
         :raises NotNoted: the store of names does not work.

@@ -72,14 +72,14 @@ class PriceLock(DeploymentLock):
         return lambda: self._clock.monotonic() < until
 
     def not_sent(self, batch: Batch) -> None:
-        """Take back the record of a batch that was not executed."""
+        """Remove the record of a batch that was not executed."""
         self._remove(self._sent.pop(batch.ids, []))
 
     def shown(self, batch: Batch, *, is_final: bool) -> None:
         """
-        Record that the listing has shown a batch; what it took the place of is removed.
+        Record that a listing has shown a batch; remove the records that it replaces.
 
-        :param is_final: no attempt of it can be executed any more.
+        :param is_final: no attempt of the batch can still be executed.
         """
         self.keep()
         sent = self._sent.pop(batch.ids, [])

@@ -166,12 +166,12 @@ class SentPrices(Sent):
         except CloseAIError as error:
             raise self.explain(error) from None
         self.accounts, self.is_shown = self.plan.changing, not self.plan.changing
-        if not _ids(self.accounts) <= self._refused_ids:  # a no is looked into once
+        if not _ids(self.accounts) <= self._refused_ids:  # a no is checked once
             may_come_late = self._outcome.doubt is not None
             self.seconds = locking.CONFIRM_WITHIN + may_come_late * self._client.config.max_late
 
     def release(self) -> None:
-        """Let other hosts in before a listing shows the prices: the records say what was sent."""
+        """Let other hosts in, even before a listing shows the prices: the records say what was sent."""
         if self._lock is not None:
             self._lock.release()
 
@@ -274,11 +274,11 @@ class SentPrices(Sent):
             except CloseAIError as error:
                 if not isinstance(error, Declined):
                     self._forget(batch)
-                    if type(error) is not Rejected:  # it would go wrong for the others, too
+                    if type(error) is not Rejected:  # the others would fail, too
                         raise
                 self._refused.append((batch, error))
         refused = [batch.accounts for batch, error in self._refused if not isinstance(error, Declined)]
-        # For one key that is gone all of its call are refused. One that was alone is looked for once.
+        # One deleted key makes its whole call be refused. A key alone in its call is looked for once.
         seconds = locking.CONFIRM_WITHIN if any(len(accounts) > 1 for accounts in refused) else 0.0
         left = still_listed(self._client, refused, seconds)
         if gone := _ids(itertools.chain(*refused)) - _ids(itertools.chain(*left)):

@@ -136,7 +136,7 @@ def rotate(
         if plan.delete:
             try:
                 deleted = delete(client, plan.deletion(request), record)
-            except (Rejected, Declined) as error:  # one that cannot go shall not keep others from a successor
+            except (Rejected, Declined) as error:  # must not keep other keys from a successor
                 refusal = error
                 listed, _ = read_aliases(client, [alias]).of(alias)
                 kept = accounts = [account for account in listed if not account.is_other]
