@@ -68,7 +68,7 @@ def _book(
         return None
     if month not in ledger.months(SNAPSHOTS):
         log.warning("The ledger has no snapshot of %s: the note %r is in no report.", month, note.reason)
-    if before is not None:  # two at once may differ, and each is all that the lines before it lack
+    if before is not None:  # two at once may differ, yet each alone books all that is missing
         return booked.append_adjustments(ledger, month, [note], about="control", known=before)
     about = (note.sub_account_id, note.amount, note.reason)
     return booked.append_adjustments(ledger, month, [note], about=about, known=lines)

@@ -195,7 +195,7 @@ def _close(request: CloseRequest, computed: Report, run: Run, now: datetime) -> 
         # With a clock that lags they would be older than the closing, and left out.
         lines = closing.differences(computed, max(now, computed.closing.at))
         before = [line for line in computed.appended if line.source == DIFFERENCE]
-        # Two closes at once may differ, and each is all that the differences before it lack.
+        # Two closes at once may differ, yet each alone books all that earlier differences lack.
         return booked.append_adjustments(ledger, month, lines, about=DIFFERENCE, known=before)
     booked.require_ledger_currency(ledger, request.currency)
     file = ledger.write(CLOSED, month, now, run.key, closing.closed_costs(computed))

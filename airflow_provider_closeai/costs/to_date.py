@@ -37,10 +37,10 @@ class _Row(msgspec.Struct, frozen=True, gc=False):
 
 class _Counter(msgspec.Struct):
     """
-    What an account's counter showed last, at ``at``.
+    An account's last counter value, seen at ``at``.
 
-    :param is_record: a deletion's record showed it, or has shown less since.
-    :param spent: what of it is this month's.
+    :param is_record: a deletion's record showed it, or showed less shortly after.
+    :param spent: the part of it that is this month's.
     """
 
     alias: str
@@ -54,24 +54,25 @@ def month_to_date(
     ledger: Ledger, accounts: Sequence[SubAccount], at: datetime, time_zone: str = defaults.TIME_ZONE
 ) -> dict[str, Decimal]:
     """
-    Return what each alias has spent this month, by the counters of its accounts, gone ones included.
+    Return what each alias has spent this month, by its accounts' counters, including accounts that are gone.
 
-    Of accounts that were deleted elsewhere, the last snapshot of a day that shows them counts; where that
-    has no cost of theirs, and the listing has none, the last one of that day that has. A counter that has not
-    moved since the last snapshot before the month's turn counts 0 from 24 hours after it; one that is back at
-    the same value has moved if its balance fell by that, or a snapshot shows another value. What an account
-    had before the turn, and still showed when it was last seen just after it, does not count.
+    For an account deleted elsewhere, the newest of the days' last snapshots that lists it counts; if that has
+    no cost for it, nor the listing, that day's last snapshot with one. A counter that has not moved since the
+    last snapshot before the month's turn counts 0 from 24 hours after the turn; one back at the same value
+    has moved if its balance fell by that value, or a snapshot shows another. An amount from before the turn
+    that a counter still showed when last seen near the turn does not count.
 
-    :param ledger: with the snapshots and deletions of this month, and the last snapshot before it.
+    :param ledger: has this month's snapshots and deletions, and the last snapshot before it.
+    :param accounts: the current listing.
     :param at: when that was made.
     :param time_zone: where the billing month turns.
-    :raises NotRead: a file could not be read, this time.
+    :raises NotRead: a file could not be read this time.
     """
     month = month_of(at, zone_name(time_zone))
     before = _counters_before(ledger, month)
     latest: dict[int, _Counter] = {}
     moved: set[int] = set()
-    fallen: set[int] = set()  # below what they showed before the turn: they have started again
+    fallen: set[int] = set()  # below their values before the turn: they have started again
 
     def note(
         rows: Iterable[_Row], seen_at: datetime, *, is_record: bool = False, is_listing: bool = False
@@ -87,7 +88,7 @@ def month_to_date(
                 and seen_at - last.at < OVERLAP
             ):
                 last.is_record = True
-                continue  # as in a report: rather the older value of two looks that overlap than a fall
+                continue  # as in a report: an older value from an overlapping look, not a fall
             is_reset = not is_near_turn or row.id in fallen
             spent = total([row.cost], less=[] if is_reset or old is None else [old.cost])
             latest[row.id] = _Counter(row.alias, row.cost, seen_at, is_record, spent)
@@ -95,7 +96,7 @@ def month_to_date(
                 moved.add(row.id)
 
     counted, looked_at = _files(ledger, month)
-    without: dict[int, LedgerFile] = {}  # in the last one that lists them they have no cost
+    without: dict[int, LedgerFile] = {}  # by id: the last one that lists it, if without cost
     for file in looked_at:
         rows, costless = _read(ledger, file)
         fallen.update(row.id for row in rows if row.id in before and row.cost < before[row.id].cost)
@@ -130,7 +131,7 @@ def month_to_date(
 
 
 def _has_moved(before: _Row, now: _Row) -> bool:
-    """Return whether a counter differs from before the turn, or its balance fell by its value since."""
+    """Return whether a counter differs from before the turn, or the balance has fallen by its value."""
     is_spent_again = (
         now.balance is not None and before.balance is not None and before.balance - now.balance == now.cost
     )
@@ -138,7 +139,7 @@ def _has_moved(before: _Row, now: _Row) -> bool:
 
 
 def _seen_moving(ledger: Ledger, month: Month, before: dict[int, _Row], still: set[int]) -> set[int]:
-    """Return the accounts that any snapshot of the month shows with another value than before."""
+    """Return the accounts whose counter has moved in any snapshot of the month."""
     moving: set[int] = set()
     for file in ledger.files(SNAPSHOTS, month.name):
         if moving == still:
@@ -159,9 +160,10 @@ def _counters_before(ledger: Ledger, month: Month) -> dict[int, _Row]:
 
 def _files(ledger: Ledger, month: Month) -> tuple[set[LedgerFile], list[LedgerFile]]:
     """
-    Return the files that count: all deletions, the snapshots beside them, and the last one of each day.
+    Return the files that count, and the files to read.
 
-    :returns: these; and oldest first these with the snapshots before the last of them near the turn.
+    :returns: all deletions, the snapshots near them, and each day's last snapshot; and, oldest first, these
+        with all snapshots before the last of them near the turn.
     """
     snapshots, deletions = ledger.files(SNAPSHOTS, month.name), ledger.files(DELETED, month.name)
     daily = {month.local(file.at).date(): file for file in snapshots}
@@ -181,12 +183,12 @@ def _earlier_on_day(ledger: Ledger, month: Month, file: LedgerFile) -> list[Ledg
 
 
 def _rows(ledger: Ledger, file: LedgerFile) -> list[_Row]:
-    """Return the accounts that a file has with their cost; none where it is damaged."""
+    """Return the accounts with a cost in a file; none if it is damaged."""
     return _read(ledger, file)[0]
 
 
 def _read(ledger: Ledger, file: LedgerFile) -> tuple[list[_Row], set[int]]:
-    """Return the accounts that a file has with their cost, and the ids of the others."""
+    """Return the accounts with a cost in a file, and the ids of those without."""
     try:
         columns = ledger.read(file, ("sub_account_id", "alias", "monthly_cost", "balance"))
     except DamagedFile as error:

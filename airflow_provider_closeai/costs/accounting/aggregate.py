@@ -140,30 +140,30 @@ def _lost_at_the_turn(history: History, traces: Iterable[Trace], before: datetim
 
 
 class _Aggregator:
-    """Adds observations to traces, in the order of time."""
+    """Adds observations to traces, in chronological order."""
 
     def __init__(self, month: Month) -> None:
         self._month = month
         self._turn = Turn(month.start)
         self._traces: dict[int, Trace] = {}
-        self._listings: list[datetime] = []  # when the complete ones were begun
+        self._listings: list[datetime] = []  # when complete ones began
         self._is_in_month = self._is_later = False
-        self.returned: set[int] = set()  # listed again, after a listing without them
-        self.without_cost: set[int] = set()  # in the month, at times
+        self.returned: set[int] = set()  # listed again after a complete listing without them
+        self.without_cost: set[int] = set()  # sometimes listed without a cost in the month
 
     def begin_month(self) -> datetime | None:
-        """Go on with the month's own files; return when the last complete listing before it was made."""
+        """Begin the month's own files; return when the last complete listing before them was made."""
         self._is_in_month = True
         return self._listings[-1] if self._listings else None
 
     def end_month(self) -> None:
-        """Go on with later files: what was known at the month's end stays known."""
+        """Begin the later files; keep what was known at the month's end."""
         self._is_in_month, self._is_later = False, True
         for trace in self._traces.values():
             trace.known_at, trace.known_balance = trace.valued_at, trace.balance
 
     def finish(self) -> list[Trace]:
-        """Return the traces, each with whether its account is gone."""
+        """Return the traces, after noting which accounts are gone."""
         listings = self._listings
         for trace in self._traces.values():
             later = bisect.bisect_right(listings, trace.listed_at) if trace.listed_at else len(listings)
@@ -180,7 +180,7 @@ class _Aggregator:
         is_in_month, is_later = self._is_in_month, self._is_later
         last = self._listings[-1] if self._listings else None
         turned = month_of(at, self._month.zone).start  # a fall across this is the reset
-        span_since = functools.cache(lambda start: self._span(start, at))  # one for most accounts
+        span_since = functools.cache(lambda start: self._span(start, at))  # most accounts share one
         for seen in file.observations:
             account_id, cost = seen.sub_account_id, seen.monthly_cost
             trace = traces.get(account_id)

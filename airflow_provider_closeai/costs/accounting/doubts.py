@@ -32,15 +32,15 @@ _WHY = {
     REFUND: "its counter fell, and its balance does not show that this was its start from 0, or it was below "
     "0: that may be a refund",
 }
-#: They stay, once what was seen around the turn, and the next use, are known.
+#: Doubts that remain once the values around the turn, and the next use, are known.
 _LASTING = (HIDDEN, AGAIN, PARTS, REFUND, STILL)
 
 
 def doubts(report: Report, *, of_start: bool = True) -> list[str]:
     """
-    Return what is in doubt about a month's two turns: a sentence for each kind.
+    Return the doubts about a month's two turns: a sentence for each kind.
 
-    :param of_start: also about its first turn.
+    :param of_start: include its first turn.
     """
     found = []
     lasting = lasting_doubts(report)

@@ -62,7 +62,7 @@ class Earlier(msgspec.Struct, frozen=True):
 
     @property
     def year_begins(self) -> datetime | None:
-        """The beginning of the ledger, where that is inside its first month of the year; else ``None``."""
+        """When the ledger began, if within its first month of the year; else ``None``."""
         return self.began if self.of_year and self._begins_inside(self.of_year[0].month) else None
 
     def _begins_inside(self, month: Month) -> bool:
@@ -70,11 +70,11 @@ class Earlier(msgspec.Struct, frozen=True):
         return self.began is not None and self.began - month.start > _DAY
 
     def is_year_uncertain(self, team: str | None = None) -> bool:
-        """Return whether what the year cost before the report's month is in doubt."""
+        """Return whether the year's cost before the report's month is in doubt."""
         return any(month.is_uncertain(team) for month in self.of_year)
 
     def year_before(self, team: str | None = None) -> Decimal:
-        """Return what the year cost before the report's month: of a team, or altogether."""
+        """Return the year's cost before the report's month: a team's, or in all."""
         return total(
             month.amount if team is None else month.by_team.get(team, ZERO) for month in self.of_year
         )

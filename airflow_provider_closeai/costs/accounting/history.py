@@ -18,7 +18,7 @@ OPENING, INCREASE, FALL = "opening", "increase", "correction"
 
 
 def sums_of(amounts: Sequence[Decimal], kinds: Sequence[str]) -> tuple[Decimal, Decimal, Decimal]:
-    """Return the opening, the increases and the falls of some movements."""
+    """Sum movements by kind; return opening, increases and falls."""
     opening = falls = ZERO
     for amount, kind in zip(amounts, kinds, strict=True):
         if kind == OPENING:
@@ -32,15 +32,15 @@ class AccountHistory(msgspec.Struct, kw_only=True):
     """
     One account's month.
 
-    :param alias: its last one.
-    :param cost: what the month cost: its counter's last value before it started again. With a doubt it is a
-        lower bound.
+    :param alias: its last alias.
+    :param cost: the month's cost: the counter's last value before it started again; if in doubt, a lower
+        bound.
     :param first: when it was first seen in this month.
     :param last_seen: when it was last seen in this month.
     :param known_at: when it last had a cost in this month; ``None``: never.
-    :param spans: when its counter moved, by how much (``amounts``) and how (``kinds``), in the same order.
-        A shared account's part has the account's kinds: by rounding, a part of an increase may be below 0.
-    :param balance: its last one in this month.
+    :param spans: when its counter moved; by how much (``amounts``) and how (``kinds``), in the same order.
+        A shared account's part has the account's kinds: by rounding, a part of an increase may be negative.
+    :param balance: its last balance in this month.
     :param deleted_at: when it was recorded just before its deletion.
     :param start_doubt: why it is in doubt what of its values is this month's (:mod:`.turns`); empty: certain.
     :param is_whole: all that its counter showed is in ``cost`` all the same, after it had started again.
@@ -50,8 +50,8 @@ class AccountHistory(msgspec.Struct, kw_only=True):
     :param is_in_month: it was seen in this month.
     :param fell: between which two values the counter started again at the month's end.
     :param started: the same at its start.
-    :param start_doubtful: how much of ``cost`` may be the month's before, where its turn was not seen.
-    :param end_doubtful: how much may be the month's after.
+    :param start_doubtful: how much of ``cost`` may belong to the month before.
+    :param end_doubtful: how much may belong to the month after.
     """
 
     id: int
@@ -79,19 +79,19 @@ class AccountHistory(msgspec.Struct, kw_only=True):
     started: tuple[datetime, datetime] | None = None
 
     def movements(self) -> Iterator[tuple[Span, Decimal, str]]:
-        """Iterate over the movements of its counter: when, by how much, and of which kind."""
+        """Iterate over its counter's movements: when, by how much, and of which kind."""
         return zip(self.spans, self.amounts, self.kinds, strict=True)
 
 
 class History(msgspec.Struct, kw_only=True):
     """
-    A month as its observations show it.
+    A month according to its observations.
 
-    :param snapshots: when the complete listings were made, oldest first.
+    :param snapshots: when complete listings were made, oldest first.
     :param files: the names of all files that were read.
-    :param absent: accounts that earlier or later files show, and that have nothing in this month for certain.
+    :param absent: accounts in earlier or later files that certainly have nothing in this month.
     :param has_earlier_months: the ledger has snapshots of earlier months.
-    :param warnings: what is odd, for a person.
+    :param warnings: oddities, for people.
     """
 
     month: Month

@@ -36,16 +36,16 @@ def require_in_time(
     is_first_run: bool = False,
 ) -> str:
     """
-    Check that a run may record the counters as they are now.
+    Check that a run may record the current counters.
 
     :param due: the time that the run stands for.
-    :param max_lag: how much later than ``due`` it may still record.
+    :param max_lag: how long after ``due`` it may still record.
     :param zone: the IANA name of the zone in which the billing month turns.
-    :param seen: returns when the snapshots of the month of ``due`` were made; asked where the run is late.
+    :param seen: returns when the snapshots of ``due``'s month were made; called only beyond ``max_lag``.
     :param is_first_run: whether no earlier run of the DAG succeeded: Airflow starts the latest missed run
-        when a DAG is unpaused for the first time, and nobody relied on it.
-    :returns: a warning; mostly empty.
-    :raises NothingToDo: it may not, and nothing is lost by it.
+        when a DAG is first unpaused, and nobody relied on that.
+    :returns: a warning; usually empty.
+    :raises NothingToDo: it may not, and nothing is lost.
     :raises TooLate: it may not, and an amount is lost.
     """
     month, late = month_of(due, zone), at - due

@@ -62,13 +62,13 @@ class ObservedMonth(msgspec.Struct, frozen=True):
     All that a ledger has of a month.
 
     :param ledger: the ledger's folder, for messages.
-    :param known_months: the months of which the ledger has snapshots, in order.
-    :param files: in the order of time; read while they are iterated, so that few are in memory.
-    :param earlier: files of the month before: from the last snapshot that lies before all possible turns on.
-    :param later: files of the months after, in the order of time.
-    :param problems: what is wrong with names and closings of files, for a person.
+    :param known_months: the months with snapshots, in order.
+    :param files: in chronological order; read during iteration, so that few are in memory.
+    :param earlier: files of the month before, from the last snapshot before all possible turns on.
+    :param later: files of the months after, in chronological order.
+    :param problems: what is wrong with file names and closings, for people.
     :param controls: the control totals, newest first.
-    :param control_warnings: what is wrong with their files.
+    :param control_warnings: what is wrong with the control totals' files.
     """
 
     month: Month

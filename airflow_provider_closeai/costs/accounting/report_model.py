@@ -80,20 +80,20 @@ class AccountCosts(Amounts, kw_only=True):
     """
     One account's month.
 
-    :param state: ``live``; ``deleted``: its last value was recorded just before; ``vanished``: it was not
-        listed any more, so what it spent in its last ``gap_minutes`` at most is missing; ``unobserved``: only
-        appended lines name it.
-    :param gap_minutes: also of an account that was listed, or recorded, without a cost since.
-    :param observed_days: the local days with a snapshot between its first and its last sight.
-    :param forecast: of the complete month at the rate so far; ``None`` where there is none.
+    :param state: ``live``; ``deleted``: its last value was recorded just before; ``vanished``: it is not
+        listed any more, so what it spent in at most its last ``gap_minutes`` is missing; ``unobserved``:
+        only appended lines name it; ``main account``.
+    :param gap_minutes: also the time since its last cost, if it was then listed or recorded without one.
+    :param observed_days: number of local days with a snapshot between its first and last sight.
+    :param forecast: the complete month at the rate so far; ``None``: no forecast.
     :param history: its observations; ``None``: unobserved.
-    :param appended: the lines that were appended to it.
-    :param kept: what keeps a closed month as it was closed: its closed figure less its counter's.
-    :param start_doubt: why it is in doubt what of its values is this month's (:mod:`.turns`); empty: certain.
+    :param appended: lines appended to it.
+    :param kept: its closed figure less its counter's, which keeps a closed month as it was closed.
+    :param start_doubt: why it is in doubt which values are this month's (:mod:`.turns`); empty: certain.
     :param end_doubt: the same at the month's end.
     :param unseen_minutes: how long around the month's end more may have been spent than was seen.
     :param shares: who pays how much of it; empty: the owner pays all.
-    :param parts: its costs as they are split by ``shares``, in the same order.
+    :param parts: its costs split by ``shares``, in the same order.
     """
 
     sub_account_id: int
@@ -168,13 +168,13 @@ class AccountCosts(Amounts, kw_only=True):
 
     @property
     def unbooked(self) -> Decimal:
-        """What its counter says beyond the closed figure and the differences that were booked since."""
+        """Its counter's figure less the closed one and the differences booked since."""
         settled = (item.amount for item in self.appended if item.source == DIFFERENCE)
         return total((), less=(self.kept, *settled))
 
     @property
     def daily(self) -> dict[date, Decimal]:
-        """Its cost by day; without opening and adjustments, which are on no day."""
+        """Its cost by day, without opening and adjustments, which are on no day."""
         days: dict[date, Decimal] = {}
         with decimal.localcontext(EXACT):
             for span, amount, _ in self.history.movements() if self.history else ():

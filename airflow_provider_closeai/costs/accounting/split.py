@@ -38,8 +38,8 @@ class _Splitter:
         self._cut: dict[Span, Span] = {}
 
     def account(self, trace: Trace, start: Verdict, end: Verdict) -> AccountHistory | None:
-        """Return an account's month; ``None`` where it has none, for certain."""
-        # Its fall shows that it was there before the turn, and without a date it may be new.
+        """Return an account's month; ``None`` if it certainly has none."""
+        # A fall shows that it existed before the turn; without a creation date it may be new.
         is_of_next = trace.is_older and trace.created_at is not None and not end.restarts
         if trace.first >= self._end.at and (is_of_next or trace.first >= self._end.closes):
             return None
@@ -49,14 +49,14 @@ class _Splitter:
             start = msgspec.structs.replace(start, new_doubt=STILL)
             end = msgspec.structs.replace(end, old_doubt=STILL)
         if start.new_doubt and trace.created_at is not None and trace.created_at >= self._start.at:
-            # Made after the turn, as it is assumed: what it shows is shown.
+            # Created after the assumed turn: all its movements count, even those that may be the old month's.
             start = Verdict(0, 0, new_doubt=start.new_doubt, doubtful=max(start.begin, start.doubtful))
         least = end.end if end.sure is None else end.sure
         if trace.next_at is None and not trace.is_gone and not end.has_fallen:
-            # Nobody has looked since.
+            # It has not been seen with a cost since the month's end.
             end = msgspec.structs.replace(end, end=len(trace.spans), old_doubt=WAITING)
         is_below = self._between(trace, start, start.begin, end.end) < ZERO <= trace.before(end.end)
-        if is_below and (start.new_doubt or end.old_doubt):  # a fall of what may not be this month's at all
+        if is_below and (start.new_doubt or end.old_doubt):  # a fall of amounts that may not be this month's
             end = msgspec.structs.replace(end, end=start.begin)
         account = AccountHistory(
             id=trace.id,
@@ -77,7 +77,7 @@ class _Splitter:
             unseen=self._unseen(trace, end),
         )
         self._move(account, trace, start, end)
-        begun = min(max(start.doubtful, start.begin), end.end)  # what is before is doubted once, and no more
+        begun = min(max(start.doubtful, start.begin), end.end)  # earlier amounts are doubted once only
         account.start_doubtful = max(self._between(trace, start, start.begin, begun), ZERO)
         account.end_doubtful = max(self._between(trace, start, max(least, begun), end.end), ZERO)
         is_left_out = not start.restarts and start.unseen is not None and trace.before(start.begin) != ZERO
@@ -89,7 +89,7 @@ class _Splitter:
 
     @staticmethod
     def _between(trace: Trace, start: Verdict, first: int, last: int) -> Decimal:
-        """Return by how much the counter grew from a movement of the month until before another."""
+        """Return the counter's growth from movement ``first`` until before movement ``last``."""
         if first >= last:
             return ZERO
         is_first = start.restarts and first == start.begin
@@ -120,17 +120,17 @@ class _Splitter:
         return found
 
     def _unseen(self, trace: Trace, end: Verdict) -> tuple[datetime, datetime] | None:
-        """Return between which times around the month's end more may have been spent than was seen."""
+        """Return the times around the month's end between which more may have been spent than seen."""
         if end.unseen is not None:
             return end.unseen
         known, closes = trace.known_at or self._start.at, self._end.closes
         gone = trace.deleted_at or trace.gone_by
-        is_costless = known < (trace.deleted_at or trace.last_seen) and trace.next_at is None  # in the end
+        is_costless = known < (trace.deleted_at or trace.last_seen) and trace.next_at is None  # at the end
         if trace.is_in_month and is_costless and gone is not None and gone >= self._end.opens:
             return known, min(gone, closes)
         if trace.gone_by is not None and trace.listed_at is not None:
             if trace.listed_at < self._last_listing:
-                return None  # the report names what is missing
+                return None  # the report says what is missing
             if (last := trace.valued_at or known) < closes:  # its own turn may have been later, too
                 return last, min(trace.gone_by, closes)
         if trace.is_gone and trace.next_at is None:

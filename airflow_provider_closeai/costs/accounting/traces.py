@@ -45,15 +45,15 @@ class Trace(msgspec.Struct, kw_only=True):
     :param next_at: when it first had a cost after the month's end.
     :param value: its last cost.
     :param balance: its last balance.
-    :param is_recorded: a deletion's record showed its last cost, or has shown less since.
+    :param is_recorded: a deletion's record showed its last cost, or showed less shortly after.
     :param is_in_month: it was seen in the month.
-    :param is_older: its first value is above 0, and nobody knows what it showed before.
-    :param spans: where its value moved; a first value that is not 0 is a movement too.
-    :param values: the value after each.
-    :param spent: by how much the balance fell meanwhile, by place in ``spans``.
-    :param is_gone: no complete listing has it any more.
+    :param is_older: its first value is above 0, and what it showed before is unknown.
+    :param spans: where its value moved; a first value other than 0 is a movement, too.
+    :param values: the value after each movement.
+    :param spent: by how much the balance fell in a movement, by place in ``spans``.
+    :param is_gone: it is deleted, or missing in a later complete listing.
     :param deleted_at: when a deletion's record had it; ``None``: none did, or it was listed again.
-    :param gone_by: when a complete listing first had it no more, where no deletion was recorded.
+    :param gone_by: when a complete listing first lacked it, if no deletion was recorded.
     """
 
     id: int

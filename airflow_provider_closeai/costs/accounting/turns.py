@@ -19,64 +19,64 @@ from airflow_provider_closeai.costs.accounting.money import ZERO
 from airflow_provider_closeai.costs.accounting.traces import Trace
 
 _END = operator.attrgetter("end")
-_FIRST_ZONE, _LAST_ZONE = timedelta(hours=14), timedelta(hours=-12)  # in which a month begins
+_FIRST_ZONE, _LAST_ZONE = timedelta(hours=14), timedelta(hours=-12)  # the first and last to begin a month
 _EITHER_WAY, _SHORTEST = timedelta(hours=3), timedelta(days=28)
 
 #: Kinds of doubt. ``UNSEEN``: the ledger begins later. ``WAITING``: equal values, or none, since the turn.
-#: ``HIDDEN``: the value grew, and a reset may hide in that. ``AGAIN``: it fell twice. ``PARTS``: it fell
-#: once, and growth beside that may hide another part of the reset. ``REFUND``: its fall may be a refund.
+#: ``HIDDEN``: the value grew, which may hide a reset. ``AGAIN``: it fell more than once. ``PARTS``: it fell
+#: once, and growth near that may hide another part of the reset. ``REFUND``: the fall may be a refund.
 #: ``STILL``: it stood still all month, and the use that it fell at may be of this month or the next.
 UNSEEN, WAITING, HIDDEN = "unseen", "waiting", "hidden"
 AGAIN, PARTS, REFUND, STILL = "fell again", "in parts", "refund", "stood still"
-#: A month was closed while its figure was in doubt, and what was settled since is not booked.
+#: A month was closed while its figure was in doubt, and what has been settled since is not booked.
 CLOSED = "closed"
-#: So many counters that are seen to fall in parts show that the platform resets them so.
+#: This many counters that fell in parts show that the platform resets counters so.
 _PARTS_SEEN = 2
 
 
 class Turn(msgspec.Struct, frozen=True, dict=True):
     """
-    The turn of a month, as it is assumed.
+    The assumed turn of a month.
 
-    :param at: the first moment of the next month, in the ledger's zone; as a time in UTC.
+    :param at: the first moment of the next month in the ledger's zone, as a UTC time.
     """
 
     at: datetime
 
-    @functools.cached_property  # each account of a month asks for them
+    @functools.cached_property  # used for each account of a month
     def opens(self) -> datetime:
         """The earliest time at which a counter can start again."""
         return self._in_utc - _FIRST_ZONE - _EITHER_WAY
 
     @functools.cached_property
     def closes(self) -> datetime:
-        """The latest time, but for counters that start again at their first use."""
+        """The latest time, except for counters that start again at their first use."""
         return self._in_utc - _LAST_ZONE + _EITHER_WAY
 
     @functools.cached_property
     def next_opens(self) -> datetime:
-        """A time at which no counter has started again for the turn after this one."""
+        """A time before which no counter starts again for the next turn."""
         return self.opens + _SHORTEST
 
     @functools.cached_property
     def _in_utc(self) -> datetime:
-        """The first moment of the month in UTC, whatever the zone of ``at``."""
+        """The month's first moment in UTC, whatever the zone of ``at``."""
         return (self.at + _FIRST_ZONE).replace(day=1, hour=0, minute=0)
 
 
 class Verdict(msgspec.Struct, frozen=True):
     """
-    What an account's values say about a turn.
+    What an account's values say about a turn. Movements are given by index.
 
-    :param end: the movements before this one are of the old month, or of earlier ones.
-    :param begin: those from this one on are of the new month, or of later ones.
-    :param restarts: the counter's whole value after movement ``begin`` is the new month's first amount.
+    :param end: movements before this one belong to the old month, or earlier ones.
+    :param begin: movements from this one on belong to the new month, or later ones.
+    :param restarts: the counter's full value after movement ``begin`` is the new month's first amount.
     :param old_doubt: why the old month's figure is only a lower bound; empty: it is certain.
-    :param new_doubt: the same of the new month's.
-    :param unseen: between which two values the counter started again, where that is known: what was spent
-        after the first of them in the old month is in no figure.
+    :param new_doubt: the same for the new month's.
+    :param unseen: between which two values the counter started again, if known: what was spent in the old
+        month after the first of them is in no figure.
     :param sure: the old month's movements from this one on may be the new month's; ``None``: none may.
-    :param doubtful: the movements of the new month before this one may be the old month's.
+    :param doubtful: the new month's movements before this one may be the old month's.
     :param waits: whether a later value may still decide.
     """
 

@@ -82,7 +82,7 @@ def read_adjustments(ledger: Ledger, month: str, currency: str) -> tuple[list[Ad
                 problem = f"it is in {line.currency}, and the report is in {currency}. {again}"
             elif is_note and not is_bookable(line.amount):
                 problem = f"no amount of money has {line.amount.adjusted() + 1} digits. {again}"
-            elif is_note and line.amount in known:  # whoever books it twice is refused: it was copied
+            elif is_note and line.amount in known:  # booking it twice is refused, so it was copied
                 problem = "it is there twice, and counts once. Move this file out of the ledger"
             else:
                 found.append(line)
@@ -204,14 +204,14 @@ def append_adjustments(
     known: Iterable[Adjustment],
 ) -> LedgerFile | None:
     """
-    Append lines to a month. Where two writers at once book the same over the same lines, one of them counts.
+    Append lines to a month. If two writers book the same on top of the same lines, only one of them counts.
 
-    That is how a ledger is read: of the files of one key only one.
+    Their files have the same key, and readers use only one file per key.
 
     :param month: ``YYYY-MM``.
-    :param lines: the lines, recorded at one time.
-    :param about: what is booked.
-    :param known: the lines that the month had when these were decided.
+    :param lines: the lines, all recorded at the same time.
+    :param about: identifies what is booked, for the key.
+    :param known: the month's lines on which these are based.
     :returns: the file; ``None`` without lines.
     """
     if not lines:

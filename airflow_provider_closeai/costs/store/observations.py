@@ -24,15 +24,15 @@ from airflow_provider_closeai.costs.store.ledger import Ledger, LedgerFile
 _T = TypeVar("_T")
 _READ = ("billing_month", "sub_account_id", "alias", "monthly_cost", "created_at", "balance", "user_id")
 _COUNTERS = ("sub_account_id", "monthly_cost")
-_LOOKS = 3  # at a platform that others list all the time
-_LONGEST_DELETION = timedelta(minutes=3)  # after its record; until then the account may be listed
-_LOOKED_AT = 3  # a listing need not say whose it is
+_LOOKS = 3  # tries to list while others keep listing
+_LONGEST_DELETION = timedelta(minutes=3)  # after its record; meanwhile the account may be listed
+_LOOKED_AT = 3  # newest snapshots: one need not name the main account
 
 
 def read_month(ledger: Ledger, month: Month) -> ObservedMonth:
-    """Read what a ledger has of a month. What is damaged is described, not raised."""
+    """Read what a ledger has of a month. Damage is described, not raised."""
     known = main_account(ledger)
-    main = set() if known is None else {known}  # the first file that says it, where the newest do not
+    main = set() if known is None else {known}  # else set by the first file that names it
     controls, control_warnings = _controls(ledger, month)
     return ObservedMonth(
         month=month,
@@ -161,7 +161,7 @@ def _read(ledger: Ledger, file: LedgerFile, month: Month, main: set[int]) -> Seq
 
 
 def _controls(ledger: Ledger, month: Month) -> tuple[list[ControlTotal], list[str]]:
-    """Read the control totals, newest first, and say what is wrong with files."""
+    """Return the control totals, newest first, and warnings about their files."""
     found: list[ControlTotal] = []
     names = ledger.unrecognized_files(CONTROL, month.name)
     warnings = [f"Left out: {name} is not the name of a ledger file." for name in names]
