@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import enum
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from airflow_provider_closeai.client.errors import safe_text
 LONGEST_MESSAGE = 2**20
 #: Statuses that ask to wait, whoever sends them.
 THROTTLED = (408, 429)
+_CODE = re.compile(r"-?[0-9]{1,9}")
 _UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 
 
@@ -127,12 +129,10 @@ def _judge_success(
         answer = _json_object(body)
         message = platform_message(body, keys)
         said = answer.get("error") or answer.get("errors")
-        if says_no(answer.get("success"), said) or _has_code_of_error(answer):
-            of_error = said[0] if isinstance(said, list) else said  # any field may hold its message
-            texts = (
-                (of_error.get("message"), of_error.get("msg")) if isinstance(of_error, dict) else (of_error,)
-            )
-            message = message or _first_text((*texts, answer.get("msg")), keys)
+        inner = said[0] if isinstance(said, list) else said
+        texts = (inner.get("message"), inner.get("msg")) if isinstance(inner, dict) else (inner,)
+        message = message or _first_text((*texts, answer.get("msg")), keys)  # any field may hold it
+        if says_no(answer.get("success"), said) or (message and _has_code_of_error(answer)):
             no = f"status {status}, but it says no: {message or 'without a message'}"
             return Outcome.DECLINED, no, None
         kind = "a web page" if _is_page(body) else f"not what the API answers ({message or error})"
@@ -140,9 +140,16 @@ def _judge_success(
 
 
 def _has_code_of_error(answer: Mapping[str, Any]) -> bool:
-    """Return whether an answer without the expected content has an error code or status."""
+    """
+    Return whether an answer without the expected content has an error code or status.
+
+    Not if the code says that another base, or the same one later, may answer: as HTTP's 408, 429 and 5xx.
+    """
     code, status = str(answer.get("code", 0)), str(answer.get("status", "")).lower()
-    is_code = code.lstrip("-").isdecimal() and int(code) != 0 and not 200 <= int(code) < 300
+    number = int(code) if _CODE.fullmatch(code) else 0
+    if number in THROTTLED or 500 <= number < 600:
+        return False
+    is_code = number != 0 and not 200 <= number < 300
     return is_code or status in ("error", "fail", "failed") or says_no(answer.get("ok"), None)
 
 

@@ -163,10 +163,13 @@ class _Reading:
         while not self._is_end(page):
             try:
                 page = self._page(self._pages + 1)
-            except Rejected:
-                if self.total != self.count:
+            except Rejected as error:
+                if error.status in (401, 403) or self.total != self.count:
                     raise
-                break  # no page after the last: the earlier pages had everything
+                self._is_steady = (
+                    False  # perhaps no such page exists: only everything in one answer proves it
+                )
+                break
             news = self._news(page)
             yield from news
             if not news:

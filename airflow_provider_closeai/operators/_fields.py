@@ -25,14 +25,18 @@ class PlainFields:
 
     template_fields: Collection[str]
     _became_none: tuple[str, ...] = ()
+    _mapped: frozenset[str] = frozenset()  # the arguments that a mapped task got for itself
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Make an operator; if from a mapped one, note arguments that another task gave as ``None``."""
         made = super().__new__(cls)
         if kwargs.get("_airflow_from_mapped"):
-            once = kwargs["dag"].get_task(kwargs["task_id"]).partial_kwargs
-            mapped = (name for name, value in kwargs.items() if value is None and name not in once)
-            vars(made)["_became_none"] = tuple(name for name in mapped if _is_own(cls, name))
+            mapped = kwargs["dag"].get_task(kwargs["task_id"])
+            once = mapped.partial_kwargs
+            own = frozenset(name for name, value in kwargs.items() if value is not once.get(name, once))
+            given = _given_by_tasks(mapped, own)
+            left_out = (name for name in given if kwargs.get(name, name) is None and _is_own(cls, name))
+            vars(made).update(_mapped=own, _became_none=tuple(sorted(left_out)))  # it is not made yet
         return made
 
     @classmethod
@@ -57,7 +61,8 @@ class PlainFields:
     ) -> None:
         """Render templates, but nothing that another task gave: with ``expand_kwargs`` Airflow would."""
         if parent is self and is_mapped(self):
-            given = _given_by_tasks(self)
+            now: Any = context
+            given = _given_by_tasks(_mapped_of(self), self._mapped, now["ti"].map_index)
             data = (getattr(self, name) for name in template_fields if parameter_of(name) in given)
             seen_oids = seen_oids | set(map(id, data))
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)  # type: ignore[misc]
@@ -139,22 +144,36 @@ def parameter_of(field: str) -> str:
     return {"is_dry_run": "dry_run", "output_folder": "output"}.get(field, field)
 
 
-def _given_by_tasks(operator: Any) -> Collection[str]:
-    """Return the parameters whose values other tasks gave when the operator was mapped."""
-    mapped = operator.dag.get_task(operator.task_id)
+def _given_by_tasks(mapped: Any, arguments: Collection[str], map_index: int | None = None) -> Collection[str]:
+    """
+    Return which arguments of a mapped task other tasks gave.
+
+    :param arguments: those that it got for itself.
+    :param map_index: of its row, with ``expand_kwargs``; ``None``: of any row.
+    """
     given = mapped.expand_input.value
     if isinstance(given, Mapping):
-        return {name for name, value in given.items() if hasattr(value, "iter_references")}
-    if is_row_of_a_task(operator):
-        return {parameter_of(name) for name in operator.template_fields}.difference(mapped.partial_kwargs)
-    return ()
+        return {name for name, value in given.items() if _is_of_a_task(value)}
+    rows = given if isinstance(given, list | tuple) else [given]
+    if map_index is not None and len(rows) > 1:
+        rows = [rows[map_index]]
+    return arguments if any(map(_is_of_a_task, rows)) else ()
 
 
 def is_row_of_a_task(operator: Any) -> bool:
     """Return whether another task gives all of an operator's mapped arguments (``expand_kwargs``)."""
-    return is_mapped(operator) and hasattr(
-        operator.dag.get_task(operator.task_id).expand_input.value, "iter_references"
-    )
+    if not is_mapped(operator):
+        return False
+    given = _mapped_of(operator).expand_input.value
+    return any(map(_is_of_a_task, given if isinstance(given, list | tuple) else [given]))
+
+
+def _mapped_of(operator: Any) -> Any:
+    return operator.dag.get_task(operator.task_id)
+
+
+def _is_of_a_task(value: Any) -> bool:
+    return hasattr(value, "iter_references")
 
 
 def _is_own(kind: type, name: str) -> bool:

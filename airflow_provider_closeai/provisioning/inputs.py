@@ -244,7 +244,7 @@ def alias_text(value: object) -> str:
     if value in ("", None):
         raise bad("alias", "is empty, which never means all", "give the accounts' exact alias")
     if isinstance(value, list | tuple | set):
-        raise bad("alias", "is several, and a task has one", "map the task: .partial(...).expand(alias=[...])")
+        raise bad("alias", "is several, and a task has one", "map it: .partial(...).expand(alias=[...])")
     if not isinstance(value, str):
         raise bad(
             "alias",

@@ -58,6 +58,48 @@ def test_what_another_task_gives_is_no_template(sim: Simulator, dag: Any) -> Non
     assert sim.key not in everything_stored()
 
 
+def test_each_row_may_be_a_tasks(sim: Simulator, dag: Any) -> None:
+    with dag:
+        rows = [{"alias": "a-{{ 7 * 7 }}"}, of_a_task({"alias": KEY}), of_a_task({"alias": "b"})]
+        CreateSubAccountsOperator.partial(task_id="t", model_pricing=PRICES, balance=1).expand_kwargs(rows)
+    assert run(dag).states("t") == ["success"] * 3
+    assert sorted(account["alias"] for account in sim.accounts()) == ["a-49", "b", KEY]
+    assert sim.key not in everything_stored()
+
+
+def test_templates_of_a_dags_defaults_are_rendered_beside_rows_of_a_task(sim: Simulator, dag: Any) -> None:
+    dag.default_args = {"alias": "d-{{ 7 * 7 }}", "closeai_conn_id": "closeai_{{ 'default' }}"}
+    with dag:
+        CreateSubAccountsOperator.partial(task_id="t", model_pricing=PRICES).expand_kwargs(
+            of_a_task([{"balance": 1}])
+        )
+    assert run(dag).states("t") == ["success"]
+    assert [account["alias"] for account in sim.accounts()] == ["d-49"]
+
+
+@pytest.mark.parametrize("row", [{"max_delete": None}, {}], ids=repr)
+def test_a_row_takes_no_limit_away(sim: Simulator, dag: Any, row: dict[str, Any]) -> None:
+    for _ in range(2):
+        sim.add_account("a")
+    with dag:
+        DeleteSubAccountsOperator.partial(task_id="t", alias="a", max_delete=1).expand_kwargs(
+            of_a_task([row]), strict=False
+        )
+    assert run(dag).states("t") == ["failed"]
+    assert len(sim.accounts()) == 2
+
+
+def test_none_that_the_author_wrote_is_his(sim: Simulator, dag: Any) -> None:
+    sim.add_account("a")
+    with dag:
+        DeleteSubAccountsOperator.partial(task_id="bounds", alias="a", dry_run=True).expand(
+            max_delete=[1, None]
+        )
+        ListSubAccountsOperator.partial(task_id="all").expand_kwargs([{"alias": "a"}, {"alias": None}])
+    done = run(dag)
+    assert (done.states("bounds"), done.states("all")) == (["success"] * 2, ["success"] * 2)
+
+
 @pytest.mark.parametrize("kind", ["create", "sync", "delete", "reprice"])
 def test_a_row_that_another_task_gives_is_no_template(sim: Simulator, dag: Any, kind: str) -> None:
     """Airflow renders whatever comes by ``expand_kwargs``: an alias from a form would be the main key."""
@@ -214,11 +256,18 @@ def test_none_among_a_dags_defaults_is_a_default(sim: Simulator, dag: Any) -> No
     assert sim.accounts() == []
 
 
-def test_a_row_of_another_task_that_selects_nothing_never_means_all(sim: Simulator, dag: Any) -> None:
+@pytest.mark.parametrize("is_one", [True, False], ids=["all rows", "a row each"])
+def test_a_row_of_another_task_that_selects_nothing_never_means_all(
+    sim: Simulator, dag: Any, is_one: bool
+) -> None:
     for number in range(3):
         sim.add_account(f"team-{number}")
     with dag:
-        rows = of_a_task([{"alias": "team-0"}, {}])
+        rows = (
+            of_a_task([{"alias": "team-0"}, {}])
+            if is_one
+            else [of_a_task({"alias": "team-0"}), of_a_task({})]
+        )
         listed = ListSubAccountsOperator.partial(task_id="listed").expand_kwargs(rows)
         DeleteSubAccountsOperator(task_id="delete", sub_accounts=listed.output)
     done = run(dag)

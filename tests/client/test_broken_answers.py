@@ -231,7 +231,7 @@ def test_success_of_an_odd_type(said: Any, outcome: type[errors.CloseAIError] | 
         {"success": "false", "detail": "余额不足"},
         {"error": "余额不足"},
         {"error": {"code": "no_money", "msg": "余额不足"}},
-        {"code": 500, "message": "余额不足"},
+        {"code": 1001, "message": "余额不足"},
         {"code": "1001", "msg": "余额不足"},
         {"status": "error", "message": "余额不足"},
         {"ok": False, "message": "余额不足"},

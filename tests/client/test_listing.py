@@ -11,7 +11,7 @@ import pytest
 from support import Asked, client_of, fixed_client, item, platform
 
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import ListingUnstable
+from airflow_provider_closeai.client.errors import ListingUnstable, Rejected
 from airflow_provider_closeai.simulator import Request, Simulator
 
 
@@ -433,3 +433,25 @@ def test_a_page_after_the_last_may_be_refused(
         client = fixed_client(origin, page_size=5)
         assert [account.id for account in client.iter_sub_accounts()] == [each["id"] for each in items]
         assert "It comes last" not in caplog.text
+
+
+@pytest.mark.parametrize("is_capped", [False, True])
+def test_a_refused_page_proves_no_end(is_capped: bool) -> None:
+    """The total counts the page only, and the second page is refused: only all in one answer is complete."""
+    items = [item(each) for each in range(1, 13)]
+
+    def reply(asked: Asked) -> tuple[int, Any]:
+        if int(asked.query["page"]) > 1:
+            return 400, {"message": "try again"}
+        size = int(asked.query["page_size"])
+        shown = items if size == -1 and not is_capped else items[:5]
+        reported = -1 if len(shown) == 12 else 5
+        return 200, {"items": shown, "total": len(shown), "page": 1, "pageSize": reported}
+
+    with platform(reply) as (origin, _):
+        listed = fixed_client(origin, page_size=5).iter_sub_accounts()
+        if is_capped:
+            with pytest.raises((ListingUnstable, Rejected)):
+                list(listed)
+        else:
+            assert [account.id for account in listed] == [each["id"] for each in items]

@@ -13,10 +13,10 @@ import msgspec
 
 from airflow_provider_closeai.client import failures
 from airflow_provider_closeai.client.client import CloseAIClient
-from airflow_provider_closeai.client.errors import CloseAIError, Declined, Rejected
+from airflow_provider_closeai.client.errors import CloseAIError, Declined, OutcomeUnknown, Rejected
 from airflow_provider_closeai.client.models import SubAccount
 from airflow_provider_closeai.local_state.stores import FileStore
-from airflow_provider_closeai.provisioning.errors import foremost, with_history
+from airflow_provider_closeai.provisioning.errors import NotConfirmed, foremost, with_history
 from airflow_provider_closeai.provisioning.reading import read_aliases
 from airflow_provider_closeai.provisioning.requests import RotateRequest
 from airflow_provider_closeai.provisioning.rotate import (
@@ -136,7 +136,12 @@ def rotate(
         if plan.delete:
             try:
                 deleted = delete(client, plan.deletion(request), record)
-            except (Rejected, Declined) as error:  # must not keep other keys from a successor
+            except (
+                Rejected,
+                Declined,
+                NotConfirmed,
+                OutcomeUnknown,
+            ) as error:  # must not keep other keys from a successor
                 refusal = error
                 listed, _ = read_aliases(client, [alias]).of(alias)
                 kept = accounts = [account for account in listed if not account.is_other]
