@@ -293,6 +293,31 @@ def test_a_close_says_which_doubt_no_later_snapshot_settles(
 
 
 @pytest.mark.parametrize(
+    "first_day",
+    [
+        {"11:00": ("0", None, "2026-12-01T10:00:00+08:00"), "13:00": "5"},
+        {"11:00": ("5", None, "")},
+        {"11:00": "5", "13:00": "5", "13:01": "deleted"},
+    ],
+    ids=["made and used", "undated", "used and deleted"],
+)
+def test_no_close_waits_for_what_nothing_settles(book: Book, clock: Clock, first_day: dict[str, Any]) -> None:
+    book.turn("11", [1])
+    before = {2: "0"} if "13:01" in first_day else {}
+    for at in ("11-29 12:00", "11-30 23:55", "12-01 00:05"):
+        book.seen(at, {1: "0", **before})
+    for at, value in first_day.items():
+        if value == "deleted":
+            book.deleted(f"12-01 {at}", {2: "5"})
+        else:
+            book.seen(f"12-01 {at}", {1: "0", 2: value})
+    book.seen("12-02 00:05", {1: "0"} if "13:01" in first_day else {1: "0", 2: "6"})
+    clock.at = local("12-02 12:00")
+    with pytest.raises(CloseRefused, match=r"No later snapshot settles it\. To close it all the same"):
+        book.close()
+
+
+@pytest.mark.parametrize(
     ("last_still", "told"),
     [("12-05 08:00", None), ("12-01 12:00", "either month. What is reported is a lower bound. No later")],
 )

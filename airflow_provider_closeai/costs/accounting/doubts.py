@@ -32,8 +32,6 @@ _WHY = {
     REFUND: "its counter fell, and its balance does not show that this was its start from 0, or it was below "
     "0: that may be a refund",
 }
-#: Doubts that remain once the values around the turn, and the next use, are known.
-_LASTING = (HIDDEN, AGAIN, PARTS, REFUND, STILL)
 
 
 def doubts(report: Report, *, of_start: bool = True) -> list[str]:
@@ -49,7 +47,8 @@ def doubts(report: Report, *, of_start: bool = True) -> list[str]:
         for line in report.accounts:
             kind = line.start_doubt if is_start else line.end_doubt
             if kind and (kind != UNSEEN or report.status != OPEN):  # else an opening balance shows it
-                by_kind[kind, not is_start and line.sub_account_id in lasting].append(line)
+                is_lasting = line.state != "live" if is_start else line.sub_account_id in lasting
+                by_kind[kind, is_lasting].append(line)
         name = report.month.name if is_start else report.month.step(1).name
         for (kind, is_lasting), lines in by_kind.items():
             numbers = [line.sub_account_id for line in lines]
@@ -65,7 +64,7 @@ def lasting_doubts(report: Report) -> set[int]:
     return {
         line.sub_account_id
         for line in report.accounts
-        if line.end_doubt in _LASTING and line.history and not line.history.end_waits
+        if line.end_doubt not in ("", CLOSED) and line.history and not line.history.end_may_settle
     }
 
 
@@ -79,12 +78,12 @@ def _least(lines: Sequence[AccountCosts]) -> str:
 def _settles(report: Report, kind: str, *, is_start: bool, is_lasting: bool) -> str:
     if kind == CLOSED:
         return " Closing the month again books the difference."
-    if kind in _LASTING and not is_start:
-        return f" {'No later snapshot settles' if is_lasting else 'A later snapshot may settle'} it."
-    if kind != WAITING:
-        return ""
     if is_start:
-        return " Its next use settles it."
+        return " Its next use settles it." if kind == WAITING and not is_lasting else ""
+    if is_lasting:
+        return " No later snapshot settles it."
+    if kind != WAITING:
+        return " A later snapshot may settle it."
     closes = format_local(Turn(report.month.end).closes, report.month.zone)
     return f" A snapshot after {closes} settles it; where the counter stands still until then, its next use."
 

@@ -45,7 +45,7 @@ class AccountHistory(msgspec.Struct, kw_only=True):
     :param start_doubt: why it is in doubt what of its values is this month's (:mod:`.turns`); empty: certain.
     :param is_whole: all that its counter showed is in ``cost`` all the same, after it had started again.
     :param end_doubt: the same as ``start_doubt`` at the month's end.
-    :param end_waits: whether a later value may still decide that.
+    :param end_may_settle: whether a later value may still make that certain.
     :param unseen: between which times around its end more may have been spent.
     :param is_in_month: it was seen in this month.
     :param fell: between which two values the counter started again at the month's end.
@@ -72,7 +72,7 @@ class AccountHistory(msgspec.Struct, kw_only=True):
     start_doubt: str = ""
     is_whole: bool = True
     end_doubt: str = ""
-    end_waits: bool = False
+    end_may_settle: bool = False
     unseen: tuple[datetime, datetime] | None = None
     is_in_month: bool = True
     fell: tuple[datetime, datetime] | None = None

@@ -77,7 +77,8 @@ class Verdict(msgspec.Struct, frozen=True):
         month after the first of them is in no figure.
     :param sure: the old month's movements from this one on may be the new month's; ``None``: none may.
     :param doubtful: the new month's movements before this one may be the old month's.
-    :param waits: whether a later value may still decide.
+    :param waits: whether a later value may still change it.
+    :param may_settle: whether a later value may still make the old month's figure certain.
     """
 
     end: int
@@ -89,6 +90,7 @@ class Verdict(msgspec.Struct, frozen=True):
     sure: int | None = None
     doubtful: int = 0
     waits: bool = False
+    may_settle: bool = False
 
     @property
     def has_fallen(self) -> bool:
@@ -153,23 +155,21 @@ def judge(trace: Trace, turn: Turn, *, is_in_parts: bool = False) -> Verdict:
     if falls:
         return _fallen_in_doubt(trace, falls, range(first, last))
     if is_unseen:
-        return _unseen(last)
+        is_near_turn = not trace.is_gone and trace.valued_at is not None and trace.valued_at < turn.closes
+        return _unseen(last, may_settle=is_near_turn and _may_fall(trace, turn, range(first, last)))
     if is_first_inside and last == first and trace.is_gone:
         first = 0  # one value, of an unknown month
     if last > first:
         return _grown(trace, turn, first, last)
-    if before == ZERO or (trace.is_gone and before == trace.value):
-        is_seen = trace.is_gone or (trace.valued_at is not None and trace.valued_at >= turn.at)
-        return Verdict(first, first) if is_seen else _waiting(first)
-    return _waiting(first)
+    is_seen = trace.is_gone or (trace.valued_at is not None and trace.valued_at >= turn.at)
+    if is_seen and (before == ZERO or (trace.is_gone and before == trace.value)):
+        return Verdict(first, first)
+    may_settle = not trace.is_gone and first == len(spans)
+    return Verdict(first, first, old_doubt=WAITING, new_doubt=WAITING, waits=True, may_settle=may_settle)
 
 
-def _unseen(doubtful: int) -> Verdict:
-    return Verdict(0, 0, old_doubt=UNSEEN, new_doubt=UNSEEN, doubtful=doubtful)
-
-
-def _waiting(place: int) -> Verdict:
-    return Verdict(place, place, old_doubt=WAITING, new_doubt=WAITING, waits=True)
+def _unseen(doubtful: int, *, may_settle: bool = False) -> Verdict:
+    return Verdict(0, 0, old_doubt=UNSEEN, new_doubt=UNSEEN, doubtful=doubtful, may_settle=may_settle)
 
 
 def _fallen_once(trace: Trace, turn: Turn, fall: int, movements: range, *, is_in_parts: bool) -> Verdict:
@@ -179,8 +179,17 @@ def _fallen_once(trace: Trace, turn: Turn, fall: int, movements: range, *, is_in
         unseen = (spans[use].start, spans[fall].end)
         # Its balance stood still, but may later be seen to move with the costs.
         waits = fall in trace.spent and not trace.is_gone and (trace.valued_at or turn.at) < turn.closes
-        return Verdict(fall, fall, restarts=True, old_doubt=REFUND, unseen=unseen, sure=use, waits=waits)
-    shows_more = trace.values[fall] > ZERO  # perhaps spending since another part was reset
+        return Verdict(
+            fall,
+            fall,
+            restarts=True,
+            old_doubt=REFUND,
+            unseen=unseen,
+            sure=use,
+            waits=waits,
+            may_settle=waits,
+        )
+    shows_more = trace.values[fall] > ZERO  # perhaps what a part that started again before was used for
 
     def may_hide(place: int) -> bool:
         is_unclear = not trace.is_exact(place) or (place < fall and shows_more)
@@ -202,6 +211,7 @@ def _fallen_once(trace: Trace, turn: Turn, fall: int, movements: range, *, is_in
         sure=movements[0] if movements[0] < fall else None,  # growth may be the new month's
         doubtful=len(spans) if is_left else 0,
         waits=is_left and not trace.is_gone,
+        may_settle=is_left and not hiding and not trace.is_gone,
     )
 
 
@@ -216,8 +226,12 @@ def _use_since(trace: Trace, turn: Turn, fall: int, movements: range) -> int | N
     spent = trace.spent.get(fall)
     if spent or (spent is not None and trace.has_moving_balance):
         return None
-    is_late = trace.spans[fall].start >= turn.closes
-    for place in range(movements[0], fall):
+    return _first_use(trace, turn, range(movements[0], fall), trace.spans[fall].start)
+
+
+def _first_use(trace: Trace, turn: Turn, movements: range, valued_at: datetime) -> int | None:
+    is_late = valued_at >= turn.closes  # the last value before the fall
+    for place in movements:
         span, before = trace.spans[place], trace.before(place)
         is_since = span.end > turn.at
         if before == ZERO and (is_since or (is_late and span.start >= turn.opens)):
@@ -262,13 +276,29 @@ def _grown(trace: Trace, turn: Turn, first: int, last: int) -> Verdict:
     if is_hidden and is_used_since:
         return Verdict(first, last - 1, restarts=True, old_doubt=doubt, unseen=unseen)
     waits = not is_used_since and not trace.is_gone
+    may_settle = waits and last == len(spans) and _may_fall(trace, turn, range(first, last))
     is_seen_before = trace.first <= spans[first].start and spans[last - 1].end > turn.at
     if before == ZERO and (is_seen_before or spans[last - 1].end >= turn.closes):
-        # Reported, since no other month has it.
-        return Verdict(
-            first, first, old_doubt=doubt, new_doubt=doubt, unseen=unseen, doubtful=last, waits=waits
-        )
-    return Verdict(first, last, old_doubt=doubt, new_doubt=doubt, unseen=unseen, waits=waits)
+        # Shown, for it is in no other month's figure.
+        begin, doubtful = first, last
+    else:
+        begin, doubtful = last, 0
+    return Verdict(
+        first,
+        begin,
+        old_doubt=doubt,
+        new_doubt=doubt,
+        unseen=unseen,
+        doubtful=doubtful,
+        waits=waits,
+        may_settle=may_settle,
+    )
+
+
+def _may_fall(trace: Trace, turn: Turn, movements: range) -> bool:
+    """Return whether a fall that comes next would be the reset for certain."""
+    valued_at = trace.valued_at or turn.at
+    return trace.has_moving_balance or _first_use(trace, turn, movements, valued_at) is None
 
 
 def _is_explained(trace: Trace, fall: int) -> bool:
