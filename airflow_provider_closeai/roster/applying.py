@@ -350,9 +350,10 @@ class _Execution:
             batch_size=options.batch_size,
             settle=options.settle,
         )
+        is_limited = self._is_approved or options.max_create is not None
         rotation = entry.rotation(action.after or {})
         if rotation is None:
-            return msgspec.structs.replace(wanted, at_most=action.number)
+            return msgspec.structs.replace(wanted, at_most=action.number if is_limited else None)
         seen = self._look.seen
         plan = decide_rotation(rotation, accounts, seen.held or {}, seen.now, seen.replaced)
         number = min(action.number, 2 * entry.count - len(staying))  # perhaps not all deletions are approved

@@ -71,17 +71,15 @@ class SentDeletions(Sent):
 
     def send(self, todo: Sequence[Sequence[SubAccount]]) -> None:
         """Delete batches. If the platform refuses one, a listing decides what to send again."""
-        seconds = locking.CONFIRM_WITHIN
         refused: list[Sequence[SubAccount]] = []  # not looked for in a listing yet
         try:
             while todo:
                 for batch in todo:
                     if not self._delete(batch):
                         refused.append(batch)
-                left = still_listed(self._client, refused, seconds)
+                left = still_listed(self._client, refused, locking.CONFIRM_WITHIN)
                 todo = [part for each in map(self._left_of, refused, left) for part in each]
                 refused = []
-                seconds = 0.0  # by now the listing lacks all that were gone before
         except CloseAIError as stopped:
             self._stopped = stopped
             self._kept = self._kept.difference(*map(_ids, refused))
