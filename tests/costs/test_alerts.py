@@ -267,6 +267,23 @@ def test_a_control_difference_can_be_booked(book: Book) -> None:
         assert book.report().totals.month_to_date == 65
 
 
+def test_a_control_difference_leaves_a_credit_on_an_account_that_is_gone(book: Book) -> None:
+    book.seen("10-31 23:58", {1: "9"})
+    book.turn("11", [1])
+    book.seen("11-11 00:05", {1: "70"})
+    book.control("11-11 00:05", "75")
+    request = CloseRequest.parse(ledger=book.ledger.root, month="2026-11", currency="CNY")
+    record_control_difference(request, clock=book.clock)
+    book.note(sub_account_id=42, amount="-12.5", reason="credit note 117")
+    with pytest.raises(NothingToDo, match="booked already"):
+        record_control_difference(request, clock=book.clock)
+    for amount in ("2", "-2"):  # a note with a wrong id, and the opposite amount
+        book.note(sub_account_id=43, amount=amount, reason=f"of another account: {amount}")
+    with pytest.raises(NothingToDo, match="booked already"):
+        record_control_difference(request, clock=book.clock)
+    assert book.report().totals.month_to_date == Decimal("62.5")
+
+
 def test_two_control_differences_at_once_of_which_one_saw_more_count_once(book: Book) -> None:
     book.seen("10-31 23:58", {1: "9"})
     book.turn("11", [1])

@@ -297,7 +297,7 @@ def test_a_close_says_which_doubt_no_later_snapshot_settles(
     [
         {"11:00": ("0", None, "2026-12-01T10:00:00+08:00"), "13:00": "5"},
         {"11:00": ("5", None, "")},
-        {"11:00": "5", "13:00": "5", "13:01": "deleted"},
+        {"11:00": ("5", None, None, "95"), "13:00": ("5", None, None, "95"), "13:01": "deleted"},
     ],
     ids=["made and used", "undated", "used and deleted"],
 )
@@ -308,7 +308,7 @@ def test_no_close_waits_for_what_nothing_settles(book: Book, clock: Clock, first
         book.seen(at, {1: "0", **before})
     for at, value in first_day.items():
         if value == "deleted":
-            book.deleted(f"12-01 {at}", {2: "5"})
+            book.deleted(f"12-01 {at}", {2: ("5", None, None, "95")})
         else:
             book.seen(f"12-01 {at}", {1: "0", 2: value})
     book.seen("12-02 00:05", {1: "0"} if "13:01" in first_day else {1: "0", 2: "6"})

@@ -272,9 +272,10 @@ def _unseen_at(accounts: Iterable[AccountCosts], at: datetime) -> Decimal:
         seen = account.history
         if account.sub_account_id == MAIN_ACCOUNT or (seen and seen.last_seen >= at):
             continue
-        # A note on an observed account changes its charges, not its use.
-        lines = (item.amount for item in account.appended if not seen or item.source == DIFFERENCE)
-        sums += account.kept + sum(lines, ZERO)
+        lines = [item.amount for item in account.appended if item.source == DIFFERENCE]
+        # A credit, or a note on an account that was observed, changes what it is charged, not what it used.
+        notes = [item.amount for item in account.appended if item.source != DIFFERENCE and not seen]
+        sums += account.kept + sum(lines, ZERO) + max(sum(notes, ZERO), ZERO)
     return sums
 
 
