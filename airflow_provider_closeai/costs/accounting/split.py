@@ -53,8 +53,8 @@ class _Splitter:
             start = Verdict(0, 0, new_doubt=start.new_doubt, doubtful=max(start.begin, start.doubtful))
         least = end.end if end.sure is None else end.sure
         if trace.next_at is None and not trace.is_gone and not end.has_fallen:
-            doubt = WAITING if end.old_doubt else ""  # nobody has looked since
-            end = msgspec.structs.replace(end, end=len(trace.spans), old_doubt=doubt, may_settle=True)
+            # It has not been seen with a cost since the month's end.
+            end = msgspec.structs.replace(end, end=len(trace.spans), old_doubt=WAITING, may_settle=True)
         is_below = self._between(trace, start, start.begin, end.end) < ZERO <= trace.before(end.end)
         if is_below and (start.new_doubt or end.old_doubt):  # a fall of amounts that may not be this month's
             end = msgspec.structs.replace(end, end=start.begin)
@@ -72,8 +72,8 @@ class _Splitter:
             end_doubt=end.old_doubt,
             end_may_settle=end.may_settle,
             is_in_month=trace.is_in_month,
-            started=start.unseen if start.restarts and not start.old_doubt else None,
-            fell=end.unseen if end.restarts and not end.old_doubt else None,
+            started=None if start.old_doubt else start.unseen,
+            fell=None if end.old_doubt else end.unseen,
             unseen=self._unseen(trace, end),
         )
         self._move(account, trace, start, end)
