@@ -36,7 +36,7 @@ class PlainFields:
             own = frozenset(name for name, value in kwargs.items() if value is not once.get(name, once))
             given = _given_by_tasks(mapped, own)
             left_out = (name for name in given if kwargs.get(name, name) is None and _is_own(cls, name))
-            vars(made).update(_mapped=own, _became_none=tuple(sorted(left_out)))  # before __init__ may set them
+            vars(made).update(_mapped=own, _became_none=tuple(sorted(left_out)))  # before __init__ does
         return made
 
     @classmethod
